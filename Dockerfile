@@ -1,0 +1,34 @@
+# Poslab in a container. CPU by default:
+#
+#   docker build -t poslab .
+#   docker run --rm -v poslab-runs:/poslab/outputs poslab                     # trains with encoding=rotary
+#   docker run --rm -v poslab-runs:/poslab/outputs poslab encoding=alibi      # any arguments of src.train
+#
+# Build arguments:
+#   BASE_IMAGE  any image with Python >= 3.11. One that brings CUDA and a torch >= 2.9 of its own (such as
+#               pytorch/pytorch with a tag of your choice) keeps that torch; start it with `docker run --gpus all`.
+#   PIP_ARGS    extra arguments for pip, for instance to name another package index.
+#   USER_ID     the user id that owns the runs (default 1000); take your own to write into a mounted folder.
+ARG BASE_IMAGE=python:3.11-slim
+FROM ${BASE_IMAGE}
+
+ARG PIP_ARGS=""
+ARG USER_ID=1000
+
+WORKDIR /poslab
+
+# Dependencies first, with just enough of the package to install it: a change of the code does not fetch torch again.
+# The environment sees the base image's packages, so that a torch which is there already is used.
+COPY pyproject.toml README.md LICENSE ./
+COPY src/poslab/__init__.py src/poslab/py.typed src/poslab/
+RUN python3 -m venv --system-site-packages .venv
+RUN .venv/bin/python -m pip install --no-cache-dir ${PIP_ARGS} -e .
+
+COPY . .
+RUN id -u poslab >/dev/null 2>&1 || useradd --create-home --non-unique --uid "${USER_ID:-1000}" poslab
+RUN chown -R poslab outputs
+
+USER poslab
+ENV PATH=/poslab/.venv/bin:$PATH
+ENTRYPOINT ["python", "-m", "src.train"]
+CMD ["encoding=rotary"]

@@ -1,0 +1,1 @@
+"""Poslab: a laboratory for positional encodings."""

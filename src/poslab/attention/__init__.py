@@ -1,0 +1,8 @@
+"""How queries meet keys under an encoding: which keys are visible, and the routes to the same result."""
+
+from poslab.attention.attend import Route, attend, choose_route
+from poslab.attention.cache import KeyValueCache
+from poslab.attention.multi_head import MultiHeadAttention
+from poslab.attention.visibility import Visibility
+
+__all__ = ["KeyValueCache", "MultiHeadAttention", "Route", "Visibility", "attend", "choose_route"]

@@ -1,0 +1,99 @@
+"""From a composed configuration to objects, with mistakes told in one sentence that names the key."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+
+def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
+    """The object that `config[key]` describes with its `_target_`.
+
+    Args:
+        config: the whole configuration.
+        key: the group, such as `encoding`.
+        arguments: what the program itself passes on.
+
+    Raises:
+        ValueError: naming the full key, if a value has the wrong type or its owner refuses it.
+    """
+    node = config[key]
+    check_types(node, key)
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise ValueError(with_full_key(str(error.__cause__), key, config)) from error
+        raise
+
+
+def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
+    """A message that begins with a bare argument name, with that name as typed on the command line.
+
+    The argument belongs to the group `key` if that has it, else to the first group that does: an encoding may refuse
+    the `d_model` of its model.
+    """
+    name = message.split(maxsplit=1)[0].partition("=")[0]
+    groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]
+    owner = next((group for group in groups if name in config[group]), None)
+    return message if owner is None else f"{owner}.{message}"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'rotary'?` for the choice closest to a word, or nothing where none is close."""
+    matches = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def check_types(node: Mapping[str, Any], key: str) -> None:
+    """Raises ValueError if a value does not have the type that the `_target_`'s signature asks for."""
+    target: Callable[..., Any] = get_object(node["_target_"])
+    hints = get_type_hints(target.__init__ if isinstance(target, type) else target)
+    for name, value in node.items():
+        hint = hints.get(name, Any)
+        if isinstance(value, Mapping) and "_target_" in value:
+            check_types(value, f"{key}.{name}")
+        elif not _fits(value, hint):
+            choices = [str(choice) for choice in get_args(hint)] if get_origin(hint) is Literal else []
+            suggestion = nearest(str(value), choices)
+            raise ValueError(f"{key}.{name} must be {_described(hint)}, got {_shown(value)}{suggestion}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(
+            _fits(item, get_args(hint)[0]) for item in value
+        )
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str, types.NoneType):
+        return isinstance(value, hint)
+    return True
+
+
+def _described(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(option) for option in get_args(hint))
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(hint))
+    if origin in (list, tuple, Sequence):
+        return f"a list, each item {_described(get_args(hint)[0])}"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
+    return names.get(hint, str(hint))
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

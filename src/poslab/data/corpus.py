@@ -1,0 +1,151 @@
+"""What every source of text has in common: the arguments that a user types, checked without importing torch."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BUILT_IN_TOKENIZERS = ("bytes", "bpe")
+
+
+@dataclass(kw_only=True)
+class Corpus(ABC):
+    """A source of text and how it becomes windows of tokens. Subclasses say where the text comes from.
+
+    Args:
+        sequence_length: tokens T of a training window, at least 1 (default 256).
+        batch_size: windows in one optimizer step over all devices and micro-batches together, at least 1 (default 16).
+        tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
+            on the training split), or the path of a Hugging Face tokenizer.json.
+        vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
+        validation_fraction: share of the text held out for validation, above 0; not read where the source has such a
+            split of its own (default 0.05).
+        test_fraction: the same for test; the two together stay below 1 (default 0.05).
+        length_multiples: evaluation is on windows of each of these times `sequence_length`; 1 is among them
+            (default 1, 2, 4, 8).
+        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds.
+        document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
+            their boundaries; otherwise documents follow one another as one text.
+        num_workers: processes that load batches; 0 loads them in the training process (default 0).
+        cache_dir: where tokens are kept (default: `poslab` in the user's cache directory).
+        seed: of the order of training windows, at least 0. The split does not depend on it: all seeds share one test.
+
+    Raises:
+        ValueError: one sentence that begins with the argument's name.
+    """
+
+    sequence_length: int = 256
+    batch_size: int = 16
+    tokenizer: str = "bytes"
+    vocab_size: int = 4096
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
+    length_multiples: Sequence[int] = (1, 2, 4, 8)
+    deduplicate: bool = False
+    document_boundaries: bool = False
+    num_workers: int = 0
+    cache_dir: str | None = None
+    seed: int = 0
+
+    label: ClassVar[str]
+    streaming: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_integer("sequence_length", self.sequence_length, least=1)
+        require_integer("batch_size", self.batch_size, least=1)
+        require_text("tokenizer", self.tokenizer)
+        require_integer("vocab_size", self.vocab_size, least=257)
+        for name in ("validation_fraction", "test_fraction"):
+            fraction = getattr(self, name)
+            if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+                raise ValueError(f"{name} must be a number between 0 and 1, got {fraction!r}")
+        if self.validation_fraction + self.test_fraction >= 1:
+            held_out = f"{self.validation_fraction} + {self.test_fraction}"
+            raise ValueError(f"test_fraction and validation_fraction must leave text for training, got {held_out}")
+        multiples: Any = self.length_multiples
+        if isinstance(multiples, str) or not isinstance(multiples, Sequence):
+            raise ValueError(f"length_multiples must be a list of integers, got {multiples!r}")
+        for multiple in multiples:
+            require_integer("length_multiples", multiple, least=1)
+        if 1 not in multiples:
+            raise ValueError(f"length_multiples must hold 1, the training length, got {list(multiples)}")
+        for name in ("deduplicate", "document_boundaries"):
+            require_boolean(name, getattr(self, name))
+        require_integer("num_workers", self.num_workers, least=0)
+        if self.cache_dir is not None:
+            require_text("cache_dir", self.cache_dir)
+        require_integer("seed", self.seed, least=0)
+
+    def check(self) -> None:
+        """Find, in milliseconds, the mistakes that lie on the disk rather than in a value; raises ValueError."""
+        if self.tokenizer not in BUILT_IN_TOKENIZERS and not Path(self.tokenizer).expanduser().is_file():
+            choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
+            raise ValueError(
+                f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
+                f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
+            )
+        existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise ValueError(f"cache_dir must be a directory that can be written, got {str(self.cache)!r}")
+
+    @property
+    def cache(self) -> Path:
+        """The directory where prepared text is kept."""
+        if self.cache_dir is not None:
+            return Path(self.cache_dir).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest window that is evaluated."""
+        return self.sequence_length * max(self.length_multiples)
+
+    @property
+    def cut_documents(self) -> bool:
+        """Whether there are too few documents to hold whole ones out, so that they are cut into parts first."""
+        return False
+
+    @cached_property
+    @abstractmethod
+    def identity(self) -> str:
+        """A string that changes whenever the source's text does."""
+
+    @abstractmethod
+    def documents(self) -> "dict[str, Dataset]":
+        """The text by split, one document a row in a column `text`: `train`, and any held-out split of its own."""
+
+
+def require_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
+
+
+def require_boolean(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def require_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a name or path, got {value!r}")
+
+
+def nearest(name: str, choices: Sequence[str]) -> str:
+    """` (did you mean 'rotary'?)`, or nothing where no choice is near."""
+    matches = get_close_matches(name, choices, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def neighbours(path: str) -> list[str]:
+    """The files beside a path, spelled as the path is."""
+    folder = Path(path).expanduser().parent
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return [os.path.join(os.path.dirname(path), name) for name in names]

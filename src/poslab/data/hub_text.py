@@ -1,0 +1,155 @@
+"""Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.corpus import Corpus, nearest, require_boolean, require_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+HELD_OUT_DOCUMENTS = 500
+FIRST_DOCUMENTS = 5000
+SHUFFLE_BUFFER = 1000
+
+
+@dataclass(kw_only=True)
+class HubTextCorpus(Corpus):
+    """A data set by its name on the Hub, a row a document. Its validation and test splits are used if they are named.
+
+    With `streaming` the training text is read as it is trained on and never stored. Validation and test are the first
+    500 documents of their own splits, or else the first of the training split, which training then leaves out. What
+    needs training text beforehand (a `bpe` vocabulary, overlap, bytes per token) is computed on the first 5000
+    documents of training.
+
+    Args:
+        path: as `load_dataset` takes it: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        name: configuration of the data set, where it has several.
+        data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
+        column: the column that holds the text (default `text`).
+        streaming: read from the source while training (default false).
+        train_split: name of the training split (default `train`).
+        validation_split, test_split: names of held-out splits; None: hold out documents of the training split.
+        others: those of `Corpus`; `deduplicate` needs the whole text at hand, so it does not go with `streaming`.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
+    column: str = "text"
+    streaming: bool = False  # type: ignore[misc]
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = None
+
+    label: ClassVar[str] = "hub"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("path", "column", "train_split"):
+            require_text(name, getattr(self, name))
+        for name in ("name", "validation_split", "test_split"):
+            if getattr(self, name) is not None:
+                require_text(name, getattr(self, name))
+        require_boolean("streaming", self.streaming)
+        if self.streaming and self.deduplicate:
+            raise ValueError(
+                "deduplicate must be false with streaming, which never has the whole text at hand, got true"
+            )
+
+    @cached_property
+    def identity(self) -> str:
+        from datasets import load_dataset_builder
+
+        with self._library_errors():
+            builder = load_dataset_builder(self.path, self.name, data_files=self.data_files)
+        # The first two change with the revision on the Hub, or with local files.
+        source = [builder.config_id, builder.hash, self.path, self.name]
+        return json.dumps([*source, self.column, list(self._split_names.items()), self.streaming])
+
+    def documents(self) -> "dict[str, Dataset]":
+        from datasets import Dataset
+
+        if not self.streaming:
+            return {split: self._texts(name) for split, name in self._split_names.items()}
+        first = {split: self._texts(name) for split, name in self._split_names.items()}
+        held_out = {}
+        for place, split in enumerate(self._splits_from_training):
+            held_out[split] = first["train"].skip(place * HELD_OUT_DOCUMENTS)
+        streams = {**first, **held_out, "train": self._training_text}
+        counts = {"train": FIRST_DOCUMENTS, "validation": HELD_OUT_DOCUMENTS, "test": HELD_OUT_DOCUMENTS}
+        return {
+            split: Dataset.from_dict({"text": [row["text"] for row in islice(stream, counts[split])]})
+            for split, stream in streams.items()
+        }
+
+    def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
+        """One pass over the training text of a stream, in the order of this epoch."""
+        shuffled = self._training_text.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
+        return (batch["text"] for batch in shuffled.iter(batch_size=batch_size))
+
+    @property
+    def _training_text(self) -> "IterableDataset":
+        return self._texts(self.train_split).skip(HELD_OUT_DOCUMENTS * len(self._splits_from_training))
+
+    @property
+    def _split_names(self) -> dict[str, str]:
+        names = {"train": self.train_split, "validation": self.validation_split, "test": self.test_split}
+        return {split: name for split, name in names.items() if name is not None}
+
+    @property
+    def _splits_from_training(self) -> list[str]:
+        return [split for split in ("validation", "test") if split not in self._split_names]
+
+    @cached_property
+    def _source(self) -> Any:
+        from datasets import load_dataset
+
+        with self._library_errors():
+            return load_dataset(self.path, self.name, data_files=self.data_files, streaming=self.streaming)
+
+    def _texts(self, split: str) -> Any:
+        """One split with a single column `text`."""
+        if split not in self._source:
+            argument = next(f"{key}_split" for key, name in self._split_names.items() if name == split)
+            available = ", ".join(self._source)
+            raise ValueError(
+                f"{argument} must be one of {available}, got {split!r}{nearest(split, list(self._source))}"
+            )
+        rows = self._source[split]
+        columns = list(rows.column_names or next(iter(rows)))
+        if self.column not in columns:
+            hint = nearest(self.column, columns)
+            raise ValueError(f"column must be one of {', '.join(columns)}, got {self.column!r}{hint}")
+        if rows.features is not None and "string" not in str(getattr(rows.features[self.column], "dtype", "")):
+            raise ValueError(f"column must hold text, and {self.column!r} holds {rows.features[self.column]}")
+        rows = rows.select_columns([self.column])
+        return rows if self.column == "text" else rows.rename_column(self.column, "text")
+
+    @contextmanager
+    def _library_errors(self) -> Iterator[None]:
+        """Turn what `datasets` raises for a wrong name or a missing connection into one sentence."""
+        from datasets.exceptions import DatasetNotFoundError
+
+        try:
+            yield
+        except DatasetNotFoundError as error:
+            raise ValueError(f"path names no data set that can be read: {_one_line(error)}") from error
+        except ConnectionError as error:
+            raise ValueError(
+                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}"
+            ) from error
+        except FileNotFoundError as error:
+            argument = "data_files" if self.data_files is not None else "path"
+            raise ValueError(f"{argument} names nothing that can be read: {_one_line(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,147 @@
+"""Which training windows make up each batch: pure functions of seed and step, so that nothing has to be remembered.
+
+The whole run is one endless stream of windows. Step k takes places [k * B, (k + 1) * B) of it, B being the global batch
+size, whatever the number of devices and micro-batches; a run that is resumed at step k goes on at place k * B.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+class WindowOrder:
+    """The endless stream over one array of tokens.
+
+    Each pass takes the non-overlapping windows that begin at a random offset below the window length, in random
+    order, so no two passes cut the text alike.
+
+    Args:
+        num_tokens: tokens N in the array, at least `length` + 1.
+        length: tokens T that a window predicts; it needs T + 1.
+        seed: of offsets and orders.
+    """
+
+    def __init__(self, num_tokens: int, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        # Short by one window where needed, so that every offset gives the same number.
+        self.windows_per_pass = max(1, (num_tokens - length) // length)
+        self._num_offsets = min(length, num_tokens - self.windows_per_pass * length)
+        self._starts_of_pass = lru_cache(maxsize=2)(self._make_pass)
+
+    def starts(self, places: range) -> list[int]:
+        """The first token of the window at each of these places of the stream."""
+        located = (divmod(place, self.windows_per_pass) for place in places)
+        return [int(self._starts_of_pass(number)[place]) for number, place in located]
+
+    def _make_pass(self, number: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, number])
+        offset = generator.integers(self._num_offsets)
+        return offset + self.length * generator.permutation(self.windows_per_pass)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The places of the stream that this process takes, micro-batch by micro-batch.
+
+    Args:
+        batch_size: windows of one optimizer step over all devices and micro-batches, B.
+        world_size: processes D.
+        rank: number of this process.
+        accumulate: micro-batches of a step in each process, A.
+        first_step: step to begin at, for a run that is resumed.
+        last_step: number of steps of the whole run.
+
+    Raises:
+        ValueError: B is not divisible by D * A.
+    """
+
+    batch_size: int
+    world_size: int = 1
+    rank: int = 0
+    accumulate: int = 1
+    first_step: int = 0
+    last_step: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.world_size * self.accumulate):
+            raise ValueError(
+                f"batch_size must be divisible by {self.world_size} devices x {self.accumulate} micro-batches,"
+                f" got {self.batch_size}"
+            )
+
+    @classmethod
+    def of(cls, trainer: "Trainer", batch_size: int) -> "BatchPlan":
+        """The plan of a trainer as it stands, which has read its checkpoint if it resumes."""
+        if trainer.max_steps < 0:
+            raise ValueError("trainer.max_steps must be set: a run is a number of steps, not of epochs")
+        return cls(
+            batch_size=batch_size,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+            accumulate=trainer.accumulate_grad_batches,
+            first_step=trainer.global_step,
+            last_step=trainer.max_steps,
+        )
+
+    def __len__(self) -> int:
+        """Micro-batches of the whole run, those before `first_step` included: Lightning counts them too."""
+        return self.last_step * self.accumulate
+
+    @property
+    def rows(self) -> int:
+        """Windows of one micro-batch in one process."""
+        return self.batch_size // (self.world_size * self.accumulate)
+
+    def __iter__(self) -> Iterator[range]:
+        for step in range(self.first_step, self.last_step):
+            for micro_batch in range(self.accumulate):
+                first = step * self.batch_size + (self.rank * self.accumulate + micro_batch) * self.rows
+                yield range(first, first + self.rows)
+
+
+class TrainingSampler(Sampler[list[int]]):
+    """The first tokens of the windows of each micro-batch, in the order of the run."""
+
+    def __init__(self, plan: BatchPlan, order: WindowOrder) -> None:
+        self.plan = plan
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.order.starts, self.plan)
+
+
+class EvaluationSampler(Sampler[list[int]]):
+    """Every window once, over all processes together; all processes get the same number of full batches.
+
+    Args:
+        num_windows: windows W of the split.
+        rows: windows of one batch in one process.
+        world_size, rank: number of processes, and of this one.
+
+    Window numbers of W and above fill up the last batches; `EvaluationWindows` has nothing to predict in them.
+    """
+
+    def __init__(self, num_windows: int, rows: int, world_size: int, rank: int) -> None:
+        self.rows = rows
+        self.world_size = world_size
+        self.rank = rank
+        self.num_batches = -(-num_windows // (rows * world_size))
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.num_batches):
+            first = (batch * self.world_size + self.rank) * self.rows
+            yield list(range(first, first + self.rows))

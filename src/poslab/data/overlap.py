@@ -1,0 +1,82 @@
+"""How much of the held-out text stands in the training text too: bytes inside 60-byte strings that both hold."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+STRING_BYTES = 60
+SEPARATOR = b"\xff"  # between documents; it never occurs in UTF-8
+
+_PIECE_BYTES = 1 << 22
+_BASE = 0x9E3779B97F4A7C15
+_BYTE_CODES = np.random.default_rng(0).integers(0, 2**64, size=256, dtype=np.uint64)
+
+
+def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
+    """Polynomial hashes of all strings of `width` bytes.
+
+        hash(i) = sum_j code(text[i + j]) * base ** (width - 1 - j)  mod 2 ** 64
+
+    They are put together from hashes of strings of 1, 2, 4, 8 ... bytes, so the work is a few passes over the text.
+
+    Args:
+        text: (n,) uint8.
+
+    Returns: (n - width + 1,) uint64; empty where the text is shorter than `width`.
+    """
+    count = max(0, len(text) - width + 1)
+    hashes = np.zeros(count, dtype=np.uint64)
+    block, block_width, done = _BYTE_CODES[text], 1, 0
+    while count and done < width:
+        power = np.uint64(pow(_BASE, block_width, 2**64))
+        if width & block_width:
+            hashes = hashes * power + block[done : done + count]
+            done += block_width
+        block = block[:-block_width] * power + block[block_width:]
+        block_width *= 2
+    return hashes
+
+
+def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
+    """Which bytes of a text lie in some 60-byte string that training holds too.
+
+    Args:
+        text: held-out text.
+        training: the training text in pieces of any size; strings across two pieces do not count.
+
+    Returns: (len(text),) bool.
+    """
+    hashes = string_hashes(np.frombuffer(text, dtype=np.uint8))
+    wanted, place_of_string = np.unique(hashes, return_inverse=True)
+    if not len(wanted):
+        return np.zeros(len(text), dtype=bool)
+    found = np.zeros(len(wanted), dtype=bool)
+    # Most training strings are not wanted: a table of the hashes' leading bits rejects them without a search.
+    bits = max(8, len(wanted).bit_length() + 3)
+    shift = np.uint64(64 - bits)
+    leading = np.zeros(1 << bits, dtype=bool)
+    leading[wanted >> shift] = True
+    for piece in _pieces(training):
+        seen = string_hashes(piece)
+        seen = seen[leading[seen >> shift]]
+        places = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
+        found[places[wanted[places] == seen]] = True
+    shared_before = np.concatenate([[0], np.cumsum(found[place_of_string])])
+    byte = np.arange(len(text))
+    first, last = np.maximum(byte - STRING_BYTES + 1, 0), np.minimum(byte + 1, len(hashes))
+    return np.asarray(shared_before[last] > shared_before[first])
+
+
+def shared_fraction(documents: list[str], training: Iterable[bytes]) -> float:
+    """Share of the bytes of held-out documents that lie in 60-byte strings which training holds too."""
+    text = SEPARATOR.join(document.encode() for document in documents)
+    size = len(text) - text.count(SEPARATOR)
+    return float(shared_bytes(text, training).sum()) / max(1, size)
+
+
+def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:
+    """Pieces whose hashes fit in memory; they overlap, so that no string is lost between them."""
+    for text in texts:
+        values = np.frombuffer(text, dtype=np.uint8)
+        for start in range(0, max(1, len(values) - STRING_BYTES + 1), _PIECE_BYTES):
+            yield values[start : start + _PIECE_BYTES + STRING_BYTES - 1]

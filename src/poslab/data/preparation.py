@@ -1,0 +1,162 @@
+"""From a source of text to token files: repeated text dropped, documents split, tokenised, overlap measured."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from poslab.data import cache
+from poslab.data.corpus import BUILT_IN_TOKENIZERS, Corpus
+from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
+from poslab.data.overlap import SEPARATOR, shared_fraction
+from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+HELD_OUT = ("validation", "test")
+# Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
+MEASURED_BYTES = 1 << 22
+_DOCUMENTS_AT_ONCE = 1000
+
+
+def prepare(corpus: Corpus) -> Path:
+    """Make the token files of a corpus unless they are there; returns their folder.
+
+    Raises:
+        ValueError: one sentence that begins with the argument to change.
+    """
+    folder = corpus.cache / f"{corpus.label}-{cache.key(_settings(corpus))}"
+    if folder.exists():
+        return folder
+    corpus.check()
+    documents = _split(_drop_repeats(corpus), corpus)
+    if corpus.deduplicate:
+        documents |= {
+            name: _dataset(drop_shared_paragraphs(documents[name]["text"][:], training_pieces(documents["train"])))
+            for name in HELD_OUT
+        }
+    with cache.new_folder(folder) as temporary:
+        tokenizer = make_tokenizer(corpus, documents["train"])
+        tokenizer.save(temporary)
+        cache.write_facts(temporary, _write_tokens(documents, tokenizer, temporary))
+    return folder
+
+
+def _settings(corpus: Corpus) -> dict[str, object]:
+    """Everything that decides which tokens come out."""
+    settings = {
+        "source": corpus.identity,
+        "tokenizer": corpus.tokenizer,
+        "deduplicate": corpus.deduplicate,
+        "fractions": [corpus.validation_fraction, corpus.test_fraction],
+    }
+    if corpus.cut_documents:
+        settings["longest"] = corpus.longest
+    if corpus.tokenizer == "bpe":
+        settings["vocab_size"] = corpus.vocab_size
+    elif corpus.tokenizer not in BUILT_IN_TOKENIZERS:
+        corpus.check()
+        settings["tokenizer"] = hashlib.sha256(Path(corpus.tokenizer).expanduser().read_bytes()).hexdigest()
+    return settings
+
+
+def make_tokenizer(corpus: Corpus, training: "Dataset") -> Tokenizer:
+    """The tokenizer that the user named; one that is trained sees the training split alone."""
+    if corpus.tokenizer == "bytes":
+        return ByteTokenizer()
+    if corpus.tokenizer == "bpe":
+        return SubwordTokenizer.train(_batches(training), corpus.vocab_size)
+    return SubwordTokenizer.from_file(corpus.tokenizer)
+
+
+def training_pieces(training: "Dataset") -> Iterator[bytes]:
+    """The training text as `overlap.py` takes it."""
+    return (SEPARATOR.join(text.encode() for text in texts) for texts in _batches(training))
+
+
+def _drop_repeats(corpus: Corpus) -> "dict[str, Dataset]":
+    documents = corpus.documents()
+    if not corpus.deduplicate:
+        return documents
+    fresh = {}
+    for name, dataset in documents.items():
+        repeated = RepeatedParagraphs()
+        texts = (repeated.drop_from(text) for batch in _batches(dataset) for text in batch)
+        fresh[name] = _dataset([text for text in texts if text])
+    return fresh
+
+
+def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":
+    """Hold out what the source has no split of its own for."""
+    shares = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
+    missing = {name: share for name, share in shares.items() if name not in documents}
+    if not missing:
+        return documents
+    training = documents["train"]
+    if not corpus.cut_documents:
+        chosen = hold_out(_sizes(training), random_order(training.num_rows), missing)
+        return documents | {name: training.select(rows) for name, rows in chosen.items()}
+    texts = training["text"][:]
+    num_parts = number_of_parts(sum(map(len, texts)), corpus.longest, min(missing.values()))
+    parts = cut(texts, num_parts)
+    chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
+    return documents | {name: _dataset(join_neighbours(parts, rows)) for name, rows in chosen.items()}
+
+
+def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> cache.Facts:
+    from datasets.utils import tqdm
+
+    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+    sizes = {name: _sizes(documents[name]) for name in cache.SPLITS}
+    num_bytes = {name: sum(sizes[name]) for name in cache.SPLITS}
+    num_documents, num_tokens = dict.fromkeys(cache.SPLITS, 0), dict.fromkeys(cache.SPLITS, 0)
+    for name in cache.SPLITS:
+        # The bar appears only where there is something to wait for.
+        bar = tqdm(total=num_bytes[name], desc=f"Tokenising {name}", unit="B", unit_scale=True, delay=1)
+        with cache.token_path(folder, name).open("wb") as file, bar:
+            for texts in _batches(documents[name]):
+                ids = tokenizer.encode_documents(texts)
+                file.write(ids.astype(dtype, copy=False).tobytes())
+                num_documents[name] += len(texts)
+                num_tokens[name] += len(ids)
+                bar.update(sum(len(text.encode()) for text in texts))
+    return cache.Facts(
+        dtype=str(dtype),
+        num_documents=num_documents,
+        num_tokens=num_tokens,
+        num_bytes=num_bytes,
+        overlap={
+            name: shared_fraction(_sample(documents[name], sizes[name]), training_pieces(documents["train"]))
+            for name in HELD_OUT
+        },
+    )
+
+
+def _sample(dataset: "Dataset", sizes: list[int]) -> list[str]:
+    """Documents drawn at random, as many as hold some `MEASURED_BYTES` together."""
+    order = random_order(len(sizes))
+    count = 1 + int(np.searchsorted(np.cumsum(np.asarray(sizes)[order]), MEASURED_BYTES))
+    return [text for texts in _batches(dataset.select(sorted(order[:count].tolist()))) for text in texts]
+
+
+def _sizes(dataset: "Dataset") -> list[int]:
+    """Bytes of each document."""
+    batches = dataset.iter(batch_size=_DOCUMENTS_AT_ONCE)
+    return [len((text or "").encode()) for batch in batches for text in batch["text"]]
+
+
+def _batches(dataset: "Dataset") -> Iterator[list[str]]:
+    """The documents that hold any text, in lists."""
+    for batch in dataset.iter(batch_size=_DOCUMENTS_AT_ONCE):
+        if texts := [text for text in batch["text"] if text]:
+            yield texts
+
+
+def _dataset(texts: list[str]) -> "Dataset":
+    from datasets import Dataset, Features, Value
+
+    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))

@@ -1,0 +1,46 @@
+"""The English text of the Python reference, which every Python carries in its standard library."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from poslab.data.corpus import Corpus
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(kw_only=True)
+class PythonDocsCorpus(Corpus):
+    """`pydoc_data.topics` as one document, its topics in alphabetical order: some 465 kB, half prose and half code.
+
+    Its topics contain one another, so `deduplicate` is on by default; without it most of the test text may stand in
+    training too.
+
+    Args: those of `Corpus`.
+    """
+
+    deduplicate: bool = True
+
+    label: ClassVar[str] = "python_docs"
+
+    @property
+    def cut_documents(self) -> bool:
+        return True
+
+    @cached_property
+    def identity(self) -> str:
+        return hashlib.sha256(reference_text().encode()).hexdigest()
+
+    def documents(self) -> "dict[str, Dataset]":
+        from datasets import Dataset
+
+        return {"train": Dataset.from_dict({"text": [reference_text()]})}
+
+
+def reference_text() -> str:
+    """All topics, joined by blank lines."""
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))

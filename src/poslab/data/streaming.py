@@ -1,0 +1,79 @@
+"""Training on text that is read while it is trained on."""
+
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+
+from poslab.data.batch import TokenBatch, make_batch
+from poslab.data.hub_text import HubTextCorpus
+from poslab.data.order import BatchPlan
+from poslab.data.tokenizers import Tokenizer
+
+_DOCUMENTS_AT_ONCE = 64
+
+
+def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int) -> Iterator[np.ndarray]:
+    """Cut a stream of documents into windows of `length` + 1 tokens, each beginning with the last one of its predecessor.
+
+    Args:
+        documents: batches of documents.
+        tokenizer: makes them one stream of tokens.
+        length: tokens T that a window predicts.
+    """
+    pending = np.zeros(0, dtype=np.int64)
+    for texts in documents:
+        pending = np.concatenate([pending, tokenizer.encode_documents(texts)])
+        complete = max(0, (len(pending) - 1) // length)
+        for number in range(complete):
+            yield pending[number * length : (number + 1) * length + 1]
+        pending = pending[complete * length :]
+
+
+class StreamLoader:
+    """Micro-batches of this process over the whole run, read from a stream.
+
+    Every process reads the whole stream in the same order and takes its places of it; a run that is resumed reads again
+    what it had read. So the windows of a step depend on neither.
+
+    Args:
+        corpus: the source.
+        tokenizer: its tokenizer.
+        boundary: the token that ends a document where documents are kept apart, else None.
+        plan: the places to take.
+    """
+
+    def __init__(self, corpus: HubTextCorpus, tokenizer: Tokenizer, boundary: int | None, plan: BatchPlan) -> None:
+        self.corpus = corpus
+        self.tokenizer = tokenizer
+        self.boundary = boundary
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        windows = windows_of(self._documents(), self.tokenizer, self.corpus.sequence_length)
+        taken = 0
+        for places in self.plan:
+            rows = list(islice(windows, places.start - taken, places.stop - taken))
+            taken = places.stop
+            yield make_batch(np.stack(rows), self.boundary)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: see `windows.RunLoader`."""
+
+    def _documents(self) -> Iterator[list[str]]:
+        """Endless passes over the training text, without empty documents."""
+        for epoch in count():
+            found = False
+            for texts in self.corpus.training_batches(epoch, _DOCUMENTS_AT_ONCE):
+                if texts := [text for text in texts if text]:
+                    found = True
+                    yield texts
+            if not found:
+                raise ValueError("train_split holds no text beyond the documents that are held out")

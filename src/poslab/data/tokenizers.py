@@ -1,0 +1,134 @@
+"""Text to token ids and back. Every tokenizer has a token of its own for the end of a document."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+END_OF_DOCUMENT = "<|endoftext|>"
+# What published tokenizers call the token that ends a text.
+END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+FILE_NAME = "tokenizer.json"
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer does.
+
+    Attributes:
+        vocab_size: number of token ids; all ids lie in [0, vocab_size).
+        end_id: the token behind each document. No text encodes to it.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def end_id(self) -> int: ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids of a text, without the end of a document, in the smallest unsigned dtype for the vocabulary."""
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids of documents one after another, each with its end, in the same dtype."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids; bytes that are no UTF-8 become U+FFFD, ends of documents nothing."""
+
+    def save(self, directory: str | Path) -> None:
+        """Write `tokenizer.json`, which `load_tokenizer` reads, into a directory."""
+
+
+class ByteTokenizer:
+    """The 256 byte values of UTF-8, and 256 for the end of a document."""
+
+    vocab_size = 257
+    end_id = 256
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        end = np.array([self.end_id], dtype=np.uint16)
+        return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return bytes(number for number in map(int, ids) if number < 256).decode(errors="replace")
+
+    def save(self, directory: str | Path) -> None:
+        (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "bytes"}) + "\n")
+
+
+class SubwordTokenizer:
+    """A tokenizer of the `tokenizers` library.
+
+    Args:
+        tokenizer: the library's own; where it has no token for the end of a text it is given one.
+    """
+
+    def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
+        # A document that quotes an end-of-text token is text, not the end of a document.
+        tokenizer.encode_special_tokens = True
+        if not any(tokenizer.token_to_id(token) is not None for token in END_TOKENS):
+            tokenizer.add_special_tokens([END_OF_DOCUMENT])
+        known = (tokenizer.token_to_id(token) for token in END_TOKENS)
+        self._tokenizer = tokenizer
+        self.end_id = next(number for number in known if number is not None)
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self._dtype = np.min_scalar_type(self.vocab_size - 1)
+
+    @classmethod
+    def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
+        """Byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens, learned from batches of texts."""
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_DOCUMENT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer=trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "SubwordTokenizer":
+        """Read a Hugging Face tokenizer.json; ValueError where the file is none."""
+        from tokenizers import Tokenizer
+
+        text = Path(path).expanduser().read_bytes()
+        try:
+            return cls(Tokenizer.from_buffer(text))
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"tokenizer {str(path)!r} is no Hugging Face tokenizer.json: {error}") from error
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        # One thread per core, in the library's own code.
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return np.concatenate([np.array([*encoding.ids, self.end_id], dtype=self._dtype) for encoding in encodings])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        text = [number for number in map(int, ids) if number != self.end_id]
+        return self._tokenizer.decode(text, skip_special_tokens=False)
+
+    def save(self, directory: str | Path) -> None:
+        self._tokenizer.save(str(Path(directory) / FILE_NAME))
+
+
+def load_tokenizer(directory: str | Path) -> Tokenizer:
+    """The tokenizer that was saved in a directory, such as that of a run."""
+    path = Path(directory) / FILE_NAME
+    # Only the marker of ByteTokenizer is that short.
+    if path.stat().st_size < 100 and json.loads(path.read_text()) == {"poslab": "bytes"}:
+        return ByteTokenizer()
+    return SubwordTokenizer.from_file(path)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.base import DistanceBias
+
+
+class T5Bias(DistanceBias):
+    """T5's relative bias: one learned number per head and bucket of distances.
+
+        logit(i, j) = q_i . k_j / sqrt(D) + sqrt(D) * table[bucket(i - j), h]
+
+    The nearest half of the buckets hold one distance each, the others grow logarithmically up to `max_distance`;
+    everything further shares the last bucket. T5 itself leaves logits unscaled, `q . k + table`; with the usual scale
+    the factor sqrt(D) gives the same family of functions and lets the table learn at everyone's learning rate.
+
+    Args:
+        num_heads: heads H.
+        head_dim: head dimension D.
+        causal: whether keys are never ahead of the query; else half of the buckets serve keys ahead.
+        num_buckets: number of buckets (paper: 32; even, at least 2, and a multiple of 4 in an encoder).
+        max_distance: distances from here on share a bucket (paper: 128; above the number of exact buckets).
+
+    Parameters: `table` (num_buckets, H), one for all layers of a stack, as in T5; initial standard deviation 1 /
+    sqrt(d_model), as in T5's code.
+
+    Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+    (JMLR 2020), section 2.1; edges of buckets as in T5's code.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        d_model: int,
+        causal: bool = True,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+    ) -> None:
+        super().__init__()
+        multiple = 2 if causal else 4
+        if num_buckets < multiple or num_buckets % multiple:
+            raise ValueError(f"num_buckets must be a positive multiple of {multiple}, got {num_buckets}")
+        exact = num_buckets // multiple
+        if max_distance <= exact:
+            raise ValueError(
+                f"max_distance must be greater than {exact} (the number of buckets that hold one distance each), "
+                f"got {max_distance}"
+            )
+        self.causal = causal
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.logit_scale = head_dim**0.5
+        self.table = nn.Parameter(torch.empty(num_buckets, num_heads))
+        nn.init.normal_(self.table, std=d_model**-0.5)
+
+    def bias_at(self, distance: Tensor) -> Tensor:
+        buckets = distance_buckets(distance, self.causal, self.num_buckets, self.max_distance)
+        # An embedding look-up, whose gradient sums each bucket's distances deterministically.
+        bias = nn.functional.embedding(buckets, self.table.to(torch.float32) * self.logit_scale)
+        return bias.movedim(-1, 0)
+
+
+def distance_buckets(distance: Tensor, causal: bool, num_buckets: int, max_distance: int) -> Tensor:
+    """The bucket of each distance, an integer in [0, num_buckets).
+
+    Causal, 32 buckets to 128: distances 0 to 15 have buckets 0 to 15, 16 to 18 the next, and 113 and up the last, 31.
+    Keys ahead of a causal query, which nothing sees, fall into bucket 0; in an encoder they have the upper half.
+    """
+    distance = distance.round().to(torch.int64)  # real positions (CAPE) too have buckets
+    ahead = torch.zeros_like(distance)
+    if causal:
+        distance = distance.clamp_min(0)
+    else:
+        num_buckets //= 2
+        ahead = (distance < 0) * num_buckets
+        distance = distance.abs()
+    exact = num_buckets // 2
+    ratio = distance.clamp_min(1).to(torch.float32) / exact
+    logarithmic = exact + (ratio.log() / math.log(max_distance / exact) * (num_buckets - exact)).to(torch.int64)
+    return ahead + torch.where(distance < exact, distance, logarithmic.clamp_max(num_buckets - 1))

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from poslab.attention import KeyValueCache, MultiHeadAttention, Route, Visibility, choose_route
+from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape
+from poslab.models.blocks import Block
+
+
+class Decoder(nn.Module):
+    """A causal transformer over tokens: pre-norm, RMSNorm, gated feed-forward layers, no biases.
+
+    Args:
+        vocab_size: number of tokens V.
+        encoding: makes the positional encoding of the stack: an encoding class, or a partial of one.
+        d_model: width M.
+        num_layers: number of blocks L.
+        num_heads: query heads H.
+        num_kv_heads: key-value heads, a divisor of H; None is H.
+        head_dim: head dimension D; None is M / H.
+        mlp_ratio: inner width of the feed-forward layers over M. With 8/3 the three gated matrices hold as much as two
+            plain ones of 4 M; rounded up to a multiple of 32.
+        qk_norm: whether queries and keys are normalised per head.
+        dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
+        tie_embeddings: whether the output layer shares the matrix of the token embeddings.
+        window: how many of the last tokens each token sees, itself included; None sees all.
+        attention: forces an attention route; None takes the cheapest that is exact for the encoding.
+
+    Raises:
+        ValueError: for a shape that does not fit together, or a route that is not exact for the encoding.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        encoding: EncodingFactory,
+        d_model: int,
+        num_layers: int,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        mlp_ratio: float = 8 / 3,
+        qk_norm: bool = False,
+        dropout: float = 0.0,
+        tie_embeddings: bool = True,
+        window: int | None = None,
+        attention: Route | None = None,
+    ) -> None:
+        super().__init__()
+        shape = decoder_shape(d_model, num_layers, num_heads, num_kv_heads, head_dim)
+        if not mlp_ratio > 0:
+            raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if window is not None and window < 1:
+            raise ValueError(f"window must be a positive integer or null, got {window}")
+        self.window = window
+        self.encodings = StackEncodings(encoding, shape)
+        for instance in self.encodings:
+            choose_route(instance, attention)
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.dropout = nn.Dropout(dropout)
+        mlp_hidden = -(-int(mlp_ratio * d_model) // 32) * 32
+        self.blocks = nn.ModuleList(
+            Block(
+                MultiHeadAttention(d_model, num_heads, shape.num_kv_heads, shape.head_dim, qk_norm, attention),
+                d_model,
+                mlp_hidden,
+                dropout,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.RMSNorm(d_model)
+        self.output = nn.Linear(d_model, vocab_size, bias=False)
+        self._initialize()
+        if tie_embeddings:
+            self.output.weight = self.embedding.weight
+
+    @property
+    def max_length(self) -> int | None:
+        """The number of positions at which its encoding ends; None if it never does."""
+        return self.encodings.max_length
+
+    def new_cache(self) -> KeyValueCache:
+        """An empty cache for decoding token by token."""
+        return KeyValueCache(len(self.blocks))
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Logits of the next token, (B, T, V).
+
+        Args:
+            tokens_BT: token ids.
+            positions: where they are; None is 0, 1, ... or what follows the cache.
+            real: (B, T) bool, False at padding; None has none.
+            cache: what came before, to which these tokens are added; None is nothing.
+        """
+        if positions is None and cache is not None and cache.positions is not None:
+            positions = cache.positions.continuation(tokens_BT.shape[1])
+        elif positions is None:
+            positions = Positions.range(tokens_BT.shape[1], device=tokens_BT.device)
+        key_positions, real_keys = positions, real
+        if cache is not None:
+            key_positions, real_keys = cache.append_positions(positions, real)
+        visibility = Visibility.between(positions, key_positions, window=self.window, real_keys=real_keys)
+        tables = self.encodings.prepare(positions, key_positions)
+        x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens_BT))
+        for layer, block in enumerate(self.blocks):
+            x_BTM = block(x_BTM, self.encodings.layer(layer), tables[layer], visibility, cache, layer)
+        return self.output(self.norm(x_BTM))
+
+    def _initialize(self) -> None:
+        """Normal weights; the layers that write to the residual stream are smaller, as in GPT-2."""
+        residual_scale = (2 * len(self.blocks)) ** -0.5
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                std = module.in_features**-0.5 * (residual_scale if name.endswith(".output") else 1.0)
+                nn.init.normal_(module.weight, std=std)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+
+def decoder_shape(
+    d_model: int, num_layers: int, num_heads: int, num_kv_heads: int | None, head_dim: int | None
+) -> StackShape:
+    """The shape of a causal stack, with defaults filled in.
+
+    Raises:
+        ValueError: for a shape that does not fit together.
+    """
+    for name, value in {"d_model": d_model, "num_layers": num_layers, "num_heads": num_heads}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value}")
+    if head_dim is None:
+        if d_model % num_heads:
+            raise ValueError(f"num_heads must divide d_model={d_model} (or set head_dim), got {num_heads}")
+        head_dim = d_model // num_heads
+    if head_dim < 1:
+        raise ValueError(f"head_dim must be a positive integer, got {head_dim}")
+    num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if num_kv_heads < 1 or num_heads % num_kv_heads:
+        raise ValueError(f"num_kv_heads must divide num_heads={num_heads}, got {num_kv_heads}")
+    return StackShape(d_model, num_layers, num_heads, num_kv_heads, head_dim, causal=True)

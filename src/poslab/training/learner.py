@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from poslab.data.batch import TokenBatch
+from poslab.training.language_modelling import LanguageModelling, TokenMeans
+from poslab.training.optimizer import AdamWithCosine
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training ended because the loss or its gradient is no longer a number."""
+
+
+class Learner(L.LightningModule):
+    """A model that learns a task.
+
+    The loss of a step is a sum over tokens divided by the number of predicted tokens of the *global* batch, so that
+    devices, micro-batches and padding change nothing. What is random in a step (dropout) is a function of the seed,
+    the step and the process alone, so that a resumed run needs no state of random generators.
+
+    Args:
+        model: tokens in, logits out.
+        task: what a batch means.
+        optimizer: how the model is trained.
+        batch_size: windows in the global batch.
+        lengths: window lengths (tokens) of the evaluation loaders, in their order; the first is the training length.
+        seed: of everything that is random in training.
+        log_every: optimizer steps between two records of training figures.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: LanguageModelling,
+        optimizer: AdamWithCosine,
+        *,
+        batch_size: int,
+        lengths: list[int],
+        seed: int,
+        log_every: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.optimizer_settings = optimizer
+        self.tokens_per_step = batch_size * lengths[0]
+        self.lengths = lengths
+        self.seed = seed
+        self.log_every = log_every
+        self.means = nn.ModuleDict({str(length): TokenMeans() for length in lengths})
+        self.figures: dict[str, float] = {}
+        """The newest figures by tag, such as `validation/loss@512`."""
+        self.stop_requested = False
+        """Set from outside, by a signal for instance; all processes stop together after the step."""
+        self.stopping = False
+        self.trained_tokens = 0
+        self.training_seconds = 0.0
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer, schedule = self.optimizer_settings.build(self.model, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Training
+
+    def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._step_started = time.perf_counter()
+            self._step_sums = torch.zeros(4, device=self.device)  # loss, correct, tokens, requests to stop
+        entropy = (self.seed, batch_idx, self.trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        sums = self.task.sums(self.model, batch)
+        self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.tokens])
+        # As if every token were predicted; `on_before_optimizer_step` turns it into the mean over those that are.
+        return sums.loss / batch.targets.numel()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Normalises the gradient by the number of predicted tokens in the global batch.
+
+        Until here it is a mean over micro-batches (by Lightning) and processes (by DDP) of sums over all tokens.
+        """
+        self._step_sums[3] = float(self.stop_requested)
+        self._step_sums = self.trainer.strategy.reduce(self._step_sums, reduce_op="sum")
+        correction = self.tokens_per_step / self._step_sums[2]
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, correction)
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._gradient_norm = nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.gradient_clip or math.inf)
+
+    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            return
+        step, last_step = self.trainer.global_step, self.trainer.max_steps
+        # Looking at a tensor makes a GPU wait, so a single process looks at figures only when they are recorded.
+        self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[3].item() > 0
+        if step % self.log_every == 0 or step in (1, last_step):
+            self._record_step(step)
+        self.trained_tokens += self.tokens_per_step
+        self.training_seconds += time.perf_counter() - self._step_started
+        if step == last_step:
+            self.trainer.should_stop = True  # Lightning then validates after this step, wherever it falls
+
+    def _record_step(self, step: int) -> None:
+        loss, correct, tokens, _ = self._step_sums.tolist()
+        norm = float(self._gradient_norm)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise NonFiniteLossError(
+                f"the loss at step {step} is {loss / tokens:.4g} with a gradient norm of {norm:.4g}: try a smaller "
+                f"optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer optimizer.warmup_fraction"
+            )
+        figures = self.task.figures("train", loss / tokens, correct / tokens)
+        figures |= {"gradient_norm": norm, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        if self.training_seconds:
+            figures["tokens_per_second"] = self.tokens_per_second
+        self.record({f"train/{name}": value for name, value in figures.items()})
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on per second of training, evaluation left out."""
+        return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
+
+    # Evaluation
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        means = self.means[str(self.lengths[dataloader_idx])]
+        means.update(self.task.sums(self.model, batch))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._record_evaluation("validation")
+        if not math.isfinite(self.figures["validation/loss"]):
+            raise NonFiniteLossError(f"the validation loss at step {self.trainer.global_step} is not finite")
+
+    def on_test_epoch_end(self) -> None:
+        self._record_evaluation("test")
+
+    def _record_evaluation(self, split: str) -> None:
+        """Records the figures of each length, and those of the training length under the plain tag as well."""
+        recorded: dict[str, float] = {}
+        for length in self.lengths:
+            means = self.means[str(length)]
+            figures = self.task.figures(split, *means.compute())
+            means.reset()
+            if length == self.lengths[0]:
+                recorded |= {f"{split}/{name}": value for name, value in figures.items()}
+            recorded |= {f"{split}/{name}@{length}": value for name, value in figures.items()}
+        self.record(recorded)
+
+    def record(self, figures: dict[str, float]) -> None:
+        """Keeps figures and writes them to every logger, at the present step."""
+        self.figures |= figures
+        for logger in self.loggers:
+            logger.log_metrics(figures, step=self.trainer.global_step)
