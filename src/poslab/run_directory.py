@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,41 +86,22 @@ class RunDirectory:
         """Writes down what the run is, before it begins.
 
         Raises:
-            ValueError: if the directory cannot be written, or holds another run.
+            ValueError: if the directory cannot be written.
         """
-        if self.config_file.exists() and self.config() != config:
-            raise ValueError(f"hydra.run.dir={self.path} holds a run of another configuration: choose another directory")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self.config_file.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-            write_json(self.path / "environment.json", environment)
+            write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
 
-
-def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
-    """The newest run below a directory that has this configuration and has not come to its end."""
-    candidates = (RunDirectory(file.parent) for file in directory.glob("**/config.yaml"))
-    unfinished = [run for run in candidates if not run.is_finished and _same(run, config)]
-    return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Writes down the final figures; from then on the run is finished."""
+        write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
 
-def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """The dotted keys at which two configurations differ."""
-    for key in dict.fromkeys([*one, *other]):
-        a, b = one.get(key), other.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}"
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file that is whole or not there."""
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file that is whole or not there."""
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(text)
     temporary.replace(path)
-
-
-def _same(run: RunDirectory, config: Mapping[str, Any]) -> bool:
-    return run.config() == config

@@ -139,9 +139,9 @@ def require_text(name: str, value: Any) -> None:
 
 
 def nearest(name: str, choices: Sequence[str]) -> str:
-    """` (did you mean 'rotary'?)`, or nothing where no choice is near."""
+    """`; did you mean 'rotary'?`, or nothing where no choice is near."""
     matches = get_close_matches(name, choices, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def neighbours(path: str) -> list[str]:

@@ -145,7 +145,7 @@ class TextDataModule(pl.LightningDataModule):
         )
 
     def _num_predicted(self, facts: cache.Facts, split: str) -> int:
-        """Targets of a split: all tokens but the first, or but the first of each document where those are kept apart."""
+        """Targets of a split: all tokens but the first, or but the first of each document where boundaries count."""
         return facts.num_tokens[split] - (facts.num_documents[split] if self.corpus.document_boundaries else 1)
 
     def _require_a_window(self, num_tokens: dict[str, int]) -> None:

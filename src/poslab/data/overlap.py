@@ -1,40 +1,43 @@
 """How much of the held-out text stands in the training text too: bytes inside 60-byte strings that both hold."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
 STRING_BYTES = 60
 SEPARATOR = b"\xff"  # between documents; it never occurs in UTF-8
 
-_PIECE_BYTES = 1 << 22
+_PIECE_BYTES = 1 << 18
 _BASE = 0x9E3779B97F4A7C15
+_INVERSE = pow(_BASE, -1, 2**64)
 _BYTE_CODES = np.random.default_rng(0).integers(0, 2**64, size=256, dtype=np.uint64)
 
 
 def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
     """Polynomial hashes of all strings of `width` bytes.
 
-        hash(i) = sum_j code(text[i + j]) * base ** (width - 1 - j)  mod 2 ** 64
+        hash(i) = sum_j code(text[i + j]) * base ** j  mod 2 ** 64
 
-    They are put together from hashes of strings of 1, 2, 4, 8 ... bytes, so the work is a few passes over the text.
+    Each is a difference of two running sums over the text, divided by base ** i; base is odd, so it has an inverse.
 
     Args:
         text: (n,) uint8.
 
     Returns: (n - width + 1,) uint64; empty where the text is shorter than `width`.
     """
-    count = max(0, len(text) - width + 1)
-    hashes = np.zeros(count, dtype=np.uint64)
-    block, block_width, done = _BYTE_CODES[text], 1, 0
-    while count and done < width:
-        power = np.uint64(pow(_BASE, block_width, 2**64))
-        if width & block_width:
-            hashes = hashes * power + block[done : done + count]
-            done += block_width
-        block = block[:-block_width] * power + block[block_width:]
-        block_width *= 2
-    return hashes
+    sums = np.zeros(len(text) + 1, dtype=np.uint64)
+    np.cumsum(_BYTE_CODES[text] * _powers(_BASE, len(text)), out=sums[1:])
+    differences = sums[width:] - sums[: max(0, len(sums) - width)]
+    return differences * _powers(_INVERSE, len(differences))
+
+
+@lru_cache(maxsize=4)
+def _powers(base: int, count: int) -> np.ndarray:
+    """base ** (0 ... count - 1) mod 2 ** 64."""
+    factors = np.full(count, base, dtype=np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors)
 
 
 def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:

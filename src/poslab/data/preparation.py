@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("validation", "test")
 # Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
-MEASURED_BYTES = 1 << 22
+MEASURED_BYTES = 1 << 20
 _DOCUMENTS_AT_ONCE = 1000
 
 

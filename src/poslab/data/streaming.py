@@ -15,7 +15,7 @@ _DOCUMENTS_AT_ONCE = 64
 
 
 def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int) -> Iterator[np.ndarray]:
-    """Cut a stream of documents into windows of `length` + 1 tokens, each beginning with the last one of its predecessor.
+    """Cut a stream of documents into windows of `length` + 1 tokens; each begins with the last token of the one before.
 
     Args:
         documents: batches of documents.

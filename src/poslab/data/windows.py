@@ -31,7 +31,7 @@ class TrainingWindows(Dataset[TokenBatch]):
 
 
 class EvaluationWindows(Dataset[TokenBatch]):
-    """The non-overlapping windows of a token file, named by number: together they predict each token but the first once.
+    """The non-overlapping windows of a token file, by number. Together they predict each token but the first once.
 
     The last window is filled up with targets to be ignored; so is every window past it, completely.
     """

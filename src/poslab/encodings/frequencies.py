@@ -12,7 +12,8 @@ def inverse_frequencies(dim: int, base: float, device: torch.device | None = Non
     With `dim=4, base=10_000` they are `[1, 0.01]`.
     """
     exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
-    return base**-exponents
+    # Not `base**-exponents`: its last bits differ from everyone else's, and position 4,000 turns them into 1e-4.
+    return 1.0 / base**exponents
 
 
 def angles(ids: Tensor, inverse_frequencies: Tensor) -> Tensor:

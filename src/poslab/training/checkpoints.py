@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from poslab.training.interruption import Interrupted, StopOnSignals
 from poslab.training.learner import Learner
-
-
-class Interrupted(Exception):
-    """Training stopped on request, after a checkpoint was written."""
 
 
 class RunCheckpoints(Checkpoint):
@@ -28,30 +26,34 @@ class RunCheckpoints(Checkpoint):
 
     Args:
         directory: where `best.ckpt` and `last.ckpt` are kept.
+        signals: what asks a run to stop.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, signals: StopOnSignals) -> None:
+        self.signals = signals
         self.best = directory / "best.ckpt"
         self.last = directory / "last.ckpt"
-        self.best_loss = math.inf
+        self.best_step = 0
+        self.best_figures: dict[str, float] = {}
+        """The validation figures of the best state, by tag."""
 
-    def state_dict(self) -> dict[str, float]:
-        return {"best_loss": self.best_loss}
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_step": self.best_step, "best_figures": self.best_figures}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self.best_loss = state_dict["best_loss"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_step, self.best_figures = state_dict["best_step"], state_dict["best_figures"]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         if trainer.state.fn != "fit":
             return
-        loss = pl_module.figures["validation/loss"]
-        if loss < self.best_loss:
-            self.best_loss = loss
+        figures = {tag: value for tag, value in pl_module.figures.items() if tag.startswith("validation/")}
+        if figures["validation/loss"] < self.best_figures.get("validation/loss", math.inf):
+            self.best_step, self.best_figures = trainer.global_step, figures
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
         if pl_module.stopping:
-            raise Interrupted
+            raise Interrupted(self.signals.received or signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,16 +62,17 @@ class RunCheckpoints(Checkpoint):
         if (batch_idx + 1) % trainer.accumulate_grad_batches or not pl_module.stopping:
             return
         # A checkpoint of before a validation that is due would skip it when it is resumed.
-        if (batch_idx + 1) % trainer.val_check_batch and not trainer.should_stop:
+        validation_is_due = (batch_idx + 1) % trainer.val_check_batch == 0 or trainer.global_step == trainer.max_steps
+        if not validation_is_due:
             trainer.save_checkpoint(self.last)
-            raise Interrupted
+            raise Interrupted(self.signals.received or signal.SIGTERM)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints of plain data, replaced as a whole: the old one stays until the new one is on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        save_atomically(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
@@ -77,13 +80,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(Path(path))
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls `write(temporary)` on a file beside `path`, and puts it in the place of `path` once it is on the disk."""
+def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
+    """Puts a checkpoint in the place of `path` once it is on the disk.
+
+    Raises:
+        OSError: if it cannot be written, a full disk among other reasons; what was there before is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -104,8 +112,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"the checkpoint {path} is damaged, or holds code, which is never run") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"the checkpoint {path} is damaged: it cannot be read") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or RunCheckpoints.__name__ not in str(
-        list(checkpoint.get("callbacks", {}))
-    ):
+    if not isinstance(checkpoint, dict) or RunCheckpoints.__name__ not in checkpoint.get("callbacks", {}):
         raise ValueError(f"the checkpoint {path} was not written by Poslab")
     return checkpoint
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of the learner's model, by the names that the model itself gives them."""
+    prefix = "model."
+    return {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}

@@ -130,6 +130,12 @@ class Learner(L.LightningModule):
         """Tokens trained on per second of training, evaluation left out."""
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trained"] = {"tokens": self.trained_tokens, "seconds": self.training_seconds}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.trained_tokens, self.training_seconds = checkpoint["trained"]["tokens"], checkpoint["trained"]["seconds"]
+
     # Evaluation
 
     def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -1,0 +1,63 @@
+"""What a run depended on that its configuration does not say."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poslab.training.settings import TrainerSettings
+
+PACKAGES = ("poslab", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "datasets", "tokenizers", "numpy")
+
+
+def environment(settings: TrainerSettings) -> dict[str, Any]:
+    """Versions, commit, hardware and precision, as plain data."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "precision": settings.resolved_precision,
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory that the run has held so far, in MB: of the device, or of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _commit() -> str | None:
+    """The commit of the checkout, with `+` where files differ from it; None outside of one."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "") if commit.returncode == 0 else None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()

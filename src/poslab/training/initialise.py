@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from poslab.run_directory import RunDirectory
+from poslab.training.checkpoints import load_checkpoint, model_weights
+
+
+def initialise_from(model: nn.Module, source: str) -> list[str]:
+    """Gives a model the weights of another run, as far as they fit.
+
+    Args:
+        model: what is to be trained.
+        source: a run directory, whose best checkpoint is taken, or a checkpoint.
+
+    Returns:
+        What did not fit, a line each.
+
+    Raises:
+        ValueError: if there is no such run, or nothing of it fits.
+    """
+    path = Path(source) if source.endswith(".ckpt") else RunDirectory.of(source).best_checkpoint
+    theirs, ours = model_weights(load_checkpoint(path)), model.state_dict()
+    fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
+    if not fitting:
+        raise ValueError(f"init_from={source} holds no weights that fit this model")
+    model.load_state_dict(fitting, strict=False)
+    lines = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in ours:
+            lines.append(f"{name} is not in this model, and was left out")
+        elif name not in theirs:
+            lines.append(f"{name} is not in that run, and starts afresh")
+        elif name not in fitting:
+            shapes = f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
+            lines.append(f"{name} has another shape ({shapes}), and starts afresh")
+    return lines

@@ -1,0 +1,114 @@
+"""Several processes for one run: started here by torchrun's launcher, or joined where torchrun or SLURM started them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch import distributed
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from poslab.training.interruption import Interrupted
+from poslab.training.learner import NonFiniteLossError
+
+
+T = TypeVar("T")
+
+
+class ProcessDiedError(RuntimeError):
+    """A process of the run died, and the others were ended."""
+
+
+def external_environment() -> ClusterEnvironment | None:
+    """Where torchrun or SLURM has started this process, as one of several; else None."""
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect():
+            environment: ClusterEnvironment = kind()
+            return environment if environment.world_size() > 1 else None
+    return None
+
+
+def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
+    """Joins the other processes of the run; Lightning then finds them joined."""
+    if on_gpu:
+        torch.cuda.set_device(environment.local_rank())
+    address = f"tcp://{environment.main_address}:{environment.main_port}"
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        init_method="env://" if isinstance(environment, TorchElasticEnvironment) else address,
+        rank=environment.global_rank(),
+        world_size=environment.world_size(),
+    )
+
+
+def agreed(value: T) -> T:
+    """Process 0's value, in every process of the run."""
+    if not distributed.is_initialized():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None:
+    """Trains the run of a directory in several processes on this machine, each in a session of its own.
+
+    They take everything from the run's resolved configuration, never from this process's command line.
+
+    Args:
+        run_directory: where config.yaml is.
+        checkpoint: what they resume from; None starts anew.
+        processes: how many.
+
+    Raises:
+        ValueError, NonFiniteLossError: what a process said of a mistake.
+        ProcessDiedError: if one died otherwise.
+        Interrupted: if a signal asked all of them to stop.
+    """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=run_directory.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    arguments = ["-m", "poslab.training.worker", str(run_directory), *([str(checkpoint)] if checkpoint else [])]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        elastic_launch(config, sys.executable)(*arguments)
+    except SignalException as error:
+        raise Interrupted(int(error.sigval)) from None
+    except ChildFailedError as error:
+        raise _explained(error) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _explained(error: ChildFailedError) -> Exception:
+    """What the process that failed first had to say."""
+    killed = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode == -signal.SIGKILL]
+    rank, failure = killed[0] if killed else error.get_first_failure()
+    if failure.exitcode < 0:
+        return ProcessDiedError(f"process {rank} of the run was ended by {signal.Signals(-failure.exitcode).name}")
+    kind, _, text = _message(failure).partition(": ")
+    for known in (ValueError, NonFiniteLossError):
+        if kind == known.__name__:
+            return known(text)
+    return ProcessDiedError(f"process {rank} of the run failed: {kind}: {text}")
+
+
+def _message(failure: ProcessFailure) -> str:
+    message = failure.error_file_data.get("message", "") if failure.error_file_data else failure.message
+    return str(message["message"] if isinstance(message, dict) else message)

@@ -1,0 +1,105 @@
+"""Where figures go while a run trains: TensorBoard and a CSV file, both of which survive a resume."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+from torch.utils.tensorboard.summary import hparams
+
+
+class RunTensorBoard(TensorBoardLogger):
+    """TensorBoard events in the run directory itself, so that TensorBoard names the run after it.
+
+    Args:
+        directory: the run directory.
+        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped.
+    """
+
+    def __init__(self, directory: Path, first_step: int) -> None:
+        directory = directory.absolute()
+        purge = {"purge_step": first_step + 1} if first_step else {}
+        super().__init__(directory.parent, name="", version=directory.name, default_hp_metric=False, **purge)
+
+    @rank_zero_only
+    def log_configuration(self, config: Mapping[str, Any], metrics: list[str]) -> None:
+        """The configuration as text, and as hyperparameters beside which these metrics will stand.
+
+        The HPARAMS tab shows only metrics that are named when a run begins.
+        """
+        self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
+        parameters = {key: value for key, value in flat(config)}
+        for summary in hparams(parameters, dict.fromkeys(metrics, 0.0)):
+            self.experiment._get_file_writer().add_summary(summary)
+
+    @rank_zero_only
+    def log_by_length(self, figures: Mapping[str, float]) -> None:
+        """The test loss as a curve over window length instead of steps."""
+        for tag, value in figures.items():
+            name, at, length = tag.partition("@")
+            if at and name.startswith("test/"):
+                self.experiment.add_scalar(f"by_length/{name}", value, int(length))
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Keeps the file open: Lightning calls this after training and again after testing."""
+        self.experiment.flush()
+
+    @rank_zero_only
+    def close(self) -> None:
+        """Writes everything to disk."""
+        self.experiment.close()
+
+
+class MetricsCsv(Logger):
+    """`metrics.csv`: one line a figure, `step,tag,value`, appended as it comes.
+
+    Args:
+        file: where it is.
+        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped.
+    """
+
+    name = None
+    version = None
+
+    def __init__(self, file: Path, first_step: int) -> None:
+        super().__init__()
+        self.file = file
+        self.first_step = first_step
+
+    @rank_zero_only
+    def begin(self) -> None:
+        """Makes the file, or cuts off what will be recorded again."""
+        kept = []
+        if self.first_step and self.file.exists():
+            with self.file.open(newline="") as file:
+                kept = [row for row in csv.reader(file) if len(row) == 3 and row[0].isdigit()]
+        with self.file.open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["step", "tag", "value"])
+            rows.writerows(row for row in kept if int(row[0]) <= self.first_step)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self.file.open("a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([step, tag, value] for tag, value in metrics.items())
+
+    def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
+        """They are in config.yaml."""
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """Dotted keys and values that TensorBoard can show; `encoding` itself is the name of its class."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif key == "_target_":
+            yield prefix.removesuffix("."), str(value).rpartition(".")[2]
+        elif not key.startswith("_"):
+            yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from poslab.run_directory import RunDirectory
+
+
+class Plan(NamedTuple):
+    """Which run is to be trained.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        checkpoint: what it goes on from; None starts anew.
+    """
+
+    run: RunDirectory
+    config: dict[str, Any]
+    checkpoint: Path | None
+
+
+def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
+    """What `resume` means.
+
+    Args:
+        config: the composed configuration.
+        directory: where a new run would be kept.
+        given: the overrides of the command line, `resume` aside.
+
+    Raises:
+        ValueError: if there is nothing to go on with, or it was asked to go on as something else than it is.
+    """
+    resume = config["resume"]
+    config = {**config, "resume": None}
+    if resume is None:
+        run = RunDirectory(directory)
+        if run.config_file.exists():
+            raise ValueError(f"{directory} holds a run already: go on with resume={directory}, or choose another directory")
+        return Plan(run, config, None)
+    if resume == "auto":
+        run = newest_unfinished(directory.parent, config) or RunDirectory(directory)
+        return Plan(run, config, run.last_checkpoint if run.last_checkpoint.exists() else None)
+    path = Path(str(resume))
+    if path.is_dir() and _is_fresh(path):
+        return Plan(RunDirectory(path), config, None)
+    if not path.exists():
+        raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{_nearest_path(path)}")
+    run = RunDirectory.of(path)
+    own = run.config()
+    differing = list(differing_keys(own, config)) if given else []
+    if differing:
+        raise ValueError(
+            f"resume={resume} goes on with the run's own configuration, which has another {differing[0]}: "
+            f"leave that out, or start a new run from its weights with init_from={run.path}"
+        )
+    checkpoint = path if path.is_file() else run.last_checkpoint
+    return Plan(run, own, checkpoint if checkpoint.exists() else None)
+
+
+def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
+    """The newest run below a directory that has this configuration and has not come to its end."""
+    candidates = (RunDirectory(file.parent) for file in directory.glob("**/config.yaml"))
+    unfinished = [run for run in candidates if not run.is_finished and run.config() == config]
+    return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """The dotted keys at which two configurations differ."""
+    for key in dict.fromkeys([*one, *other]):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}"
+
+
+def _is_fresh(directory: Path) -> bool:
+    """Whether a run was to be kept there and was killed before it began, or nothing is there at all."""
+    return all(entry.name == "checkpoints" or entry.name.startswith(".") for entry in directory.iterdir())
+
+
+def _nearest_path(path: Path) -> str:
+    siblings = [str(sibling) for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    matches = difflib.get_close_matches(str(path), siblings, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,253 @@
+"""A run from its configuration to its final figures."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from rich.table import Table
+from torch import distributed
+
+from poslab.checking import micro_batches
+from poslab.configuration import build, with_full_key
+from poslab.data import TextDataModule
+from poslab.run_directory import RunDirectory
+from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints, load_checkpoint
+from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
+from poslab.training.environment import environment, peak_memory_mb
+from poslab.training.initialise import initialise_from
+from poslab.training.interruption import StopOnSignals
+from poslab.training.language_modelling import LanguageModelling
+from poslab.training.launch import agreed, external_environment, join, launch
+from poslab.training.learner import Learner
+from poslab.training.loggers import MetricsCsv, RunTensorBoard
+from poslab.training.resume import Plan
+from poslab.training.settings import TrainerSettings
+
+
+def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
+    """Trains a run, or goes on with one, in as many processes as its configuration asks for.
+
+    Args:
+        plan: which run, under which configuration, from where; in several processes that of the first counts.
+        settings: how it is trained, from a configuration that has been checked.
+
+    Returns:
+        The run, which need not be the planned one where several processes planned.
+
+    Raises:
+        ValueError: for a mistake that shows only now, such as a text that is too short.
+        NonFiniteLossError, Interrupted, ProcessDiedError: as `train_here` and `launch` say.
+    """
+    external = external_environment()
+    processes = settings.local_processes * settings.num_nodes
+    if external is None and settings.num_nodes > 1:
+        raise ValueError(f"trainer.num_nodes={settings.num_nodes} needs torchrun or SLURM to start this on every machine")
+    if external is not None and external.world_size() != processes:
+        raise ValueError(f"{external.world_size()} processes were started, and trainer.devices x num_nodes is {processes}")
+    with StopOnSignals() as signals:
+        if external is not None:
+            join(external, settings.on_gpu)
+            plan = agreed(plan)
+        if plan.run.is_finished:
+            RunConsole().print(f"{plan.run.path} is finished already: its figures are in {plan.run.metrics_file}")
+            return plan.run
+        if external is None or external.global_rank() == 0:
+            plan.run.start(plan.config, environment(settings))
+        if external is None and processes > 1:
+            launch(plan.run.path, plan.checkpoint, processes)
+        else:
+            train_here(plan.run, plan.config, plan.checkpoint, signals)
+    return plan.run
+
+
+def train_here(
+    run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | None, signals: StopOnSignals
+) -> None:
+    """Trains, tests and reports a run in this process, which may be one of several that have joined.
+
+    Args:
+        run: where the run is kept.
+        config: its configuration, which has been checked.
+        checkpoint: what it resumes from; None starts anew.
+        signals: what may ask it to stop.
+
+    Raises:
+        ValueError: for a mistake that shows only now, such as a text that is too short.
+        NonFiniteLossError: if the loss is no longer a number.
+        Interrupted: if it was asked to stop; what it has learned is saved.
+    """
+    settings: TrainerSettings = build(config, "trainer")
+    _quieten_lightning()
+    L.seed_everything(config["seed"], verbose=False)
+    is_first = not distributed.is_initialized() or distributed.get_rank() == 0
+    console = RunConsole(run.log_file, silent=not is_first)
+
+    datamodule = _prepared_data(config)
+    model = build(config, "model", vocab_size=datamodule.vocab_size, encoding=build(config, "encoding"))
+    datamodule.max_length = model.max_length
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    console.print(
+        f"{type(model).__name__} with {config['encoding']['_target_'].rpartition('.')[2]}: {parameters:,} parameters, "
+        f"{settings.resolved_precision}" + (f" (precision={settings.precision})" if settings.precision == "auto" else "")
+    )
+    for line in datamodule.report_lines():
+        console.print(line)
+    if config["init_from"] and checkpoint is None:
+        console.print(f"weights of {config['init_from']}")
+        for line in initialise_from(model, config["init_from"]):
+            console.print(f"  {line}")
+    _require_space(run, parameters)
+    if settings.compile:
+        model.compile()
+
+    first_step = load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    if first_step:
+        console.print(f"resuming after step {first_step:,} from {checkpoint}")
+    checkpoints = RunCheckpoints(run.checkpoints, signals)
+    tensorboard = RunTensorBoard(run.path, first_step)
+    metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
+    learner = Learner(
+        model,
+        LanguageModelling(datamodule.bytes_per_token),
+        build(config, "optimizer"),
+        batch_size=datamodule.corpus.batch_size,
+        lengths=datamodule.lengths,
+        seed=config["seed"],
+        log_every=settings.log_every,
+    )
+    trainer = _trainer(
+        settings,
+        batch_size=datamodule.corpus.batch_size,
+        directory=run.path,
+        callbacks=[ConsoleProgress(console), signals, checkpoints],
+        loggers=[tensorboard, metrics_csv],
+    )
+    if trainer.is_global_zero:
+        datamodule.tokenizer.save(run.path)
+        metrics_csv.begin()
+        tensorboard.log_configuration(config, metrics=_headline_tags(learner.lengths))
+
+    trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    steps = trainer.global_step
+    trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
+
+    metrics = {
+        **checkpoints.best_figures,
+        **{tag: value for tag, value in learner.figures.items() if tag.startswith("test/")},
+        "train/tokens_per_second": learner.tokens_per_second,
+        "train/seconds": learner.training_seconds,
+        "memory/peak_mb": peak_memory_mb(learner.device),
+        "parameters": parameters,
+        "steps": steps,
+    }
+    if trainer.is_global_zero:
+        tensorboard.log_by_length(metrics)
+        tensorboard.close()
+        run.finish(metrics)
+        asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
+        console.print(test_table(metrics, asked, checkpoints.best_step))
+        console.print(_closing_facts(run, metrics, config))
+
+
+def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
+    """The data, tokenised by the first process alone."""
+    datamodule: TextDataModule = build(config, "dataset")
+    try:
+        if distributed.is_initialized() and distributed.get_rank() > 0:
+            distributed.barrier()
+        datamodule.prepare_data()
+        if distributed.is_initialized() and distributed.get_rank() == 0:
+            distributed.barrier()
+        datamodule.setup()
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "dataset", config)) from error
+    return datamodule
+
+
+def _trainer(
+    settings: TrainerSettings, batch_size: int, directory: Path, callbacks: list[L.Callback], loggers: Sequence[Logger]
+) -> L.Trainer:
+    processes = settings.local_processes * settings.num_nodes
+    accumulate = micro_batches(settings, batch_size, processes)
+    return L.Trainer(
+        accelerator="gpu" if settings.on_gpu else "cpu",
+        devices=settings.local_processes,
+        num_nodes=settings.num_nodes,
+        strategy=_strategy(settings, processes),
+        precision=settings.resolved_precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        val_check_interval=settings.validate_every * accumulate,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the datamodule shares out the windows itself, each once
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=directory,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        profiler=settings.profiler,
+    )
+
+
+def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(save_distributed_checkpoint=False)
+    if processes == 1:
+        return "auto"
+    return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
+
+
+def _headline_tags(lengths: list[int]) -> list[str]:
+    """What stands beside a run's choices in the HPARAMS tab."""
+    names = ["test/loss", "test/bits_per_byte", "test/perplexity", "test/accuracy"]
+    return names + [f"test/bits_per_byte@{length}" for length in lengths]
+
+
+def _require_space(run: RunDirectory, parameters: int) -> None:
+    """Raises ValueError if the disk cannot hold the run's checkpoints."""
+    bytes_per_checkpoint = parameters * 4 * 3  # weights and the two moments of AdamW
+    needed = 3 * bytes_per_checkpoint + 10_000_000  # best, last, the one being written; logs
+    free = shutil.disk_usage(run.path).free
+    if free < needed:
+        raise ValueError(
+            f"hydra.run.dir={run.path} is on a disk with {free / 1e6:,.0f} MB free, "
+            f"and the checkpoints of this run take {needed / 1e6:,.0f} MB"
+        )
+
+
+def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapping[str, Any]) -> Table:
+    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+    seconds = round(metrics["train/seconds"])
+    return facts_table(
+        {
+            "parameters": f"{metrics['parameters']:,}",
+            "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
+            f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
+            "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
+            "written to": str(run.path),
+            "next": "",
+            "  look": "tensorboard --logdir outputs",
+            "  write": f'python -m src.generate run={run.path} prompt="The "',
+            "  compare": f"python -m src.train encoding={other}",
+            "  train on from it": f"python -m src.train init_from={run.path}",
+        }
+    )
+
+
+def _quieten_lightning() -> None:
+    """Leaves out what Lightning says of devices, workers and tips; its warnings of other kinds stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)

@@ -1,0 +1,27 @@
+"""Trains a model under a positional encoding: `python -m src.train encoding=rotary`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from src.command import command
+
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
+    """Checks, then trains. What is slow to import is imported once nothing quick is left to be wrong."""
+    from poslab.training.resume import plan
+
+    planned = plan(config, directory, [override for override in overrides if not override.startswith("resume=")])
+
+    from poslab.checking import check
+
+    settings = check(planned.config)
+
+    from poslab.training.train import train
+
+    train(planned, settings)
+
+
+if __name__ == "__main__":
+    command("train", main)

@@ -1,0 +1,96 @@
+"""Who sees whom, said twice: as the library's values, and as a plain predicate that a double loop can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from poslab.attention import Visibility
+from poslab.encodings import Positions
+
+BATCH, LENGTH = 2, 12
+SEGMENTS = torch.tensor([[0] * 5 + [1] * 7, [3] * 9 + [1] * 2 + [4]])
+LEFT_PADDED = torch.arange(LENGTH) >= torch.tensor([[4], [0]])
+RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[12], [7]])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Queries that stand at the last T of S tokens.
+
+    Args:
+        queries, keys: their positions.
+        visibility: the rules as the library takes them.
+        sees: whether, in row b, the token stored at i sees the one stored at j, both counted from the first key.
+    """
+
+    queries: Positions
+    keys: Positions
+    visibility: Visibility
+    sees: Callable[[int, int, int], bool]
+
+    def visible(self) -> torch.Tensor:
+        """(B, T, S) bool, asked one by one."""
+        num_queries, num_keys = self.queries.length, self.keys.length
+        rows = range(num_keys - num_queries, num_keys)
+        return torch.tensor(
+            [[[self.sees(b, i, j) for j in range(num_keys)] for i in rows] for b in range(BATCH)], dtype=torch.bool
+        )
+
+
+def last(positions: Positions, count: int) -> Positions:
+    segments = None if positions.segments is None else positions.segments[:, -count:]
+    return Positions(positions.ids[..., -count:], positions.stop, positions.contiguous, segments)
+
+
+WHOLE = Positions.range(LENGTH)
+PACKED = Positions.packed(SEGMENTS)
+LEFT = Positions.padded(LEFT_PADDED)
+RIGHT = Positions.padded(RIGHT_PADDED)
+SCATTERED = Positions(torch.tensor([[3, 1, 4, 15, 9, 2, 6, 5, 35, 8, 97, 0]] * BATCH) + torch.tensor([[0], [7]]), 105)
+REAL = Positions(torch.arange(LENGTH) * 0.7 + 0.1, LENGTH)
+
+SCENARIOS = {
+    "causal": Scenario(WHOLE, WHOLE, Visibility(), lambda b, i, j: j <= i),
+    "window": Scenario(WHOLE, WHOLE, Visibility(window=4), lambda b, i, j: i - 4 < j <= i),
+    "packed": Scenario(
+        PACKED,
+        PACKED,
+        Visibility.between(PACKED, PACKED),
+        lambda b, i, j: j <= i and bool(SEGMENTS[b, i] == SEGMENTS[b, j]),
+    ),
+    "left-padded": Scenario(
+        LEFT, LEFT, Visibility(real_keys=LEFT_PADDED), lambda b, i, j: j <= i and bool(LEFT_PADDED[b, j])
+    ),
+    "right-padded": Scenario(
+        RIGHT, RIGHT, Visibility(real_keys=RIGHT_PADDED), lambda b, i, j: j <= i and bool(RIGHT_PADDED[b, j])
+    ),
+    "far from 0": Scenario(
+        Positions.range(LENGTH, 1_000), Positions.range(LENGTH, 1_000), Visibility(), lambda b, i, j: j <= i
+    ),
+    "one query after a cache": Scenario(last(WHOLE, 1), WHOLE, Visibility(), lambda b, i, j: j <= i),
+    "three queries after a cache": Scenario(last(WHOLE, 3), WHOLE, Visibility(), lambda b, i, j: j <= i),
+    "three after a padded cache in a window": Scenario(
+        last(LEFT, 3),
+        LEFT,
+        Visibility(window=5, real_keys=LEFT_PADDED),
+        lambda b, i, j: i - 5 < j <= i and bool(LEFT_PADDED[b, j]),
+    ),
+    "three after packed documents": Scenario(
+        last(PACKED, 3),
+        PACKED,
+        Visibility.between(last(PACKED, 3), PACKED),
+        lambda b, i, j: j <= i and bool(SEGMENTS[b, i] == SEGMENTS[b, j]),
+    ),
+    "both ways": Scenario(WHOLE, WHOLE, Visibility(causal=False), lambda b, i, j: True),
+    "both ways in a window": Scenario(
+        WHOLE, WHOLE, Visibility(causal=False, window=3), lambda b, i, j: abs(i - j) < 3
+    ),
+    "both ways, padded": Scenario(
+        RIGHT, RIGHT, Visibility(causal=False, real_keys=RIGHT_PADDED), lambda b, i, j: bool(RIGHT_PADDED[b, j])
+    ),
+    "scattered positions": Scenario(SCATTERED, SCATTERED, Visibility(), lambda b, i, j: j <= i),
+    "real positions": Scenario(REAL, REAL, Visibility(), lambda b, i, j: j <= i),
+}

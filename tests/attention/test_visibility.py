@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from poslab.attention import Visibility
+from poslab.encodings import Positions
+from tests.attention.scenarios import BATCH, SCENARIOS, WHOLE
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+def test_the_mask_shows_each_query_the_keys_that_it_sees(scenario):
+    num_queries, num_keys = scenario.queries.length, scenario.keys.length
+    mask = scenario.visibility.mask(num_queries, num_keys, torch.device("cpu"))
+    visible = scenario.visible()
+    if mask is None:
+        assert visible.all()
+    else:
+        assert torch.equal(mask.expand(BATCH, 1, num_queries, num_keys)[:, 0], visible)
+
+
+def test_no_mask_is_made_where_every_query_sees_every_key():
+    assert Visibility().mask(1, 9, torch.device("cpu")) is None
+    assert Visibility(causal=False).mask(5, 9, torch.device("cpu")) is None
+
+
+def test_only_causality_counts_as_storage_order():
+    assert Visibility().in_storage_order
+    assert Visibility.between(WHOLE, WHOLE).in_storage_order
+    packed = Positions.packed(torch.zeros(2, 3))
+    for more in (Visibility(window=3), Visibility(real_keys=torch.ones(2, 3)), Visibility.between(packed, packed)):
+        assert not more.in_storage_order

@@ -1,0 +1,59 @@
+"""Every encoding that conf/encoding offers: a new YAML file there is held to every claim without a new line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape
+from poslab.models import Decoder
+
+CONF = Path(__file__).parents[1] / "conf"
+VOCAB_SIZE = 50
+
+
+def composed(*overrides: str) -> DictConfig:
+    """What Hydra makes of these choices under conf/, with a training length of 512."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=["+dataset.sequence_length=512", *overrides])
+
+
+def factory(name: str, **hyperparameters: Any) -> EncodingFactory:
+    """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
+    made: EncodingFactory = instantiate(composed(f"+encoding={name}").encoding, **hyperparameters)
+    return made
+
+
+def stack(name: str, causal: bool = True, **shape: int) -> StackEncodings:
+    """The encodings of a stack of 2 layers with 4 heads of 8 dimensions, unless said otherwise."""
+    sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8} | shape
+    return StackEncodings(factory(name), StackShape(**sizes, causal=causal))
+
+
+def encoding(name: str, causal: bool = True, **shape: int) -> PositionalEncoding:
+    """The encoding of the first layer of such a stack."""
+    return stack(name, causal, **shape).layer(0)
+
+
+def small_decoder(name: str, **arguments: Any) -> Decoder:
+    """A decoder with the shape of `stack`, in evaluation mode, always with the same weights."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
+    return Decoder(VOCAB_SIZE, factory(name), **sizes).eval()
+
+
+def some_tokens(batch: int, length: int) -> Tensor:
+    """Token ids (batch, length), always the same."""
+    return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+ENCODINGS = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
+RELATIVE = [name for name in ENCODINGS if "embed" not in encoding(name).hooks]
+EMBEDDED = [name for name in ENCODINGS if "embed" in encoding(name).hooks]
+BIASED = [name for name in ENCODINGS if "bias" in encoding(name).hooks]

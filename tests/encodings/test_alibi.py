@@ -1,0 +1,80 @@
+import pytest
+import torch
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
+from x_transformers.x_transformers import AlibiPositionalBias
+
+from poslab.encodings import Alibi, Positions
+
+# Falcon's tensor is no oracle: it is rounded to bfloat16, divided by sqrt(D), and added twice on its eager path.
+HEAD_COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 20, 24, 25, 32, 40, 48, 64, 71, 96, 112]
+
+
+def bias(alibi: Alibi, queries: Positions, keys: Positions) -> torch.Tensor:
+    """The whole bias, (H, T, S)."""
+    return alibi.bias(alibi.prepare(queries, keys)).matrix(queries.length)[0]
+
+
+def slopes(alibi: Alibi) -> torch.Tensor:
+    return -alibi.bias_at(torch.tensor(1))
+
+
+@pytest.mark.parametrize("num_heads", HEAD_COUNTS)
+def test_slopes_are_those_of_bloom_x_transformers_and_mpt(num_heads):
+    ours = slopes(Alibi(num_heads))
+    bloom = build_alibi_tensor(torch.ones(1, 2), num_heads, torch.float32)[:, 0, 1]
+    mpt = -build_mpt_alibi_tensor(num_heads, 2)[:, 0, 0]
+    torch.testing.assert_close(ours, bloom, rtol=1e-5, atol=0)
+    torch.testing.assert_close(ours, torch.tensor(AlibiPositionalBias._get_slopes(num_heads)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(ours, mpt, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("num_heads", [4, 6])
+@pytest.mark.parametrize("max_exponent", [4, 16])
+def test_slopes_under_another_exponent_are_those_of_mpt(num_heads, max_exponent):
+    mpt = -build_mpt_alibi_tensor(num_heads, 2, alibi_bias_max=max_exponent)[:, 0, 0]
+    torch.testing.assert_close(slopes(Alibi(num_heads, max_exponent)), mpt, rtol=1e-5, atol=0)
+
+
+def test_three_heads_have_the_exponents_4_8_and_2():
+    assert slopes(Alibi(3)).tolist() == [2**-4, 2**-8, 2**-2]
+
+
+@pytest.mark.parametrize("num_queries", [1, 5, 24])
+def test_bias_is_that_of_x_transformers(num_queries):
+    ours = bias(Alibi(6), Positions.range(num_queries, 24 - num_queries), Positions.range(24))
+    torch.testing.assert_close(ours, AlibiPositionalBias(6)(num_queries, 24), rtol=0, atol=1e-5)
+
+
+def test_attention_weights_under_the_bias_are_those_of_bloom():
+    logits = torch.randn(6, 24, 24, generator=torch.Generator().manual_seed(0))
+    future = torch.ones(24, 24, dtype=torch.bool).triu(1)
+    bloom = build_alibi_tensor(torch.ones(1, 24), 6, torch.float32)  # slope * j: the same after softmax
+    positions = Positions.range(24)
+    ours = (logits + bias(Alibi(6), positions, positions)).masked_fill(future, -torch.inf).softmax(-1)
+    theirs = (logits + bloom).masked_fill(future, -torch.inf).softmax(-1)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_alibi_bias_is_relative_at_position_100k(contiguous):
+    near, far = (Positions(torch.arange(8) + start, start + 8, contiguous) for start in (0, 100_000))
+    assert torch.equal(bias(Alibi(6), near, near), bias(Alibi(6), far, far))
+
+
+def test_bias_of_scattered_positions_follows_their_difference():
+    ids = torch.tensor([[0, 5, 2], [100, 7, 7]])
+    positions = Positions(ids, stop=101)
+    alibi = Alibi(2)
+    ours = alibi.bias(alibi.prepare(positions, positions)).matrix(3)
+    for row in range(2):
+        for head, slope in enumerate((2**-4, 2**-8)):
+            for i in range(3):
+                for j in range(3):
+                    assert float(ours[row, head, i, j]) == -slope * abs(int(ids[row, i] - ids[row, j]))
+
+
+@pytest.mark.parametrize("max_exponent", [0.0, -1.0, float("nan")])
+def test_a_wrong_hyperparameter_is_named(max_exponent):
+    with pytest.raises(ValueError, match=f"^max_exponent must be positive, got {max_exponent}$"):
+        Alibi(4, max_exponent)

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from poslab.encodings import Positions
+from poslab.encodings.positions import distances
+
+
+def test_a_range_is_contiguous_and_knows_where_it_stops():
+    positions = Positions.range(3, start=7)
+    assert positions.ids.tolist() == [7, 8, 9]
+    assert (positions.stop, positions.length, positions.contiguous) == (10, 3, True)
+
+
+def test_packed_documents_each_count_from_0():
+    positions = Positions.packed(torch.tensor([[5, 5, 5, 8, 8], [0, 1, 1, 1, 2]]))
+    assert positions.ids.tolist() == [[0, 1, 2, 0, 1], [0, 0, 1, 2, 0]]
+    assert positions.contiguous
+
+
+def test_rows_with_padding_count_from_their_first_token():
+    real = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    ids = Positions.padded(real).ids
+    assert ids[real].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("positions", "ids"),
+    [
+        (Positions.range(3, start=7), [10, 11]),
+        (Positions.packed(torch.tensor([[0, 0, 1], [0, 0, 0]])), [[1, 2], [3, 4]]),
+        (Positions.padded(torch.tensor([[False, True, True], [True, True, True]])), [[2, 3], [3, 4]]),
+    ],
+)
+def test_a_continuation_goes_on_from_the_last_position_of_each_row(positions, ids):
+    continuation = positions.continuation(2)
+    assert continuation.ids.tolist() == ids
+    assert continuation.contiguous
+    assert int(continuation.ids.max()) < continuation.stop
+
+
+def test_a_continuation_stays_in_the_last_document_of_each_row():
+    continuation = Positions.packed(torch.tensor([[0, 0, 1], [4, 4, 4]])).continuation(2)
+    assert continuation.segments.tolist() == [[1, 1], [4, 4]]
+
+
+def test_joined_positions_stand_side_by_side_whether_rows_share_them_or_not():
+    shared, by_row = Positions.range(2), Positions(torch.tensor([[5], [9]]), stop=10)
+    assert shared.followed_by(Positions.range(1, 2)).ids.tolist() == [0, 1, 2]
+    assert shared.followed_by(by_row).ids.tolist() == [[0, 1, 5], [0, 1, 9]]
+    assert by_row.followed_by(shared).ids.tolist() == [[5, 0, 1], [9, 0, 1]]
+    joined = shared.followed_by(by_row)
+    assert (joined.stop, joined.contiguous) == (10, False)
+
+
+def test_documents_may_not_get_lost_when_positions_are_joined():
+    packed = Positions.packed(torch.tensor([[0, 0, 1]]))
+    with pytest.raises(ValueError, match=r"^segments must be given for all tokens or for none"):
+        packed.followed_by(Positions.range(1, 3))
+
+
+def test_distance_is_query_position_minus_key_position():
+    assert distances(Positions.range(2, 3), Positions.range(3)).tolist() == [[3, 2, 1], [4, 3, 2]]

@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+from transformers.models.gptj.modeling_gptj import create_sinusoidal_positions
+from x_transformers.x_transformers import ScaledSinusoidalEmbedding
+
+from poslab.encodings import Positions, Sinusoidal
+
+
+def table(sinusoidal: Sinusoidal, positions: Positions) -> torch.Tensor:
+    """What is added to embeddings of zero, (T, M)."""
+    return sinusoidal.embed(torch.zeros(1, positions.length, sinusoidal.d_model), positions)[0]
+
+
+def interleaved(sines_then_cosines: torch.Tensor) -> torch.Tensor:
+    return torch.stack(sines_then_cosines.chunk(2, dim=-1), dim=-1).flatten(-2)
+
+
+def test_sinusoids_are_those_of_gptj_with_sines_and_cosines_in_turn():
+    ours = table(Sinusoidal(32), Positions.range(512))
+    torch.testing.assert_close(ours, interleaved(create_sinusoidal_positions(512, 32)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("base", [100.0, 10_000.0, 1e6])
+def test_sinusoids_of_any_base_are_those_of_x_transformers(base):
+    theirs = ScaledSinusoidalEmbedding(32, theta=base)
+    ours = table(Sinusoidal(32, base=base), Positions.range(64))
+    unscaled = theirs(torch.zeros(1, 64, 32)) / theirs.scale
+    torch.testing.assert_close(ours, interleaved(unscaled), rtol=0, atol=1e-5)
+
+
+def test_sinusoids_are_the_formula_of_the_paper():
+    ours = table(Sinusoidal(8, base=50.0), Positions.range(20, start=3))
+    for p in range(3, 23):
+        for m in range(4):
+            angle = p * 50.0 ** (-2 * m / 8)
+            assert float(ours[p - 3, 2 * m]) == pytest.approx(math.sin(angle), abs=1e-5)
+            assert float(ours[p - 3, 2 * m + 1]) == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale():
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    positions = Positions.range(5)
+    added = table(Sinusoidal(16), positions)
+    torch.testing.assert_close(Sinusoidal(16).embed(x, positions), 4 * x + added)
+    torch.testing.assert_close(Sinusoidal(16, scale=1.5).embed(x, positions), 1.5 * x + added)
+
+
+def test_each_row_may_have_positions_of_its_own():
+    ids = torch.tensor([[0, 1, 2], [7, 5, 6]])
+    ours = Sinusoidal(8).embed(torch.zeros(2, 3, 8), Positions(ids, stop=8))
+    torch.testing.assert_close(ours, table(Sinusoidal(8), Positions.range(8))[ids])
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sentence"),
+    [
+        ({"base": 0.5}, "base must be a number greater than 1, got 0.5"),
+        ({"base": float("inf")}, "base must be a number greater than 1, got inf"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        ({"d_model": 7}, "d_model must be even for sinusoidal positions, got 7"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Sinusoidal(**{"d_model": 8} | hyperparameters)

@@ -1,0 +1,82 @@
+from functools import partial
+
+import torch
+
+from poslab.encodings import Alibi, PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+
+SHAPE = StackShape(d_model=32, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8)
+
+
+class OneTablePerLayer(T5Bias):
+    shared_by_layers = False
+
+
+class AsksForAll(PositionalEncoding):
+    def __init__(self, d_model, num_layers, num_heads, num_kv_heads, head_dim, causal, rate=1.0):
+        super().__init__()
+        self.asked = (d_model, num_layers, num_heads, num_kv_heads, head_dim, causal, rate)
+
+
+def test_an_encoding_gets_what_it_asks_for_of_the_stack_and_its_hyperparameters():
+    assert StackEncodings(partial(AsksForAll, rate=0.5), SHAPE).layer(0).asked == (32, 3, 4, 2, 8, True, 0.5)
+
+
+def test_a_shared_encoding_is_one_instance_for_all_layers():
+    encodings = StackEncodings(T5Bias, SHAPE)
+    assert encodings.layer(0) is encodings.layer(1) is encodings.layer(2)
+    assert len(list(encodings.parameters())) == 1
+
+
+def test_an_encoding_that_is_not_shared_is_one_instance_per_layer():
+    encodings = StackEncodings(OneTablePerLayer, SHAPE)
+    assert len({id(encodings.layer(layer)) for layer in range(3)}) == 3
+    assert len(list(encodings.parameters())) == 3
+    assert not torch.equal(encodings.layer(0).table, encodings.layer(1).table)
+
+
+def test_tables_are_made_once_for_each_instance():
+    positions = Positions.range(5)
+    first, second, third = StackEncodings(T5Bias, SHAPE).prepare(positions, positions)
+    assert first is second is third
+    first, second, _ = StackEncodings(OneTablePerLayer, SHAPE).prepare(positions, positions)
+    assert not torch.equal(first.values, second.values)
+
+
+class TurningAndDiscounting(Rotary):
+    """Rotary with the bias of ALiBi: a subclass that adds a hook to those that it inherits."""
+
+    def __init__(self, head_dim: int, num_heads: int) -> None:
+        super().__init__(head_dim)
+        self.alibi = Alibi(num_heads)
+
+    def prepare(self, query_positions, key_positions):
+        return super().prepare(query_positions, key_positions), self.alibi.prepare(query_positions, key_positions)
+
+    def rotate_query(self, q_BHTD, tables):
+        return super().rotate_query(q_BHTD, tables[0])
+
+    def rotate_key(self, k_BHSD, tables):
+        return super().rotate_key(k_BHSD, tables[0])
+
+    def bias(self, tables):
+        return tables[1]
+
+
+def test_hooks_are_those_that_a_class_or_its_bases_override():
+    assert PositionalEncoding().hooks == set()
+    assert Rotary(8).hooks == {"rotate_query", "rotate_key"}
+    assert OneTablePerLayer(4, 8, 32).hooks == {"bias"}
+    assert TurningAndDiscounting(8, 4).hooks == {"rotate_query", "rotate_key", "bias"}
+
+
+def test_a_stack_ends_where_the_first_of_its_encodings_ends():
+    class Ends(PositionalEncoding):
+        shared_by_layers = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.max_length = next(lengths)
+
+    lengths = iter([None, 7, 9])
+    assert StackEncodings(Ends, SHAPE).max_length == 7
+    assert StackEncodings(Rotary, SHAPE).max_length is None

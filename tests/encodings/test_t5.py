@@ -1,0 +1,94 @@
+import pytest
+import torch
+from transformers import T5Config
+from transformers.models.t5.modeling_t5 import T5Attention
+from x_transformers.x_transformers import RelativePositionBias
+
+from poslab.encodings import Positions, T5Bias
+from poslab.encodings.t5 import distance_buckets
+
+BUCKETS_AND_DISTANCES = [(2, 4), (4, 8), (8, 16), (16, 64), (32, 128), (32, 2_048), (64, 128), (128, 1_000)]
+
+
+def bias(t5: T5Bias, queries: Positions, keys: Positions) -> torch.Tensor:
+    """The whole bias, (H, T, S)."""
+    return t5.bias(t5.prepare(queries, keys)).matrix(queries.length)[0]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), BUCKETS_AND_DISTANCES)
+def test_buckets_are_those_of_t5_and_x_transformers(num_buckets, max_distance, causal):
+    if not causal and num_buckets == 2:
+        num_buckets, max_distance = 12, 100
+    distance = torch.arange(-5_000, 5_001)
+    ours = distance_buckets(distance, causal, num_buckets, max_distance)
+    t5 = T5Attention._relative_position_bucket(-distance, not causal, num_buckets, max_distance)
+    x = RelativePositionBias._relative_position_bucket(-distance, causal, num_buckets, max_distance)
+    assert torch.equal(ours, t5)
+    assert torch.equal(ours, x)
+
+
+def test_buckets_of_the_paper_have_the_documented_edges():
+    buckets = distance_buckets(torch.tensor([-3, 0, 15, 16, 18, 19, 112, 113, 10**6]), True, 32, 128)
+    assert buckets.tolist() == [0, 0, 15, 16, 16, 17, 30, 31, 31]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("num_queries", [1, 7, 200])
+def test_bias_is_that_of_t5_times_the_root_of_the_head_dimension(causal, num_queries):
+    """T5 has logits q . k + table; ours are q . k / sqrt(D) + sqrt(D) table: the same family at the usual scale."""
+    config = T5Config(num_heads=6, d_kv=16, d_model=96, is_decoder=causal)
+    theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
+    ours = T5Bias(num_heads=6, head_dim=16, d_model=96, causal=causal)
+    ours.table.data.copy_(theirs.relative_attention_bias.weight)
+    expected = 4 * theirs.compute_bias(num_queries, 200, past_seen_tokens=200 - num_queries)[0]
+    actual = bias(ours, Positions.range(num_queries, 200 - num_queries), Positions.range(200))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bias_is_that_of_x_transformers_which_scales_its_table_too():
+    theirs = RelativePositionBias(scale=16**0.5, causal=True, heads=6)
+    ours = T5Bias(num_heads=6, head_dim=16, d_model=96)
+    ours.table.data.copy_(theirs.relative_attention_bias.weight)
+    actual = bias(ours, Positions.range(50, 150), Positions.range(200))
+    torch.testing.assert_close(actual, theirs(50, 200), rtol=1e-5, atol=1e-5)
+
+
+def test_an_encoder_tells_keys_ahead_from_keys_behind():
+    t5 = T5Bias(num_heads=2, head_dim=4, d_model=8, causal=False)
+    behind, ahead = t5.bias_at(torch.tensor([3, -3])).T
+    assert (behind != ahead).all()
+
+
+def test_the_table_starts_with_the_standard_deviation_of_t5():
+    torch.manual_seed(0)
+    assert T5Bias(64, 16, d_model=256, num_buckets=64).table.detach().std() == pytest.approx(256**-0.5, rel=0.05)
+
+
+def test_the_gradient_of_a_bucket_is_the_sum_over_its_distances():
+    t5 = T5Bias(num_heads=3, head_dim=4, d_model=8, num_buckets=4, max_distance=8)
+    positions = Positions.range(12)
+    weight = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+    (bias(t5, positions, positions) * weight).sum().backward()
+    expected = torch.zeros(4, 3)
+    for i in range(12):
+        for j in range(12):
+            bucket = T5Attention._relative_position_bucket(torch.tensor(j - i), False, 4, 8)
+            expected[bucket] += 2.0 * weight[:, i, j]
+    torch.testing.assert_close(t5.table.grad, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sentence"),
+    [
+        ({"num_buckets": 0}, "num_buckets must be a positive multiple of 2, got 0"),
+        ({"num_buckets": 5}, "num_buckets must be a positive multiple of 2, got 5"),
+        ({"num_buckets": 6, "causal": False}, "num_buckets must be a positive multiple of 4, got 6"),
+        ({"max_distance": 0}, "max_distance must be greater than 16 .*, got 0"),
+        ({"max_distance": 16}, "max_distance must be greater than 16 .*, got 16"),
+        ({"max_distance": 8, "causal": False}, "max_distance must be greater than 8 .*, got 8"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        T5Bias(4, 8, 32, **hyperparameters)

@@ -1,0 +1,64 @@
+"""The files of conf/encoding, conf/model and conf/size say all that can be chosen, and say it right."""
+
+import inspect
+import re
+
+import pytest
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+
+from poslab.encodings import NoPosition, StackShape
+from poslab.models import Decoder
+from tests.encoding_choices import CONF, ENCODINGS, composed
+
+SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
+FILLED_IN = set(StackShape.__dataclass_fields__)
+
+
+def hyperparameters(config) -> dict:
+    return {key: value for key, value in OmegaConf.to_container(config, resolve=False).items() if key[0] != "_"}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_an_encoding_file_has_every_hyperparameter_with_the_default_of_the_class(name):
+    config = composed(f"+encoding={name}").encoding
+    arguments = inspect.signature(get_class(config._target_)).parameters.values()
+    defaults = {argument.name: argument.default for argument in arguments if argument.name not in FILLED_IN}
+    chosen = hyperparameters(config)
+    if name == "learned":  # its table follows the training length
+        assert chosen.pop("max_length") == "${dataset.sequence_length}"
+        del defaults["max_length"]
+    assert chosen == defaults
+
+
+def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
+    config = composed("+model=decoder", "+size=tiny").model
+    arguments = dict(inspect.signature(Decoder).parameters)
+    del arguments["vocab_size"], arguments["encoding"]
+    sizes = {"d_model": 192, "num_layers": 4, "num_heads": 6}
+    defaults = {name: argument.default for name, argument in arguments.items()} | sizes
+    assert hyperparameters(config) == defaults
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("encoding/*.yaml")) + [CONF / "model" / "decoder.yaml"], ids=str)
+def test_every_key_has_a_comment_above_it(path):
+    lines = path.read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r"\w+:", line) and line[0] != "_"]
+    assert all(lines[number - 1].startswith("# ") for number in keys)
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_fills_width_layers_and_heads_and_states_its_parameters(size):
+    config = composed("+model=decoder", f"+size={size}").model
+    with torch.device("meta"):
+        decoder = instantiate(config, vocab_size=257, encoding=NoPosition)
+    parameters = sum(parameter.numel() for parameter in decoder.parameters())
+    stated = re.findall(r"[\d,]{7,}", (CONF / "size" / f"{size}.yaml").read_text())
+    assert stated == [f"{parameters:,}", f"{parameters - 257 * config.d_model:,}"]
+
+
+def test_a_width_on_the_command_line_overrides_the_size():
+    config = composed("+model=decoder", "+size=tiny", "model.d_model=256", "model.num_heads=4").model
+    assert (config.d_model, config.num_layers, config.num_heads) == (256, 4, 4)

@@ -1,0 +1,326 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings import Alibi, NoPosition, Positions, Rotary, T5Bias
+from poslab.models import Decoder
+from tests.encoding_choices import BIASED, ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
+from tests.encodings.test_stack import OneTablePerLayer
+
+LENGTH = 20
+WINDOWS = [None, 5]
+
+each_encoding = pytest.mark.parametrize("name", ENCODINGS)
+each_window = pytest.mark.parametrize("window", WINDOWS)
+
+
+def decoded_in_parts(decoder: Decoder, tokens: Tensor, parts: list[int], first: Positions | None = None) -> Tensor:
+    """The logits of all tokens, read part by part; only the first part is told where it is."""
+    cache = decoder.new_cache()
+    logits, start = [], 0
+    for count in parts:
+        logits.append(decoder(tokens[:, start : start + count], None if start else first, cache=cache))
+        start += count
+    assert start == tokens.shape[1] == len(cache)
+    return torch.cat(logits, dim=1)
+
+
+# Causality, caches, padding, documents
+
+
+@each_encoding
+@each_window
+def test_a_token_does_not_change_what_comes_before_it(name, window):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(2, LENGTH)
+    changed = tokens.clone()
+    changed[:, 12] = (changed[:, 12] + 1) % VOCAB_SIZE
+    with torch.no_grad():
+        before, after = decoder(tokens), decoder(changed)
+    assert torch.equal(before[:, :12], after[:, :12])
+    assert (before[:, 12:] - after[:, 12:]).abs().amax(-1).min() > 1e-6
+
+
+@each_encoding
+@each_window
+@pytest.mark.parametrize("parts", [[1] * LENGTH, [7, 1, 1, 8, 3]], ids=["one by one", "in parts"])
+def test_decoding_with_a_cache_gives_the_logits_of_the_full_pass(name, window, parts):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(2, LENGTH)
+    with torch.no_grad():
+        torch.testing.assert_close(decoded_in_parts(decoder, tokens, parts), decoder(tokens), rtol=0, atol=1e-5)
+
+
+@each_encoding
+@each_window
+def test_decoding_that_starts_far_from_0_goes_on_from_there(name, window):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(2, LENGTH)
+    with torch.no_grad():
+        whole = decoder(tokens, Positions.range(LENGTH, start=300))
+        actual = decoded_in_parts(decoder, tokens, [7, 1, 12], first=Positions.range(7, start=300))
+    torch.testing.assert_close(actual, whole, rtol=0, atol=1e-4)
+
+
+@each_encoding
+@each_window
+def test_decoding_after_left_padding_gives_each_row_the_logits_that_it_has_alone(name, window):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(2, LENGTH)
+    real = torch.arange(8) >= torch.tensor([[3], [0]])
+    with torch.no_grad():
+        cache = decoder.new_cache()
+        logits = [decoder(tokens[:, :8], Positions.padded(real), real, cache)]
+        logits += [decoder(tokens[:, 8:9], cache=cache), decoder(tokens[:, 9:], cache=cache)]
+        actual = torch.cat(logits, dim=1)
+        torch.testing.assert_close(actual[:1, 3:], decoder(tokens[:1, 3:]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(actual[1:], decoder(tokens[1:]), rtol=0, atol=1e-5)
+
+
+@each_encoding
+def test_padding_on_either_side_changes_nothing_and_is_not_read(name):
+    decoder, tokens = small_decoder(name), some_tokens(3, LENGTH)
+    places = torch.arange(LENGTH)
+    real = torch.stack([places >= 6, places < 13, places >= 0])
+    logits = decoder(tokens, Positions.padded(real), real)
+    other_padding = torch.where(real, tokens, (tokens + 7) % VOCAB_SIZE)
+    assert torch.equal(decoder(other_padding, Positions.padded(real), real)[real], logits[real])
+    for row in range(3):
+        alone = decoder(tokens[row, real[row]][None])[0]
+        torch.testing.assert_close(logits[row, real[row]], alone, rtol=0, atol=1e-5)
+    logits[real].sum().backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in decoder.parameters())
+
+
+@each_encoding
+@each_window
+def test_packed_documents_give_the_logits_that_each_has_alone(name, window):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(2, LENGTH)
+    segments = torch.tensor([[0] * 8 + [1] * 12, [0] * 3 + [1] * 1 + [2] * 16])
+    with torch.no_grad():
+        packed = decoder(tokens, Positions.packed(segments))
+        for row, segment in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]:
+            document = segments[row] == segment
+            alone = decoder(tokens[row, document][None])[0]
+            torch.testing.assert_close(packed[row, document], alone, rtol=0, atol=1e-5)
+
+
+@each_encoding
+def test_packed_documents_do_not_see_each_other(name):
+    decoder, tokens = small_decoder(name), some_tokens(1, LENGTH)
+    positions = Positions.packed(torch.tensor([[0] * 8 + [1] * 12]))
+    other_first = tokens.clone()
+    other_first[:, :8] = (other_first[:, :8] + 1) % VOCAB_SIZE
+    with torch.no_grad():
+        assert torch.equal(decoder(tokens, positions)[:, 8:], decoder(other_first, positions)[:, 8:])
+
+
+@each_encoding
+def test_decoding_after_packed_documents_goes_on_with_the_last_one(name):
+    decoder, tokens = small_decoder(name), some_tokens(1, LENGTH)
+    packed = Positions.packed(torch.tensor([[0] * 8 + [1] * 4]))
+    with torch.no_grad():
+        actual = decoded_in_parts(decoder, tokens, [12, 1, 7], first=packed)
+        torch.testing.assert_close(actual[:, 8:], decoder(tokens[:, 8:]), rtol=0, atol=1e-5)
+
+
+# Routes and precision
+
+
+@each_encoding
+def test_the_same_weights_give_the_same_logits_on_every_route(name):
+    tokens = some_tokens(2, LENGTH)
+    exact = small_decoder(name, attention="dense")(tokens)
+    for route in [None, "bias", *([] if name in BIASED else ["flash"])]:
+        torch.testing.assert_close(small_decoder(name, attention=route)(tokens), exact, rtol=0, atol=1e-5)
+
+
+@each_encoding
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_bf16_autocast_stays_near_float32(name, qk_norm):
+    decoder, tokens = small_decoder(name, qk_norm=qk_norm), some_tokens(2, LENGTH)
+    with torch.no_grad():
+        exact = decoder(tokens)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low = decoder(tokens)
+    torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.05 * float(exact.abs().max()))
+
+
+@each_encoding
+def test_a_decoder_in_bfloat16_stays_near_float32(name):
+    decoder, tokens = small_decoder(name), some_tokens(2, LENGTH)
+    with torch.no_grad():
+        exact = decoder(tokens)
+        low = decoder.to(torch.bfloat16)(tokens)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.1 * float(exact.abs().max()))
+
+
+@each_encoding
+@pytest.mark.parametrize("layout", ["plain", "packed", "padded"])
+def test_torch_compile_takes_the_whole_forward_pass_without_a_break(name, layout):
+    torch._dynamo.reset()
+    decoder, tokens = small_decoder(name), some_tokens(2, LENGTH)
+    real = torch.arange(LENGTH) >= torch.tensor([[3], [0]])
+    arguments = {
+        "plain": {},
+        "packed": {"positions": Positions.packed(real.int())},
+        "padded": {"positions": Positions.padded(real), "real": real},
+    }[layout]
+    compiled = torch.compile(decoder, backend="eager", fullgraph=True)
+    actual, expected = compiled(tokens, **arguments), decoder(tokens, **arguments)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    parameters = list(decoder.parameters())
+    ours, plain = (torch.autograd.grad(y.square().sum(), parameters, allow_unused=True) for y in (actual, expected))
+    for our, their in zip(ours, plain, strict=True):
+        assert (our is None) == (their is None)
+        if our is not None:
+            torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-4)
+
+
+# Parameters
+
+
+@each_encoding
+def test_a_gradient_reaches_every_parameter(name):
+    decoder = small_decoder(name, tie_embeddings=False, qk_norm=True)
+    positions = Positions.range(decoder.max_length or 200)
+    decoder(some_tokens(1, positions.length), positions).square().sum().backward()
+    for parameter_name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None and (parameter.grad != 0).any(), parameter_name
+
+
+@each_encoding
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_weights_come_back_from_a_state_dict(name, tie_embeddings):
+    decoder, tokens = small_decoder(name, tie_embeddings=tie_embeddings), some_tokens(2, LENGTH)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    other = small_decoder(name, tie_embeddings=tie_embeddings)
+    assert not torch.equal(other(tokens), decoder(tokens))
+    other.load_state_dict(decoder.state_dict())
+    assert torch.equal(other(tokens), decoder(tokens))
+    assert (other.output.weight is other.embedding.weight) == tie_embeddings
+
+
+@each_encoding
+def test_the_state_dict_holds_each_parameter_and_no_table(name):
+    decoder = small_decoder(name, tie_embeddings=False)
+    decoder(some_tokens(2, LENGTH))
+    assert list(decoder.state_dict()) == [parameter_name for parameter_name, _ in decoder.named_parameters()]
+
+
+def parameter_count(decoder: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in decoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ({}, 0),
+        ({"tie_embeddings": False}, 50 * 32),
+        ({"qk_norm": True}, 2 * (8 + 8)),
+        ({"num_kv_heads": 4}, 2 * 32 * 2 * 2 * 8),
+        ({"head_dim": 16}, 2 * (2 * 32 * 4 * 8 + 32 * 2 * 2 * 8)),
+        ({"mlp_ratio": 4.0}, 2 * 3 * 32 * (128 - 96)),
+        ({"encoding": T5Bias}, 32 * 4),
+        ({"encoding": OneTablePerLayer}, 2 * 32 * 4),
+    ],
+)
+def test_the_parameters_are_those_counted_by_hand(arguments, more):
+    sizes = {"encoding": NoPosition, "d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
+    block = 32 * 4 * 8 + 32 * 2 * 2 * 8 + 4 * 8 * 32  # queries; keys and values of 2 heads; output
+    block += 3 * 32 * 96  # 8/3 * 32 = 85.3, rounded up to a multiple of 32
+    block += 2 * 32  # norms
+    assert parameter_count(Decoder(50, **sizes | arguments)) == 50 * 32 + 2 * block + 32 + more
+
+
+def test_one_t5_table_serves_all_layers():
+    decoder, tokens = small_decoder("t5", num_layers=3), some_tokens(2, LENGTH)
+    (name,) = (name for name in decoder.state_dict() if name.endswith("table"))
+    before = decoder(tokens)
+    with torch.no_grad():
+        decoder.get_parameter(name)[0] += 1.0
+    assert not torch.allclose(decoder(tokens), before)
+
+
+def test_layers_with_tables_of_their_own_each_use_theirs():
+    torch.manual_seed(0)
+    decoder = Decoder(VOCAB_SIZE, OneTablePerLayer, d_model=32, num_layers=3, num_heads=4).eval()
+    decoder(some_tokens(2, LENGTH)).square().sum().backward()
+    tables = [parameter for name, parameter in decoder.named_parameters() if name.endswith("table")]
+    assert len(tables) == 3
+    assert all((table.grad != 0).any() for table in tables)
+    assert not torch.equal(tables[0].grad, tables[1].grad)
+
+
+def test_tied_embeddings_are_one_matrix():
+    tied, free = (small_decoder("none", tie_embeddings=tie) for tie in (True, False))
+    assert tied.output.weight is tied.embedding.weight
+    assert free.output.weight is not free.embedding.weight
+    tied.to(torch.bfloat16)
+    assert tied.output.weight is tied.embedding.weight
+
+
+# Dropout
+
+
+def test_dropout_acts_on_embeddings_and_residuals_only():
+    decoder = small_decoder("rotary", dropout=0.5).train()
+    assert [name for name, module in decoder.named_modules() if isinstance(module, nn.Dropout)] == [
+        "dropout",
+        "blocks.0.dropout",
+        "blocks.1.dropout",
+    ]
+    tokens = some_tokens(8, LENGTH)
+    seen = []
+    decoder.blocks[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    first, second = decoder(tokens), decoder(tokens)
+    assert not torch.equal(first, second)
+    assert float((seen[0] == 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    decoder.eval()
+    assert torch.equal(decoder(tokens), decoder(tokens))
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"num_heads": 5}, r"num_heads must divide d_model=32 \(or set head_dim\), got 5"),
+        ({"num_heads": 0}, "num_heads must be a positive integer, got 0"),
+        ({"d_model": 0}, "d_model must be a positive integer, got 0"),
+        ({"num_layers": 0}, "num_layers must be a positive integer, got 0"),
+        ({"num_kv_heads": 3}, "num_kv_heads must divide num_heads=4, got 3"),
+        ({"num_kv_heads": 0}, "num_kv_heads must divide num_heads=4, got 0"),
+        ({"num_kv_heads": 8}, "num_kv_heads must divide num_heads=4, got 8"),
+        ({"head_dim": 0}, "head_dim must be a positive integer, got 0"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio must be positive, got 0.0"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
+        ({"window": 0}, "window must be a positive integer or null, got 0"),
+        ({"attention": "flsh"}, "attention must be one of flash, bias, dense or null, got flsh"),
+        ({"attention": "flash", "encoding": Alibi}, "attention must not be flash, which leaves out the bias of Alibi"),
+        ({"encoding": partial(Rotary, fraction=2.0)}, r"fraction must lie in \(0, 1\], got 2.0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_begins_with_the_argument(arguments, sentence):
+    sizes = {"encoding": NoPosition, "d_model": 32, "num_layers": 2, "num_heads": 4}
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Decoder(50, **sizes | arguments)
+
+
+def test_heads_need_not_divide_the_width_when_their_dimension_is_given():
+    decoder = Decoder(50, Rotary, d_model=32, num_layers=1, num_heads=5, head_dim=6)
+    assert decoder(some_tokens(2, LENGTH)).shape == (2, LENGTH, 50)
+
+
+def test_a_decoder_ends_where_its_encoding_ends():
+    decoder = small_decoder("learned")
+    assert decoder.max_length == 512
+    assert small_decoder("rotary").max_length is None
+    cache = decoder.new_cache()
+    with torch.no_grad():
+        decoder(some_tokens(1, 512), cache=cache)
+        with pytest.raises(ValueError, match="^max_length=512 learned positions end before position 512; "):
+            decoder(some_tokens(1, 1), cache=cache)
