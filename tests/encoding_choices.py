@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ CONF = Path(__file__).parents[1] / "conf"
 VOCAB_SIZE = 50
 
 
+@cache
 def composed(*overrides: str) -> DictConfig:
     """What Hydra makes of these choices under conf/, with a training length of 512."""
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -85,9 +85,7 @@ SCENARIOS = {
         lambda b, i, j: j <= i and bool(SEGMENTS[b, i] == SEGMENTS[b, j]),
     ),
     "both ways": Scenario(WHOLE, WHOLE, Visibility(causal=False), lambda b, i, j: True),
-    "both ways in a window": Scenario(
-        WHOLE, WHOLE, Visibility(causal=False, window=3), lambda b, i, j: abs(i - j) < 3
-    ),
+    "both ways in a window": Scenario(WHOLE, WHOLE, Visibility(causal=False, window=3), lambda b, i, j: abs(i - j) < 3),
     "both ways, padded": Scenario(
         RIGHT, RIGHT, Visibility(causal=False, real_keys=RIGHT_PADDED), lambda b, i, j: bool(RIGHT_PADDED[b, j])
     ),

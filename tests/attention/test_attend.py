@@ -9,7 +9,7 @@ from poslab.attention import Visibility, attend, choose_route
 from poslab.encodings import DistanceBias, NoPosition, PositionalEncoding, Positions, Rotary
 from tests.attention.scenarios import BATCH, SCENARIOS, Scenario
 from tests.encoding_choices import BIASED, ENCODINGS, RELATIVE, encoding, stack
-from tests.encodings.test_stack import TurningAndDiscounting
+from tests.encodings.examples import TurningAndDiscounting
 
 HEADS, GROUPS, HEAD_DIM = 4, 2, 8
 ROUTES = ["flash", "bias", "dense"]
@@ -44,9 +44,7 @@ def by_definition(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k
     """Attention one query and one key at a time, in float64; nothing where nothing is seen."""
     tables = instance.prepare(scenario.queries, scenario.keys)
     q, k = instance.rotate_query(q, tables).double(), instance.rotate_key(k, tables).double()
-    query_ids, key_ids = (
-        positions.ids.expand(BATCH, -1) for positions in (scenario.queries, scenario.keys)
-    )
+    query_ids, key_ids = (positions.ids.expand(BATCH, -1) for positions in (scenario.queries, scenario.keys))
     visible = scenario.visible()
     y = torch.zeros(q.shape, dtype=torch.float64)
     for b in range(BATCH):

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from poslab.encodings import PositionalEncoding, Positions
+from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 from tests.encoding_choices import BIASED, ENCODINGS, encoding, factory
 
 
-def effects(instance: PositionalEncoding, positions: Positions, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+def effects(
+    instance: PositionalEncoding, positions: Positions, dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
     """All that an encoding does to inputs of ones: to embeddings, queries, keys and logits."""
     tables = instance.prepare(positions, positions)
     heads = torch.ones(1, 4, positions.length, 8, dtype=dtype)
@@ -30,6 +32,16 @@ def test_bf16_autocast_does_not_touch_an_encoding(name):
     for ours, exact in zip(actual, expected, strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, exact)
+
+
+def test_a_bias_that_multiplies_matrices_does_so_in_float32_under_autocast():
+    class Mixed(DistanceBias):
+        def bias_at(self, distance: torch.Tensor) -> torch.Tensor:
+            return (distance.float().unsqueeze(-1) @ torch.ones(1, 4)).movedim(-1, 0)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        *_, bias = effects(Mixed(), Positions.range(1_000))
+    assert torch.equal(bias, torch.arange(-999.0, 1_000.0).expand(4, -1))
 
 
 @pytest.mark.parametrize("name", ["learned", "sinusoidal"])

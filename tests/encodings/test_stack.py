@@ -2,13 +2,10 @@ from functools import partial
 
 import torch
 
-from poslab.encodings import Alibi, PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+from poslab.encodings import PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+from tests.encodings.examples import OneTablePerLayer, TurningAndDiscounting
 
 SHAPE = StackShape(d_model=32, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8)
-
-
-class OneTablePerLayer(T5Bias):
-    shared_by_layers = False
 
 
 class AsksForAll(PositionalEncoding):
@@ -40,26 +37,6 @@ def test_tables_are_made_once_for_each_instance():
     assert first is second is third
     first, second, _ = StackEncodings(OneTablePerLayer, SHAPE).prepare(positions, positions)
     assert not torch.equal(first.values, second.values)
-
-
-class TurningAndDiscounting(Rotary):
-    """Rotary with the bias of ALiBi: a subclass that adds a hook to those that it inherits."""
-
-    def __init__(self, head_dim: int, num_heads: int) -> None:
-        super().__init__(head_dim)
-        self.alibi = Alibi(num_heads)
-
-    def prepare(self, query_positions, key_positions):
-        return super().prepare(query_positions, key_positions), self.alibi.prepare(query_positions, key_positions)
-
-    def rotate_query(self, q_BHTD, tables):
-        return super().rotate_query(q_BHTD, tables[0])
-
-    def rotate_key(self, k_BHSD, tables):
-        return super().rotate_key(k_BHSD, tables[0])
-
-    def bias(self, tables):
-        return tables[1]
 
 
 def test_hooks_are_those_that_a_class_or_its_bases_override():

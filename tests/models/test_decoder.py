@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from poslab.encodings import Alibi, NoPosition, Positions, Rotary, T5Bias
 from poslab.models import Decoder
 from tests.encoding_choices import BIASED, ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
-from tests.encodings.test_stack import OneTablePerLayer
+from tests.encodings.examples import OneTablePerLayer
 
 LENGTH = 20
 WINDOWS = [None, 5]
@@ -40,6 +40,19 @@ def test_a_token_does_not_change_what_comes_before_it(name, window):
         before, after = decoder(tokens), decoder(changed)
     assert torch.equal(before[:, :12], after[:, :12])
     assert (before[:, 12:] - after[:, 12:]).abs().amax(-1).min() > 1e-6
+
+
+@each_encoding
+def test_through_two_layers_a_window_of_5_reaches_8_tokens_back(name):
+    tokens = some_tokens(2, LENGTH)
+    changed = tokens.clone()
+    changed[:, 0] = (changed[:, 0] + 1) % VOCAB_SIZE
+    with torch.no_grad():
+        for window, reach in [(5, 8), (None, LENGTH - 1)]:
+            decoder = small_decoder(name, window=window)
+            feels = (decoder(tokens) - decoder(changed)).abs().amax(-1) > 0
+            assert feels[:, : reach + 1].all()
+            assert not feels[:, reach + 1 :].any()
 
 
 @each_encoding
@@ -261,6 +274,21 @@ def test_tied_embeddings_are_one_matrix():
     assert tied.output.weight is tied.embedding.weight
 
 
+def test_layers_that_write_to_the_residual_stream_start_smaller():
+    torch.manual_seed(0)
+    decoder = Decoder(300, NoPosition, d_model=256, num_layers=8, num_heads=4, tie_embeddings=False)
+    smaller = (2 * 8) ** -0.5
+    block = decoder.blocks[3]
+    for layer, scale in [
+        (block.attention.query, 1.0),
+        (block.mlp.gate_up, 1.0),
+        (block.attention.output, smaller),
+        (block.mlp.output, smaller),
+        (decoder.output, 1.0),
+    ]:
+        assert layer.weight.detach().std() == pytest.approx(scale * layer.in_features**-0.5, rel=0.02)
+
+
 # Dropout
 
 
@@ -322,5 +350,5 @@ def test_a_decoder_ends_where_its_encoding_ends():
     cache = decoder.new_cache()
     with torch.no_grad():
         decoder(some_tokens(1, 512), cache=cache)
-        with pytest.raises(ValueError, match="^max_length=512 learned positions end before position 512; "):
+        with pytest.raises(ValueError, match=r"^max_length=512 learned positions end before position 512; "):
             decoder(some_tokens(1, 1), cache=cache)

@@ -36,7 +36,8 @@ def choose_route(encoding: PositionalEncoding, forced: Route | None = None) -> R
         raise ValueError(f"attention must be one of {', '.join(SERVED_HOOKS)} or null, got {forced}")
     left_out = ", ".join(sorted(encoding.hooks - SERVED_HOOKS[forced]))
     if left_out:
-        raise ValueError(f"attention must not be {forced}, which leaves out the {left_out} of {type(encoding).__name__}")
+        name = type(encoding).__name__
+        raise ValueError(f"attention must not be {forced}, which leaves out the {left_out} of {name}")
     return forced
 
 

@@ -4,10 +4,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.paths import nearest, neighbours
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +31,8 @@ class Corpus(ABC):
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
         length_multiples: evaluation is on windows of each of these times `sequence_length`; 1 is among them
             (default 1, 2, 4, 8).
-        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds.
+        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds; the text
+            is held in memory for it.
         document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
             their boundaries; otherwise documents follow one another as one text.
         num_workers: processes that load batches; 0 loads them in the training process (default 0).
@@ -55,7 +57,6 @@ class Corpus(ABC):
     seed: int = 0
 
     label: ClassVar[str]
-    streaming: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require_integer("sequence_length", self.sequence_length, least=1)
@@ -108,8 +109,13 @@ class Corpus(ABC):
         return self.sequence_length * max(self.length_multiples)
 
     @property
-    def cut_documents(self) -> bool:
-        """Whether there are too few documents to hold whole ones out, so that they are cut into parts first."""
+    def has_few_documents(self) -> bool:
+        """Whether there are too few to hold whole ones out, so that they are cut into parts first."""
+        return False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether training reads the text from its source, and only the beginning of it is prepared."""
         return False
 
     @cached_property
@@ -120,6 +126,14 @@ class Corpus(ABC):
     @abstractmethod
     def documents(self) -> "dict[str, Dataset]":
         """The text by split, one document a row in a column `text`: `train`, and any held-out split of its own."""
+
+
+def as_dataset(texts: list[str]) -> "Dataset":
+    """A Hugging Face dataset with one column `text`."""
+    from datasets import Dataset, Features, Value
+
+    # Arrow's plain strings end at 2 GB a column.
+    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))
 
 
 def require_integer(name: str, value: Any, least: int) -> None:
@@ -136,16 +150,3 @@ def require_boolean(name: str, value: Any) -> None:
 def require_text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} must be a name or path, got {value!r}")
-
-
-def nearest(name: str, choices: Sequence[str]) -> str:
-    """`; did you mean 'rotary'?`, or nothing where no choice is near."""
-    matches = get_close_matches(name, choices, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-def neighbours(path: str) -> list[str]:
-    """The files beside a path, spelled as the path is."""
-    folder = Path(path).expanduser().parent
-    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    return [os.path.join(os.path.dirname(path), name) for name in names]

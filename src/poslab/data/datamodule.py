@@ -75,7 +75,7 @@ class TextDataModule(pl.LightningDataModule):
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         self.num_tokens = {
-            n: count for n, count in facts.num_tokens.items() if n in HELD_OUT or not self.corpus.streaming
+            n: count for n, count in facts.num_tokens.items() if n in HELD_OUT or not self.corpus.is_stream
         }
         self.bytes_per_token = {name: facts.num_bytes[name] / self._num_predicted(facts, name) for name in cache.SPLITS}
         self.overlap = facts.overlap
@@ -118,7 +118,7 @@ class TextDataModule(pl.LightningDataModule):
         """What a person should know of the data before training, in a few lines."""
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
-        training = "the first training documents hold" if self.corpus.streaming else "training holds"
+        training = "the first training documents hold" if self.corpus.is_stream else "training holds"
         return [
             f"{self.corpus.label}: {tokens} tokens, vocabulary {self.vocab_size:,} ({self.corpus.tokenizer})",
             f"overlap: {shared} bytes stand in 60-byte strings that {training} too",
@@ -152,10 +152,9 @@ class TextDataModule(pl.LightningDataModule):
         needed = self.corpus.sequence_length + 1
         for name, count in num_tokens.items():
             if count < needed:
-                argument = "sequence_length" if name == "train" else f"{name}_fraction"
                 raise ValueError(
-                    f"{argument} leaves too little: {name} holds {count} tokens, and a window takes {needed}"
-                    f" (sequence_length {self.corpus.sequence_length} and one to predict)"
+                    f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
+                    f" (one more to predict), and {name} holds only {count}"
                 )
 
 

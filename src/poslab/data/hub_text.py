@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.corpus import Corpus, nearest, require_boolean, require_text
+from poslab.data.corpus import Corpus, as_dataset, require_boolean, require_text
+from poslab.data.paths import matching_files, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+FORMATS = ("json", "parquet", "text", "csv")
 HELD_OUT_DOCUMENTS = 500
 FIRST_DOCUMENTS = 5000
 SHUFFLE_BUFFER = 1000
@@ -42,7 +43,7 @@ class HubTextCorpus(Corpus):
     name: str | None = None
     data_files: str | Sequence[str] | Mapping[str, Any] | None = None
     column: str = "text"
-    streaming: bool = False  # type: ignore[misc]
+    streaming: bool = False
     train_split: str = "train"
     validation_split: str | None = None
     test_split: str | None = None
@@ -61,6 +62,20 @@ class HubTextCorpus(Corpus):
             raise ValueError(
                 "deduplicate must be false with streaming, which never has the whole text at hand, got true"
             )
+        self.data_files = _plain(self.data_files)
+
+    def check(self) -> None:
+        super().check()
+        if self.path in FORMATS:
+            if not self.data_files:
+                raise ValueError(f"data_files must name the files that path={self.path} reads, got {self.data_files!r}")
+            for pattern in _patterns(self.data_files):
+                if "://" not in pattern:
+                    matching_files("data_files", pattern)
+
+    @property
+    def is_stream(self) -> bool:
+        return self.streaming
 
     @cached_property
     def identity(self) -> str:
@@ -73,19 +88,15 @@ class HubTextCorpus(Corpus):
         return json.dumps([*source, self.column, list(self._split_names.items()), self.streaming])
 
     def documents(self) -> "dict[str, Dataset]":
-        from datasets import Dataset
-
+        splits = {split: self._texts(name) for split, name in self._split_names.items()}
         if not self.streaming:
-            return {split: self._texts(name) for split, name in self._split_names.items()}
-        first = {split: self._texts(name) for split, name in self._split_names.items()}
-        held_out = {}
+            return splits
         for place, split in enumerate(self._splits_from_training):
-            held_out[split] = first["train"].skip(place * HELD_OUT_DOCUMENTS)
-        streams = {**first, **held_out, "train": self._training_text}
+            splits[split] = splits["train"].skip(place * HELD_OUT_DOCUMENTS)
+        splits["train"] = self._training_text
         counts = {"train": FIRST_DOCUMENTS, "validation": HELD_OUT_DOCUMENTS, "test": HELD_OUT_DOCUMENTS}
         return {
-            split: Dataset.from_dict({"text": [row["text"] for row in islice(stream, counts[split])]})
-            for split, stream in streams.items()
+            split: as_dataset([row["text"] for row in stream.take(counts[split])]) for split, stream in splits.items()
         }
 
     def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
@@ -134,8 +145,9 @@ class HubTextCorpus(Corpus):
     @contextmanager
     def _library_errors(self) -> Iterator[None]:
         """Turn what `datasets` raises for a wrong name or a missing connection into one sentence."""
-        from datasets.exceptions import DatasetNotFoundError
+        from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+        files = "path" if self.data_files is None else "data_files"
         try:
             yield
         except DatasetNotFoundError as error:
@@ -145,11 +157,29 @@ class HubTextCorpus(Corpus):
                 f"path {self.path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}"
             ) from error
         except FileNotFoundError as error:
-            argument = "data_files" if self.data_files is not None else "path"
-            raise ValueError(f"{argument} names nothing that can be read: {_one_line(error)}") from error
+            raise ValueError(f"{files} names nothing that can be read: {_one_line(error)}") from error
+        except DatasetsError as error:
+            raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
         except ValueError as error:
             raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _plain(value: Any) -> Any:
+    """Lists and dictionaries of their own kind, which is what `load_dataset` looks for."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _patterns(data_files: Any) -> list[str]:
+    """All paths and globs in what `load_dataset` takes as `data_files`."""
+    if isinstance(data_files, str):
+        return [data_files]
+    values = data_files.values() if isinstance(data_files, Mapping) else data_files
+    return [pattern for value in values for pattern in _patterns(value)]
+
+
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

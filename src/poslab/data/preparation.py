@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from poslab.data import cache
-from poslab.data.corpus import BUILT_IN_TOKENIZERS, Corpus
+from poslab.data.corpus import BUILT_IN_TOKENIZERS, Corpus, as_dataset
 from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_fraction
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
@@ -29,14 +29,14 @@ def prepare(corpus: Corpus) -> Path:
     Raises:
         ValueError: one sentence that begins with the argument to change.
     """
+    corpus.check()
     folder = corpus.cache / f"{corpus.label}-{cache.key(_settings(corpus))}"
     if folder.exists():
         return folder
-    corpus.check()
     documents = _split(_drop_repeats(corpus), corpus)
     if corpus.deduplicate:
         documents |= {
-            name: _dataset(drop_shared_paragraphs(documents[name]["text"][:], training_pieces(documents["train"])))
+            name: as_dataset(drop_shared_paragraphs(documents[name]["text"][:], training_pieces(documents["train"])))
             for name in HELD_OUT
         }
     with cache.new_folder(folder) as temporary:
@@ -54,12 +54,11 @@ def _settings(corpus: Corpus) -> dict[str, object]:
         "deduplicate": corpus.deduplicate,
         "fractions": [corpus.validation_fraction, corpus.test_fraction],
     }
-    if corpus.cut_documents:
+    if corpus.has_few_documents:
         settings["longest"] = corpus.longest
     if corpus.tokenizer == "bpe":
         settings["vocab_size"] = corpus.vocab_size
     elif corpus.tokenizer not in BUILT_IN_TOKENIZERS:
-        corpus.check()
         settings["tokenizer"] = hashlib.sha256(Path(corpus.tokenizer).expanduser().read_bytes()).hexdigest()
     return settings
 
@@ -86,7 +85,7 @@ def _drop_repeats(corpus: Corpus) -> "dict[str, Dataset]":
     for name, dataset in documents.items():
         repeated = RepeatedParagraphs()
         texts = (repeated.drop_from(text) for batch in _batches(dataset) for text in batch)
-        fresh[name] = _dataset([text for text in texts if text])
+        fresh[name] = as_dataset([text for text in texts if text])
     return fresh
 
 
@@ -97,14 +96,14 @@ def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Datase
     if not missing:
         return documents
     training = documents["train"]
-    if not corpus.cut_documents:
+    if not corpus.has_few_documents:
         chosen = hold_out(_sizes(training), random_order(training.num_rows), missing)
         return documents | {name: training.select(rows) for name, rows in chosen.items()}
     texts = training["text"][:]
     num_parts = number_of_parts(sum(map(len, texts)), corpus.longest, min(missing.values()))
     parts = cut(texts, num_parts)
     chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
-    return documents | {name: _dataset(join_neighbours(parts, rows)) for name, rows in chosen.items()}
+    return documents | {name: as_dataset(join_neighbours(parts, rows)) for name, rows in chosen.items()}
 
 
 def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> cache.Facts:
@@ -154,9 +153,3 @@ def _batches(dataset: "Dataset") -> Iterator[list[str]]:
     for batch in dataset.iter(batch_size=_DOCUMENTS_AT_ONCE):
         if texts := [text for text in batch["text"] if text]:
             yield texts
-
-
-def _dataset(texts: list[str]) -> "Dataset":
-    from datasets import Dataset, Features, Value
-
-    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))

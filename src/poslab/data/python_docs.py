@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from poslab.data.corpus import Corpus
+from poslab.data.corpus import Corpus, as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +26,7 @@ class PythonDocsCorpus(Corpus):
     label: ClassVar[str] = "python_docs"
 
     @property
-    def cut_documents(self) -> bool:
+    def has_few_documents(self) -> bool:
         return True
 
     @cached_property
@@ -34,9 +34,7 @@ class PythonDocsCorpus(Corpus):
         return hashlib.sha256(reference_text().encode()).hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
-        from datasets import Dataset
-
-        return {"train": Dataset.from_dict({"text": [reference_text()]})}
+        return {"train": as_dataset([reference_text()])}
 
 
 def reference_text() -> str:

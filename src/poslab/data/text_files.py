@@ -1,15 +1,14 @@
 """A user's own text files."""
 
-import glob
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from poslab.data.corpus import Corpus, nearest, neighbours
+from poslab.data.corpus import Corpus, as_dataset
+from poslab.data.paths import matching_files
 from poslab.data.splitting import FEW_DOCUMENTS
 
 if TYPE_CHECKING:
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 class TextFilesCorpus(Corpus):
     """Plain UTF-8 text files, each a document. Fewer than 20 files are cut into parts before some are held out.
 
-    The text is held in memory while it is tokenised; a larger one is read by `dataset=hub dataset.path=text`.
+    The text is held in memory while it is tokenised; a larger one is for `dataset=hub dataset.path=text`, where a
+    document is a line.
 
     Args:
         files: paths or globs (`**` goes through folders), one or a list.
@@ -60,23 +60,10 @@ class TextFilesCorpus(Corpus):
     @cached_property
     def paths(self) -> list[Path]:
         """The files that the patterns name, each once, in order of their paths."""
-        found: set[Path] = set()
-        for pattern in self.patterns:
-            expanded = os.path.expanduser(pattern)
-            matches = [expanded] if os.path.exists(expanded) else glob.glob(expanded, recursive=True)
-            if os.path.isdir(expanded):
-                raise ValueError(
-                    f"files must name files, and {pattern!r} is a folder: write '{pattern.rstrip('/')}/*.txt'"
-                )
-            files = [Path(match) for match in matches if os.path.isfile(match)]
-            if not files:
-                reason = "matches no file" if glob.has_magic(pattern) else "does not exist"
-                raise ValueError(f"files names {pattern!r}, which {reason}{nearest(pattern, neighbours(pattern))}")
-            found.update(files)
-        return sorted(found)
+        return sorted({path for pattern in self.patterns for path in matching_files("files", pattern)})
 
     @property
-    def cut_documents(self) -> bool:
+    def has_few_documents(self) -> bool:
         return len(self.paths) < FEW_DOCUMENTS
 
     @cached_property
@@ -88,11 +75,7 @@ class TextFilesCorpus(Corpus):
         return contents.hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
-        from datasets import Dataset, Features, Value
-
-        # large_string: Arrow's plain strings end at 2 GB a column.
-        features = Features({"text": Value("large_string")})
-        return {"train": Dataset.from_dict({"text": [read(path) for path in self.paths]}, features=features)}
+        return {"train": as_dataset([read(path) for path in self.paths])}
 
 
 def read(path: Path) -> str:

@@ -62,7 +62,7 @@ class Positions:
         return self.ids.shape[-1]
 
     def continuation(self, length: int) -> Positions:
-        """The positions of the `length` tokens that continue these, each row from its own last position and document."""
+        """The next `length` positions, each row from its own last position and in its own last document."""
         ids = self.ids[..., -1:] + torch.arange(1, length + 1, device=self.ids.device)
         segments = None if self.segments is None else self.segments[:, -1:].expand(-1, length)
         return Positions(ids, self.stop + length, self.contiguous, segments)

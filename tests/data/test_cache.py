@@ -1,0 +1,122 @@
+"""Text is prepared once, and safely by several processes at once."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poslab.data import PythonDocs, TextFiles, cache
+from poslab.data.tokenizers import ByteTokenizer
+
+
+def test_a_second_start_tokenises_nothing(
+    stories: list[Path], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(path) for path in stories]
+    TextFiles(files=files, **arguments).prepare_data()
+    monkeypatch.delattr(ByteTokenizer, "encode_documents")
+    TextFiles(files=files, seed=5, batch_size=6, **{k: v for k, v in arguments.items() if k != "batch_size"}).setup()
+    stories[0].write_text("other text " * 100)
+    with pytest.raises(AttributeError):
+        TextFiles(files=files, **arguments).setup()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokenizer": "bpe", "vocab_size": 300},
+        {"tokenizer": "bpe", "vocab_size": 310},
+        {"deduplicate": True},
+        {"test_fraction": 0.1},
+        {"validation_fraction": 0.1},
+    ],
+)
+def test_what_decides_the_tokens_is_part_of_the_key(
+    stories: list[Path], arguments: dict[str, Any], change: dict[str, Any], tmp_path: Path
+) -> None:
+    files = [str(path) for path in stories]
+    TextFiles(files=files, **arguments).prepare_data()
+    TextFiles(files=files, **change, **arguments).prepare_data()
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_whole_documents_are_not_prepared_again_for_other_lengths(
+    stories: list[Path], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    files = [str(path) for path in stories]
+    TextFiles(files=files, **arguments).prepare_data()
+    TextFiles(files=files, **{**arguments, "sequence_length": 64}).prepare_data()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
+    PythonDocs(cache_dir=str(tmp_path)).prepare_data()
+    program = (
+        "import sys; from poslab.data.preparation import prepare; from poslab.data.python_docs import PythonDocsCorpus;"
+        f"prepare(PythonDocsCorpus(cache_dir={str(tmp_path)!r}));"
+        "print('datasets' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
+def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
+    program = (
+        "import datasets, sys; from poslab.data.cache import read_facts;"
+        "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFilesCorpus;"
+        "print(flush=True); sys.stdin.readline();"
+        f"corpus = TextFilesCorpus(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
+        " sequence_length=32, length_multiples=[1]);"
+        "print(read_facts(prepare(corpus)))"
+    )
+    command = [sys.executable, "-c", program]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0] != ""
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "facts.json", "test.bin", "tokenizer.json", "train.bin", "validation.bin",
+    ]  # fmt: skip
+
+
+def test_the_second_of_two_preparations_leaves_the_first_in_place(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "text-1"
+    with cache.new_folder(folder) as slow:
+        (slow / "who").write_text("slow")
+        with cache.new_folder(folder) as fast:
+            (fast / "who").write_text("fast")
+    assert (folder / "who").read_text() == "fast"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), cache.new_folder(tmp_path / "cache" / "text-1"):
+        raise KeyError
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_the_fault_of_the_cache(tmp_path: Path) -> None:
+    refused = pytest.raises(ValueError, match=r"^cache_dir .* cannot be written: .*No space left")
+    with refused, cache.new_folder(tmp_path / "text-1"):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_loader_process_is_sent_the_path_of_tokens_and_not_the_tokens(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(bytes(range(200)) * 1000)
+    tokens = cache.TokenFile(tmp_path / "x.bin", "uint8")
+    assert len(tokens) == 200_000
+    assert tokens.ids[201] == 1
+    assert len(pickle.dumps(tokens)) < 1000
+    assert pickle.loads(pickle.dumps(tokens)).ids[201] == 1

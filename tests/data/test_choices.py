@@ -1,0 +1,56 @@
+"""The choices in conf/dataset: each composes, explains its keys, and is what its class takes."""
+
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import poslab.data
+
+CONF = Path(__file__).parents[2] / "conf"
+CHOICES = sorted(path.stem for path in (CONF / "dataset").glob("[!_]*.yaml"))
+
+
+def composed(choice: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[f"+dataset={choice}", "+seed=3"])
+    node = OmegaConf.to_container(config.dataset, resolve=True)
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_shows_every_argument_of_its_class_with_its_default(choice: str) -> None:
+    node = composed(choice)
+    datamodule_type = getattr(poslab.data, node.pop("_target_").rpartition(".")[2])
+    fields = {field.name: field.default for field in dataclasses.fields(datamodule_type.corpus_type)}
+    assert set(node) == set(fields)
+    if choice in ("python_docs", "text", "hub"):
+        assert node | {"length_multiples": tuple(node["length_multiples"])} == fields | {"seed": 3}
+
+
+def test_lists_and_mappings_of_a_configuration_reach_load_dataset_as_its_own() -> None:
+    config = {"_target_": "poslab.data.HubText", "path": "json", "data_files": {"train": ["a.json"], "dev": "b.json"}}
+    files = instantiate(config).corpus.data_files
+    assert (type(files), type(files["train"]), files) == (dict, list, config["data_files"])
+
+
+@pytest.mark.parametrize("choice", sorted(set(CHOICES) - {"text", "hub"}))
+def test_a_preset_passes_its_check(choice: str) -> None:
+    poslab.data.check_dataset(composed(choice))
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_key_is_explained(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    shared = {"_text", "hub", "text", "python_docs"}
+    for before, line in pairwise(lines):
+        key = line.partition(":")[0]
+        if path.stem in shared and line[:1].isalpha() and key != "defaults":
+            assert before.startswith("#"), key

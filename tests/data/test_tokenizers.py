@@ -1,0 +1,93 @@
+"""Text to tokens and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers
+
+from poslab.data import TextFiles, load_tokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
+
+from .conftest import story
+
+TEXT = "naïve — 漢字 🙂\n\n\tdef f(x): return x  # <|endoftext|> as text\n"
+
+
+@pytest.fixture(params=["bytes", "bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return ByteTokenizer() if request.param == "bytes" else SubwordTokenizer.train([[story(1)]], 300)
+
+
+def test_text_survives_a_round_trip(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(TEXT)
+    assert tokenizer.decode(ids) == TEXT
+    assert ids.dtype == np.uint16
+    assert ids.max() < tokenizer.vocab_size
+
+
+def test_no_text_encodes_to_the_end_of_a_document(tokenizer: Tokenizer) -> None:
+    assert tokenizer.end_id not in tokenizer.encode(TEXT)
+
+
+def test_documents_end_with_their_end(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode_documents(["one", "two é"]).tolist()
+    assert ids == [*tokenizer.encode("one"), tokenizer.end_id, *tokenizer.encode("two é"), tokenizer.end_id]
+    assert tokenizer.decode(ids) == "onetwo é"
+
+
+def test_a_run_directory_is_enough_to_read_its_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert (loaded.vocab_size, loaded.end_id) == (tokenizer.vocab_size, tokenizer.end_id)
+    assert loaded.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
+    assert loaded.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+def test_byte_tokens_are_the_bytes() -> None:
+    assert ByteTokenizer().encode("é").tolist() == list("é".encode())
+    assert ByteTokenizer().decode([0xC3, 256, 65]) == "\N{REPLACEMENT CHARACTER}A"
+
+
+def test_bpe_learns_from_the_training_split_alone(stories: list[Path], arguments: dict[str, Any]) -> None:
+    arguments |= {"files": str(stories[0].parent / "*.txt"), "tokenizer": "bpe", "vocab_size": 2000}
+    datamodule = TextFiles(**arguments)
+    datamodule.setup()
+    training = datamodule.tokenizer.decode(datamodule._tokens["train"].ids)
+    files = [path for path in stories if path.read_text() in training]
+    assert len(files) == 36
+    alone = SubwordTokenizer.train([[path.read_text() for path in files]], 2000)
+    everything = SubwordTokenizer.train([[path.read_text() for path in stories]], 2000)
+    held_out = next(path for path in stories if path not in files).read_text()
+    assert datamodule.tokenizer.encode(held_out).tolist() == alone.encode(held_out).tolist()
+    assert datamodule.tokenizer.encode(held_out).tolist() != everything.encode(held_out).tolist()
+
+
+def test_a_tokenizer_file_of_others_is_given_an_end_of_document_if_it_has_none(
+    stories: list[Path], arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    words = Library(models.WordLevel({"[UNK]": 0, "story": 1, "part": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(tmp_path / "words.json"))
+    files = str(stories[0].parent / "*.txt")
+    datamodule = TextFiles(files=files, tokenizer=str(tmp_path / "words.json"), **arguments)
+    datamodule.setup()
+    assert (datamodule.vocab_size, datamodule.tokenizer.end_id) == (4, 3)
+    assert datamodule._tokens["train"].ids.dtype == np.uint8
+    assert (datamodule._tokens["train"].ids == 3).sum() == 36
+
+
+@pytest.mark.parametrize("name", ["<|endoftext|>", "</s>"])
+def test_the_end_token_of_a_tokenizer_file_is_used(name: str) -> None:
+    library = Library(models.WordLevel({"[UNK]": 0, name: 5}, unk_token="[UNK]"))
+    tokenizer = SubwordTokenizer(library)
+    assert (tokenizer.end_id, tokenizer.vocab_size) == (5, 6)
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"model": "none"}))
+    with pytest.raises(ValueError, match=r"^tokenizer .*x.json' is no Hugging Face tokenizer.json"):
+        SubwordTokenizer.from_file(tmp_path / "x.json")
