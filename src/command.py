@@ -7,19 +7,14 @@ import errno
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
-from hydra.types import RunMode
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,16 +27,29 @@ Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
 def command(name: str, main: Main) -> NoReturn:
-    """Runs a command and exits: 0, or 2 for a mistake of the user's, 1 where something failed, 130 after Ctrl-C.
+    """Runs a command and exits: 0; 2 for a mistake of the user's, 1 where something failed, 128 and more after a signal.
+
+    `HYDRA_FULL_ERROR=1` shows the traceback of everything.
 
     Args:
         name: of its configuration in conf/.
-        main: takes the resolved configuration, Hydra's output directory and the overrides of the command line.
+        main: takes the resolved configuration, the directory that Hydra has made for its output, which is removed
+            again if nothing is written there, and the overrides of the command line.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves every error to us
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
+    statuses: list[int] = []
+
+    def tell(error: BaseException) -> None:
+        sentence, status = _explained(error, name)
+        if sentence is None or show_traceback:
+            traceback.print_exception(error)
+        if sentence is not None:
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+        statuses.append(status)
 
     def job(composed: DictConfig) -> None:
+        """One job of perhaps many: its error is told at once, and the next job goes on."""
         hydra_config = HydraConfig.get()
         directory = Path(hydra_config.runtime.output_dir)
         try:
@@ -49,51 +57,36 @@ def command(name: str, main: Main) -> NoReturn:
             assert isinstance(config, dict)
             main(config, _as_typed(directory), list(hydra_config.overrides.task))
         except Exception as error:
-            if hydra_config.mode == RunMode.MULTIRUN and not show_traceback:
-                _tell(error, name)  # now, since the other jobs come first
-                error.add_note(_TOLD)
-            raise
+            tell(error)
+            if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
+                sys.exit(statuses[-1])
         finally:
-            with contextlib.suppress(OSError):  # what nothing was written to
-                directory.rmdir()
+            if directory != Path.cwd():
+                with contextlib.suppress(OSError):  # it is not empty, and stays
+                    directory.rmdir()
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        print(f"error: hydra.run.dir cannot be made: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(MISTAKE)
     except Exception as error:
-        if show_traceback:
-            raise
-        sys.exit(_tell(error, name))
-    sys.exit(0)
+        tell(error)
+    sys.exit(max(statuses, default=0))
 
 
-_TOLD = "told"
-
-
-def _tell(error: Exception, name: str) -> int:
-    """Prints what went wrong, and gives the exit status."""
-    told = _TOLD in getattr(error, "__notes__", [])
-    sentence, status = _explained(error, name)
-    if sentence is None:
-        raise error
-    if not told:
-        print(f"error: {sentence}", file=sys.stderr)
-    return status
-
-
-def _explained(error: Exception, name: str) -> tuple[str | None, int]:
-    """One sentence and an exit status; None for what only a bug explains."""
-    status = getattr(error, "exit_status", None)
-    if status is not None:
-        return str(error), status
+def _explained(error: BaseException, name: str) -> tuple[str | None, int]:
+    """One sentence and an exit status; no sentence for what only a bug explains."""
     if isinstance(error, MissingConfigException | ConfigCompositionException | OverrideParseException):
         return _composition_mistake(error, name), MISTAKE
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return " ".join(str(error).split()), MISTAKE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        return f"{error.filename or 'the output directory'}: {error.strerror}", FAILURE
-    return None, FAILURE
+        return f"{error.filename or 'the output'} cannot be written: {error.strerror}", FAILURE
+    status = getattr(error, "exit_status", None)
+    return (None, FAILURE) if status is None else (str(error), status)
 
 
 def _composition_mistake(error: Exception, name: str) -> str:
@@ -104,34 +97,36 @@ def _composition_mistake(error: Exception, name: str) -> str:
         group, _, choice = error.missing_cfg_file.removeprefix("/").rpartition("/")
         options = sorted(option for option in error.options if not option.startswith("_"))
         return f"{group}={choice}: there is no such choice{nearest(choice, options)} (choices: {', '.join(options)})"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read as key=value: quote what holds brackets, commas or spaces"
     override = re.search(r"Could not override '([^']+)'", str(error))
     if override:
         key = override.group(1).partition("@")[0]
         return f"{key}: there is no such key{nearest(key, _known_keys(name))}"
-    first_line = str(error).strip().splitlines()[0]
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
-    return first_line + cause
+    return str(error).strip().splitlines()[0] + cause
 
 
 def _known_keys(name: str) -> list[str]:
-    """Every group and dotted key of the default configuration, and of the choices made on the command line."""
+    """Every group and dotted key of the default configuration, under the choices made on the command line."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    choices = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
+    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups and "," not in argument]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(name, overrides=choices)
-    keys = sorted(groups)
+        config = OmegaConf.to_container(compose(name, overrides=choices))
+    assert isinstance(config, dict)
+    return [*sorted(groups), *_dotted_keys(config)]
 
-    def collect(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            keys.append(f"{prefix}{key}")
-            if isinstance(value, dict):
-                collect(value, f"{prefix}{key}.")
 
-    collect(OmegaConf.to_container(config, resolve=False), "")
+def _dotted_keys(config: dict[Any, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys += _dotted_keys(value, f"{prefix}{key}.")
     return keys
 
 

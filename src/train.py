@@ -9,7 +9,7 @@ from src.command import command
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Checks, then trains. What is slow to import is imported once nothing quick is left to be wrong."""
+    """Checks, then trains. What is slow to import waits until nothing quick is left to be wrong."""
     from poslab.training.resume import plan
 
     planned = plan(config, directory, [override for override in overrides if not override.startswith("resume=")])

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from poslab.data import check_dataset
 from poslab.configuration import build, with_full_key
+from poslab.data.corpus import Corpus
 from poslab.encodings import EncodingFactory, StackEncodings
 from poslab.models.decoder import decoder_shape
 from poslab.training.settings import TrainerSettings
@@ -31,8 +31,9 @@ def check(config: Mapping[str, Any]) -> TrainerSettings:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
     settings: TrainerSettings = build(config, "trainer")
     build(config, "optimizer")
+    corpus: Corpus = build(config, "dataset")
     try:
-        check_dataset(config["dataset"])
+        corpus.check()
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "dataset", config)) from error
     encoding: EncodingFactory = build(config, "encoding")

@@ -25,7 +25,7 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     node = config[key]
     check_types(node, key)
     try:
-        return instantiate(node, **arguments)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise ValueError(with_full_key(str(error.__cause__), key, config)) from error
@@ -96,4 +96,4 @@ def _described(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data import TextDataModule
+from poslab.data.corpus import Corpus
+from poslab.data.datamodule import TextDataModule
 
 WORDS = [
     "time",
@@ -52,7 +53,7 @@ def stories(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> dict[str, Any]:
-    """What small data modules of the tests have in common."""
+    """What the small corpora of the tests have in common."""
     return {"cache_dir": str(tmp_path / "cache"), "sequence_length": 32, "batch_size": 12, "length_multiples": [1, 2]}
 
 
@@ -66,9 +67,10 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def attach() -> Callable[..., TextDataModule]:
-    """Puts a data module into one process of a run, without a trainer."""
+    """A data module as it stands in one process of a run, without a trainer."""
 
-    def attach(datamodule: TextDataModule, world_size: int = 1, rank: int = 0, accumulate: int = 1, **more: int) -> Any:
+    def attach(corpus: Corpus, world_size: int = 1, rank: int = 0, accumulate: int = 1, **more: int) -> Any:
+        datamodule = TextDataModule(corpus)
         datamodule.trainer = SimpleNamespace(  # type: ignore[assignment]
             world_size=world_size,
             global_rank=rank,

@@ -1,14 +1,19 @@
 """Text is prepared once, and safely by several processes at once."""
 
+import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poslab.data import PythonDocs, TextFiles, cache
+from poslab.data import cache
+from poslab.data.preparation import prepare
+from poslab.data.python_docs import PythonDocs
+from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
 
 
@@ -16,12 +21,12 @@ def test_a_second_start_tokenises_nothing(
     stories: list[Path], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [str(path) for path in stories]
-    TextFiles(files=files, **arguments).prepare_data()
+    prepare(TextFiles(files=files, **arguments))
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
-    TextFiles(files=files, seed=5, batch_size=6, **{k: v for k, v in arguments.items() if k != "batch_size"}).setup()
+    prepare(TextFiles(files=files, **{**arguments, "seed": 5, "batch_size": 6}))
     stories[0].write_text("other text " * 100)
     with pytest.raises(AttributeError):
-        TextFiles(files=files, **arguments).setup()
+        prepare(TextFiles(files=files, **arguments))
 
 
 @pytest.mark.parametrize(
@@ -38,8 +43,8 @@ def test_what_decides_the_tokens_is_part_of_the_key(
     stories: list[Path], arguments: dict[str, Any], change: dict[str, Any], tmp_path: Path
 ) -> None:
     files = [str(path) for path in stories]
-    TextFiles(files=files, **arguments).prepare_data()
-    TextFiles(files=files, **change, **arguments).prepare_data()
+    prepare(TextFiles(files=files, **arguments))
+    prepare(TextFiles(files=files, **change, **arguments))
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -47,16 +52,16 @@ def test_whole_documents_are_not_prepared_again_for_other_lengths(
     stories: list[Path], arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     files = [str(path) for path in stories]
-    TextFiles(files=files, **arguments).prepare_data()
-    TextFiles(files=files, **{**arguments, "sequence_length": 64}).prepare_data()
+    prepare(TextFiles(files=files, **arguments))
+    prepare(TextFiles(files=files, **{**arguments, "sequence_length": 64}))
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
-    PythonDocs(cache_dir=str(tmp_path)).prepare_data()
+    prepare(PythonDocs(cache_dir=str(tmp_path)))
     program = (
-        "import sys; from poslab.data.preparation import prepare; from poslab.data.python_docs import PythonDocsCorpus;"
-        f"prepare(PythonDocsCorpus(cache_dir={str(tmp_path)!r}));"
+        "import sys; from poslab.data.preparation import prepare; from poslab.data.python_docs import PythonDocs;"
+        f"prepare(PythonDocs(cache_dir={str(tmp_path)!r}));"
         "print('datasets' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -66,9 +71,9 @@ def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
 def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
     program = (
         "import datasets, sys; from poslab.data.cache import read_facts;"
-        "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFilesCorpus;"
+        "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFiles;"
         "print(flush=True); sys.stdin.readline();"
-        f"corpus = TextFilesCorpus(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
+        f"corpus = TextFiles(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
         " sequence_length=32, length_multiples=[1]);"
         "print(read_facts(prepare(corpus)))"
     )
@@ -105,6 +110,29 @@ def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), cache.new_folder(tmp_path / "cache" / "text-1"):
         raise KeyError
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_preparation_left_is_removed_a_day_later_and_nothing_else(tmp_path: Path) -> None:
+    day = 24 * 60 * 60
+
+    def left(name: str, folder_age: float, file_age: float) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "train.bin").touch()
+        for path, age in ((folder / "train.bin", file_age), (folder, folder_age)):
+            os.utime(path, (time.time() - age, time.time() - age))
+        return folder
+
+    stale = left("text-1-0123.tmp", 1.1 * day, 1.1 * day)
+    kept = {
+        left("text-1-4567.tmp", 0.9 * day, 0.9 * day),
+        left("text-1-89ab.tmp", 2 * day, 0),  # still being written
+        left("text-2-0123.tmp", 2 * day, 2 * day),
+        left("text-3", 2 * day, 2 * day),
+    }
+    with cache.new_folder(tmp_path / "text-1") as temporary:
+        assert set(tmp_path.iterdir()) == kept | {temporary}
+    assert not stale.exists()
 
 
 def test_a_full_disk_is_told_as_the_fault_of_the_cache(tmp_path: Path) -> None:

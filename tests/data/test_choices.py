@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-import poslab.data
+from poslab.configuration import build
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted(path.stem for path in (CONF / "dataset").glob("[!_]*.yaml"))
@@ -27,22 +27,22 @@ def composed(choice: str) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_shows_every_argument_of_its_class_with_its_default(choice: str) -> None:
     node = composed(choice)
-    datamodule_type = getattr(poslab.data, node.pop("_target_").rpartition(".")[2])
-    fields = {field.name: field.default for field in dataclasses.fields(datamodule_type.corpus_type)}
+    fields = {field.name: field.default for field in dataclasses.fields(get_class(node.pop("_target_")))}
     assert set(node) == set(fields)
     if choice in ("python_docs", "text", "hub"):
         assert node | {"length_multiples": tuple(node["length_multiples"])} == fields | {"seed": 3}
 
 
 def test_lists_and_mappings_of_a_configuration_reach_load_dataset_as_its_own() -> None:
-    config = {"_target_": "poslab.data.HubText", "path": "json", "data_files": {"train": ["a.json"], "dev": "b.json"}}
-    files = instantiate(config).corpus.data_files
-    assert (type(files), type(files["train"]), files) == (dict, list, config["data_files"])
+    data_files = {"train": ["a.json"], "dev": "b.json"}
+    config = {"dataset": {"_target_": "poslab.data.hub_text.HubText", "path": "json", "data_files": data_files}}
+    files = build(config, "dataset").data_files
+    assert (type(files), type(files["train"]), files) == (dict, list, data_files)
 
 
 @pytest.mark.parametrize("choice", sorted(set(CHOICES) - {"text", "hub"}))
 def test_a_preset_passes_its_check(choice: str) -> None:
-    poslab.data.check_dataset(composed(choice))
+    build({"dataset": composed(choice)}, "dataset").check()
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "dataset").glob("*.yaml")), ids=lambda path: path.stem)

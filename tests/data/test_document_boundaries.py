@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from poslab.data import IGNORE, TextFiles
-from poslab.data.batch import make_batch
+from poslab.data.batch import IGNORE, make_batch
+from poslab.data.text_files import TextFiles
 
 
 def test_segments_count_documents_and_no_target_crosses_an_end() -> None:

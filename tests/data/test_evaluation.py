@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from poslab.data import IGNORE, TextFiles
+from poslab.data.batch import IGNORE
+from poslab.data.text_files import TextFiles
+
+from .conftest import story
 
 
 @pytest.fixture
@@ -75,10 +78,31 @@ def test_lengths_end_where_the_model_ends(
     assert len(datamodule.test_dataloader()) == 2
 
 
-def test_a_length_that_a_split_does_not_fill_is_refused(
-    files: list[str], arguments: dict[str, Any], attach: Callable[..., Any]
+def test_lengths_that_validation_and_test_do_not_fill_are_left_out_and_told(
+    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
 ) -> None:
-    arguments["length_multiples"] = [1, 1000]
-    datamodule = attach(TextFiles(files=files, **arguments))
-    with pytest.raises(ValueError, match=r"^length_multiples asks for windows of 32000 tokens .* but validation holds"):
-        datamodule.val_dataloader()
+    (tmp_path / "notes.txt").write_text(story(1, paragraphs=220))
+    more = {"sequence_length": 256, "length_multiples": [1, 2, 4, 8, 100]}
+    datamodule = attach(TextFiles(files=str(tmp_path / "notes.txt"), **{**arguments, **more}))
+    assert 15_000 < (tmp_path / "notes.txt").stat().st_size < 25_000
+    shortest = min(datamodule.num_tokens[split] for split in ("validation", "test"))
+    assert 512 < shortest <= 1024
+    assert datamodule.lengths == [256, 512]
+    assert len(datamodule.val_dataloader()) == len(datamodule.test_dataloader()) == 2
+    *_, line = datamodule.report_lines()
+    split = next(name for name, count in datamodule.num_tokens.items() if count == shortest)
+    assert line == f"windows of 1,024 and 2,048 and 25,600 tokens are left out: {split} holds only {shortest}"
+    datamodule.max_length = 512
+    assert len(datamodule.report_lines()) == 2, "what the model does not take is no matter of the text"
+
+
+@pytest.mark.parametrize("excess, lengths", [(0, [32]), (1, [32, 64])])
+def test_a_window_takes_one_token_more_than_its_length(
+    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any], excess: int, lengths: list[int]
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02}.txt").write_text("x" * (63 + excess))
+    corpus = TextFiles(files=str(tmp_path / "*.txt"), validation_fraction=0.025, test_fraction=0.025, **arguments)
+    datamodule = attach(corpus)
+    assert datamodule.num_tokens["validation"] == datamodule.num_tokens["test"] == 64 + excess
+    assert datamodule.lengths == lengths

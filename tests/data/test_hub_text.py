@@ -9,7 +9,9 @@ from typing import Any
 import datasets
 import pytest
 
-from poslab.data import HubText
+from poslab.data.datamodule import TextDataModule
+from poslab.data.hub_text import HubText
+from poslab.data.preparation import prepare
 from poslab.data.streaming import windows_of
 from poslab.data.tokenizers import ByteTokenizer
 
@@ -27,7 +29,13 @@ def write(path: Path, seeds: range, column: str = "text") -> str:
     return str(path)
 
 
-def text_of(datamodule: HubText, split: str) -> str:
+def opened(**arguments: Any) -> TextDataModule:
+    datamodule = TextDataModule(HubText(**arguments))
+    datamodule.setup()
+    return datamodule
+
+
+def text_of(datamodule: TextDataModule, split: str) -> str:
     return datamodule.tokenizer.decode(datamodule._tokens[split].ids)
 
 
@@ -35,10 +43,9 @@ def text_of(datamodule: HubText, split: str) -> str:
 def test_own_splits_are_used(tmp_path: Path, arguments: dict[str, Any], path: str) -> None:
     files = {"train": range(30), "dev": range(30, 33), "test": range(33, 35)}
     data_files = {name: write(tmp_path / f"{name}.{path}", seeds, "content") for name, seeds in files.items()}
-    datamodule = HubText(
+    datamodule = opened(
         path=path, data_files=data_files, column="content", validation_split="dev", test_split="test", **arguments
     )
-    datamodule.setup()
     assert text_of(datamodule, "train") == "".join(map(story, range(30)))
     assert text_of(datamodule, "validation") == "".join(map(story, range(30, 33)))
     assert text_of(datamodule, "test") == "".join(map(story, range(33, 35)))
@@ -46,8 +53,7 @@ def test_own_splits_are_used(tmp_path: Path, arguments: dict[str, Any], path: st
 
 def test_a_missing_split_is_held_out_by_document(tmp_path: Path, arguments: dict[str, Any]) -> None:
     data_files = {"train": write(tmp_path / "a.json", range(40)), "dev": write(tmp_path / "b.json", range(40, 42))}
-    datamodule = HubText(path="json", data_files=data_files, validation_split="dev", test_fraction=0.1, **arguments)
-    datamodule.setup()
+    datamodule = opened(path="json", data_files=data_files, validation_split="dev", test_fraction=0.1, **arguments)
     assert text_of(datamodule, "validation") == story(40) + story(41)
     held_out = [seed for seed in range(40) if story(seed) in text_of(datamodule, "test")]
     assert len(held_out) == 4
@@ -59,11 +65,9 @@ def test_a_missing_split_is_held_out_by_document(tmp_path: Path, arguments: dict
 def test_deduplicate_drops_what_validation_shares_with_training(tmp_path: Path, arguments: dict[str, Any]) -> None:
     data_files = {"train": write(tmp_path / "a.json", range(10)), "dev": write(tmp_path / "b.json", range(8, 12))}
     splits = {"validation_split": "dev", "test_split": "dev"}
-    shared = HubText(path="json", data_files=data_files, **splits, **arguments)
-    shared.setup()
+    shared = opened(path="json", data_files=data_files, **splits, **arguments)
     assert shared.overlap["validation"] == pytest.approx(0.5, abs=0.05)
-    fresh = HubText(path="json", data_files=data_files, deduplicate=True, **splits, **arguments)
-    fresh.setup()
+    fresh = opened(path="json", data_files=data_files, deduplicate=True, **splits, **arguments)
     assert fresh.overlap["validation"] == 0
     assert text_of(fresh, "validation") == story(10) + story(11)
 
@@ -73,8 +77,7 @@ def test_changed_files_are_prepared_anew(tmp_path: Path, arguments: dict[str, An
     texts = []
     for seeds in (range(3), range(5)):
         data_files = write(tmp_path / "a.json", seeds)
-        datamodule = HubText(path="json", data_files=data_files, **splits, **arguments)
-        datamodule.setup()
+        datamodule = opened(path="json", data_files=data_files, **splits, **arguments)
         texts.append(text_of(datamodule, "train"))
     assert texts == ["".join(map(story, range(3))), "".join(map(story, range(5)))]
 
@@ -130,6 +133,18 @@ def test_the_seed_orders_a_stream(tmp_path: Path, arguments: dict[str, Any], att
 
 
 @pytest.mark.usefixtures("small_counts")
+def test_overfit_repeats_the_first_global_batch_of_a_stream(
+    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
+) -> None:
+    first = next(iter(attach(stream(tmp_path, arguments)).train_dataloader())).tokens.tolist()
+    corpus = stream(tmp_path, arguments, overfit=True)
+    for start in (0, 5):
+        ranks = [attach(corpus, world_size=2, rank=rank, global_step=start) for rank in range(2)]
+        for batches in islice(zip(*(rank.train_dataloader() for rank in ranks), strict=True), 3):
+            assert [row for batch in batches for row in batch.tokens.tolist()] == first
+
+
+@pytest.mark.usefixtures("small_counts")
 def test_a_stream_learns_its_vocabulary_from_its_first_training_documents(
     tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
 ) -> None:
@@ -161,13 +176,13 @@ def test_mistakes_are_told_in_one_sentence(
 ) -> None:
     right = {"path": "parquet", "data_files": write(tmp_path / "a.parquet", range(40)), "streaming": streaming}
     with pytest.raises(ValueError, match=message):
-        HubText(**{**right, **arguments, **change}).prepare_data()
+        prepare(HubText(**{**right, **arguments, **change}))
 
 
 def test_a_file_of_another_format_is_told_in_one_sentence(tmp_path: Path, arguments: dict[str, Any]) -> None:
     (tmp_path / "a.json").write_text("no json at all")
     with pytest.raises(ValueError, match=r"^data_files cannot be read: .*JSON"):
-        HubText(path="json", data_files=str(tmp_path / "a.json"), **arguments).prepare_data()
+        prepare(HubText(path="json", data_files=str(tmp_path / "a.json"), **arguments))
 
 
 def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
@@ -180,4 +195,4 @@ def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
     with pytest.raises(
         ValueError, match=r"^path 'some/where' cannot be reached on the Hugging Face Hub: Couldn't reach"
     ):
-        HubText(path="some/where", **arguments).prepare_data()
+        prepare(HubText(path="some/where", **arguments))

@@ -1,4 +1,4 @@
-"""Every mistake is one sentence that begins with the bare name of its key."""
+"""Every mistake is one sentence that begins with the name of its key."""
 
 import subprocess
 import sys
@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from poslab.data import PythonDocs, TextFiles, check_dataset
+from poslab.configuration import build
+from poslab.data.datamodule import TextDataModule
+from poslab.data.hub_text import HubText
+from poslab.data.preparation import prepare
+from poslab.data.python_docs import PythonDocs
+from poslab.data.text_files import TextFiles
 
 
 @pytest.mark.parametrize(
@@ -25,11 +30,8 @@ from poslab.data import PythonDocs, TextFiles, check_dataset
             {"validation_fraction": 0.5, "test_fraction": 0.5},
             "test_fraction and validation_fraction must leave text for training, got 0.5 + 0.5",
         ),
-        ({"length_multiples": 8}, "length_multiples must be a list of integers, got 8"),
         ({"length_multiples": [1, 0]}, "length_multiples must be a positive integer, got 0"),
         ({"length_multiples": [2]}, "length_multiples must hold 1, the training length, got [2]"),
-        ({"deduplicate": "yes"}, "deduplicate must be true or false, got 'yes'"),
-        ({"document_boundaries": 1}, "document_boundaries must be true or false, got 1"),
         ({"num_workers": -1}, "num_workers must be an integer of at least 0, got -1"),
         ({"cache_dir": ""}, "cache_dir must be a name or path, got ''"),
         ({"seed": None}, "seed must be an integer of at least 0, got None"),
@@ -38,6 +40,27 @@ from poslab.data import PythonDocs, TextFiles, check_dataset
 def test_a_wrong_value_is_refused_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         PythonDocs(**change)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"length_multiples": 8}, "dataset.length_multiples must be a list, each item an integer, got 8"),
+        ({"length_multiples": "1"}, "dataset.length_multiples must be a list, each item an integer, got '1'"),
+        ({"deduplicate": "yes"}, "dataset.deduplicate must be true or false, got 'yes'"),
+        ({"document_boundaries": 1}, "dataset.document_boundaries must be true or false, got 1"),
+        ({"overfit": None}, "dataset.overfit must be true or false, got null"),
+        ({"streaming": "no"}, "dataset.streaming must be true or false, got 'no'"),
+        ({"batch_size": 0}, "dataset.batch_size must be a positive integer, got 0"),
+        ({"path": None}, "dataset.path must be a name or path, got None"),
+        ({"test_split": 3}, "dataset.test_split must be text or null, got 3"),
+    ],
+)
+def test_a_wrong_value_in_a_configuration_is_refused_with_its_full_key(change: dict[str, Any], message: str) -> None:
+    node = {"_target_": "poslab.data.hub_text.HubText", "path": "x/y", **change}
+    with pytest.raises(ValueError) as error:
+        build({"dataset": node}, "dataset")
     assert str(error.value) == message
 
 
@@ -72,9 +95,8 @@ def test_a_mistake_in_files_is_found_by_a_check_that_reads_nothing(folder: Path,
         files = files.replace("{}", str(folder))
     elif files:
         files = [name.replace("{}", str(folder)) for name in files]
-    config = {"_target_": "poslab.data.TextFiles", "files": files, "cache_dir": str(folder / "cache")}
     with pytest.raises(ValueError) as error:
-        check_dataset(config)
+        TextFiles(files=files, cache_dir=str(folder / "cache")).check()
     assert str(error.value) == message.replace("{}", str(folder))
 
 
@@ -87,16 +109,16 @@ def test_a_text_too_short_to_hold_a_window_out_is_found_by_the_check(folder: Pat
 def test_a_split_that_ends_up_too_short_is_refused(stories: list[Path], arguments: dict[str, Any]) -> None:
     # Long enough in bytes, too short in tokens.
     more = {"tokenizer": "bpe", "sequence_length": 2000, "length_multiples": [1], "vocab_size": 2000}
-    datamodule = TextFiles(files=[str(path) for path in stories], **{**arguments, **more})
-    datamodule.check()
+    corpus = TextFiles(files=[str(path) for path in stories], **{**arguments, **more})
+    corpus.check()
     with pytest.raises(ValueError, match=r"^sequence_length of 2000 takes 2001 tokens .* and validation holds only"):
-        datamodule.setup()
+        TextDataModule(corpus).setup()
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_file(folder: Path) -> None:
-    datamodule = TextFiles(files=str(folder / "latin.txt"), cache_dir=str(folder / "cache"))
+    corpus = TextFiles(files=str(folder / "latin.txt"), cache_dir=str(folder / "cache"))
     with pytest.raises(ValueError, match=r"^files must be UTF-8 text, but '.*latin.txt' is not at byte 1$"):
-        datamodule.prepare_data()
+        prepare(corpus)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,10 @@ def test_a_cache_that_is_no_directory_is_found_by_the_check(folder: Path) -> Non
         ),
         ({"path": "x/y", "column": ""}, "column must be a name or path, got ''"),
         ({"path": "x/y", "test_split": 3}, "test_split must be a name or path, got 3"),
-        ({"path": "x/y", "streaming": "no"}, "streaming must be true or false, got 'no'"),
+        (
+            {"path": "json", "data_files": 3},
+            "data_files must name files by a path, a glob, a list or a mapping, got 3",
+        ),
         (
             {"path": "x/y", "streaming": True, "deduplicate": True},
             "deduplicate must be false with streaming, which never has the whole text at hand, got true",
@@ -138,13 +163,19 @@ def test_a_cache_that_is_no_directory_is_found_by_the_check(folder: Path) -> Non
 )
 def test_a_wrong_value_for_the_hub_is_refused_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
-        check_dataset({"_target_": "poslab.data.HubText", **change})
+        HubText(**change).check()
     assert str(error.value) == message
 
 
 def test_checking_imports_neither_torch_nor_lightning_nor_datasets() -> None:
+    nodes = [
+        {"_target_": "poslab.data.python_docs.PythonDocs"},
+        {"_target_": "poslab.data.text_files.TextFiles", "files": __file__},
+        {"_target_": "poslab.data.hub_text.HubText", "path": "x/y"},
+    ]
     program = (
-        "import sys; from poslab.data import check_dataset; check_dataset({'_target_': 'poslab.data.PythonDocs'});"
+        "import sys; from poslab.configuration import build;"
+        f"[build({{'dataset': node}}, 'dataset').check() for node in {nodes!r}];"
         "print(sorted({'torch', 'lightning', 'datasets', 'tokenizers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

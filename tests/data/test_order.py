@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from poslab.data import TextFiles, TokenBatch
+from poslab.data.batch import TokenBatch
 from poslab.data.order import BatchPlan, WindowOrder
+from poslab.data.text_files import TextFiles
 
 
 @pytest.mark.parametrize("num_tokens", [33, 40, 64, 65, 1000, 1024, 1025])
@@ -82,3 +83,16 @@ def test_loader_processes_give_the_same_batches(
     here = attach(TextFiles(files=files, **arguments), max_steps=3).train_dataloader()
     there = attach(TextFiles(files=files, num_workers=1, **arguments), max_steps=3).train_dataloader()
     assert [batch.tokens.tolist() for batch in here] == [batch.tokens.tolist() for batch in there]
+
+
+@pytest.mark.parametrize("world_size, accumulate", [(1, 1), (3, 2)])
+def test_overfit_trains_on_the_first_global_batch_over_and_over(
+    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
+) -> None:
+    files = [str(path) for path in stories]
+    first, second = windows_of_steps([attach(TextFiles(files=files, **arguments))], 2, 1)
+    corpus = TextFiles(files=files, overfit=True, **arguments)
+    for step in (0, 5):
+        ranks = [attach(corpus, world_size, rank, accumulate, global_step=step) for rank in range(world_size)]
+        assert windows_of_steps(ranks, 3, accumulate) == [first] * 3
+    assert first != second

@@ -4,12 +4,13 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from poslab.data import PythonDocs
+from poslab.data.datamodule import TextDataModule
+from poslab.data.python_docs import PythonDocs
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    datamodule = PythonDocs(cache_dir=str(tmp_path_factory.mktemp("cache")))
+    datamodule = TextDataModule(PythonDocs(cache_dir=str(tmp_path_factory.mktemp("cache"))))
     datamodule.setup()
     assert datamodule.lengths == [256, 512, 1024, 2048]
     assert all(share <= 0.01 for share in datamodule.overlap.values())
@@ -44,7 +45,7 @@ def test_no_paragraph_stands_twice(texts: dict[str, str]) -> None:
 
 
 def test_bits_per_byte_come_from_nats_per_token(tmp_path: object) -> None:
-    datamodule = PythonDocs(cache_dir=str(tmp_path))
+    datamodule = TextDataModule(PythonDocs(cache_dir=str(tmp_path)))
     datamodule.setup()
     predicted = datamodule.num_tokens["test"] - 1
     ends = int((datamodule._tokens["test"].ids == datamodule.tokenizer.end_id).sum())

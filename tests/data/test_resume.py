@@ -9,7 +9,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from poslab.data import HubText, TextDataModule, TextFiles, TokenBatch
+from poslab.data.batch import TokenBatch
+from poslab.data.datamodule import TextDataModule
+from poslab.data.hub_text import HubText
+from poslab.data.text_files import TextFiles
 
 from .conftest import story
 
@@ -76,9 +79,9 @@ def datamodules(request: pytest.FixtureRequest, tmp_path: Path, arguments: dict[
 
     def make() -> TextDataModule:
         if request.param == "files":
-            return TextFiles(files=str(tmp_path / "text.txt"), **arguments)
+            return TextDataModule(TextFiles(files=str(tmp_path / "text.txt"), **arguments))
         held_out = {"validation": str(tmp_path / "text.txt"), "test": str(tmp_path / "text.txt")}
-        return HubText(
+        corpus = HubText(
             path="text",
             data_files={"train": str(tmp_path / "text.txt"), **held_out},
             validation_split="validation",
@@ -86,6 +89,7 @@ def datamodules(request: pytest.FixtureRequest, tmp_path: Path, arguments: dict[
             streaming=True,
             **arguments,
         )
+        return TextDataModule(corpus)
 
     return make
 

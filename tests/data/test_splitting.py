@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data import TextFiles
+from poslab.data.datamodule import TextDataModule
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
+from poslab.data.text_files import TextFiles
 
 from .conftest import story
 
 
-def texts_of(datamodule: TextFiles) -> dict[str, str]:
+def texts_of(corpus: TextFiles) -> dict[str, str]:
+    datamodule = TextDataModule(corpus)
     datamodule.setup()
     return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule._tokens.items()}
 

@@ -9,8 +9,9 @@ import pytest
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers
 
-from poslab.data import TextFiles, load_tokenizer
-from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
+from poslab.data.datamodule import TextDataModule
+from poslab.data.text_files import TextFiles
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 from .conftest import story
 
@@ -54,7 +55,7 @@ def test_byte_tokens_are_the_bytes() -> None:
 
 def test_bpe_learns_from_the_training_split_alone(stories: list[Path], arguments: dict[str, Any]) -> None:
     arguments |= {"files": str(stories[0].parent / "*.txt"), "tokenizer": "bpe", "vocab_size": 2000}
-    datamodule = TextFiles(**arguments)
+    datamodule = TextDataModule(TextFiles(**arguments))
     datamodule.setup()
     training = datamodule.tokenizer.decode(datamodule._tokens["train"].ids)
     files = [path for path in stories if path.read_text() in training]
@@ -73,7 +74,7 @@ def test_a_tokenizer_file_of_others_is_given_an_end_of_document_if_it_has_none(
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.save(str(tmp_path / "words.json"))
     files = str(stories[0].parent / "*.txt")
-    datamodule = TextFiles(files=files, tokenizer=str(tmp_path / "words.json"), **arguments)
+    datamodule = TextDataModule(TextFiles(files=files, tokenizer=str(tmp_path / "words.json"), **arguments))
     datamodule.setup()
     assert (datamodule.vocab_size, datamodule.tokenizer.end_id) == (4, 3)
     assert datamodule._tokens["train"].ids.dtype == np.uint8

@@ -10,8 +10,9 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 SPLITS = ("train", "validation", "test")
 # Part of every key: raise it when the same text and settings give other tokens than before.
 FORMAT = 1
+_STALE_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,15 @@ def key(settings: dict[str, Any]) -> str:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends well, and is gone when it does not.
 
-    When two processes prepare the same text at once, both finish and the folder of the first one stays.
+    When two processes prepare the same text at once, both finish and the folder of the first one stays. What a process
+    left that was killed is removed a day later.
 
     Raises:
         ValueError: the disk refuses, or is full.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
         temporary = folder.with_name(f"{folder.name}-{secrets.token_hex(8)}.tmp")
         temporary.mkdir()
         try:
@@ -87,6 +91,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise ValueError(f"cache_dir {str(folder.parent)!r} cannot be written: {error}") from error
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary folders of `folder` in which nothing was written for a day."""
+    for temporary in folder.parent.glob(f"{folder.name}-*.tmp"):
+        # Another process may be removing it too.
+        with suppress(FileNotFoundError):
+            written = max(path.stat().st_mtime for path in (temporary, *temporary.iterdir()))
+            if time.time() - written > _STALE_SECONDS:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _publish(temporary: Path, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.paths import nearest, neighbours
+from poslab.configuration import nearest
+from poslab.data.paths import neighbours
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,12 +30,13 @@ class Corpus(ABC):
         validation_fraction: share of the text held out for validation, above 0; not read where the source has such a
             split of its own (default 0.05).
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
-        length_multiples: evaluation is on windows of each of these times `sequence_length`; 1 is among them
-            (default 1, 2, 4, 8).
+        length_multiples: evaluation is on windows of each of these times `sequence_length`, as far as validation and
+            test fill one; 1 is among them (default 1, 2, 4, 8).
         deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds; the text
             is held in memory for it.
         document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
             their boundaries; otherwise documents follow one another as one text.
+        overfit: train on the first batch over and over, to see that a model learns at all (default false).
         num_workers: processes that load batches; 0 loads them in the training process (default 0).
         cache_dir: where tokens are kept (default: `poslab` in the user's cache directory).
         seed: of the order of training windows, at least 0. The split does not depend on it: all seeds share one test.
@@ -52,6 +54,7 @@ class Corpus(ABC):
     length_multiples: Sequence[int] = (1, 2, 4, 8)
     deduplicate: bool = False
     document_boundaries: bool = False
+    overfit: bool = False
     num_workers: int = 0
     cache_dir: str | None = None
     seed: int = 0
@@ -70,15 +73,10 @@ class Corpus(ABC):
         if self.validation_fraction + self.test_fraction >= 1:
             held_out = f"{self.validation_fraction} + {self.test_fraction}"
             raise ValueError(f"test_fraction and validation_fraction must leave text for training, got {held_out}")
-        multiples: Any = self.length_multiples
-        if isinstance(multiples, str) or not isinstance(multiples, Sequence):
-            raise ValueError(f"length_multiples must be a list of integers, got {multiples!r}")
-        for multiple in multiples:
+        for multiple in self.length_multiples:
             require_integer("length_multiples", multiple, least=1)
-        if 1 not in multiples:
-            raise ValueError(f"length_multiples must hold 1, the training length, got {list(multiples)}")
-        for name in ("deduplicate", "document_boundaries"):
-            require_boolean(name, getattr(self, name))
+        if 1 not in self.length_multiples:
+            raise ValueError(f"length_multiples must hold 1, the training length, got {list(self.length_multiples)}")
         require_integer("num_workers", self.num_workers, least=0)
         if self.cache_dir is not None:
             require_text("cache_dir", self.cache_dir)
@@ -114,7 +112,7 @@ class Corpus(ABC):
         return False
 
     @property
-    def is_stream(self) -> bool:
+    def streaming(self) -> bool:
         """Whether training reads the text from its source, and only the beginning of it is prepared."""
         return False
 
@@ -126,6 +124,10 @@ class Corpus(ABC):
     @abstractmethod
     def documents(self) -> "dict[str, Dataset]":
         """The text by split, one document a row in a column `text`: `train`, and any held-out split of its own."""
+
+    def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
+        """One pass over the training text where it is streamed, in the order of this epoch: lists of documents."""
+        raise NotImplementedError(f"{type(self).__name__} is not streamed")
 
 
 def as_dataset(texts: list[str]) -> "Dataset":
@@ -140,11 +142,6 @@ def require_integer(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name} must be {kind}, got {value!r}")
-
-
-def require_boolean(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
 
 
 def require_text(name: str, value: Any) -> None:

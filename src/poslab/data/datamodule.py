@@ -1,6 +1,4 @@
-"""Text for language modelling as LightningDataModules, one for each source."""
-
-from typing import Any, ClassVar
+"""The batches of a run over a corpus, as a LightningDataModule."""
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
@@ -8,23 +6,20 @@ from torch.utils.data import DataLoader
 from poslab.data import cache
 from poslab.data.batch import TokenBatch
 from poslab.data.corpus import Corpus
-from poslab.data.hub_text import HubTextCorpus
-from poslab.data.order import BatchPlan
+from poslab.data.order import BatchPlan, WindowOrder
 from poslab.data.preparation import HELD_OUT, prepare
-from poslab.data.python_docs import PythonDocsCorpus
 from poslab.data.streaming import StreamLoader
-from poslab.data.text_files import TextFilesCorpus
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.data.windows import RunLoader, evaluation_loader, training_loader
 
 
 class TextDataModule(pl.LightningDataModule):
-    """Windows of text for language modelling. Subclasses say which corpus they hold.
+    """Windows of text for language modelling.
 
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
 
     Args:
-        arguments: those of the class in `corpus_type`, by keyword.
+        corpus: the text and its settings.
 
     Attributes that the caller sets:
         max_length: longer windows are left out of the evaluation, for a model whose positions end there (default None).
@@ -42,30 +37,24 @@ class TextDataModule(pl.LightningDataModule):
         ValueError: one sentence that begins with the name of the argument to change.
     """
 
-    corpus_type: ClassVar[type[Corpus]]
-
     tokenizer: Tokenizer
     vocab_size: int
     num_tokens: dict[str, int]
     bytes_per_token: dict[str, float]
     overlap: dict[str, float]
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, corpus: Corpus) -> None:
         super().__init__()
-        self.corpus = self.corpus_type(**arguments)
+        self.corpus = corpus
         self.max_length: int | None = None
         self._tokens: dict[str, cache.TokenFile] = {}
-
-    def check(self) -> None:
-        """Find the mistakes that need nothing slow to be known, such as a file that is not there; raises ValueError."""
-        self.corpus.check()
 
     def prepare_data(self) -> None:
         """Tokenise the text unless that was done before."""
         prepare(self.corpus)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the tokens, and see that each split fills a window."""
+        """Open the tokens, and see that each split fills a training window."""
         if self._tokens:
             return
         folder = prepare(self.corpus)
@@ -75,7 +64,7 @@ class TextDataModule(pl.LightningDataModule):
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         self.num_tokens = {
-            n: count for n, count in facts.num_tokens.items() if n in HELD_OUT or not self.corpus.is_stream
+            n: count for n, count in facts.num_tokens.items() if n in HELD_OUT or not self.corpus.streaming
         }
         self.bytes_per_token = {name: facts.num_bytes[name] / self._num_predicted(facts, name) for name in cache.SPLITS}
         self.overlap = facts.overlap
@@ -83,28 +72,20 @@ class TextDataModule(pl.LightningDataModule):
 
     @property
     def lengths(self) -> list[int]:
-        """The window lengths that are evaluated, ascending, none above `max_length`.
-
-        Raises:
-            ValueError: validation or test does not fill one window of that length.
-        """
-        lengths = sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
-        lengths = [length for length in lengths if self.max_length is None or length <= self.max_length]
-        for name in HELD_OUT:
-            for length in lengths:
-                if self.num_tokens[name] <= length:
-                    raise ValueError(
-                        f"length_multiples asks for windows of {length} tokens (and one to predict),"
-                        f" but {name} holds only {self.num_tokens[name]}"
-                    )
-        return lengths
+        """The window lengths that are evaluated, ascending: those that validation and test fill, up to `max_length`."""
+        return [length for length in self._lengths_asked if length < self.num_tokens[self._shortest]]
 
     def train_dataloader(self) -> RunLoader | StreamLoader:
         """The micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
-        plan = BatchPlan.of(self.trainer, self.corpus.batch_size)
-        length, seed = self.corpus.sequence_length, self.corpus.seed
-        return training_loader(self._tokens["train"], length, self._boundary, plan, seed, self.corpus.num_workers)
+        corpus = self.corpus
+        plan = BatchPlan.of(self.trainer, corpus.batch_size)
+        if corpus.streaming:
+            return StreamLoader(corpus, self.tokenizer, self._boundary, plan)
+        tokens = self._tokens["train"]
+        repeat = corpus.batch_size if corpus.overfit else None
+        order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
+        return training_loader(tokens, self._boundary, plan, order, corpus.num_workers)
 
     def val_dataloader(self) -> list[DataLoader[TokenBatch]]:
         """One loader for each of `lengths`."""
@@ -118,11 +99,26 @@ class TextDataModule(pl.LightningDataModule):
         """What a person should know of the data before training, in a few lines."""
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
-        training = "the first training documents hold" if self.corpus.is_stream else "training holds"
-        return [
+        training = "the first training documents hold" if self.corpus.streaming else "training holds"
+        lines = [
             f"{self.corpus.label}: {tokens} tokens, vocabulary {self.vocab_size:,} ({self.corpus.tokenizer})",
             f"overlap: {shared} bytes stand in 60-byte strings that {training} too",
         ]
+        if left_out := [f"{length:,}" for length in self._lengths_asked if length not in self.lengths]:
+            held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"
+            lines.append(f"windows of {' and '.join(left_out)} tokens are left out: {held}")
+        return lines
+
+    @property
+    def _lengths_asked(self) -> list[int]:
+        """The window lengths that the corpus asks for and the model can take, ascending."""
+        lengths = sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
+        return [length for length in lengths if self.max_length is None or length <= self.max_length]
+
+    @property
+    def _shortest(self) -> str:
+        """The held-out split with the fewest tokens; a window takes one more than its length, to predict."""
+        return min(HELD_OUT, key=self.num_tokens.__getitem__)
 
     @property
     def _boundary(self) -> int | None:
@@ -156,29 +152,3 @@ class TextDataModule(pl.LightningDataModule):
                     f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
                     f" (one more to predict), and {name} holds only {count}"
                 )
-
-
-class PythonDocs(TextDataModule):
-    """The text of the Python reference. Arguments: `PythonDocsCorpus`."""
-
-    corpus_type = PythonDocsCorpus
-
-
-class TextFiles(TextDataModule):
-    """A user's own text files. Arguments: `TextFilesCorpus`."""
-
-    corpus_type = TextFilesCorpus
-
-
-class HubText(TextDataModule):
-    """A text data set of the Hugging Face Hub, or local files in one of its formats. Arguments: `HubTextCorpus`."""
-
-    corpus_type = HubTextCorpus
-    corpus: HubTextCorpus
-
-    def train_dataloader(self) -> RunLoader | StreamLoader:
-        if not self.corpus.streaming:
-            return super().train_dataloader()
-        assert self.trainer is not None
-        plan = BatchPlan.of(self.trainer, self.corpus.batch_size)
-        return StreamLoader(self.corpus, self.tokenizer, self._boundary, plan)

@@ -1,14 +1,15 @@
 """Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.corpus import Corpus, as_dataset, require_boolean, require_text
-from poslab.data.paths import matching_files, nearest
+from poslab.configuration import nearest
+from poslab.data.corpus import Corpus, as_dataset, require_text
+from poslab.data.paths import matching_files
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -20,7 +21,7 @@ SHUFFLE_BUFFER = 1000
 
 
 @dataclass(kw_only=True)
-class HubTextCorpus(Corpus):
+class HubText(Corpus):
     """A data set by its name on the Hub, a row a document. Its validation and test splits are used if they are named.
 
     With `streaming` the training text is read as it is trained on and never stored. Validation and test are the first
@@ -57,12 +58,10 @@ class HubTextCorpus(Corpus):
         for name in ("name", "validation_split", "test_split"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
-        require_boolean("streaming", self.streaming)
         if self.streaming and self.deduplicate:
             raise ValueError(
                 "deduplicate must be false with streaming, which never has the whole text at hand, got true"
             )
-        self.data_files = _plain(self.data_files)
 
     def check(self) -> None:
         super().check()
@@ -72,10 +71,6 @@ class HubTextCorpus(Corpus):
             for pattern in _patterns(self.data_files):
                 if "://" not in pattern:
                     matching_files("data_files", pattern)
-
-    @property
-    def is_stream(self) -> bool:
-        return self.streaming
 
     @cached_property
     def identity(self) -> str:
@@ -100,7 +95,6 @@ class HubTextCorpus(Corpus):
         }
 
     def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
-        """One pass over the training text of a stream, in the order of this epoch."""
         shuffled = self._training_text.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
         return (batch["text"] for batch in shuffled.iter(batch_size=batch_size))
 
@@ -164,20 +158,13 @@ class HubTextCorpus(Corpus):
             raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
 
 
-def _plain(value: Any) -> Any:
-    """Lists and dictionaries of their own kind, which is what `load_dataset` looks for."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _patterns(data_files: Any) -> list[str]:
     """All paths and globs in what `load_dataset` takes as `data_files`."""
     if isinstance(data_files, str):
         return [data_files]
     values = data_files.values() if isinstance(data_files, Mapping) else data_files
+    if not isinstance(values, Iterable):
+        raise ValueError(f"data_files must name files by a path, a glob, a list or a mapping, got {values!r}")
     return [pattern for value in values for pattern in _patterns(value)]
 
 

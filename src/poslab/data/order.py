@@ -20,17 +20,19 @@ class WindowOrder:
     """The endless stream over one array of tokens.
 
     Each pass takes the non-overlapping windows that begin at a random offset below the window length, in random
-    order, so no two passes cut the text alike.
+    order, so no two passes cut the text alike. With `repeat` the stream is its first windows over and over instead.
 
     Args:
         num_tokens: tokens N in the array, at least `length` + 1.
         length: tokens T that a window predicts; it needs T + 1.
         seed: of offsets and orders.
+        repeat: how many of the first windows to repeat; None: none (default).
     """
 
-    def __init__(self, num_tokens: int, length: int, seed: int) -> None:
+    def __init__(self, num_tokens: int, length: int, seed: int, repeat: int | None = None) -> None:
         self.length = length
         self.seed = seed
+        self.repeat = repeat
         # Short by one window where needed, so that every offset gives the same number.
         self.windows_per_pass = max(1, (num_tokens - length) // length)
         self._num_offsets = min(length, num_tokens - self.windows_per_pass * length)
@@ -38,7 +40,8 @@ class WindowOrder:
 
     def starts(self, places: range) -> list[int]:
         """The first token of the window at each of these places of the stream."""
-        located = (divmod(place, self.windows_per_pass) for place in places)
+        within = places if self.repeat is None else (place % self.repeat for place in places)
+        located = (divmod(place, self.windows_per_pass) for place in within)
         return [int(self._starts_of_pass(number)[place]) for number, place in located]
 
     def _make_pass(self, number: int) -> np.ndarray:

@@ -1,16 +1,10 @@
-"""Paths and globs as users type them, and what they may have meant."""
+"""Paths and globs as users type them, and the files that they name."""
 
 import glob
 import os
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-
-def nearest(name: str, choices: Sequence[str]) -> str:
-    """`; did you mean 'rotary'?`, or nothing where no choice is near."""
-    matches = get_close_matches(name, choices, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+from poslab.configuration import nearest
 
 
 def neighbours(path: str) -> list[str]:

@@ -1,13 +1,13 @@
 """Training on text that is read while it is trained on."""
 
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import count, cycle, islice
 from typing import Any
 
 import numpy as np
 
 from poslab.data.batch import TokenBatch, make_batch
-from poslab.data.hub_text import HubTextCorpus
+from poslab.data.corpus import Corpus
 from poslab.data.order import BatchPlan
 from poslab.data.tokenizers import Tokenizer
 
@@ -38,13 +38,13 @@ class StreamLoader:
     what it had read. So the windows of a step depend on neither.
 
     Args:
-        corpus: the source.
+        corpus: the source, with `streaming`.
         tokenizer: its tokenizer.
         boundary: the token that ends a document where documents are kept apart, else None.
         plan: the places to take.
     """
 
-    def __init__(self, corpus: HubTextCorpus, tokenizer: Tokenizer, boundary: int | None, plan: BatchPlan) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, boundary: int | None, plan: BatchPlan) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.boundary = boundary
@@ -55,6 +55,8 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[TokenBatch]:
         windows = windows_of(self._documents(), self.tokenizer, self.corpus.sequence_length)
+        if self.corpus.overfit:
+            windows = cycle(islice(windows, self.corpus.batch_size))
         taken = 0
         for places in self.plan:
             rows = list(islice(windows, places.start - taken, places.stop - taken))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class TextFilesCorpus(Corpus):
+class TextFiles(Corpus):
     """Plain UTF-8 text files, each a document. Fewer than 20 files are cut into parts before some are held out.
 
     The text is held in memory while it is tokenised; a larger one is for `dataset=hub dataset.path=text`, where a

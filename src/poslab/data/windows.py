@@ -67,12 +67,12 @@ class RunLoader(DataLoader[TokenBatch]):
 
 
 def training_loader(
-    tokens: TokenFile, length: int, boundary: int | None, plan: BatchPlan, seed: int, num_workers: int
+    tokens: TokenFile, boundary: int | None, plan: BatchPlan, order: WindowOrder, num_workers: int
 ) -> RunLoader:
     """Batches of a whole run over a token file, from the first step of the plan on."""
     return RunLoader(
-        TrainingWindows(tokens, length, boundary),
-        batch_sampler=TrainingSampler(plan, WindowOrder(len(tokens), length, seed)),
+        TrainingWindows(tokens, order.length, boundary),
+        batch_sampler=TrainingSampler(plan, order),
         collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),

@@ -90,7 +90,6 @@ class _Rotate(torch.autograd.Function):
         ctx.save_for_backward(cos, sin)
         half = cos.shape[-1]
         first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-        first, second = first.float(), second.float()
         turned = [
             (first * cos).addcmul_(second, sin, value=-1),
             (second * cos).addcmul_(first, sin),

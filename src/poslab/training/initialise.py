@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
-from poslab.run_directory import RunDirectory
-from poslab.training.checkpoints import load_checkpoint, model_weights
+from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
 
 
 def initialise_from(model: nn.Module, source: str) -> list[str]:
@@ -21,8 +18,7 @@ def initialise_from(model: nn.Module, source: str) -> list[str]:
     Raises:
         ValueError: if there is no such run, or nothing of it fits.
     """
-    path = Path(source) if source.endswith(".ckpt") else RunDirectory.of(source).best_checkpoint
-    theirs, ours = model_weights(load_checkpoint(path)), model.state_dict()
+    theirs, ours = model_weights(load_checkpoint(checkpoint_file(source))), model.state_dict()
     fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
     if not fitting:
         raise ValueError(f"init_from={source} holds no weights that fit this model")

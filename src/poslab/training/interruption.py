@@ -6,19 +6,8 @@ from typing import Any, Self
 
 import lightning as L
 
+from poslab.errors import Interrupted
 from poslab.training.learner import Learner
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; what it has learned is saved.
-
-    Args:
-        signal_number: the signal that asked.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
 
 
 class StopOnSignals(L.Callback):

@@ -15,15 +15,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from poslab.training.interruption import Interrupted
-from poslab.training.learner import NonFiniteLossError
+from poslab.errors import Interrupted, NonFiniteLossError, ProcessDiedError
 
 
 T = TypeVar("T")
-
-
-class ProcessDiedError(RuntimeError):
-    """A process of the run died, and the others were ended."""
 
 
 def external_environment() -> ClusterEnvironment | None:

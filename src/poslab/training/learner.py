@@ -8,15 +8,14 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from poslab.data.batch import TokenBatch
+from poslab.errors import NonFiniteLossError
 from poslab.training.language_modelling import LanguageModelling, TokenMeans
 from poslab.training.optimizer import AdamWithCosine
-
-
-class NonFiniteLossError(RuntimeError):
-    """Training ended because the loss or its gradient is no longer a number."""
 
 
 class Learner(L.LightningModule):
@@ -64,6 +63,15 @@ class Learner(L.LightningModule):
         self.trained_tokens = 0
         self.training_seconds = 0.0
 
+    def configure_model(self) -> None:
+        """Shares the model out among processes where the strategy does (FSDP2): block by block, then the rest."""
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        mesh = self.device_mesh["data_parallel"]
+        for block in self.model.blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer, schedule = self.optimizer_settings.build(self.model, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -92,11 +100,12 @@ class Learner(L.LightningModule):
         self._step_sums = self.trainer.strategy.reduce(self._step_sums, reduce_op="sum")
         correction = self.tokens_per_step / self._step_sums[2]
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, correction)
+        torch._foreach_mul_([g.to_local() if isinstance(g, DTensor) else g for g in gradients], correction)
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._gradient_norm = nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.gradient_clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.gradient_clip or math.inf)
+        self._gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches:

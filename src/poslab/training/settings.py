@@ -22,7 +22,8 @@ class TrainerSettings:
         strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
         precision: `auto` is bf16-mixed where the hardware has it, else 32-true.
         micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
-        validations: how often a run is validated and saved; positive.
+        validations: how often a run is validated, and its state kept if it is the best; positive.
+        saves: how often the last state of a run is saved; positive.
         log_every: steps between two records of training figures; positive.
         compile: whether the model is compiled (torch.compile).
         profiler: prints where the time goes, `simple` or `advanced`; null does not.
@@ -35,21 +36,20 @@ class TrainerSettings:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
     micro_batch_size: int | None = None
-    validations: int = 10
+    validations: int = 5
+    saves: int = 10
     log_every: int = 10
     compile: bool = False
     profiler: Literal["simple", "advanced"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "num_nodes", "validations", "log_every"):
+        for name in ("max_steps", "num_nodes", "validations", "saves", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be a positive integer or null, got {self.micro_batch_size}")
         if self.on_gpu and not torch.cuda.is_available():
             raise ValueError("accelerator=gpu asks for a GPU, and this machine has none")
-        if self.strategy == "fsdp" and not self.on_gpu:
-            raise ValueError("strategy=fsdp shares a model among GPUs, and this machine has none")
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"
@@ -71,6 +71,11 @@ class TrainerSettings:
     def validate_every(self) -> int:
         """Steps between two validations; the last step is validated too."""
         return max(1, self.max_steps // self.validations)
+
+    @property
+    def save_every(self) -> int:
+        """Steps between two saves of the last state; every validation is followed by one too."""
+        return max(1, self.max_steps // self.saves)
 
     @property
     def resolved_precision(self) -> str:

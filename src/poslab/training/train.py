@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import warnings
@@ -18,10 +19,12 @@ from rich.table import Table
 from torch import distributed
 
 from poslab.checking import micro_batches
+from poslab.checkpoint import load_checkpoint
 from poslab.configuration import build, with_full_key
-from poslab.data import TextDataModule
+from poslab.data.datamodule import TextDataModule
+from poslab.errors import DiskError, RunStoppedError
 from poslab.run_directory import RunDirectory
-from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints, load_checkpoint
+from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
 from poslab.training.environment import environment, peak_memory_mb
 from poslab.training.initialise import initialise_from
@@ -58,16 +61,26 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
         if external is not None:
             join(external, settings.on_gpu)
             plan = agreed(plan)
-        if plan.run.is_finished:
-            RunConsole().print(f"{plan.run.path} is finished already: its figures are in {plan.run.metrics_file}")
-            return plan.run
-        if external is None or external.global_rank() == 0:
-            plan.run.start(plan.config, environment(settings))
-        if external is None and processes > 1:
-            launch(plan.run.path, plan.checkpoint, processes)
-        else:
-            train_here(plan.run, plan.config, plan.checkpoint, signals)
-    return plan.run
+        run, is_first = plan.run, external is None or external.global_rank() == 0
+        if run.is_finished:
+            RunConsole(silent=not is_first).print(f"{run.path} is finished already: see {run.metrics_file}")
+            return run
+        if is_first:
+            run.start(plan.config, environment(settings))
+        try:
+            if external is None and processes > 1:
+                launch(run.path, plan.checkpoint, processes)
+            else:
+                train_here(run, plan.config, plan.checkpoint, signals)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskError(f"{run.path}: {error.strerror}; what was saved before is intact") from error
+            raise
+        except RunStoppedError as stopped:
+            if stopped.resumable:
+                RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
+            raise
+    return run
 
 
 def train_here(
@@ -113,7 +126,7 @@ def train_here(
     first_step = load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
-    checkpoints = RunCheckpoints(run.checkpoints, signals)
+    checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     tensorboard = RunTensorBoard(run.path, first_step)
     metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
     learner = Learner(
@@ -161,7 +174,7 @@ def train_here(
 
 def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
     """The data, tokenised by the first process alone."""
-    datamodule: TextDataModule = build(config, "dataset")
+    datamodule = TextDataModule(build(config, "dataset"))
     try:
         if distributed.is_initialized() and distributed.get_rank() > 0:
             distributed.barrier()
@@ -203,7 +216,9 @@ def _trainer(
 
 def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
     if settings.strategy == "fsdp":
-        return ModelParallelStrategy(save_distributed_checkpoint=False)
+        return ModelParallelStrategy(
+            data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
     if processes == 1:
         return "auto"
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
@@ -251,3 +266,4 @@ def _quieten_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

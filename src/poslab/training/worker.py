@@ -11,8 +11,9 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from poslab.configuration import build
+from poslab.errors import Interrupted
 from poslab.run_directory import RunDirectory
-from poslab.training.interruption import Interrupted, StopOnSignals
+from poslab.training.interruption import StopOnSignals
 from poslab.training.launch import external_environment, join
 from poslab.training.settings import TrainerSettings
 from poslab.training.train import train_here
@@ -42,7 +43,7 @@ if __name__ == "__main__":
     die_with_parent()
     try:
         record(main)(*sys.argv[1:])
-    except Interrupted as interruption:
-        sys.exit(128 + interruption.signal_number)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_status)
     except Exception:
         sys.exit(1)  # recorded for the process that launched this one, which tells it

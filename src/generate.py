@@ -1,0 +1,93 @@
+"""Goes on from a text with a trained model: `python -m src.generate run=outputs/RUN prompt="A list is"`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from src.command import command
+
+DEFAULT_NEW_TOKENS = 400
+
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: str | None = None) -> None:
+    """Prints the prompt and what follows it, as it comes.
+
+    Args:
+        config, directory, overrides: as `command` gives them.
+        prompt: the text to go on from; None is that of the configuration.
+    """
+    from poslab.run_directory import RunDirectory
+    from poslab.sampling import Sampling
+
+    if config["run"] is None:
+        raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
+    run = RunDirectory.of(config["run"])
+    sampling = Sampling(config["temperature"], config["top_k"], config["top_p"])
+    if type(config["seed"]) is not int or config["seed"] < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {config['seed']}")
+
+    import torch
+    from rich.console import Console
+
+    from poslab.data import load_tokenizer
+    from poslab.generation import generate, stream_text
+    from poslab.loading import load
+
+    model = load(config["run"], _device(config["device"]))
+    device = next(model.parameters()).device
+    tokenizer = load_tokenizer(run.path)
+    text = str(config["prompt"]) if prompt is None else prompt
+    prompt_tokens = tokenizer.encode(text).tolist()
+    # What stands before a document in training is the end of another.
+    context = torch.tensor([prompt_tokens or [tokenizer.end_id]], device=device)
+    max_new_tokens = config["max_new_tokens"]
+    if max_new_tokens is None:
+        room = DEFAULT_NEW_TOKENS if model.max_length is None else model.max_length - context.shape[1]
+        max_new_tokens = min(DEFAULT_NEW_TOKENS, max(1, room))
+    generator = torch.Generator(device).manual_seed(config["seed"])
+    continuation = generate(
+        model, context, max_new_tokens, sampling, generator=generator, end_id=tokenizer.end_id
+    )
+
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
+    console = Console(highlight=False)
+    console.out(text, style="bold", end="")
+    for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
+        console.out(_harmless(piece) if console.is_terminal else piece, end="")
+    console.out("")
+
+
+def _device(name: str) -> Any:
+    """The device of that name.
+
+    Raises:
+        ValueError: if this machine has none.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device must be auto, or one that this machine has, such as cpu, got {name}") from error
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey: a model of bytes can come upon escape sequences."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _taken_from(arguments: list[str], key: str) -> str | None:
+    """Takes `key=text` from a command line, and gives the text of the last."""
+    given = [argument for argument in arguments if argument.startswith(f"{key}=")]
+    arguments[:] = [argument for argument in arguments if argument not in given]
+    return given[-1].partition("=")[2] if given else None
+
+
+if __name__ == "__main__":
+    # Hydra's grammar would ask for quotes within the shell's around a comma, a bracket or an equals sign.
+    command("generate", partial(main, prompt=_taken_from(sys.argv, "prompt")))

@@ -1,0 +1,70 @@
+"""Which token comes next, given the logits of all. Imports no torch, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A choice among the most probable tokens.
+
+        p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)
+
+    over the tokens that `top_k` and then `top_p` keep; of equally probable tokens the one with the lower id comes
+    first.
+
+    Args:
+        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0. 0 takes the most probable token.
+        top_k: keeps the k most probable tokens; from 1. None keeps all.
+        top_p: keeps the smallest set of the most probable tokens whose mass reaches p, which is at least one token; in
+            (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (0.75), 0.8 three (0.9).
+            The mass is that of the tokens that `top_k` left.
+
+    Raises:
+        ValueError: for a value outside of these.
+
+    Source: top-k: Fan, Lewis, Dauphin, "Hierarchical Neural Story Generation" (ACL 2018), section 5.3; top-p (nucleus):
+    Holtzman et al., "The Curious Case of Neural Text Degeneration" (ICLR 2020), section 3.1.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be a number of at least 0, got {self.temperature}")
+        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
+            raise ValueError(f"top_k must be a positive integer or null, got {self.top_k}")
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be a number in (0, 1], got {self.top_p}")
+
+    def next_token(self, logits_BV: Tensor, generator: Generator | None = None) -> Tensor:
+        """The next token of each row, (B,), drawn with `generator` or torch's own."""
+        if self.temperature == 0:
+            return logits_BV.argmax(dim=-1)
+        probabilities_BK, tokens_BK = self.candidates(logits_BV)
+        return tokens_BK.gather(-1, probabilities_BK.multinomial(1, generator=generator)).squeeze(-1)
+
+    def candidates(self, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and ids of the tokens to draw from, both (B, K), the most probable first.
+
+        K is `top_k`, or V. A token that `top_p` leaves out has probability 0. The temperature must be above 0.
+        """
+        logits_BK, tokens_BK = (logits_BV.float() / self.temperature).sort(dim=-1, descending=True, stable=True)
+        logits_BK, tokens_BK = logits_BK[:, : self.top_k], tokens_BK[:, : self.top_k]
+        probabilities_BK = logits_BK.softmax(dim=-1)
+        if self.top_p < 1:
+            reached_BK = probabilities_BK.cumsum(dim=-1) >= self.top_p
+            probabilities_BK[:, 1:].masked_fill_(reached_BK[:, :-1], 0.0)
+        return probabilities_BK / probabilities_BK.sum(dim=-1, keepdim=True), tokens_BK
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
