@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,18 +28,19 @@ Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
 def command(name: str, main: Main) -> NoReturn:
-    """Runs a command and exits: 0; 2 for a mistake of the user's, 1 where something failed, 128 and more after a signal.
+    """Runs a command and exits: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
 
     Args:
         name: of its configuration in conf/.
-        main: takes the resolved configuration, the directory that Hydra has made for its output, which is removed
-            again if nothing is written there, and the overrides of the command line.
+        main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
+            found it, and the overrides of the command line.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
     def tell(error: BaseException) -> None:
         sentence, status = _explained(error, name)
@@ -52,23 +54,30 @@ def command(name: str, main: Main) -> NoReturn:
         """One job of perhaps many: its error is told at once, and the next job goes on."""
         hydra_config = HydraConfig.get()
         directory = Path(hydra_config.runtime.output_dir)
+        if directory != Path.cwd():
+            with contextlib.suppress(OSError):  # it is not empty, and stays
+                directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
             config = OmegaConf.to_container(composed, resolve=True)
             assert isinstance(config, dict)
-            main(config, _as_typed(directory), list(hydra_config.overrides.task))
-        except Exception as error:
+            main(
+                {str(key): value for key, value in config.items()},
+                _as_typed(directory),
+                list(hydra_config.overrides.task),
+            )
+        except BaseException as error:
+            if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
+                raise  # Ctrl-C or SIGTERM, before anything was begun
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
                 sys.exit(statuses[-1])
-        finally:
-            if directory != Path.cwd():
-                with contextlib.suppress(OSError):  # it is not empty, and stays
-                    directory.rmdir()
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except KeyboardInterrupt:
         sys.exit(130)
+    except HydraException as error:  # before OSError, which some of them are too
+        tell(error)
     except OSError as error:
         print(f"error: hydra.run.dir cannot be made: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(MISTAKE)

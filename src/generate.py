@@ -26,13 +26,16 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     run = RunDirectory.of(config["run"])
     sampling = Sampling(config["temperature"], config["top_k"], config["top_p"])
-    if type(config["seed"]) is not int or config["seed"] < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {config['seed']}")
+    seed, max_new_tokens = config["seed"], config["max_new_tokens"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
+    if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
+        raise ValueError(f"max_new_tokens must be a positive integer or null, got {max_new_tokens}")
 
     import torch
     from rich.console import Console
 
-    from poslab.data import load_tokenizer
+    from poslab.data.tokenizers import load_tokenizer
     from poslab.generation import generate, stream_text
     from poslab.loading import load
 
@@ -43,14 +46,11 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     prompt_tokens = tokenizer.encode(text).tolist()
     # What stands before a document in training is the end of another.
     context = torch.tensor([prompt_tokens or [tokenizer.end_id]], device=device)
-    max_new_tokens = config["max_new_tokens"]
     if max_new_tokens is None:
         room = DEFAULT_NEW_TOKENS if model.max_length is None else model.max_length - context.shape[1]
         max_new_tokens = min(DEFAULT_NEW_TOKENS, max(1, room))
-    generator = torch.Generator(device).manual_seed(config["seed"])
-    continuation = generate(
-        model, context, max_new_tokens, sampling, generator=generator, end_id=tokenizer.end_id
-    )
+    generator = torch.Generator(device).manual_seed(seed)
+    continuation = generate(model, context, max_new_tokens, sampling, generator=generator, end_id=tokenizer.end_id)
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
     console = Console(highlight=False)

@@ -16,7 +16,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
     from poslab.checking import check
 
-    settings = check(planned.config)
+    settings = check(planned.config, planned.checkpoint)
 
     from poslab.training.train import train
 

@@ -1,5 +1,29 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
 
 # Two workers with two threads each get in each other's way on two cores: tests of small models then take four times as
-# long. This process alone: commands that a test starts choose for themselves.
+# long. The variable is for the commands that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """The directory of a run of four steps, trained once for all tests of all workers: copy it before you change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # each worker has a folder of its own in there
+    run = shared / "trained_run"
+    with FileLock(shared / "trained_run.lock"):
+        if not (run / "metrics.json").exists():
+            command = [sys.executable, "-m", "src.train", "debug=fast", "trainer=cpu", f"hydra.run.dir={run}"]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return run

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from poslab.configuration import build, check_types, with_full_key
 
-from poslab.configuration import build, with_full_key
-from poslab.data.corpus import Corpus
-from poslab.encodings import EncodingFactory, StackEncodings
-from poslab.models.decoder import decoder_shape
-from poslab.training.settings import TrainerSettings
+if TYPE_CHECKING:
+    from poslab.data.corpus import Corpus
+    from poslab.encodings import EncodingFactory, StackEncodings
+    from poslab.training.settings import TrainerSettings
 
 
-def check(config: Mapping[str, Any]) -> TrainerSettings:
+def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerSettings:
     """Builds, on no device, whatever is quick to build of a run.
 
     Args:
         config: the resolved configuration.
+        checkpoint: what the run resumes from; None starts anew.
 
     Returns:
         How the run is trained.
@@ -29,22 +30,26 @@ def check(config: Mapping[str, Any]) -> TrainerSettings:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
-    settings: TrainerSettings = build(config, "trainer")
-    build(config, "optimizer")
     corpus: Corpus = build(config, "dataset")
     try:
         corpus.check()
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "dataset", config)) from error
+
+    import torch  # takes a second; a mistake in what was checked before is told without it
+
+    settings: TrainerSettings = build(config, "trainer")
+    build(config, "optimizer")
     encoding: EncodingFactory = build(config, "encoding")
     with torch.device("meta"):
         encodings = _encodings(encoding, config)
         build(config, "model", vocab_size=2, encoding=encoding)
-    if encodings.max_length is not None and encodings.max_length < config['dataset']['sequence_length']:
+    if encodings.max_length is not None and encodings.max_length < corpus.sequence_length:
         raise ValueError(
-            f"encoding.max_length={encodings.max_length} ends before dataset.sequence_length={config['dataset']['sequence_length']}"
+            f"encoding.max_length={encodings.max_length} ends before dataset.sequence_length={corpus.sequence_length}"
         )
-    micro_batches(settings, config["dataset"]["batch_size"], settings.local_processes * settings.num_nodes)
+    micro_batches(settings, corpus.batch_size, settings.local_processes * settings.num_nodes)
+    _check_checkpoints(config["init_from"], checkpoint)
     return settings
 
 
@@ -55,7 +60,9 @@ def micro_batches(settings: TrainerSettings, batch_size: int, processes: int) ->
         ValueError: if the batch cannot be shared out.
     """
     if batch_size % processes:
-        raise ValueError(f"dataset.batch_size must be divisible by the number of devices, {processes}, got {batch_size}")
+        raise ValueError(
+            f"dataset.batch_size must be divisible by the number of devices, {processes}, got {batch_size}"
+        )
     share = batch_size // processes
     micro_batch_size = settings.micro_batch_size or share
     if share % micro_batch_size:
@@ -66,8 +73,25 @@ def micro_batches(settings: TrainerSettings, batch_size: int, processes: int) ->
     return share // micro_batch_size
 
 
+def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:
+    from poslab.checkpoint import checkpoint_file, load_checkpoint
+
+    key = "init_from" if checkpoint is None else "resume"
+    try:
+        if checkpoint is not None:
+            load_checkpoint(checkpoint)
+        elif init_from is not None:
+            load_checkpoint(checkpoint_file(str(init_from)))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
 def _encodings(encoding: EncodingFactory, config: Mapping[str, Any]) -> StackEncodings:
+    from poslab.encodings import StackEncodings
+    from poslab.models.decoder import decoder_shape
+
     model = config["model"]
+    check_types(model, "model")
     try:
         shape = decoder_shape(
             *(model[key] for key in ("d_model", "num_layers", "num_heads", "num_kv_heads", "head_dim"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +53,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
+    if not _is_intact(path):
+        raise ValueError(f"the checkpoint {path} is damaged: it cannot be read")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"the checkpoint {path} is damaged, or holds code, which is never run") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"the checkpoint {path} is damaged: it cannot be read") from error
-    if not isinstance(checkpoint, dict) or OWN_STATE not in checkpoint.get("callbacks", {}):
+        raise ValueError(f"the checkpoint {path} holds code, which is never run, or is damaged") from error
+    except RuntimeError as error:  # another kind of zip file
+        raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
+    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
+    if not isinstance(callbacks, dict) or OWN_STATE not in callbacks:
         raise ValueError(f"the checkpoint {path} was not written by Poslab")
     return checkpoint
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether the checksums of the file are right: torch does not look at them, and would load spoilt weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError):
+        return False
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

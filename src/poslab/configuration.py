@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import pydoc
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 
 
 def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
@@ -22,7 +24,9 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     Raises:
         ValueError: naming the full key, if a value has the wrong type or its owner refuses it.
     """
-    node = config[key]
+    node = config.get(key)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ValueError(f"{key} must be one of the choices in conf/{key}, got {_shown(node)}")
     check_types(node, key)
     try:
         return instantiate(node, _convert_="all", **arguments)
@@ -51,17 +55,42 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def check_types(node: Mapping[str, Any], key: str) -> None:
-    """Raises ValueError if a value does not have the type that the `_target_`'s signature asks for."""
-    target: Callable[..., Any] = get_object(node["_target_"])
-    hints = get_type_hints(target.__init__ if isinstance(target, type) else target)
+    """Raises ValueError if a value is not what the signature of the `_target_` asks for."""
+    target = _target(node["_target_"], key)
+    parameters = inspect.signature(target, eval_str=True).parameters
+    takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in node.items():
-        hint = hints.get(name, Any)
+        if name not in parameters:
+            if not name.startswith("_") and not takes_any_name:
+                raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
+            continue
+        hint = parameters[name].annotation
         if isinstance(value, Mapping) and "_target_" in value:
             check_types(value, f"{key}.{name}")
         elif not _fits(value, hint):
-            choices = [str(choice) for choice in get_args(hint)] if get_origin(hint) is Literal else []
-            suggestion = nearest(str(value), choices)
+            suggestion = nearest(str(value), _choices(hint))
             raise ValueError(f"{key}.{name} must be {_described(hint)}, got {_shown(value)}{suggestion}")
+
+
+def _target(path: Any, key: str) -> Callable[..., Any]:
+    """What a `_target_` names; ValueError if that cannot be imported or called."""
+    reason = ""
+    try:
+        target = pydoc.locate(str(path))
+    except pydoc.ErrorDuringImport as error:
+        target, reason = None, f" ({error.value})"
+    if not callable(target):
+        raise ValueError(f"{key}._target_ must name a class that can be imported, got {_shown(path)}{reason}")
+    return target
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words that a type takes."""
+    if get_origin(hint) is Literal:
+        return [str(choice) for choice in get_args(hint)]
+    if get_origin(hint) in (Union, types.UnionType):
+        return [choice for option in get_args(hint) for choice in _choices(option)]
+    return []
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -71,8 +100,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in get_args(hint)
     if origin in (list, tuple, Sequence):
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(
-            _fits(item, get_args(hint)[0]) for item in value
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(_fits(item, get_args(hint)[0]) for item in value)
         )
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -88,7 +119,7 @@ def _described(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_described(option) for option in get_args(hint))
     if origin is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(hint))
+        return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):
         return f"a list, each item {_described(get_args(hint)[0])}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 
 class RunStoppedError(RuntimeError):
@@ -31,14 +35,29 @@ class DiskError(RunStoppedError):
     """Nothing more could be written; what was saved is intact."""
 
 
-class Interrupted(RunStoppedError):
+class RunInterruptedError(BaseException):
     """The run was asked to stop; what it has learned is saved.
+
+    A signal can raise it anywhere, so no `except Exception` on the way may take it for something else.
 
     Args:
         signal_number: the signal that asked.
     """
 
+    resumable = True
+
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
+
+
+@contextlib.contextmanager
+def full_disk_told(directory: Path) -> Iterator[None]:
+    """Within it, what fails because the disk is full is a DiskError that names this directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"{directory}: {error.strerror}; what was saved before is intact") from error
+        raise

@@ -8,7 +8,7 @@ import torch
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
 from poslab.configuration import build
-from poslab.data import load_tokenizer
+from poslab.data.tokenizers import load_tokenizer
 from poslab.models import Decoder
 from poslab.run_directory import RunDirectory
 
@@ -17,7 +17,7 @@ def load(run: str | Path, device: torch.device | str = "cpu") -> Decoder:
     """The trained model of a run, in evaluation mode.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
-        tokenizer = poslab.data.load_tokenizer("outputs/2026-01-31_12-00-00_python_docs_rotary")
+        tokenizer = load_tokenizer("outputs/2026-01-31_12-00-00_python_docs_rotary")
         logits_BTV = model(torch.from_numpy(tokenizer.encode("A list is")).long().unsqueeze(0))
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,10 +91,20 @@ class RunDirectory:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for leftover in self.checkpoints.glob(".*.writing"):  # of a run that was killed while it saved
+                leftover.unlink()
             write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
+
+    def discard(self) -> None:
+        """Takes back what `start` wrote, and the log, of a run that turned out to be a mistake before it trained."""
+        for file in (self.config_file, self.path / "environment.json", self.log_file):
+            file.unlink(missing_ok=True)
+        for directory in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):  # something else is in there
+                directory.rmdir()
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Writes down the final figures; from then on the run is finished."""

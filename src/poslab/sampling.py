@@ -20,11 +20,12 @@ class Sampling:
     first.
 
     Args:
-        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0. 0 takes the most probable token.
+        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0, which takes the most probable
+            token.
         top_k: keeps the k most probable tokens; from 1. None keeps all.
-        top_p: keeps the smallest set of the most probable tokens whose mass reaches p, which is at least one token; in
-            (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (0.75), 0.8 three (0.9).
-            The mass is that of the tokens that `top_k` left.
+        top_p: keeps the smallest set of the most probable tokens whose mass, among those that `top_k` left, reaches p;
+            in (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (mass 0.75), 0.8
+            keeps three (0.9).
 
     Raises:
         ValueError: for a value outside of these.

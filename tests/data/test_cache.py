@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from poslab.data import cache
+from poslab.data.datamodule import TextDataModule
 from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
 from poslab.data.text_files import TextFiles
@@ -23,10 +24,10 @@ def test_a_second_start_tokenises_nothing(
     files = [str(path) for path in stories]
     prepare(TextFiles(files=files, **arguments))
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
-    prepare(TextFiles(files=files, **{**arguments, "seed": 5, "batch_size": 6}))
+    TextDataModule(TextFiles(files=files, **{**arguments, "seed": 5, "batch_size": 6})).setup()
     stories[0].write_text("other text " * 100)
     with pytest.raises(AttributeError):
-        prepare(TextFiles(files=files, **arguments))
+        TextDataModule(TextFiles(files=files, **arguments)).setup()
 
 
 @pytest.mark.parametrize(

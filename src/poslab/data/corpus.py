@@ -23,7 +23,7 @@ class Corpus(ABC):
 
     Args:
         sequence_length: tokens T of a training window, at least 1 (default 256).
-        batch_size: windows in one optimizer step over all devices and micro-batches together, at least 1 (default 16).
+        batch_size: windows in one optimizer step over all devices and micro-batches together, at least 1 (default 8).
         tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
             on the training split), or the path of a Hugging Face tokenizer.json.
         vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
@@ -46,7 +46,7 @@ class Corpus(ABC):
     """
 
     sequence_length: int = 256
-    batch_size: int = 16
+    batch_size: int = 8
     tokenizer: str = "bytes"
     vocab_size: int = 4096
     validation_fraction: float = 0.05

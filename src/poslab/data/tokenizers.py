@@ -126,8 +126,10 @@ class SubwordTokenizer:
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """The tokenizer that was saved in a directory, such as that of a run."""
+    """The tokenizer that was saved in a directory, such as that of a run; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
+    if not path.is_file():
+        raise ValueError(f"{directory} holds no {FILE_NAME}")
     # Only the marker of ByteTokenizer is that short.
     if path.stat().st_size < 100 and json.loads(path.read_text()) == {"poslab": "bytes"}:
         return ByteTokenizer()

@@ -60,7 +60,7 @@ class Decoder(nn.Module):
             choose_route(instance, attention)
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.dropout = nn.Dropout(dropout)
-        mlp_hidden = -(-int(mlp_ratio * d_model) // 32) * 32
+        mlp_hidden = max(1, -(-int(mlp_ratio * d_model) // 32)) * 32
         self.blocks = nn.ModuleList(
             Block(
                 MultiHeadAttention(d_model, num_heads, shape.num_kv_heads, shape.head_dim, qk_norm, attention),

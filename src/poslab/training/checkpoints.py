@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from poslab.errors import Interrupted
+from poslab.errors import RunInterruptedError
 from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
@@ -58,7 +58,7 @@ class RunCheckpoints(Checkpoint):
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
         if pl_module.stopping:
-            raise Interrupted(self.signals.received or signal.SIGTERM)
+            raise RunInterruptedError(self.signals.received or signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,12 +66,14 @@ class RunCheckpoints(Checkpoint):
         assert isinstance(pl_module, Learner)
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
+        assert trainer.val_check_batch is not None
         if (batch_idx + 1) % trainer.val_check_batch == 0 or trainer.global_step == trainer.max_steps:
             return  # a validation comes first: Lightning would skip it in a run that resumes from here
         if pl_module.stopping or trainer.global_step % self.save_every == 0:
+            pl_module.require_finite()
             trainer.save_checkpoint(self.last)
         if pl_module.stopping:
-            raise Interrupted(self.signals.received or signal.SIGTERM)
+            raise RunInterruptedError(self.signals.received or signal.SIGTERM)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

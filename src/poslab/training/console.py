@@ -28,8 +28,9 @@ class RunConsole:
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
         self.terminal = Console(highlight=False, quiet=silent)
-        keep_log = log_file is not None and not silent
-        self._log = Console(file=log_file.open("a"), width=LOG_WIDTH, highlight=False) if keep_log else None
+        self._log = None
+        if log_file is not None and not silent:
+            self._log = Console(file=log_file.open("a"), width=LOG_WIDTH, highlight=False)
 
     def print(self, content: RenderableType) -> None:
         """Prints a line or a table."""

@@ -15,7 +15,17 @@ import torch
 
 from poslab.training.settings import TrainerSettings
 
-PACKAGES = ("poslab", "torch", "lightning", "hydra-core", "omegaconf", "torchmetrics", "datasets", "tokenizers", "numpy")
+PACKAGES = (
+    "poslab",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "torchmetrics",
+    "datasets",
+    "tokenizers",
+    "numpy",
+)
 
 
 def environment(settings: TrainerSettings) -> dict[str, Any]:
@@ -59,5 +69,7 @@ def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.is_file():
         return platform.processor()
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor()

@@ -6,14 +6,15 @@ from typing import Any, Self
 
 import lightning as L
 
-from poslab.errors import Interrupted
+from poslab.errors import RunInterruptedError
 from poslab.training.learner import Learner
 
 
 class StopOnSignals(L.Callback):
     """Turns SIGTERM and Ctrl-C into a request to stop after the present step; outside of training they stop at once.
 
-    A context manager: within it the signals are handled, after it they are as before. The second signal stops at once.
+    A context manager: within it the signals are handled, after it they are as before. A second Ctrl-C stops at once; a
+    second SIGTERM does not, for a process of several may get it from its launcher and from whoever stopped them all.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -42,14 +43,16 @@ class StopOnSignals(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._learner = None
+        if self.received is not None:  # in the last validation, after which the run was saved
+            raise RunInterruptedError(self.received)
 
     def _install(self) -> None:
         for number in self.SIGNALS:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.received is not None
+        again = self.received is not None and number == signal.SIGINT
         self.received = number
         if self._learner is None or again:
-            raise Interrupted(number)
+            raise RunInterruptedError(number)
         self._learner.stop_requested = True

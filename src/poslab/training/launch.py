@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from poslab.errors import Interrupted, NonFiniteLossError, ProcessDiedError
+from poslab.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunInterruptedError
 
+SECONDS_TO_SAVE = 600
+"""How long processes that were asked to stop may take, which may have a validation to finish before they save."""
 
 T = TypeVar("T")
 
@@ -63,9 +68,9 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
         processes: how many.
 
     Raises:
-        ValueError, NonFiniteLossError: what a process said of a mistake.
+        ValueError, NonFiniteLossError, DiskError: what a process said.
         ProcessDiedError: if one died otherwise.
-        Interrupted: if a signal asked all of them to stop.
+        RunInterruptedError: if a signal asked all of them to stop.
     """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
@@ -77,13 +82,16 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        shutdown_timeout=SECONDS_TO_SAVE,
     )
-    arguments = ["-m", "poslab.training.worker", str(run_directory), *([str(checkpoint)] if checkpoint else [])]
+    arguments = ["-m", "poslab.training.worker", str(os.getpid()), str(run_directory)]
+    if checkpoint is not None:
+        arguments.append(str(checkpoint))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         elastic_launch(config, sys.executable)(*arguments)
     except SignalException as error:
-        raise Interrupted(int(error.sigval)) from None
+        raise RunInterruptedError(int(error.sigval)) from None
     except ChildFailedError as error:
         raise _explained(error) from None
     finally:
@@ -91,17 +99,21 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
             signal.signal(number, handler)
 
 
-def _explained(error: ChildFailedError) -> Exception:
-    """What the process that failed first had to say."""
-    killed = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode == -signal.SIGKILL]
+def _explained(error: ChildFailedError) -> BaseException:
+    """What a process had to say, or else how the first one ended."""
+    for failure in error.failures.values():
+        kind, _, text = _message(failure).partition(": ")
+        for known in (ValueError, NonFiniteLossError, DiskError):
+            if kind == known.__name__:
+                return known(text)
+    # The others then fail too: they miss the one that died, and are sent a SIGTERM.
+    killed = [(rank, f) for rank, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
     rank, failure = killed[0] if killed else error.get_first_failure()
     if failure.exitcode < 0:
         return ProcessDiedError(f"process {rank} of the run was ended by {signal.Signals(-failure.exitcode).name}")
-    kind, _, text = _message(failure).partition(": ")
-    for known in (ValueError, NonFiniteLossError):
-        if kind == known.__name__:
-            return known(text)
-    return ProcessDiedError(f"process {rank} of the run failed: {kind}: {text}")
+    if failure.exitcode > 128:
+        return RunInterruptedError(failure.exitcode - 128)
+    return ProcessDiedError(f"process {rank} of the run failed: {_message(failure)}")
 
 
 def _message(failure: ProcessFailure) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from poslab.data.batch import TokenBatch
 from poslab.errors import NonFiniteLossError
+from poslab.training.environment import peak_memory_mb
 from poslab.training.language_modelling import LanguageModelling, TokenMeans
 from poslab.training.optimizer import AdamWithCosine
 
@@ -68,11 +70,11 @@ class Learner(L.LightningModule):
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
-        for block in self.model.blocks:
+        for block in self.model.get_submodule("blocks").children():
             fully_shard(block, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optimizer_settings.build(self.model, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -107,29 +109,37 @@ class Learner(L.LightningModule):
         norm = nn.utils.clip_grad_norm_(parameters, self.optimizer_settings.gradient_clip or math.inf)
         self._gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            return
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Ends an optimizer step, before any callback looks at it: Lightning asks those before `on_train_batch_end`."""
         step, last_step = self.trainer.global_step, self.trainer.max_steps
         # Looking at a tensor makes a GPU wait, so a single process looks at figures only when they are recorded.
         self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[3].item() > 0
-        if step % self.log_every == 0 or step in (1, last_step):
+        assert self.trainer.val_check_batch is not None
+        validates = step * self.trainer.accumulate_grad_batches % self.trainer.val_check_batch == 0
+        if step % self.log_every == 0 or validates or step in (1, last_step):
             self._record_step(step)
         self.trained_tokens += self.tokens_per_step
         self.training_seconds += time.perf_counter() - self._step_started
         if step == last_step:
             self.trainer.should_stop = True  # Lightning then validates after this step, wherever it falls
+        scheduler.step()
 
-    def _record_step(self, step: int) -> None:
-        loss, correct, tokens, _ = self._step_sums.tolist()
-        norm = float(self._gradient_norm)
+    def require_finite(self) -> None:
+        """Raises NonFiniteLossError if this step has spoilt the model, which is then not to be saved."""
+        loss, tokens, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"the loss at step {step} is {loss / tokens:.4g} with a gradient norm of {norm:.4g}: try a smaller "
-                f"optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer optimizer.warmup_fraction"
+                f"the loss at step {self.trainer.global_step} is {loss / tokens:.4g} with a gradient norm of "
+                f"{norm:.4g}: try a smaller optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer "
+                "optimizer.warmup_fraction"
             )
+
+    def _record_step(self, step: int) -> None:
+        self.require_finite()
+        loss, correct, tokens, _ = self._step_sums.tolist()
         figures = self.task.figures("train", loss / tokens, correct / tokens)
-        figures |= {"gradient_norm": norm, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        figures["gradient_norm"] = float(self._gradient_norm)
+        figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.training_seconds:
             figures["tokens_per_second"] = self.tokens_per_second
         self.record({f"train/{name}": value for name, value in figures.items()})
@@ -148,13 +158,13 @@ class Learner(L.LightningModule):
     # Evaluation
 
     def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        means = self.means[str(self.lengths[dataloader_idx])]
-        means.update(self.task.sums(self.model, batch))
+        self._means_at(self.lengths[dataloader_idx]).update(self.task.sums(self.model, batch))
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         self._record_evaluation("validation")
+        self.record({"memory/peak_mb": peak_memory_mb(self.device)})
         if not math.isfinite(self.figures["validation/loss"]):
             raise NonFiniteLossError(f"the validation loss at step {self.trainer.global_step} is not finite")
 
@@ -165,13 +175,18 @@ class Learner(L.LightningModule):
         """Records the figures of each length, and those of the training length under the plain tag as well."""
         recorded: dict[str, float] = {}
         for length in self.lengths:
-            means = self.means[str(length)]
+            means = self._means_at(length)
             figures = self.task.figures(split, *means.compute())
             means.reset()
             if length == self.lengths[0]:
                 recorded |= {f"{split}/{name}": value for name, value in figures.items()}
             recorded |= {f"{split}/{name}@{length}": value for name, value in figures.items()}
         self.record(recorded)
+
+    def _means_at(self, length: int) -> TokenMeans:
+        means = self.means[str(length)]
+        assert isinstance(means, TokenMeans)
+        return means
 
     def record(self, figures: dict[str, float]) -> None:
         """Keeps figures and writes them to every logger, at the present step."""

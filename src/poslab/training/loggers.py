@@ -24,8 +24,19 @@ class RunTensorBoard(TensorBoardLogger):
 
     def __init__(self, directory: Path, first_step: int) -> None:
         directory = directory.absolute()
-        purge = {"purge_step": first_step + 1} if first_step else {}
-        super().__init__(directory.parent, name="", version=directory.name, default_hp_metric=False, **purge)
+        super().__init__(
+            directory.parent,
+            name="",
+            version=directory.name,
+            default_hp_metric=False,
+            purge_step=first_step + 1 if first_step else None,
+        )
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes figures through to the disk, so that a kill loses none that a checkpoint comes after."""
+        super().log_metrics(dict(metrics), step)
+        self.experiment.flush()
 
     @rank_zero_only
     def log_configuration(self, config: Mapping[str, Any], metrics: list[str]) -> None:
@@ -83,7 +94,7 @@ class MetricsCsv(Logger):
         with self.file.open("w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["step", "tag", "value"])
-            rows.writerows(row for row in kept if int(row[0]) <= self.first_step)
+            rows.writerows(row for row in kept if int(row[0]) <= self.first_step and not row[1].startswith("test/"))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

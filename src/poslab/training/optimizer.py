@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from poslab.encodings import PositionalEncoding
@@ -73,18 +73,18 @@ class AdamWithCosine:
         return self.final_lr_fraction + (1 - self.final_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+def parameter_groups(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The parameters that decay, those of encodings, and all others, as (decaying, other, encoding)."""
     encoding = unique(p for m in model.modules() if isinstance(m, PositionalEncoding) for p in m.parameters())
     embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
     set_apart = {id(p) for p in [*encoding, *embedding]}
-    linear = (m.weight for m in model.modules() if isinstance(m, nn.Linear))
-    decaying = unique(p for p in linear if id(p) not in set_apart)
+    linear = unique(m.weight for m in model.modules() if isinstance(m, nn.Linear))
+    decaying = [p for p in linear if id(p) not in set_apart]
     placed = {id(p) for p in [*decaying, *encoding]}
     other = unique(p for p in model.parameters() if id(p) not in placed)
     return decaying, other, encoding
 
 
-def unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+def unique(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Parameters in order, each once, however many modules share it."""
     return list({id(parameter): parameter for parameter in parameters}.values())

@@ -38,7 +38,9 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     if resume is None:
         run = RunDirectory(directory)
         if run.config_file.exists():
-            raise ValueError(f"{directory} holds a run already: go on with resume={directory}, or choose another directory")
+            raise ValueError(
+                f"{directory} holds a run already: go on with resume={directory}, or choose another directory"
+            )
         return Plan(run, config, None)
     if resume == "auto":
         run = newest_unfinished(directory.parent, config) or RunDirectory(directory)

@@ -34,7 +34,7 @@ class TrainerSettings:
     devices: int | Literal["auto"] = 1
     num_nodes: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
     micro_batch_size: int | None = None
     validations: int = 5
     saves: int = 10
@@ -53,7 +53,9 @@ class TrainerSettings:
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"
-            raise ValueError(f"devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}")
+            raise ValueError(
+                f"devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}"
+            )
 
     @property
     def on_gpu(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import warnings
@@ -12,9 +11,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
 from rich.table import Table
 from torch import distributed
 
@@ -22,7 +22,7 @@ from poslab.checking import micro_batches
 from poslab.checkpoint import load_checkpoint
 from poslab.configuration import build, with_full_key
 from poslab.data.datamodule import TextDataModule
-from poslab.errors import DiskError, RunStoppedError
+from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
@@ -49,14 +49,18 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
 
     Raises:
         ValueError: for a mistake that shows only now, such as a text that is too short.
-        NonFiniteLossError, Interrupted, ProcessDiedError: as `train_here` and `launch` say.
+        NonFiniteLossError, RunInterruptedError, ProcessDiedError: as `train_here` and `launch` say.
     """
     external = external_environment()
     processes = settings.local_processes * settings.num_nodes
     if external is None and settings.num_nodes > 1:
-        raise ValueError(f"trainer.num_nodes={settings.num_nodes} needs torchrun or SLURM to start this on every machine")
+        raise ValueError(
+            f"trainer.num_nodes={settings.num_nodes} needs torchrun or SLURM to start this on every machine"
+        )
     if external is not None and external.world_size() != processes:
-        raise ValueError(f"{external.world_size()} processes were started, and trainer.devices x num_nodes is {processes}")
+        raise ValueError(
+            f"{external.world_size()} processes were started, and trainer.devices x num_nodes is {processes}"
+        )
     with StopOnSignals() as signals:
         if external is not None:
             join(external, settings.on_gpu)
@@ -71,21 +75,20 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
             if external is None and processes > 1:
                 launch(run.path, plan.checkpoint, processes)
             else:
-                train_here(run, plan.config, plan.checkpoint, signals)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskError(f"{run.path}: {error.strerror}; what was saved before is intact") from error
+                with full_disk_told(run.path):
+                    train_here(run, plan.config, plan.checkpoint, signals)
+        except ValueError:
+            if is_first and not (run.path / "metrics.csv").exists():
+                run.discard()
             raise
-        except RunStoppedError as stopped:
+        except (RunStoppedError, RunInterruptedError) as stopped:
             if stopped.resumable:
                 RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
             raise
     return run
 
 
-def train_here(
-    run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | None, signals: StopOnSignals
-) -> None:
+def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | None, signals: StopOnSignals) -> None:
     """Trains, tests and reports a run in this process, which may be one of several that have joined.
 
     Args:
@@ -97,7 +100,7 @@ def train_here(
     Raises:
         ValueError: for a mistake that shows only now, such as a text that is too short.
         NonFiniteLossError: if the loss is no longer a number.
-        Interrupted: if it was asked to stop; what it has learned is saved.
+        RunInterruptedError: if it was asked to stop; what it has learned is saved.
     """
     settings: TrainerSettings = build(config, "trainer")
     _quieten_lightning()
@@ -109,10 +112,9 @@ def train_here(
     model = build(config, "model", vocab_size=datamodule.vocab_size, encoding=build(config, "encoding"))
     datamodule.max_length = model.max_length
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    console.print(
-        f"{type(model).__name__} with {config['encoding']['_target_'].rpartition('.')[2]}: {parameters:,} parameters, "
-        f"{settings.resolved_precision}" + (f" (precision={settings.precision})" if settings.precision == "auto" else "")
-    )
+    encoding = config["encoding"]["_target_"].rpartition(".")[2]
+    precision = settings.resolved_precision + (" (the hardware's choice)" if settings.precision == "auto" else "")
+    console.print(f"{type(model).__name__} with {encoding}: {parameters:,} parameters, {precision}")
     for line in datamodule.report_lines():
         console.print(line)
     if config["init_from"] and checkpoint is None:
@@ -233,7 +235,8 @@ def _headline_tags(lengths: list[int]) -> list[str]:
 def _require_space(run: RunDirectory, parameters: int) -> None:
     """Raises ValueError if the disk cannot hold the run's checkpoints."""
     bytes_per_checkpoint = parameters * 4 * 3  # weights and the two moments of AdamW
-    needed = 3 * bytes_per_checkpoint + 10_000_000  # best, last, the one being written; logs
+    there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
+    needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs
     free = shutil.disk_usage(run.path).free
     if free < needed:
         raise ValueError(

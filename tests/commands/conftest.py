@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from filelock import FileLock
+
+from .running import TINY, Running, python
+
+WORDS = "time of the sea and wind that moved a ship under every star until morning came back home".split()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this test session share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def tiny(shared: Path) -> list[str]:
+    """The command line of a tiny run on a small text of 24 documents."""
+    folder = shared / "commands"
+    with FileLock(shared / "commands.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            for number in range(24):
+                generator = np.random.default_rng(number)
+                lines = (" ".join(generator.choice(WORDS, size=12)) for _ in range(16))
+                (folder / f"{number}.txt").write_text("\n\n".join(f"{number} {i} {x}." for i, x in enumerate(lines)))
+    files = [f"dataset.files={folder}/*.txt", f"dataset.cache_dir={folder}/cache", "dataset.test_fraction=0.2"]
+    return [*TINY, "dataset=text", *files]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts `python -m src.train` with these arguments in the test's own directory; ends what is left after the test.
+
+    Another command than `python`, and more environment, can be given.
+    """
+    started: list[Running] = []
+
+    def start(
+        *arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None
+    ) -> Running:
+        running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            for process in [*running.descendants(), psutil.Process(running.process.pid)]:
+                process.kill()
+            running.process.wait()
+
+
+@pytest.fixture(scope="session")
+def alone(shared: Path, tiny: list[str]) -> Callable[..., Path]:
+    """The directory of a tiny run with these further overrides that nothing has disturbed, the same for all workers."""
+
+    def alone(name: str, *arguments: str) -> Path:
+        run = shared / f"alone-{name}"
+        with FileLock(shared / f"alone-{name}.lock"):
+            if not run.exists():
+                command = python("-m", "src.train", *tiny, *arguments, f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
+                ended = Running(command, shared).wait()
+                assert ended.status == 0, ended
+        return run
+
+    return alone

@@ -1,0 +1,137 @@
+"""Runs the real command in processes of its own, stops them in every way, and compares what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+STEPS, VALIDATE_EVERY, LOG_EVERY = 120, 20, 5
+
+TINY = [
+    *("model.d_model=32", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=64"),
+    *("dataset.batch_size=4", "dataset.length_multiples=[1,2]", "trainer.precision=32-true"),
+    *(f"trainer.max_steps={STEPS}", f"trainer.validations={STEPS // VALIDATE_EVERY}", f"trainer.log_every={LOG_EVERY}"),
+]
+"""A run that takes a second or two, after some seconds of imports."""
+
+TIMED = {"train/tokens_per_second", "train/seconds", "memory/peak_mb"}
+
+
+class Ended(NamedTuple):
+    """A command that has ended. Its status is as a shell shows it: 137 after a SIGKILL."""
+
+    status: int
+    output: str
+    errors: str
+
+
+class Running:
+    """A command that runs, in a session of its own, as an interactive shell starts it."""
+
+    def __init__(self, command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
+        self._output, self._errors = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Waits for something that the command brings about; it must still run then."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, f"it ended too early: {self.wait()}"
+            assert time.monotonic() < deadline, f"{condition} did not come about"
+            time.sleep(0.001)
+
+    def descendants(self) -> list[psutil.Process]:
+        """The processes that it has started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> list[psutil.Process]:
+        """Those of its processes that train, by rank."""
+        found = [process for process in self.descendants() if "poslab.training.worker" in process.cmdline()]
+        return sorted(found, key=lambda process: process.environ()["RANK"])
+
+    def ask_to_stop(self, number: signal.Signals) -> None:
+        """Sends a signal to the command's group, as a terminal does it."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> Ended:
+        """Ends it with SIGKILL."""
+        self.process.kill()
+        return self.wait()
+
+    def wait(self, seconds: float = 90) -> Ended:
+        """Waits for its end."""
+        status = self.process.wait(seconds)
+        texts = []
+        for file in (self._output, self._errors):
+            file.seek(0)
+            texts.append(file.read())
+        return Ended(status if status >= 0 else 128 - status, *texts)
+
+
+def python(*arguments: str) -> list[str]:
+    """The interpreter of the tests."""
+    return [sys.executable, *arguments]
+
+
+def rows(run: Path) -> list[tuple[int, str, str]]:
+    """What metrics.csv holds so far, times left out."""
+    file = run / "metrics.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="") as lines:
+        complete = [row for row in csv.reader(lines) if len(row) == 3 and row[0].isdigit()]
+    return [(int(step), tag, value) for step, tag, value in complete if tag not in TIMED]
+
+
+def recorded(run: Path, step: int, split: str = "train") -> bool:
+    """Whether figures of a step, or of one after it, have been recorded."""
+    return any(row[0] >= step and row[1].startswith(split) for row in rows(run))
+
+
+def figures(run: Path) -> dict[str, float]:
+    """What metrics.json holds, times and memory left out."""
+    metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
+    return {tag: value for tag, value in metrics.items() if tag not in TIMED}
+
+
+def checkpoint(run: Path, name: str) -> dict[str, Any]:
+    """One of a run's checkpoints."""
+    loaded: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return loaded
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same figures, and bitwise the same weights and state of the optimizer."""
+    assert rows(one) == rows(other)
+    assert figures(one) == figures(other)
+    for name in ("last", "best"):
+        a, b = checkpoint(one, name), checkpoint(other, name)
+        assert a["global_step"] == b["global_step"]
+        assert a["state_dict"].keys() == b["state_dict"].keys()
+        for key, weight in a["state_dict"].items():
+            assert torch.equal(weight, b["state_dict"][key]), (name, key)
+        for moments, others in zip(*(x["optimizer_states"][0]["state"].values() for x in (a, b)), strict=True):
+            assert all(torch.equal(moments[key], others[key]) for key in moments), name
+    assert not list(one.glob("checkpoints/.*")), "an unfinished file was left behind"

@@ -1,0 +1,160 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import poslab
+from src.generate import _harmless, _taken_from, main
+from tests.written_run import CONF, write_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def written_run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("written") / "run").path
+
+
+def command(*arguments, directory):
+    """The command as a user types it, in a directory of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "src.generate", *arguments],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=120,
+    )
+
+
+def text_of(capsys, *overrides, prompt=None):
+    """What the command prints, run in this process."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("generate", overrides=list(overrides)))
+    main(config, Path(), [], prompt)
+    return capsys.readouterr().out
+
+
+ODD_PROMPT = """Hello, [world] = {a: 'b'} "c" ${x} \\${y} \\ ??? # % été 😀 """
+
+
+@pytest.mark.slow
+def test_a_trained_run_goes_on_from_any_prompt_and_leaves_nothing_behind(trained_run, tmp_path):
+    result = command(f"run={trained_run}", f"prompt={ODD_PROMPT}", "max_new_tokens=30", directory=tmp_path)
+    assert (result.returncode, result.stderr.decode()) == (0, "")
+    text = result.stdout.decode()
+    assert text.startswith(ODD_PROMPT)
+    assert len(text) > len(ODD_PROMPT) + 5
+    assert text.endswith("\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_several_seeds_in_a_row_make_several_texts(written_run, tmp_path):
+    arguments = ["-m", f"run={written_run}", "seed=1,2,3", "prompt=a,b", "max_new_tokens=20"]
+    result = command(*arguments, f"hydra.sweep.dir={tmp_path}/sweep", directory=tmp_path)
+    assert (result.returncode, result.stderr.decode()) == (0, "")
+    assert result.stdout.decode().count("a,b") == 3
+
+
+def test_greedy_text_is_what_the_loaded_model_finds_most_probable(written_run, capsys):
+    model, tokens = poslab.load(written_run), list(b"A list")
+    with torch.no_grad():
+        for _ in range(12):
+            tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
+    expected = bytes(token for token in tokens if token < 256).decode(errors="replace")
+    overrides = [f"run={written_run}", "temperature=0", "max_new_tokens=12"]
+    assert text_of(capsys, *overrides, prompt="A list") == expected + "\n"
+
+
+def test_a_checkpoint_is_taken_as_it_is_named(written_run, capsys):
+    best, last, default = (
+        text_of(capsys, f"run={written_run}{checkpoint}", "max_new_tokens=30", prompt="x")
+        for checkpoint in ("/checkpoints/best.ckpt", "/checkpoints/last.ckpt", "")
+    )
+    assert default == best != last
+
+
+def test_the_same_seed_gives_the_same_text(written_run, capsys):
+    overrides = [f"run={written_run}", "max_new_tokens=30"]
+    first, again, other = (text_of(capsys, *overrides, f"seed={seed}", prompt="The ") for seed in (5, 5, 6))
+    assert first == again != other
+
+
+def test_without_a_prompt_it_starts_a_document(written_run, capsys):
+    model = poslab.load(written_run)
+    with torch.no_grad():
+        first = int(model(torch.tensor([[256]]))[0, -1].argmax())
+    text = text_of(capsys, f"run={written_run}", "temperature=0", "max_new_tokens=1")
+    assert text == bytes([first] if first < 256 else []).decode(errors="replace") + "\n"
+
+
+def test_as_much_is_made_as_an_encoding_has_room_for(tmp_path, capsys):
+    run = write_run(tmp_path / "run", "encoding=learned").path  # 64 positions
+    text = text_of(capsys, f"run={run}", prompt="a" * 60)
+    assert text.startswith("a" * 60)
+    for prompt, overrides in (("a" * 60, ["max_new_tokens=5"]), ("a" * 64, [])):
+        with pytest.raises(
+            ValueError, match=r"^max_new_tokens=\d passes the 64 positions at which the model's encoding"
+        ):
+            text_of(capsys, f"run={run}", *overrides, prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello, world", "???", "a=b", "null", "${run}", "'", '"quoted"', "\\", "[", "", " two\nlines"]
+)
+def test_a_prompt_is_taken_as_the_shell_hands_it_over(text):
+    arguments = ["generate.py", "run=outputs/a", f"prompt={text}", "seed=2"]
+    assert _taken_from(arguments, "prompt") == text
+    assert arguments == ["generate.py", "run=outputs/a", "seed=2"]
+
+
+def test_the_last_prompt_counts_and_none_is_none():
+    assert _taken_from(["prompt=a", "prompt=b"], "prompt") == "b"
+    assert _taken_from(["run=prompt=a", "-m"], "prompt") is None
+
+
+def test_a_terminal_is_given_nothing_that_it_would_obey():
+    assert _harmless("a\tb\nné😀") == "a\tb\nné😀"
+    assert _harmless("\x1b[2J\r\x07\x9b") == "�[2J���"
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("run=null", "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
+        ("run=nowhere", "nowhere is not a run directory: it holds no config.yaml"),
+        ("temperature=hot", "temperature must be a number of at least 0, got hot"),
+        ("top_k=0", "top_k must be a positive integer or null, got 0"),
+        ("top_p=2", "top_p must be a number in (0, 1], got 2"),
+        ("seed=-1", "seed must be an integer from 0 to 4294967295, got -1"),
+        ("max_new_tokens=0", "max_new_tokens must be a positive integer or null, got 0"),
+        ("device=tpu", "device must be auto, or one that this machine has, such as cpu, got tpu"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_begins_with_the_key(written_run, capsys, override, sentence):
+    with pytest.raises(ValueError) as caught:
+        text_of(capsys, f"run={written_run}", override, prompt="x")
+    assert str(caught.value) == sentence
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
+        (["run=nowhere", "prompt=Hello, world"], "nowhere is not a run directory: it holds no config.yaml"),
+        (["promt=hello"], "promt: there is no such key; did you mean 'prompt'?"),
+    ],
+)
+def test_the_command_tells_a_mistake_in_one_line_and_leaves_nothing_behind(tmp_path, arguments, sentence):
+    result = command(*arguments, directory=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr.decode()) == (2, b"", f"error: {sentence}\n")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,91 @@
+"""Runs of a very small model over a few steps, in this process, as the command makes them."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from poslab.checking import check
+from poslab.run_directory import RunDirectory
+from poslab.training.interruption import StopOnSignals
+from poslab.training.resume import Plan
+from poslab.training.train import train, train_here
+
+CONF = Path(__file__).parents[2] / "conf"
+
+WORDS = "time of the sea and wind that moved a ship under every star until morning came back home".split()
+
+SMALL = (
+    *("model.d_model=16", "model.num_layers=1", "model.num_heads=2"),
+    *("dataset=text", "dataset.sequence_length=16", "dataset.batch_size=4", "dataset.length_multiples=[1,2]"),
+    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_steps=4", "trainer.validations=2", "trainer.log_every=1"),
+)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of conf/train.yaml under these choices."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def small(folder: Path, *overrides: str) -> dict[str, Any]:
+    """The configuration of a small run on a text of 6 kB, or on what the overrides say; the text is kept in a folder."""
+    text = folder / "text.txt"
+    if not text.exists():
+        text.write_text(words(1200))
+    return composed(*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides)
+
+
+def words(count: int, seed: int = 0) -> str:
+    """That many words, the same for the same seed."""
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def run_of(config: dict[str, Any], directory: Path, checkpoint: Path | None = None) -> RunDirectory:
+    """Checks and trains a run, as `python -m src.train` does, or goes on with it."""
+    return train(Plan(RunDirectory(directory), config, checkpoint), check(config, checkpoint))
+
+
+class StopAfter(StopOnSignals):
+    """Asks a run to stop, as a signal does, once it has made a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            pl_module.stop_requested = True
+
+
+def stop_run(config: dict[str, Any], directory: Path, step: int, checkpoint: Path | None = None) -> RunDirectory:
+    """A run that is asked to stop after a step, and does so after the next."""
+    run = RunDirectory(directory)
+    run.start(config, {})
+    try:
+        train_here(run, config, checkpoint, StopAfter(step))
+    except BaseException as stopped:
+        assert getattr(stopped, "exit_status", None) == 143, stopped
+    return run
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint file."""
+    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return {name.removeprefix("model."): weight for name, weight in state.items() if name.startswith("model.")}
+
+
+def recorded(run: RunDirectory) -> list[tuple[int, str, float]]:
+    """The lines of metrics.csv, as (step, tag, value)."""
+    with (run.path / "metrics.csv").open(newline="") as file:
+        return [(int(row["step"]), row["tag"], float(row["value"])) for row in csv.DictReader(file)]

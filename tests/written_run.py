@@ -1,0 +1,36 @@
+"""Run directories without training, for tests of what reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from poslab.checkpoint import OWN_STATE, save_atomically
+from poslab.configuration import build
+from poslab.data.tokenizers import ByteTokenizer, Tokenizer
+from poslab.run_directory import RunDirectory
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def write_run(
+    path: Path, *overrides: str, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
+) -> RunDirectory:
+    """A run of `debug=fast` and these overrides, whose best and last checkpoint hold different random weights."""
+    tokenizer = tokenizer or ByteTokenizer()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        # The name of a run directory is Hydra's matter, and compose alone has no such thing.
+        composed = compose("train", overrides=["debug=fast", *overrides])
+    config = OmegaConf.to_container(composed, resolve=True)
+    run = RunDirectory(path)
+    run.start(config, environment={})
+    tokenizer.save(path)
+    for seed, file in enumerate((run.best_checkpoint, run.last_checkpoint)):
+        torch.manual_seed(seed)
+        model = build(config, "model", vocab_size=tokenizer.vocab_size, encoding=build(config, "encoding"))
+        weights = {f"model.{name}": weight for name, weight in model.to(dtype).state_dict().items()}
+        save_atomically({"state_dict": weights, "callbacks": {OWN_STATE: {}}}, file)
+    return run
