@@ -3,8 +3,8 @@
 Both models have the same sizes, tied embeddings, rotary encoding on whole heads, RMSNorm, SwiGLU and no biases (but for
 one that x-transformers always has in its gate), and take the same steps: forward, cross-entropy, backward, clipping,
 fused AdamW. They take turns step by step in one process, so that whatever else the machine does meets both; a ratio is
-that of two steps side by side. A third row is our model as `python -m src.train` drives it: what it loses is the time of
-Lightning's loop.
+that of two steps side by side. A third row is our model as `python -m src.train` drives it: what it loses is the time
+of Lightning's loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +39,7 @@ from poslab.training.optimizer import AdamWithCosine
 PRECISIONS = ("32-true", "bf16-mixed")
 WARM_UP = 2
 LEARNING_RATE = 1e-3
-OURS, THEIRS, OURS_IN_TRAINER = "Poslab", "x-transformers", "Poslab under its Trainer"
+OURS, THEIRS, OURS_IN_TRAINER = "Poslab", "x-transformers", "Poslab, Trainer"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Size:
 
     def theirs(self) -> nn.Module:
         """The decoder of x-transformers."""
-        mlp_hidden = self.ours().blocks[0].mlp.output.in_features  # type: ignore[union-attr]
+        mlp_hidden = self.ours().get_submodule("blocks.0.mlp.output").in_features
         head_dim = self.d_model // self.num_heads
         layers = XDecoder(
             dim=self.d_model,
@@ -78,7 +78,7 @@ class Size:
             ff_glu=True,
             ff_swish=True,
             ff_no_bias=True,
-            ff_mult=mlp_hidden / self.d_model,
+            ff_mult=mlp_hidden / self.d_model,  # type: ignore[operator]
         )
         return TransformerWrapper(
             num_tokens=self.vocab_size,
@@ -198,27 +198,22 @@ def main() -> None:
         title=f"{size.num_layers} layers of {size.d_model}, {size.num_heads} heads, {size.batch_size} windows of "
         f"{size.sequence_length}; torch {torch.__version__}, {hardware}",
         title_justify="left",
-        caption=f"medians of {steps} steps, in brackets the quartiles",
+        caption=f"medians of {steps} steps; of a ratio also the quartiles",
         caption_justify="left",
     )
-    table.add_column("precision")
-    table.add_column("model")
-    for name in ("parameters", "tokens/s", f"over {THEIRS}"):
-        table.add_column(name, justify="right")
+    for name in ("precision", "model"):
+        table.add_column(name, no_wrap=True)
+    for name in ("parameters", "tokens/s", "over theirs"):
+        table.add_column(name, no_wrap=True, justify="right")
     for precision in arguments.precision:
         seconds, parameters = measure(precision, steps, size)
         for name in (OURS, OURS_IN_TRAINER, THEIRS):
-            speeds = [size.tokens / s for s in seconds[name]]
+            speed = size.tokens / statistics.median(seconds[name])
             ratios = [theirs / own for own, theirs in zip(seconds[name], seconds[THEIRS], strict=True)]
-            ratio = "" if name == THEIRS else _spread(ratios, ".2f")
-            table.add_row(precision, name, f"{parameters[name]:,}", _spread(speeds, ",.0f"), ratio)
+            lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+            ratio = "" if name == THEIRS else f"{median:.2f} ({lower:.2f} to {upper:.2f})"
+            table.add_row(precision, name, f"{parameters[name]:,}", f"{speed:,.0f}", ratio)
     Console().print(table)
-
-
-def _spread(values: list[float], form: str) -> str:
-    """The median and, in brackets, the quartiles."""
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{median:{form}} ({lower:{form}} to {upper:{form}})"
 
 
 def _now() -> float:

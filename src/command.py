@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -40,7 +41,8 @@ def command(name: str, main: Main) -> NoReturn:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
 
     def tell(error: BaseException) -> None:
         sentence, status = _explained(error, name)
@@ -67,15 +69,13 @@ def command(name: str, main: Main) -> NoReturn:
             )
         except BaseException as error:
             if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
-                raise  # Ctrl-C or SIGTERM, before anything was begun
+                raise
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
                 sys.exit(statuses[-1])
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except HydraException as error:  # before OSError, which some of them are too
         tell(error)
     except OSError as error:
@@ -84,6 +84,11 @@ def command(name: str, main: Main) -> NoReturn:
     except Exception as error:
         tell(error)
     sys.exit(max(statuses, default=0))
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends a command that has not begun anything. An exception here could abort the process in the midst of an import."""
+    os._exit(128 + number)
 
 
 def _explained(error: BaseException, name: str) -> tuple[str | None, int]:

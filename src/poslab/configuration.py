@@ -76,7 +76,7 @@ def _target(path: Any, key: str) -> Callable[..., Any]:
     """What a `_target_` names; ValueError if that cannot be imported or called."""
     reason = ""
     try:
-        target = pydoc.locate(str(path))
+        target: Any = pydoc.locate(str(path))
     except pydoc.ErrorDuringImport as error:
         target, reason = None, f" ({error.value})"
     if not callable(target):

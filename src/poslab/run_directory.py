@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,17 @@ class RunDirectory:
         return self.metrics_file.is_file()
 
     def config(self) -> dict[str, Any]:
-        """The configuration that the run was started with."""
-        config = OmegaConf.to_container(OmegaConf.load(self.config_file))
-        assert isinstance(config, dict)
+        """The configuration that the run was started with.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self.config_file))
+        except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError):
+            config = None
+        if not isinstance(config, dict):
+            raise ValueError(f"{self.config_file} is not the configuration of a run")
         return {str(key): value for key, value in config.items()}
 
     def metrics(self) -> dict[str, float]:

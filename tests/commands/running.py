@@ -90,6 +90,51 @@ class Running:
         return Ended(status if status >= 0 else 128 - status, *texts)
 
 
+class Moment(NamedTuple):
+    """The beginning of a call in which a command sends itself a signal: none from outside could be that exact.
+
+    Args:
+        module, owner, method: what is called.
+        condition: on the tuple `arguments` of the call (`self` left out).
+    """
+
+    module: str
+    owner: str
+    method: str
+    condition: str = "True"
+
+    def environment(self, folder: Path, number: signal.Signals) -> dict[str, str]:
+        """What the command must find in its environment: the command itself is the real one."""
+        folder.mkdir()
+        # Python imports a module of this name when it starts.
+        (folder / "sitecustomize.py").write_text(f"""
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "poslab.training.train":
+            sys.meta_path.remove(self)
+            from {self.module} import {self.owner} as owner
+            whole = owner.{self.method}
+            def {self.method}(self, *arguments, **keywords):
+                if {self.condition}:
+                    os.kill(os.getpid(), {int(number)})
+                return whole(self, *arguments, **keywords)
+            owner.{self.method} = {self.method}
+
+sys.meta_path.insert(0, Finder())
+""")
+        return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+def at_step(step: int) -> Moment:
+    """The beginning of an optimizer step, without micro-batches."""
+    return Moment("poslab.training.learner", "Learner", "on_train_batch_start", f"arguments[1] == {step - 1}")
+
+
+IN_THE_TEST = Moment("poslab.training.learner", "Learner", "on_test_epoch_end")
+
+
 def python(*arguments: str) -> list[str]:
     """The interpreter of the tests."""
     return [sys.executable, *arguments]

@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .running import STEPS, VALIDATE_EVERY, Running, assert_same_run, recorded
+from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Moment, Running, assert_same_run, at_step
 
 pytestmark = pytest.mark.slow
 
 
-def while_it_imports(running: Running, run: Path) -> None:
-    time.sleep(random.Random(1).uniform(0.1, 1.5))
+OVERRIDES = ["trainer=cpu", "model.dropout=0.1"]
 
-
-def before_the_first_checkpoint(running: Running, run: Path) -> None:
-    running.wait_until(lambda: recorded(run, 5))
-    assert not (run / "checkpoints" / "last.ckpt").exists()
-
-
-def between_two_checkpoints(running: Running, run: Path) -> None:
-    step = random.Random(2).randrange(VALIDATE_EVERY + 5, 2 * VALIDATE_EVERY, 5)
-    running.wait_until(lambda: recorded(run, step))
-
-
-def between_a_validation_and_its_checkpoint(running: Running, run: Path) -> None:
-    running.wait_until(lambda: recorded(run, 3 * VALIDATE_EVERY, "validation"))
-
-
-def while_it_saves(running: Running, run: Path) -> None:
-    running.wait_until(lambda: recorded(run, 4 * VALIDATE_EVERY, "validation"))
-    running.wait_until((run / "checkpoints" / ".last.ckpt.writing").exists)
-
-
-def while_it_is_tested(running: Running, run: Path) -> None:
-    last = run / "checkpoints" / "last.ckpt"
-    running.wait_until(lambda: recorded(run, STEPS, "validation"))
-    before = last.stat().st_mtime_ns
-    running.wait_until(lambda: last.stat().st_mtime_ns > before)
+RANDOM = random.Random(1)
+BEFORE_THE_FIRST_CHECKPOINT = at_step(RANDOM.randrange(2, VALIDATE_EVERY))
+BETWEEN_TWO_CHECKPOINTS = Moment(
+    "poslab.training.learner", "Learner", "on_before_optimizer_step", f"self.trainer.global_step == {3 * VALIDATE_EVERY + 7}"
+)
+BETWEEN_A_VALIDATION_AND_ITS_CHECKPOINT = Moment(
+    "poslab.training.checkpoints", "RunCheckpoints", "on_validation_end", f"arguments[0].global_step == {STEPS // 2}"
+)
+WHILE_IT_SAVES = Moment("torch.serialization", "_open_zipfile_writer_buffer", "__exit__")
+BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT = Moment("poslab.run_directory", "RunDirectory", "finish")
 
 
 @pytest.mark.parametrize(
@@ -52,39 +37,42 @@ def while_it_is_tested(running: Running, run: Path) -> None:
             "dropout",
             [],
             [
-                while_it_imports,
-                before_the_first_checkpoint,
-                between_a_validation_and_its_checkpoint,
-                while_it_is_tested,
+                RANDOM.uniform(0.5, 2),
+                BEFORE_THE_FIRST_CHECKPOINT,
+                RANDOM.uniform(4, 5),
+                BETWEEN_A_VALIDATION_AND_ITS_CHECKPOINT,
+                BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT,
             ],
         ),
-        ("micro-batches", ["trainer.micro_batch_size=2"], [between_two_checkpoints, while_it_saves]),
+        ("micro-batches", ["trainer.micro_batch_size=2"], [BETWEEN_TWO_CHECKPOINTS, WHILE_IT_SAVES, IN_THE_TEST]),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(
     name: str,
     more: list[str],
-    moments: list[Callable[[Running, Path], None]],
+    moments: list[Moment | float],
     start: Callable[..., Running],
     alone: Callable[..., Path],
     tiny: list[str],
     tmp_path: Path,
 ) -> None:
+    """Kills it at moments, or after seconds."""
     run = tmp_path / "outputs" / "run"
-    overrides = ["trainer=cpu", "model.dropout=0.1", *more]
-    anew = [*tiny, *overrides, f"hydra.run.dir={run}"]
-    by_its_directory = [f"resume={run}"]
-    by_itself = [*tiny, *overrides, "resume=auto"]
-    resumed = 0
-    for moment in moments:
-        running = start(*(anew if not run.exists() else [by_its_directory, by_itself][resumed % 2]))
-        resumed += run.exists()
-        moment(running, run)
-        assert running.kill().status == 137
+    anew = [*tiny, *OVERRIDES, *more, f"hydra.run.dir={run}"]
+    ways = [[f"resume={run}"], [*tiny, *OVERRIDES, *more, "resume=auto"]]
+    for number, moment in enumerate(moments):
+        how = ways[number % 2] if run.exists() else anew
+        if isinstance(moment, Moment):
+            ended = start(*how, environment=moment.environment(tmp_path / str(number), signal.SIGKILL)).wait()
+        else:
+            running = start(*how)
+            time.sleep(moment)
+            ended = running.kill()
+        assert ended.status == 137, ended
         assert not (run / "metrics.json").exists()
-    ended = start(*[by_its_directory, by_itself][resumed % 2]).wait()
+    ended = start(*ways[len(moments) % 2]).wait()
     assert ended.status == 0, ended
-    assert_same_run(run, alone(name, *overrides))
+    assert_same_run(run, alone(name, *OVERRIDES, *more))
     assert [path.name for path in run.parent.iterdir()] == ["run"], "a resumed run left a directory of its own"
 
 
@@ -93,7 +81,7 @@ def test_a_directory_that_was_moved_and_holds_no_checkpoint_starts_anew(
 ) -> None:
     run = tmp_path / "moved"
     run.mkdir()
-    shutil.copy(alone("dropout", "trainer=cpu", "model.dropout=0.1") / "config.yaml", run)
+    shutil.copy(alone("dropout", *OVERRIDES) / "config.yaml", run)
     ended = start(f"resume={run}").wait()
     assert ended.status == 0, ended
     assert_same_run(run, alone("dropout"))
@@ -103,7 +91,7 @@ def test_a_checkpoint_of_a_run_that_was_moved_resumes_it(
     start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "moved"
-    shutil.copytree(alone("dropout", "trainer=cpu", "model.dropout=0.1"), run)
+    shutil.copytree(alone("dropout", *OVERRIDES), run)
     (run / "metrics.json").unlink()  # as if it had been killed after its test
     shutil.copy(run / "checkpoints" / "best.ckpt", run / "checkpoints" / "mine.ckpt")
     ended = start("resume=moved/checkpoints/mine.ckpt", "trainer.max_steps=120").wait()
@@ -115,7 +103,7 @@ def test_a_checkpoint_of_a_run_that_was_moved_resumes_it(
 def test_a_finished_run_is_left_as_it_is(
     start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = alone("dropout", "trainer=cpu", "model.dropout=0.1")
+    run = alone("dropout", *OVERRIDES)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     ended = start(f"resume={run}").wait()
     assert (ended.status, ended.errors) == (0, "")
@@ -128,11 +116,11 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
     start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
 ) -> None:
     finished = tmp_path / "outputs" / "finished"
-    shutil.copytree(alone("dropout", "trainer=cpu", "model.dropout=0.1"), finished)
+    shutil.copytree(alone("dropout", *OVERRIDES), finished)
     other = shutil.copytree(finished, tmp_path / "outputs" / "other")
     (other / "metrics.json").unlink()
     (other / "config.yaml").write_text((other / "config.yaml").read_text().replace("seed: 1", "seed: 2"))
-    ended = start(*tiny, "trainer=cpu", "model.dropout=0.1", "resume=auto").wait()
+    ended = start(*tiny, *OVERRIDES, "resume=auto").wait()
     assert ended.status == 0, ended
     new = [path for path in (tmp_path / "outputs").iterdir() if path not in (finished, other)]
     assert len(new) == 1
@@ -153,7 +141,7 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
 def test_what_cannot_be_resumed_is_said_in_one_sentence(
     given: list[str], said: str, start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = shutil.copytree(alone("dropout", "trainer=cpu", "model.dropout=0.1"), tmp_path / "run")
+    run = shutil.copytree(alone("dropout", *OVERRIDES), tmp_path / "run")
     (run / "metrics.json").unlink()
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000])

@@ -64,8 +64,8 @@ def spread_order(count: int) -> np.ndarray:
 def number_of_parts(size: int, longest: int, smallest_fraction: float) -> int:
     """How many parts to cut a text into: as many as hold the longest window each, within bounds.
 
-    Many parts make a held-out split look like the whole text, and more than 80 would only make contexts short; with fewer than `1 / smallest_fraction` a part would be more than a
-    held-out split asks for.
+    Many parts make a held-out split look like the whole text, and more than 80 would only make contexts short; with
+    fewer than `1 / smallest_fraction` a part would be more than a held-out split asks for.
     """
     fewest = round(1 / smallest_fraction)
     return max(fewest, min(MOST_PARTS, size // longest))

@@ -36,7 +36,7 @@ class StopOnSignals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         self._learner = pl_module
-        self._install()  # Lightning's own handler, which it sets before this, talks to other processes when it is called
+        self._install()  # over Lightning's own handler, which talks to other processes while it is called
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._install()

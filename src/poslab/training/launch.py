@@ -1,4 +1,4 @@
-"""Several processes for one run: started here by torchrun's launcher, or joined where torchrun or SLURM started them."""
+"""Several processes for one run: started here by torchrun's launcher, or joined where torchrun or SLURM has."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from poslab.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunInterruptedError

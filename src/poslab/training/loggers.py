@@ -45,7 +45,7 @@ class RunTensorBoard(TensorBoardLogger):
         The HPARAMS tab shows only metrics that are named when a run begins.
         """
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
-        parameters = {key: value for key, value in flat(config)}
+        parameters = dict(flat(config))
         for summary in hparams(parameters, dict.fromkeys(metrics, 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
 

@@ -52,10 +52,13 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{_nearest_path(path)}")
     run = RunDirectory.of(path)
     own = run.config()
-    differing = list(differing_keys(own, config)) if given else []
+    if missing := sorted(config.keys() - own.keys()):
+        raise ValueError(f"resume={resume} is no run of this command: its config.yaml has no {missing[0]}")
+    differing = [key for key in differing_keys(own, config) if _is_given(key, given, config)]
     if differing:
+        key = differing[0].removesuffix("._target_")
         raise ValueError(
-            f"resume={resume} goes on with the run's own configuration, which has another {differing[0]}: "
+            f"resume={resume} goes on with the run's own configuration, which has another {key}: "
             f"leave that out, or start a new run from its weights with init_from={run.path}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
@@ -65,8 +68,15 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
     """The newest run below a directory that has this configuration and has not come to its end."""
     candidates = (RunDirectory(file.parent) for file in directory.glob("**/config.yaml"))
-    unfinished = [run for run in candidates if not run.is_finished and run.config() == config]
+    unfinished = [run for run in candidates if not run.is_finished and _has_configuration(run, config)]
     return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
+
+
+def _has_configuration(run: RunDirectory, config: Mapping[str, Any]) -> bool:
+    try:
+        return run.config() == config
+    except ValueError:  # a config.yaml of something else
+        return False
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
@@ -77,6 +87,12 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str
             yield from differing_keys(a, b, f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}"
+
+
+def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
+    """Whether an override speaks of a dotted key; a whole recipe (`experiment=`, `debug=`, `size=`) speaks of all."""
+    names = [override.lstrip("+~").partition("=")[0] for override in given]
+    return any(f"{key}.".startswith(f"{name}.") or name.partition(".")[0] not in config for name in names)
 
 
 def _is_fresh(directory: Path) -> bool:

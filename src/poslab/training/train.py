@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-
 from rich.table import Table
 from torch import distributed
 
@@ -150,7 +148,8 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
         metrics_csv.begin()
-        tensorboard.log_configuration(config, metrics=_headline_tags(learner.lengths))
+        if not first_step:  # later it is there already
+            tensorboard.log_configuration(config, metrics=_headline_tags(learner.lengths))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     steps = trainer.global_step

@@ -1,4 +1,5 @@
-"""One process of a run that `launch` started: `python -m poslab.training.worker LAUNCHER RUN_DIRECTORY [CHECKPOINT]`."""
+"""One process of a run that `launch` started: `python -m poslab.training.worker LAUNCHER RUN_DIRECTORY [CHECKPOINT]`.
+"""
 
 from __future__ import annotations
 

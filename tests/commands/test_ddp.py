@@ -1,0 +1,148 @@
+"""Two processes are one run: the figures, the files, the end and the messages of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .running import STEPS, TIMED, Running, assert_same_run, figures, python, recorded, rows
+
+pytestmark = pytest.mark.slow
+
+BOUNDARIES = "dataset.document_boundaries=true"
+JOBS = ["0_text_rotary", "1_text_alibi"]
+
+
+@pytest.fixture(scope="session")
+def jobs(alone: Callable[..., Path]) -> list[Path]:
+    """The two runs of a multirun in two processes each; document boundaries make the processes' tokens unequal."""
+    folder = alone("jobs", "-m", "encoding=rotary,alibi", "trainer=ddp_cpu", BOUNDARIES)
+    return [folder / job for job in JOBS]
+
+
+def assert_same_curves(one: Path, other: Path) -> None:
+    """The same figures at the same steps, as far as the order of a sum in float32 lets them."""
+    assert [row[:2] for row in rows(one)] == [row[:2] for row in rows(other)]
+    for (step, tag, value), (_, _, expected) in zip(rows(one), rows(other), strict=True):
+        assert float(value) == pytest.approx(float(expected), rel=1e-5), (step, tag)
+    assert figures(one) == pytest.approx(figures(other), rel=1e-5)
+
+
+def assert_alone(running: Running, before: list[psutil.Process]) -> None:
+    """None of the processes that a command had started is left."""
+    gone, alive = psutil.wait_procs(before, timeout=5)
+    assert not alive
+
+
+def test_a_multirun_in_two_processes_runs_each_job_once(jobs: list[Path]) -> None:
+    assert sorted(path.name for path in jobs[0].parent.iterdir()) == [*JOBS, "multirun.yaml"]
+    for run in jobs:
+        assert figures(run)["steps"] == STEPS
+        log = (run / "train.log").read_text()
+        assert log.count("parameters, 32-true") == 1, "one process alone prints"
+        assert log.count("written to") == 1
+        assert len(list(run.glob("events.out.*"))) == 1
+
+
+def test_two_processes_learn_as_one_with_the_whole_batch(jobs: list[Path], alone: Callable[..., Path]) -> None:
+    assert_same_curves(jobs[0], alone("boundaries", "trainer=cpu", BOUNDARIES))
+
+
+def test_torchrun_starts_one_run(
+    start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
+) -> None:
+    torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    ended = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, command=torchrun).wait()
+    assert ended.status == 0, ended
+    runs = list((tmp_path / "outputs").iterdir())
+    assert len(runs) == 1
+    assert_same_run(runs[0], jobs[0])
+    assert ended.output.count("written to") == 1
+
+
+def test_slurm_starts_one_run(start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path) -> None:
+    slurm = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    here = {"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "poslab", "MASTER_ADDR": "127.0.0.1"}
+    overrides = [*tiny, "trainer=ddp_cpu", BOUNDARIES]
+    tasks = [
+        start(*overrides, environment={**slurm, **here, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
+        for rank in ("0", "1")
+    ]
+    ended = [task.wait() for task in tasks]
+    assert [task.status for task in ended] == [0, 0], ended
+    runs = list((tmp_path / "outputs").iterdir())
+    assert len(runs) == 1
+    assert_same_run(runs[0], jobs[0])
+    assert ended[1].output == ""
+
+
+def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_runs(
+    start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
+) -> None:
+    sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    running = start("-m", *tiny, "encoding=rotary,alibi", "trainer=ddp_cpu", BOUNDARIES, sweep)
+    first, second = (tmp_path / "sweep" / job for job in JOBS)
+    running.wait_until(lambda: recorded(first, 30))
+    workers = running.workers()
+    assert len(workers) == 2
+    workers[1].kill()
+    killed = time.monotonic()
+    psutil.wait_procs(workers, timeout=60)
+    assert time.monotonic() - killed < 60
+    assert not (first / "metrics.json").exists()
+    ended = running.wait()
+    assert (ended.status, ended.errors) == (1, "error: process 1 of the run was ended by SIGKILL\n"), ended
+    assert f"go on with: python -m src.train resume=sweep/{JOBS[0]}" in ended.output.splitlines()
+    assert_same_run(second, jobs[1])
+
+
+def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(
+    start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, f"hydra.run.dir={run}")
+    running.wait_until(lambda: recorded(run, 5))
+    descendants = running.descendants()
+    running.ask_to_stop(signal.SIGTERM)
+    ended = running.wait()
+    assert (ended.status, ended.errors) == (143, "error: stopped by SIGTERM\n")
+    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
+    assert_alone(running, descendants)
+    assert not (run / "metrics.json").exists()
+    assert start("resume=run").wait().status == 0
+    assert_same_run(run, jobs[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_no_process_outlives_a_launching_process_that_is_killed(
+    training: bool, start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running = start(*tiny, "trainer=ddp_cpu", f"hydra.run.dir={run}")
+    if training:
+        running.wait_until(lambda: recorded(run, 5))
+    else:
+        running.wait_until(lambda: len(running.workers()) == 2)
+    descendants = running.descendants()
+    running.kill()
+    assert_alone(running, descendants)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("dataset.batch_size=3", "error: dataset.batch_size must be divisible by the number of devices, 2, got 3\n"),
+    ],
+)
+def test_a_mistake_is_one_sentence_whichever_process_finds_it(
+    override: str, said: str, start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    ended = start(*tiny, "trainer=ddp_cpu", override).wait()
+    assert (ended.status, ended.errors) == (2, said), ended

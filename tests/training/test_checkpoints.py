@@ -1,0 +1,170 @@
+"""Checkpoint files are whole at any moment, hold nothing but data, and fit the model however it was run."""
+
+import pickle
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import poslab
+from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
+from poslab.checking import check
+from poslab.run_directory import RunDirectory
+from tests.training.runs import run_of, small, stop_run, weights
+
+SAVES_FOR_EVER = f"""
+import sys
+from pathlib import Path
+import torch
+from poslab.checkpoint import save_atomically
+torch.set_num_threads(1)
+number = 0
+while True:
+    number += 1
+    weight = torch.full((300_000,), float(number))
+    save_atomically({{"number": number, "weight": weight, "callbacks": {{{OWN_STATE!r}: {{}}}}}}, Path(sys.argv[1]))
+"""
+
+
+def assert_whole(file: Path) -> int:
+    """Loads a checkpoint of `SAVES_FOR_EVER`, and tells which it is."""
+    checkpoint = load_checkpoint(file)
+    assert torch.equal(checkpoint["weight"], torch.full((300_000,), float(checkpoint["number"])))
+    return int(checkpoint["number"])
+
+
+def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}" / "last.ckpt" for number in range(3)]
+    savers = [subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(file)]) for file in files]
+    seen = set()
+    try:
+        for file, saver in zip(files, savers, strict=True):
+            while not file.exists():
+                assert saver.poll() is None
+                time.sleep(0.01)
+            for _ in range(10):
+                seen.add(assert_whole(file))
+            time.sleep(random.random() / 20)
+            saver.kill()
+            saver.wait()
+            seen.add(assert_whole(file))
+    finally:
+        for saver in savers:
+            saver.kill()
+            saver.wait()
+    assert len(seen) > 5, "too few saves to have met one in the middle"
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    save_atomically({"number": 1, "callbacks": {OWN_STATE: {}}}, file)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        save_atomically({"number": 2, "unpicklable": lambda: None}, file)
+    assert load_checkpoint(file)["number"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Code:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.file), "w")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = tmp_path_factory.mktemp("source")
+    return run_of(small(folder), folder / "run")
+
+
+def test_a_checkpoint_holds_plain_data_alone(source: RunDirectory) -> None:
+    def plain(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(plain(key) and plain(item) for key, item in value.items())
+        if isinstance(value, list | tuple):
+            return all(map(plain, value))
+        return value is None or type(value) in (bool, int, float, str, torch.Tensor)
+
+    for file in (source.best_checkpoint, source.last_checkpoint):
+        assert plain(torch.load(file, weights_only=True))
+
+
+def test_a_checkpoint_that_holds_code_is_refused_without_running_it(tmp_path: Path, source: RunDirectory) -> None:
+    evil, made = tmp_path / "evil.ckpt", tmp_path / "made"
+    content = torch.load(source.last_checkpoint, weights_only=True)
+    torch.save({**content, "surprise": Code(made)}, evil)
+    for key in ("init_from", "resume"):
+        with pytest.raises(ValueError, match=rf"^{key}: the checkpoint .*evil.ckpt holds code, which is never run"):
+            check_with(tmp_path, key, evil)
+    assert not made.exists()
+
+
+def check_with(folder: Path, key: str, checkpoint: Path) -> None:
+    """Checks a run that begins with a checkpoint in one way or the other."""
+    if key == "resume":
+        check(small(folder), checkpoint)
+    else:
+        check(small(folder, f"init_from={checkpoint}"))
+
+
+@pytest.mark.parametrize("key", ["init_from", "resume"])
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (lambda content: content[:-100], "the checkpoint {} is damaged: it cannot be read"),
+        (lambda content: content[: len(content) // 2], "the checkpoint {} is damaged: it cannot be read"),
+        (lambda content: b"", "the checkpoint {} is damaged: it cannot be read"),
+        (lambda content: b"no checkpoint at all", "the checkpoint {} is damaged: it cannot be read"),
+        (lambda content: None, "there is no checkpoint {}"),
+    ],
+    ids=["cut off", "half", "empty", "text", "missing"],
+)
+def test_a_checkpoint_that_cannot_be_read_is_told_in_one_sentence_before_anything_slow(
+    tmp_path: Path, source: RunDirectory, key: str, damage: Any, sentence: str
+) -> None:
+    file = tmp_path / "last.ckpt"
+    content = damage(source.last_checkpoint.read_bytes())
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        check_with(tmp_path, key, file)
+    assert str(error.value) == f"{key}: {sentence.format(file)}"
+
+
+@pytest.mark.parametrize("key", ["init_from", "resume"])
+def test_a_checkpoint_of_another_project_is_refused(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(2)}, "callbacks": {}, "global_step": 3}, file)
+    with pytest.raises(ValueError) as error:
+        check_with(tmp_path, key, file)
+    assert str(error.value) == f"{key}: the checkpoint {file} was not written by Poslab"
+
+
+def test_a_run_keeps_its_last_and_its_best_state_and_no_other(source: RunDirectory) -> None:
+    assert {file.name for file in source.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_checkpoints_that_load_with_and_without_compiling(tmp_path: Path) -> None:
+    plain = small(tmp_path, "encoding=none", "dataset.length_multiples=[1]")
+    compiled = {**plain, "trainer": {**plain["trainer"], "compile": True}}
+    alone = run_of(plain, tmp_path / "alone")
+    for first, then in ((compiled, plain), (plain, compiled)):
+        directory = tmp_path / f"{first is compiled}"
+        run = stop_run(first, directory, step=1)  # and ends after step 2
+        assert weights(run.last_checkpoint).keys() == weights(alone.last_checkpoint).keys()
+        metrics = run_of(then, directory, checkpoint=run.last_checkpoint).metrics()
+        for tag, value in alone.metrics().items():
+            if tag.startswith("test/"):
+                assert metrics[tag] == pytest.approx(value, rel=1e-4), tag
+        assert poslab.load(directory).state_dict().keys() == poslab.load(alone.path).state_dict().keys()
+    started = run_of({**compiled, "init_from": str(alone.path)}, tmp_path / "started")
+    assert "starts afresh" not in started.log_file.read_text()

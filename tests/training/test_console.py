@@ -1,0 +1,80 @@
+"""What a person sees of a run."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from poslab.training.console import RunConsole, facts_table, test_table
+from tests.training.runs import run_of, small
+
+test_table.__test__ = False  # type: ignore[attr-defined]  # pytest, it is no test
+
+
+def printed(content: object) -> list[list[str]]:
+    """The words of each line."""
+    out = io.StringIO()
+    Console(file=out, width=100).print(content)
+    return [line.split() for line in out.getvalue().splitlines() if line.strip()]
+
+
+def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
+    metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
+    lines = printed(test_table(metrics, [512, 1024], step=1200))
+    assert lines[0] == "test, best checkpoint (step 1,200)".split()
+    assert lines[1] == ["length", "loss", "perplexity", "bits", "per", "byte"]
+    assert ["512", "1x", "1.2500", "3.4903", "1.8034"] in lines
+    assert ["1,024", "2x", "–", "–", "–"] in lines
+
+
+def test_facts_stand_under_one_another() -> None:
+    assert printed(facts_table({"parameters": "1,820", "next": ""})) == [["parameters", "1,820"], ["next"]]
+
+
+def test_the_log_has_what_the_terminal_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console = RunConsole(tmp_path / "train.log")
+    console.print("a line of [brackets] that is long " * 5)
+    console.print(facts_table({"a": "b"}))
+    assert (tmp_path / "train.log").read_text().split() == capsys.readouterr().out.split()
+
+
+def test_other_processes_are_silent_and_keep_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunConsole(tmp_path / "train.log", silent=True).print("hello")
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(small(tmp_path, "encoding=t5"), tmp_path / "run")
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and "\r" not in text
+    assert "Decoder with T5Bias: 8,320 parameters, 32-true" in text
+    assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens, vocabulary 257", text)
+    assert re.search(r"overlap: [\d.]+% of validation, [\d.]+% of test bytes", text)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["step", "train", "16", "32"] in lines
+    assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
+    for fact in ("parameters", "training", "peak", "written", "look", "compare"):
+        assert any(line and line[0] == fact for line in lines), fact
+    joined = re.sub(r"\s+", "", text)
+    for command in (
+        "tensorboard --logdir outputs",
+        "python -m src.train encoding=alibi",
+        f"python -m src.train init_from={run.path}",
+        f'python -m src.generate run={run.path} prompt="The "',
+    ):
+        assert re.sub(r"\s+", "", command) in joined, command
+
+
+def test_a_terminal_gets_a_live_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes whatever it writes to for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    run = run_of(small(tmp_path, "trainer.max_steps=60", "trainer.validations=1"), tmp_path / "run")
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
+    assert re.search(r"train .* \d+/60 loss \d\.\d{3}  \d\.\d{3} bits/byte  [\d,]+ tokens/s", text)
+    assert "\x1b" not in run.log_file.read_text() and "bits/byte" not in run.log_file.read_text()

@@ -1,0 +1,101 @@
+"""`init_from`: a run that begins with the weights of another, as far as they fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from poslab.checking import check
+from poslab.configuration import build
+from poslab.run_directory import RunDirectory
+from poslab.training.initialise import initialise_from
+from tests.training.runs import composed, run_of, small, weights
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = tmp_path_factory.mktemp("trained")
+    return run_of(small(folder, "encoding=rotary"), folder / "run")
+
+
+def model(*overrides: str, vocab_size: int = 257) -> nn.Module:
+    """A small model with weights of its own."""
+    sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.sequence_length=16"]
+    config = composed(*sizes, *overrides)
+    torch.manual_seed(99)
+    made: nn.Module = build(config, "model", vocab_size=vocab_size, encoding=build(config, "encoding"))
+    return made
+
+
+@pytest.mark.parametrize("base", [10000, 500000])
+def test_a_stretched_rotary_model_keeps_all_weights(trained: RunDirectory, base: int) -> None:
+    stretched = model("encoding=rotary", f"encoding.base={base}")
+    assert initialise_from(stretched, str(trained.path)) == []
+    theirs = weights(trained.best_checkpoint)
+    assert theirs.keys() == stretched.state_dict().keys()
+    assert all(torch.equal(theirs[name], weight) for name, weight in stretched.state_dict().items())
+
+
+@pytest.mark.parametrize("encoding", ["none", "sinusoidal", "alibi"])
+def test_another_encoding_without_parameters_takes_all_weights(trained: RunDirectory, encoding: str) -> None:
+    other = model(f"encoding={encoding}")
+    assert initialise_from(other, str(trained.path)) == []
+    theirs = weights(trained.best_checkpoint)
+    assert all(torch.equal(theirs[name], weight) for name, weight in other.state_dict().items())
+
+
+@pytest.mark.parametrize("encoding", ["t5", "learned"])
+def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained: RunDirectory, encoding: str) -> None:
+    other, untouched = model(f"encoding={encoding}"), model(f"encoding={encoding}")
+    lines = initialise_from(other, str(trained.path))
+    (own,) = [name for name in other.state_dict() if name.startswith("encodings.")]
+    assert lines == [f"{own} is not in that run, and starts afresh"]
+    assert torch.equal(other.state_dict()[own], untouched.state_dict()[own])
+    assert torch.equal(other.state_dict()["norm.weight"], weights(trained.best_checkpoint)["norm.weight"])
+
+
+def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) -> None:
+    other = model("encoding=alibi", "model.mlp_ratio=8", "model.qk_norm=true", vocab_size=300)
+    lines = initialise_from(other, str(trained.path))
+    assert "embedding.weight has another shape ((257, 16) there, (300, 16) here), and starts afresh" in lines
+    assert any(line.startswith("blocks.0.mlp.gate_up.weight has another shape") for line in lines)
+    assert any("norm" in line and line.endswith("is not in that run, and starts afresh") for line in lines)
+
+    deeper = model("encoding=t5", "model.num_layers=2")
+    initialise_from(deeper, str(trained.path))
+    shallower = RunDirectory(trained.path)
+    state = {f"model.{name}": weight for name, weight in deeper.state_dict().items()}
+    torch.save({"state_dict": state, "callbacks": {"RunCheckpoints": {}}}, shallower.checkpoints / "deeper.ckpt")
+    lines = initialise_from(model("encoding=rotary"), str(shallower.checkpoints / "deeper.ckpt"))
+    assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
+
+
+def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
+    with pytest.raises(ValueError) as error:
+        initialise_from(model("model.d_model=24"), str(trained.path))
+    assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model"
+
+
+def test_what_is_not_there_is_told_before_anything_slow(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        check(small(tmp_path, f"init_from={tmp_path / 'nothing'}"))
+    assert str(error.value) == f"init_from: {tmp_path / 'nothing'} is not a run directory: it holds no config.yaml"
+
+
+def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(
+    trained: RunDirectory, tmp_path: Path
+) -> None:
+    stretch = [f"init_from={trained.path}", "encoding.base=500000", "dataset.sequence_length=32"]
+    run = run_of(small(tmp_path, *stretch, "optimizer.lr=1e-30", "optimizer.weight_decay=0"), tmp_path / "run")
+    assert f"weights of {trained.path}" in run.log_file.read_text()
+    theirs, ours = weights(trained.best_checkpoint), weights(run.last_checkpoint)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-20, rtol=0)
+
+
+def test_a_run_under_another_encoding_lists_what_starts_afresh(trained: RunDirectory, tmp_path: Path) -> None:
+    run = run_of(small(tmp_path, f"init_from={trained.last_checkpoint}", "encoding=t5"), tmp_path / "run")
+    log = run.log_file.read_text()
+    assert f"weights of {trained.last_checkpoint}" in log
+    assert "is not in that run, and starts afresh" in log

@@ -1,0 +1,183 @@
+"""Which run `resume` means, read from run directories alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poslab.run_directory import RunDirectory
+from poslab.training.resume import plan
+from tests.training.runs import composed
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return composed("encoding=rotary")
+
+
+def resumed(config: dict[str, Any], resume: Any) -> dict[str, Any]:
+    return {**config, "resume": resume}
+
+
+def made(path: Path, config: dict[str, Any], *, age: int = 0, saved: bool = True, finished: bool = False) -> Path:
+    """The directory of a run that was started some seconds ago."""
+    run = RunDirectory(path)
+    run.start(config, {})
+    if saved:
+        run.last_checkpoint.touch()
+    if finished:
+        run.finish({"test/loss": 1.0})
+    written = run.config_file.stat().st_mtime - age
+    os.utime(run.config_file, (written, written))
+    return path
+
+
+def test_a_new_run_is_kept_where_it_is_said(tmp_path: Path, config: dict[str, Any]) -> None:
+    run, its_config, checkpoint = plan(config, tmp_path / "new", [])
+    assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
+
+
+def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config)
+    with pytest.raises(ValueError, match=rf"^{path} holds a run already: go on with resume={path}, or choose another"):
+        plan(config, path, [])
+
+
+def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "old", config, age=300)
+    wanted = made(tmp_path / "multirun" / "0_rotary", config, age=200)
+    made(tmp_path / "finished", config, age=100, finished=True)
+    made(tmp_path / "other seed", {**config, "seed": 2})
+    made(tmp_path / "other encoding", {**config, "encoding": {**config["encoding"], "base": 5.0}})
+    run, its_config, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    assert (run.path, its_config, checkpoint) == (wanted, config, wanted / "checkpoints" / "last.ckpt")
+
+
+def test_auto_starts_anew_where_there_is_nothing_to_go_on_with(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "finished", config, finished=True)
+    made(tmp_path / "other seed", {**config, "seed": 2})
+    run, its_config, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
+
+
+@pytest.mark.parametrize("content", ["- a\n- list\n", "key: [broken\n", "", "text", "\0\1"])
+def test_auto_passes_over_files_of_other_programs(tmp_path: Path, config: dict[str, Any], content: str) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.yaml").write_text(content)
+    wanted = made(tmp_path / "run", config, age=100)
+    assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == wanted
+
+
+def test_auto_starts_a_run_again_that_was_killed_before_it_saved(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config, saved=False)
+    run, _, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    assert (run.path, checkpoint) == (path, None)
+
+
+def test_a_run_goes_on_under_its_own_configuration(tmp_path: Path, config: dict[str, Any]) -> None:
+    own = {**config, "seed": 7}
+    path = made(tmp_path / "run", own)
+    run, its_config, checkpoint = plan(resumed(config, str(path)), tmp_path / "new", [])
+    assert (run.path, its_config, checkpoint) == (path, own, path / "checkpoints" / "last.ckpt")
+
+
+def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config)
+    best = path / "checkpoints" / "best.ckpt"
+    best.touch()
+    run, _, checkpoint = plan(resumed(config, str(best)), tmp_path / "new", [])
+    assert (run.path, checkpoint) == (path, best)
+
+
+def test_a_finished_run_that_is_named_is_given_for_what_it_is(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config, finished=True)
+    run, _, _ = plan(resumed(config, str(path)), tmp_path / "new", [])
+    assert run.path == path and run.is_finished
+
+
+def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config)
+    assert plan(resumed(config, str(path)), tmp_path / "new", ["encoding=rotary", "seed=1"]).run.path == path
+
+
+@pytest.mark.parametrize(
+    "override, key",
+    [("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")],
+)
+def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, Any], override: str, key: str) -> None:
+    path = made(tmp_path / "run", config)
+    with pytest.raises(ValueError) as error:
+        plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
+    assert str(error.value) == (
+        f"resume={path} goes on with the run's own configuration, which has another {key}: "
+        f"leave that out, or start a new run from its weights with init_from={path}"
+    )
+
+
+@pytest.mark.parametrize("override", ["debug=fast", "size=small", "experiment=small_gpu"])
+def test_a_recipe_that_would_change_the_run_is_refused(
+    tmp_path: Path, config: dict[str, Any], override: str
+) -> None:
+    path = made(tmp_path / "run", config)
+    with pytest.raises(ValueError, match="goes on with the run's own configuration, which has another"):
+        plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
+
+
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict[str, Any], with_folder: bool) -> None:
+    path = tmp_path / "empty"
+    (path / "checkpoints" if with_folder else path).mkdir(parents=True)
+    run, its_config, checkpoint = plan(resumed(config, str(path)), tmp_path / "new", ["seed=1"])
+    assert (run.path, its_config, checkpoint) == (path, config, None)
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").touch()
+    with pytest.raises(ValueError) as error:
+        plan(resumed(config, str(tmp_path / "notes")), tmp_path / "new", [])
+    assert str(error.value) == f"{tmp_path / 'notes'} is not a run directory: it holds no config.yaml"
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ("model: gpt2\n", "resume={0} is no run of this command: its config.yaml has no dataset"),
+        ("- a\n- list\n", "{0}/config.yaml is not the configuration of a run"),
+        ("key: [broken\n", "{0}/config.yaml is not the configuration of a run"),
+    ],
+)
+def test_a_directory_with_the_configuration_of_something_else_is_refused(
+    tmp_path: Path, config: dict[str, Any], content: str, sentence: str
+) -> None:
+    path = tmp_path / "theirs"
+    path.mkdir()
+    (path / "config.yaml").write_text(content)
+    with pytest.raises(ValueError) as error:
+        plan(resumed(config, str(path)), tmp_path / "new", [])
+    assert str(error.value) == sentence.format(path)
+
+
+def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "2026_rotary", config)
+    with pytest.raises(ValueError) as error:
+        plan(resumed(config, f"{tmp_path}/2026_rotry"), tmp_path / "new", [])
+    assert str(error.value) == (
+        f"resume={tmp_path}/2026_rotry: there is no such run directory or checkpoint; "
+        f"did you mean {tmp_path}/2026_rotary?"
+    )
+
+
+def test_it_makes_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
+    for resume in (None, "auto"):
+        plan(resumed(config, resume), tmp_path / "outputs" / "new", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_imports_neither_torch_nor_lightning() -> None:
+    program = "import sys, poslab.training.resume; print({'torch', 'lightning'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
