@@ -26,7 +26,7 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise ValueError(f"{key} must be one of the choices in conf/{key}, got {_shown(node)}")
+        raise ValueError(f"{key} must have a _target_, as the choices in conf/{key} do")
     check_types(node, key)
     try:
         return instantiate(node, _convert_="all", **arguments)

@@ -67,7 +67,7 @@ def alone(shared: Path, tiny: list[str]) -> Callable[..., Path]:
         run = shared / f"alone-{name}"
         with FileLock(shared / f"alone-{name}.lock"):
             if not run.exists():
-                command = python("-m", "src.train", *tiny, *arguments, f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
+                command = python("-m", "src.train", *arguments, *tiny, f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
                 ended = Running(command, shared).wait()
                 assert ended.status == 0, ended
         return run

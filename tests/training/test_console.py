@@ -51,8 +51,8 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
     text = capsys.readouterr().out
     assert "\x1b" not in text and "\r" not in text
     assert "Decoder with T5Bias: 8,320 parameters, 32-true" in text
-    assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens, vocabulary 257", text)
-    assert re.search(r"overlap: [\d.]+% of validation, [\d.]+% of test bytes", text)
+    assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens \(bytes, 257\)", text)
+    assert re.search(r"overlap: [\d.]+% of validation, [\d.]+% of test stand in training too", text)
     lines = [line.split() for line in text.splitlines()]
     assert ["step", "train", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]

@@ -99,10 +99,10 @@ class TextDataModule(pl.LightningDataModule):
         """What a person should know of the data before training, in a few lines."""
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
-        training = "the first training documents hold" if self.corpus.streaming else "training holds"
+        training = "the first training documents" if self.corpus.streaming else "training"
         lines = [
-            f"{self.corpus.label}: {tokens} tokens, vocabulary {self.vocab_size:,} ({self.corpus.tokenizer})",
-            f"overlap: {shared} bytes stand in 60-byte strings that {training} too",
+            f"{self.corpus.label}: {tokens} tokens ({self.corpus.tokenizer}, {self.vocab_size:,})",
+            f"overlap: {shared} stand in {training} too (60-byte strings)",
         ]
         if left_out := [f"{length:,}" for length in self._lengths_asked if length not in self.lengths]:
             held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"

@@ -30,7 +30,7 @@ class RunConsole:
         self.terminal = Console(highlight=False, quiet=silent)
         self._log = None
         if log_file is not None and not silent:
-            self._log = Console(file=log_file.open("a"), width=LOG_WIDTH, highlight=False)
+            self._log = Console(file=log_file.open("a"), force_terminal=False, width=LOG_WIDTH, highlight=False)
 
     def print(self, content: RenderableType) -> None:
         """Prints a line or a table."""
@@ -93,8 +93,9 @@ class ConsoleProgress(L.Callback):
         if trainer.is_global_zero and trainer.state.fn == "fit":
             figures = pl_module.figures
             cells = [f"{figures[f'validation/bits_per_byte@{length}']:9.4f}" for length in pl_module.lengths]
-            train = figures["train/bits_per_byte"]
-            self.console.print(f"{trainer.global_step:>8}{train:>10.4f}  " + "".join(cells))
+            # A run that has just resumed may not have recorded a training step yet.
+            train = f"{figures['train/bits_per_byte']:.4f}" if "train/bits_per_byte" in figures else "–"
+            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(cells))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.stop()

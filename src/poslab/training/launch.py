@@ -72,7 +72,9 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
         ProcessDiedError: if one died otherwise.
         RunInterruptedError: if a signal asked all of them to stop.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):  # each has a level of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

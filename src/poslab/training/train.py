@@ -258,7 +258,8 @@ def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapp
             "  look": "tensorboard --logdir outputs",
             "  write": f'python -m src.generate run={run.path} prompt="The "',
             "  compare": f"python -m src.train encoding={other}",
-            "  train on from it": f"python -m src.train init_from={run.path}",
+            "  train on": f"python -m src.train init_from={run.path}",
+            "  resume": "python -m src.train resume=auto   (after an interruption)",
         }
     )
 

@@ -1,0 +1,253 @@
+"""Every mistake on the command line is one sentence, an exit status and nothing left behind."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from src.command import command
+from src.train import main
+from tests.training.runs import SMALL, words
+
+CORES = 10_000  # more than any machine has
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """`python -m src.train` in an empty directory, within this process: Python and torch need not start each time."""
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def train(*arguments: str, full_error: str = "0") -> Ended:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            command("train", main)
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    yield train
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    GlobalHydra.instance().clear()
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What is below a directory, `outputs` itself aside."""
+    return [path for path in folder.rglob("*") if path != folder / "outputs"]
+
+
+MISTAKES = {
+    # Choices and keys
+    "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? "
+    "(choices: alibi, learned, none, rotary, sinusoidal, t5)",
+    "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
+    "(choices: c4, fineweb_edu, hub, python_docs, text, tinystories, wikitext103)",
+    "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
+    "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
+    "trainer=tpu": "trainer=tpu: there is no such choice",
+    "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
+    "experiment=nope": "experiment=nope: there is no such choice (choices: small_gpu)",
+    "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
+    "encodng=alibi": "encodng: there is no such key; did you mean 'encoding'?",
+    "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",
+    "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
+    "did you mean 'encoding.max_distance'?",
+    "encoding=alibi encoding.base=4": "encoding.base: there is no such key",
+    "sed=3": "sed: there is no such key; did you mean 'seed'?",
+    "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
+    "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",
+    "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.Rotary has no such argument",
+    "+trainer.step=4": "trainer.step: poslab.training.settings.TrainerSettings has no such argument",
+    "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
+    "encoding": "'encoding' cannot be read as key=value: quote what holds brackets, commas or spaces",
+    "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
+    "encoding._target_=my.Encoding": "encoding._target_ must name a class that can be imported, got 'my.Encoding'",
+    # Model
+    "model.num_heads=5": "model.num_heads must divide d_model=192 (or set head_dim), got 5",
+    "model.num_heads=0": "model.num_heads must be a positive integer, got 0",
+    "model.d_model=wide": "model.d_model must be an integer, got 'wide'",
+    "model.d_model=null": "model.d_model must be an integer, got null",
+    "model.d_model=19.5": "model.d_model must be an integer, got 19.5",
+    "model.num_layers=-1": "model.num_layers must be a positive integer, got -1",
+    "model.num_kv_heads=4": "model.num_kv_heads must divide num_heads=6, got 4",
+    "model.head_dim=0": "model.head_dim must be a positive integer, got 0",
+    "model.mlp_ratio=0": "model.mlp_ratio must be positive, got 0",
+    "model.dropout=1": "model.dropout must lie in [0, 1), got 1",
+    "model.qk_norm=yes": "model.qk_norm must be true or false, got 'yes'",
+    "model.window=0": "model.window must be a positive integer or null, got 0",
+    "model.attention=flush": "model.attention must be one of flash, bias, dense or null, got 'flush'; "
+    "did you mean 'flash'?",
+    "encoding=alibi model.attention=flash": "model.attention must not be flash, which leaves out the bias of Alibi",
+    # Encoding
+    "encoding=t5 encoding.max_distance=0": "encoding.max_distance must be greater than 16",
+    "encoding=t5 encoding.num_buckets=31": "encoding.num_buckets must be a positive multiple of 2, got 31",
+    "encoding.base=1": "encoding.base must be a number greater than 1, got 1",
+    "encoding.base=big": "encoding.base must be a number, got 'big'",
+    "encoding.fraction=0.3": "encoding.fraction must turn an even, positive number of the head's 32 channels, got 0.3",
+    "model.head_dim=33": "encoding.fraction must turn an even, positive number of the head's 33 channels, got 1.0",
+    "encoding=alibi encoding.max_exponent=-8": "encoding.max_exponent must be positive, got -8",
+    "encoding=learned encoding.max_length=10": "encoding.max_length=10 ends before dataset.sequence_length=256",
+    "encoding=sinusoidal model.d_model=33 model.num_heads=1": "model.d_model must be even for sinusoidal positions",
+    "encoding=sinusoidal encoding.scale=0": "encoding.scale must be positive, got 0",
+    # Optimizer
+    "optimizer.lr=0": "optimizer.lr must be a positive number, got 0",
+    "optimizer.lr=fast": "optimizer.lr must be a number, got 'fast'",
+    "optimizer.betas=[0.9,1]": "optimizer.betas must be two numbers in [0, 1), got [0.9, 1]",
+    "optimizer.betas=0.9": "optimizer.betas must be a list, each item a number, got 0.9",
+    "optimizer.warmup_fraction=30": "optimizer.warmup_fraction must lie in [0, 1], got 30",
+    "optimizer.gradient_clip=0": "optimizer.gradient_clip must be positive or null, got 0",
+    "optimizer.encoding_lr_multiplier=0": "optimizer.encoding_lr_multiplier must be a positive number, got 0",
+    # Trainer
+    f"trainer=cpu trainer.devices={CORES}": "trainer.devices must lie between 1 and the ",
+    "trainer.devices=all": "trainer.devices must be an integer or auto, got 'all'",
+    "trainer.max_steps=0": "trainer.max_steps must be a positive integer, got 0",
+    "trainer.max_steps=1.5": "trainer.max_steps must be an integer, got 1.5",
+    "trainer.precision=32-tru": "trainer.precision must be one of auto, 32-true, bf16-mixed, bf16-true, "
+    "got '32-tru'; did you mean '32-true'?",
+    "trainer.accelerator=tpu": "trainer.accelerator must be one of auto, cpu, gpu, got 'tpu'; did you mean 'gpu'?",
+    "trainer.micro_batch_size=3": "trainer.micro_batch_size must divide the 8 windows that each device has of a batch",
+    "trainer=ddp_cpu dataset.batch_size=3": "dataset.batch_size must be divisible by the number of devices, 2, got 3",
+    "trainer=cpu trainer.num_nodes=2": "trainer.num_nodes=2 needs torchrun or SLURM to start this on every machine",
+    "trainer.max_steps=${nothing}": "Interpolation key 'nothing' not found full_key: trainer.max_steps",
+    # Data
+    "dataset=text dataset.files=nothing.txt": "dataset.files names 'nothing.txt', which does not exist",
+    "dataset=text dataset.files=nots.txt": "dataset.files names 'nots.txt', which does not exist; "
+    "did you mean 'notes.txt'?",
+    "dataset=text dataset.files=*.md": "dataset.files names '*.md', which matches no file",
+    "dataset=text dataset.files=empty.txt": "dataset.files must hold text, but 'empty.txt' is empty",
+    "dataset=text dataset.files=short.txt": "dataset.files hold 9 bytes of text, fewer than the 257 tokens of a window",
+    "dataset=text dataset.files=latin.txt": "dataset.files must be UTF-8 text, but 'latin.txt' is not at byte 1",
+    "dataset=text": "dataset.files must be a path, a glob or a list of them, got None",
+    "dataset=hub": "dataset.path must be a name or path, got None",
+    "dataset=hub dataset.path=json dataset.data_files=gone.json": "dataset.data_files names 'gone.json'",
+    "dataset.sequence_length=0": "dataset.sequence_length must be a positive integer, got 0",
+    "dataset.sequence_length=9999999": "dataset.sequence_length of 9999999 takes 10000000 tokens a window",
+    "dataset.batch_size=many": "dataset.batch_size must be an integer, got 'many'",
+    "dataset.tokenizer=byte": "dataset.tokenizer must be bytes, bpe or the path of a tokenizer.json, got 'byte'; "
+    "did you mean 'bytes'?",
+    "dataset.length_multiples=[2,4]": "dataset.length_multiples must hold 1, the training length, got [2, 4]",
+    "dataset.test_fraction=1": "dataset.test_fraction must be a number between 0 and 1, got 1",
+    # The run itself
+    "seed=-1": "seed must be an integer from 0 to 4294967295, got -1",
+    "seed=abc": "seed must be an integer from 0 to 4294967295, got abc",
+    "resume=nothing": "resume=nothing: there is no such run directory or checkpoint",
+    "resume=notes.txt": "notes.txt is not a run directory: it holds no config.yaml",
+    "init_from=nothing": "init_from: nothing is not a run directory: it holds no config.yaml",
+    "init_from=gone.ckpt": "init_from: there is no checkpoint gone.ckpt",
+    "init_from=foreign.ckpt": "init_from: the checkpoint foreign.ckpt was not written by Poslab",
+    "init_from=damaged.ckpt": "init_from: the checkpoint damaged.ckpt is damaged: it cannot be read",
+    "hydra.run.dir=notes.txt/run": "hydra.run.dir cannot be made: ",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> set[Path]:
+    """Files that mistakes are about."""
+    (tmp_path / "notes.txt").write_text(words(3000))
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "latin.txt").write_bytes("Déjà vu. ".encode("latin-1") * 3000)
+    torch.save({"callbacks": {}}, tmp_path / "foreign.ckpt")
+    (tmp_path / "damaged.ckpt").write_bytes((tmp_path / "foreign.ckpt").read_bytes()[:-50])
+    return set(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: arguments.replace("/", "|"))
+def test_a_mistake_is_one_sentence_that_names_the_key(
+    arguments: str, tmp_path: Path, files: set[Path], train: Callable[..., Ended]
+) -> None:
+    ended = train(*arguments.split())
+    assert ended.err.startswith(f"error: {MISTAKES[arguments]}")
+    assert ended.err.count("\n") == 1, ended.err
+    assert ended.status == 2
+    assert set(left_behind(tmp_path)) == files
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("choice", ["gpu", "ddp"])
+def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice: str, train: Callable[..., Ended]) -> None:
+    ended = train(f"trainer={choice}")
+    assert ended == (2, "", "error: trainer.accelerator=gpu asks for a GPU, and this machine has none\n")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """The arguments of a run of a moment."""
+    (tmp_path / "text.txt").write_text(words(1200))
+    return [*SMALL, "dataset.files=text.txt", f"dataset.cache_dir={tmp_path / 'cache'}"]
+
+
+def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
+    small: list[str], train: Callable[..., Ended]
+) -> None:
+    ended = train(*small, "optimizer.lr=1e30", "trainer.max_steps=20")
+    assert ended.status == 1
+    assert ended.err.startswith("error: the ") and ended.err.count("\n") == 1
+    assert "optimizer.lr" in ended.err or "validation loss" in ended.err
+    assert "go on with" not in ended.out  # it would end in the same way
+
+
+def test_one_wrong_job_of_two_leaves_the_other_alone(
+    small: list[str], tmp_path: Path, train: Callable[..., Ended]
+) -> None:
+    ended = train("-m", *small, "encoding=rotary", "encoding.base=0,100", "hydra.sweep.dir=sweep")
+    assert ended.status == 2
+    assert ended.err == "error: encoding.base must be a number greater than 1, got 0\n"
+    finished = [path.parent.name for path in (tmp_path / "sweep").rglob("metrics.json")]
+    assert finished == ["1_text_rotary"]
+    assert not (tmp_path / "sweep" / "0_text_rotary").exists()
+
+
+def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(
+    small: list[str], tmp_path: Path, train: Callable[..., Ended]
+) -> None:
+    ended = train("-m", *small, "encoding=alibi,rotry", "hydra.sweep.dir=sweep")
+    assert ended.status == 2
+    assert ended.err.startswith("error: encoding=rotry: there is no such choice; did you mean 'rotary'?")
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended], tmp_path: Path) -> None:
+    assert train(*small, "hydra.run.dir=run").status == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    ended = train(*small, "hydra.run.dir=run")
+    assert ended.status == 2
+    assert ended.err.startswith("error: run holds a run already: go on with resume=run, or choose another")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
+
+
+def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
+    small: list[str], train: Callable[..., Ended], tmp_path: Path
+) -> None:
+    assert train(*small, "hydra.run.dir=run").status == 0
+    (tmp_path / "run" / "metrics.json").unlink()
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.write_bytes(file.read_bytes()[:-1000])
+    before = set(tmp_path.rglob("*"))
+    ended = train("resume=run")
+    assert (ended.status, ended.err) == (
+        2,
+        "error: resume: the checkpoint run/checkpoints/last.ckpt is damaged: it cannot be read\n",
+    )
+    assert set(left_behind(tmp_path)) == before
+
+
+def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
+    ended = train("model.num_heads=5", full_error="1")
+    assert "Traceback (most recent call last)" in ended.err
+    assert ended.err.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
+    assert ended.status == 2

@@ -1,0 +1,83 @@
+"""What the command costs before it trains: help and mistakes are there at once, and so is the first step.
+
+Time is that of the processor, since other work on the machine is no fault of the command.
+"""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .running import ROOT, Running, rows
+
+
+def seconds_of(command: list[str], status: int = 0, attempts: int = 3, enough: float = 0.0) -> float:
+    """The least processor time of some attempts, which stop at what is enough."""
+    least = float("inf")
+    for _ in range(attempts):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == status, done.stderr
+        assert status == 0 or done.stderr.count("\n") == 1, done.stderr
+        least = min(least, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if least <= enough:
+            break
+    return least
+
+
+def test_help_is_there_at_once() -> None:
+    assert seconds_of(["-m", "src.train", "--help"], enough=0.8) <= 0.8
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "encoding=rotry",
+        "encoding.bass=3",
+        "dataset=text dataset.files=nothing.txt",
+        "dataset.batch_size=0",
+        "resume=nothing",
+    ],
+)
+def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str) -> None:
+    assert seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=0.8) <= 0.8
+
+
+@pytest.mark.parametrize("mistake", ["model.num_heads=5", "encoding=t5 encoding.max_distance=0"])
+def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str) -> None:
+    torch = seconds_of(["-c", "import torch"])
+    limit = max(2.0, torch + 0.7)
+    assert seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=limit) <= limit
+
+
+def test_the_command_line_takes_no_torch() -> None:
+    program = "import sys, src.command, src.train; print({'torch', 'lightning', 'datasets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_help_names_every_choice_and_every_key() -> None:
+    command = [sys.executable, "-m", "src.train", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for group in ("encoding", "dataset", "trainer", "size", "optimizer", "debug", "experiment"):
+        choices = sorted(path.stem for path in Path(ROOT, "conf", group).glob("[!_]*.yaml"))
+        line = next(line for line in text.splitlines() if line.startswith(f"{group}: "))
+        assert sorted(line.partition(": ")[2].split(", ")) == choices
+    for key in ("d_model", "sequence_length", "lr", "max_steps", "precision", "seed", "resume", "init_from"):
+        assert f"{key}:" in text
+    assert "_text" not in text
+
+
+def test_the_first_step_comes_within_six_seconds_of_work(
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    running = start(*tiny, "hydra.run.dir=run", "trainer.max_steps=100000", "trainer.log_every=1")
+    running.wait_until(lambda: bool(rows(tmp_path / "run")))
+    times = psutil.Process(running.process.pid).cpu_times()
+    assert times.user + times.system <= 6
+    running.kill()
