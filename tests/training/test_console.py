@@ -35,9 +35,11 @@ def test_facts_stand_under_one_another() -> None:
 
 def test_the_log_has_what_the_terminal_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = RunConsole(tmp_path / "train.log")
-    console.print("a line of [brackets] that is long " * 5)
-    console.print(facts_table({"a": "b"}))
-    assert (tmp_path / "train.log").read_text().split() == capsys.readouterr().out.split()
+    console.print("a line of [/brackets] and :smile: that is long " * 5)
+    console.print(facts_table({"written to": "outputs/run [bold]"}))
+    text = capsys.readouterr().out
+    assert (tmp_path / "train.log").read_text().split() == text.split()
+    assert "[/brackets] and :smile:" in text and "outputs/run [bold]" in text
 
 
 def test_other_processes_are_silent_and_keep_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

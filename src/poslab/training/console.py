@@ -27,10 +27,11 @@ class RunConsole:
     """
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
-        self.terminal = Console(highlight=False, quiet=silent)
+        as_it_is: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+        self.terminal = Console(quiet=silent, **as_it_is)
         self._log = None
         if log_file is not None and not silent:
-            self._log = Console(file=log_file.open("a"), force_terminal=False, width=LOG_WIDTH, highlight=False)
+            self._log = Console(file=log_file.open("a"), force_terminal=False, width=LOG_WIDTH, **as_it_is)
 
     def print(self, content: RenderableType) -> None:
         """Prints a line or a table."""

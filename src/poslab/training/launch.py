@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -27,16 +28,28 @@ T = TypeVar("T")
 
 
 def external_environment() -> ClusterEnvironment | None:
-    """Where torchrun or SLURM has started this process, as one of several; else None."""
-    for kind in (TorchElasticEnvironment, SLURMEnvironment):
-        if kind.detect():
-            environment: ClusterEnvironment = kind()
-            return environment if environment.world_size() > 1 else None
-    return None
+    """Where torchrun or SLURM has started this process, as one of several; else None.
+
+    Raises:
+        ValueError: if SLURM started it with options that leave its place unclear.
+    """
+    environment: ClusterEnvironment
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+    elif SLURMEnvironment.detect():
+        try:
+            environment = SLURMEnvironment(auto_requeue=False)  # what is queued again resumes with `resume=auto`
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    else:
+        return None
+    return environment if environment.world_size() > 1 else None
 
 
 def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
-    """Joins the other processes of the run; Lightning then finds them joined."""
+    """Joins the other processes of the run, for all runs of a multirun; Lightning then finds them joined."""
+    if distributed.is_initialized():
+        return
     if on_gpu:
         torch.cuda.set_device(environment.local_rank())
     address = f"tcp://{environment.main_address}:{environment.main_port}"
@@ -49,11 +62,11 @@ def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
 
 
 def agreed(value: T) -> T:
-    """Process 0's value, in every process of the run."""
+    """Process 0's value, in every process of the run, once all of them have one."""
     if not distributed.is_initialized():
         return value
-    values = [value]
-    distributed.broadcast_object_list(values, src=0)
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
     return values[0]
 
 
@@ -75,23 +88,16 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # each has a level of its own
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=run_directory.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        shutdown_timeout=SECONDS_TO_SAVE,
-    )
+    handlers = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    }
     arguments = ["-m", "poslab.training.worker", str(os.getpid()), str(run_directory)]
     if checkpoint is not None:
         arguments.append(str(checkpoint))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
-        elastic_launch(config, sys.executable)(*arguments)
+        with tempfile.TemporaryDirectory(prefix="poslab_") as messages:
+            elastic_launch(_launch_config(run_directory.name, processes, messages), sys.executable)(*arguments)
     except SignalException as error:
         raise RunInterruptedError(int(error.sigval)) from None
     except ChildFailedError as error:
@@ -99,6 +105,22 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _launch_config(name: str, processes: int, messages: str) -> LaunchConfig:
+    """Processes on this machine alone, which leave word of their errors in the directory `messages`."""
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        shutdown_timeout=SECONDS_TO_SAVE,
+        logs_specs=DefaultLogsSpecs(log_dir=messages),
+    )
 
 
 def _explained(error: ChildFailedError) -> BaseException:

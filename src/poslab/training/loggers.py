@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
 
 
@@ -24,6 +26,7 @@ class RunTensorBoard(TensorBoardLogger):
 
     def __init__(self, directory: Path, first_step: int) -> None:
         directory = directory.absolute()
+        threading.excepthook = _untold_where_told_already
         super().__init__(
             directory.parent,
             name="",
@@ -103,6 +106,12 @@ class MetricsCsv(Logger):
 
     def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
         """They are in config.yaml."""
+
+
+def _untold_where_told_already(failure: threading.ExceptHookArgs) -> None:
+    """Says nothing where TensorBoard's own thread cannot write: the next figure raises the same error where it counts."""
+    if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
+        threading.__excepthook__(failure)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from rich.table import Table
 from torch import distributed
@@ -168,6 +170,8 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         tensorboard.log_by_length(metrics)
         tensorboard.close()
         run.finish(metrics)
+        if isinstance(trainer.profiler, Profiler) and settings.profiler:
+            console.print(trainer.profiler.summary())
         asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
         console.print(test_table(metrics, asked, checkpoints.best_step))
         console.print(_closing_facts(run, metrics, config))
@@ -207,7 +211,7 @@ def _trainer(
         use_distributed_sampler=False,  # the datamodule shares out the windows itself, each once
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), external_environment() or LightningEnvironment()],
         default_root_dir=directory,
         enable_progress_bar=False,
         enable_model_summary=False,

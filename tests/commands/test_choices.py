@@ -1,0 +1,218 @@
+"""Every choice that conf/ offers composes, and trains."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poslab.checking import check
+from poslab.configuration import build
+from poslab.data.corpus import Corpus
+from poslab.run_directory import RunDirectory
+from tests.training.runs import CONF, composed, recorded, run_of, small, words
+
+from .running import Running
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+
+
+TWO_STEPS = ("trainer.max_steps=2", "trainer.validations=1")
+
+TINY_MODEL = (
+    *("model.d_model=16", "model.num_layers=1", "model.num_heads=2"),
+    *("dataset.sequence_length=16", "dataset.batch_size=4", "dataset.length_multiples=[1,2]"),
+    *TWO_STEPS,
+)
+
+
+def assert_trained(run: RunDirectory, steps: int = 2) -> None:
+    """A run that came to its end and changed the model."""
+    assert run.metrics()["steps"] == steps
+    first, second = ({tag: v for s, tag, v in recorded(run) if s == step} for step in (1, steps))
+    assert first["train/gradient_norm"] > 0
+    assert second["train/loss"] != first["train/loss"]
+
+
+@pytest.mark.parametrize("encoding", choices("encoding"))
+def test_an_encoding_trains(tmp_path: Path, encoding: str) -> None:
+    assert_trained(run_of(small(tmp_path, f"encoding={encoding}", *TWO_STEPS), tmp_path / "run"))
+
+
+@pytest.mark.parametrize("optimizer", choices("optimizer"))
+@pytest.mark.parametrize("model", choices("model"))
+def test_an_optimizer_trains_a_model(tmp_path: Path, optimizer: str, model: str) -> None:
+    config = small(tmp_path, f"optimizer={optimizer}", f"model={model}", *TWO_STEPS)
+    assert_trained(run_of(config, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("trainer", ["auto", "cpu"])
+def test_a_trainer_trains(tmp_path: Path, trainer: str) -> None:
+    config = small(tmp_path, f"trainer={trainer}", "trainer.log_every=1", *TWO_STEPS)
+    assert_trained(run_of(config, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_a_precision_trains(tmp_path: Path, precision: str) -> None:
+    run = run_of(small(tmp_path, f"trainer.precision={precision}", *TWO_STEPS), tmp_path / "run")
+    assert_trained(run)
+    state = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
+    kind = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert {weight.dtype for name, weight in state.items() if name.startswith("model.")} == {kind}
+    assert f"parameters, {precision}" in run.log_file.read_text()
+
+
+def test_the_precision_that_the_hardware_chose_is_printed(tmp_path: Path) -> None:
+    run = run_of(small(tmp_path, "trainer.precision=auto", *TWO_STEPS), tmp_path / "run")
+    chosen = check(run.config()).resolved_precision
+    assert f"parameters, {chosen} (" in run.log_file.read_text()
+    assert json.loads((run.path / "environment.json").read_text())["precision"] == chosen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", [["trainer=ddp_cpu"], ["trainer=fsdp", "trainer.accelerator=cpu"]])
+def test_a_trainer_of_two_processes_trains(
+    start: Callable[..., Running], tmp_path: Path, trainer: list[str]
+) -> None:
+    config = small(tmp_path)["dataset"]
+    data = ["dataset=text", f"dataset.files={config['files']}", f"dataset.cache_dir={config['cache_dir']}"]
+    shape = ["trainer.devices=2", "trainer.precision=32-true", "trainer.log_every=1", "encoding=t5"]
+    ended = start(*TINY_MODEL, *data, *trainer, *shape, "hydra.run.dir=run").wait()
+    assert ended.status == 0, ended.errors
+    run = RunDirectory(tmp_path / "run")
+    assert_trained(run)
+
+    alone = run_of(small(tmp_path, "encoding=t5", *TWO_STEPS), tmp_path / "alone")
+    for tag, value in alone.metrics().items():
+        if tag.startswith(("test/", "validation/")):
+            assert run.metrics()[tag] == pytest.approx(value, rel=1e-4), tag
+    ours, theirs = (torch.load(r.best_checkpoint, weights_only=True)["state_dict"] for r in (run, alone))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_every_trainer_is_held_to_these_claims() -> None:
+    assert choices("trainer") == ["auto", "cpu", "ddp", "ddp_cpu", "fsdp", "gpu"]
+
+
+def test_the_python_reference_trains(tmp_path: Path) -> None:
+    more = [f"dataset.cache_dir={tmp_path / 'cache'}", "trainer=cpu", "trainer.log_every=1"]
+    assert_trained(run_of(composed("dataset=python_docs", *TINY_MODEL, *more), tmp_path / "run"))
+
+
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_a_data_set_in_local_files_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: str
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
+    documents = [{"body": words(12, seed=number)} for number in range(1600)]
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    more = ["dataset=hub", "dataset.path=json", f"dataset.data_files={tmp_path / 'docs.jsonl'}", "dataset.column=body"]
+    cache = [f"dataset.cache_dir={tmp_path / 'cache'}", f"dataset.streaming={streaming}"]
+    config = composed(*more, *TINY_MODEL, *cache, "trainer=cpu", "trainer.log_every=1")
+    assert_trained(run_of(config, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_a_tokenizer_trains_with_packed_documents(tmp_path: Path, tokenizer: str) -> None:
+    more = [f"dataset.tokenizer={tokenizer}", "dataset.vocab_size=300", "dataset.document_boundaries=true"]
+    assert_trained(run_of(small(tmp_path, *more, *TWO_STEPS), tmp_path / "run"))
+
+
+@pytest.mark.parametrize("dataset", sorted(set(choices("dataset")) - {"text", "hub"}))
+def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
+    config = composed(f"dataset={dataset}")
+    check(config)
+    assert isinstance(build(config, "dataset"), Corpus)
+
+
+@pytest.mark.parametrize("size", choices("size"))
+def test_a_size_composes_with_every_encoding(size: str) -> None:
+    for encoding in choices("encoding"):
+        check(composed(f"size={size}", f"encoding={encoding}"))
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_an_experiment_composes(experiment: str) -> None:
+    config = composed(f"experiment={experiment}")
+    check(config)
+    assert config["model"]["d_model"] == 512 and config["dataset"]["path"] == "roneneldan/TinyStories"
+    changed = composed(f"experiment={experiment}", "optimizer.lr=5", "size=tiny")
+    assert (changed["optimizer"]["lr"], changed["model"]["d_model"]) == (5, 192)
+
+
+def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
+    """A run whose recipe is that of the overrides, and whose text is small."""
+    data = small(folder)["dataset"]
+    files = ["dataset=text", f"dataset.files={data['files']}", f"dataset.cache_dir={data['cache_dir']}"]
+    return composed(*files, "dataset.length_multiples=[1]", "trainer=cpu", *overrides)
+
+
+def test_every_debug_choice_is_held_to_these_claims() -> None:
+    assert choices("debug") == ["fast", "overfit", "profiler"]
+
+
+def test_debug_fast_is_over_after_a_few_steps(tmp_path: Path) -> None:
+    run = run_of(on_a_small_text(tmp_path, "debug=fast"), tmp_path / "run")
+    assert_trained(run, steps=4)
+    assert run.metrics()["parameters"] < 100_000
+
+
+def test_debug_overfit_brings_the_training_loss_near_zero(tmp_path: Path) -> None:
+    shape = ["model.d_model=64", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=32"]
+    run = run_of(on_a_small_text(tmp_path, "debug=overfit", "dataset.batch_size=2", *shape), tmp_path / "run")
+    losses = [value for _, tag, value in recorded(run) if tag == "train/loss"]
+    assert losses[0] > 5 and losses[-1] < 0.2
+    assert run.metrics()["test/loss"] > 2  # it has learned its one batch by heart, and nothing else
+
+
+def test_debug_profiler_prints_where_the_time_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.sequence_length=16"]
+    run_of(on_a_small_text(tmp_path, "debug=profiler", *sizes), tmp_path / "run")
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert re.search(r"Total time \(s\)", text), text
+    assert "run_training_batch" in text
+
+
+NAMES = {
+    "model.d_model": 192,
+    "model.num_layers": 4,
+    "model.num_heads": 6,
+    "dataset.sequence_length": 256,
+    "dataset.batch_size": 8,
+    "optimizer.lr": 3e-3,
+    "trainer.max_steps": 600,
+    "trainer.precision": "auto",
+    "trainer.devices": 1,
+    "encoding.base": 10000.0,
+    "seed": 1,
+    "resume": None,
+    "init_from": None,
+}
+"""What users type and other parts rely on, with its default."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_the_command_line_is_there_and_can_be_set(name: str) -> None:
+    def value(config: dict[str, Any]) -> Any:
+        for key in name.split("."):
+            config = config[key]
+        return config
+
+    assert value(composed()) == NAMES[name]
+    assert value(composed(f"{name}=3")) == 3
+
+
+@pytest.mark.parametrize("encoding", choices("encoding"))
+def test_every_hyperparameter_of_an_encoding_can_be_set(encoding: str) -> None:
+    for name, value in composed(f"encoding={encoding}")["encoding"].items():
+        if not name.startswith("_"):
+            assert composed(f"encoding={encoding}", f"encoding.{name}=7")["encoding"][name] == 7 != value
