@@ -1,4 +1,4 @@
-"""Objects from a configuration: every mistake is one sentence with the full key and, where there is one, the nearest word."""
+"""Objects from a configuration: a mistake is one sentence with the full key and the nearest word, if one is near."""
 
 import subprocess
 import sys

@@ -41,6 +41,10 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None  # a full disk, which torch.save covers with an error of its own
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,12 +19,13 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 
-STEPS, VALIDATE_EVERY, LOG_EVERY = 120, 20, 5
+STEPS, VALIDATE_EVERY, SAVE_EVERY, LOG_EVERY = 120, 20, 10, 5
 
 TINY = [
     *("model.d_model=32", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=64"),
     *("dataset.batch_size=4", "dataset.length_multiples=[1,2]", "trainer.precision=32-true"),
-    *(f"trainer.max_steps={STEPS}", f"trainer.validations={STEPS // VALIDATE_EVERY}", f"trainer.log_every={LOG_EVERY}"),
+    *(f"trainer.max_steps={STEPS}", f"trainer.validations={STEPS // VALIDATE_EVERY}"),
+    *(f"trainer.saves={STEPS // SAVE_EVERY}", f"trainer.log_every={LOG_EVERY}"),
 ]
 """A run that takes a second or two, after some seconds of imports."""
 

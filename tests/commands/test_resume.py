@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Moment, Running, assert_same_run, at_step
+from .running import IN_THE_TEST, SAVE_EVERY, STEPS, VALIDATE_EVERY, Moment, Running, assert_same_run, at_step
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 OVERRIDES = ["trainer=cpu", "model.dropout=0.1"]
 
 RANDOM = random.Random(1)
-BEFORE_THE_FIRST_CHECKPOINT = at_step(RANDOM.randrange(2, VALIDATE_EVERY))
+BEFORE_THE_FIRST_CHECKPOINT = at_step(RANDOM.randrange(2, SAVE_EVERY))
 BETWEEN_TWO_CHECKPOINTS = Moment(
     "poslab.training.learner", "Learner", "on_before_optimizer_step", f"self.trainer.global_step == {3 * VALIDATE_EVERY + 7}"
 )

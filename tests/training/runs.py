@@ -21,12 +21,13 @@ from poslab.training.train import train, train_here
 
 CONF = Path(__file__).parents[2] / "conf"
 
-WORDS = "time of the sea and wind that moved a ship under every star until morning came back home".split()
+WORDS = "time of the sea and wind that moved a ship under every star until morning came back home"
 
 SMALL = (
     *("model.d_model=16", "model.num_layers=1", "model.num_heads=2"),
     *("dataset=text", "dataset.sequence_length=16", "dataset.batch_size=4", "dataset.length_multiples=[1,2]"),
-    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_steps=4", "trainer.validations=2", "trainer.log_every=1"),
+    *("trainer=cpu", "trainer.precision=32-true", "trainer.max_steps=4", "trainer.validations=2"),
+    *("trainer.log_every=1", "optimizer.lr=3e-3"),
 )
 
 
@@ -39,7 +40,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def small(folder: Path, *overrides: str) -> dict[str, Any]:
-    """The configuration of a small run on a text of 6 kB, or on what the overrides say; the text is kept in a folder."""
+    """The configuration of a small run on a text of 6 kB, which is kept in a folder, or on what the overrides say."""
     text = folder / "text.txt"
     if not text.exists():
         text.write_text(words(1200))
@@ -48,7 +49,7 @@ def small(folder: Path, *overrides: str) -> dict[str, Any]:
 
 def words(count: int, seed: int = 0) -> str:
     """That many words, the same for the same seed."""
-    return " ".join(random.Random(seed).choices(WORDS, k=count))
+    return " ".join(random.Random(seed).choices(WORDS.split(), k=count))
 
 
 def run_of(config: dict[str, Any], directory: Path, checkpoint: Path | None = None) -> RunDirectory:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import poslab
-from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
 from poslab.checking import check
+from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
 from poslab.run_directory import RunDirectory
 from tests.training.runs import run_of, small, stop_run, weights
 

@@ -23,7 +23,7 @@ def printed(content: object) -> list[list[str]]:
 def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
     metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
     lines = printed(test_table(metrics, [512, 1024], step=1200))
-    assert lines[0] == "test, best checkpoint (step 1,200)".split()
+    assert " ".join(lines[0]) == "test, best checkpoint (step 1,200)"
     assert lines[1] == ["length", "loss", "perplexity", "bits", "per", "byte"]
     assert ["512", "1x", "1.2500", "3.4903", "1.8034"] in lines
     assert ["1,024", "2x", "–", "–", "–"] in lines

@@ -40,7 +40,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished: RunDirectory) -> None:
     tags = set(events_of(finished.path).Tags()["scalars"])
-    training = {"loss", "bits_per_byte", "perplexity", "accuracy", "learning_rate", "gradient_norm", "tokens_per_second"}
+    training = {
+        "loss",
+        "bits_per_byte",
+        "perplexity",
+        "accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+    }
     evaluated = {"loss", "bits_per_byte", "perplexity", "accuracy"}
     assert {f"train/{name}" for name in training} <= tags
     assert {f"{split}/{name}" for split in ("validation", "test") for name in evaluated} <= tags

@@ -118,9 +118,7 @@ def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, 
 
 
 @pytest.mark.parametrize("override", ["debug=fast", "size=small", "experiment=small_gpu"])
-def test_a_recipe_that_would_change_the_run_is_refused(
-    tmp_path: Path, config: dict[str, Any], override: str
-) -> None:
+def test_a_recipe_that_would_change_the_run_is_refused(tmp_path: Path, config: dict[str, Any], override: str) -> None:
     path = made(tmp_path / "run", config)
     with pytest.raises(ValueError, match="goes on with the run's own configuration, which has another"):
         plan(resumed(composed(override), str(path)), tmp_path / "new", [override])

@@ -13,7 +13,6 @@ import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from rich.table import Table
 from torch import distributed
@@ -170,8 +169,8 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         tensorboard.log_by_length(metrics)
         tensorboard.close()
         run.finish(metrics)
-        if isinstance(trainer.profiler, Profiler) and settings.profiler:
-            console.print(trainer.profiler.summary())
+        if settings.profiler:
+            console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
         asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
         console.print(test_table(metrics, asked, checkpoints.best_step))
         console.print(_closing_facts(run, metrics, config))
@@ -220,12 +219,12 @@ def _trainer(
 
 
 def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
+    if processes == 1:
+        return "auto"  # there is nobody to share with
     if settings.strategy == "fsdp":
         return ModelParallelStrategy(
             data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    if processes == 1:
-        return "auto"
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
 
 
