@@ -87,7 +87,7 @@ def command(name: str, main: Main) -> NoReturn:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends a command that has not begun anything. An exception here could abort the process in the midst of an import."""
+    """Ends a command that has begun nothing. An exception in the midst of an import could abort the process instead."""
     os._exit(128 + number)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration import build, check_types, with_full_key
+from poslab.configuration import build, with_full_key
 
 if TYPE_CHECKING:
     from poslab.data.corpus import Corpus
-    from poslab.encodings import EncodingFactory, StackEncodings
+    from poslab.encodings import EncodingFactory
+    from poslab.models import Decoder
     from poslab.training.settings import TrainerSettings
 
 
@@ -42,11 +43,10 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     build(config, "optimizer")
     encoding: EncodingFactory = build(config, "encoding")
     with torch.device("meta"):
-        encodings = _encodings(encoding, config)
-        build(config, "model", vocab_size=2, encoding=encoding)
-    if encodings.max_length is not None and encodings.max_length < corpus.sequence_length:
+        model: Decoder = build(config, "model", vocab_size=2, encoding=encoding)
+    if model.max_length is not None and model.max_length < corpus.sequence_length:
         raise ValueError(
-            f"encoding.max_length={encodings.max_length} ends before dataset.sequence_length={corpus.sequence_length}"
+            f"encoding.max_length={model.max_length} ends before dataset.sequence_length={corpus.sequence_length}"
         )
     micro_batches(settings, corpus.batch_size, settings.local_processes * settings.num_nodes)
     _check_checkpoints(config["init_from"], checkpoint)
@@ -84,21 +84,3 @@ def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:
             load_checkpoint(checkpoint_file(str(init_from)))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-
-
-def _encodings(encoding: EncodingFactory, config: Mapping[str, Any]) -> StackEncodings:
-    from poslab.encodings import StackEncodings
-    from poslab.models.decoder import decoder_shape
-
-    model = config["model"]
-    check_types(model, "model")
-    try:
-        shape = decoder_shape(
-            *(model[key] for key in ("d_model", "num_layers", "num_heads", "num_kv_heads", "head_dim"))
-        )
-    except ValueError as error:
-        raise ValueError(f"model.{error}") from error
-    try:
-        return StackEncodings(encoding, shape)
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "encoding", config)) from error

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from .running import TINY, Running, python
 
-WORDS = "time of the sea and wind that moved a ship under every star until morning came back home".split()
+WORDS = ("time", "sea", "wind", "moved", "ship", "under", "every", "star", "until", "morning", "came", "back", "home")
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +44,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """
     started: list[Running] = []
 
-    def start(
-        *arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None
-    ) -> Running:
+    def start(*arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None) -> Running:
         running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment)
         started.append(running)
         return running

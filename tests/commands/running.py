@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -19,7 +20,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 
-STEPS, VALIDATE_EVERY, SAVE_EVERY, LOG_EVERY = 120, 20, 10, 5
+STEPS, VALIDATE_EVERY, SAVE_EVERY, LOG_EVERY = 80, 20, 10, 5
 
 TINY = [
     *("model.d_model=32", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=64"),
@@ -44,7 +45,8 @@ class Running:
     """A command that runs, in a session of its own, as an interactive shell starts it."""
 
     def __init__(self, command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
-        self._output, self._errors = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
             cwd=directory,
@@ -69,8 +71,12 @@ class Running:
 
     def workers(self) -> list[psutil.Process]:
         """Those of its processes that train, by rank."""
-        found = [process for process in self.descendants() if "poslab.training.worker" in process.cmdline()]
-        return sorted(found, key=lambda process: process.environ()["RANK"])
+        found = {}
+        for process in self.descendants():
+            with contextlib.suppress(psutil.Error):  # it has ended in the meantime
+                if "poslab.training.worker" in process.cmdline():
+                    found[process.environ()["RANK"]] = process
+        return [found[rank] for rank in sorted(found)]
 
     def ask_to_stop(self, number: signal.Signals) -> None:
         """Sends a signal to the command's group, as a terminal does it."""

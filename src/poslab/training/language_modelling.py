@@ -70,9 +70,10 @@ class TokenMeans(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, sums: TokenSums) -> None:
-        self.loss += sums.loss
-        self.correct += sums.correct
-        self.tokens += sums.tokens
+        # `.double()` also on the state: a model that is moved to bfloat16 takes its metrics along.
+        self.loss = self.loss.double() + sums.loss
+        self.correct = self.correct.double() + sums.correct
+        self.tokens = self.tokens.double() + sums.tokens
 
     def compute(self) -> tuple[float, float]:
         """Nats per token, and the share of tokens that were predicted rightly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -22,7 +23,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from poslab.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunInterruptedError
 
 SECONDS_TO_SAVE = 600
-"""How long processes that were asked to stop may take, which may have a validation to finish before they save."""
+"""How long processes that a signal asked to stop may take, which may have a validation to finish before they save.
+
+Where one has died the others get torch's own 30 seconds.
+"""
 
 T = TypeVar("T")
 
@@ -59,6 +63,7 @@ def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
         rank=environment.global_rank(),
         world_size=environment.world_size(),
     )
+    atexit.register(distributed.destroy_process_group)
 
 
 def agreed(value: T) -> T:
@@ -89,8 +94,7 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
         if name.startswith("torch.distributed.elastic"):  # each has a level of its own
             logging.getLogger(name).setLevel(logging.CRITICAL)
     handlers = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     }
     arguments = ["-m", "poslab.training.worker", str(os.getpid()), str(run_directory)]
     if checkpoint is not None:

@@ -109,7 +109,7 @@ class MetricsCsv(Logger):
 
 
 def _untold_where_told_already(failure: threading.ExceptHookArgs) -> None:
-    """Says nothing where TensorBoard's own thread cannot write: the next figure raises the same error where it counts."""
+    """Says nothing where TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
 

@@ -43,7 +43,11 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
             )
         return Plan(run, config, None)
     if resume == "auto":
-        run = newest_unfinished(directory.parent, config) or RunDirectory(directory)
+        in_multirun = (directory.parent / "multirun.yaml").exists()
+        runs = directory.parent.parent if in_multirun else directory.parent
+        run = newest_unfinished(runs, config)
+        if run is None:
+            return plan({**config, "resume": None}, directory, given)
         return Plan(run, config, run.last_checkpoint if run.last_checkpoint.exists() else None)
     path = Path(str(resume))
     if path.is_dir() and _is_fresh(path):
@@ -97,7 +101,7 @@ def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
 
 def _is_fresh(directory: Path) -> bool:
     """Whether a run was to be kept there and was killed before it began, or nothing is there at all."""
-    return all(entry.name == "checkpoints" or entry.name.startswith(".") for entry in directory.iterdir())
+    return all(entry.name == "checkpoints" or entry.name.endswith(".writing") for entry in directory.iterdir())
 
 
 def _nearest_path(path: Path) -> str:

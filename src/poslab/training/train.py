@@ -25,7 +25,7 @@ from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
-from poslab.training.environment import environment, peak_memory_mb
+from poslab.training.environment import environment, peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.language_modelling import LanguageModelling
@@ -58,7 +58,7 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
         )
     if external is not None and external.world_size() != processes:
         raise ValueError(
-            f"{external.world_size()} processes were started, and trainer.devices x num_nodes is {processes}"
+            f"trainer.devices x trainer.num_nodes is {processes}, and {external.world_size()} processes were started"
         )
     with StopOnSignals() as signals:
         if external is not None:
@@ -77,7 +77,7 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
                 with full_disk_told(run.path):
                     train_here(run, plan.config, plan.checkpoint, signals)
         except ValueError:
-            if is_first and not (run.path / "metrics.csv").exists():
+            if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():
                 run.discard()
             raise
         except (RunStoppedError, RunInterruptedError) as stopped:
@@ -103,6 +103,7 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     """
     settings: TrainerSettings = build(config, "trainer")
     _quieten_lightning()
+    reset_peak_memory()
     L.seed_everything(config["seed"], verbose=False)
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
@@ -153,17 +154,19 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
             tensorboard.log_configuration(config, metrics=_headline_tags(learner.lengths))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    steps = trainer.global_step
+    training = {  # before the test reads the best state, which may be of an earlier step
+        "train/tokens_per_second": learner.tokens_per_second,
+        "train/seconds": learner.training_seconds,
+        "steps": trainer.global_step,
+    }
     trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
 
     metrics = {
         **checkpoints.best_figures,
         **{tag: value for tag, value in learner.figures.items() if tag.startswith("test/")},
-        "train/tokens_per_second": learner.tokens_per_second,
-        "train/seconds": learner.training_seconds,
-        "memory/peak_mb": peak_memory_mb(learner.device),
+        **training,
+        "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
         "parameters": parameters,
-        "steps": steps,
     }
     if trainer.is_global_zero:
         tensorboard.log_by_length(metrics)
@@ -214,6 +217,7 @@ def _trainer(
         default_root_dir=directory,
         enable_progress_bar=False,
         enable_model_summary=False,
+        inference_mode=False,  # Lightning leaves it out under gloo: evaluation is then the same everywhere
         profiler=settings.profiler,
     )
 
@@ -258,11 +262,11 @@ def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapp
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             "written to": str(run.path),
             "next": "",
-            "  look": "tensorboard --logdir outputs",
+            "  look": f"tensorboard --logdir {run.path.parent}",
             "  write": f'python -m src.generate run={run.path} prompt="The "',
             "  compare": f"python -m src.train encoding={other}",
             "  train on": f"python -m src.train init_from={run.path}",
-            "  resume": "python -m src.train resume=auto   (after an interruption)",
+            "  resume": "python -m src.train resume=auto   (after an interruption, with the same choices)",
         }
     )
 

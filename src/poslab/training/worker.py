@@ -1,5 +1,4 @@
-"""One process of a run that `launch` started: `python -m poslab.training.worker LAUNCHER RUN_DIRECTORY [CHECKPOINT]`.
-"""
+"""One process of a run that `launch` started: `python -m poslab.training.worker LAUNCHER DIRECTORY [CHECKPOINT]`."""
 
 from __future__ import annotations
 
