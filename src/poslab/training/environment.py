@@ -47,7 +47,7 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Forgets the peak of what this process did before, such as an earlier run of a multirun, where that is possible."""
+    """Forgets the peak of what this process did before (an earlier run of a multirun), where that is possible."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # Linux alone has it
