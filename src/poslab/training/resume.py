@@ -45,10 +45,10 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     if resume == "auto":
         in_multirun = (directory.parent / "multirun.yaml").exists()
         runs = directory.parent.parent if in_multirun else directory.parent
-        run = newest_unfinished(runs, config)
-        if run is None:
-            return plan({**config, "resume": None}, directory, given)
-        return Plan(run, config, run.last_checkpoint if run.last_checkpoint.exists() else None)
+        found = newest_unfinished(runs, config)
+        if found is None:
+            return plan(config, directory, given)
+        return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
     path = Path(str(resume))
     if path.is_dir() and _is_fresh(path):
         return Plan(RunDirectory(path), config, None)
