@@ -94,6 +94,6 @@ def test_parts_that_are_held_out_are_far_apart() -> None:
 
 
 def test_a_part_holds_the_longest_window_where_that_leaves_parts_small_enough_to_hold_out() -> None:
-    assert number_of_parts(size=374_000, longest=2048, smallest_fraction=0.05) == 40
+    assert number_of_parts(size=374_000, longest=2048, smallest_fraction=0.05) == 80
     assert number_of_parts(size=374_000, longest=12_000, smallest_fraction=0.05) == 31
     assert number_of_parts(size=374_000, longest=100_000, smallest_fraction=0.05) == 20

@@ -62,7 +62,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
         assert any(line and line[0] == fact for line in lines), fact
     joined = re.sub(r"\s+", "", text)
     for command in (
-        "tensorboard --logdir outputs",
+        f"tensorboard --logdir {run.path.parent}",
         "python -m src.train encoding=alibi",
         f"python -m src.train init_from={run.path}",
         f'python -m src.generate run={run.path} prompt="The "',

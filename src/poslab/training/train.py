@@ -266,7 +266,7 @@ def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapp
             "  write": f'python -m src.generate run={run.path} prompt="The "',
             "  compare": f"python -m src.train encoding={other}",
             "  train on": f"python -m src.train init_from={run.path}",
-            "  resume": "python -m src.train resume=auto   (after an interruption, with the same choices)",
+            "  if stopped": "python -m src.train resume=auto   (and the same choices)",
         }
     )
 
