@@ -79,8 +79,9 @@ def command(name: str, main: Main) -> NoReturn:
     except HydraException as error:  # before OSError, which some of them are too
         tell(error)
     except OSError as error:
-        print(f"error: hydra.run.dir cannot be made: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(MISTAKE)
+        if error.filename is None:
+            raise
+        tell(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
     except Exception as error:
         tell(error)
     sys.exit(max(statuses, default=0))

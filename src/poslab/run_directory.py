@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -45,6 +47,11 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     @property
+    def environment_file(self) -> Path:
+        """Versions, commit, hardware and precision."""
+        return self.path / "environment.json"
+
+    @property
     def metrics_file(self) -> Path:
         """The final figures, one flat object of tag to number; it exists once the run is finished."""
         return self.path / "metrics.json"
@@ -74,6 +81,28 @@ class RunDirectory:
         """Whether the run has come to its end."""
         return self.metrics_file.is_file()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is training the run at this moment."""
+        with contextlib.suppress(FileNotFoundError), self.log_file.open("rb") as log:
+            return not _locked(log, fcntl.LOCK_SH)
+        return False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the directory; within it no other process trains the run. A process that dies holds nothing.
+
+        Raises:
+            ValueError: if another one is training it, or the directory cannot be written.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            log = self.log_file.open("a")
+        with log:
+            if not _locked(log, fcntl.LOCK_EX):
+                raise ValueError(f"{self.path} is being trained by another process at this moment")
+            yield
+
     def config(self) -> dict[str, Any]:
         """The configuration that the run was started with.
 
@@ -94,23 +123,38 @@ class RunDirectory:
         return metrics
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Writes down what the run is, before it begins.
+        """Writes down what the run is, before it begins or goes on.
+
+        Args:
+            config: its resolved configuration.
+            environment: where it runs; where a run goes on is listed under `resumed` of where it began.
 
         Raises:
             ValueError: if the directory cannot be written.
         """
-        try:
+        with self._writing():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for leftover in self.checkpoints.glob(".*.writing"):  # of a run that was killed while it saved
                 leftover.unlink()
             write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-            write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+            write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
 
+    def _with_resumed(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.environment_file.is_file():
+            return dict(environment)
+        began = json.loads(self.environment_file.read_text())
+        return {**began, "resumed": [*began.get("resumed", []), dict(environment)]}
+
     def discard(self) -> None:
         """Takes back what `start` wrote, and the log, of a run that turned out to be a mistake before it trained."""
-        for file in (self.config_file, self.path / "environment.json", self.log_file):
+        for file in (self.config_file, self.environment_file, self.log_file):
             file.unlink(missing_ok=True)
         for directory in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):  # something else is in there
@@ -119,6 +163,18 @@ class RunDirectory:
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Writes down the final figures; from then on the run is finished."""
         write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+
+
+def _locked(file: IO[Any], kind: int) -> bool:
+    """Locks an open file until it is closed, unless another process has; True too on a file system without locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    return True
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from poslab.run_directory import RunDirectory
+
 from .running import STEPS, Running, assert_same_run, figures, python, recorded, rows
 
 pytestmark = pytest.mark.slow
@@ -63,6 +65,16 @@ def test_torchrun_starts_one_run(
     assert len(runs) == 1
     assert_same_run(runs[0], jobs[0])
     assert ended.output.count("written to") == 1
+
+
+def test_a_mistake_that_the_first_process_alone_finds_ends_all_that_torchrun_started(
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    with RunDirectory(tmp_path / "run").held():
+        torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+        ended = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=run", command=torchrun).wait(60)
+    assert ended.errors.count("error: run is being trained by another process at this moment\n") == 2, ended
+    assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "train.log"]
 
 
 def test_slurm_starts_one_run(start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -99,6 +100,34 @@ def test_a_finished_run_is_left_as_it_is(
     assert ended.output.split() == f"{run} is finished already: see {run}/metrics.json".split()
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert not any((tmp_path / "outputs").iterdir())
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(
+    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running = start(*tiny, *OVERRIDES, f"hydra.run.dir={run}")
+    running.wait_until(lambda: (run / "metrics.csv").exists())
+    running.process.send_signal(signal.SIGSTOP)
+    ended = start("resume=run").wait()
+    assert (ended.status, ended.errors) == (2, "error: run is being trained by another process at this moment\n")
+    running.process.send_signal(signal.SIGCONT)
+    assert running.wait().status == 0
+    assert_same_run(run, alone("dropout", *OVERRIDES))
+    assert json.loads((run / "environment.json").read_text()).keys().isdisjoint({"resumed"})
+
+
+def test_where_a_run_goes_on_is_written_beside_where_it_began(
+    start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(alone("dropout", *OVERRIDES), tmp_path / "run")
+    (run / "metrics.json").unlink()
+    began = json.loads((run / "environment.json").read_text())
+    assert start("resume=run").wait().status == 0
+    environment = json.loads((run / "environment.json").read_text())
+    (resumed,) = environment.pop("resumed")
+    assert environment == began
+    assert resumed["packages"] == began["packages"] and "resume=run" in resumed["command"]
 
 
 def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinished(

@@ -1,6 +1,7 @@
 """A run is what a plain PyTorch loop over the same windows would have made, whatever it is cut into."""
 
 import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import poslab
 from poslab.configuration import build
 from poslab.data.batch import TokenBatch
 from poslab.data.datamodule import TextDataModule
+from poslab.data.windows import EvaluationWindows, TrainingWindows
 from poslab.encodings import Positions
 from poslab.errors import NonFiniteLossError
 from poslab.run_directory import RunDirectory
@@ -216,6 +218,25 @@ def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path: Path) 
     assert torch.load(run.last_checkpoint, weights_only=True)["global_step"] == 8
     assert run.metrics()["validation/loss"] == losses[best]
     assert f"best checkpoint (step {best})" in run.log_file.read_text()
+
+
+def test_seconds_of_training_hold_the_wait_for_data_but_no_validation_and_are_of_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered, validated = TrainingWindows.__getitems__, EvaluationWindows.__getitems__
+
+    def slow(method: Any, seconds: float) -> Any:
+        return lambda self, numbers: time.sleep(seconds) or method(self, numbers)
+
+    monkeypatch.setattr(TrainingWindows, "__getitems__", slow(gathered, 0.1))
+    monkeypatch.setattr(EvaluationWindows, "__getitems__", slow(validated, 0.2))
+    # The first validation is the best: its checkpoint, which is tested, knows of four steps alone.
+    config = small(tmp_path, "optimizer.lr=0.1", "trainer.max_steps=8", "dataset.length_multiples=[1]")
+    run = run_of(config, tmp_path / "run")
+    batches = -(-300 // 64)
+    metrics = run.metrics()
+    assert 0.8 <= metrics["train/seconds"] < 0.8 + 2 * 0.2 * batches
+    assert metrics["train/tokens_per_second"] == pytest.approx(8 * 4 * 16 / metrics["train/seconds"])
 
 
 def test_lengths_past_the_end_of_an_encoding_are_a_dash_and_no_figure(tmp_path: Path) -> None:

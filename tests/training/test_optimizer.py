@@ -78,7 +78,9 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
 
 
 def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
-    assert learning_rates(AdamWithCosine(lr=3.0, warmup_fraction=0.0), 2) == pytest.approx([3.0, 1.5])
+    assert learning_rates(AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0), 2) == pytest.approx(
+        [3.0, 1.5]
+    )
 
 
 def test_a_run_of_warm_up_alone_never_divides_by_zero() -> None:

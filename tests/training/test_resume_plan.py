@@ -92,6 +92,13 @@ def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]
     assert (run.path, checkpoint) == (path, best)
 
 
+def test_auto_leaves_a_run_alone_that_is_being_trained(tmp_path: Path, config: dict[str, Any]) -> None:
+    path = made(tmp_path / "run", config)
+    with RunDirectory(path).held():
+        assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
+    assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == path
+
+
 def test_a_finished_run_that_is_named_is_given_for_what_it_is(tmp_path: Path, config: dict[str, Any]) -> None:
     path = made(tmp_path / "run", config, finished=True)
     run, _, _ = plan(resumed(config, str(path)), tmp_path / "new", [])

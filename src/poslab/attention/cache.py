@@ -9,7 +9,7 @@ from poslab.encodings.positions import Positions
 
 
 class KeyValueCache:
-    """Keys and values of every layer, unrotated, with the positions of their tokens.
+    """Keys and values of every layer, unrotated, with the positions of their tokens; for inference, without gradients.
 
     Keys are rotated when they are read: an encoding whose angles depend on the length so far then never meets keys
     that were turned by older angles.

@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
-# Part of every key: raise it when the same text and settings give other tokens than before.
-FORMAT = 1
 _STALE_SECONDS = 24 * 60 * 60
 
 
@@ -64,7 +62,7 @@ class TokenFile:
 
 def key(settings: dict[str, Any]) -> str:
     """A short name for everything that decides which tokens come out."""
-    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True)
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

@@ -37,7 +37,8 @@ class Corpus(ABC):
         document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
             their boundaries; otherwise documents follow one another as one text.
         overfit: train on the first batch over and over, to see that a model learns at all (default false).
-        num_workers: processes that load batches; 0 loads them in the training process (default 0).
+        num_workers: processes that load batches; 0 loads them in the training process, which always reads streams
+            (default 0).
         cache_dir: where tokens are kept (default: `poslab` in the user's cache directory).
         seed: of the order of training windows, at least 0. The split does not depend on it: all seeds share one test.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HELD_OUT = ("validation", "test")
-# Raised by every change to this package that makes other tokens of the same text: old ones are then not found.
+# Raised by every change that makes other tokens of the same text, or other files of them: old ones are not found.
 VERSION = 2
 # Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
 MEASURED_BYTES = 1 << 20

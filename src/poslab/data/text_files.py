@@ -1,6 +1,7 @@
 """A user's own text files."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,8 @@ class TextFiles(Corpus):
     def check(self) -> None:
         super().check()
         for path in self.paths:
+            if not os.access(path, os.R_OK):
+                raise ValueError(f"files must be readable, but {str(path)!r} is not: its permissions forbid it")
             if path.stat().st_size == 0:
                 raise ValueError(f"files must hold text, but {str(path)!r} is empty")
         size = sum(path.stat().st_size for path in self.paths)

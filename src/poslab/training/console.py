@@ -16,6 +16,7 @@ from rich.text import Text
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
+AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 class RunConsole:
@@ -27,18 +28,17 @@ class RunConsole:
     """
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
-        as_it_is: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-        self.terminal = Console(quiet=silent, **as_it_is)
-        self._log = None
-        if log_file is not None and not silent:
-            self._log = Console(file=log_file.open("a"), force_terminal=False, width=LOG_WIDTH, **as_it_is)
+        self.terminal = Console(quiet=silent, **AS_IT_IS)
+        self._log_file = None if silent else log_file
 
     def print(self, content: RenderableType) -> None:
         """Prints a line or a table."""
-        self.terminal.print(content, soft_wrap=isinstance(content, str | Text))
-        if self._log is not None:
-            self._log.print(content, soft_wrap=isinstance(content, str | Text))
-            self._log.file.flush()
+        soft_wrap = isinstance(content, str | Text)
+        self.terminal.print(content, soft_wrap=soft_wrap)
+        if self._log_file is not None:
+            with self._log_file.open("a") as file:
+                log = Console(file=file, force_terminal=False, width=LOG_WIDTH, **AS_IT_IS)
+                log.print(content, soft_wrap=soft_wrap)
 
 
 class ConsoleProgress(L.Callback):

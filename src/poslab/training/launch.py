@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,6 +75,27 @@ def agreed(value: T) -> T:
     values = [value] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values[0]
+
+
+def first_alone(action: Callable[[], None]) -> None:
+    """Process 0 does something while the others wait, for days if it must; a mistake that it finds is everyone's.
+
+    Raises:
+        ValueError: as the action does.
+    """
+    if not distributed.is_initialized():
+        return action()
+    patient = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+    mistakes: list[str | None] = [None]
+    if distributed.get_rank() == 0:
+        try:
+            action()
+        except ValueError as error:
+            mistakes = [str(error)]
+    distributed.broadcast_object_list(mistakes, group=patient)
+    distributed.destroy_process_group(patient)
+    if mistakes[0] is not None:
+        raise ValueError(mistakes[0])
 
 
 def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None:

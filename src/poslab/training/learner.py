@@ -80,9 +80,11 @@ class Learner(L.LightningModule):
 
     # Training
 
+    def on_train_start(self) -> None:
+        self._counted_until = time.perf_counter()
+
     def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._step_started = time.perf_counter()
             self._step_sums = torch.zeros(4, device=self.device)  # loss, correct, tokens, requests to stop
         entropy = (self.seed, batch_idx, self.trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
@@ -119,7 +121,9 @@ class Learner(L.LightningModule):
         if step % self.log_every == 0 or validates or step in (1, last_step):
             self._record_step(step)
         self.trained_tokens += self.tokens_per_step
-        self.training_seconds += time.perf_counter() - self._step_started
+        now = time.perf_counter()
+        self.training_seconds += now - self._counted_until
+        self._counted_until = now
         if step == last_step:
             self.trainer.should_stop = True  # Lightning then validates after this step, wherever it falls
         scheduler.step()
@@ -146,7 +150,7 @@ class Learner(L.LightningModule):
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens trained on per second of training, evaluation left out."""
+        """Tokens trained on per second of training: waiting for data is part of it, validation is not."""
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -161,6 +165,9 @@ class Learner(L.LightningModule):
         self._means_at(self.lengths[dataloader_idx]).update(self.task.sums(self.model, batch))
 
     test_step = validation_step
+
+    def on_validation_end(self) -> None:
+        self._counted_until = time.perf_counter()  # a validation is no training, nor is the save after it
 
     def on_validation_epoch_end(self) -> None:
         self._record_evaluation("validation")

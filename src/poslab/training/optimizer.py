@@ -31,11 +31,11 @@ class AdamWithCosine:
     """
 
     lr: float
-    encoding_lr_multiplier: float = 1.0
+    encoding_lr_multiplier: float = 5.0
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_fraction: float = 0.1
-    final_lr_fraction: float = 0.0
+    final_lr_fraction: float = 0.02
     gradient_clip: float | None = 1.0
 
     def __post_init__(self) -> None:

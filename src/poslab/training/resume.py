@@ -70,9 +70,9 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
 
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
-    """The newest run below a directory that has this configuration and has not come to its end."""
+    """The newest run below a directory that has this configuration, has not come to its end and does not train."""
     candidates = (RunDirectory(file.parent) for file in directory.glob("**/config.yaml"))
-    unfinished = [run for run in candidates if not run.is_finished and _has_configuration(run, config)]
+    unfinished = [r for r in candidates if not (r.is_finished or r.is_held) and _has_configuration(r, config)]
     return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
 
 
@@ -101,7 +101,8 @@ def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
 
 def _is_fresh(directory: Path) -> bool:
     """Whether a run was to be kept there and was killed before it began, or nothing is there at all."""
-    return all(entry.name == "checkpoints" or entry.name.endswith(".writing") for entry in directory.iterdir())
+    first = {"checkpoints", RunDirectory(directory).log_file.name}
+    return all(entry.name in first or entry.name.endswith(".writing") for entry in directory.iterdir())
 
 
 def _nearest_path(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import warnings
@@ -29,7 +30,7 @@ from poslab.training.environment import environment, peak_memory_mb, reset_peak_
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.language_modelling import LanguageModelling
-from poslab.training.launch import agreed, external_environment, join, launch
+from poslab.training.launch import agreed, external_environment, first_alone, join, launch
 from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
 from poslab.training.resume import Plan
@@ -68,23 +69,29 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
         if run.is_finished:
             RunConsole(silent=not is_first).print(f"{run.path} is finished already: see {run.metrics_file}")
             return run
-        if is_first:
-            run.start(plan.config, environment(settings))
-        try:
-            if external is None and processes > 1:
-                launch(run.path, plan.checkpoint, processes)
-            else:
-                with full_disk_told(run.path):
-                    train_here(run, plan.config, plan.checkpoint, signals)
-        except ValueError:
-            if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():
-                run.discard()
-            raise
-        except (RunStoppedError, RunInterruptedError) as stopped:
-            if stopped.resumable:
-                RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
-            raise
+        with contextlib.ExitStack() as holding:
+            first_alone(lambda: _begin(plan, settings, holding))
+            try:
+                if external is None and processes > 1:
+                    launch(run.path, plan.checkpoint, processes)
+                else:
+                    with full_disk_told(run.path):
+                        train_here(run, plan.config, plan.checkpoint, signals)
+            except ValueError:
+                if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():
+                    run.discard()
+                raise
+            except (RunStoppedError, RunInterruptedError) as stopped:
+                if stopped.resumable:
+                    RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
+                raise
     return run
+
+
+def _begin(plan: Plan, settings: TrainerSettings, holding: contextlib.ExitStack) -> None:
+    """Makes the run directory, and holds it as long as the stack."""
+    holding.enter_context(plan.run.held())
+    plan.run.start(plan.config, environment(settings))
 
 
 def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | None, signals: StopOnSignals) -> None:
@@ -183,11 +190,7 @@ def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
     """The data, tokenised by the first process alone."""
     datamodule = TextDataModule(build(config, "dataset"))
     try:
-        if distributed.is_initialized() and distributed.get_rank() > 0:
-            distributed.barrier()
-        datamodule.prepare_data()
-        if distributed.is_initialized() and distributed.get_rank() == 0:
-            distributed.barrier()
+        first_alone(datamodule.prepare_data)
         datamodule.setup()
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "dataset", config)) from error
