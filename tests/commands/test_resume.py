@@ -62,7 +62,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(
     run = tmp_path / "outputs" / "run"
     overrides = [*tiny, *OVERRIDES, *more]
     for number, moment in enumerate(moments):
-        how = way_to_resume(run, number, overrides) if run.exists() else [*overrides, f"hydra.run.dir={run}"]
+        is_known = (run / "config.yaml").exists()
+        how = way_to_resume(run, number, overrides) if is_known else [*overrides, f"hydra.run.dir={run}"]
         if isinstance(moment, Moment):
             ended = start(*how, environment=moment.environment(tmp_path / str(number), signal.SIGKILL)).wait()
         else:
