@@ -117,9 +117,20 @@ def _composition_mistake(error: Exception, name: str) -> str:
     override = re.search(r"Could not override '([^']+)'", str(error))
     if override:
         key = override.group(1).partition("@")[0]
+        if elsewhere := _choices_with(key):
+            return f"{key}: there is no such key here; it is one of {' and '.join(elsewhere[:3])}"
         return f"{key}: there is no such key{nearest(key, _known_keys(name))}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
     return str(error).strip().splitlines()[0] + cause
+
+
+def _choices_with(key: str) -> list[str]:
+    """The choices, as `group=choice`, whose own file has a key: `dataset.files` is one of `dataset=text`."""
+    import yaml
+
+    group, _, rest = key.partition(".")
+    files = sorted((CONF / group).glob("[!_]*.yaml")) if rest else []
+    return [f"{group}={file.stem}" for file in files if rest in yaml.safe_load(file.read_text())]
 
 
 def _known_keys(name: str) -> list[str]:

@@ -66,7 +66,9 @@ MISTAKES = {
     "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
     "did you mean 'encoding.max_distance'?",
-    "encoding=alibi encoding.base=4": "encoding.base: there is no such key",
+    "encoding=alibi encoding.base=4": "encoding.base: there is no such key here; "
+    "it is one of encoding=rotary and encoding=sinusoidal",
+    "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of dataset=text",
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",
