@@ -10,7 +10,6 @@ from poslab.configuration import build, with_full_key
 
 if TYPE_CHECKING:
     from poslab.data.corpus import Corpus
-    from poslab.encodings import EncodingFactory
     from poslab.models import Decoder
     from poslab.training.settings import TrainerSettings
 
@@ -41,16 +40,28 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
 
     settings: TrainerSettings = build(config, "trainer")
     build(config, "optimizer")
-    encoding: EncodingFactory = build(config, "encoding")
+    from poslab.models import build_model
+
     with torch.device("meta"):
-        model: Decoder = build(config, "model", vocab_size=2, encoding=encoding)
-    if model.max_length is not None and model.max_length < corpus.sequence_length:
-        raise ValueError(
-            f"encoding.max_length={model.max_length} ends before dataset.sequence_length={corpus.sequence_length}"
-        )
+        model = build_model(config, vocab_size=2)
+    _check_positions(model, corpus.sequence_length)
     micro_batches(settings, corpus.batch_size, settings.local_processes * settings.num_nodes)
     _check_checkpoints(config["init_from"], checkpoint)
     return settings
+
+
+def _check_positions(model: Decoder, sequence_length: int) -> None:
+    sampler, end = model.position_sampler, model.encodings.max_length
+    if sampler is not None and sampler.max_length is not None and sampler.max_length < sequence_length:
+        raise ValueError(
+            f"positions.max_position={sampler.max_length} ends before dataset.sequence_length={sequence_length}"
+        )
+    stop = sequence_length if sampler is None else sampler.stop(sequence_length)
+    if end is not None and end < stop:
+        asked = f"dataset.sequence_length={sequence_length}"
+        if stop > sequence_length:
+            asked = f"position {stop - 1}, which positions={type(sampler).__name__} can draw"
+        raise ValueError(f"encoding.max_length={end} ends before {asked}")
 
 
 def micro_batches(settings: TrainerSettings, batch_size: int, processes: int) -> int:

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
-from poslab.configuration import build
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import Decoder
+from poslab.models import Decoder, build_model
 from poslab.run_directory import RunDirectory
 
 
@@ -37,7 +36,7 @@ def load(run: str | Path, device: torch.device | str = "cpu") -> Decoder:
     file = checkpoint_file(run)
     weights = model_weights(load_checkpoint(file))
     vocab_size = load_tokenizer(directory.path).vocab_size
-    model: Decoder = build(config, "model", vocab_size=vocab_size, encoding=build(config, "encoding"))
+    model = build_model(config, vocab_size)
     model.to(next(iter(weights.values())).dtype)
     try:
         model.load_state_dict(weights)

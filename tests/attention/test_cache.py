@@ -1,6 +1,7 @@
 import torch
 
 from poslab.attention import KeyValueCache
+from poslab.attention.cache import LayerCache
 from poslab.encodings import Positions
 
 
@@ -12,10 +13,21 @@ def test_keys_and_values_of_each_layer_come_back_in_order_however_they_are_added
     for count in (1, 70, 1, 1, 120, 7):
         part = slice(start, start + count)
         for layer in (0, 1):
-            k, v = cache.append(layer, keys[layer][:, :, part], values[layer][:, :, part])
+            k, v = cache.layers[layer].append(keys[layer][:, :, part], values[layer][:, :, part])
             assert torch.equal(k, keys[layer][:, :, : part.stop])
             assert torch.equal(v, values[layer][:, :, : part.stop])
         start = part.stop
+
+
+def test_the_state_of_past_tokens_comes_back_without_what_the_buffer_has_to_spare():
+    cache, states = LayerCache(), torch.randn(2, 3, 9, 5)
+    token = torch.zeros(2, 1, 1, 4)
+    assert cache.state is None
+    for place in range(9):
+        if place:
+            assert torch.equal(cache.state, states[:, :, :place])
+        *_, state = cache.append(token, token, states[:, :, place : place + 1])
+    assert torch.equal(state, states)
 
 
 def test_a_cache_is_as_long_as_its_positions():
@@ -44,5 +56,5 @@ def test_a_buffer_holds_few_more_tokens_than_it_must():
     cache = KeyValueCache(1)
     token = torch.zeros(1, 1, 1, 4)
     for _ in range(1_000):
-        keys, _ = cache.append(0, token, token)
+        keys, _ = cache.layers[0].append(token, token)
     assert keys.untyped_storage().nbytes() <= 4 * 4 * 2 * 1_001

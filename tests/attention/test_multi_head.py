@@ -1,14 +1,22 @@
 import pytest
 import torch
 
-from poslab.attention import KeyValueCache, MultiHeadAttention, Visibility
-from poslab.encodings import NoPosition, Positions, Rotary, T5Bias
+from poslab.attention import AttentionContext, MultiHeadAttention, Visibility
+from poslab.attention.cache import LayerCache
+from poslab.encodings import NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
 
 
 def layer(**arguments) -> MultiHeadAttention:
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8} | arguments
     return MultiHeadAttention(**sizes)
+
+
+def under(encoding: PositionalEncoding, start: int = 0, causal: bool = True, cache=None) -> AttentionContext:
+    """What 7 tokens that attend to each other under an encoding meet."""
+    positions = Positions.range(7, start)
+    tables = encoding.prepare(positions, positions)
+    return AttentionContext(encoding, tables, positions, Visibility(causal), cache=cache)
 
 
 def test_without_position_it_is_the_multi_head_attention_of_pytorch():
@@ -18,7 +26,7 @@ def test_without_position_it_is_the_multi_head_attention_of_pytorch():
     theirs.out_proj.weight = ours.output.weight
     future = torch.ones(7, 7, dtype=torch.bool).triu(1)
     expected, _ = theirs(x, x, x, attn_mask=future)
-    torch.testing.assert_close(ours(x, NoPosition(), None, Visibility()), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours(x, under(NoPosition())), expected, rtol=0, atol=1e-5)
 
 
 def test_it_attends_to_a_memory_of_another_length():
@@ -27,7 +35,7 @@ def test_it_attends_to_a_memory_of_another_length():
     theirs.in_proj_weight.data.copy_(torch.cat([ours.query.weight, ours.key_value.weight]))
     theirs.out_proj.weight = ours.output.weight
     expected, _ = theirs(x, memory, memory)
-    actual = ours(x, NoPosition(), None, Visibility(causal=False), memory)
+    actual = ours(x, under(NoPosition(), causal=False), memory)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
@@ -36,33 +44,31 @@ def test_the_head_dimension_is_free_of_the_width():
     assert ours.query.weight.shape == (24, 32)
     assert ours.key_value.weight.shape == (24, 32)
     assert ours.output.weight.shape == (32, 24)
-    assert ours(torch.randn(2, 7, 32), NoPosition(), None, Visibility()).shape == (2, 7, 32)
+    assert ours(torch.randn(2, 7, 32), under(NoPosition())).shape == (2, 7, 32)
 
 
 def test_qk_norm_makes_attention_blind_to_the_length_of_queries_and_keys():
-    ours, x, visibility = layer(qk_norm=True), torch.randn(2, 7, 32), Visibility()
-    rotary, positions = Rotary(8), Positions.range(7)
-    tables = rotary.prepare(positions, positions)
-    before = ours(x, rotary, tables, visibility)
+    ours, x, rotary = layer(qk_norm=True), torch.randn(2, 7, 32), under(Rotary(8))
+    before = ours(x, rotary)
     with torch.no_grad():
         ours.query.weight.mul_(3)
         ours.key_value.weight[:16].mul_(5)  # keys only
-    torch.testing.assert_close(ours(x, rotary, tables, visibility), before, rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours(x, rotary), before, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.parametrize("make", [lambda: Rotary(8), lambda: T5Bias(4, 8, 32)])
 def test_it_runs_under_bf16_autocast(qk_norm, make):
-    ours, encoding, x, positions = layer(qk_norm=qk_norm), make(), torch.randn(2, 7, 32), Positions.range(7)
-    exact = ours(x, encoding, encoding.prepare(positions, positions), Visibility())
+    ours, encoding, x = layer(qk_norm=qk_norm), make(), torch.randn(2, 7, 32)
+    exact = ours(x, under(encoding))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = ours(x, encoding, encoding.prepare(positions, positions), Visibility())
+        low = ours(x, under(encoding))
     torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.05)
 
 
 def test_nothing_in_it_is_random_in_training():
     ours, x = layer().train(), torch.randn(2, 7, 32)
-    first, second = (ours(x, NoPosition(), None, Visibility()) for _ in range(2))
+    first, second = (ours(x, under(NoPosition())) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -70,7 +76,7 @@ def test_a_cache_holds_keys_as_they_were_before_rotation():
     ours, rotary, x = layer(), Rotary(8), torch.randn(2, 7, 32)
     caches = []
     for start in (0, 50):
-        positions, cache = Positions.range(7, start), KeyValueCache(1)
-        ours(x, rotary, rotary.prepare(positions, positions), Visibility(), cache=cache)
-        caches.append(cache.append(0, *torch.zeros(2, 2, 2, 0, 8)))
+        cache = LayerCache()
+        ours(x, under(rotary, start, cache=cache))
+        caches.append(cache.append(*torch.zeros(2, 2, 2, 0, 8)))
     assert torch.equal(caches[0][0], caches[1][0])

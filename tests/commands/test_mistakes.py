@@ -72,7 +72,7 @@ MISTAKES = {
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",
-    "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.Rotary has no such argument",
+    "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.rotary.Rotary has no such argument",
     "+trainer.step=4": "trainer.step: poslab.training.settings.TrainerSettings has no such argument",
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
     "encoding": "'encoding' cannot be read as key=value: quote what holds brackets, commas or spaces",

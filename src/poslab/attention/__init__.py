@@ -2,7 +2,17 @@
 
 from poslab.attention.attend import Route, attend, choose_route
 from poslab.attention.cache import KeyValueCache
+from poslab.attention.context import AttentionContext, self_attention_contexts
 from poslab.attention.multi_head import MultiHeadAttention
 from poslab.attention.visibility import Visibility
 
-__all__ = ["KeyValueCache", "MultiHeadAttention", "Route", "Visibility", "attend", "choose_route"]
+__all__ = [
+    "AttentionContext",
+    "KeyValueCache",
+    "MultiHeadAttention",
+    "Route",
+    "Visibility",
+    "attend",
+    "choose_route",
+    "self_attention_contexts",
+]

@@ -8,8 +8,29 @@ from torch import Tensor
 from poslab.encodings.positions import Positions
 
 
+class LayerCache:
+    """Keys, values and, where the encoding has one, the state of one layer's tokens."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Tensor] = []
+        self._length = 0
+
+    @property
+    def state(self) -> Tensor | None:
+        """The state of the tokens so far, (B, H, P, E); None where there is none."""
+        return self._buffers[2][:, :, : self._length] if len(self._buffers) > 2 else None
+
+    def append(self, *new: Tensor) -> list[Tensor]:
+        """Adds keys (B, G, T, D), values and perhaps a state of new tokens; gives those of all tokens."""
+        start, stop = self._length, self._length + new[0].shape[2]
+        buffers: list[Tensor | None] = [*self._buffers] or [None] * len(new)
+        self._buffers = [_written(buffer, x, start) for buffer, x in zip(buffers, new, strict=True)]
+        self._length = stop
+        return [buffer[:, :, :stop] for buffer in self._buffers]
+
+
 class KeyValueCache:
-    """Keys and values of every layer, unrotated, with the positions of their tokens; for inference, without gradients.
+    """What every layer remembers, keys unrotated, with the positions of the tokens; for inference, without gradients.
 
     Keys are rotated when they are read: an encoding whose angles depend on the length so far then never meets keys
     that were turned by older angles.
@@ -21,9 +42,7 @@ class KeyValueCache:
     def __init__(self, num_layers: int) -> None:
         self.positions: Positions | None = None
         self.real: Tensor | None = None
-        self._keys: list[Tensor | None] = [None] * num_layers
-        self._values: list[Tensor | None] = [None] * num_layers
-        self._lengths = [0] * num_layers
+        self.layers = [LayerCache() for _ in range(num_layers)]
 
     def __len__(self) -> int:
         """The number of tokens remembered."""
@@ -40,14 +59,6 @@ class KeyValueCache:
             self.real = torch.cat([old, new], dim=1)
         self.positions = positions if self.positions is None else self.positions.followed_by(positions)
         return self.positions, self.real
-
-    def append(self, layer: int, k_BGTD: Tensor, v_BGTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds keys and values of new tokens to a layer; gives those of all its tokens, (B, G, S, D)."""
-        start, stop = self._lengths[layer], self._lengths[layer] + k_BGTD.shape[2]
-        self._lengths[layer] = stop
-        self._keys[layer] = keys = _written(self._keys[layer], k_BGTD, start)
-        self._values[layer] = values = _written(self._values[layer], v_BGTD, start)
-        return keys[:, :, :stop], values[:, :, :stop]
 
 
 def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:

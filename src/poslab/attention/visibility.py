@@ -66,3 +66,29 @@ class Visibility:
             real = self.real_keys[:, None, None, :]
             visible = real if visible is None else visible & real
         return visible
+
+    def counts(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+        """The number of keys that each query sees, (1 or B, T) float32, without a mask of T x S."""
+        if self.query_segments is not None and not self.causal:
+            visible = self.mask(num_queries, num_keys, device)
+            assert visible is not None
+            return visible.sum(-1, dtype=torch.float32)[:, 0]
+        queries = torch.arange(num_keys - num_queries, num_keys, device=device)[None]
+        # What a query sees are the real keys from `first` to before `stop`.
+        first, stop = torch.zeros_like(queries), torch.full_like(queries, num_keys)
+        if self.causal and num_queries > 1:
+            stop = queries + 1
+        if self.window is not None:
+            first = (queries - self.window + 1).clamp_min(0)
+            stop = torch.minimum(stop, queries + self.window)
+        if self.key_segments is not None:
+            begins = torch.ones_like(self.key_segments, dtype=torch.bool)
+            begins[:, 1:] = self.key_segments[:, 1:] != self.key_segments[:, :-1]
+            storage = torch.arange(num_keys, device=device)
+            first_of_document = torch.where(begins, storage, 0).cummax(dim=1).values
+            first = torch.maximum(first, first_of_document[:, num_keys - num_queries :])
+        if self.real_keys is None:
+            return (stop - first).float()
+        before = torch.nn.functional.pad(self.real_keys.cumsum(1), (1, 0))
+        rows = before.shape[0]
+        return (before.gather(1, stop.expand(rows, -1)) - before.gather(1, first.expand(rows, -1))).float()

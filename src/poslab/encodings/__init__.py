@@ -1,14 +1,16 @@
 """Positional encodings behind one contract; nothing here depends on the rest of the laboratory."""
 
-from poslab.encodings.alibi import Alibi
-from poslab.encodings.base import BiasTable, DistanceBias, PositionalEncoding
-from poslab.encodings.learned import Learned
-from poslab.encodings.none import NoPosition
+from poslab.encodings.absolute.learned import Learned
+from poslab.encodings.absolute.none import NoPosition
+from poslab.encodings.absolute.sinusoidal import Sinusoidal
+from poslab.encodings.base import BiasTable, DistanceBias, PositionalEncoding, QueryRows
+from poslab.encodings.bias.alibi import Alibi
+from poslab.encodings.bias.t5 import T5Bias
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary import Rotary
-from poslab.encodings.sinusoidal import Sinusoidal
-from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape
-from poslab.encodings.t5 import T5Bias
+from poslab.encodings.sampling import PositionSampler
+from poslab.encodings.stack import EncodingFactory, PerLayer, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings.temperature import Temperature
 
 __all__ = [
     "Alibi",
@@ -17,11 +19,16 @@ __all__ = [
     "EncodingFactory",
     "Learned",
     "NoPosition",
+    "PerLayer",
+    "PositionSampler",
     "PositionalEncoding",
     "Positions",
+    "QueryRows",
     "Rotary",
     "Sinusoidal",
     "StackEncodings",
     "StackShape",
     "T5Bias",
+    "Temperature",
+    "TemperatureFactory",
 ]

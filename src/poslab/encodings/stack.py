@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
+from poslab.encodings.temperature.base import Temperature
 
-EncodingFactory = Callable[..., PositionalEncoding]
-"""An encoding class, or a partial of one with its hyperparameters."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,27 +28,96 @@ class StackShape:
     head_dim: int
     causal: bool = True
 
+    def fill(self, factory: Callable[..., T], **more: Any) -> T:
+        """What a factory makes, given those of its arguments that are named as the shape's, or `shape`."""
+        asked_for = inspect.signature(factory).parameters
+        known = {**dataclasses.asdict(self), "shape": self, **more}
+        return factory(**{name: value for name, value in known.items() if name in asked_for})
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
+
+    Args:
+        encodings: makers of encodings, one for each layer of the pattern.
+        windows: how many of the last tokens each token sees in each layer of the pattern, itself included; None for a
+            layer sees all, and None in all sees all everywhere.
+
+    Raises:
+        ValueError: for an empty pattern, or windows that do not fit it.
+    """
+
+    encodings: Sequence[Callable[..., PositionalEncoding]]
+    windows: Sequence[int | None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.encodings:
+            raise ValueError("encodings must name at least one encoding, got none")
+        if self.windows is not None and len(self.windows) != len(self.encodings):
+            raise ValueError(
+                f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"
+            )
+        for window in self.windows or ():
+            if window is not None and window < 1:
+                raise ValueError(f"windows must be positive integers or null, got {window}")
+
+
+EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
+"""An encoding class, a partial of one with its hyperparameters, or a pattern of these."""
+
+TemperatureFactory = Callable[..., Temperature]
+"""A class of temperatures, or a partial of one."""
+
 
 class StackEncodings(nn.Module):
     """The encodings of a stack: one instance for all layers where parameters are shared, else one per layer.
 
     Args:
-        factory: makes an encoding; called with its hyperparameters bound and with what it asks for of the shape.
+        factory: makes the encodings; called with their hyperparameters bound and with what they ask for of the shape.
         shape: the stack that the encodings serve.
+        temperature: makes what scales the logits of each layer by how many keys are visible; None leaves them.
+
+    Raises:
+        ValueError: for an encoding that this stack cannot have.
     """
 
-    def __init__(self, factory: EncodingFactory, shape: StackShape) -> None:
+    def __init__(
+        self, factory: EncodingFactory, shape: StackShape, temperature: TemperatureFactory | None = None
+    ) -> None:
         super().__init__()
-        asked_for = inspect.signature(factory).parameters
-        arguments = {name: value for name, value in dataclasses.asdict(shape).items() if name in asked_for}
-        first = factory(**arguments)
-        others = [] if first.shared_by_layers else [factory(**arguments) for _ in range(shape.num_layers - 1)]
-        self.num_layers = shape.num_layers
-        self.distinct = nn.ModuleList([first, *others])
+        pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
+        self.distinct = nn.ModuleList()
+        self._places: list[int] = []
+        """For each layer, the place of its encoding among the distinct ones."""
+        shared: dict[int, int] = {}
+        for layer in range(shape.num_layers):
+            entry = layer % len(pattern.encodings)
+            if entry not in shared:
+                instance = shape.fill(pattern.encodings[entry], layer=layer)
+                if instance.causal_only and not shape.causal:
+                    raise ValueError(f"encoding {type(instance).__name__} is causal, and this attention is not")
+                self.distinct.append(instance)
+                if instance.shared_by_layers:
+                    shared[entry] = len(self.distinct) - 1
+            self._places.append(shared.get(entry, len(self.distinct) - 1))
+        windows = pattern.windows or [None] * len(pattern.encodings)
+        self.windows = [windows[layer % len(windows)] for layer in range(shape.num_layers)]
+        """For each layer, how many of the last tokens a token sees; None sees all."""
+        self.temperatures = nn.ModuleList()
+        if temperature is not None:
+            for instance in self:
+                if type(instance).weights is not PositionalEncoding.weights:
+                    raise ValueError(f"temperature needs a softmax, which {type(instance).__name__} replaces")
+            self.temperatures.extend(shape.fill(temperature) for _ in range(shape.num_layers))
 
     def layer(self, index: int) -> PositionalEncoding:
         """The encoding of layer `index`, counted from 0."""
-        return self.distinct[index if len(self.distinct) > 1 else 0]  # type: ignore[return-value]
+        return self.distinct[self._places[index]]  # type: ignore[return-value]
+
+    def temperature(self, index: int) -> Temperature | None:
+        """The temperature of layer `index`, if there is one."""
+        return self.temperatures[index] if len(self.temperatures) else None  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[PositionalEncoding]:
         return iter(self.distinct)  # type: ignore[arg-type]
@@ -66,5 +135,5 @@ class StackEncodings(nn.Module):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> list[Any]:
         """The tables of each layer; layers that share an encoding share its tables."""
-        tables = {id(encoding): encoding.prepare(query_positions, key_positions) for encoding in self}
-        return [tables[id(encoding)] for encoding in map(self.layer, range(self.num_layers))]
+        tables = [encoding.prepare(query_positions, key_positions) for encoding in self]
+        return [tables[place] for place in self._places]

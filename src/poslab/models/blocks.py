@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention import KeyValueCache, MultiHeadAttention, Visibility
-from poslab.encodings import PositionalEncoding
+from poslab.attention import AttentionContext, MultiHeadAttention
 
 
 class GatedMlp(nn.Module):
@@ -49,15 +46,6 @@ class Block(nn.Module):
         self.mlp = GatedMlp(d_model, mlp_hidden)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        x_BTM: Tensor,
-        encoding: PositionalEncoding,
-        tables: Any,
-        visibility: Visibility,
-        cache: KeyValueCache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        attended = self.attention(self.attention_norm(x_BTM), encoding, tables, visibility, cache=cache, layer=layer)
-        x_BTM = x_BTM + self.dropout(attended)
+    def forward(self, x_BTM: Tensor, context: AttentionContext) -> Tensor:
+        x_BTM = x_BTM + self.dropout(self.attention(self.attention_norm(x_BTM), context))
         return x_BTM + self.dropout(self.mlp(self.mlp_norm(x_BTM)))

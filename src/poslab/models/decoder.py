@@ -2,8 +2,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from poslab.attention import KeyValueCache, MultiHeadAttention, Route, Visibility, choose_route
-from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape
+from poslab.attention import KeyValueCache, MultiHeadAttention, Route, choose_route, self_attention_contexts
+from poslab.encodings import (
+    EncodingFactory,
+    Positions,
+    PositionSampler,
+    StackEncodings,
+    StackShape,
+    TemperatureFactory,
+)
 from poslab.models.blocks import Block
 
 
@@ -25,6 +32,8 @@ class Decoder(nn.Module):
         tie_embeddings: whether the output layer shares the matrix of the token embeddings.
         window: how many of the last tokens each token sees, itself included; None sees all.
         attention: forces an attention route; None takes the cheapest that is exact for the encoding.
+        positions: draws other positions than 0, 1, 2, ... for the tokens; None does not.
+        temperature: makes what scales the logits of a layer by how many keys are visible; None leaves them.
 
     Raises:
         ValueError: for a shape that does not fit together, or a route that is not exact for the encoding.
@@ -45,6 +54,8 @@ class Decoder(nn.Module):
         tie_embeddings: bool = True,
         window: int | None = None,
         attention: Route | None = None,
+        positions: PositionSampler | None = None,
+        temperature: TemperatureFactory | None = None,
     ) -> None:
         super().__init__()
         shape = decoder_shape(d_model, num_layers, num_heads, num_kv_heads, head_dim)
@@ -55,7 +66,9 @@ class Decoder(nn.Module):
         if window is not None and window < 1:
             raise ValueError(f"window must be a positive integer or null, got {window}")
         self.window = window
-        self.encodings = StackEncodings(encoding, shape)
+        self.route = attention
+        self.position_sampler = positions
+        self.encodings = StackEncodings(encoding, shape, temperature)
         for instance in self.encodings:
             choose_route(instance, attention)
         self.embedding = nn.Embedding(vocab_size, d_model)
@@ -63,7 +76,7 @@ class Decoder(nn.Module):
         mlp_hidden = max(1, -(-int(mlp_ratio * d_model) // 32)) * 32
         self.blocks = nn.ModuleList(
             Block(
-                MultiHeadAttention(d_model, num_heads, shape.num_kv_heads, shape.head_dim, qk_norm, attention),
+                MultiHeadAttention(d_model, num_heads, shape.num_kv_heads, shape.head_dim, qk_norm),
                 d_model,
                 mlp_hidden,
                 dropout,
@@ -78,8 +91,11 @@ class Decoder(nn.Module):
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions at which its encoding ends; None if it never does."""
-        return self.encodings.max_length
+        """The number of positions at which its encoding, or what draws positions for it, ends; None if neither does."""
+        ends = [self.encodings.max_length]
+        if self.position_sampler is not None:
+            ends.append(self.position_sampler.max_length)
+        return min((end for end in ends if end is not None), default=None)
 
     def new_cache(self) -> KeyValueCache:
         """An empty cache for decoding token by token."""
@@ -102,16 +118,15 @@ class Decoder(nn.Module):
         """
         if positions is None and cache is not None and cache.positions is not None:
             positions = cache.positions.continuation(tokens_BT.shape[1])
-        elif positions is None:
-            positions = Positions.range(tokens_BT.shape[1], device=tokens_BT.device)
-        key_positions, real_keys = positions, real
-        if cache is not None:
-            key_positions, real_keys = cache.append_positions(positions, real)
-        visibility = Visibility.between(positions, key_positions, window=self.window, real_keys=real_keys)
-        tables = self.encodings.prepare(positions, key_positions)
+        else:
+            if positions is None:
+                positions = Positions.range(tokens_BT.shape[1], device=tokens_BT.device)
+            if self.position_sampler is not None:
+                positions = self.position_sampler(positions, tokens_BT.shape[0])
+        contexts = self_attention_contexts(self.encodings, positions, real, cache, window=self.window, route=self.route)
         x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens_BT))
-        for layer, block in enumerate(self.blocks):
-            x_BTM = block(x_BTM, self.encodings.layer(layer), tables[layer], visibility, cache, layer)
+        for block, context in zip(self.blocks, contexts, strict=True):
+            x_BTM = block(x_BTM, context)
         return self.output(self.norm(x_BTM))
 
     def _initialize(self) -> None:

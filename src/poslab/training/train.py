@@ -23,6 +23,7 @@ from poslab.checkpoint import load_checkpoint
 from poslab.configuration import build, with_full_key
 from poslab.data.datamodule import TextDataModule
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
+from poslab.models import build_model
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
@@ -116,7 +117,7 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     console = RunConsole(run.log_file, silent=not is_first)
 
     datamodule = _prepared_data(config)
-    model = build(config, "model", vocab_size=datamodule.vocab_size, encoding=build(config, "encoding"))
+    model = build_model(config, datamodule.vocab_size)
     datamodule.max_length = model.max_length
     parameters = sum(parameter.numel() for parameter in model.parameters())
     encoding = config["encoding"]["_target_"].rpartition(".")[2]

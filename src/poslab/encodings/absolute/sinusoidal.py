@@ -25,6 +25,8 @@ class Sinusoidal(PositionalEncoding):
     Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
     """
 
+    relative = False
+
     def __init__(self, d_model: int, base: float = 10_000.0, scale: float | None = None) -> None:
         super().__init__()
         check_base(base)
@@ -34,9 +36,9 @@ class Sinusoidal(PositionalEncoding):
             raise ValueError(f"scale must be positive, got {scale}")
         self.d_model = d_model
         self.base = base
-        self.scale = d_model**0.5 if scale is None else scale
+        self.embedding_scale = d_model**0.5 if scale is None else scale
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
         angle = angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device))
         table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-        return x_BTM * self.scale + table.to(x_BTM.dtype)
+        return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

@@ -8,7 +8,7 @@ from transformers.models.llama import modeling_llama
 from x_transformers import x_transformers
 
 from poslab.encodings import Positions, Rotary
-from poslab.encodings.rotary import rotate_half_split
+from poslab.encodings.rotary.rotary import rotate_half_split
 
 HEAD_DIM = 16
 LENGTH = 64

@@ -5,7 +5,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RelativePositionBias
 
 from poslab.encodings import Positions, T5Bias
-from poslab.encodings.t5 import distance_buckets
+from poslab.encodings.bias.t5 import distance_buckets
 
 BUCKETS_AND_DISTANCES = [(2, 4), (4, 8), (8, 16), (16, 64), (32, 128), (32, 2_048), (64, 128), (128, 1_000)]
 

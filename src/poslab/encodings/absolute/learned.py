@@ -24,6 +24,8 @@ class Learned(PositionalEncoding):
     GPT-2, whose initial standard deviation of 0.02 it takes.
     """
 
+    relative = False
+
     def __init__(self, d_model: int, max_length: int = 512) -> None:
         super().__init__()
         if max_length < 1:

@@ -1,0 +1,1 @@
+"""Position mixed into the token embeddings, or not at all."""
