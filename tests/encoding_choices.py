@@ -1,4 +1,4 @@
-"""Every encoding that conf/encoding offers: a new YAML file there is held to every claim without a new line here."""
+"""The encodings that conf/encoding offers, and small models with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape
+from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.models import Decoder
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -29,6 +29,13 @@ def composed(*overrides: str) -> DictConfig:
 def factory(name: str, **hyperparameters: Any) -> EncodingFactory:
     """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
     made: EncodingFactory = instantiate(composed(f"+encoding={name}").encoding, **hyperparameters)
+    return made
+
+
+def temperature(name: str) -> TemperatureFactory | None:
+    """The temperature that `encoding=name` brings along, if it does."""
+    config = composed(f"+encoding={name}").get("temperature")
+    made: TemperatureFactory | None = None if config is None else instantiate(config)
     return made
 
 
@@ -55,7 +62,10 @@ def some_tokens(batch: int, length: int) -> Tensor:
     return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
-ENCODINGS = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
+EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
+ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
+"""Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
+
 RELATIVE = [name for name in ENCODINGS if "embed" not in encoding(name).hooks]
 EMBEDDED = [name for name in ENCODINGS if "embed" in encoding(name).hooks]
 BIASED = [name for name in ENCODINGS if "bias" in encoding(name).hooks]

@@ -56,12 +56,25 @@ def _check_positions(model: Decoder, sequence_length: int) -> None:
         raise ValueError(
             f"positions.max_position={sampler.max_length} ends before dataset.sequence_length={sequence_length}"
         )
+    if sampler is not None and sampler.real:
+        _embed_real_positions(model)
     stop = sequence_length if sampler is None else sampler.stop(sequence_length)
     if end is not None and end < stop:
         asked = f"dataset.sequence_length={sequence_length}"
         if stop > sequence_length:
-            asked = f"position {stop - 1}, which positions={type(sampler).__name__} can draw"
+            asked = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
         raise ValueError(f"encoding.max_length={end} ends before {asked}")
+
+
+def _embed_real_positions(model: Decoder) -> None:
+    """Raises ValueError, in the words of the encoding, if it takes integers alone."""
+    import torch
+
+    from poslab.encodings import Positions
+
+    with torch.device("meta"):
+        x_BTM, tokens_BT = torch.empty(1, 2, model.embedding.embedding_dim), torch.zeros(1, 2, dtype=torch.int64)
+        model.encodings.embed(x_BTM, Positions(torch.empty(2), stop=2), tokens_BT)
 
 
 def micro_batches(settings: TrainerSettings, batch_size: int, processes: int) -> int:

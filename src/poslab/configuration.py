@@ -6,7 +6,7 @@ import difflib
 import inspect
 import pydoc
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hydra.errors import InstantiationException
@@ -39,13 +39,22 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
 def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
     """A message that begins with a bare argument name, with that name as typed on the command line.
 
-    The argument belongs to the group `key` if that has it, else to the first group that does: an encoding may refuse
-    the `d_model` of its model.
+    The argument belongs to the group `key` if that has it, or something within it has (the scaling of an encoding),
+    else to the first group that does: an encoding may refuse the `d_model` of its model.
     """
     name = message.split(maxsplit=1)[0].partition("=")[0]
     groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]
-    owner = next((group for group in groups if name in config[group]), None)
+    owner = next((owner for group in groups for owner in _owners(name, config[group], group)), None)
     return message if owner is None else f"{owner}.{message}"
+
+
+def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
+    """The dotted paths, outermost first, of what has a key of that name."""
+    if name in node:
+        yield path
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _owners(name, value, f"{path}.{key}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

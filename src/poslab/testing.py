@@ -363,7 +363,11 @@ def check_it_compiles_without_a_break(subject: Subject) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(decoder, fullgraph=True, backend="eager")
     with torch.no_grad():
-        _assert_near(compiled(tokens), decoder(tokens), 1e-5, "the compiled decoder")
+        try:
+            logits = compiled(tokens)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise AssertionError(f"it does not compile into one graph: {str(error).splitlines()[0]}") from error
+        _assert_near(logits, decoder(tokens), 1e-5, "the compiled decoder")
 
 
 CHECKS: list[Callable[[Subject], None]] = [

@@ -1,10 +1,17 @@
-"""What every encoding of conf/encoding keeps, whatever it computes."""
+"""What every encoding of conf/encoding keeps, whatever it computes: a new YAML file there is held to it at once."""
 
 import pytest
 import torch
 
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
-from tests.encoding_choices import BIASED, ENCODINGS, encoding, factory
+from poslab.testing import CHECKS, Subject
+from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory, temperature
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_encoding_keeps_the_contract(name, check):
+    check(Subject(factory(name), temperature(name)))
 
 
 def effects(

@@ -88,6 +88,15 @@ def test_decoding_after_left_padding_gives_each_row_the_logits_that_it_has_alone
         torch.testing.assert_close(actual[1:], decoder(tokens[1:]), rtol=0, atol=1e-5)
 
 
+def test_decoding_after_right_padding_is_refused():
+    decoder, tokens = small_decoder("rotary"), some_tokens(2, LENGTH)
+    real = torch.arange(8) < torch.tensor([[5], [8]])
+    cache = decoder.new_cache()
+    decoder(tokens[:, :8], Positions.padded(real), real, cache)
+    with pytest.raises(ValueError, match="pad prompts on the left$"):
+        decoder(tokens[:, 8:9], cache=cache)
+
+
 @each_encoding
 def test_padding_on_either_side_changes_nothing_and_is_not_read(name):
     decoder, tokens = small_decoder(name), some_tokens(3, LENGTH)

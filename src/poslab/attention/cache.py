@@ -43,10 +43,23 @@ class KeyValueCache:
         self.positions: Positions | None = None
         self.real: Tensor | None = None
         self.layers = [LayerCache() for _ in range(num_layers)]
+        self._may_end_with_padding = False
 
     def __len__(self) -> int:
         """The number of tokens remembered."""
         return 0 if self.positions is None else self.positions.length
+
+    def continuation(self, length: int) -> Positions:
+        """The positions of the next tokens, each row from its own last one.
+
+        Raises:
+            ValueError: if a row ends with padding: what follows it would not follow its last token.
+        """
+        assert self.positions is not None
+        if self._may_end_with_padding and self.real is not None and not bool(self.real[:, -1].all()):
+            raise ValueError("decoding goes on after the last token of each row: pad prompts on the left")
+        self._may_end_with_padding = False
+        return self.positions.continuation(length)
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
         """Adds the positions of new tokens, and which of them are real; gives those of all tokens."""
@@ -57,6 +70,7 @@ class KeyValueCache:
             old = self.real if self.real is not None else torch.ones(rows, before, dtype=torch.bool, device=device)
             new = real if real is not None else torch.ones(rows, positions.length, dtype=torch.bool, device=device)
             self.real = torch.cat([old, new], dim=1)
+            self._may_end_with_padding = real is not None
         self.positions = positions if self.positions is None else self.positions.followed_by(positions)
         return self.positions, self.real
 

@@ -92,6 +92,8 @@ class PositionalEncoding(nn.Module):
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor | None:
         """What must be remembered of each new token beside its key and value, (B, H, T, E); it is cached with them.
 
+        Here H is any number of heads that the encoding finds right: query heads, key-value heads, or 1.
+
         Args:
             x_BTM: what queries, keys and values of the new tokens are made of.
             positions: of the past tokens and the new ones, in storage order.
@@ -132,7 +134,7 @@ class QueryRows:
         scale: what the products of queries and keys are multiplied by: a number, or (1 or B, 1 or H, R, 1).
         visible: True where a query sees a key, (1 or B, 1, R, S); None if every query sees every key.
         query_state, key_state: what `state` made of the tokens of these queries and of all keys, (B, H, R, E) and
-            (B, H, S, E); None if the encoding remembers nothing.
+            (B, H, S, E) for its own H; None if the encoding remembers nothing.
     """
 
     tables: Any
@@ -149,10 +151,10 @@ class BiasTable:
     """A logit bias per head, float32.
 
     Args:
-        values: (H, T + S - 1), the bias at distances `1 - T, ..., S - 1`, where `by_distance`; else (H, T, S) or
-            (B, H, T, S), the bias of each query and key.
-        by_distance: whether the values are one row of distances per head. Then the last query is S - 1 past the
-            first key, as in self-attention with or without a cache.
+        values: (H, T + S - 1) where `by_distance`, the bias at successive distances, from that of the first query to
+            the last key to that of the last query to the first key; else (H, T, S) or (B, H, T, S), the bias of each
+            query and key.
+        by_distance: whether the values are one row of distances per head.
     """
 
     values: Tensor
@@ -163,8 +165,8 @@ class BiasTable:
         if not self.by_distance:
             whole = self.values if self.values.dim() == 4 else self.values.unsqueeze(0)
             return whole[:, :, rows]
-        # Row i, column j holds distance S - T + i - j: rows of a Toeplitz matrix are windows of its reversed vector,
-        # the last row first.
+        # Entry S - 1 + i - j is for row i, column j: rows of a Toeplitz matrix are windows of its reversed vector, the
+        # last row first.
         num_keys = self.values.shape[-1] - num_queries + 1
         windows = self.values.flip(-1).unfold(-1, num_keys, 1)
         start, stop, _ = rows.indices(num_queries)
@@ -183,6 +185,7 @@ class DistanceBias(PositionalEncoding):
         if by_distance:
             device = query_positions.ids.device
             distance = torch.arange(1 - query_positions.length, key_positions.length, device=device)
+            distance += query_positions.stop - key_positions.stop  # not 0 where another sequence is attended to
         else:
             distance = distances(query_positions, key_positions)
         with torch.autocast(distance.device.type, enabled=False):

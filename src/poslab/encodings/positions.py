@@ -14,7 +14,8 @@ class Positions:
 
     Args:
         ids: (T,) or (B, T), integer or real.
-        stop: every id is below this number; known when the ids are made, so that nobody looks into a tensor for it.
+        stop: every id is below this number, and the last of contiguous ones is just below it; known when the ids are
+            made, so that nobody looks into a tensor for it.
         contiguous: whether the ids of any two tokens that may see each other differ by exactly their distance in
             storage. True for a plain range, and for packed documents that each count from 0; known by construction.
         segments: (B, T) number of the document that each token belongs to, None where a row is one document.

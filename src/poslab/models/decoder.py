@@ -117,7 +117,7 @@ class Decoder(nn.Module):
             cache: what came before, to which these tokens are added; None is nothing.
         """
         if positions is None and cache is not None and cache.positions is not None:
-            positions = cache.positions.continuation(tokens_BT.shape[1])
+            positions = cache.continuation(tokens_BT.shape[1])
         else:
             if positions is None:
                 positions = Positions.range(tokens_BT.shape[1], device=tokens_BT.device)

@@ -1,11 +1,16 @@
 import math
+from functools import partial
 
 import pytest
 import torch
+from positional_encodings.torch_encodings import PositionalEncoding1D
 from transformers.models.gptj.modeling_gptj import create_sinusoidal_positions
+from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
+from transformers.models.roformer.modeling_roformer import RoFormerSinusoidalPositionalEmbedding
 from x_transformers.x_transformers import ScaledSinusoidalEmbedding
 
 from poslab.encodings import Positions, Sinusoidal
+from poslab.testing import check_encoding
 
 
 def table(sinusoidal: Sinusoidal, positions: Positions) -> torch.Tensor:
@@ -20,6 +25,28 @@ def interleaved(sines_then_cosines: torch.Tensor) -> torch.Tensor:
 def test_sinusoids_are_those_of_gptj_with_sines_and_cosines_in_turn():
     ours = table(Sinusoidal(32), Positions.range(512))
     torch.testing.assert_close(ours, interleaved(create_sinusoidal_positions(512, 32)), rtol=0, atol=1e-5)
+
+
+def test_interleaved_sinusoids_are_those_of_positional_encodings():
+    theirs = PositionalEncoding1D(32)(torch.zeros(1, 512, 32))[0]
+    torch.testing.assert_close(table(Sinusoidal(32), Positions.range(512)), theirs, rtol=0, atol=1e-5)
+
+
+# Marian and RoFormer make angles in float64; at position 512 a float32 angle is off by up to 3e-5.
+@pytest.mark.parametrize("theirs", [MarianSinusoidalPositionalEmbedding, RoFormerSinusoidalPositionalEmbedding])
+@pytest.mark.parametrize("width", [8, 32, 192])
+def test_concatenated_sinusoids_are_those_of_marian_and_roformer(theirs, width):
+    ours = table(Sinusoidal(width, layout="concatenated"), Positions.range(128))
+    torch.testing.assert_close(ours, theirs(128, width).create_weight(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "concatenated"])
+def test_sinusoids_keep_every_claim_of_an_encoding(layout):
+    check_encoding(partial(Sinusoidal, layout=layout, base=100.0))
+
+
+def test_sinusoids_with_their_defaults_keep_every_claim_of_an_encoding():
+    check_encoding(Sinusoidal)
 
 
 @pytest.mark.parametrize("base", [100.0, 10_000.0, 1e6])
@@ -47,6 +74,12 @@ def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scal
     torch.testing.assert_close(Sinusoidal(16, scale=1.5).embed(x, positions), 1.5 * x + added)
 
 
+def test_a_real_position_lies_between_its_neighbours():
+    ours = table(Sinusoidal(2), Positions(torch.tensor([0.0, 0.25, -1.5]), stop=1))
+    expected = [[math.sin(p), math.cos(p)] for p in (0.0, 0.25, -1.5)]
+    torch.testing.assert_close(ours, torch.tensor(expected))
+
+
 def test_each_row_may_have_positions_of_its_own():
     ids = torch.tensor([[0, 1, 2], [7, 5, 6]])
     ours = Sinusoidal(8).embed(torch.zeros(2, 3, 8), Positions(ids, stop=8))
@@ -59,6 +92,10 @@ def test_each_row_may_have_positions_of_its_own():
         ({"base": 0.5}, "base must be a number greater than 1, got 0.5"),
         ({"base": float("inf")}, "base must be a number greater than 1, got inf"),
         ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        (
+            {"layout": "half_split"},
+            "layout must be one of interleaved, concatenated, got half_split",
+        ),
         ({"d_model": 7}, "d_model must be even for sinusoidal positions, got 7"),
     ],
 )

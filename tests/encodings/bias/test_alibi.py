@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
@@ -5,6 +7,7 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from poslab.encodings import Alibi, Positions
+from poslab.testing import check_encoding
 
 # Falcon's tensor is no oracle: it is rounded to bfloat16, divided by sqrt(D), and added twice on its eager path.
 HEAD_COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 20, 24, 25, 32, 40, 48, 64, 71, 96, 112]
@@ -78,3 +81,63 @@ def test_bias_of_scattered_positions_follows_their_difference():
 def test_a_wrong_hyperparameter_is_named(max_exponent):
     with pytest.raises(ValueError, match=f"^max_exponent must be positive, got {max_exponent}$"):
         Alibi(4, max_exponent)
+
+
+def test_an_offset_for_keys_ahead_is_the_matrix_of_eify():
+    """As its README has it, at a slope of 1; ours is 2 ** -8 for a single head."""
+    expected = [
+        [0, -0.5, -1.5, -2.5, -3.5],
+        [-1, 0, -0.5, -1.5, -2.5],
+        [-2, -1, 0, -0.5, -1.5],
+        [-3, -2, -1, 0, -0.5],
+        [-4, -3, -2, -1, 0],
+    ]
+    positions = Positions.range(5)
+    ours = bias(Alibi(1, asymmetry=0.5, causal=False), positions, positions)
+    assert (ours[0] * 2**8).tolist() == expected
+
+
+def test_an_offset_for_keys_behind_is_the_bias_of_ruoss():
+    """Which lifts the lower triangle of -slope * |i - j| by half a slope."""
+    positions = Positions.range(7)
+    ours = bias(Alibi(6, asymmetry=-0.5, causal=False), positions, positions)
+    for head, slope in enumerate(build_alibi_tensor(torch.ones(1, 2), 6, torch.float32)[:, 0, 1].tolist()):
+        for i in range(7):
+            for j in range(7):
+                expected = -slope * abs(i - j) + (0.5 * slope if j < i else 0.0)
+                assert float(ours[head, i, j]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("asymmetry", [0.5, -0.5, 0.25])
+def test_an_asymmetric_encoder_has_no_two_distances_with_the_same_bias(asymmetry):
+    at_distances = Alibi(2, asymmetry=asymmetry, causal=False).bias_at(torch.arange(-20, 21))
+    assert all(len(head.unique()) == 41 for head in at_distances)
+
+
+def test_a_symmetric_encoder_cannot_tell_left_from_right():
+    distance = torch.arange(-20, 21)
+    alibi = Alibi(2, causal=False)
+    assert torch.equal(alibi.bias_at(distance), alibi.bias_at(-distance))
+
+
+@pytest.mark.parametrize("asymmetry", [0.5, -0.5])
+def test_asymmetry_changes_nothing_in_a_causal_stack(asymmetry):
+    distance = torch.arange(-20, 21)
+    assert torch.equal(Alibi(2, asymmetry=asymmetry).bias_at(distance), Alibi(2).bias_at(distance))
+
+
+def test_no_real_distance_is_rewarded():
+    """A key 0.2 ahead is not 0.3 behind under an offset of 0.5."""
+    near = Alibi(2, asymmetry=0.5, causal=False).bias_at(torch.tensor([-0.2, -0.5, 0.0]))
+    assert (near == 0).all()
+
+
+@pytest.mark.parametrize("asymmetry", [0.0, 0.5])
+def test_alibi_keeps_what_every_encoding_keeps(asymmetry):
+    check_encoding(partial(Alibi, asymmetry=asymmetry))
+
+
+@pytest.mark.parametrize("asymmetry", [1.0, -1.0, float("nan")])
+def test_a_wrong_asymmetry_is_named(asymmetry):
+    with pytest.raises(ValueError, match=f"^asymmetry must lie between -1 and 1, got {asymmetry}$"):
+        Alibi(4, asymmetry=asymmetry)

@@ -13,12 +13,22 @@ class Learned(PositionalEncoding):
 
     Args:
         d_model: width M.
-        max_length: the number of positions with a vector; the encoding is not defined past it.
+        max_length: the number of positions with a vector, from 1 (BERT: 512, GPT-2: 1,024); the encoding is not defined
+            past it.
 
-    Parameters: `table.weight` (max_length, M), once for the whole model.
+    Parameters: `table.weight` (max_length, M), once for the whole model; normal with standard deviation 0.02.
+
+    Causal and bidirectional. Ends at `max_length`: a vector past the training length has never been trained and stays
+    as it was initialised, unless a position sampler reaches it. Costs one look-up a token before the first layer, and
+    max_length * M parameters.
+
+    Traps: integer positions only, since nothing lies between two rows. Rows are counted from 0: BART and OPT begin at
+    row 2 and RoBERTa at the row after its padding id, so their weights are to be shifted; x-transformers multiplies its
+    table by M ** -0.5. Embeddings are not multiplied by sqrt(M), as sinusoids need it: the table begins as small as
+    they do.
 
     Raises:
-        ValueError: when asked for a position at or past `max_length`.
+        ValueError: when asked for a position at or past `max_length`, or for one that is not an integer.
 
     Source: Gehring et al., "Convolutional Sequence to Sequence Learning" (ICML 2017), section 3.1; used by BERT and
     GPT-2, whose initial standard deviation of 0.02 it takes.
@@ -35,6 +45,11 @@ class Learned(PositionalEncoding):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
+        if positions.ids.is_floating_point():
+            raise ValueError(
+                "positions must be integers for learned positions, got real numbers: a table has nothing between its "
+                "rows; choose positions that are integers, or another encoding"
+            )
         if positions.stop > self.table.num_embeddings:
             raise ValueError(
                 f"max_length={self.table.num_embeddings} learned positions end before position {positions.stop - 1}; "

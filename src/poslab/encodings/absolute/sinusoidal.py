@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
 from poslab.encodings.positions import Positions
+
+Layout = Literal["interleaved", "concatenated"]
+"""Whether sines and cosines alternate, or all sines stand before all cosines."""
 
 
 class Sinusoidal(PositionalEncoding):
@@ -15,30 +20,54 @@ class Sinusoidal(PositionalEncoding):
         PE(p, 2m + 1) = cos(p * base ** (-2m / M))
         x_p           = scale * embedding_p + PE(p)
 
-    Sines and cosines alternate, as the paper writes them (Marian and RoFormer keep all sines before all cosines).
-
     Args:
         d_model: width M, even.
         base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
         scale: what token embeddings are multiplied by before the sum; None is sqrt(M), as in the paper (section 3.4).
+        layout: "interleaved" alternates sines and cosines, as the paper writes them; "concatenated" has all sines
+            before all cosines, as Marian, RoFormer and XLNet. The same up to a fixed order of the channels, which a
+            model that is trained from the start does not notice; pretrained weights need theirs.
+
+    No parameters. Causal and bidirectional, for real positions too. Little is claimed beyond the training length: the
+    paper hoped for it, later ones measured otherwise. Costs M numbers a token, once before the first layer.
+
+    Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
+    wavelength is 2 pi base exactly, and every other one differs as well.
 
     Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
     """
 
     relative = False
 
-    def __init__(self, d_model: int, base: float = 10_000.0, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        base: float = 10_000.0,
+        scale: float | None = None,
+        layout: Layout = "interleaved",
+    ) -> None:
         super().__init__()
         check_base(base)
         if d_model % 2:
             raise ValueError(f"d_model must be even for sinusoidal positions, got {d_model}")
         if scale is not None and not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
+        if layout not in get_args(Layout):
+            raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout}")
         self.d_model = d_model
         self.base = base
         self.embedding_scale = d_model**0.5 if scale is None else scale
+        self._join = _interleaved if layout == "interleaved" else _concatenated
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
         angle = angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device))
-        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+        table = self._join(angle.sin(), angle.cos())
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)
+
+
+def _interleaved(sines: Tensor, cosines: Tensor) -> Tensor:
+    return torch.stack([sines, cosines], dim=-1).flatten(-2)
+
+
+def _concatenated(sines: Tensor, cosines: Tensor) -> Tensor:
+    return torch.cat([sines, cosines], dim=-1)

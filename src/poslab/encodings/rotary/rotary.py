@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import inspect
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -8,15 +9,23 @@ from torch import Tensor
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
 from poslab.encodings.positions import Positions
+from poslab.encodings.rotary.scalings import Scaling
+
+Layout = Literal["half_split", "interleaved"]
+"""Which channels turn together: m and m + r / 2, or 2m and 2m + 1."""
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels."""
+    """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels.
+
+    And what the usual scale of the logits is multiplied by: the square of the attention factor of a scaling.
+    """
 
     query_cos: Tensor
     query_sin: Tensor
     key_cos: Tensor
     key_sin: Tensor
+    logit_scale: float = 1.0
 
 
 class Rotary(PositionalEncoding):
@@ -24,22 +33,44 @@ class Rotary(PositionalEncoding):
 
         logit(i, j) = (R(i) q_i) . (R(j) k_j) / sqrt(D) = q_i . R(j - i) k_j / sqrt(D)
 
-    R(p) turns channel pair m by `p * base ** (-2m / r)`, where r = fraction * D channels turn and the rest stay. Pairs
-    are half-split, (m, m + r / 2), as in Llama and GPT-NeoX; RoFormer and GPT-J pair (2m, 2m + 1), which is the same
-    encoding up to a fixed order of channels.
+    R(p) turns channel pair m by `p * base ** (-2m / r)`, where r = fraction * D channels turn and the rest stay. A
+    scaling puts other frequencies in their place, and may give an attention factor a:
+
+        logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
 
     Args:
         head_dim: head dimension D.
         base: frequency base (paper: 10,000; above 1). A larger base turns more slowly and reaches further.
         fraction: the share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even.
+        layout: which channels are a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
+            (2m, 2m + 1), as in RoFormer, GPT-J and Cohere. The same encoding up to a fixed order of the channels of
+            queries and keys; weights that were trained under one need their channels reordered under the other.
+        scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them; None
+            leaves the frequencies (paper). It acts on the spectrum of the channels that turn.
 
-    Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model.
+    Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model. Two products for each
+    number of queries and keys, and tables of r numbers for each position, which all layers share. Without a scaling,
+    little is claimed beyond the training length.
+
+    A rotation stays a rotation: the attention factor scales logits, all of each, as YaRN's paper has it. Code that
+    multiplies cosines and sines by it (transformers and most others) does the same if all channels turn; where only a
+    fraction does, that leaves the share of the other channels in the logit as it is.
+
+    Under a scaling that depends on the length, one past the largest key position is the length so far: a shift of all
+    positions is then felt, and a longer text turns its earlier tokens otherwise.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.2; the
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.
     """
 
-    def __init__(self, head_dim: int, base: float = 10_000.0, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float = 10_000.0,
+        fraction: float = 1.0,
+        layout: Layout = "half_split",
+        scaling: Scaling | None = None,
+    ) -> None:
         super().__init__()
         check_base(base)
         if not 0 < fraction <= 1:
@@ -50,25 +81,54 @@ class Rotary(PositionalEncoding):
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
+        if layout not in get_args(Layout):
+            raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout}")
+        if scaling is not None and not callable(scaling):
+            raise ValueError(f"scaling must be a function of frequencies or null, got {scaling!r}")
         self.base = base
         self.rotary_dim = rotary_dim
+        self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
+        self._scaling = scaling
+        self._asked_for = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
+        self.spectrum(1)  # a wrong hyperparameter of the scaling is told now
+
+    @property
+    def depends_on_length(self) -> bool:  # type: ignore[override]
+        return "length" in self._asked_for
+
+    @property
+    def relative(self) -> bool:  # type: ignore[override]
+        return not self.depends_on_length
+
+    def spectrum(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
+        """The inverse frequencies, (r / 2,) float32, and the attention factor while the text has this length."""
+        frequencies = inverse_frequencies(self.rotary_dim, self.base, device)
+        if self._scaling is None:
+            return frequencies, 1.0
+        known = {"base": self.base, "length": length}
+        return self._scaling(frequencies, **{name: known[name] for name in known if name in self._asked_for})
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
-        query_cos, query_sin = self._cos_sin(query_positions)
-        if key_positions is query_positions:
-            return Rotation(query_cos, query_sin, query_cos, query_sin)
-        return Rotation(query_cos, query_sin, *self._cos_sin(key_positions))
+        frequencies, attention_factor = self.spectrum(key_positions.stop, key_positions.ids.device)
+        query_cos_sin = _cos_sin(query_positions, frequencies)
+        same = key_positions is query_positions
+        key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies)
+        return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        return rotate_half_split(q_BHTD, tables.query_cos, tables.query_sin)
+        return self._rotate(q_BHTD, tables.query_cos, tables.query_sin)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        return rotate_half_split(k_BHSD, tables.key_cos, tables.key_sin)
+        return self._rotate(k_BHSD, tables.key_cos, tables.key_sin)
 
-    def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
-        ids = positions.ids if positions.ids.dim() == 1 else positions.ids.unsqueeze(1)  # (B, 1, T): all heads alike
-        angle = angles(ids, inverse_frequencies(self.rotary_dim, self.base, ids.device))
-        return angle.cos(), angle.sin()
+    def scale(self, tables: Rotation) -> float:
+        return tables.logit_scale
+
+
+def _cos_sin(positions: Positions, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    ids = positions.ids if positions.ids.dim() == 1 else positions.ids.unsqueeze(1)  # (B, 1, T): all heads alike
+    angle = angles(ids, frequencies)
+    return angle.cos(), angle.sin()
 
 
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -78,11 +138,17 @@ def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x: (B, H, T, D), any dtype; the result has it too, the product is float32.
         cos, sin: (T, r / 2) or (B, 1, T, r / 2), float32, not trained.
     """
-    turned: Tensor = _Rotate.apply(x, cos, sin)
+    turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
     return turned
 
 
-class _Rotate(torch.autograd.Function):
+def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns the channel pairs (2m, 2m + 1) of the first r channels of x, otherwise as `rotate_half_split`."""
+    turned: Tensor = _RotateInterleaved.apply(x, cos, sin)
+    return turned
+
+
+class _RotateHalfSplit(torch.autograd.Function):
     """The gradient of a rotation is the rotation back: nothing but the tables is kept for the backward pass."""
 
     @staticmethod
@@ -90,13 +156,31 @@ class _Rotate(torch.autograd.Function):
         ctx.save_for_backward(cos, sin)
         half = cos.shape[-1]
         first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-        turned = [
-            (first * cos).addcmul_(second, sin, value=-1),
-            (second * cos).addcmul_(first, sin),
-        ]
+        turned = list(_turned(first, second, cos, sin))
         return torch.cat([*turned, rest] if rest.shape[-1] else turned, dim=-1).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return rotate_half_split(gradients[0], cos, -sin), None, None
+
+
+class _RotateInterleaved(torch.autograd.Function):
+    """As `_RotateHalfSplit`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        turning = 2 * cos.shape[-1]
+        pairs, rest = x.split([turning, x.shape[-1] - turning], dim=-1)
+        turned = torch.stack(_turned(pairs[..., ::2], pairs[..., 1::2], cos, sin), dim=-1).flatten(-2)
+        return (torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return rotate_interleaved(gradients[0], cos, -sin), None, None
+
+
+def _turned(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return (first * cos).addcmul_(second, sin, value=-1), (second * cos).addcmul_(first, sin)

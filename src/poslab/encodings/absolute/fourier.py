@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.positions import Positions
+
+Components = Literal["sine", "cosine", "product"]
+"""What each channel holds of its harmonic."""
+
+
+class Fourier(PositionalEncoding):
+    """Harmonics of a fixed length, one a channel, added to the token embeddings. It repeats after that length.
+
+        a(p, i)  = 2 pi (i + 1) p / L
+        PE(p, i) = sin a(p, i), or cos a(p, i), or sin a(p, i) cos a(p, i)        i = 0, ..., M - 1
+        x_p      = scale * embedding_p + PE(p)
+
+    Args:
+        d_model: width M.
+        length: the length L that the harmonics divide, the training length as a rule; at least 2.
+        components: what a channel holds: "sine", "cosine" or their "product".
+        scale: what token embeddings are multiplied by before the sum; None is sqrt(M), as for sinusoidal positions.
+
+    No parameters. Causal and bidirectional, for real positions too. Costs M numbers a token, once before the first
+    layer. Nothing is claimed beyond the training length, nor can it be: position p + L is position p.
+
+    Traps, all of them properties of the formula:
+    - Integer positions cannot tell harmonics above L / 2 from those below (aliasing): channel L - k is channel k,
+      with the other sign for sines. With M > L / 2 the other channels add nothing, and channel L is constant.
+    - Sines cannot tell 0 from L / 2, cosines cannot tell p from L - p, and the product is half the sine of twice the
+      angle: it repeats after L / 2 already, cannot tell 0 from L / 4, and is half as large.
+    - Channels are spaced evenly in frequency, not geometrically as in `Sinusoidal`: with M << L no channel changes much
+      between neighbours, with M near L most do wildly.
+
+    Source: the form in which the Chinese blog article that inspired this project writes sinusoids (there without the
+    factor p, which makes it a constant vector); no paper is known. Here to be compared with, not recommended.
+    """
+
+    relative = False
+
+    def __init__(
+        self, d_model: int, length: int = 512, components: Components = "sine", scale: float | None = None
+    ) -> None:
+        super().__init__()
+        if length < 2:
+            raise ValueError(f"length must be an integer of at least 2, got {length}")
+        if components not in get_args(Components):
+            raise ValueError(f"components must be one of {', '.join(get_args(Components))}, got {components}")
+        if scale is not None and not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        self.length = length
+        self.components = components
+        self.embedding_scale = d_model**0.5 if scale is None else scale
+
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
+        harmonics = torch.arange(1, x_BTM.shape[-1] + 1, device=x_BTM.device)
+        # Whole turns go before the angle is made, exactly where positions are integers: a float32 of 1,000 radians has
+        # lost four digits.
+        turn = (positions.ids.remainder(self.length).unsqueeze(-1) * harmonics).remainder(self.length)
+        angle = turn.to(torch.float32) * (2 * math.pi / self.length)
+        if self.components == "sine":
+            table = angle.sin()
+        elif self.components == "cosine":
+            table = angle.cos()
+        else:
+            table = angle.sin() * angle.cos()
+        return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

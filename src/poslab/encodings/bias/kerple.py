@@ -1,0 +1,95 @@
+"""Biases from conditionally positive definite kernels: their parameters must stay in a range, so that they are such."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import DistanceBias
+
+SMALLEST = 0.01
+"""What the authors' code clamps all parameters to, from below."""
+
+
+class KerpleLog(DistanceBias):
+    """KERPLE, logarithmic: each head discounts a key by the logarithm of its distance, at rates that are learned.
+
+        logit(i, j) = q_i . k_j / sqrt(D) - r1_h * ln(1 + r2_h * |i - j|),  r1_h, r2_h > 0
+
+    Args:
+        num_heads: heads H.
+
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder symmetric, so
+    it cannot tell left from right. Claimed to extrapolate to several times the training length, best of its family.
+    Time and memory: one row of 2T - 1 numbers per head, and its gradient.
+
+    Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
+    they are 0.01 + softplus(raw), which has the same range and a gradient everywhere, but learns small rates more
+    slowly. They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance and starts
+    all at 1.
+
+    Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
+    the logarithmic variant; initial values and smallest ones as in the authors' code.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 2.0))
+        self.raw_r2 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
+
+    def bias_at(self, distance: Tensor) -> Tensor:
+        r1, r2 = (_positive(_along(raw, distance)) for raw in (self.raw_r1, self.raw_r2))
+        return -r1 * torch.log1p(r2 * distance.abs())
+
+
+class KerplePower(DistanceBias):
+    """KERPLE, power: each head discounts a key by a power of its distance, at a rate that is learned.
+
+        logit(i, j) = q_i . k_j / sqrt(D) - r1_h * |i - j| ** r2_h,  r1_h > 0, 0 < r2_h <= 2
+
+    ALiBi is r2 = 1 with fixed r1.
+
+    Args:
+        num_heads: heads H.
+
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder symmetric, so
+    it cannot tell left from right. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of
+    2T - 1 numbers per head, and its gradient.
+
+    Traps: the authors' code clamps r1 to at least 0.01 and r2 to [0.01, 2] in the forward pass. Here r1 is
+    0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges, but for their ends, and a gradient
+    everywhere. They start as there, uniform in (0.01, 1) and (0.01, 2). The kernel that multiplies logits instead,
+    exp(-r1 * |i - j| ** r2), which that code offers too, is not part of this class.
+
+    Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
+    the power variant; initial values and ranges as in the authors' code.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
+        # The ends of the range, where a sigmoid does not learn, are left out.
+        self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(1e-3, 1 - 1e-3).logit())
+
+    def bias_at(self, distance: Tensor) -> Tensor:
+        r1, raw_r2 = _positive(_along(self.raw_r1, distance)), _along(self.raw_r2, distance)
+        r2 = SMALLEST + (2.0 - SMALLEST) * raw_r2.sigmoid()
+        # `pow` has a gradient at distance 0, which exp(r2 * log(distance)) has not.
+        return -r1 * distance.abs().to(torch.float32).pow(r2)
+
+
+def _along(parameter_H: Tensor, distance: Tensor) -> Tensor:
+    """A parameter of each head in float32, (H, 1, ...), to meet distances of any shape."""
+    return parameter_H.to(torch.float32).view(-1, *[1] * distance.dim())
+
+
+def _positive(raw: Tensor) -> Tensor:
+    return SMALLEST + functional.softplus(raw)
+
+
+def _raw_of_uniform(num_heads: int, high: float) -> Tensor:
+    """What `_positive` makes uniform numbers in (0.01, high) of."""
+    # Closer than 0.001 to the smallest, where a softplus hardly learns, nothing starts.
+    above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(1e-3)
+    return above.expm1().log()

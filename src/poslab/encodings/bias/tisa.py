@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.base import DistanceBias
+
+
+class Tisa(DistanceBias):
+    """Translation-invariant self-attention: each head has some learned bumps at the distances that it looks for.
+
+        logit(i, j) = q_i . k_j / sqrt(D) + sum_s amplitude_s * exp(-|sharpness_s| * (j - i - offset_s) ** 2)
+
+    over kernels s = 1, ..., num_kernels of each head.
+
+    Args:
+        num_heads: heads H.
+        num_kernels: bumps of each head (paper: 5; at least 1).
+
+    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Both ways, and it tells
+    left from right: a bump ahead of the query has a positive offset. Causal too, but bumps ahead serve nothing there.
+    Nothing is claimed beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
+    numbers per head and kernel, and their gradients.
+
+    Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are those of a later
+    version: offsets normal with standard deviation 5, the others normal about 0.1 with 0.01.
+
+    Source: Wennberg, Henter, "The Case for Translation-Invariant Self-Attention in Transformer-Based Language Models"
+    (ACL 2021), and its authors' code.
+    """
+
+    shared_by_layers = False
+
+    def __init__(self, num_heads: int, num_kernels: int = 5) -> None:
+        super().__init__()
+        if num_kernels < 1:
+            raise ValueError(f"num_kernels must be a positive integer, got {num_kernels}")
+        self.amplitudes = nn.Parameter(0.1 + 0.01 * torch.randn(num_kernels, num_heads))
+        self.sharpness = nn.Parameter(0.1 + 0.01 * torch.randn(num_kernels, num_heads))
+        self.offsets = nn.Parameter(5.0 * torch.randn(num_kernels, num_heads))
+
+    def bias_at(self, distance: Tensor) -> Tensor:
+        ahead = -distance.to(torch.float32)
+        bias = torch.zeros((), device=distance.device)
+        for kernel in zip(self.amplitudes, self.sharpness, self.offsets, strict=True):
+            amplitude, sharpness, offset = (
+                parameter_H.to(torch.float32).view(-1, *[1] * distance.dim()) for parameter_H in kernel
+            )
+            bias = bias + amplitude * torch.exp(-sharpness.abs() * (ahead - offset).square())
+        return bias

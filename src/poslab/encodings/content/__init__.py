@@ -1,0 +1,1 @@
+"""Encodings that let what tokens say decide how far apart they are."""

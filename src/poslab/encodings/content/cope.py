@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.relative.pairs import pick
+
+
+class CoPE(PositionalEncoding):
+    """Contextual position encoding: a query counts only the tokens that it takes to matter, and looks up the count.
+
+        logit(i, j) = q_i . k_j / sqrt(D) + q_i . e[p_ij]
+        p_ij = min(g_ij + ... + g_ii, P - 1),    g_it = sigmoid(q_i . k_t / sqrt(D))
+
+    where e at a fraction lies on the line between the embeddings at the whole numbers around it. With all gates open,
+    p_ij = i - j + 1; the key at the query itself is at g_ii, not at 0.
+
+    Args:
+        head_dim: head dimension D.
+        num_positions: the number P of embeddings; counts beyond P - 1 share the last (authors' code: one more than the
+            training length unless it is told; x-transformers: 16; at least 2).
+
+    Parameters: `position_embedding` (P, D) in each layer, for all its heads, at zero to begin with (as in the authors'
+    code, which can also share it among layers).
+
+    Causal. Positions are never read, only who sees whom: what a query does not see it does not count. Claimed to
+    generalise to longer texts, since a count need not grow with them. Costs P products per query, two gathers and a
+    cumulative sum over all keys; memory is T x S, several times, and T x P.
+
+    Traps: published code disagrees on the scale. That of the authors divides the sum, (q . k + q . e) / sqrt(D), unless
+    it is given `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, which is followed here:
+    what an encoding adds is unscaled everywhere in this laboratory, and embeddings that begin at zero get sqrt(D) times
+    the gradient. The functions are the same up to that factor. A temperature scales q . k and neither the gates nor
+    q . e. Counts are in float32, since sums in bfloat16 come to a stop at 256. The other CoPE, clipped rotary
+    embeddings, has nothing to do with it.
+
+    Source: Golovneva, Wang, Weston, Sukhbaatar, "Contextual Position Encoding: Learning to Count What's Important"
+    (2024), section 4.
+    """
+
+    shared_by_layers = False
+    causal_only = True
+
+    def __init__(self, head_dim: int, num_positions: int = 64) -> None:
+        super().__init__()
+        if num_positions < 2:
+            raise ValueError(f"num_positions must be at least 2, got {num_positions}")
+        self.num_positions = num_positions
+        self.gate_scale = head_dim**-0.5
+        self.position_embedding = nn.Parameter(torch.zeros(num_positions, head_dim))
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        products_BHRS = q_BHRD @ k_BHSD.mT
+        gates_BHRS = (products_BHRS * self.gate_scale).sigmoid()
+        if rows.visible is not None:
+            gates_BHRS = gates_BHRS.masked_fill(~rows.visible, 0.0)
+        # From the query back to each key: summed from the near end, a count loses nothing to the keys far away.
+        count_BHRS = gates_BHRS.flip(-1).cumsum(-1).flip(-1).clamp(max=self.num_positions - 1)
+        scores_BHRP = q_BHRD @ self.position_embedding.to(q_BHRD.dtype).T
+        below_BHRS = count_BHRS.floor()
+        at_below, at_above = (pick(scores_BHRP, index.long()) for index in (below_BHRS, count_BHRS.ceil()))
+        return products_BHRS * rows.scale + torch.lerp(at_below, at_above, count_BHRS - below_BHRS)

@@ -1,0 +1,159 @@
+"""Data-adaptive positional encodings.
+
+Dimension letters beside those of the contract: C channels that are mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.bias.kerple import KerpleLog
+from poslab.encodings.positions import Positions
+from poslab.encodings.stack import StackShape
+
+
+class _AttentionMap(PositionalEncoding):
+    """What DAPE and its second version share: the logits of all heads as an image, which f processes."""
+
+    shared_by_layers = False
+
+    def __init__(
+        self, shape: StackShape, over: Callable[..., PositionalEncoding], width: int, kernel_size: int
+    ) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be a positive integer, got {width}")
+        if not callable(over) or isinstance(over, nn.Module):
+            raise ValueError(f"over must be a class of encodings or a partial of one, got {over}")
+        self.over = shape.fill(over)
+        more = sorted(self.over.hooks - {"bias", "pair_bias"})
+        if more:
+            name = type(self.over).__name__
+            raise ValueError(f"over must only add a bias to the logits, got {name}, which has {', '.join(more)}")
+        # These the contract states for a class; here they are those of the encoding underneath.
+        self.causal_only = self.over.causal_only  # type: ignore[misc]
+        self.relative = self.over.relative  # type: ignore[misc]
+        self.depends_on_length = self.over.depends_on_length  # type: ignore[misc]
+        self.max_length = self.over.max_length
+        self.hidden_weight = nn.Parameter(torch.empty(width, 2 * shape.num_heads, kernel_size))
+        self.hidden_bias = nn.Parameter(torch.empty(width))
+        self.output_weight = nn.Parameter(torch.empty(shape.num_heads, width, kernel_size))
+        for parameter, fan_in in (
+            (self.hidden_weight, 2 * shape.num_heads * kernel_size),
+            (self.hidden_bias, 2 * shape.num_heads * kernel_size),
+            (self.output_weight, width * kernel_size),
+        ):
+            nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5)  # as linear layers and convolutions begin
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> Any:
+        return self.over.prepare(query_positions, key_positions)
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        content_BHRS = super().logits(q_BHRD, k_BHSD, rows)
+        bias_BHRS = self._static_bias(content_BHRS, rows)
+        both_BCRS = torch.cat([content_BHRS, bias_BHRS], dim=1)
+        return content_BHRS + bias_BHRS + self._correction(both_BCRS, rows.visible)
+
+    def _static_bias(self, content_BHRS: Tensor, rows: QueryRows) -> Tensor:
+        """B, as large as A."""
+        bias: Tensor | None = self.over.pair_bias(rows.tables, rows.rows)
+        table = self.over.bias(rows.tables)
+        if table is not None:
+            matrix = table.matrix(rows.num_queries, rows.rows)
+            bias = matrix if bias is None else bias + matrix
+        if bias is None:
+            return torch.zeros_like(content_BHRS)
+        return bias.to(content_BHRS.dtype).expand_as(content_BHRS)
+
+    def _correction(self, both_BCRS: Tensor, visible: Tensor | None) -> Tensor:
+        """f([A; B]), of which every layer sees the visible keys alone."""
+        hidden = (
+            _mix(_seen(both_BCRS, visible), self.hidden_weight) + self.hidden_bias.to(both_BCRS.dtype)[:, None, None]
+        )
+        return _mix(_seen(functional.leaky_relu(hidden), visible), self.output_weight)
+
+
+class Dape(_AttentionMap):
+    """DAPE: a small MLP over the heads corrects a static bias by what the queries and keys say.
+
+        logit(i, j) = A + B + f([A; B])    at each (i, j), for all H heads at once
+        A = q_i . k_j / sqrt(D),  B the bias of another encoding,  f: 2H -> width -> H, LeakyReLU(0.01) between
+
+    Args:
+        shape: the stack that it serves.
+        over: makes the encoding that B is of: one that only adds a bias to the logits (paper: KERPLE's logarithm, ALiBi
+            and FIRE). No position is B = 0.
+        width: hidden units (paper: 32; at least 1), usually 16 to 64.
+
+    Parameters, for each layer its own: `hidden_weight` (width, 2H, 1), `hidden_bias` (width,), `output_weight`
+    (H, width, 1), and those of `over`, which are each layer's own too. Causal in the paper, and whatever `over` is.
+    Claimed to extrapolate further than the bias alone. Time and memory: f at each query and key, (2H + width) * T * S
+    numbers for each text.
+
+    Traps: A is scaled before f sees it. f has no bias at its output here, unlike in the authors' code: it would add one
+    number to all logits of a head, which a softmax does not feel. Called CAPE in its first version; it has nothing to
+    do with continuous augmented positional embeddings.
+
+    Source: Zheng et al., "DAPE: Data-Adaptive Positional Encoding for Length Extrapolation" (NeurIPS 2024), section 3;
+    LeakyReLU as in the authors' code.
+    """
+
+    def __init__(self, shape: StackShape, over: Callable[..., PositionalEncoding] = KerpleLog, width: int = 32) -> None:
+        super().__init__(shape, over, width, kernel_size=1)
+
+
+class DapeV2(_AttentionMap):
+    """DAPE v2: as DAPE, but f sees the logits of neighbouring keys too.
+
+        logit(i, j) = A + B + f([A; B])    with both layers of f convolutions along keys, 1 x kernel_size
+
+    Args:
+        shape, over, width: as in `Dape`.
+        kernel_size: keys that a layer of f sees at once (paper: 3; odd, at least 1), of which the middle one is j.
+            With 1 it is DAPE.
+
+    Parameters, for each layer its own: `hidden_weight` (width, 2H, kernel_size), `hidden_bias` (width,),
+    `output_weight` (H, width, kernel_size), and those of `over`. Causal in the paper, and whatever `over` is. Claimed
+    to extrapolate further than DAPE. Time is kernel_size times that of DAPE, memory the same in the large.
+
+    Neighbours are those in storage; keys that the query does not see are 0 to both layers, as past the ends. The
+    authors' code blanks them at the first layer only, so that its second sees a hidden unit (what the first makes of
+    the last visible keys) one place past the query: not in a decoding step, where that place does not exist. Here both
+    are blank, and a query has the same logits whatever follows it, and wherever its document stands.
+
+    Source: Zheng et al., "DAPE V2: Process Attention Score as Feature Map for Length Extrapolation" (2024).
+    """
+
+    def __init__(
+        self,
+        shape: StackShape,
+        over: Callable[..., PositionalEncoding] = KerpleLog,
+        width: int = 32,
+        kernel_size: int = 3,
+    ) -> None:
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size}")
+        super().__init__(shape, over, width, kernel_size)
+
+
+def _seen(x_BCRS: Tensor, visible: Tensor | None) -> Tensor:
+    """Zero at the keys that a query does not see."""
+    return x_BCRS if visible is None else x_BCRS.masked_fill(~visible, 0.0)
+
+
+def _mix(x_BCRS: Tensor, weight_ECK: Tensor) -> Tensor:
+    """A convolution along keys, from C channels to E, with zeros past the ends."""
+    # Not `conv2d`, which a GPU runs in TF32 unless it is told not to.
+    num_keys, kernel_size = x_BCRS.shape[-1], weight_ECK.shape[-1]
+    padded = functional.pad(x_BCRS, (kernel_size // 2, kernel_size // 2))
+    taps = (
+        torch.einsum("ec,bcrs->bers", weight_EC, padded[..., tap : tap + num_keys])
+        for tap, weight_EC in enumerate(weight_ECK.to(x_BCRS.dtype).unbind(-1))
+    )
+    return sum(taps, torch.zeros((), dtype=x_BCRS.dtype, device=x_BCRS.device))

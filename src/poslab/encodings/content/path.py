@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.positions import Positions
+
+
+class PaTH(PositionalEncoding):
+    """PaTH attention: between a key and a query, every token on the way reflects what the query looks for.
+
+        logit(i, j) = k_j^T H_{j+1} H_{j+2} ... H_i q_i / sqrt(D)
+        H_t = I - beta_t w_t w_t^T
+        w_t = normalised(silu(conv(up(down(x_t)))))        beta_t = 2 sigmoid(b . x_t + b_0)
+
+    The convolution is causal, `conv_width` tokens wide and separate for each channel. With forget gates (PaTH-FoX) the
+    logit is `(k_j^T H_{j+1} ... H_i q_i + ln f_{j+1} + ... + ln f_i) / sqrt(D)`, f_t = sigmoid(g . x_t + g_0).
+
+    Args:
+        d_model, num_heads, num_kv_heads, head_dim: widths M, D and heads H, G of the attention; each of the G
+            key-value heads has reflections of its own.
+        rank: width of the bottleneck between `down` and `up` (paper: 32; positive).
+        conv_width: how many tokens, the current one and those before it, make w_t (paper: 3; positive).
+        forget_gate: whether each query head also forgets at a rate of its own (paper: both are reported).
+
+    Parameters, each layer its own: `down` (rank, M), `up` (G D, rank), `kernel` (G D, conv_width; the current token
+    first), `beta_weight` (G, M), `beta_bias` (G), and with gates `gate_weight` (H, M), `gate_bias` (H). Matrices start
+    normal with standard deviation 1 / sqrt(inputs), the kernel as that of `nn.Conv1d`, biases at 0.
+
+    Causal only. Position is nothing but what lies between, so the encoding is relative. The paper claims state tracking
+    that rotary cannot learn, and extrapolation that is good with forget gates and middling without.
+
+    Cost: keys are taken in chunks of 64, from the last to the first, each with one triangular system (the paper's UT
+    transform), so time is a few times that of plain attention, for a step of decoding too: keys stay as they were
+    written, and the queries go back to them. Memory is T x S, several times. A token's state is 2 D + 1 numbers for
+    each key-value head, and one for each query head with gates.
+
+    Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm stands within
+    the scale, as in flash-linear-attention, while FoX adds it to scaled logits. There is no padding or document to
+    leave out of a product, since none lies between tokens that see each other; but the convolution stops at the edge.
+
+    Source: Yang et al., "PaTH Attention: Position Encoding via Accumulating Householder Transformations" (2025),
+    sections 2 and 3; parametrisation as in flash-linear-attention.
+    """
+
+    shared_by_layers = False
+    causal_only = True
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        rank: int = 32,
+        conv_width: int = 3,
+        forget_gate: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in {"rank": rank, "conv_width": conv_width}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value}")
+        self.group = num_heads // num_kv_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = head_dim
+        self.conv_width = conv_width
+        width = num_kv_heads * head_dim
+        self.down = nn.Parameter(torch.randn(rank, d_model) * d_model**-0.5)
+        self.up = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
+        self.kernel = nn.Parameter(torch.empty(width, conv_width).uniform_(-1, 1) * conv_width**-0.5)
+        self.beta_weight = nn.Parameter(torch.randn(num_kv_heads, d_model) * d_model**-0.5)
+        self.beta_bias = nn.Parameter(torch.zeros(num_kv_heads))
+        self.gate_weight = nn.Parameter(torch.randn(num_heads, d_model) * d_model**-0.5) if forget_gate else None
+        self.gate_bias = nn.Parameter(torch.zeros(num_heads)) if forget_gate else None
+
+    def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
+        """For each key-value head: w, what the convolution reads, beta and the logarithms of its queries' gates."""
+        with torch.autocast(x_BTM.device.type, enabled=False):
+            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
+            projected_BGTD = self._by_head(_linear(_linear(x_BTM, self.down), self.up))
+            past = None if past_BHPE is None else past_BHPE[..., self.head_dim : 2 * self.head_dim]
+            w_BGTD = functional.silu(self._convolved(projected_BGTD, positions, past))
+            # As flash-linear-attention does; a w of zero, where nothing came in, makes H the identity.
+            w_BGTD = w_BGTD * (w_BGTD.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+            beta_BGT1 = self._by_head(2 * _linear(x_BTM, self.beta_weight, self.beta_bias).sigmoid())
+            parts = [w_BGTD, projected_BGTD, beta_BGT1]
+            if self.gate_weight is not None:
+                parts.append(self._by_head(functional.logsigmoid(_linear(x_BTM, self.gate_weight, self.gate_bias))))
+            return torch.cat(parts, dim=-1)
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        assert rows.key_state is not None
+        state_BGSE = rows.key_state.to(q_BHRD.dtype)
+        w_BGSD, _, beta_BGS1, gates_BGSN = state_BGSE.split(
+            [self.head_dim, self.head_dim, 1, state_BGSE.shape[-1] - 2 * self.head_dim - 1], dim=-1
+        )
+        w_BHSD = w_BGSD.repeat_interleave(self.group, dim=1)
+        beta_BHS1 = beta_BGS1.repeat_interleave(self.group, dim=1)
+        first_row = k_BHSD.shape[2] - rows.num_queries + rows.rows.indices(rows.num_queries)[0]
+        change = _change_on_the_way(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, first_row)
+        if self.gate_weight is not None:
+            forgotten_BHS = gates_BGSN.movedim(-1, 2).flatten(1, 2).cumsum(-1)
+            forgotten_BHR = forgotten_BHS[..., first_row : first_row + q_BHRD.shape[2]]
+            change = change + forgotten_BHR.unsqueeze(-1) - forgotten_BHS.unsqueeze(-2)
+        return super().logits(q_BHRD, k_BHSD, rows) + change * rows.scale
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, T, G * n) to (B, G, T, n)."""
+        return x.unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
+
+    def _convolved(self, new_BGTD: Tensor, positions: Positions, past_BGPD: Tensor | None) -> Tensor:
+        """The convolution at the new tokens; before the first token of a text there is nothing."""
+        reach, length = self.conv_width - 1, new_BGTD.shape[2]
+        whole = new_BGTD if past_BGPD is None else torch.cat([past_BGPD, new_BGTD], dim=2)
+        whole = functional.pad(whole, (0, 0, reach, 0))[:, :, -(reach + length) :]
+        follows = functional.pad(_follows_the_token_before(positions), (reach, 0))[..., -(reach + length) :]
+        kernel = self.kernel.to(new_BGTD.dtype).view(self.num_kv_heads, 1, self.head_dim, self.conv_width)
+        convolved = kernel[..., 0] * new_BGTD
+        reached = torch.ones_like(follows[..., :length])
+        for lag in range(1, self.conv_width):
+            reached = reached & follows[..., reach - lag + 1 :][..., :length]
+            earlier = whole[:, :, reach - lag :][:, :, :length]
+            convolved = convolved + kernel[..., lag] * earlier.where(reached[..., None, :, None], 0.0)
+        return convolved
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def _follows_the_token_before(positions: Positions) -> Tensor:
+    """Whether a token goes on where the one before it stands, (T,) or (B, T): not in padding, nor across documents."""
+    follows = positions.ids[..., 1:] > positions.ids[..., :-1]
+    if positions.segments is not None:
+        follows = follows & (positions.segments[:, 1:] == positions.segments[:, :-1])
+    return functional.pad(follows, (1, 0))
+
+
+def _change_on_the_way(
+    q_BHRD: Tensor, k_BHSD: Tensor, w_BHSD: Tensor, beta_BHS1: Tensor, first_row: int, chunk: int = 64
+) -> Tensor:
+    """What the reflections between each key and query add to the product of the two, (B, H, R, S).
+
+    With the directions as rows of W, the betas on the diagonal of b, `lower` for what is below a diagonal and `tril`
+    for that and the diagonal (what a query meets up to its own place), the logits of a chunk of keys are
+
+        Q K^T - tril(Q W^T) (I + lower(b W W^T))^{-1} lower(b W K^T)
+
+    where Q holds the queries as the chunks after it have turned them: one triangular system for all pairs.
+
+    Args:
+        first_row: where the first of the R queries stands among the keys.
+        chunk: how many keys share a system; it changes cost alone.
+    """
+    turned_BHRD = q_BHRD
+    changes = []
+    for start in reversed(range(0, k_BHSD.shape[2], chunk)):
+        w, k = w_BHSD[:, :, start : start + chunk], k_BHSD[:, :, start : start + chunk]
+        weighted = beta_BHS1[:, :, start : start + chunk] * w
+        within_BHCC = (weighted @ w.mT).tril(-1)
+        # Row r of the block is query first_row + r: it meets the reflections up to its own place.
+        met_BHRC = (turned_BHRD @ w.mT).tril(first_row - start)
+        taken_BHRC = torch.linalg.solve_triangular(within_BHCC, met_BHRC, upper=False, left=False, unitriangular=True)
+        before = turned_BHRD - q_BHRD
+        changes.append(before @ k.mT - taken_BHRC @ (weighted @ k.mT).tril(-1))
+        turned_BHRD = turned_BHRD - taken_BHRC @ weighted
+    return torch.cat(changes[::-1], dim=-1)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.positions import Positions
+from poslab.encodings.relative.pairs import Pairs, pick
+
+
+class RelativeProjection(PositionalEncoding):
+    """Inkling's relative logits: each token mixes a few learned profiles of distance into a bias of its own.
+
+        logit(i, j) = q_i . k_j / sqrt(D) + r_i . bank[:, i - j],    r_i = W_h x_i
+        with 0 in place of the bias where i - j >= extent
+
+    Args:
+        d_model, num_heads: width M of the tokens and heads H.
+        rank: the number of profiles, and of numbers in r_i (Inkling: 16; at least 1).
+        extent: distances from here on have no bias (Inkling: 1024, and in layers with a sliding window the window; at
+            least 1).
+
+    Parameters, each layer its own: `projection.weight` (H * rank, M) and `bank` (rank, extent), which all heads share.
+    The bank begins normal with standard deviation 0.02 (as in x-transformers, and the usual one of Inkling's code),
+    the projection with 1 / sqrt(M).
+
+    Causal: keys ahead have no bias, so in an encoder they could not be told apart. No paper, and nothing is claimed
+    beyond the extent, where there is no position at all; a window of `extent` tokens is as Inkling uses it in most
+    layers. A token's state is rank numbers for each head. Costs rank products for each query, head and distance, and a
+    gather for each query and key.
+
+    Traps: the bias is added after the scale. x-transformers adds a bias to the projection, Inkling has none, which is
+    followed here. Inkling normalises queries and keys and scales by 1 / D instead (`qk_norm` of a model, and a scale
+    that these logits do not have); where it grows logits with the logarithm of the position (off unless it is told), it
+    does so with this bias too, unlike a temperature here. Real positions are rounded to a whole distance.
+
+    Source: `InklingRelativeLogits` of transformers, the model of Thinking Machines; no paper is known.
+    """
+
+    shared_by_layers = False
+    causal_only = True
+
+    def __init__(self, d_model: int, num_heads: int, rank: int = 16, extent: int = 1024) -> None:
+        super().__init__()
+        for name, value in {"rank": rank, "extent": extent}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value}")
+        self.num_heads = num_heads
+        self.extent = extent
+        self.projection = nn.Linear(d_model, num_heads * rank, bias=False)
+        self.bank = nn.Parameter(torch.empty(rank, extent))
+        nn.init.normal_(self.projection.weight, std=d_model**-0.5)
+        nn.init.normal_(self.bank, std=0.02)
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
+        return Pairs.between(query_positions, key_positions)
+
+    def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
+        """r of each head at each new token, in float32."""
+        with torch.autocast(x_BTM.device.type, enabled=False):
+            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
+            mix_BTE = functional.linear(x_BTM, self.projection.weight.to(x_BTM.dtype))
+            return mix_BTE.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        assert rows.query_state is not None
+        pairs: Pairs = rows.tables
+        distance = pairs.whole_distance(rows.rows)
+        scores_BHRN = rows.query_state.to(q_BHRD.dtype) @ self.bank.to(q_BHRD.dtype)
+        bias_BHRS = pick(scores_BHRN, distance.clamp(0, self.extent - 1))
+        bias_BHRS = bias_BHRS.masked_fill((distance < 0) | (distance >= self.extent), 0.0)
+        return super().logits(q_BHRD, k_BHSD, rows) + bias_BHRS

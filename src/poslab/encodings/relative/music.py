@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.positions import Positions
+from poslab.encodings.relative.pairs import Pairs, pick, skew
+
+
+class MusicTables(NamedTuple):
+    """The pairs, and whether distances are those of storage, so that skewing finds them."""
+
+    pairs: Pairs
+    by_distance: bool
+
+
+class MusicTransformer(PositionalEncoding):
+    """Relative global attention: each head has a learned vector for every distance back, which its queries meet.
+
+        logit(i, j) = q_i . (k_j + E_h[min(i - j, N - 1)]) / sqrt(D)
+
+    with N = num_distances. Products of all queries with all vectors are skewed to their keys, which needs T x S
+    numbers where a vector for each pair would need T x S x D.
+
+    Args:
+        num_heads: heads H.
+        head_dim: head dimension D.
+        num_distances: distances 0 to num_distances - 1 have a vector each, and all further ones the last of these
+            (paper: the length of the training sequences; at least 1). More than the training length leaves vectors
+            untrained, and then longer texts meet them.
+
+    Parameters: `table` (H, num_distances, D) in each layer, its row being the distance; initial standard deviation
+    1 / sqrt(D), as in Tensor2Tensor.
+
+    Causal only: there is no vector for keys ahead. Past num_distances distances are clipped, as those of Shaw are; the
+    last vector has been trained by few pairs if num_distances is the training length, so a shorter one may extrapolate
+    better. The paper leaves this open, and Tensor2Tensor gives zero to distances past its table. Costs one more product
+    of the size of q . k; memory T x S, twice for a moment.
+
+    Trap: the paper's skewing leaves numbers without meaning above the diagonal; here they are zero (and still masked).
+
+    Source: Huang et al., "Music Transformer" (ICLR 2019), section 3.4.
+    """
+
+    shared_by_layers = False
+    causal_only = True
+
+    def __init__(self, num_heads: int, head_dim: int, num_distances: int = 512) -> None:
+        super().__init__()
+        if num_distances < 1:
+            raise ValueError(f"num_distances must be a positive integer, got {num_distances}")
+        self.table = nn.Parameter(torch.empty(num_heads, num_distances, head_dim))
+        nn.init.normal_(self.table, std=head_dim**-0.5)
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> MusicTables:
+        by_distance = query_positions.contiguous and key_positions.contiguous
+        return MusicTables(Pairs.between(query_positions, key_positions), by_distance)
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        tables: MusicTables = rows.tables
+        table_HND = self.table.to(q_BHRD.dtype)
+        if tables.by_distance:
+            num_keys = k_BHSD.shape[-2]
+            furthest = num_keys - rows.num_queries + rows.rows.indices(rows.num_queries)[1] - 1
+            scores_BHRS = skew(q_BHRD @ _descending(table_HND, furthest).transpose(-2, -1), num_keys)
+        else:
+            index = tables.pairs.whole_distance(rows.rows).clamp(0, table_HND.shape[1] - 1)
+            scores_BHRS = pick(q_BHRD @ table_HND.transpose(-2, -1), index)
+        return super().logits(q_BHRD, k_BHSD, rows) + scores_BHRS * rows.scale
+
+
+def _descending(table_HND: Tensor, furthest: int) -> Tensor:
+    """The vectors of the distances `furthest`, ..., 1, 0, (H, furthest + 1, D)."""
+    nearest = table_HND[:, : furthest + 1].flip(1)
+    # A view of the last vector, whose gradient is a plain sum: an index would add it up in any order on a GPU.
+    further = nearest[:, :1].expand(-1, furthest + 1 - nearest.shape[1], -1)
+    return torch.cat([further, nearest], dim=1)

@@ -1,0 +1,63 @@
+"""From scores of each query and distance to scores of each query and key."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional
+
+from poslab.encodings.positions import Positions
+
+
+class Pairs(NamedTuple):
+    """The ids of queries and keys, (T,) or (B, T) and (S,) or (B, S): their distances are made row block by block."""
+
+    query_ids: Tensor
+    key_ids: Tensor
+
+    @classmethod
+    def between(cls, query_positions: Positions, key_positions: Positions) -> Pairs:
+        """The pairs of all queries and keys at these positions."""
+        return cls(query_positions.ids, key_positions.ids)
+
+    def distance(self, rows: slice) -> Tensor:
+        """The distance of some queries to every key, (1 or B, 1, R, S), integer or real as the ids are."""
+        distance = self.query_ids[..., rows].unsqueeze(-1) - self.key_ids.unsqueeze(-2)
+        return distance[None, None] if distance.dim() == 2 else distance.unsqueeze(1)
+
+    def whole_distance(self, rows: slice) -> Tensor:
+        """As `distance`, rounded where positions are real (CAPE), int64: for tables with a row per distance."""
+        return self.distance(rows).round().long()
+
+
+def pick(scores_BHRN: Tensor, index: Tensor) -> Tensor:
+    """Of the scores of each query with N table rows, that of the row of each key, (B, H, R, S).
+
+    Args:
+        scores_BHRN: queries times table.
+        index: (1 or B, 1, R, S) int64, the table row of each query and key.
+    """
+    return scores_BHRN.gather(-1, index.expand(*scores_BHRN.shape[:-1], -1))
+
+
+def skew(scores_BHRN: Tensor, num_keys: int) -> Tensor:
+    """Shifts scores of R neighbouring queries and descending distances to their keys, without any index.
+
+        skew(scores)[r, j] = scores[r, R - 1 - r + j]
+
+    Column 0 is the distance of the last query to the first key, and each next column is one less. Keys for which the
+    columns end (N < R + S - 1: those ahead of a causal query) get 0.
+
+    Args:
+        scores_BHRN: (..., R, N).
+        num_keys: S.
+
+    Source: the skewing of Huang et al., "Music Transformer" (ICLR 2019), section 3.4.1, for any rows and keys.
+    """
+    num_rows, num_distances = scores_BHRN.shape[-2:]
+    # In a flat row of storage, R + S to a row, the wanted part of row r begins at R - 1 + r * (R + S - 1): it is a
+    # matrix whose rows are one shorter.
+    width = num_rows + num_keys
+    flat = functional.pad(scores_BHRN, (0, width - num_distances)).flatten(-2)[..., num_rows - 1 : -1]
+    return flat.unflatten(-1, (num_rows, width - 1))[..., :num_keys]

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.positions import Positions
+from poslab.encodings.relative.pairs import Pairs, skew
+
+
+class KeysByDistance(NamedTuple):
+    """W_R r of the distances S - 1, S - 2, ..., down to the least that a query has to a key, (H, N, D) float32."""
+
+    keys: Tensor
+
+
+class SinusoidsByPosition(NamedTuple):
+    """Sines and cosines of the angles of queries and keys, (1, T, M / 2) or (B, 1, T, M / 2) float32.
+
+    `limit` is r at the distances max_distance and -max_distance, (2, M); None if there is no largest distance.
+    """
+
+    query_sin: Tensor
+    query_cos: Tensor
+    key_sin: Tensor
+    key_cos: Tensor
+    pairs: Pairs
+    limit: Tensor | None
+
+
+class TransformerXL(PositionalEncoding):
+    """Transformer-XL's relative attention: a query meets a sinusoid of the distance, projected as a key of its own.
+
+        logit(i, j) = [(q_i + u_h) . k_j + (q_i + v_h) . W_R,h r(i - j)] / sqrt(D)
+        r(d)        = [sin(d w_0), ..., sin(d w_{M/2-1}), cos(d w_0), ...],    w_m = base ** (-2m / M)
+
+    Args:
+        d_model: width M of the sinusoids, even.
+        num_heads: heads H.
+        head_dim: head dimension D.
+        causal: whether keys are never ahead of the query; else their distances are negative.
+        base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
+        max_distance: sinusoids of further distances are those of this one, on either side (`clamp_len` of the authors'
+            code; at least 1); None never clips (paper: None in training; the authors set it when they evaluate on
+            longer contexts).
+
+    Parameters: `content_bias` u and `position_bias` v (H, D), initially zero mean with standard deviation 0.02, and
+    `position_key` W_R (H, M, D), initially 1 / sqrt(M), in each layer. The authors' PyTorch code shares u and v between
+    layers and XLNet does not; here they are the layer's own.
+
+    Causal and bidirectional. Defined at any distance, and the paper claims attention to contexts longer than those of
+    training, with its memory; the sinusoids of distances never seen are not clipped unless `max_distance` says so.
+    Costs one more product of the size of q . k (twice that if bidirectional) and T + S projections of a sinusoid per
+    layer, shared by the batch. Positions that are not contiguous, and single queries as in decoding, cost H times as
+    much per pair instead, without any table of distances.
+
+    Traps: all terms have the one scale. XLNet's sinusoids run from distance S down to 1 - T, one more than there are.
+
+    Source: Dai et al., "Transformer-XL" (ACL 2019), section 3.3; halves of sines and cosines as in the authors' code.
+    """
+
+    shared_by_layers = False
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        head_dim: int,
+        causal: bool = True,
+        base: float = 10_000.0,
+        max_distance: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_base(base)
+        if d_model % 2:
+            raise ValueError(f"d_model must be even for sinusoids of distances, got {d_model}")
+        if max_distance is not None and max_distance < 1:
+            raise ValueError(f"max_distance must be a positive integer or null, got {max_distance}")
+        self.d_model = d_model
+        self.causal = causal
+        self.base = base
+        self.max_distance = max_distance
+        self.content_bias = nn.Parameter(torch.empty(num_heads, head_dim))
+        self.position_bias = nn.Parameter(torch.empty(num_heads, head_dim))
+        self.position_key = nn.Parameter(torch.empty(num_heads, d_model, head_dim))
+        nn.init.normal_(self.content_bias, std=0.02)
+        nn.init.normal_(self.position_bias, std=0.02)
+        nn.init.normal_(self.position_key, std=d_model**-0.5)
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> KeysByDistance | SinusoidsByPosition:
+        device = key_positions.ids.device
+        # For a single query, projecting the sinusoids of all S distances would cost more than all else in the layer.
+        if query_positions.contiguous and key_positions.contiguous and query_positions.length > 1:
+            least = 0 if self.causal else 1 - query_positions.length
+            distance = torch.arange(key_positions.length - 1, least - 1, -1, device=device)
+            if self.max_distance is not None:
+                distance = distance.clamp(-self.max_distance, self.max_distance)
+            with torch.autocast(device.type, enabled=False):
+                return KeysByDistance(torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float())
+        # Only differences count, and angles near zero are the most exact: the first key of each row is at 0.
+        origin = key_positions.ids[..., :1]
+        query_sin, query_cos = self._sinusoid(_per_head(query_positions.ids - origin))
+        key_sin, key_cos = self._sinusoid(_per_head(key_positions.ids - origin))
+        limit = None
+        if self.max_distance is not None:
+            ends = torch.tensor([self.max_distance, -self.max_distance], device=device)
+            limit = torch.cat(self._sinusoid(ends), dim=-1)
+        pairs = Pairs.between(query_positions, key_positions)
+        return SinusoidsByPosition(query_sin, query_cos, key_sin, key_cos, pairs, limit)
+
+    def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        dtype = q_BHRD.dtype
+        content_logits = super().logits(q_BHRD + self.content_bias.to(dtype).unsqueeze(1), k_BHSD, rows)
+        q_BHRD = q_BHRD + self.position_bias.to(dtype).unsqueeze(1)
+        if isinstance(rows.tables, KeysByDistance):
+            num_keys = k_BHSD.shape[-2]
+            start, stop, _ = rows.rows.indices(rows.num_queries)
+            # The last of these rows is furthest from the first key; where keys ahead have no column, skewing adds it.
+            first = rows.num_queries - stop
+            keys_HND = rows.tables.keys[:, first : first + stop - start + num_keys - 1].to(dtype)
+            scores_BHRS = skew(q_BHRD @ keys_HND.transpose(-2, -1), num_keys)
+        else:
+            scores_BHRS = self._scores_by_position(q_BHRD, rows.tables, rows.rows)
+        return content_logits + scores_BHRS * rows.scale
+
+    def _scores_by_position(self, q_BHRD: Tensor, tables: SinusoidsByPosition, rows: slice) -> Tensor:
+        """(q + v) . W_R r(i - j): r(i - j) is a rotation of r(-j) by the angles of i, which queries take on."""
+        sine, cosine, key_sin, key_cos = (
+            table.to(q_BHRD.dtype)
+            for table in (
+                tables.query_sin[..., rows, :],
+                tables.query_cos[..., rows, :],
+                tables.key_sin,
+                tables.key_cos,
+            )
+        )
+        q_BHRM = q_BHRD @ self.position_key.to(q_BHRD.dtype).transpose(-2, -1)
+        of_sin, of_cos = q_BHRM.chunk(2, dim=-1)
+        turned_BHRM = torch.cat([of_sin * sine + of_cos * cosine, of_cos * sine - of_sin * cosine], dim=-1)
+        scores_BHRS = turned_BHRM @ torch.cat([key_cos, key_sin], dim=-1).transpose(-2, -1)
+        if tables.limit is None or self.max_distance is None:
+            return scores_BHRS
+        distance = tables.pairs.distance(rows)
+        behind, ahead = (q_BHRM @ tables.limit.to(q_BHRM.dtype).T).split(1, dim=-1)
+        scores_BHRS = torch.where(distance > self.max_distance, behind, scores_BHRS)
+        return torch.where(distance < -self.max_distance, ahead, scores_BHRS)
+
+    def _sinusoid(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        angle = angles(ids, inverse_frequencies(self.d_model, self.base, ids.device))
+        return angle.sin(), angle.cos()
+
+
+def _per_head(ids: Tensor) -> Tensor:
+    """(T,) or (B, T) as (1, T) or (B, 1, T): the same for all heads."""
+    return ids.unsqueeze(-2)

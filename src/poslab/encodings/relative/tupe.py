@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import BiasTable, PositionalEncoding
+from poslab.encodings.bias.t5 import T5Bias
+from poslab.encodings.positions import Positions
+
+
+class UntiedPositions(NamedTuple):
+    """Projected positions, (1 or B, H, T, D) and (1 or B, H, S, D) float32, scaled; the relative bias, if any."""
+
+    queries: Tensor
+    keys: Tensor
+    relative_bias: BiasTable | None
+
+
+class Tupe(PositionalEncoding):
+    """TUPE: positions correlate with positions and content with content, each with projections of its own.
+
+        logit(i, j) = q_i . k_j / sqrt(2 D) + (LN(p_i) U_Q) . (LN(p_j) U_K) / sqrt(2 D) [+ sqrt(D) * t[bucket(i - j)]]
+
+    The part in brackets is T5's bias: without it TUPE-A, with it TUPE-R.
+
+    Args:
+        d_model: width M.
+        num_heads: heads H.
+        head_dim: head dimension D.
+        causal: whether keys are never ahead of the query; only the buckets depend on it.
+        max_length: the number of positions with a vector; the encoding is not defined past it (the authors: 256
+            to 512; at least 1).
+        num_buckets: number of buckets of T5's bias (TUPE-R: 32; as in `T5Bias`); None is TUPE-A.
+        max_distance: distances from here on share a bucket (TUPE-R: 128; as in `T5Bias`).
+
+    Parameters: `table` p (max_length, M), initial standard deviation 1; `norm`; `position_query` and `position_key`
+    U (H, M, D), initially 1 / sqrt(M); `relative_bias.table`; all of them once for all layers, as in the paper. The
+    authors start p at 0.02, but behind a LayerNorm only its ratio to the learning rate counts, which is higher here.
+
+    Causal and bidirectional. Positions are absolute, so it ends at max_length. Costs one more product of the size of
+    q . k per layer, of which the batch has one, and T + S projections per forward pass.
+
+    Traps: content too is scaled by 1 / sqrt(2 D). The paper unties [CLS] from positions, overwriting its row and
+    column with two learned numbers per head; here no token is [CLS], and that is left out (in a causal decoder the row
+    would mean nothing). The authors' projections have a bias, the paper's formula has none; this is the paper's. T5's
+    bias is multiplied by sqrt(D), as in `T5Bias`: the same family of functions.
+
+    Raises:
+        ValueError: when asked for a position at or past `max_length`.
+
+    Source: Ke, He, Liu, "Rethinking Positional Encoding in Language Pre-training" (ICLR 2021), sections 3.1 and 3.3.
+    """
+
+    relative = False
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        head_dim: int,
+        causal: bool = True,
+        max_length: int = 512,
+        num_buckets: int | None = None,
+        max_distance: int = 128,
+    ) -> None:
+        super().__init__()
+        if max_length < 1:
+            raise ValueError(f"max_length must be a positive integer, got {max_length}")
+        self.max_length = max_length
+        self.table = nn.Parameter(torch.empty(max_length, d_model))
+        self.norm = nn.LayerNorm(d_model)
+        self.position_query = nn.Parameter(torch.empty(num_heads, d_model, head_dim))
+        self.position_key = nn.Parameter(torch.empty(num_heads, d_model, head_dim))
+        nn.init.normal_(self.table)
+        for weight in (self.position_query, self.position_key):
+            nn.init.normal_(weight, std=d_model**-0.5)
+        self.relative_bias = (
+            None if num_buckets is None else T5Bias(num_heads, head_dim, d_model, causal, num_buckets, max_distance)
+        )
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> UntiedPositions:
+        with torch.autocast(self.table.device.type, enabled=False):
+            keys = self._vectors(key_positions) @ self.position_key.float()
+            queries = self._vectors(query_positions) @ self.position_query.float()
+        relative_bias = None
+        if self.relative_bias is not None:
+            relative_bias = self.relative_bias.prepare(query_positions, key_positions)
+        return UntiedPositions(queries * (2 * queries.shape[-1]) ** -0.5, keys, relative_bias)
+
+    def scale(self, tables: UntiedPositions) -> float:
+        return 2**-0.5
+
+    def pair_bias(self, tables: UntiedPositions, rows: slice) -> Tensor:
+        bias_BHRS = tables.queries[..., rows, :] @ tables.keys.transpose(-2, -1)
+        if tables.relative_bias is None:
+            return bias_BHRS
+        return bias_BHRS + tables.relative_bias.matrix(tables.queries.shape[-2], rows)
+
+    def _vectors(self, positions: Positions) -> Tensor:
+        """LN(p) at each position, (1 or B, 1, T, M) float32."""
+        if positions.stop > len(self.table):
+            raise ValueError(
+                f"max_length={len(self.table)} positions of TUPE end before position {positions.stop - 1}; "
+                "train with a larger max_length, or choose an encoding without an end"
+            )
+        # Real positions (CAPE) have the vector of the nearest one; those at an end may round out of the table.
+        ids = positions.ids.round().long().clamp(0, len(self.table) - 1)
+        p = functional.embedding(ids if ids.dim() == 2 else ids.unsqueeze(0), self.table.float()).unsqueeze(1)
+        return functional.layer_norm(p, p.shape[-1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.rotary.scalings import check_factor, check_training_length
+from poslab.encodings.rotary.yarn import by_parts, chosen_attention_factor
+
+
+def longrope(
+    inverse_frequencies: Tensor,
+    base: float,
+    length: int,
+    training_length: int,
+    factor: float = 32.0,
+    short_factors: Sequence[float] | str | None = None,
+    long_factors: Sequence[float] | str | None = None,
+    attention_factor: float | None = None,
+) -> tuple[Tensor, float]:
+    """LongRoPE: each frequency is divided by a number of its own, from one list up to length L, from another beyond.
+
+        theta'(m) = theta(m) / (short_factors[m] if l <= L else long_factors[m])
+        logit = (1 + ln s / ln L) q' . k' / sqrt(D)
+
+    The paper's lists come from an evolutionary search for one model, so there are none that suit every model. The
+    logits have their factor at short lengths too, as in Phi-3 and transformers. The first tokens, which the paper
+    leaves unscaled, are scaled here, as there. A step across L changes all angles, of the past too.
+    Claimed for 8 L without fine-tuning and up to 2,048k tokens with it.
+
+    Args:
+        training_length: L, at least 2.
+        factor: s, target length over training length (at least 1; Phi-3: 32). For the logits, and for null lists.
+        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON file that holds such a list,
+            which is read once. Null is all 1 for short ones, and for long ones what `yarn` divides by, with ramp ends
+            at 32 turns and 1.
+        attention_factor: instead of sqrt(1 + ln s / ln L), its square multiplies the logits (above 0).
+
+    Source: Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens" (2024), section 3; the factor
+    of the logits from Phi-3's code.
+    """
+    check_factor(factor)
+    check_training_length(training_length)
+    by_default = math.sqrt(1 + math.log(factor) / math.log(training_length))
+    attention_factor = chosen_attention_factor(attention_factor, by_default)
+    pairs = len(inverse_frequencies)
+    short, long = _factors("short_factors", short_factors, pairs), _factors("long_factors", long_factors, pairs)
+    beyond = length > training_length
+    chosen = long if beyond else short
+    if chosen is not None:
+        return inverse_frequencies / inverse_frequencies.new_tensor(chosen), attention_factor
+    if beyond:
+        return by_parts(inverse_frequencies, base, training_length, factor), attention_factor
+    return inverse_frequencies, attention_factor
+
+
+def _factors(name: str, given: Sequence[float] | str | None, pairs: int) -> list[float] | None:
+    """The list of factors, from its file if it is in one."""
+    if given is None:
+        return None
+    factors = list(_read_list(name, given) if isinstance(given, str) else given)
+    if len(factors) != pairs:
+        raise ValueError(f"{name} must hold {pairs} numbers, one for each pair of channels, got {len(factors)}")
+    for factor in factors:
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"{name} must hold positive numbers, got {factor}")
+    return factors
+
+
+@torch.compiler.assume_constant_result  # a compiler cannot read files
+def _read_list(name: str, path: str) -> tuple[float, ...]:
+    return _read_list_once(name, path)
+
+
+@functools.cache
+def _read_list_once(name: str, path: str) -> tuple[float, ...]:
+    """The list of numbers that a JSON file holds."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} must name a JSON file that can be read, got {path!r} ({error})") from error
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"{name} must name a JSON file that holds a list of numbers, got {path!r}")
+    return tuple(values)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.positions import Positions
+
+
+class Phases(NamedTuple):
+    """Cosines and sines of queries, (H, T, D) or (B, H, T, D), and of keys, (S, D) or (B, 1, S, D), float32."""
+
+    query_cos: Tensor
+    query_sin: Tensor
+    key_cos: Tensor
+    key_sin: Tensor
+
+
+class PoPE(PositionalEncoding):
+    """Polar coordinate position embedding: content sets the size of every channel, position alone its phase.
+
+        logit(i, j) = sum_c softplus(q_ic) * softplus(k_jc) * cos((j - i) * theta_c + delta_hc) / sqrt(D)
+        theta_c = base ** (-c / D)
+
+    over all channels c = 0, ..., D - 1. In rotary the phase also holds the angle of the content of a pair of channels,
+    so that what a key says moves where it is looked for; here there is nothing to turn but position.
+
+    Args:
+        head_dim: head dimension D; odd ones too.
+        num_heads: query heads H.
+        base: frequency base (paper: 10,000; above 1).
+        delta_init: "zero", or "uniform" in [-2 pi, 0]. The paper finds zero better beyond the training length and
+            uniform a little better within it.
+
+    Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel. It counts clamped to
+    [-2 pi, 0], which the paper found to be more stable.
+
+    Causal and bidirectional. The paper claims extrapolation to ten times the training length without any change.
+    Queries and keys become 2 D wide (the scale stays that of D), so the logits cost twice the time of rotary's and the
+    cache nothing more; an attention kernel that wants values as wide as keys is out of its reach.
+
+    Traps: `torch.clamp` passes no gradient from outside, and from zero half of the first steps lead outside, so that a
+    half of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside
+    the range, are those of x-transformers and PoPE_pytorch. These two add delta to the keys; here it is taken from the
+    queries, the same logit, which lets heads that share keys have phases of their own. Softplus makes every product
+    positive where phases agree: logits start further from zero than those of rotary.
+
+    Source: Gopalakrishnan et al., "Decoupling the 'What' and 'Where' With Polar Coordinate Positional Embeddings"
+    (2025), section 3.
+    """
+
+    shared_by_layers = False
+
+    def __init__(
+        self, head_dim: int, num_heads: int, base: float = 10_000.0, delta_init: Literal["zero", "uniform"] = "zero"
+    ) -> None:
+        super().__init__()
+        check_base(base)
+        if delta_init not in ("zero", "uniform"):
+            raise ValueError(f"delta_init must be zero or uniform, got {delta_init}")
+        self.base = base
+        self.head_dim = head_dim
+        self.delta = nn.Parameter(torch.zeros(num_heads, head_dim))
+        if delta_init == "uniform":
+            nn.init.uniform_(self.delta, -2 * math.pi, 0.0)
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> Phases:
+        key_cos, key_sin = self._cos_sin(key_positions)
+        cos, sin = (key_cos, key_sin) if key_positions is query_positions else self._cos_sin(query_positions)
+        delta_H1D = _clamped(self.delta.to(torch.float32)).unsqueeze(1)
+        # The phase of a query is i * theta - delta. At position 1,000,000 float32 would round delta away in the
+        # difference, so it enters by the theorem of addition.
+        delta_cos, delta_sin = delta_H1D.cos(), delta_H1D.sin()
+        return Phases(cos * delta_cos + sin * delta_sin, sin * delta_cos - cos * delta_sin, key_cos, key_sin)
+
+    def rotate_query(self, q_BHTD: Tensor, tables: Phases) -> Tensor:
+        return _polar(q_BHTD, tables.query_cos, tables.query_sin)
+
+    def rotate_key(self, k_BHSD: Tensor, tables: Phases) -> Tensor:
+        return _polar(k_BHSD, tables.key_cos, tables.key_sin)
+
+    def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
+        ids = positions.ids if positions.ids.dim() == 1 else positions.ids.unsqueeze(1)  # (B, 1, T): all heads alike
+        # One frequency for each channel, where rotary has one for two.
+        angle = angles(ids, inverse_frequencies(2 * self.head_dim, self.base, ids.device))
+        return angle.cos(), angle.sin()
+
+
+def _polar(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Complex numbers with the softplus of x as magnitudes, as their real parts and then their imaginary parts."""
+    magnitude = functional.softplus(x.to(torch.float32))
+    return torch.cat([magnitude * cos, magnitude * sin], dim=-1).to(x.dtype)
+
+
+def _clamped(delta: Tensor) -> Tensor:
+    clamped: Tensor = _Clamp.apply(delta)
+    return clamped
+
+
+class _Clamp(torch.autograd.Function):
+    """Clamps to [-2 pi, 0]; descent may leave the range no further, but may return."""
+
+    @staticmethod
+    def forward(ctx: Any, delta: Tensor) -> Tensor:
+        ctx.save_for_backward(delta)
+        return delta.clamp(-2 * math.pi, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (delta,) = ctx.saved_tensors
+        (gradient,) = gradients
+        leads_further = ((delta > 0) & (gradient < 0)) | ((delta < -2 * math.pi) & (gradient > 0))
+        return gradient.masked_fill(leads_further, 0.0)

@@ -1,0 +1,173 @@
+"""Scalings of rotary frequencies: how a spectrum that was trained at one length turns at another.
+
+A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
+channels that turn, and of what it asks for by the names `base`, the frequency base, and `length`, the current length:
+one past the largest position of a key. It gives the scaled frequencies and an attention factor, whose square multiplies
+the logits. All other arguments are its hyperparameters. One that asks for `length` depends on it. The longer ones have
+files of their own, `yarn` and `longrope`.
+
+Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is how often a
+pair of channels turns round within the training length. None has parameters; each costs r / 2 numbers a forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
+
+Scaling = Callable[..., tuple[Tensor, float]]
+"""From unscaled inverse frequencies, and `base` or `length` where asked for, to frequencies and attention factor."""
+
+
+def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tensor, float]:
+    """Position interpolation: theta(m) / s, as if positions stood s times as close.
+
+    Args:
+        factor: s, target length over training length (at least 1; paper: 4 to 16). With fine-tuning.
+
+    Source: Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation" (2023),
+    section 2.3.
+    """
+    check_factor(factor)
+    return inverse_frequencies / factor, 1.0
+
+
+def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> tuple[Tensor, float]:
+    """NTK-aware scaling: the base is `base * s ** (r / (r - 2))`; theta(0) stays and the slowest is divided by s.
+
+    Args:
+        factor: s (at least 1; its author: 2 to 8). Claimed to extend 2 to 4 times without fine-tuning.
+
+    Source: bloc97, "NTK-Aware Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.1.
+    """
+    check_factor(factor)
+    return _at_another_base(inverse_frequencies, base, factor), 1.0
+
+
+def rope_dynamic_ntk(
+    inverse_frequencies: Tensor, base: float, length: int, training_length: int, factor: float = 2.0
+) -> tuple[Tensor, float]:
+    """Dynamic NTK: unscaled up to the training length, and beyond it NTK-aware with `s * l / L - (s - 1)` for s.
+
+    A function of the current length alone. In transformers the longest text so far sets the base, until one below L
+    comes, and cached keys keep the angles of their time; here a cache holds keys that have not turned.
+
+    Args:
+        training_length: L, at least 2.
+        factor: s (at least 1, usually 1 to 8). With 1 the base is that of `rope_ntk` with factor l / L.
+
+    Source: emozilla, "Dynamically Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.3.
+    """
+    check_factor(factor)
+    check_training_length(training_length)
+    current = max(1.0, factor * length / training_length - (factor - 1))
+    return _at_another_base(inverse_frequencies, base, current), 1.0
+
+
+def llama3(
+    inverse_frequencies: Tensor,
+    training_length: int,
+    factor: float = 8.0,
+    low_freq_factor: float = 1.0,
+    high_freq_factor: float = 4.0,
+) -> tuple[Tensor, float]:
+    """Llama 3.1's scaling: by how often a pair turns within L, it stays, is divided by s, or something between.
+
+        turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
+        theta'(m) = (1 - g) theta(m) / s + g theta(m)
+
+    Args:
+        training_length: L, at least 2 (Llama 3.1: 8,192).
+        factor: s (at least 1; Llama 3.1: 8; 3.2: 32).
+        low_freq_factor, high_freq_factor: turns within L; `0 < low < high` (1 and 4).
+
+    Claimed for texts up to s L, with further training on long ones.
+
+    Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", tells the base alone.
+    """
+    check_factor(factor)
+    check_training_length(training_length)
+    if not 0 < low_freq_factor < float("inf"):
+        raise ValueError(f"low_freq_factor must be positive, got {low_freq_factor}")
+    if not low_freq_factor < high_freq_factor < float("inf"):
+        raise ValueError(
+            f"high_freq_factor must be greater than low_freq_factor, which is {low_freq_factor}, got {high_freq_factor}"
+        )
+    turns = inverse_frequencies * (training_length / (2 * math.pi))
+    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
+    return (1 - kept) * inverse_frequencies / factor + kept * inverse_frequencies, 1.0
+
+
+def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -> tuple[Tensor, float]:
+    """p-RoPE: the highest frequencies turn, the rest of the spectrum stands still.
+
+    The frequencies that stay are those of the whole spectrum; a `fraction` of Rotary is another thing, a whole spectrum
+    over fewer channels.
+
+    Args:
+        proportion: p, the share of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
+
+    Source: Barbero et al., "Round and Round We Go! What makes Rotary Positional Encodings useful?" (ICLR 2025),
+    section 6.
+    """
+    if not 0 < proportion <= 1:
+        raise ValueError(f"proportion must lie in (0, 1], got {proportion}")
+    pairs = len(inverse_frequencies)
+    kept = int(proportion * 2 * pairs // 2)
+    if not kept:
+        raise ValueError(
+            f"proportion must keep at least one of {pairs} frequencies, got {proportion}, which keeps none"
+        )
+    index = torch.arange(pairs, device=inverse_frequencies.device)
+    return inverse_frequencies.where(index < kept, 0.0), 1.0
+
+
+def hope(inverse_frequencies: Tensor, training_length: int, cycles: float = 1.0) -> tuple[Tensor, float]:
+    """HoPE, high-frequency rotary position encoding: what turns less than once within the training length stands still.
+
+        theta'(m) = theta(m) if theta(m) >= cycles * 2 pi / L, else 0
+
+    With a cycle or more, every angle that a longer text brings has been seen, so it is claimed to extrapolate without
+    further training. This is the HoPE of arXiv 2410.21216, neither the hybrid one for images and text (2505.20444) nor
+    the hyperbolic one (2509.05218).
+
+    Args:
+        training_length: L, at least 2.
+        cycles: turns within L that a frequency needs to stay (above 0; paper: 1).
+
+    Source: Chen et al., "HoPE: A Novel Positional Encoding Without Long-Term Decay for Enhanced Context Awareness and
+    Extrapolation" (2024).
+    """
+    check_training_length(training_length)
+    if not cycles > 0:
+        raise ValueError(f"cycles must be positive, got {cycles}")
+    slowest = cycles * 2 * math.pi / training_length
+    if slowest > 1:  # the fastest frequency of every spectrum
+        raise ValueError(
+            f"cycles must be at most {training_length / (2 * math.pi):.3g}, the turns of the fastest frequency within "
+            f"{training_length} tokens, got {cycles}"
+        )
+    return inverse_frequencies.where(inverse_frequencies >= slowest, 0.0), 1.0
+
+
+def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) -> Tensor:
+    """The spectrum whose slowest frequency is divided by the factor, and whose fastest stays."""
+    turning = 2 * len(inverse_frequencies)
+    if turning < 4:
+        raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {turning}")
+    return geometric_frequencies(turning, base * factor ** (turning / (turning - 2)), inverse_frequencies.device)
+
+
+def check_factor(factor: float) -> None:
+    if not 1 <= factor < float("inf"):
+        raise ValueError(f"factor must be a number of at least 1, got {factor}")
+
+
+def check_training_length(training_length: int) -> None:
+    if training_length < 2:
+        raise ValueError(f"training_length must be at least 2, got {training_length}")

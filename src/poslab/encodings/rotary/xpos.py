@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.positions import Positions
+from poslab.encodings.rotary.rotary import rotate_half_split
+
+
+class ScaledRotation(NamedTuple):
+    """Cosines, sines and the logarithms of scales of queries and keys, float32, (..., T, D / 2) and (..., S, D / 2)."""
+
+    query_cos: Tensor
+    query_sin: Tensor
+    query_log_scale: Tensor
+    key_cos: Tensor
+    key_sin: Tensor
+    key_log_scale: Tensor
+
+
+class XPos(PositionalEncoding):
+    """xPos: rotary position embedding whose channels fade with distance, those that turn fastest most.
+
+        logit(i, j) = sum_m zeta_m ** ((i - j) / scale_base) * (R(i) q_i)_m . (R(j) k_j)_m / sqrt(D)
+        zeta_m = (2m / D + gamma) / (1 + gamma)
+
+    over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and turned as in `Rotary`. Queries take the
+    factor zeta_m ** ((i - c) / scale_base) and keys its inverse at j, so only the distance is left of them.
+
+    Args:
+        head_dim: head dimension D, even.
+        base: frequency base (paper: 10,000; above 1).
+        scale_base: the distance over which pair m fades to zeta_m (paper: 512; positive). Larger fades more slowly.
+        gamma: how little the fastest pair fades (paper: 0.4, which gives zeta_0 = 0.286; positive). The slowest pair
+            hardly fades at all, whatever gamma is.
+
+    Causal only: a key ahead of its query would be magnified. No parameters. Time and memory are those of rotary. The
+    paper claims a steady loss beyond the training length, with attention in overlapping blocks there, which is not
+    part of this class: give the model a `window` of the training length for it.
+
+    What range of lengths is safe: the centre c of a forward pass is the middle of its queries, and keys before them
+    only fade, so neither positions nor the length of a cache matter: tokens at position 1,000,000, and steps of
+    decoding behind a million keys, are exact. What is limited is one pass over many queries: from the first to the last
+    32,000 positions in float32 and bfloat16, and 5,700 in float16 (with scale_base=512 and gamma=0.4; in proportion to
+    scale_base). Queries further from the centre keep the factor of that limit: nothing overflows, but the fastest pairs
+    no longer fade between neighbours there. Read longer texts in parts, with a cache. In float16 gradients take the
+    same factors, up to 1,100, on their way, which the scaling of the loss must leave room for.
+
+    Traps: torchscale, x-transformers and rotary-embedding-torch centre on half the length, without a limit: keys
+    overflow float16 from 9,000 tokens on. `rotate_queries_with_cached_keys` of rotary-embedding-torch gives the query
+    of a step of decoding another centre than its keys, so that it is not the full pass. All three interleave pairs
+    (2m, 2m + 1), which is the same encoding up to a fixed order of channels. Positions must rise in storage order, as
+    those of texts do: elsewhere a key is magnified.
+
+    Source: Sun et al., "A Length-Extrapolatable Transformer" (2022), section 3 and algorithm 1.
+    """
+
+    causal_only = True
+
+    def __init__(self, head_dim: int, base: float = 10_000.0, scale_base: float = 512.0, gamma: float = 0.4) -> None:
+        super().__init__()
+        if head_dim % 2:
+            raise ValueError(f"head_dim must be even, got {head_dim}")
+        check_base(base)
+        for name, value in {"scale_base": scale_base, "gamma": gamma}.items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        self.head_dim = head_dim
+        self.base = base
+        self.scale_base = scale_base
+        self.gamma = gamma
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> ScaledRotation:
+        ids = query_positions.ids
+        centre = (ids.amin(-1, keepdim=True) + ids.amax(-1, keepdim=True)) / 2
+        return ScaledRotation(*self._tables(ids, centre, 1.0), *self._tables(key_positions.ids, centre, -1.0))
+
+    def rotate_query(self, q_BHTD: Tensor, tables: ScaledRotation) -> Tensor:
+        return _rotate_and_scale(q_BHTD, tables.query_cos, tables.query_sin, tables.query_log_scale)
+
+    def rotate_key(self, k_BHSD: Tensor, tables: ScaledRotation) -> Tensor:
+        return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
+
+    def _tables(self, ids: Tensor, centre: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+        # Angles too are counted from the centre, which float32 holds exactly where it could not hold the angle itself.
+        places = ids - centre
+        if places.dim() == 2:
+            places = places.unsqueeze(1)  # (B, 1, T): all heads alike
+        angle = angles(places, inverse_frequencies(self.head_dim, self.base, ids.device))
+        pairs = torch.arange(0, self.head_dim, 2, device=ids.device, dtype=torch.float32) / self.head_dim
+        log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
+        return angle.cos(), angle.sin(), angles(places, log_zeta * (sign / self.scale_base))
+
+
+def _rotate_and_scale(x: Tensor, cos: Tensor, sin: Tensor, log_scale: Tensor) -> Tensor:
+    limit = _largest_log_scale(x)
+    scale = log_scale.clamp(-limit, limit).exp()
+    return rotate_half_split(x, cos * scale, sin * scale)
+
+
+def _largest_log_scale(x: Tensor) -> float:
+    """The largest logarithm of a scale with which nothing overflows in the dtype in which queries meet keys.
+
+    A masked pair of an early query and a late key multiplies two of the largest scales. An infinite product would
+    become NaN under a mask that adds minus infinity.
+    """
+    device = x.device.type
+    # A norm gives float32 under autocast, and attention then rounds it.
+    lowered = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return 7.0 if lowered or x.dtype == torch.float16 else 40.0

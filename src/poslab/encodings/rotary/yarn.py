@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.rotary.scalings import check_factor, check_training_length
+
+
+def yarn(
+    inverse_frequencies: Tensor,
+    base: float,
+    training_length: int,
+    factor: float = 16.0,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    truncate: bool = True,
+    attention_factor: float | None = None,
+) -> tuple[Tensor, float]:
+    """YaRN: fast frequencies stay, slow ones are divided by s, and logits sharpen.
+
+        theta'(m) = (1 - ramp(m)) theta(m) + ramp(m) theta(m) / s
+        logit = (0.1 ln s + 1)^2 q' . k' / sqrt(D)
+
+    The ramp is 0 up to the pair that turns `beta_fast` times within L, 1 from the one that turns `beta_slow` times, and
+    linear in the index m between; the authors' code and everyone's has that, while the paper's ramp is linear in the
+    number of turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46.
+
+    Claimed for texts up to s L, after a short fine-tuning.
+
+    Args:
+        training_length: L, at least 2.
+        factor: s (at least 1; paper: 16 and 32).
+        beta_fast, beta_slow: turns within L; `beta_fast > beta_slow > 0` (paper: 32 and 1).
+        truncate: whether the ends of the ramp are rounded outwards to whole pairs (authors' code: yes; gpt-oss: no).
+        attention_factor: instead of 0.1 ln s + 1, its square multiplies the logits (above 0; 1 leaves them alone).
+
+    Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2
+    and 3.4.
+    """
+    check_factor(factor)
+    check_training_length(training_length)
+    if not 0 < beta_slow < float("inf"):
+        raise ValueError(f"beta_slow must be positive, got {beta_slow}")
+    if not beta_slow < beta_fast < float("inf"):
+        raise ValueError(f"beta_fast must be greater than beta_slow, which is {beta_slow}, got {beta_fast}")
+    scaled = by_parts(inverse_frequencies, base, training_length, factor, beta_fast, beta_slow, truncate)
+    return scaled, chosen_attention_factor(attention_factor, 0.1 * math.log(factor) + 1.0)
+
+
+def by_parts(
+    inverse_frequencies: Tensor,
+    base: float,
+    training_length: int,
+    factor: float,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    truncate: bool = True,
+) -> Tensor:
+    """NTK by parts: a ramp over the index of a pair, from frequencies as they are to frequencies divided by s."""
+    turning = 2 * len(inverse_frequencies)
+
+    def pair_that_turns(times: float) -> float:
+        return turning * math.log(training_length / (times * 2 * math.pi)) / (2 * math.log(base))
+
+    first, last = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    # turning - 1 and not turning / 2 - 1, as in the authors' code. Where L is so short that no pair turns beta_slow
+    # times their ramp runs backwards and nothing is interpolated; here everything is but the first pair.
+    first = max(first, 0)
+    last = max(min(last, turning - 1), first + 0.001)
+    index = torch.arange(len(inverse_frequencies), device=inverse_frequencies.device, dtype=torch.float32)
+    ramp = ((index - first) / (last - first)).clamp(0, 1)
+    return inverse_frequencies / factor * ramp + inverse_frequencies * (1 - ramp)
+
+
+def chosen_attention_factor(given: float | None, by_default: float) -> float:
+    if given is None:
+        return by_default
+    if not 0 < given < float("inf"):
+        raise ValueError(f"attention_factor must be a positive number or null, got {given}")
+    return given

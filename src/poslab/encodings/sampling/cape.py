@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.positions import Positions
+from poslab.encodings.sampling.base import PositionSampler
+
+
+class Cape(PositionSampler):
+    """Positions of training texts are real numbers: shifted, jittered and stretched at random (CAPE).
+
+        p' = (p + shift + jitter_p) * exp(s)
+
+        shift ~ U(-max_global_shift, max_global_shift)          one for each row of a training batch
+        jitter_p ~ U(-max_local_shift, max_local_shift)         one for each position of a row
+        s ~ U(-log(max_scale), log(max_scale))                  one for each row
+
+    Evaluation has the positions as they are.
+
+    Args:
+        max_global_shift: in positions, at least 0 (paper, text: 5).
+        max_local_shift: in positions, at least 0 (paper, text: 0.5). Above 0.5, neighbours may change places.
+        max_scale: the largest stretch, and the inverse of the smallest, at least 1 (paper, text: 1.03).
+
+    For encodings that take real positions; a learned table refuses them. Around a relative encoding the shift does
+    nothing, the other two do. Positions may be negative. Unless only the shift is on, they are no longer contiguous,
+    and a bias of distance takes a matrix of T x T for each row. Claimed: an absolute encoding that behaves as a
+    relative one, and is better on lengths that it was not trained on.
+
+    Not here: the paper's optional subtraction of the mean position, from which each token of a causal model could tell
+    how long the text will be.
+
+    Traps: scaling comes after shifting. `max_local_shift` is the paper's, to either side, as in
+    Demucs; gcambara/cape takes the whole width under that name. Jitter belongs to a position and not to a token:
+    all padding at 0 stays at one place, and documents of a packed row share it.
+
+    Source: Likhomanenko et al., "CAPE: Encoding Relative Positions with Continuous Augmented Positional Embeddings"
+    (NeurIPS 2021), section 3.
+    """
+
+    real = True
+
+    def __init__(self, max_global_shift: float = 5.0, max_local_shift: float = 0.5, max_scale: float = 1.03) -> None:
+        super().__init__()
+        for name, value in {"max_global_shift": max_global_shift, "max_local_shift": max_local_shift}.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0, got {value}")
+        if not 1 <= max_scale < math.inf:
+            raise ValueError(f"max_scale must be a number of at least 1, got {max_scale}")
+        self.max_global_shift = max_global_shift
+        self.max_local_shift = max_local_shift
+        self.max_scale = max_scale
+
+    def forward(self, positions: Positions, batch_size: int) -> Positions:
+        if not self.training:
+            return positions
+        device = positions.ids.device
+        shift = _uniform((batch_size, 1), self.max_global_shift, device)
+        jitter = _uniform((batch_size, positions.stop), self.max_local_shift, device)
+        log_scale = _uniform((batch_size, 1), math.log(self.max_scale), device)
+        ids = positions.ids.expand(batch_size, -1)
+        moved = (ids + shift + jitter.gather(1, ids)) * log_scale.exp()
+        only_shifted = self.max_local_shift == 0 and self.max_scale == 1
+        return Positions(moved, self.stop(positions.stop), positions.contiguous and only_shifted, positions.segments)
+
+    def stop(self, length: int) -> int:
+        # One more than float64 says: an id is rounded to float32.
+        return math.ceil((length - 1 + self.max_global_shift + self.max_local_shift) * self.max_scale) + 1
+
+
+def _uniform(shape: tuple[int, int], limit: float, device: torch.device) -> Tensor:
+    """Numbers from -limit to limit, float32."""
+    return (2 * torch.rand(shape, device=device, dtype=torch.float32) - 1) * limit

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poslab.encodings.positions import Positions
+from poslab.encodings.sampling.base import PositionSampler
+
+
+class Randomized(PositionSampler):
+    """Tokens stand at a random, ordered subset of many more positions, so that training meets those of longer texts.
+
+        p' = I[p]        I = n of the positions 0, ..., max_position - 1, without replacement, in ascending order
+
+    n is the number of tokens of a row. In training each forward pass draws one I for all its rows, as the authors' code
+    does. Evaluation draws too, from a generator of its own: texts of the same length always have the same positions.
+
+    Args:
+        max_position: the number of positions N to draw from (paper: 2,048 for training on 40 tokens), at least the
+            length of every text, in evaluation too; that is its `max_length`.
+        seed: of the draws of evaluation, from 0.
+
+    For any encoding that reads positions; a learned table needs `max_position` rows. The ids are no longer contiguous,
+    so a bias of distance takes a matrix of T x T, once for all rows. Claimed: accuracy on algorithmic tasks far beyond
+    the training length, up to `max_position`. A draw costs O(N log N).
+
+    Traps:
+    - Distance is the difference of the drawn ids, for every encoding. The authors do so for absolute encodings and
+      rotary, but draw anew in each layer for rotary; for ALiBi and relative encodings they draw distances instead.
+    - A document of a packed row takes the first ids of a draw for the whole row, so it stands nearer together, on
+      average, than alone.
+    - Decoding goes on one by one from the last id of the prompt, which is likely to lie near `max_position`, and may
+      pass it; a learned table then needs as many more rows.
+
+    Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023),
+    section 3.
+    """
+
+    def __init__(self, max_position: int = 2_048, seed: int = 0) -> None:
+        super().__init__()
+        if max_position < 1:
+            raise ValueError(f"max_position must be a positive integer, got {max_position}")
+        if seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0, got {seed}")
+        self.max_position = self.max_length = max_position
+        self.seed = seed
+
+    def forward(self, positions: Positions, batch_size: int) -> Positions:
+        if positions.stop > self.max_position:
+            raise ValueError(
+                f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
+                "max_length that is; train with a larger max_position"
+            )
+        device = positions.ids.device
+        if self.training:
+            drawn, stop = torch.randperm(self.max_position, device=device), self.max_position
+            drawn = drawn[: positions.stop].sort().values
+        else:
+            drawn, stop = _evaluation_draw(self.max_position, positions.stop, self.seed)
+        return Positions(drawn.to(device)[positions.ids], stop, segments=positions.segments)
+
+    def stop(self, length: int) -> int:
+        return self.max_position
+
+
+@torch.compiler.disable  # a compiler cannot follow a generator
+def _evaluation_draw(max_position: int, count: int, seed: int) -> tuple[Tensor, int]:
+    """`count` of the positions in ascending order, on the CPU, so that every device has the same, and one past them."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(max_position, generator=generator)[:count].sort().values
+    return drawn, int(drawn[-1]) + 1

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from poslab.encodings.positions import Positions
+from poslab.encodings.sampling.base import PositionSampler
+
+
+class Shifted(PositionSampler):
+    """Each text of a training batch begins at a random position (SHAPE): an absolute encoding learns not to mind where.
+
+        p' = p + k        k ~ U{0, ..., max_shift}, one for each row of a training batch; evaluation has k = 0
+
+    Args:
+        max_shift: the largest shift K, at least 0, which never shifts (paper: 500).
+
+    Does nothing to an encoding that is relative. Contiguous positions stay so, and the routes with them. A table of
+    learned positions needs `max_shift` rows more than the training length; those are trained, so that texts may be
+    longer by as much. Claimed: as good as relative positions, and better on longer texts than without. Costs nothing.
+
+    Trap: the authors' code draws k below K, not up to it, and evaluates from position K on; this follows the paper.
+
+    Source: Kiyono et al., "SHAPE: Shifted Absolute Position Embedding for Transformers" (EMNLP 2021), section 3.
+    """
+
+    def __init__(self, max_shift: int = 500) -> None:
+        super().__init__()
+        if max_shift < 0:
+            raise ValueError(f"max_shift must be an integer of at least 0, got {max_shift}")
+        self.max_shift = max_shift
+
+    def forward(self, positions: Positions, batch_size: int) -> Positions:
+        if not self.training:
+            return positions
+        shift = torch.randint(self.max_shift + 1, (batch_size, 1), device=positions.ids.device)
+        # The stop is that of the largest shift, for every row: nobody looks into the draw, and the difference of two
+        # stops, of which tables of distances are made, is right within one draw.
+        return dataclasses.replace(positions, ids=positions.ids + shift, stop=self.stop(positions.stop))
+
+    def stop(self, length: int) -> int:
+        return length + self.max_shift

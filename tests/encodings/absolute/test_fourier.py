@@ -1,0 +1,92 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from poslab.encodings import Positions
+from poslab.encodings.absolute.fourier import Fourier
+from poslab.testing import CHECKS, Subject, check_encoding, check_low_precision_loses_no_position
+
+COMPONENTS = {"sine": math.sin, "cosine": math.cos, "product": lambda angle: math.sin(angle) * math.cos(angle)}
+
+
+def table(positions: Positions, width: int = 32, **hyperparameters) -> torch.Tensor:
+    """What is added to embeddings of zero, (T, M)."""
+    return Fourier(width, **hyperparameters).embed(torch.zeros(1, positions.length, width), positions)[0]
+
+
+@pytest.mark.parametrize("components", COMPONENTS)
+@pytest.mark.parametrize(("length", "width"), [(8, 32), (100, 24), (40, 64)])
+@pytest.mark.parametrize("start", [0, 10**6])
+def test_channels_are_the_harmonics_of_the_length_wherever_the_text_begins(components, length, width, start):
+    ours = table(Positions.range(2 * length, start), width, length=length, components=components)
+    for p in range(2 * length):
+        for i in range(width):
+            # An exact fraction of a turn: 2 pi (i + 1) p / L itself has lost digits at p = 10 ** 6, also in float64.
+            turns = (i + 1) * (start + p) % length / length
+            assert float(ours[p, i]) == pytest.approx(COMPONENTS[components](2 * math.pi * turns), abs=1e-5)
+
+
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_real_positions_have_harmonics_too(components):
+    ids = [0.25, 3.5, -1.75, 90.125]
+    ours = table(Positions(torch.tensor(ids), stop=91), 16, length=10, components=components)
+    expected = [[COMPONENTS[components](2 * math.pi * (i + 1) * p / 10) for i in range(16)] for p in ids]
+    torch.testing.assert_close(ours, torch.tensor(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("components", "period"), [("sine", 64), ("cosine", 64), ("product", 32)])
+def test_positions_repeat_after_the_length_and_those_of_the_product_after_half_of_it(components, period):
+    ours = table(Positions.range(256), 16, length=64, components=components)
+    torch.testing.assert_close(ours[period:], ours[:-period], rtol=0, atol=1e-5)
+    assert (ours[1] - ours[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("components", "one", "other"), [("sine", 0, 32), ("cosine", 5, 59), ("cosine", 31, 33), ("product", 0, 16)]
+)
+def test_some_positions_look_the_same(components, one, other):
+    ours = table(Positions.range(64), 48, length=64, components=components)
+    torch.testing.assert_close(ours[one], ours[other], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("components", "sign"), [("sine", -1), ("cosine", 1), ("product", -1)])
+def test_harmonics_above_half_of_the_length_are_those_below_it(components, sign):
+    ours = table(Positions.range(64), 64, length=64, components=components)
+    for k in range(1, 32):  # harmonic k is channel k - 1
+        torch.testing.assert_close(ours[:, 63 - k], sign * ours[:, k - 1], rtol=0, atol=1e-5)
+    assert (ours[:, 63] - ours[0, 63]).abs().max() < 1e-5
+
+
+def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale():
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    positions, added = Positions.range(5), table(Positions.range(5), 16)
+    torch.testing.assert_close(Fourier(16).embed(x, positions), 4 * x + added)
+    torch.testing.assert_close(Fourier(16, scale=1.5).embed(x, positions), 1.5 * x + added)
+
+
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_fourier_keeps_every_claim_of_an_encoding(components):
+    check_encoding(partial(Fourier, length=4 * 4_096, components=components))
+
+
+def test_fourier_that_repeats_keeps_every_claim_but_that_of_distinct_positions():
+    for length in (8, 512):
+        subject = Subject(partial(Fourier, length=length))
+        for check in CHECKS:
+            if check is not check_low_precision_loses_no_position:
+                check(subject)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sentence"),
+    [
+        ({"length": 1}, "length must be an integer of at least 2, got 1"),
+        ({"components": "tangent"}, "components must be one of sine, cosine, product, got tangent"),
+        ({"scale": -1.0}, "scale must be positive, got -1.0"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Fourier(32, **hyperparameters)

@@ -1,0 +1,67 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
+from poslab.encodings import Alibi, Positions, StackEncodings, StackShape
+from poslab.encodings.bias.alibi_learned import LearnedAlibi
+from poslab.testing import check_encoding
+
+
+def bias(alibi: LearnedAlibi, positions: Positions) -> torch.Tensor:
+    """The whole bias, (H, T, T)."""
+    return alibi.bias(alibi.prepare(positions, positions)).matrix(positions.length)[0]
+
+
+@pytest.mark.parametrize("num_heads", [1, 3, 6, 8])
+def test_learned_slopes_start_at_the_fixed_ones(num_heads):
+    distance = torch.arange(-30, 31)
+    learned = LearnedAlibi(num_heads, max_exponent=6.0, asymmetry=0.5, causal=False)
+    fixed = Alibi(num_heads, max_exponent=6.0, asymmetry=0.5, causal=False)
+    assert torch.equal(learned.bias_at(distance), fixed.bias_at(distance))
+    bloom = build_alibi_tensor(torch.ones(1, 2), num_heads, torch.float32)[:, 0, 1]
+    ours = -LearnedAlibi(num_heads).bias_at(torch.tensor(1))
+    torch.testing.assert_close(ours, bloom, rtol=1e-5, atol=0)
+
+
+def test_bias_and_gradient_are_those_of_a_loop():
+    alibi = LearnedAlibi(3)
+    torch.manual_seed(0)
+    alibi.exponents.data += torch.randn(3)
+    weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(1))
+    ours = bias(alibi, Positions.range(8))
+    (ours * weight).sum().backward()
+    for head, exponent in enumerate(alibi.exponents.tolist()):
+        gradient = 0.0
+        for i in range(8):
+            for j in range(8):
+                expected = -(2.0**-exponent) * abs(i - j)
+                assert float(ours[head, i, j].detach()) == pytest.approx(expected, abs=1e-5)
+                gradient += -math.log(2) * expected * float(weight[head, i, j])
+        assert float(alibi.exponents.grad[head]) == pytest.approx(gradient, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("step", [-100.0, 100.0])
+def test_slopes_stay_positive_whatever_is_learned(step):
+    alibi = LearnedAlibi(4)
+    alibi.exponents.data += step
+    assert (alibi.bias_at(torch.tensor(1)) < 0).all()
+
+
+def test_layers_share_the_slopes():
+    stack = StackEncodings(LearnedAlibi, StackShape(32, 3, 4, 4, 8))
+    assert [tuple(parameter.shape) for parameter in stack.parameters()] == [(4,)]
+
+
+def test_learned_alibi_keeps_what_every_encoding_keeps():
+    check_encoding(LearnedAlibi)
+    check_encoding(partial(LearnedAlibi, asymmetry=0.5))
+
+
+def test_a_wrong_hyperparameter_is_named():
+    with pytest.raises(ValueError, match=r"^max_exponent must be positive, got 0$"):
+        LearnedAlibi(4, 0)
+    with pytest.raises(ValueError, match=r"^asymmetry must lie between -1 and 1, got 1$"):
+        LearnedAlibi(4, asymmetry=1)

@@ -1,0 +1,126 @@
+from functools import partial
+
+import pytest
+import torch
+
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings.bias.fire import Fire
+from poslab.testing import check_encoding
+
+
+def bias(fire: Fire, queries: Positions, keys: Positions, rows: slice = slice(None)) -> torch.Tensor:
+    return fire.pair_bias(fire.prepare(queries, keys), rows)
+
+
+def loop(fire: Fire, query_ids: list, key_ids: list) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The formula query by query, key by key in float64, (H, T, S), and the parameters that it is made of."""
+    parameters = [p.detach().double().requires_grad_() for p in fire.parameters()]
+    names = dict(zip([name for name, _ in fire.named_parameters()], parameters, strict=True))
+    c, threshold = names["c"], names["multiplier"] * fire.threshold
+    rows = []
+    for i in query_ids:
+        row = []
+        for j in key_ids:
+            furthest = threshold if float(threshold.detach().abs()) > i else torch.tensor(float(i), dtype=torch.float64)
+            share = torch.log((c * (i - j)).abs() + 1) / (torch.log((c * furthest).abs() + 1) + 1e-6)
+            hidden = (names["hidden.weight"][:, 0] * share + names["hidden.bias"]).clamp_min(0)
+            row.append(names["output.weight"] @ hidden)
+        rows.append(torch.stack(row, dim=1))
+    return torch.stack(rows, dim=1), parameters
+
+
+@pytest.mark.parametrize(
+    ("query_ids", "key_ids"),
+    [
+        (list(range(12)), list(range(12))),
+        ([11], list(range(12))),
+        (list(range(1_000, 1_005)), list(range(996, 1_005))),
+        ([0.3, 4.5, 9.9], [0.3, 4.5, 9.9]),
+        ([3, 90, 7], [3, 90, 7]),
+    ],
+)
+@pytest.mark.parametrize("threshold", [5.0, 512.0])
+def test_bias_and_gradients_are_those_of_a_loop(query_ids, key_ids, threshold):
+    torch.manual_seed(0)
+    fire = Fire(3, width=8, c=0.3, threshold=threshold)
+    fire.multiplier.data.fill_(1.1)
+    queries, keys = (Positions(torch.tensor(ids), 2_000) for ids in (query_ids, key_ids))
+    ours = bias(fire, queries, keys)
+    expected, parameters = loop(fire, query_ids, key_ids)
+    torch.testing.assert_close(ours[0].double(), expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (ours[0] * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for actual, reference in zip(fire.parameters(), parameters, strict=True):
+        gradient = torch.zeros_like(reference) if reference.grad is None else reference.grad
+        torch.testing.assert_close(actual.grad.double(), gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_a_block_of_rows_is_those_rows_of_the_whole():
+    fire, queries, keys = Fire(2, threshold=4.0), Positions.range(9, 3), Positions.range(12)
+    whole = bias(fire, queries, keys)
+    assert whole.shape == (1, 2, 9, 12)
+    torch.testing.assert_close(bias(fire, queries, keys, slice(2, 6)), whole[:, :, 2:6])
+
+
+def test_each_text_of_a_batch_has_its_own_positions():
+    fire = Fire(2, threshold=4.0)
+    ids = torch.tensor([[0, 5, 9], [30, 31, 40]])
+    ours = bias(fire, Positions(ids, 50), Positions(ids, 50))
+    assert ours.shape == (2, 2, 3, 3)
+    for row in range(2):
+        alone = Positions(ids[row], 50)
+        torch.testing.assert_close(ours[row], bias(fire, alone, alone)[0])
+
+
+def test_up_to_the_threshold_it_is_relative_and_beyond_it_is_not():
+    fire = Fire(2, threshold=50.0)
+    near, shifted, far = (bias(fire, p, p) for p in (Positions.range(8, start) for start in (0, 40, 60)))
+    torch.testing.assert_close(near, shifted)
+    assert (near - far).abs().max() > 1e-3
+
+
+def test_the_bias_of_a_query_does_not_depend_on_the_length_of_the_text():
+    fire = Fire(2, threshold=4.0)
+    short, long = (bias(fire, p, p) for p in (Positions.range(8), Positions.range(20)))
+    torch.testing.assert_close(short, long[:, :, :8, :8])
+
+
+def test_far_positions_keep_their_distances():
+    """2 ** 24 + 1 is no float32; what c makes of the distance 1 from there is that of 1."""
+    fire = Fire(2, threshold=1e9)
+    far, near = Positions(torch.tensor([2**24, 2**24 + 1]), 2**24 + 2), Positions.range(2)
+    torch.testing.assert_close(bias(fire, far, far), bias(fire, near, near))
+
+
+def test_a_bfloat16_module_still_makes_a_float32_bias():
+    fire = Fire(2).to(torch.bfloat16)
+    assert bias(fire, Positions.range(4), Positions.range(4)).dtype == torch.float32
+
+
+def test_each_layer_has_its_own_network():
+    stack = StackEncodings(partial(Fire, width=8), StackShape(32, 3, 4, 4, 8))
+    assert len({id(parameter) for parameter in stack.parameters()}) == 15
+
+
+@pytest.mark.parametrize("hyperparameters", [{}, {"width": 4, "threshold": 8.0}])
+def test_fire_keeps_what_every_encoding_keeps(hyperparameters):
+    check_encoding(partial(Fire, **hyperparameters))
+
+
+def test_an_encoder_is_refused():
+    with pytest.raises(ValueError, match=r"^encoding Fire is causal"):
+        StackEncodings(Fire, StackShape(32, 1, 4, 4, 8, causal=False))
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sentence"),
+    [
+        ({"width": 0}, "width must be a positive integer, got 0"),
+        ({"c": 0.0}, "c must be a positive number, got 0.0"),
+        ({"threshold": -1.0}, "threshold must be a positive number, got -1.0"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Fire(4, **hyperparameters)

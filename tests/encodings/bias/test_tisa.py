@@ -1,0 +1,67 @@
+from functools import partial
+
+import pytest
+import torch
+
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings.bias.tisa import Tisa
+from poslab.testing import check_encoding
+
+
+@pytest.mark.parametrize("num_queries", [1, 7])
+def test_bias_and_gradients_are_those_of_a_loop(num_queries):
+    torch.manual_seed(0)
+    tisa = Tisa(2, num_kernels=3)
+    tisa.sharpness.data[0] *= -1  # only its size counts
+    queries = Positions.range(num_queries, 7 - num_queries)
+    bias = tisa.bias(tisa.prepare(queries, Positions.range(7))).matrix(num_queries)[0]
+    weight = torch.randn(bias.shape, generator=torch.Generator().manual_seed(1))
+    parameters = (tisa.amplitudes, tisa.sharpness, tisa.offsets)
+    amplitudes, sharpness, offsets = (p.detach().double().requires_grad_() for p in parameters)
+    loss = torch.zeros((), dtype=torch.float64)
+    for head in range(2):
+        for row in range(num_queries):
+            i = 7 - num_queries + row
+            for j in range(7):
+                expected = sum(
+                    amplitudes[s, head] * torch.exp(-sharpness[s, head].abs() * (j - i - offsets[s, head]) ** 2)
+                    for s in range(3)
+                )
+                torch.testing.assert_close(bias[head, row, j].double(), expected, rtol=1e-5, atol=1e-5)
+                loss = loss + weight[head, row, j] * expected
+    loss.backward()
+    (bias * weight).sum().backward()
+    for ours, expected in zip(parameters, (amplitudes, sharpness, offsets), strict=True):
+        torch.testing.assert_close(ours.grad.double(), expected.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bump_with_a_positive_offset_lies_ahead_of_the_query():
+    tisa = Tisa(1, num_kernels=1)
+    torch.nn.init.constant_(tisa.offsets, 3.0)
+    torch.nn.init.constant_(tisa.amplitudes, 1.0)
+    positions = Positions.range(9)
+    bias = tisa.bias(tisa.prepare(positions, positions)).matrix(9)[0, 0]
+    assert bias[2].argmax() == 5
+    assert bias[2, 5] == 1
+
+
+def test_parameters_start_as_in_the_later_version_of_the_authors_code():
+    torch.manual_seed(0)
+    tisa = Tisa(64, num_kernels=64)
+    for parameter, mean, std in ((tisa.offsets, 0, 5), (tisa.amplitudes, 0.1, 0.01), (tisa.sharpness, 0.1, 0.01)):
+        assert float(parameter.detach().mean()) == pytest.approx(mean, abs=std / 10)
+        assert float(parameter.detach().std()) == pytest.approx(std, rel=0.05)
+
+
+def test_each_layer_has_its_own_kernels():
+    stack = StackEncodings(partial(Tisa, num_kernels=2), StackShape(32, 3, 4, 4, 8))
+    assert [tuple(parameter.shape) for parameter in stack.parameters()] == [(2, 4)] * 9
+
+
+def test_tisa_keeps_what_every_encoding_keeps():
+    check_encoding(Tisa)
+
+
+def test_a_wrong_hyperparameter_is_named():
+    with pytest.raises(ValueError, match=r"^num_kernels must be a positive integer, got 0$"):
+        Tisa(4, num_kernels=0)

@@ -1,0 +1,179 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from poslab.encodings import Alibi, NoPosition, PerLayer, Positions, QueryRows, Sinusoidal, StackEncodings, StackShape
+from poslab.encodings.bias.fire import Fire
+from poslab.encodings.bias.kerple import KerpleLog
+from poslab.encodings.content.dape import Dape, DapeV2
+from poslab.testing import check_encoding
+
+SHAPE = StackShape(d_model=16, num_layers=2, num_heads=3, num_kv_heads=3, head_dim=4)
+CAUSAL = torch.ones(9, 9, dtype=torch.bool).tril()
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, 9, 4, generator=generator), torch.randn(2, 3, 9, 4, generator=generator)
+
+
+def logits(dape, q, k, visible=CAUSAL, rows=slice(0, 9)):
+    positions = Positions.range(9)
+    tables = dape.prepare(positions, positions)
+    block = QueryRows(tables, rows, 9, 0.5, visible[None, None, rows])
+    return dape.logits(q[:, :, rows], k, block)
+
+
+def network(dape) -> nn.Sequential:
+    """f as the authors write it, in float64, with the bias at its output that we leave out."""
+    width, channels, kernel_size = dape.hidden_weight.shape
+    layers = nn.Sequential(
+        nn.Conv1d(channels, width, kernel_size, padding=kernel_size // 2),
+        nn.LeakyReLU(),
+        nn.Conv1d(width, channels // 2, kernel_size, padding=kernel_size // 2),
+    ).double()
+    layers[0].weight.data.copy_(dape.hidden_weight)
+    layers[0].bias.data.copy_(dape.hidden_bias)
+    layers[2].weight.data.copy_(dape.output_weight)
+    return layers
+
+
+def loop(f, q, k, slopes):
+    """Query by query over the keys that it sees alone, (B, H, T, T) float64; minus infinity elsewhere."""
+    q, k = q.double(), k.double()
+    rows = []
+    for text in range(2):
+        for i in range(9):
+            content = torch.stack([k[text, head, : i + 1] @ q[text, head, i] / 2 for head in range(3)])
+            distance = torch.arange(i, -1, -1, dtype=torch.float64)
+            static = torch.stack([-slope * distance for slope in slopes])
+            both = torch.cat([content, static])
+            row = content + static + f(both)
+            rows.append(nn.functional.pad(row, (0, 8 - i), value=-torch.inf))
+    return torch.stack(rows).unflatten(0, (2, 9)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("make", [Dape, DapeV2, partial(DapeV2, kernel_size=5)])
+def test_weights_and_gradients_are_those_of_the_authors_network_over_the_visible_keys(make):
+    torch.manual_seed(0)
+    dape = make(SHAPE, over=Alibi, width=7)
+    f, (q, k) = network(dape), inputs()
+    slopes = [2.0**-4, 2.0**-8, 2.0**-2]
+    q_loop, k_loop = q.double().requires_grad_(), k.double().requires_grad_()
+    q, k = q.requires_grad_(), k.requires_grad_()
+    ours = dape.weights(logits(dape, q, k), CAUSAL)
+    expected = loop(f, q_loop, k_loop, slopes).softmax(-1)
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    (ours * weight).sum().backward()
+    (expected * weight).sum().backward()
+    pairs = [(q, q_loop), (k, k_loop), (dape.hidden_weight, f[0].weight), (dape.hidden_bias, f[0].bias)]
+    pairs.append((dape.output_weight, f[2].weight))
+    for actual, reference in pairs:
+        torch.testing.assert_close(actual.grad.double(), reference.grad, rtol=1e-5, atol=1e-5)
+    # The bias that we leave out adds one number to all logits of a head.
+    assert f[2].bias.grad.abs().max() < 1e-12
+
+
+def test_dape_is_two_linear_layers_over_the_heads_at_each_place():
+    torch.manual_seed(0)
+    dape, (q, k) = Dape(SHAPE, over=Alibi, width=7).requires_grad_(False), inputs()
+    ours = logits(dape, q, k)
+    for i, j in ((8, 8), (8, 0), (5, 2)):
+        for text in range(2):
+            content = [float(q[text, head, i] @ k[text, head, j]) / 2 for head in range(3)]
+            static = [-(2.0**-exponent) * (i - j) for exponent in (4, 8, 2)]
+            hidden = []
+            for unit in range(7):
+                total = float(dape.hidden_bias[unit])
+                for channel, value in enumerate(content + static):
+                    total += float(dape.hidden_weight[unit, channel, 0]) * value
+                hidden.append(total if total > 0 else 0.01 * total)
+            for head in range(3):
+                corrected = sum(float(dape.output_weight[head, unit, 0]) * hidden[unit] for unit in range(7))
+                expected = content[head] + static[head] + corrected
+                assert float(ours[text, head, i, j]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_dape_v2_with_a_kernel_of_1_is_dape():
+    torch.manual_seed(0)
+    one, two = Dape(SHAPE, width=5), DapeV2(SHAPE, width=5, kernel_size=1)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(logits(one, *inputs()), logits(two, *inputs()))
+
+
+@pytest.mark.parametrize("make", [Dape, DapeV2])
+def test_a_block_of_rows_is_those_rows_of_the_whole(make):
+    dape, (q, k) = make(SHAPE), inputs()
+    whole = logits(dape, q, k)
+    torch.testing.assert_close(logits(dape, q, k, rows=slice(3, 6)), whole[:, :, 3:6], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_what_a_masked_key_says_reaches_no_visible_logit(kernel_size):
+    dape, (q, k) = DapeV2(SHAPE, kernel_size=kernel_size), inputs()
+    visible = CAUSAL.clone()
+    visible[:, 4] = False
+    changed = k.clone()
+    changed[:, :, 4] += 100.0
+    before, after = logits(dape, q, k, visible), logits(dape, q, changed, visible)
+    assert torch.equal(before[..., visible], after[..., visible])
+    seen_by_neighbours = logits(dape, q, changed)[..., visible]
+    assert (seen_by_neighbours - before[..., visible]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("over", [NoPosition, Fire, partial(Alibi, max_exponent=4.0)])
+def test_b_is_the_bias_of_the_encoding_underneath(over):
+    torch.manual_seed(0)
+    dape, (q, k) = Dape(SHAPE, over=over), inputs()
+    with torch.no_grad():
+        dape.output_weight.zero_()  # f = 0
+        ours = logits(dape, q, k)
+        positions, plain = Positions.range(9), dape.over
+        block = QueryRows(plain.prepare(positions, positions), slice(0, 9), 9, 0.5, CAUSAL[None, None])
+        torch.testing.assert_close(ours, plain.logits(q, k, block))
+
+
+def test_the_encoding_underneath_says_whether_it_is_relative_and_serves_encoders():
+    assert Dape(SHAPE).relative and not Dape(SHAPE).causal_only
+    assert not Dape(SHAPE, over=Fire).relative and Dape(SHAPE, over=Fire).causal_only
+
+
+def test_each_layer_has_its_own_network_and_its_own_bias():
+    stack = StackEncodings(Dape, SHAPE)
+    assert len({id(parameter) for parameter in stack.parameters()}) == 2 * (3 + 2)
+
+
+@pytest.mark.parametrize(
+    "dape",
+    [
+        Dape,
+        DapeV2,
+        partial(Dape, over=partial(Alibi, asymmetry=0.5), width=4),
+        partial(DapeV2, over=Fire, width=4, kernel_size=5),
+    ],
+)
+def test_dape_keeps_what_every_encoding_keeps(dape):
+    check_encoding(dape)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (partial(Dape, width=0), "width must be a positive integer, got 0"),
+        (partial(DapeV2, width=-1), "width must be a positive integer, got -1"),
+        (partial(DapeV2, kernel_size=2), "kernel_size must be a positive odd integer, got 2"),
+        (partial(DapeV2, kernel_size=-1), "kernel_size must be a positive odd integer, got -1"),
+        (
+            partial(Dape, over=Sinusoidal),
+            "over must only add a bias to the logits, got Sinusoidal, which has embed",
+        ),
+        (partial(Dape, over=PerLayer([Alibi])), "over must be a class of encodings or a partial of one, got .*"),
+        (partial(Dape, over=KerpleLog(3)), r"over must be a class of encodings or a partial of one, got KerpleLog\(\)"),
+    ],
+)
+def test_a_wrong_argument_is_named(make, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        make(SHAPE)

@@ -1,0 +1,154 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.inkling.modeling_inkling import InklingRelativeLogits
+from x_transformers.x_transformers import RelativeProjPositionalBias
+
+from poslab.attention import Visibility
+from poslab.attention.attend import attend
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings.base import QueryRows
+from poslab.encodings.content.relative_projection import RelativeProjection
+from poslab.testing import check_encoding
+
+D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
+
+
+def relative_projection(rank: int = 5, extent: int = 7) -> RelativeProjection:
+    torch.manual_seed(0)
+    encoding = RelativeProjection(D_MODEL, HEADS, rank, extent)
+    torch.nn.init.normal_(encoding.bank)
+    return encoding
+
+
+def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def biases(
+    encoding: RelativeProjection, x: Tensor, queries: Positions, keys: Positions, rows: slice = slice(None)
+) -> Tensor:
+    """What is added to the logits of queries that stand at the last keys, (B, H, R, S)."""
+    num_queries, num_keys = queries.length, keys.length
+    state = encoding.state(x, keys, None)
+    first, last, _ = rows.indices(num_queries)
+    query, key = (torch.zeros(len(x), HEADS, n, 2, dtype=x.dtype) for n in (last - first, num_keys))
+    query_state = state[:, :, num_keys - num_queries :][:, :, first:last]
+    tables = encoding.prepare(queries, keys)
+    return encoding.logits(
+        query, key, QueryRows(tables, slice(first, last), num_queries, 1.0, None, query_state, state)
+    )
+
+
+@pytest.mark.parametrize("extent", [1, 7, 64])
+def test_attention_and_gradients_are_those_of_transformers(extent):
+    length, encoding = 30, relative_projection(extent=extent)
+    query, key, value, x = tensors(
+        (2, HEADS, length, HEAD_DIM),
+        (2, KV_HEADS, length, HEAD_DIM),
+        (2, KV_HEADS, length, HEAD_DIM),
+        (2, length, D_MODEL),
+    )
+    positions = Positions.range(length)
+    state = encoding.state(x, positions, None)
+    tables = encoding.prepare(positions, positions)
+    ours = attend(query, key, value, encoding, tables, Visibility(), state_BHSE=state)
+    inkling = InklingRelativeLogits(5, extent)
+    inkling.proj.data.copy_(encoding.bank.data)
+    relative_states = torch.nn.functional.linear(x, encoding.projection.weight).view(2, length, HEADS, 5)
+    storage = torch.arange(length)
+    logits = query @ key.repeat_interleave(2, dim=1).mT * HEAD_DIM**-0.5 + inkling(relative_states, storage, storage)
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    expected = logits.masked_fill(future, float("-inf")).softmax(-1) @ value.repeat_interleave(2, dim=1)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
+    sources = [query, key, value, x, encoding.projection.weight]
+    actual = torch.autograd.grad((ours * weight).sum(), [*sources, encoding.bank])
+    wanted = torch.autograd.grad((expected * weight).sum(), [*sources, inkling.proj])
+    for one, other in zip(actual, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("num_queries", [1, 9, 20])
+def test_the_bias_is_that_of_x_transformers_also_for_the_last_queries_of_many_keys(num_queries):
+    encoding = relative_projection()
+    (x,) = tensors((2, 20, D_MODEL))
+    other = RelativeProjPositionalBias(D_MODEL, HEADS, 5, 7)
+    with torch.no_grad():
+        other.distance_bank.copy_(encoding.bank)
+        other.to_distance_weights[0].weight.copy_(encoding.projection.weight)
+        other.to_distance_weights[0].bias.zero_()
+    ours = biases(encoding, x, Positions.range(num_queries, 20 - num_queries), Positions.range(20))
+    expected = other(x[:, 20 - num_queries :], seq_len_k=20)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_distance_is_that_of_positions_whole_or_rounded():
+    encoding = relative_projection().double()
+    (x,) = tensors((2, 6, D_MODEL), dtype=torch.float64)
+    for ids in (torch.tensor([[0, 2, 3, 9, 11, 12], [4, 5, 6, 7, 8, 30]]), torch.arange(6) * 1.3 + 0.2):
+        positions = Positions(ids, 31)
+        ours = biases(encoding, x, positions, positions)
+        for row in range(2):
+            place = ids[row] if ids.dim() == 2 else ids
+            for head in range(HEADS):
+                mix = encoding.projection.weight[head * 5 : head * 5 + 5] @ x[row].T
+                for i in range(6):
+                    for j in range(i + 1):
+                        distance = round((place[i] - place[j]).item())
+                        expected = mix[:, i] @ encoding.bank[:, distance] if distance < 7 else torch.zeros(())
+                        torch.testing.assert_close(ours[row, head, i, j], expected.double(), rtol=1e-9, atol=1e-9)
+
+
+def test_there_is_no_bias_beyond_the_extent_nor_ahead():
+    (x,) = tensors((1, 20, D_MODEL))
+    bias = biases(relative_projection(extent=7), x, Positions.range(20), Positions.range(20))
+    storage = torch.arange(20)
+    distance = storage[:, None] - storage
+    inside = (distance >= 0) & (distance < 7)
+    assert (bias[..., inside] != 0).all() and (bias[..., ~inside] == 0).all()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
+def test_a_block_of_rows_is_those_rows_of_all(rows):
+    encoding = relative_projection()
+    (x,) = tensors((1, 15, D_MODEL))
+    queries, keys = Positions.range(11, 4), Positions.range(15)
+    whole = biases(encoding, x, queries, keys)
+    torch.testing.assert_close(biases(encoding, x, queries, keys, rows), whole[:, :, rows], rtol=1e-6, atol=1e-6)
+
+
+def test_the_state_is_in_float32_under_bfloat16_autocast():
+    encoding = relative_projection()
+    (x,) = tensors((2, 12, D_MODEL))
+    exact = encoding.state(x, Positions.range(12), None)
+    assert exact.shape == (2, HEADS, 12, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoding.state(x, Positions.range(12), None), exact)
+    encoding.to(torch.bfloat16)
+    assert encoding.state(x.bfloat16(), Positions.range(12), None).dtype == torch.float32
+
+
+@pytest.mark.parametrize("hyperparameters", [{}, {"rank": 3, "extent": 6}, {"rank": 1, "extent": 1}])
+def test_relative_projection_keeps_what_every_encoding_keeps(hyperparameters):
+    check_encoding(partial(RelativeProjection, **hyperparameters))
+
+
+def test_attention_in_both_directions_is_refused():
+    with pytest.raises(ValueError, match="RelativeProjection is causal"):
+        StackEncodings(RelativeProjection, StackShape(32, 1, 4, 4, 8, causal=False))
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "sentence"),
+    [
+        ({"rank": 0}, "rank must be a positive integer, got 0"),
+        ({"extent": 0}, "extent must be a positive integer, got 0"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        RelativeProjection(D_MODEL, HEADS, **hyperparameters)

@@ -1,0 +1,143 @@
+from functools import partial
+
+import pytest
+import torch
+from fla.ops.stickbreaking_attn.naive import naive_stickbreaking_attn
+from torch import Tensor
+
+from poslab.attention import Visibility
+from poslab.attention.attend import attend
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings.base import QueryRows
+from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.temperature import Temperature
+from poslab.testing import check_encoding
+
+HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
+
+
+def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def shares(
+    encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visibility, rows: slice = slice(None)
+) -> Tensor:
+    """The weights of some rows of queries, which stand at the last keys."""
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    first, last, _ = rows.indices(num_queries)
+    visible = visibility.mask(num_queries, num_keys, query.device)
+    if visible is not None:
+        visible = visible[:, :, first:last]
+    block = QueryRows(None, slice(first, last), num_queries, HEAD_DIM**-0.5, visible)
+    return encoding.weights(encoding.logits(query[:, :, first:last], key, block), visible)
+
+
+@pytest.mark.parametrize("attend_current", [False, True])
+@pytest.mark.parametrize("size", [1.0, 6.0])
+def test_attention_and_gradients_are_those_of_flash_linear_attention(attend_current, size):
+    length = 60
+    query, key, value = tensors(
+        (2, HEADS, length, HEAD_DIM), (2, KV_HEADS, length, HEAD_DIM), (2, KV_HEADS, length, HEAD_DIM)
+    )
+    encoding = StickBreaking(attend_current)
+    ours = attend(size * query, size * key, value, encoding, None, Visibility())
+    expected, _ = naive_stickbreaking_attn(
+        *(x.double().transpose(1, 2) for x in (size * query, size * key, value)), attend_current=attend_current
+    )
+    expected = expected.transpose(1, 2).float()
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
+    actual = torch.autograd.grad((ours * weight).sum(), [query, key, value])
+    wanted = torch.autograd.grad((expected * weight).sum(), [query, key, value])
+    for one, other in zip(actual, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=size**2 * 1e-5)
+
+
+@pytest.mark.parametrize("attend_current", [False, True])
+def test_what_a_query_does_not_see_takes_nothing_of_the_stick(attend_current):
+    length, window = 13, 5
+    query, key = (x.detach() for x in tensors(*[(1, HEADS, length, HEAD_DIM)] * 2, dtype=torch.float64))
+    segments = torch.tensor([[0] * 8 + [1] * 5])
+    real = torch.arange(length)[None] >= 2
+    ours = shares(StickBreaking(attend_current), query, key, Visibility(True, window, segments, segments, real))
+    for head in range(HEADS):
+        for i in range(length):
+            begin = max(i - window + 1, 2, 8 if i >= 8 else 0)
+            left, expected = 1.0, torch.zeros(length, dtype=torch.float64)
+            for j in range(i if attend_current else i - 1, begin - 1, -1):
+                beta = 1 / (1 + torch.exp(-(query[0, head, i] @ key[0, head, j]) / HEAD_DIM**0.5))
+                expected[j], left = left * beta, left * (1 - beta)
+            torch.testing.assert_close(ours[0, head, i], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_of_equal_keys_the_nearest_has_half_the_next_a_quarter():
+    query = key = torch.zeros(1, 1, 4, HEAD_DIM)
+    ours = shares(StickBreaking(), query, key, Visibility())[0, 0]
+    expected = [[0, 0, 0, 0], [0.5, 0, 0, 0], [0.25, 0.5, 0, 0], [0.125, 0.25, 0.5, 0]]
+    torch.testing.assert_close(ours, torch.tensor(expected))
+    with_current = shares(StickBreaking(attend_current=True), query, key, Visibility())[0, 0]
+    torch.testing.assert_close(with_current[2], torch.tensor([0.125, 0.25, 0.5, 0]))
+
+
+def test_a_query_that_sees_nothing_before_it_gets_exactly_zero():
+    query, key, value = tensors(*[(1, HEADS, 9, HEAD_DIM)] * 3)
+    segments = torch.tensor([[0] * 4 + [1] * 5])
+    output = attend(query, key, value, StickBreaking(), None, Visibility(True, None, segments, segments))
+    assert (output[:, :, [0, 4]] == 0).all()
+    assert (output[:, :, [1, 2, 3, 5, 6, 7, 8]] != 0).all()
+    gradients = torch.autograd.grad(output.square().sum(), [query, key, value])
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    alone = attend(query[:, :, :1], key[:, :, :1], value[:, :, :1], StickBreaking(), None, Visibility())
+    assert (alone == 0).all()
+
+
+def test_weights_sum_to_less_than_one_and_what_is_left_goes_nowhere():
+    query, key, value = (x.detach() for x in tensors(*[(2, HEADS, 30, HEAD_DIM)] * 3))
+    sums = shares(StickBreaking(), query, key, Visibility()).sum(-1)
+    assert (sums[:, :, :8] < 1).all() and (sums < 1 + 1e-6).all() and (sums[:, :, 1] < 0.99).all()
+    output = attend(query, key, torch.ones_like(value), StickBreaking(), None, Visibility())
+    torch.testing.assert_close(output, sums[..., None].expand_as(output))
+
+
+@pytest.mark.parametrize("size", [30.0, 1e6])
+def test_extreme_logits_give_finite_weights_and_gradients(size):
+    query, key = tensors(*[(1, HEADS, 40, HEAD_DIM)] * 2)
+    weights = shares(StickBreaking(), size * query, size * key, Visibility())
+    exact = shares(StickBreaking(), size * query.double(), size * key.double(), Visibility())
+    if size < 100:
+        torch.testing.assert_close(weights, exact.float(), rtol=0, atol=1e-3)
+    assert ((weights >= 0) & (weights <= 1)).all()
+    gradients = torch.autograd.grad(weights.square().sum(), [query, key])
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("attend_current", [False, True])
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
+def test_a_block_of_rows_is_those_rows_of_all(attend_current, rows):
+    query, key = (x.detach() for x in tensors((1, HEADS, 11, HEAD_DIM), (1, HEADS, 15, HEAD_DIM)))
+    encoding = StickBreaking(attend_current)
+    whole = shares(encoding, query, key, Visibility())
+    torch.testing.assert_close(shares(encoding, query, key, Visibility(), rows), whole[:, :, rows])
+    # A step of decoding: one query at the last key, which sees all.
+    step = shares(encoding, query[:, :, -1:], key, Visibility())
+    torch.testing.assert_close(step, whole[:, :, -1:])
+
+
+@pytest.mark.parametrize("hyperparameters", [{}, {"attend_current": True}])
+def test_stick_breaking_keeps_what_every_encoding_keeps(hyperparameters):
+    check_encoding(partial(StickBreaking, **hyperparameters))
+
+
+def test_attention_in_both_directions_and_a_temperature_are_refused():
+    with pytest.raises(ValueError, match="StickBreaking is causal"):
+        StackEncodings(StickBreaking, StackShape(32, 1, 4, 4, 8, causal=False))
+    with pytest.raises(ValueError, match="temperature needs a softmax, which StickBreaking replaces"):
+        StackEncodings(StickBreaking, StackShape(32, 1, 4, 4, 8), Temperature)
+
+
+def test_it_has_no_parameters_and_reads_no_positions():
+    encoding = StickBreaking()
+    assert not list(encoding.parameters())
+    assert encoding.prepare(Positions.range(3), Positions.range(3)) is None

@@ -1,0 +1,171 @@
+"""Every choice of conf/positions around encodings of every kind, in training, evaluation and generation."""
+
+import inspect
+import re
+
+import pytest
+import torch
+from hydra.utils import get_class, instantiate
+from torch import nn
+
+from poslab.checking import check
+from poslab.encodings import Positions, PositionSampler
+from poslab.generation import generate
+from poslab.models import Decoder
+from poslab.sampling import Sampling
+from tests.encoding_choices import CONF, VOCAB_SIZE, composed, small_decoder, some_tokens
+from tests.training.runs import composed as composed_run
+
+SAMPLERS = sorted(path.stem for path in (CONF / "positions").glob("*.yaml"))
+LENGTH = 16
+SEGMENTS = torch.tensor([[0] * 7 + [1] * 9, [0] * 3 + [1] * 1 + [2] * 12])
+
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+each_encoding = pytest.mark.parametrize("encoding", ["rotary", "t5", "alibi", "sinusoidal"])
+
+
+def sampler_of(name: str) -> PositionSampler:
+    made: PositionSampler = instantiate(composed(f"+positions={name}").positions)
+    return made
+
+
+def decoder_of(encoding: str, sampler: str, **arguments) -> Decoder:
+    return small_decoder(encoding, positions=sampler_of(sampler), **arguments)
+
+
+@each_sampler
+@each_encoding
+def test_a_training_step_reaches_all_that_is_learned(encoding, sampler):
+    decoder, tokens = decoder_of(encoding, sampler).train(), some_tokens(2, LENGTH)
+    logits = decoder(tokens[:, :-1]).flatten(0, 1)
+    nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()).backward()
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+
+
+@each_sampler
+@each_encoding
+@pytest.mark.parametrize("segments", [None, SEGMENTS])
+def test_training_is_that_of_a_model_which_is_told_the_drawn_positions(encoding, sampler, segments):
+    tokens = some_tokens(2, LENGTH)
+    positions = Positions.range(LENGTH) if segments is None else Positions.packed(segments)
+    torch.manual_seed(7)
+    drawn = sampler_of(sampler)(positions, 2)
+    told, decoder = small_decoder(encoding, attention="dense").train(), decoder_of(encoding, sampler).train()
+    torch.manual_seed(7)
+    ours = decoder(tokens, positions)
+    by_row = Positions(drawn.ids.expand(2, -1), drawn.stop, segments=drawn.segments)  # not contiguous: not by distance
+    torch.testing.assert_close(ours, told(tokens, by_row), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
+def test_a_draw_is_felt_where_the_encoding_can_feel_it(sampler):
+    for encoding in ("rotary", "t5", "alibi", "sinusoidal"):
+        tokens = some_tokens(2, LENGTH)
+        change = decoder_of(encoding, sampler).train()(tokens) - small_decoder(encoding)(tokens)
+        felt = sampler != "shifted" or encoding == "sinusoidal"
+        assert change.abs().max() > 1e-3 if felt else change.abs().max() < 1e-4, encoding
+
+
+@each_sampler
+@each_encoding
+def test_evaluation_has_no_chance_in_it(encoding, sampler):
+    decoder, tokens = decoder_of(encoding, sampler), some_tokens(3, LENGTH)
+    with torch.no_grad():
+        first = decoder(tokens)
+        assert torch.equal(decoder(tokens), first)
+        torch.testing.assert_close(decoder(tokens[1:2]), first[1:2], rtol=0, atol=1e-5)
+        if sampler != "randomized":
+            torch.testing.assert_close(first, small_decoder(encoding)(tokens), rtol=0, atol=1e-5)
+
+
+@each_sampler
+@each_encoding
+def test_generation_goes_on_one_by_one_from_the_last_position_of_the_prompt(encoding, sampler):
+    decoder, prompt = decoder_of(encoding, sampler), some_tokens(2, 6)
+    new = torch.stack(list(generate(decoder, prompt, 5, Sampling(temperature=0))), dim=1)
+    with torch.no_grad():
+        cache, tokens = decoder.new_cache(), torch.cat([prompt, new], dim=1)
+        logits = [decoder(prompt, cache=cache), *(decoder(tokens[:, i : i + 1], cache=cache) for i in range(6, 11))]
+        first = sampler_of(sampler).eval()(Positions.range(6), 2).ids
+        ids = torch.cat([first, first[-1] + torch.arange(1, 6)])
+        whole = small_decoder(encoding, attention="dense")(tokens, Positions(ids, int(ids[-1]) + 1))
+    torch.testing.assert_close(torch.cat(logits, dim=1), whole, rtol=0, atol=1e-4)
+    assert torch.equal(whole[:, 5:-1].argmax(-1), new)
+
+
+def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach():
+    for sampler, rows in (("shifted", LENGTH + 500), ("randomized", 2_048)):
+        made = sampler_of(sampler)
+        assert made.stop(LENGTH) == rows
+        encoding = instantiate(composed("+encoding=learned").encoding, max_length=rows)
+        decoder = Decoder(VOCAB_SIZE, encoding, 32, 1, 4, positions=made)
+        for _ in range(20):
+            decoder.train()(some_tokens(2, LENGTH))
+        decoder.eval()(some_tokens(2, LENGTH))
+        assert decoder.max_length == rows
+
+
+@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
+def test_a_compiled_model_has_the_positions_of_an_eager_one(sampler):
+    decoder, tokens = decoder_of("alibi", sampler, num_layers=1), some_tokens(2, LENGTH)
+    torch._dynamo.reset()
+    compiled = torch.compile(decoder, backend="eager")
+    for training in (True, False):
+        decoder.train(training)
+        torch.manual_seed(3)
+        expected = decoder(tokens)
+        torch.manual_seed(3)
+        torch.testing.assert_close(compiled(tokens), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["positions=shifted"],
+            "encoding.max_length=256 ends before position 755, which Shifted positions reach: it must be at least 756",
+        ),
+        (
+            ["positions=randomized"],
+            "encoding.max_length=256 ends before position 2047, which Randomized positions reach: "
+            "it must be at least 2048",
+        ),
+        (
+            ["positions=cape", "encoding.max_length=1000"],
+            "positions must be integers for learned positions, got real numbers: a table has nothing between its rows; "
+            "choose positions that are integers, or another encoding",
+        ),
+        (
+            ["positions=randomized", "positions.max_position=255"],
+            "positions.max_position=255 ends before dataset.sequence_length=256",
+        ),
+    ],
+)
+def test_a_learned_table_that_cannot_serve_the_positions_is_refused_before_training(overrides, sentence):
+    with pytest.raises(ValueError) as error:
+        check(composed_run("encoding=learned", *overrides))
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["encoding=learned", "positions=shifted", "encoding.max_length=756"],
+        ["encoding=learned", "positions=randomized", "encoding.max_length=2048"],
+        *([f"encoding={encoding}", "positions=cape"] for encoding in ("rotary", "t5", "alibi", "sinusoidal")),
+    ],
+)
+def test_what_fits_is_taken(overrides):
+    check(composed_run(*overrides))
+
+
+@each_sampler
+def test_a_file_has_every_hyperparameter_with_the_default_of_the_class_and_a_comment_above_it(sampler):
+    config = composed(f"+positions={sampler}").positions
+    arguments = inspect.signature(get_class(config._target_)).parameters.values()
+    named = [argument for argument in arguments if argument.kind is argument.POSITIONAL_OR_KEYWORD]
+    assert {key: value for key, value in config.items() if key[0] != "_"} == {a.name: a.default for a in named}
+    lines = (CONF / "positions" / f"{sampler}.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r"[a-z]\w*:", line)]
+    assert all(lines[number - 1].startswith("# ") for number in [1, *keys])

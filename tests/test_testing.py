@@ -1,0 +1,182 @@
+"""`check_encoding` finds what is wrong with an encoding, and says what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from poslab import testing
+from poslab.encodings import Alibi, DistanceBias, Learned, NoPosition, PerLayer, PositionalEncoding, Rotary, T5Bias
+from poslab.encodings.frequencies import inverse_frequencies
+from poslab.encodings.rotary.rotary import Rotation, rotate_half_split
+from poslab.testing import Subject, check_encoding
+
+
+@pytest.mark.parametrize(
+    "encoding", [NoPosition, Rotary, Alibi, T5Bias, Learned, PerLayer([Rotary, NoPosition], [4, None])]
+)
+def test_what_keeps_the_contract_passes(encoding):
+    check_encoding(encoding)
+
+
+class BiasInHalfPrecision(Alibi):
+    def bias_at(self, distance):
+        return super().bias_at(distance.bfloat16())
+
+
+class AbsoluteBias(Alibi):
+    def prepare(self, query_positions, key_positions):
+        table = super().prepare(query_positions, key_positions)
+        return type(table)(table.values * (1 + key_positions.stop / 1e5), table.by_distance)
+
+
+class AnglesInHalfPrecision(Rotary):
+    def prepare(self, query_positions, key_positions):
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        both = (query_positions, key_positions)
+        halved = [dataclasses.replace(positions, ids=positions.ids.to(dtype)) for positions in both]
+        return super().prepare(*halved)
+
+
+class FrequenciesInABuffer(Rotary):
+    def __init__(self, head_dim):
+        super().__init__(head_dim)
+        self.register_buffer("inverse", inverse_frequencies(head_dim, 10_000.0), persistent=False)
+
+    def spectrum(self, length, device=None):
+        return (self.inverse if hasattr(self, "inverse") else torch.ones(4)), 1.0
+
+
+class TablesInTheStateDict(Rotary):
+    def __init__(self, head_dim):
+        super().__init__(head_dim)
+        self.register_buffer("inverse", inverse_frequencies(head_dim, 10_000.0))
+
+
+class RotatesCachedKeysByTheirPlace(Rotary):
+    """Counts keys from the end that it sees, and queries from the beginning."""
+
+    def prepare(self, query_positions, key_positions):
+        tables = super().prepare(query_positions, key_positions)
+        if query_positions.length == key_positions.length:
+            return tables
+        cos, sin = tables.key_cos.flip(-2), tables.key_sin.flip(-2)
+        return Rotation(tables.query_cos, tables.query_sin, cos, sin)
+
+
+class RemembersTheLongest(Rotary):
+    longest = 0
+
+    def prepare(self, query_positions, key_positions):
+        self.longest = max(self.longest, key_positions.stop)
+        self.base = 10_000.0 * self.longest
+        return super().prepare(query_positions, key_positions)
+
+
+class LooksAhead(PositionalEncoding):
+    def values(self, weights_BHRS, v_BHSD, rows):
+        return super().values(weights_BHRS, v_BHSD, rows) + 0.1 * v_BHSD.mean(-2, keepdim=True)
+
+
+class ForgetsPadding(DistanceBias):
+    """Counts distance in storage, whatever the ids are."""
+
+    def bias_at(self, distance):
+        return -distance.abs().float().expand(4, *distance.shape)
+
+    def prepare(self, query_positions, key_positions):
+        from poslab.encodings import Positions
+
+        last = key_positions.length
+        first = last - query_positions.length
+        return super().prepare(Positions.range(query_positions.length, first), Positions.range(last))
+
+
+class NoGradient(Alibi):
+    def __init__(self, num_heads):
+        super().__init__(num_heads)
+        self.height = nn.Parameter(torch.zeros(1))
+
+    def bias_at(self, distance):
+        return super().bias_at(distance) + self.height.detach()
+
+
+class HidesAHook(Rotary):
+    def __init__(self, head_dim):
+        super().__init__(head_dim)
+        self.scale = 2.0
+
+
+class LeavesOutAHook(Alibi):
+    @property
+    def hooks(self):
+        return frozenset()
+
+
+class EndsInSilence(NoPosition):
+    relative = False
+
+    def __init__(self):
+        super().__init__()
+        self.max_length = 30
+
+
+class BreaksTheGraph(Rotary):
+    def prepare(self, query_positions, key_positions):
+        if key_positions.ids.float().max().item() > 1e9:
+            raise ValueError("far away")
+        return super().prepare(query_positions, key_positions)
+
+
+class QuarterTurnInDense(Rotary):
+    """Another rotation where the logits are made than where a fused kernel makes them."""
+
+    def logits(self, q_BHRD, k_BHSD, rows):
+        return super().logits(rotate_half_split(q_BHRD, torch.zeros(4), torch.ones(4)), k_BHSD, rows)
+
+    @property
+    def hooks(self):
+        return super().hooks - {"logits"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "check", "said"),
+    [
+        (HidesAHook, "hooks_are_methods_and_a_route_serves_them", "an attribute hides the hook scale"),
+        (LeavesOutAHook, "hooks_are_methods_and_a_route_serves_them", r"hooks leaves out \['bias'\]"),
+        (QuarterTurnInDense, "every_route_gives_what_the_dense_one_gives", "route flash against dense: off by"),
+        (LooksAhead, "a_later_token_changes_no_earlier_output", "outputs before the change: off by"),
+        (LooksAhead, "a_query_that_sees_nothing_gives_zero", "gave something else than zero"),
+        (
+            RotatesCachedKeysByTheirPlace,
+            "decoding_with_a_cache_is_the_full_pass",
+            "decoding in 20 parts from 0: off by",
+        ),
+        (ForgetsPadding, "packed_documents_do_not_see_each_other", None),
+        (LooksAhead, "padding_changes_nothing", "other padding: off by"),
+        (LooksAhead, "packed_documents_do_not_see_each_other", "after a change of the first: off by"),
+        (AbsoluteBias, "a_relative_encoding_does_not_feel_a_shift", "AbsoluteBias after a shift by 1,000: off by"),
+        (AnglesInHalfPrecision, "low_precision_loses_no_position", "tables differ under bfloat16 autocast"),
+        (BiasInHalfPrecision, "a_relative_encoding_does_not_feel_a_shift", None),
+        (FrequenciesInABuffer, "a_trip_to_bfloat16_rounds_parameters_alone", "changed more than parameters"),
+        (NoGradient, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.height"),
+        (TablesInTheStateDict, "a_state_dict_makes_the_same_encoding", "state_dict holds tables"),
+        (RemembersTheLongest, "no_history_matters", "an earlier text left something behind"),
+        (EndsInSilence, "past_its_end_it_says_so", "nothing was said at position 30, past max_length"),
+    ],
+)
+def test_what_does_not_keep_a_claim_is_found_by_its_check(encoding, check, said):
+    subject, check = Subject(encoding), getattr(testing, f"check_{check}")
+    if said is None:  # a fault that this claim does not concern
+        check(subject)
+    else:
+        with pytest.raises(AssertionError, match=said):
+            check(subject)
+
+
+def test_a_break_of_the_compiled_graph_is_found():
+    with pytest.raises(AssertionError, match="it does not compile into one graph"):
+        testing.check_it_compiles_without_a_break(Subject(BreaksTheGraph))
