@@ -93,7 +93,10 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_figures(finished:
     assert choices["optimizer.encoding_lr_multiplier"].number_value == 3
     assert choices["dataset"].string_value == "TextFiles"
     assert choices["seed"].number_value == 1
-    infos = hyperparameters(events, "_hparams_/experiment").experiment.metric_infos
+    experiment = hyperparameters(events, "_hparams_/experiment").experiment
+    first = [info.name for info in experiment.hparam_infos if info.differs]
+    assert set(first) == {"dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed"}
+    infos = experiment.metric_infos
     names = {info.name.tag for info in infos}
     assert names == {
         *("test/loss", "test/bits_per_byte", "test/perplexity", "test/accuracy"),

@@ -12,8 +12,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
+
+FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed")
+"""Of the HPARAMS tab."""
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -49,9 +54,9 @@ class RunTensorBoard(TensorBoardLogger):
         """
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
         # TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
-        first = {"encoding": "", "encoding.settings": described(config["encoding"])}
-        parameters = first | dict(flat(config))
-        for summary in hparams(parameters, dict.fromkeys(metrics, 0.0)):
+        parameters = {**dict(flat(config)), "encoding.settings": described(config["encoding"])}
+        experiment, *session = hparams(parameters, dict.fromkeys(metrics, 0.0))
+        for summary in (_with_first_columns(experiment), *session):
             self.experiment._get_file_writer().add_summary(summary)
 
     @rank_zero_only
@@ -118,6 +123,16 @@ def _untold_where_told_already(failure: threading.ExceptHookArgs) -> None:
     """Says nothing where TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
+
+
+def _with_first_columns(experiment: Summary) -> Summary:
+    """The summary of an experiment in which TensorBoard finds what is compared most: of many columns it shows five."""
+    metadata = experiment.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(metadata.content)
+    for info in data.experiment.hparam_infos:
+        info.differs = info.name in FIRST_COLUMNS  # what differs between runs stands first, and is shown
+    metadata.content = data.SerializeToString()
+    return experiment
 
 
 def described(node: Mapping[str, Any]) -> str:
