@@ -113,7 +113,13 @@ def _composition_mistake(error: Exception, name: str) -> str:
         options = sorted(option for option in error.options if not option.startswith("_"))
         return f"{group}={choice}: there is no such choice{nearest(choice, options)} (choices: {', '.join(options)})"
     if isinstance(error, OverrideParseException):
+        if choices := sorted(CONF.glob(f"*/{error.override}.yaml")):
+            return f"{error.override!r} is no key=value; did you mean '{choices[0].parent.name}={error.override}'?"
         return f"{error.override!r} cannot be read as key=value: quote what holds brackets, commas or spaces"
+    several = re.search(r"Ambiguous value for argument '([^']+)'", str(error))
+    if several:
+        values = several.group(1)
+        return f"{values}: -m runs several values one after another: python -m src.{name} -m {values}"
     override = re.search(r"Could not override '([^']+)'", str(error))
     if override:
         key = override.group(1).partition("@")[0]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import IO, Any
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+SECONDS_TO_LET_GO = 7
+"""How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class RunDirectory:
 
     @property
     def log_file(self) -> Path:
-        """Everything that the run printed."""
+        """What the run printed while it trained."""
         return self.path / "train.log"
 
     @property
@@ -167,14 +171,20 @@ class RunDirectory:
 
 def _locked(file: IO[Any], kind: int) -> bool:
     """Locks an open file until it is closed, unless another process has; True too on a file system without locks."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-            raise
-    return True
+    deadline = time.monotonic() + SECONDS_TO_LET_GO
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            return True
+        else:
+            return True
 
 
 def write_atomically(path: Path, text: str) -> None:

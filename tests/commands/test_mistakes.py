@@ -75,6 +75,10 @@ MISTAKES = {
     "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.rotary.Rotary has no such argument",
     "+trainer.step=4": "trainer.step: poslab.training.settings.TrainerSettings has no such argument",
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
+    "encoding=rotary,alibi": "encoding=rotary,alibi: -m runs several values one after another: "
+    "python -m src.train -m encoding=rotary,alibi",
+    "rotary": "'rotary' is no key=value; did you mean 'encoding=rotary'?",
+    "model.mlp_ratio=inf": "model.mlp_ratio must be a number, got inf",
     "encoding": "'encoding' cannot be read as key=value: quote what holds brackets, commas or spaces",
     "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
     "encoding._target_=my.Encoding": "encoding._target_ must name a class that can be imported, got 'my.Encoding'",

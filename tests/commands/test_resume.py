@@ -46,7 +46,11 @@ BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT = Moment("poslab.run_directory", "RunDir
                 BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT,
             ],
         ),
-        ("micro-batches", ["trainer.micro_batch_size=2"], [BETWEEN_TWO_CHECKPOINTS, WHILE_IT_SAVES, IN_THE_TEST]),
+        (
+            "micro-batches",
+            ["trainer.micro_batch_size=2", "dataset.num_workers=1"],
+            [BETWEEN_TWO_CHECKPOINTS, WHILE_IT_SAVES, IN_THE_TEST],
+        ),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(
@@ -155,7 +159,7 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
             "resume=run goes on with the run's own configuration, which has another encoding",
         ),
         (["resume=run", "optimizer.lr=1e-2"], "which has another optimizer.lr"),
-        (["resume=rum"], "resume=rum: there is no such run directory or checkpoint; did you mean run?"),
+        (["resume=rum"], "resume=rum: there is no such run directory or checkpoint; did you mean 'run'?"),
         (["resume=run/checkpoints/worst.ckpt"], "resume=run/checkpoints/worst.ckpt: there is no such run directory"),
     ],
 )

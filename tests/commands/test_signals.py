@@ -43,6 +43,18 @@ def test_sigterm_saves_after_the_present_step_be_it_the_first_the_last_one_befor
     assert_same_run(run, alone("dropout", *OVERRIDES))
 
 
+def test_sigterm_to_a_group_with_processes_that_load_data_saves_too(
+    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running = start(*tiny, *OVERRIDES, "dataset.num_workers=2", f"hydra.run.dir={run}")
+    running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
+    running.ask_to_stop(signal.SIGTERM)
+    assert_interrupted(running, signal.SIGTERM)
+    assert start("resume=run").wait().status == 0
+    assert_same_run(run, alone("dropout", *OVERRIDES))
+
+
 def assert_interrupted(running: Running, number: signal.Signals) -> None:
     ended = running.wait()
     assert (ended.status, ended.errors) == (128 + number, f"error: stopped by {number.name}\n")

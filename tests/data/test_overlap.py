@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
-from poslab.data.overlap import shared_bytes, shared_fraction
+from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
 
 from .conftest import story
 
@@ -41,6 +41,7 @@ def test_a_text_shorter_than_60_bytes_shares_nothing() -> None:
 def test_shared_fraction_counts_text_and_not_what_separates_documents() -> None:
     assert shared_fraction([story(1), story(1)], [story(1).encode()]) == 1.0
     assert shared_fraction([story(2)], [story(1).encode()]) == 0.0
+    assert shared_fraction([story(1), story(1)], [SEPARATOR.join([story(1).encode()] * 3)]) == 1.0
 
 
 def test_repeated_paragraphs_are_dropped_once_over_all_documents() -> None:

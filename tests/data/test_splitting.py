@@ -10,7 +10,7 @@ import pytest
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
-from poslab.data.text_files import TextFiles
+from poslab.data.text_files import TextFiles, read
 
 from .conftest import story
 
@@ -97,3 +97,8 @@ def test_a_part_holds_the_longest_window_where_that_leaves_parts_small_enough_to
     assert number_of_parts(size=374_000, longest=2048, smallest_fraction=0.05) == 80
     assert number_of_parts(size=374_000, longest=12_000, smallest_fraction=0.05) == 31
     assert number_of_parts(size=374_000, longest=100_000, smallest_fraction=0.05) == 20
+
+
+def test_lines_that_end_as_on_windows_are_lines(tmp_path: Path) -> None:
+    (tmp_path / "windows.txt").write_bytes(b"one\r\n\r\ntwo\r\n")
+    assert read(tmp_path / "windows.txt") == "one\n\ntwo\n"

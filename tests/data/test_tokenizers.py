@@ -92,3 +92,22 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"model": "none"}))
     with pytest.raises(ValueError, match=r"^tokenizer .*x.json' is no Hugging Face tokenizer.json"):
         SubwordTokenizer.from_file(tmp_path / "x.json")
+
+
+def test_documents_stay_whole_under_a_tokenizer_file_that_cuts_or_fills_up() -> None:
+    library = Library(models.WordLevel({"[UNK]": 0, "a": 1, "[PAD]": 2}, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.enable_truncation(4)
+    library.enable_padding(length=6, pad_id=2)
+    tokenizer = SubwordTokenizer(library)
+    assert tokenizer.encode("a a a a a a a a").tolist() == [1] * 8
+    assert tokenizer.encode_documents(["a", "a a"]).tolist() == [1, 3, 1, 1, 3]
+
+
+def test_no_text_encodes_to_an_end_token_that_a_file_holds_as_an_ordinary_one() -> None:
+    library = Library(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.add_tokens(["<|endoftext|>"])
+    tokenizer = SubwordTokenizer(library)
+    assert tokenizer.end_id == 2
+    assert 2 not in tokenizer.encode("a <|endoftext|> a")

@@ -93,7 +93,7 @@ def test_decoding_after_right_padding_is_refused():
     real = torch.arange(8) < torch.tensor([[5], [8]])
     cache = decoder.new_cache()
     decoder(tokens[:, :8], Positions.padded(real), real, cache)
-    with pytest.raises(ValueError, match="pad prompts on the left$"):
+    with pytest.raises(ValueError, match=r"pad prompts on the left$"):
         decoder(tokens[:, 8:9], cache=cache)
 
 

@@ -15,7 +15,7 @@ import poslab
 from poslab.checking import check
 from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
 from poslab.run_directory import RunDirectory
-from tests.training.runs import run_of, small, stop_run, weights
+from tests.training.runs import run_of, small, stop_run, weights, words
 
 SAVES_FOR_EVER = f"""
 import sys
@@ -168,3 +168,16 @@ def test_a_compiled_model_has_checkpoints_that_load_with_and_without_compiling(t
         assert poslab.load(directory).state_dict().keys() == poslab.load(alone.path).state_dict().keys()
     started = run_of({**compiled, "init_from": str(alone.path)}, tmp_path / "started")
     assert "starts afresh" not in started.log_file.read_text()
+
+
+def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    run = stop_run(config, tmp_path / "run", step=1)
+    before = (run.path / "tokenizer.json").read_bytes()
+    (tmp_path / "text.txt").write_text(words(1200, seed=5))
+    with pytest.raises(ValueError) as error:
+        run_of(config, run.path, checkpoint=run.last_checkpoint)
+    assert str(error.value).startswith("resume: the text or its tokenizer is not what ")
+    assert (run.path / "tokenizer.json").read_bytes() == before
+    (tmp_path / "text.txt").write_text(words(1200))
+    assert run_of(config, run.path, checkpoint=run.last_checkpoint).is_finished

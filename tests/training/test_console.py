@@ -54,20 +54,19 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
     assert "\x1b" not in text and "\r" not in text
     assert "Decoder with T5Bias: 8,320 parameters, 32-true" in text
     assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens \(bytes, 257\)", text)
-    assert re.search(r"overlap: [\d.]+% of validation, [\d.]+% of test stand in training too", text)
+    assert re.search(r"overlap with training: [\d.]+% of validation, [\d.]+% of test", text)
     lines = [line.split() for line in text.splitlines()]
     assert ["step", "train", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
     for fact in ("parameters", "training", "peak", "written", "look", "compare"):
         assert any(line and line[0] == fact for line in lines), fact
-    joined = re.sub(r"\s+", "", text)
     for command in (
         f"tensorboard --logdir {run.path.parent}",
         "python -m src.train encoding=alibi",
         f"python -m src.train init_from={run.path}",
         f'python -m src.generate run={run.path} prompt="The "',
     ):
-        assert re.sub(r"\s+", "", command) in joined, command
+        assert command in text, "it is not on one line, to be copied"
 
 
 def test_a_terminal_gets_a_live_bar(

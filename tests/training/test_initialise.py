@@ -71,6 +71,16 @@ def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) 
     assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
 
 
+def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_here(tmp_path: Path) -> None:
+    run = run_of(small(tmp_path, "model.tie_embeddings=false"), tmp_path / "untied")
+    tied, theirs = model("encoding=rotary"), weights(run.best_checkpoint)
+    assert initialise_from(tied, str(run.path)) == [
+        "output.weight is the embedding here, and another matrix there, which was left out"
+    ]
+    assert torch.equal(tied.state_dict()["output.weight"], theirs["embedding.weight"])
+    assert not torch.equal(theirs["output.weight"], theirs["embedding.weight"])
+
+
 def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path))

@@ -88,11 +88,15 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_figures(finished:
     choices = hyperparameters(events, "_hparams_/session_start_info").session_start_info.hparams
     assert choices["encoding"].string_value == "Alibi"
     assert choices["encoding.max_exponent"].number_value == 6
+    assert choices["encoding.settings"].string_value == "max_exponent=6"
     assert choices["model.d_model"].number_value == 16
     assert choices["optimizer.encoding_lr_multiplier"].number_value == 3
     assert choices["dataset"].string_value == "TextFiles"
     assert choices["seed"].number_value == 1
-    infos = hyperparameters(events, "_hparams_/experiment").experiment.metric_infos
+    experiment = hyperparameters(events, "_hparams_/experiment").experiment
+    first = [info.name for info in experiment.hparam_infos if info.differs]
+    assert set(first) == {"dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed"}
+    infos = experiment.metric_infos
     names = {info.name.tag for info in infos}
     assert names == {
         *("test/loss", "test/bits_per_byte", "test/perplexity", "test/accuracy"),
@@ -146,6 +150,15 @@ def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_
         else:
             assert curve(events, tag) == curve(expected, tag), tag
     assert len(events.Tensors("config/text_summary")) == 1
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tmp_path: Path) -> None:
+    for _ in range(2):  # the second as if it began anew in the same directory
+        logger = RunTensorBoard(tmp_path / "run", first_step=0)
+        for step in (1, 2, 3):
+            logger.log_metrics({"train/loss": 0.5}, step)
+        logger.close()
+    assert [step for step, _ in curve(events_of(tmp_path / "run"), "train/loss")] == [1, 2, 3]
 
 
 def test_a_run_resumes_into_a_validation_before_any_training_figure_is_due(tmp_path: Path) -> None:

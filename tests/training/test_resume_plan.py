@@ -172,7 +172,7 @@ def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, co
         plan(resumed(config, f"{tmp_path}/2026_rotry"), tmp_path / "new", [])
     assert str(error.value) == (
         f"resume={tmp_path}/2026_rotry: there is no such run directory or checkpoint; "
-        f"did you mean {tmp_path}/2026_rotary?"
+        f"did you mean '{tmp_path}/2026_rotary'?"
     )
 
 

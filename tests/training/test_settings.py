@@ -48,7 +48,7 @@ def test_all_devices_of_a_machine_without_gpus_are_one_process() -> None:
     assert TrainerSettings(max_steps=1, accelerator="cpu", devices=2).local_processes == 2
 
 
-@pytest.mark.parametrize("asked, every, steps", [(5, 120, 600), (10, 60, 600), (4, 2, 10), (50, 1, 10), (1, 7, 7)])
+@pytest.mark.parametrize("asked, every, steps", [(5, 120, 600), (10, 60, 600), (4, 3, 10), (50, 1, 10), (1, 7, 7)])
 def test_validations_and_saves_are_spread_over_the_run(asked: int, every: int, steps: int) -> None:
     settings = TrainerSettings(max_steps=steps, accelerator="cpu", validations=asked, saves=asked)
     assert settings.validate_every == settings.save_every == every
@@ -94,3 +94,12 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(overrides: list[str], mess
     with pytest.raises(ValueError) as error:
         check(composed(*overrides))
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("max_steps", "asked"), [(600, 5), (599, 5), (9, 5), (199, 100), (3, 5), (1, 1)])
+def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(max_steps: int, asked: int) -> None:
+    settings = TrainerSettings(max_steps=max_steps, accelerator="cpu", validations=asked, saves=asked)
+    for every in (settings.validate_every, settings.save_every):
+        steps = {*range(every, max_steps + 1, every), max_steps}
+        assert len(steps) <= asked
+        assert len(steps) > asked / 2 or len(steps) == max_steps

@@ -1,5 +1,7 @@
 """The batches of a run over a corpus, as a LightningDataModule."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
@@ -69,6 +71,11 @@ class TextDataModule(pl.LightningDataModule):
         self.bytes_per_token = {name: facts.num_bytes[name] / self._num_predicted(facts, name) for name in cache.SPLITS}
         self.overlap = facts.overlap
         self._tokens = tokens
+        self._prepared = folder.name
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the data: the name of the prepared text, which changes with its tokens."""
+        return {"prepared": self._prepared}
 
     @property
     def lengths(self) -> list[int]:
@@ -99,10 +106,10 @@ class TextDataModule(pl.LightningDataModule):
         """What a person should know of the data before training, in a few lines."""
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
-        training = "the first training documents" if self.corpus.streaming else "training"
+        training = "the beginning of training" if self.corpus.streaming else "training"
         lines = [
             f"{self.corpus.label}: {tokens} tokens ({self.corpus.tokenizer}, {self.vocab_size:,})",
-            f"overlap: {shared} stand in {training} too (60-byte strings)",
+            f"overlap with {training}: {shared} (60-byte strings)",
         ]
         if left_out := [f"{length:,}" for length in self._lengths_asked if length not in self.lengths]:
             held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"

@@ -73,8 +73,8 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
 def shared_fraction(documents: list[str], training: Iterable[bytes]) -> float:
     """Share of the bytes of held-out documents that lie in 60-byte strings which training holds too."""
     text = SEPARATOR.join(document.encode() for document in documents)
-    size = len(text) - text.count(SEPARATOR)
-    return float(shared_bytes(text, training).sum()) / max(1, size)
+    is_text = np.frombuffer(text, dtype=np.uint8) != SEPARATOR[0]
+    return float(shared_bytes(text, training)[is_text].sum()) / max(1, int(is_text.sum()))
 
 
 def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:

@@ -8,9 +8,10 @@ from poslab.configuration import nearest
 
 
 def neighbours(path: str) -> list[str]:
-    """The files beside a path, spelled as the path is."""
+    """What is beside a path and not hidden, spelled as the path is."""
     folder = Path(path).expanduser().parent
-    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in entries if not name.startswith(".")]
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 

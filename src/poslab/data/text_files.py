@@ -82,8 +82,8 @@ class TextFiles(Corpus):
 
 
 def read(path: Path) -> str:
-    """The text of a UTF-8 file; ValueError names the file and the byte where it is not."""
+    """The text of a UTF-8 file, lines ended by a line feed; ValueError names the file and the byte where it is not."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"files must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None

@@ -73,11 +73,15 @@ class SubwordTokenizer:
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
         # A document that quotes an end-of-text token is text, not the end of a document.
         tokenizer.encode_special_tokens = True
+        # Documents are whole: what a published tokenizer cuts or fills up for a batch would be lost, or trained on.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         if not any(tokenizer.token_to_id(token) is not None for token in END_TOKENS):
             tokenizer.add_special_tokens([END_OF_DOCUMENT])
-        known = (tokenizer.token_to_id(token) for token in END_TOKENS)
+        end = next(token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
+        tokenizer.add_special_tokens([end])  # it may be there as an ordinary one, to which text would be encoded
         self._tokenizer = tokenizer
-        self.end_id = next(number for number in known if number is not None)
+        self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self._dtype = np.min_scalar_type(self.vocab_size - 1)
 

@@ -3,6 +3,7 @@
 Dimensions: B windows, T tokens of a window, U = T + 1 (its inputs and the target of the last).
 """
 
+import signal
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def training_loader(
         batch_sampler=TrainingSampler(plan, order),
         collate_fn=_as_it_is,
         num_workers=num_workers,
+        worker_init_fn=_leave_signals_to_the_run,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -89,8 +91,15 @@ def evaluation_loader(
         batch_sampler=EvaluationSampler(len(windows), rows, world_size, rank),
         collate_fn=_as_it_is,
         num_workers=num_workers,
+        worker_init_fn=_leave_signals_to_the_run,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """In a loading process: SIGTERM and Ctrl-C reach all processes of a group, and only the run knows what to save."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -78,24 +78,29 @@ def agreed(value: T) -> T:
 
 
 def first_alone(action: Callable[[], None]) -> None:
-    """Process 0 does something while the others wait, for days if it must; a mistake that it finds is everyone's.
+    """Process 0 does something while the others wait, for days if it must; what goes wrong there ends all of them.
 
     Raises:
         ValueError: as the action does.
+        ProcessDiedError: in the other processes, if the action fails otherwise.
     """
     if not distributed.is_initialized():
         return action()
     patient = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
-    mistakes: list[str | None] = [None]
+    failure: Exception | None = None
     if distributed.get_rank() == 0:
         try:
             action()
-        except ValueError as error:
-            mistakes = [str(error)]
-    distributed.broadcast_object_list(mistakes, group=patient)
+        except Exception as error:
+            failure = error
+    told = [None if failure is None else (isinstance(failure, ValueError), str(failure))]
+    distributed.broadcast_object_list(told, group=patient)
     distributed.destroy_process_group(patient)
-    if mistakes[0] is not None:
-        raise ValueError(mistakes[0])
+    if failure is not None:
+        raise failure
+    if told[0] is not None:
+        is_mistake, sentence = told[0]
+        raise ValueError(sentence) if is_mistake else ProcessDiedError(f"process 0 of the run failed: {sentence}")
 
 
 def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None:

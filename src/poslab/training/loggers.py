@@ -12,8 +12,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
+
+FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed")
+"""Of the HPARAMS tab."""
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -32,7 +37,7 @@ class RunTensorBoard(TensorBoardLogger):
             name="",
             version=directory.name,
             default_hp_metric=False,
-            purge_step=first_step + 1 if first_step else None,
+            purge_step=first_step + 1 if any(directory.glob("events.out.*")) else None,
         )
 
     @rank_zero_only
@@ -48,8 +53,10 @@ class RunTensorBoard(TensorBoardLogger):
         The HPARAMS tab shows only metrics that are named when a run begins.
         """
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
-        parameters = dict(flat(config))
-        for summary in hparams(parameters, dict.fromkeys(metrics, 0.0)):
+        # TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
+        parameters = {**dict(flat(config)), "encoding.settings": described(config["encoding"])}
+        experiment, *session = hparams(parameters, dict.fromkeys(metrics, 0.0))
+        for summary in (_with_first_columns(experiment), *session):
             self.experiment._get_file_writer().add_summary(summary)
 
     @rank_zero_only
@@ -64,6 +71,10 @@ class RunTensorBoard(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         """Keeps the file open: Lightning calls this after training and again after testing."""
         self.experiment.flush()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Nothing: figures are on the disk already, and the choices in config.yaml."""
 
     @rank_zero_only
     def close(self) -> None:
@@ -112,6 +123,27 @@ def _untold_where_told_already(failure: threading.ExceptHookArgs) -> None:
     """Says nothing where TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
+
+
+def _with_first_columns(experiment: Summary) -> Summary:
+    """The summary of an experiment in which TensorBoard finds what is compared most: of many columns it shows five."""
+    metadata = experiment.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(metadata.content)
+    for info in data.experiment.hparam_infos:
+        info.differs = info.name in FIRST_COLUMNS  # what differs between runs stands first, and is shown
+    metadata.content = data.SerializeToString()
+    return experiment
+
+
+def described(node: Mapping[str, Any]) -> str:
+    """The hyperparameters of a choice in one line: `base=10000.0, fraction=1.0`."""
+    shown = []
+    for key, value in node.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            value = f"{str(value['_target_']).rpartition('.')[2]}({described(value)})"
+        if not key.startswith("_"):
+            shown.append(f"{key}={value}")
+    return ", ".join(shown)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from poslab.configuration import nearest
+from poslab.data.paths import neighbours
 from poslab.run_directory import RunDirectory
 
 
@@ -53,7 +54,8 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     if path.is_dir() and _is_fresh(path):
         return Plan(RunDirectory(path), config, None)
     if not path.exists():
-        raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{_nearest_path(path)}")
+        suggestion = nearest(str(path), neighbours(str(path)))
+        raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{suggestion}")
     run = RunDirectory.of(path)
     own = run.config()
     if missing := sorted(config.keys() - own.keys()):
@@ -103,9 +105,3 @@ def _is_fresh(directory: Path) -> bool:
     """Whether a run was to be kept there and was killed before it began, or nothing is there at all."""
     first = {"checkpoints", RunDirectory(directory).log_file.name}
     return all(entry.name in first or entry.name.endswith(".writing") for entry in directory.iterdir())
-
-
-def _nearest_path(path: Path) -> str:
-    siblings = [str(sibling) for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
-    matches = difflib.get_close_matches(str(path), siblings, n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,12 @@ class TrainerSettings:
     @property
     def validate_every(self) -> int:
         """Steps between two validations; the last step is validated too."""
-        return max(1, self.max_steps // self.validations)
+        return math.ceil(self.max_steps / self.validations)
 
     @property
     def save_every(self) -> int:
         """Steps between two saves of the last state; every validation is followed by one too."""
-        return max(1, self.max_steps // self.saves)
+        return math.ceil(self.max_steps / self.saves)
 
     @property
     def resolved_precision(self) -> str:

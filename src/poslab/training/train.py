@@ -117,11 +117,12 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     console = RunConsole(run.log_file, silent=not is_first)
 
     datamodule = _prepared_data(config)
+    first_step = _first_step(checkpoint, datamodule)
     model = build_model(config, datamodule.vocab_size)
     datamodule.max_length = model.max_length
     parameters = sum(parameter.numel() for parameter in model.parameters())
     encoding = config["encoding"]["_target_"].rpartition(".")[2]
-    precision = settings.resolved_precision + (" (the hardware's choice)" if settings.precision == "auto" else "")
+    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
     console.print(f"{type(model).__name__} with {encoding}: {parameters:,} parameters, {precision}")
     for line in datamodule.report_lines():
         console.print(line)
@@ -133,7 +134,6 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     if settings.compile:
         model.compile()
 
-    first_step = load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
@@ -184,7 +184,9 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
         asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
         console.print(test_table(metrics, asked, checkpoints.best_step))
-        console.print(_closing_facts(run, metrics, config))
+        console.print(_closing_facts(run, metrics))
+        for line in _next_commands(run, config):
+            console.print(line)
 
 
 def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
@@ -196,6 +198,20 @@ def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "dataset", config)) from error
     return datamodule
+
+
+def _first_step(checkpoint: Path | None, datamodule: TextDataModule) -> int:
+    """The step that a run goes on after; ValueError if it was trained on other tokens than these."""
+    if checkpoint is None:
+        return 0
+    state = load_checkpoint(checkpoint)
+    if state.get(type(datamodule).__qualname__) != datamodule.state_dict():
+        raise ValueError(
+            f"resume: the text or its tokenizer is not what {checkpoint} was trained on; "
+            f"start a new run from its weights with init_from={checkpoint}"
+        )
+    step: int = state["global_step"]
+    return step
 
 
 def _trainer(
@@ -255,8 +271,7 @@ def _require_space(run: RunDirectory, parameters: int) -> None:
         )
 
 
-def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapping[str, Any]) -> Table:
-    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+def _closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
     seconds = round(metrics["train/seconds"])
     return facts_table(
         {
@@ -265,14 +280,21 @@ def _closing_facts(run: RunDirectory, metrics: Mapping[str, float], config: Mapp
             f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             "written to": str(run.path),
-            "next": "",
-            "  look": f"tensorboard --logdir {run.path.parent}",
-            "  write": f'python -m src.generate run={run.path} prompt="The "',
-            "  compare": f"python -m src.train encoding={other}",
-            "  train on": f"python -m src.train init_from={run.path}",
-            "  if stopped": "python -m src.train resume=auto   (and the same choices)",
         }
     )
+
+
+def _next_commands(run: RunDirectory, config: Mapping[str, Any]) -> list[str]:
+    """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
+    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+    return [
+        "next (with the other choices of this run, where it had any):",
+        f"  look        tensorboard --logdir {run.path.parent}",
+        f'  write       python -m src.generate run={run.path} prompt="The "',
+        f"  compare     python -m src.train encoding={other}",
+        f"  train on    python -m src.train init_from={run.path}",
+        "  if stopped  python -m src.train resume=auto",
+    ]
 
 
 def _quieten_lightning() -> None:

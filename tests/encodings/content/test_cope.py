@@ -53,7 +53,7 @@ def test_attention_and_gradients_are_those_of_x_transformers(num_positions):
     actual = torch.autograd.grad((ours * weight).sum(), [query, key, value, encoding.position_embedding])
     wanted = torch.autograd.grad((expected * weight).sum(), [query, key, value, other.pos_emb])
     for one, another in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, another, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(one, another, rtol=1e-5, atol=1e-5)
 
 
 def test_a_query_counts_only_what_it_sees():

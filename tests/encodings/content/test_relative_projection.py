@@ -69,7 +69,7 @@ def test_attention_and_gradients_are_those_of_transformers(extent):
     actual = torch.autograd.grad((ours * weight).sum(), [*sources, encoding.bank])
     wanted = torch.autograd.grad((expected * weight).sum(), [*sources, inkling.proj])
     for one, other in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_queries", [1, 9, 20])
