@@ -23,18 +23,18 @@ VOCAB_SIZE = 50
 def composed(*overrides: str) -> DictConfig:
     """What Hydra makes of these choices under conf/, with a training length of 512."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(overrides=["+dataset.sequence_length=512", *overrides])
+        return compose("train", overrides=["dataset.sequence_length=512", *overrides])
 
 
 def factory(name: str, **hyperparameters: Any) -> EncodingFactory:
     """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
-    made: EncodingFactory = instantiate(composed(f"+encoding={name}").encoding, **hyperparameters)
+    made: EncodingFactory = instantiate(composed(f"encoding={name}").encoding, **hyperparameters)
     return made
 
 
 def temperature(name: str) -> TemperatureFactory | None:
     """The temperature that `encoding=name` brings along, if it does."""
-    config = composed(f"+encoding={name}").get("temperature")
+    config = composed(f"encoding={name}").get("temperature")
     made: TemperatureFactory | None = None if config is None else instantiate(config)
     return made
 

@@ -27,3 +27,6 @@ class TurningAndDiscounting(Rotary):
 
     def bias(self, tables):
         return tables[1]
+
+    def scale(self, tables):
+        return super().scale(tables[0])

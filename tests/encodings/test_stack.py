@@ -41,9 +41,9 @@ def test_tables_are_made_once_for_each_instance():
 
 def test_hooks_are_those_that_a_class_or_its_bases_override():
     assert PositionalEncoding().hooks == set()
-    assert Rotary(8).hooks == {"rotate_query", "rotate_key"}
+    assert Rotary(8).hooks == {"rotate_query", "rotate_key", "scale"}
     assert OneTablePerLayer(4, 8, 32).hooks == {"bias"}
-    assert TurningAndDiscounting(8, 4).hooks == {"rotate_query", "rotate_key", "bias"}
+    assert TurningAndDiscounting(8, 4).hooks == {"rotate_query", "rotate_key", "scale", "bias"}
 
 
 def test_a_stack_ends_where_the_first_of_its_encodings_ends():

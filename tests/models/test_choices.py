@@ -5,36 +5,51 @@ import re
 
 import pytest
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
-from poslab.encodings import NoPosition, StackShape
+from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
-from tests.encoding_choices import CONF, ENCODINGS, composed
+from tests.encoding_choices import CONF, composed
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
-FILLED_IN = set(StackShape.__dataclass_fields__)
+CHOICES = [
+    f"{group}={path.stem}"
+    for group in ("encoding", "positions", "temperature")
+    for path in CONF.glob(f"{group}/*.yaml")
+]
+FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "layer", "inverse_frequencies", "base", "length"}
+"""What the program gives to an encoding or, the last three, to a scaling of frequencies."""
 
 
 def hyperparameters(config) -> dict:
     return {key: value for key, value in OmegaConf.to_container(config, resolve=False).items() if key[0] != "_"}
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_an_encoding_file_has_every_hyperparameter_with_the_default_of_the_class(name):
-    config = composed(f"+encoding={name}").encoding
-    arguments = inspect.signature(get_class(config._target_)).parameters.values()
-    own = [argument for argument in arguments if argument.kind is argument.POSITIONAL_OR_KEYWORD]
-    defaults = {argument.name: argument.default for argument in own if argument.name not in FILLED_IN}
-    chosen = hyperparameters(config)
-    if name == "learned":  # its table follows the training length
-        assert chosen.pop("max_length") == "${dataset.sequence_length}"
-        del defaults["max_length"]
-    assert chosen == defaults
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_file_has_every_hyperparameter_with_the_default_of_its_class(choice):
+    config = composed(choice)[choice.partition("=")[0]]
+    assert_says_all(OmegaConf.to_container(config, resolve=False))
+
+
+def assert_says_all(node: dict) -> None:
+    """The keys are the hyperparameters of the target, each with its default unless it follows another key."""
+    target = get_object(node["_target_"])
+    takes_nothing = inspect.isclass(target) and target.__init__ in (PositionalEncoding.__init__, nn.Module.__init__)
+    arguments = {} if takes_nothing else inspect.signature(target).parameters
+    own = {name for name in arguments if name in node or name not in FILLED_IN}
+    assert {key for key in node if key[0] != "_"} == own
+    for name in own:
+        value, default = node[name], arguments[name].default
+        if isinstance(value, dict):
+            assert_says_all(value)
+        if not isinstance(value, dict | list) and not str(value).startswith("${"):
+            assert value == default, name
 
 
 def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
-    config = composed("+model=decoder", "+size=tiny").model
+    config = composed("model=decoder", "size=tiny").model
     arguments = dict(inspect.signature(Decoder).parameters)
     for name in ("vocab_size", "encoding", "positions", "temperature"):  # other groups say what these are
         del arguments[name]
@@ -53,7 +68,7 @@ def test_every_key_has_a_comment_above_it(path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_fills_width_layers_and_heads_and_states_its_parameters(size):
-    config = composed("+model=decoder", f"+size={size}").model
+    config = composed("model=decoder", f"size={size}").model
     with torch.device("meta"):
         decoder = instantiate(config, vocab_size=257, encoding=NoPosition)
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
@@ -62,5 +77,5 @@ def test_a_size_fills_width_layers_and_heads_and_states_its_parameters(size):
 
 
 def test_a_width_on_the_command_line_overrides_the_size():
-    config = composed("+model=decoder", "+size=tiny", "model.d_model=256", "model.num_heads=4").model
+    config = composed("model=decoder", "size=tiny", "model.d_model=256", "model.num_heads=4").model
     assert (config.d_model, config.num_layers, config.num_heads) == (256, 4, 4)

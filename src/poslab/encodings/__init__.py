@@ -1,34 +1,88 @@
 """Positional encodings behind one contract; nothing here depends on the rest of the laboratory."""
 
+from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.learned import Learned
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.absolute.sinusoidal import Sinusoidal
 from poslab.encodings.base import BiasTable, DistanceBias, PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
+from poslab.encodings.bias.alibi_learned import LearnedAlibi
+from poslab.encodings.bias.fire import Fire
+from poslab.encodings.bias.kerple import KerpleLog, KerplePower
+from poslab.encodings.bias.sandwich import Sandwich
 from poslab.encodings.bias.t5 import T5Bias
+from poslab.encodings.bias.tisa import Tisa
+from poslab.encodings.content.cope import CoPE
+from poslab.encodings.content.dape import Dape, DapeV2
+from poslab.encodings.content.forgetting import Forgetting
+from poslab.encodings.content.path import PaTH
+from poslab.encodings.content.relative_projection import RelativeProjection
+from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.per_layer import PerLayer, rnope
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary import Rotary
-from poslab.encodings.sampling import PositionSampler
-from poslab.encodings.stack import EncodingFactory, PerLayer, StackEncodings, StackShape, TemperatureFactory
-from poslab.encodings.temperature import Temperature
+from poslab.encodings.relative.deberta import Deberta
+from poslab.encodings.relative.music import MusicTransformer
+from poslab.encodings.relative.shaw import Shaw
+from poslab.encodings.relative.transformer_xl import TransformerXL
+from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.pope import PoPE
+from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.xpos import XPos
+from poslab.encodings.sampling.base import PositionSampler
+from poslab.encodings.sampling.cape import Cape
+from poslab.encodings.sampling.contiguous import Contiguous
+from poslab.encodings.sampling.randomized import Randomized
+from poslab.encodings.sampling.shifted import Shifted
+from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings.temperature.base import Temperature
+from poslab.encodings.temperature.log_n import LogN
+from poslab.encodings.temperature.ssmax import SSMax
 
 __all__ = [
     "Alibi",
     "BiasTable",
+    "Cape",
+    "CoPE",
+    "Contiguous",
+    "Dape",
+    "DapeV2",
+    "Deberta",
     "DistanceBias",
     "EncodingFactory",
+    "Fire",
+    "Forgetting",
+    "Fourier",
+    "KerpleLog",
+    "KerplePower",
     "Learned",
+    "LearnedAlibi",
+    "LogN",
+    "MusicTransformer",
     "NoPosition",
+    "PaTH",
     "PerLayer",
+    "PoPE",
     "PositionSampler",
     "PositionalEncoding",
     "Positions",
     "QueryRows",
+    "Randomized",
+    "RelativeProjection",
     "Rotary",
+    "SSMax",
+    "Sandwich",
+    "Shaw",
+    "Shifted",
     "Sinusoidal",
     "StackEncodings",
     "StackShape",
+    "StickBreaking",
     "T5Bias",
     "Temperature",
     "TemperatureFactory",
+    "Tisa",
+    "TransformerXL",
+    "Tupe",
+    "XPos",
+    "rnope",
 ]

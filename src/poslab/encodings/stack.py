@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
 from poslab.encodings.temperature.base import Temperature
 
@@ -33,34 +34,6 @@ class StackShape:
         asked_for = inspect.signature(factory).parameters
         known = {**dataclasses.asdict(self), "shape": self, **more}
         return factory(**{name: value for name, value in known.items() if name in asked_for})
-
-
-@dataclass(frozen=True)
-class PerLayer:
-    """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
-
-    Args:
-        encodings: makers of encodings, one for each layer of the pattern.
-        windows: how many of the last tokens each token sees in each layer of the pattern, itself included; None for a
-            layer sees all, and None in all sees all everywhere.
-
-    Raises:
-        ValueError: for an empty pattern, or windows that do not fit it.
-    """
-
-    encodings: Sequence[Callable[..., PositionalEncoding]]
-    windows: Sequence[int | None] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.encodings:
-            raise ValueError("encodings must name at least one encoding, got none")
-        if self.windows is not None and len(self.windows) != len(self.encodings):
-            raise ValueError(
-                f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"
-            )
-        for window in self.windows or ():
-            if window is not None and window < 1:
-                raise ValueError(f"windows must be positive integers or null, got {window}")
 
 
 EncodingFactory = Callable[..., PositionalEncoding] | PerLayer

@@ -60,7 +60,8 @@ def test_attention_and_gradients_are_those_of_flash_linear_attention(window):
     actual = torch.autograd.grad((ours * weight).sum(), sources)
     wanted = torch.autograd.grad((expected * weight).sum(), sources)
     for one, other in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        # Of the largest: gradients of the gate are sums over all tokens.
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * other.abs().max().item())
 
 
 def test_the_bias_is_that_of_x_transformers():

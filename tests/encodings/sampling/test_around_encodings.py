@@ -25,7 +25,7 @@ each_encoding = pytest.mark.parametrize("encoding", ["rotary", "t5", "alibi", "s
 
 
 def sampler_of(name: str) -> PositionSampler:
-    made: PositionSampler = instantiate(composed(f"+positions={name}").positions)
+    made: PositionSampler = instantiate(composed(f"positions={name}").positions)
     return made
 
 

@@ -1,0 +1,65 @@
+"""Different encodings in the layers of one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from poslab.encodings.absolute.none import NoPosition
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.rotary import Rotary
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
+
+    An entry that shares its parameters has one instance for all layers that it serves; where the same class should
+    serve two places of the pattern together, the pattern is shorter.
+
+    Args:
+        encodings: makers of encodings, one for each layer of the pattern.
+        windows: how many of the last tokens each token sees in each layer of the pattern, itself included; None for a
+            layer sees all, and None in all sees all everywhere.
+
+    Raises:
+        ValueError: for an empty pattern, or windows that do not fit it.
+    """
+
+    encodings: Sequence[Callable[..., PositionalEncoding]]
+    windows: Sequence[int | None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.encodings:
+            raise ValueError("encodings must name at least one encoding, got none")
+        if self.windows is not None and len(self.windows) != len(self.encodings):
+            raise ValueError(
+                f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"
+            )
+        for window in self.windows or ():
+            if window is not None and window < 1:
+                raise ValueError(f"windows must be positive integers or null, got {window}")
+
+
+def rnope(every: int = 4, window: int | None = None, base: float = 10_000.0) -> PerLayer:
+    """Rotary in a sliding window, and in every nth layer no position over the whole text.
+
+    What is near is told apart by its position, what is far by its content alone, so that no angle is met past the
+    window.
+
+    Args:
+        every: n, at least 2 (paper: 4); the last of n layers has no position.
+        window: tokens that a token sees in the layers with positions, itself included; None sees all (paper: 4,096).
+        base: frequency base of the rotary layers (above 1).
+
+    Claimed to reach far beyond the training length. Llama 4 adds a temperature to the layers without position.
+
+    Source: Yang et al., "Rope to Nope and Back Again: A New Hybrid Attention Strategy" (2025), RNoPE-SWA.
+    """
+    if every < 2:
+        raise ValueError(f"every must be an integer of at least 2, got {every}")
+    if window is not None and window < 1:
+        raise ValueError(f"window must be a positive integer or null, got {window}")
+    local: Callable[..., PositionalEncoding] = partial(Rotary, base=base)
+    return PerLayer([*[local] * (every - 1), NoPosition], [*[window] * (every - 1), None])

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from poslab.encodings.temperature.base import Temperature
+
+
+class LogN(Temperature):
+    """Logits grow with the logarithm of how many keys a query sees, so that attention stays as sharp as in training.
+
+        logit(i, j) = ln(n_i) / ln(L) * (what the encoding makes of q_i . k_j / sqrt(D))
+
+    With n_i visible keys the entropy of attention over unscaled logits grows as ln(n_i); a query that sees L keys keeps
+    its logits. At n_i = 1 the factor is 0, which changes nothing: a softmax over one key is 1.
+
+    Args:
+        training_length: L, at least 2; the number of keys at which the factor is 1 (its author: 512).
+
+    No parameters. Causal and bidirectional. Costs one number a query. Claimed to carry a model past its training length
+    without further training. Qwen's code scales queries past L alone and leaves the factor of all others at 1; this is
+    the form of the author, in which training meets the factor already.
+
+    Source: Su, a post on attention whose entropy does not depend on the length (2021); Chiang, Cholak, "Overcoming a
+    Theoretical Limitation of Self-Attention" (ACL 2022).
+    """
+
+    def __init__(self, training_length: int) -> None:
+        super().__init__()
+        if training_length < 2:
+            raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")
+        self.training_length = training_length
+
+    def forward(self, visible_BT: Tensor) -> Tensor:
+        return visible_BT.clamp_min(1).log()[:, None, :, None] / math.log(self.training_length)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from poslab.encodings.temperature.base import Temperature
+
+
+class SSMax(Temperature):
+    """Scalable softmax: each head learns how much its logits grow with the logarithm of how many keys a query sees.
+
+        logit(i, j) = s_h * ln(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
+
+    which is the softmax with n_i ** s_h in the place of e. n_i counts visible keys: the package `scalable-softmax`
+    takes the length of the row, which under a causal mask scales all rows alike.
+
+    Args:
+        num_heads: heads H.
+        initial_scale: s_h before training; above 0 (the authors' package: 0.43, with which ten visible keys give the
+            usual logits).
+
+    Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number a query and head. Claimed to
+    keep attention on what matters as texts grow past the training length.
+
+    Source: Nakanishi, "Scalable-Softmax Is Superior for Attention" (2025), section 3.
+    """
+
+    def __init__(self, num_heads: int, initial_scale: float = 0.43) -> None:
+        super().__init__()
+        if not 0 < initial_scale < math.inf:
+            raise ValueError(f"initial_scale must be a positive number, got {initial_scale}")
+        self.scales = nn.Parameter(torch.full((num_heads,), initial_scale))
+
+    def forward(self, visible_BT: Tensor) -> Tensor:
+        return self.scales.float().view(-1, 1, 1) * visible_BT.clamp_min(1).log()[:, None, :, None]
