@@ -124,10 +124,15 @@ def _composition_mistake(error: Exception, name: str) -> str:
     if override:
         key = override.group(1).partition("@")[0]
         if elsewhere := _choices_with(key):
-            return f"{key}: there is no such key here; it is one of {' and '.join(elsewhere[:3])}"
+            return f"{key}: there is no such key here; it is one of {_listed(elsewhere)}"
         return f"{key}: there is no such key{nearest(key, _known_keys(name))}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
     return str(error).strip().splitlines()[0] + cause
+
+
+def _listed(choices: list[str]) -> str:
+    """The first of many choices in words."""
+    return " and ".join(choices) if len(choices) < 4 else f"{', '.join(choices[:3])} and others"
 
 
 def _choices_with(key: str) -> list[str]:

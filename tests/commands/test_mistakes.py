@@ -52,8 +52,7 @@ def left_behind(folder: Path) -> list[Path]:
 
 MISTAKES = {
     # Choices and keys
-    "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? "
-    "(choices: alibi, learned, none, rotary, sinusoidal, t5)",
+    "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? (choices: alibi, ",
     "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
     "(choices: c4, fineweb_edu, hub, python_docs, text, tinystories, wikitext103)",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
@@ -66,8 +65,16 @@ MISTAKES = {
     "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
     "did you mean 'encoding.max_distance'?",
-    "encoding=alibi encoding.base=4": "encoding.base: there is no such key here; "
-    "it is one of encoding=rotary and encoding=sinusoidal",
+    "encoding=alibi encoding.num_buckets=4": "encoding.num_buckets: there is no such key here; "
+    "it is one of encoding=deberta and encoding=t5",
+    "encoding=alibi encoding.base=4": "encoding.base: there is no such key here; it is one of ",
+    "encoding=yarn encoding.scaling.factor=0": "encoding.scaling.factor must be a number of at least 1, got 0",
+    "encoding=per_layer encoding.windows=[4]": "encoding.windows must have one entry for each of the 2 encodings",
+    "encoding=rnope encoding.every=1": "encoding.every must be an integer of at least 2, got 1",
+    "encoding=stick_breaking temperature=ssmax": "temperature needs a softmax, which StickBreaking replaces",
+    "temperature=log_n temperature.training_length=1": "temperature.training_length must be an integer of at least 2",
+    "positions=randomized positions.max_position=10": "positions.max_position",
+    "encoding=learned positions=shifted": "encoding.max_length",
     "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of dataset=text",
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
