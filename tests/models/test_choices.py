@@ -58,7 +58,11 @@ def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     assert hyperparameters(config) == defaults
 
 
-@pytest.mark.parametrize("path", [*sorted(CONF.glob("encoding/*.yaml")), CONF / "model" / "decoder.yaml"], ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [*(path for group in GROUPS for path in sorted(CONF.glob(f"{group}/*.yaml"))), CONF / "model" / "decoder.yaml"],
+    ids=str,
+)
 def test_every_key_has_a_comment_above_it(path):
     lines = path.read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"\w+:", line) and line[0] != "_"]

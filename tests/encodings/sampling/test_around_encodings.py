@@ -1,11 +1,8 @@
 """Every choice of conf/positions around encodings of every kind, in training, evaluation and generation."""
 
-import inspect
-import re
-
 import pytest
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import nn
 
 from poslab.checking import check
@@ -98,7 +95,7 @@ def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach(
     for sampler, rows in (("shifted", LENGTH + 500), ("randomized", 2_048)):
         made = sampler_of(sampler)
         assert made.stop(LENGTH) == rows
-        encoding = instantiate(composed("+encoding=learned").encoding, max_length=rows)
+        encoding = instantiate(composed("encoding=learned").encoding, max_length=rows)
         decoder = Decoder(VOCAB_SIZE, encoding, 32, 1, 4, positions=made)
         for _ in range(20):
             decoder.train()(some_tokens(2, LENGTH))
@@ -158,14 +155,3 @@ def test_a_learned_table_that_cannot_serve_the_positions_is_refused_before_train
 )
 def test_what_fits_is_taken(overrides):
     check(composed_run(*overrides))
-
-
-@each_sampler
-def test_a_file_has_every_hyperparameter_with_the_default_of_the_class_and_a_comment_above_it(sampler):
-    config = composed(f"+positions={sampler}").positions
-    arguments = inspect.signature(get_class(config._target_)).parameters.values()
-    named = [argument for argument in arguments if argument.kind is argument.POSITIONAL_OR_KEYWORD]
-    assert {key: value for key, value in config.items() if key[0] != "_"} == {a.name: a.default for a in named}
-    lines = (CONF / "positions" / f"{sampler}.yaml").read_text().splitlines()
-    keys = [number for number, line in enumerate(lines) if re.match(r"[a-z]\w*:", line)]
-    assert all(lines[number - 1].startswith("# ") for number in [1, *keys])
