@@ -14,11 +14,8 @@ from poslab.models import Decoder
 from tests.encoding_choices import CONF, composed
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
-CHOICES = [
-    f"{group}={path.stem}"
-    for group in ("encoding", "positions", "temperature")
-    for path in CONF.glob(f"{group}/*.yaml")
-]
+FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
+CHOICES = [f"{path.parent.name}={path.stem}" for path in FILES]
 FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "layer", "inverse_frequencies", "base", "length"}
 """What the program gives to an encoding or, the last three, to a scaling of frequencies."""
 
@@ -58,11 +55,7 @@ def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     assert hyperparameters(config) == defaults
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*(path for group in GROUPS for path in sorted(CONF.glob(f"{group}/*.yaml"))), CONF / "model" / "decoder.yaml"],
-    ids=str,
-)
+@pytest.mark.parametrize("path", [*FILES, CONF / "model" / "decoder.yaml"], ids=str)
 def test_every_key_has_a_comment_above_it(path):
     lines = path.read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"\w+:", line) and line[0] != "_"]
