@@ -28,3 +28,16 @@ def test_only_causality_counts_as_storage_order():
     packed = Positions.packed(torch.zeros(2, 3))
     for more in (Visibility(window=3), Visibility(real_keys=torch.ones(2, 3)), Visibility.between(packed, packed)):
         assert not more.in_storage_order
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+def test_counts_are_of_the_keys_that_each_query_sees(scenario):
+    counts = scenario.visibility.counts(scenario.queries.length, scenario.keys.length, torch.device("cpu"))
+    expected = scenario.visible().sum(-1).float()
+    assert counts.dtype == torch.float32
+    assert torch.equal(counts.expand_as(expected), expected)
+
+
+def test_counts_of_a_long_text_need_no_mask():
+    counts = Visibility(window=1_000).counts(1_000_000, 1_000_000, torch.device("cpu"))
+    assert counts[0, [0, 998, 999, 999_999]].tolist() == [1, 999, 1_000, 1_000]

@@ -1,0 +1,98 @@
+"""Log-n and SSMax against the formula, one query and one key at a time."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from poslab.attention import Visibility, attend
+from poslab.encodings import Alibi, LogN, NoPosition, Positions, Rotary, SSMax, StickBreaking, T5Bias
+from poslab.models import Decoder
+from poslab.testing import check_encoding
+from tests.attention.scenarios import BATCH, SCENARIOS
+
+HEADS, HEAD_DIM = 4, 8
+
+causal_scenarios = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+each_route = pytest.mark.parametrize("route", ["flash", "bias", "dense"])
+
+
+def inputs(num_queries: int, num_keys: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(HEADS, num_queries), (2, num_keys), (2, num_keys)]
+    return [torch.randn(BATCH, heads, length, HEAD_DIM, generator=generator) for heads, length in shapes]
+
+
+@each_route
+@causal_scenarios
+@pytest.mark.parametrize("kind", ["log_n", "ssmax"])
+def test_logits_are_multiplied_by_the_factor_for_the_keys_that_a_query_sees(kind, scenario, route):
+    temperature = LogN(8) if kind == "log_n" else SSMax(HEADS)
+    rates = [0.1, 0.43, 0.8, 2.0]
+    if kind == "ssmax":
+        with torch.no_grad():
+            temperature.scales.copy_(torch.tensor(rates))
+    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
+    actual = attend(q, k, v, NoPosition(), None, scenario.visibility, route, temperature=temperature)
+    visible = scenario.visible()
+    for b in range(BATCH):
+        for i in range(q.shape[2]):
+            seen = [j for j in range(k.shape[2]) if visible[b, i, j]]
+            for h in range(HEADS if seen else 0):
+                factor = math.log(len(seen)) * (1 / math.log(8) if kind == "log_n" else rates[h])
+                logits = [factor * (q[b, h, i].double() @ k[b, h // 2, j].double()) / HEAD_DIM**0.5 for j in seen]
+                weights = torch.stack(logits).softmax(0)
+                expected = sum(w * v[b, h // 2, j].double() for w, j in zip(weights, seen, strict=True))
+                torch.testing.assert_close(actual[b, h, i].double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("route", ["bias", "dense"])
+def test_a_bias_of_the_encoding_is_left_as_it_is(route):
+    positions, alibi = Positions.range(6), Alibi(HEADS)
+    q, k, v = inputs(6, 6)
+    tables = alibi.prepare(positions, positions)
+    actual = attend(torch.zeros_like(q), k, v, alibi, tables, Visibility(), route, temperature=SSMax(HEADS, 9.0))
+    plain = attend(torch.zeros_like(q), k, v, alibi, tables, Visibility(), route)
+    torch.testing.assert_close(actual, plain, rtol=0, atol=1e-6)
+
+
+def test_at_the_training_length_log_n_changes_nothing():
+    positions, rotary = Positions.range(12), Rotary(HEAD_DIM)
+    tables = rotary.prepare(positions, positions)
+    q, k, v = inputs(12, 12)
+    scaled = attend(q, k, v, rotary, tables, Visibility(), temperature=LogN(12))
+    plain = attend(q, k, v, rotary, tables, Visibility())
+    torch.testing.assert_close(scaled[:, :, -1], plain[:, :, -1], rtol=0, atol=1e-6)
+    assert (scaled[:, :, 5] - plain[:, :, 5]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("encoding", [NoPosition, Rotary, T5Bias])
+@pytest.mark.parametrize("temperature", [partial(LogN, training_length=8), SSMax])
+def test_encodings_keep_the_contract_under_a_temperature(encoding, temperature):
+    check_encoding(encoding, temperature=temperature)
+
+
+def test_each_layer_has_rates_of_its_own():
+    decoder = Decoder(11, Rotary, 32, 3, HEADS, temperature=SSMax)
+    rates = [name for name, _ in decoder.named_parameters() if name.endswith("scales")]
+    assert rates == [f"encodings.temperatures.{layer}.scales" for layer in range(3)]
+
+
+def test_an_encoding_without_a_softmax_is_refused():
+    with pytest.raises(ValueError, match=r"^temperature needs a softmax, which StickBreaking replaces$"):
+        Decoder(11, StickBreaking, 32, 2, HEADS, temperature=SSMax)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LogN(1), "training_length must be an integer of at least 2, got 1"),
+        (lambda: SSMax(4, 0.0), "initial_scale must be a positive number, got 0.0"),
+        (lambda: SSMax(4, math.inf), "initial_scale must be a positive number, got inf"),
+    ],
+)
+def test_a_wrong_argument_is_refused(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
