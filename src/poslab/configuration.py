@@ -30,7 +30,12 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
         raise ValueError(f"{key} must have a _target_, as the choices in conf/{key} do")
     check_types(node, key)
     try:
-        return instantiate(node, _convert_="all", **arguments)
+        if not arguments:
+            return instantiate(node, _convert_="all")
+        # Hydra would make a dictionary of an argument that is a dataclass.
+        return instantiate(node, _convert_="all", _partial_=True)(**arguments)
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), key, config)) from error
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise ValueError(with_full_key(str(error.__cause__), key, config)) from error

@@ -121,9 +121,8 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     model = build_model(config, datamodule.vocab_size)
     datamodule.max_length = model.max_length
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    encoding = config["encoding"]["_target_"].rpartition(".")[2]
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
-    console.print(f"{type(model).__name__} with {encoding}: {parameters:,} parameters, {precision}")
+    console.print(f"{type(model).__name__} with {_encoding_named(config)}: {parameters:,} parameters, {precision}")
     for line in datamodule.report_lines():
         console.print(line)
     if config["init_from"] and checkpoint is None:
@@ -269,6 +268,16 @@ def _require_space(run: RunDirectory, parameters: int) -> None:
             f"hydra.run.dir={run.path} is on a disk with {free / 1e6:,.0f} MB free, "
             f"and the checkpoints of this run take {needed / 1e6:,.0f} MB"
         )
+
+
+def _encoding_named(config: Mapping[str, Any]) -> str:
+    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+    encoding = config["encoding"]
+    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
+    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
+    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
+    inner = [part for part in inner if part != "Contiguous"]
+    return f"{name} ({', '.join(inner)})" if inner else name
 
 
 def _closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
