@@ -25,7 +25,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     if config["run"] is None:
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     run = RunDirectory.of(config["run"])
-    sampling = Sampling(config["temperature"], config["top_k"], config["top_p"])
+    sampling = Sampling(**config["sampling"])
     seed, max_new_tokens = config["seed"], config["max_new_tokens"]
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
@@ -88,6 +88,13 @@ def _taken_from(arguments: list[str], key: str) -> str | None:
     return given[-1].partition("=")[2] if given else None
 
 
+def _in_full(argument: str) -> str:
+    """`temperature=0` as `sampling.temperature=0`: Hydra would take the short one for the config group of that name."""
+    return f"sampling.{argument}" if argument.partition("=")[0] in ("temperature", "top_k", "top_p") else argument
+
+
 if __name__ == "__main__":
     # Hydra's grammar would ask for quotes within the shell's around a comma, a bracket or an equals sign.
-    command("generate", partial(main, prompt=_taken_from(sys.argv, "prompt")))
+    prompt = _taken_from(sys.argv, "prompt")
+    sys.argv = [_in_full(argument) for argument in sys.argv]
+    command("generate", partial(main, prompt=prompt))

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
-from src.generate import _harmless, _taken_from, main
+from src.generate import _harmless, _in_full, _taken_from, main
 from tests.written_run import CONF, write_run
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def command(*arguments, directory):
 def text_of(capsys, *overrides, prompt=None):
     """What the command prints, run in this process."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("generate", overrides=list(overrides)))
+        config = OmegaConf.to_container(compose("generate", overrides=[_in_full(override) for override in overrides]))
     main(config, Path(), [], prompt)
     return capsys.readouterr().out
 
@@ -152,6 +152,7 @@ def test_a_mistake_is_one_sentence_that_begins_with_the_key(written_run, capsys,
         ([], "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
         (["run=nowhere", "prompt=Hello, world"], "nowhere is not a run directory: it holds no config.yaml"),
         (["promt=hello"], "promt: there is no such key; did you mean 'prompt'?"),
+        (["run=nowhere", "temperature=-1", "top_k=3"], "nowhere is not a run directory: it holds no config.yaml"),
     ],
 )
 def test_the_command_tells_a_mistake_in_one_line_and_leaves_nothing_behind(tmp_path, arguments, sentence):

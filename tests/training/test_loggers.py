@@ -88,7 +88,7 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_figures(finished:
     choices = hyperparameters(events, "_hparams_/session_start_info").session_start_info.hparams
     assert choices["encoding"].string_value == "Alibi"
     assert choices["encoding.max_exponent"].number_value == 6
-    assert choices["encoding.settings"].string_value == "max_exponent=6"
+    assert choices["encoding.settings"].string_value == "max_exponent=6, asymmetry=0.0"
     assert choices["model.d_model"].number_value == 16
     assert choices["optimizer.encoding_lr_multiplier"].number_value == 3
     assert choices["dataset"].string_value == "TextFiles"

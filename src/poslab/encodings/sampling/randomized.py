@@ -63,7 +63,6 @@ class Randomized(PositionSampler):
         return self.max_position
 
 
-@torch.compiler.disable  # a compiler cannot follow a generator
 def _evaluation_draw(max_position: int, count: int, seed: int) -> tuple[Tensor, int]:
     """`count` of the positions in ascending order, on the CPU, so that every device has the same, and one past them."""
     generator = torch.Generator().manual_seed(seed)
