@@ -142,7 +142,7 @@ def cases(causal: bool) -> Iterator[Case]:
 def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
     """`hooks` names all that the class overrides; nothing hides a hook; routes that would leave one out are refused."""
     for encoding in subject.stack():
-        hidden = [hook for hook in HOOKS if hook in vars(encoding)]
+        hidden = [hook for hook in HOOKS if hook in {*vars(encoding), *encoding._modules}]
         assert not hidden, f"an attribute hides the hook {hidden[0]}: give the attribute another name"
         overridden = {h for h in HOOKS if getattr(type(encoding), h) is not getattr(PositionalEncoding, h)}
         assert overridden <= encoding.hooks, f"hooks leaves out {sorted(overridden - encoding.hooks)}"

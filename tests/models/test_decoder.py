@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poslab.encodings import Alibi, NoPosition, Positions, Rotary, T5Bias
+from poslab.encodings import Alibi, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
 from poslab.models import Decoder
 from tests.encoding_choices import BIASED, ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
 from tests.encodings.examples import OneTablePerLayer
@@ -361,3 +361,14 @@ def test_a_decoder_ends_where_its_encoding_ends():
         decoder(some_tokens(1, 512), cache=cache)
         with pytest.raises(ValueError, match=r"^max_length=512 learned positions end before position 512; "):
             decoder(some_tokens(1, 1), cache=cache)
+
+
+def test_an_encoding_keeps_the_start_values_that_it_has_chosen():
+    class Chosen(PositionalEncoding):
+        def __init__(self, d_model):
+            super().__init__()
+            self.linear = nn.Linear(d_model, 1)
+            nn.init.constant_(self.linear.weight, 3.0)
+
+    (instance,) = Decoder(VOCAB_SIZE, Chosen, 32, 1, 4).encodings
+    assert (instance.linear.weight == 3).all()

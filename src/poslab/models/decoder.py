@@ -130,9 +130,12 @@ class Decoder(nn.Module):
         return self.output(self.norm(x_BTM))
 
     def _initialize(self) -> None:
-        """Normal weights; the layers that write to the residual stream are smaller, as in GPT-2."""
+        """Normal weights; the layers that write to the residual stream are smaller, as in GPT-2.
+
+        An encoding keeps what it has chosen itself.
+        """
         residual_scale = (2 * len(self.blocks)) ** -0.5
-        for name, module in self.named_modules():
+        for name, module in [*self.blocks.named_modules(), ("output", self.output)]:
             if isinstance(module, nn.Linear):
                 std = module.in_features**-0.5 * (residual_scale if name.endswith(".output") else 1.0)
                 nn.init.normal_(module.weight, std=std)

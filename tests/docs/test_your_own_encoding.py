@@ -1,0 +1,237 @@
+"""docs/your-own-encoding.md is true: its files, its blocks and its commands, as they are printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+import poslab.encodings.bias
+from poslab.attention import choose_route
+from poslab.encodings import PositionalEncoding
+from poslab.encodings.base import HOOKS
+from poslab.testing import check_encoding
+from tests.conftest import ROOT
+from tests.encoding_choices import EVERY_ENCODING, factory
+
+GUIDE = (ROOT / "docs" / "your-own-encoding.md").read_text()
+
+PYTHON_FILE = "src/poslab/encodings/bias/log_cpb.py"
+YAML_FILE = "conf/encoding/log_cpb.yaml"
+TEST_FILE = "tests/encodings/bias/test_log_cpb.py"
+
+CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, ELSEWHERE = range(5)
+"""The places of its shell blocks."""
+CHECK, MISTAKE, TABLE, LOAD, OWN_MODEL = range(5)
+"""The places of its Python blocks that are no file."""
+
+
+class Block(NamedTuple):
+    """A block of the guide, and the file whose name and a colon end the paragraph above it."""
+
+    language: str
+    text: str
+    file: str | None
+
+
+def blocks() -> Iterator[Block]:
+    around = GUIDE.split("\n```")  # text, block, text, block, ..., text
+    for above, block in zip(around[0::2], around[1::2], strict=False):
+        language, _, text = block.partition("\n")
+        paragraph = above.strip().rpartition("\n\n")[2]
+        named = re.search(r"`((?:src|conf|tests)/[\w/]+\.(?:py|yaml))`[^`]*:$", paragraph)
+        yield Block(language, f"{text}\n", named[1] if named else None)
+
+
+BLOCKS = list(blocks())
+FILES = {block.file: block.text for block in BLOCKS if block.file}
+
+
+def of(language: str) -> list[str]:
+    return [block.text for block in BLOCKS if block.language == language and not block.file]
+
+
+QUICK = [
+    *("debug=fast", "trainer=cpu", "trainer.validations=1", "dataset.length_multiples=[1,2]"),
+    *("dataset.validation_fraction=0.01", "dataset.test_fraction=0.01"),
+]
+"""What makes a run of the guide's commands take seconds."""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the guide's files are where it says."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("src", "conf", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for file, text in FILES.items():
+        assert not (folder / file).exists(), f"{file} is not new"
+        (folder / file).write_text(text)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "bin" / "python").chmod(0o755)
+    return folder
+
+
+def typed(checkout: Path, command: str, *more: str, path: str | None = None) -> str:
+    """What a command prints that is typed in the checkout, with these arguments after it."""
+    packages = f"{checkout / 'src'}{os.pathsep}{checkout}"
+    if command.startswith("PYTHONPATH="):  # the commands find poslab itself where it is installed: here in the copy
+        command = command.replace(" ", f":{packages} ", 1)
+    environment = {
+        **os.environ,
+        "PATH": f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": packages,
+        "HOME": str(checkout / "home"),
+        "XDG_CACHE_HOME": str(checkout / "cache"),
+    }
+    whole = " ".join([command.strip(), *more])
+    ended = subprocess.run(["bash", "-c", whole], cwd=checkout, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture
+def here(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The copy as working directory, with its new module to be imported as a part of the library."""
+    monkeypatch.chdir(checkout)
+    folders = [*poslab.encodings.bias.__path__, str((checkout / PYTHON_FILE).parent)]
+    monkeypatch.setattr(poslab.encodings.bias, "__path__", folders)
+    yield checkout
+    sys.modules.pop("poslab.encodings.bias.log_cpb", None)
+    vars(poslab.encodings.bias).pop("log_cpb", None)
+
+
+def run(checkout: Path, place: int) -> dict[str, Any]:
+    """Runs a Python block as a script, and gives the names that it has made."""
+    script = checkout / f"block_{place}.py"
+    script.write_text(of("python")[place])
+    return runpy.run_path(str(script))
+
+
+def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
+    assert set(FILES) == {PYTHON_FILE, YAML_FILE, TEST_FILE}
+    assert len(FILES[PYTHON_FILE].splitlines()) <= 40
+    assert len(of("bash")) == 5 and len(of("python")) == 5 and len(of("text")) == 2  # each is run below
+
+
+def test_its_files_are_well_formed(checkout: Path) -> None:
+    for arguments in (["format", "--check"], ["check"]):
+        files = [file for file in FILES if file.endswith(".py")]
+        ended = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments, *files], cwd=checkout, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_its_table_names_every_hook_and_the_route_that_it_leads_to() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (flash|bias|dense) \|$", GUIDE, re.M)
+    assert [hook for hook, _ in rows] == list(HOOKS)
+    for hook, route in rows:
+        encoding = type("Encoding", (PositionalEncoding,), {hook: lambda self: None})()
+        assert choose_route(encoding) == route, hook
+
+
+def test_every_file_of_the_repository_that_it_names_is_there(checkout: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", GUIDE):
+        assert (ROOT / "docs" / link).exists(), link
+    for name in re.findall(r"See `(\w+\.py)`|(?:Learned|fixed): `(\w+\.py)`", GUIDE):
+        assert list((ROOT / "src/poslab/encodings").rglob("".join(name))), name
+    for name in re.findall(r"`((?:src|conf|tests)/[\w/.]+\.(?:py|yaml))`", GUIDE):
+        assert (checkout / name).exists() or "my_cpb" in name, name
+
+
+@pytest.mark.slow
+def test_its_line_in_the_shell_finds_nothing_wrong(checkout: Path) -> None:
+    assert typed(checkout, of("bash")[CHECK_IN_A_LINE]) == ""
+
+
+@pytest.mark.slow
+def test_its_check_in_python_finds_nothing_wrong(here: Path) -> None:
+    run(here, CHECK)
+
+
+def test_its_mistake_is_found_with_the_sentence_that_it_prints(here: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        run(here, MISTAKE)
+    said = of("text")[0].strip().removeprefix("AssertionError: ")
+    assert str(caught.value).partition("off by")[0] == said.partition("off by")[0]
+    assert "check_decoding_with_a_cache_is_the_full_pass" in [entry.name for entry in caught.traceback]
+    assert "`check_decoding_with_a_cache_is_the_full_pass`" in GUIDE
+
+
+def test_its_mistake_is_none_where_the_class_says_so(here: Path) -> None:
+    block, call, _ = of("python")[MISTAKE].rpartition("check_encoding(")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert call
+    check_encoding(type("Said", (names["ShareOfTheText"],), {"depends_on_length": True}))
+
+
+@pytest.mark.slow
+def test_its_own_test_passes_among_those_of_the_project(checkout: Path) -> None:
+    printed = typed(checkout, of("bash")[OWN_TESTS], "-n 0 -v")
+    assert printed.count("test_log_cpb_is_its_formula_in_a_double_loop") == 2
+    assert "test_every_encoding_keeps_the_contract" in printed
+    assert "test_a_file_has_every_hyperparameter_with_the_default_of_its_class" in printed
+
+
+@pytest.mark.slow
+def test_its_training_command_trains_all_that_the_encoding_learns(checkout: Path) -> None:
+    run_directory = checkout / "run"
+    typed(checkout, of("bash")[TRAIN], *QUICK, "trainer.precision=bf16-true", f"hydra.run.dir={run_directory}")
+    state = torch.load(run_directory / "checkpoints" / "last.ckpt", weights_only=True)
+    names = [name for name in state["state_dict"] if ".distinct." in name]
+    assert len(names) == 6 and "width: 32" in (run_directory / "config.yaml").read_text()
+    moments = state["optimizer_states"][0]["state"].values()
+    assert all(moment["exp_avg"].abs().max() > 0 for moment in moments)
+    assert [group["weight_decay"] for group in state["optimizer_states"][0]["param_groups"]][-1] == 0
+    rates = [group["initial_lr"] for group in state["optimizer_states"][0]["param_groups"]]
+    assert rates[-1] == pytest.approx(5 * rates[0])
+
+
+@pytest.mark.slow
+def test_the_files_may_be_in_a_folder_of_ones_own(checkout: Path) -> None:
+    mine = checkout / "home" / "mine"
+    (mine / "conf" / "encoding").mkdir(parents=True)
+    (mine / "my_cpb.py").write_text(FILES[PYTHON_FILE])
+    choice = re.sub(r"(?m)^_target_: .*$", "_target_: my_cpb.LogCPB", FILES[YAML_FILE])
+    assert "`_target_: my_cpb.LogCPB`" in GUIDE
+    (mine / "conf" / "encoding" / "my_cpb.yaml").write_text(choice)
+    typed(checkout, of("bash")[ELSEWHERE], *QUICK, "hydra.run.dir=elsewhere")
+    assert "_target_: my_cpb.LogCPB" in (checkout / "elsewhere" / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_its_multirun_is_compared_by_its_table_and_loaded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed(here, of("bash")[COMPARE], *QUICK)
+    run(here, TABLE)
+    printed, shown = ([row.split() for row in text.splitlines()] for text in (capsys.readouterr().out, of("text")[1]))
+    assert [row[0] for row in printed] == [row[0] for row in shown]
+    assert [row[1::2] for row in printed] == [["64:", "128:"]] * 3
+    assert [row[1::2] for row in shown] == [["256:", "512:", "1024:", "2048:"]] * 3
+
+    model = run(here, LOAD)["model"]
+    assert type(model.encodings.layer(0)).__name__ == "LogCPB"
+    assert "tensor(" in capsys.readouterr().out
+
+
+def test_its_own_model_takes_every_encoding(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = run(here, OWN_MODEL)["MyModel"]
+    printed = capsys.readouterr().out.strip()
+    assert of("python")[OWN_MODEL].strip().endswith(f"# {printed}")
+    for name in EVERY_ENCODING:
+        torch.manual_seed(0)
+        ours, x = model(factory(name)), torch.randn(1, 10, 64)
+        changed = torch.cat([x[:, :9], x[:, 9:] + 1], dim=1)
+        torch.testing.assert_close(ours(changed)[:, :9], ours(x)[:, :9], msg=f"{name} is not causal")
