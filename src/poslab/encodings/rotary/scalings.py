@@ -25,7 +25,9 @@ Scaling = Callable[..., tuple[Tensor, float]]
 
 
 def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tensor, float]:
-    """Position interpolation: theta(m) / s, as if positions stood s times as close.
+    """Position interpolation: as if positions stood s times as close.
+
+        theta'(m) = theta(m) / s
 
     Args:
         factor: s, target length over training length (at least 1; paper: 4 to 16). With fine-tuning.
@@ -38,7 +40,9 @@ def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tenso
 
 
 def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> tuple[Tensor, float]:
-    """NTK-aware scaling: the base is `base * s ** (r / (r - 2))`; theta(0) stays and the slowest is divided by s.
+    """NTK-aware scaling: a larger base, with which the fastest pair stays and the slowest is divided by s.
+
+        theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
 
     Args:
         factor: s (at least 1; its author: 2 to 8). Claimed to extend 2 to 4 times without fine-tuning.
@@ -52,7 +56,9 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> t
 def rope_dynamic_ntk(
     inverse_frequencies: Tensor, base: float, length: int, training_length: int, factor: float = 2.0
 ) -> tuple[Tensor, float]:
-    """Dynamic NTK: unscaled up to the training length, and beyond it NTK-aware with `s * l / L - (s - 1)` for s.
+    """Dynamic NTK: unscaled up to the training length, and beyond it NTK-aware with a factor that grows with the text.
+
+        theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
     A function of the current length alone. In transformers the longest text so far sets the base, until one below L
     comes, and cached keys keep the angles of their time; here a cache holds keys that have not turned.
@@ -105,6 +111,8 @@ def llama3(
 
 def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -> tuple[Tensor, float]:
     """p-RoPE: the highest frequencies turn, the rest of the spectrum stands still.
+
+        theta'(m) = theta(m) if m < p r / 2, else 0
 
     The frequencies that stay are those of the whole spectrum; a `fraction` of Rotary is another thing, a whole spectrum
     over fewer channels.

@@ -1,0 +1,469 @@
+"""Makes docs/encodings.md and its pictures: `python docs/encodings.py`.
+
+The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
+conf/encoding, conf/positions and conf/temperature, the figures of benchmarks/encodings.json, and those of
+docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import math
+import pydoc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from poslab.attention import choose_route
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
+from poslab.models.decoder import decoder_shape
+
+DOCS = Path(__file__).resolve().parent
+CONF = DOCS.parent / "conf"
+PAGE = DOCS / "encodings.md"
+FIGURES = Path("figures")
+BENCHMARK = DOCS.parent / "benchmarks" / "encodings.json"
+DEFAULT_RUNS = DOCS / "default_runs.json"
+TRAINING_LENGTH = 512
+
+PLACES = {
+    "embed": "token embeddings",
+    "rotate_query": "queries and keys",
+    "rotate_key": "queries and keys",
+    "scale": "scale of logits",
+    "bias": "logits",
+    "pair_bias": "logits",
+    "logits": "logits",
+    "weights": "attention weights",
+    "values": "values",
+}
+"""Where a hook acts; `state`, which is not here, only remembers."""
+
+CAPTIONS = {
+    "bias": "What it adds to the logits, for each head at initialisation; at -40 nothing is left of a key.",
+    "rotation": "What the rotation changes in the logit of a query and a key that are equal, which is 1 without it: "
+    "the mean over channels (pale), and its running mean over 33 distances.",
+    "content": "What it adds to the logit of a query and a key that are equal, among random tokens and under random "
+    "weights as at initialisation (tables that begin at zero are drawn at random here).",
+    "queries": "What it changes in the logits of one head at initialisation, for queries at several positions.",
+    "temperature": "What encoding and temperature change in the logit of a query and a key that are equal, for queries "
+    "at several positions.",
+    "embedding": "Inner product of what is added at a query and at an earlier key, over that of the query with itself, "
+    "at initialisation.",
+    "stick": "The attention weights of keys whose logits are all the same.",
+    "layers": "What each layer changes in the logit of a query and a key that are equal.",
+}
+BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances."
+
+INTRODUCTION = """\
+# Encodings, positions and temperatures
+
+Made by `python docs/encodings.py` from the code, its configuration files and its benchmark; not to be edited by hand.
+
+How to choose one: `python -m src.train encoding=alibi encoding.max_exponent=10`. How to write one: the contract is
+`poslab.encodings.PositionalEncoding`, and `poslab.testing.check_encoding` holds an encoding to it.
+
+After the encodings come [positions](#positions) and [temperatures](#temperatures), which go around any of them.
+
+B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j.
+"""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A key of a configuration file, with its default and what the file says of it."""
+
+    key: str
+    default: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A file of a configuration group, such as conf/encoding/rotary.yaml."""
+
+    group: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return CONF / self.group / f"{self.name}.yaml"
+
+    @property
+    def figure(self) -> Path:
+        """Its picture, from docs."""
+        return FIGURES / (f"{self.group}s" if self.group == "encoding" else self.group) / f"{self.name}.png"
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """What Hydra makes of a run with it; asked for within `initialize_config_dir`."""
+        overrides = [f"{self.group}={self.name}", f"dataset.sequence_length={TRAINING_LENGTH}"]
+        return compose("train", overrides)
+
+    @cached_property
+    def hyperparameters(self) -> list[Hyperparameter]:
+        """The keys that it has, as they are typed on a command line."""
+        return list(hyperparameters(self.path, self.group))
+
+    @cached_property
+    def documents(self) -> list[Callable[..., Any]]:
+        """The classes and functions that it is made of, what is peculiar to it first."""
+        made = self.config[self.group]
+        nested = [made.get(part) for part in ("scaling", "over")]
+        scaling, over = (node and node["_target_"] for node in nested)
+        temperature = self.config.get("temperature") if self.group == "encoding" else None
+        targets = [temperature and temperature["_target_"], scaling, made["_target_"], over]
+        return [pydoc.locate(target) for target in targets if target]  # type: ignore[misc]
+
+    @property
+    def document(self) -> Document:
+        """What it is, as its class or function says."""
+        return Document.of(self.documents[0])
+
+
+@dataclass(frozen=True)
+class Document:
+    """A docstring in parts.
+
+    Args:
+        lead: the first line.
+        before, after: paragraphs on either side of the arguments, as Markdown.
+        formula: the first one, for the cell of a table; the lead where there is none.
+        source: of the encoding.
+    """
+
+    lead: str
+    before: list[str]
+    after: list[str]
+    formula: str
+    source: str
+
+    @classmethod
+    def of(cls, documented: Callable[..., Any]) -> Document:
+        """That of a class or function."""
+        lead, *paragraphs = (inspect.getdoc(documented) or "").split("\n\n")
+        lead = _joined(lead)
+        formulas = [paragraph for paragraph in paragraphs if paragraph.startswith("    ")]
+        before: list[str] = []
+        after: list[str] = []
+        part, source = before, ""
+        for paragraph in paragraphs:
+            if paragraph.startswith(("Args:", "Raises:", "Parameters:")):
+                part = after
+            if paragraph.startswith("Source:"):
+                source = _joined(paragraph)
+            elif not paragraph.startswith(("Args:", "Raises:")):
+                part.append(paragraph if paragraph.startswith("    ") else _joined(paragraph))
+        lines = [" ".join(line.split()) for line in formulas[0].splitlines()] if formulas else []
+        formula = "<br>".join(f"`{line}`" for line in lines) or lead
+        return cls(lead, before, after, formula, source)
+
+
+class Encoding(Choice):
+    """A file of conf/encoding, and the stack that it makes."""
+
+    @cached_property
+    def shape(self) -> StackShape:
+        """Of the default decoder."""
+        model = self.config.model
+        return decoder_shape(model.d_model, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim)
+
+    def make(self, causal: bool = True) -> StackEncodings:
+        """Its encodings in a decoder or in an encoder, with fresh parameters."""
+        shape = self.shape if causal else StackShape(**{**vars(self.shape), "causal": False})
+        temperature = self.config.get("temperature")
+        made = instantiate(self.config.encoding, _convert_="all")
+        return StackEncodings(made, shape, temperature and instantiate(temperature))
+
+    @cached_property
+    def stack(self) -> StackEncodings:
+        """Its encodings in the default decoder."""
+        return self.make()
+
+    @cached_property
+    def layers(self) -> list[PositionalEncoding]:
+        """The encoding of each layer."""
+        return [self.stack.layer(layer) for layer in range(self.shape.num_layers)]
+
+    @property
+    def num_parameters(self) -> int:
+        """What a whole stack learns."""
+        return sum(parameter.numel() for parameter in self.stack.parameters())
+
+    @property
+    def routes(self) -> str:
+        """The routes of its layers."""
+        return ", ".join(f"`{route}`" for route in dict.fromkeys(map(choose_route, self.layers)))
+
+    @property
+    def places(self) -> str:
+        """Where it acts, in words."""
+        hooks = set().union(*(layer.hooks for layer in self.layers))
+        if not any(map(_rescales, self.layers)):
+            hooks.discard("scale")
+        places = [place for hook, place in PLACES.items() if hook in hooks]
+        if len(self.stack.temperatures):
+            places.append(PLACES["scale"])
+        return ", ".join(dict.fromkeys(places)) or "nothing"
+
+    @property
+    def causal_only(self) -> bool:
+        """Whether one of its layers is for decoders alone."""
+        return any(layer.causal_only for layer in self.layers)
+
+    @property
+    def picture(self) -> str:
+        """The kind of its picture, a key of `CAPTIONS`."""
+        encoding, hooks = self.layers[0], self.layers[0].hooks
+        if len({type(layer) for layer in self.layers}) > 1:
+            return "layers"
+        if len(self.stack.temperatures):
+            return "temperature"
+        if "weights" in hooks:
+            return "stick"
+        if "embed" in hooks:
+            return "embedding"
+        if "logits" in hooks:
+            return "content"
+        if "pair_bias" in hooks and not encoding.relative:
+            return "queries"
+        return "rotation" if "rotate_query" in hooks else "bias"
+
+    @property
+    def caption(self) -> str:
+        """What a reader must know to read its picture."""
+        two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
+        depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
+        return CAPTIONS[self.picture] + (BOTH_SIDES if two_sided else "") + depends_on_length
+
+
+def _rescales(encoding: PositionalEncoding) -> bool:
+    """Whether it changes the scale of the logits, as it is configured."""
+    positions = Positions.range(2)
+    return encoding.scale(encoding.prepare(positions, positions)) != 1
+
+
+def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
+    """All files of a configuration group, in alphabetical order."""
+    return [kind(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def hyperparameters(path: Path, prefix: str) -> Iterator[Hyperparameter]:
+    """The keys of a configuration file and of those that it is made of, with the comments above them."""
+    text = path.read_text(encoding="utf-8")
+    node = yaml.compose(text)
+    assert isinstance(node, yaml.MappingNode)
+    for default in yaml.safe_load(text).get("defaults", []):
+        if isinstance(default, str):
+            yield from hyperparameters(path.with_name(f"{default}.yaml"), prefix)
+        else:  # override /temperature@_global_.temperature: log_n
+            ((where, name),) = default.items()
+            group = where.rpartition(".")[2]
+            yield from hyperparameters(CONF / group / f"{name}.yaml", group)
+    yield from _keys(node, prefix, text.splitlines())
+
+
+def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Hyperparameter]:
+    for key, value in node.value:
+        if key.value in ("_target_", "_partial_", "defaults"):
+            continue
+        above = key.start_mark.line
+        while lines[above - 1].lstrip().startswith("#"):
+            above -= 1
+        comment = " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        yield Hyperparameter(f"{prefix}.{key.value}", _default(value), comment)
+        if isinstance(value, yaml.MappingNode):
+            yield from _keys(value, f"{prefix}.{key.value}", lines)
+
+
+def _default(node: yaml.Node) -> str:
+    """A value as a reader sees it: a number or word, or the names of classes and functions."""
+    if isinstance(node, yaml.SequenceNode):
+        return ", ".join(map(_default, node.value))
+    if isinstance(node, yaml.MappingNode):
+        return next(value.value.rpartition(".")[2] for key, value in node.value if key.value == "_target_")
+    return str(node.value)
+
+
+# The page
+
+
+def page() -> str:
+    """The text of docs/encodings.md."""
+    encodings = choices("encoding", Encoding)
+    benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
+    runs = json.loads(DEFAULT_RUNS.read_text(encoding="utf-8")) if DEFAULT_RUNS.exists() else {}
+    blocks = [INTRODUCTION, *_overview(encodings, benchmark, runs)]
+    blocks += [block for encoding in encodings for block in _encoding_section(encoding, encodings, benchmark)]
+    for group, title, caption in (
+        ("positions", "Positions", "How far three texts of 512 tokens are moved in training."),
+        ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
+    ):
+        blocks += [f"# {title}", f"The config group `{group}=`, around any encoding that takes it."]
+        for choice in choices(group):
+            blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
+    return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+
+
+def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[str, Any]) -> Iterator[str]:
+    """The table of all encodings, and what its columns are."""
+    shape, machine = encodings[0].shape, benchmark["machine"]
+    columns = ["encoding", "formula", "parameters", "acts on", "attention", "route", "time", "memory"]
+    lengths = ("256", "2048") if runs else ()
+    rows = []
+    for encoding in encodings:
+        measured = benchmark["encodings"].get(encoding.name, {})
+        rows.append(
+            [
+                f"[{encoding.name}](#{encoding.name})",
+                encoding.document.formula,
+                f"{encoding.num_parameters:,}",
+                encoding.places,
+                "causal" if encoding.causal_only else "both",
+                encoding.routes,
+                *(_times(measured.get(key)) for key in ("time_over_none", "memory_over_none")),
+                *(_bits(runs.get(encoding.name, {}).get(length)) for length in lengths),
+            ]
+        )
+    yield "# All encodings"
+    yield from _table([*columns, *(f"bits at {length}" for length in lengths)], rows)
+    yield (
+        f"**Parameters** are those of a whole stack of the default decoder (`size=tiny`): {shape.num_layers} layers of "
+        f"{shape.d_model}, {shape.num_heads} heads of {shape.head_dim}, trained on {TRAINING_LENGTH} tokens. The "
+        "pictures are of its first layer.\n\n"
+        "**Attention** is what it serves: causal only, or both causal and bidirectional. **Route** is the cheapest one "
+        "that is exact (see [architecture](architecture.md)).\n\n"
+        "**Time** and **memory** are those of forward plus backward of that decoder over those under `none`, on "
+        f"{benchmark['batch_size']} rows of {benchmark['sequence_length']} tokens in float32: medians of "
+        f"{benchmark['steps']} steps in turns with `none`, and the most bytes that PyTorch's CPU allocator held at "
+        "once beside the weights. Measured by `python benchmarks/encodings.py` on "
+        f"{machine['processor']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, torch "
+        f"{machine['torch']}."
+    )
+    if runs:
+        yield (
+            "**Bits** are bits per byte on the validation text in the default run of 600 steps on 256 tokens, at "
+            "windows of 256 and 2,048; a dash is where an encoding is not defined."
+        )
+
+
+def _encoding_section(encoding: Encoding, encodings: list[Encoding], benchmark: dict[str, Any]) -> Iterator[str]:
+    owners = "one for all layers" if len(encoding.stack.distinct) == 1 else "in each layer"
+    shapes = {name: tuple(p.shape) for layer in encoding.layers for name, p in layer.named_parameters()}
+    shapes |= {name: tuple(p.shape) for t in encoding.stack.temperatures for name, p in t.named_parameters()}
+    if len(encoding.stack.temperatures):
+        owners = "in each layer"
+    named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
+    learned = f"{encoding.num_parameters:,}: {named}, {owners}" if shapes else "none"
+    end = encoding.stack.max_length
+    felt = "is felt" if not all(layer.relative for layer in encoding.layers) else "changes nothing"
+    if any(layer.depends_on_length for layer in encoding.layers):
+        felt += ", and a longer text changes its earlier rows"
+    measured = benchmark["encodings"].get(encoding.name, {})
+    facts = {
+        "Parameters": learned,
+        "Acts on": encoding.places,
+        "Attention": "causal only" if encoding.causal_only else "causal and bidirectional",
+        "Length": "any" if end is None else f"ends at {end:,} positions, as configured",
+        "A shift of all positions": felt,
+        "Route": encoding.routes,
+        "Time, memory over `none`": " and ".join(
+            _times(measured.get(key)) for key in ("time_over_none", "memory_over_none")
+        ),
+    }
+    yield f"## {encoding.name}"
+    more = [f"- **{name}:** {fact}" for name, fact in facts.items()]
+    yield from _section(encoding, encoding.caption, more)
+    others = [other for other in encodings if other.documents[0] in encoding.documents[1:]]
+    others += [other for other in encodings if other.name in _pattern_members(encoding, encodings)]
+    if others:
+        yield "See also " + ", ".join(f"[{other.name}](#{other.name})" for other in others) + "."
+
+
+def _pattern_members(encoding: Encoding, encodings: list[Encoding]) -> set[str]:
+    """The choices whose class serves a layer of a pattern."""
+    if encoding.picture != "layers":
+        return set()
+    return {other.name for other in encodings for layer in encoding.layers if other.documents == [type(layer)]}
+
+
+def _section(choice: Choice, caption: str, facts: Iterable[str]) -> Iterator[str]:
+    document = choice.document
+    yield document.lead
+    yield from document.before
+    for base in choice.documents[1:]:
+        formula = next((block for block in Document.of(base).before if block.startswith("    ")), None)
+        if formula is not None:
+            yield from (f"Built on `{base.__name__}`:", formula)
+    yield f"![{choice.name}]({choice.figure.as_posix()})"
+    yield f"*{caption}*"
+    facts = list(facts)
+    if facts:
+        yield "\n".join(facts)
+    if choice.hyperparameters:
+        yield from _table(
+            ["hyperparameter", "default", "meaning"],
+            [[f"`{h.key}`", f"`{h.default}`", h.comment] for h in choice.hyperparameters],
+        )
+    else:
+        yield "No hyperparameters."
+    yield from document.after
+    if document.source:
+        yield document.source
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> Iterator[str]:
+    cells = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    yield "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def _joined(paragraph: str) -> str:
+    """A paragraph in one line, but for the items of a list."""
+    return paragraph.replace("\n- ", "\0").replace("\n  ", " ").replace("\n", " ").replace("\0", "\n- ")
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"x {ratio:.2f}"
+
+
+def _bits(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
+
+
+def main() -> None:
+    """Writes the page, and draws its pictures."""
+    parser = argparse.ArgumentParser(description="Makes docs/encodings.md and its pictures.")
+    parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        if not parser.parse_args().text:
+            draw()
+        PAGE.write_text(page(), encoding="utf-8")
+
+
+def draw() -> None:
+    """Draws all pictures."""
+    import encoding_figures as figures  # beside this file; only who draws needs matplotlib
+
+    for encoding in choices("encoding", Encoding):
+        picture = figures.draw_encoding(encoding.picture, encoding.make, encoding.shape)
+        figures.save(picture, DOCS / encoding.figure)
+    shape = choices("encoding", Encoding)[0].shape
+    for choice in choices("temperature"):
+        temperature = shape.fill(instantiate(choice.config.temperature))
+        figures.save(figures.draw_temperature(temperature), DOCS / choice.figure)
+    for choice in choices("positions"):
+        figures.save(figures.draw_positions(instantiate(choice.config.positions)), DOCS / choice.figure)
+
+
+if __name__ == "__main__":
+    main()
