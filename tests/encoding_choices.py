@@ -26,9 +26,10 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", overrides=["dataset.sequence_length=512", *overrides])
 
 
-def factory(name: str, **hyperparameters: Any) -> EncodingFactory:
+def factory(name: str, training_length: int = 512, **hyperparameters: Any) -> EncodingFactory:
     """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
-    made: EncodingFactory = instantiate(composed(f"encoding={name}").encoding, **hyperparameters)
+    config = composed(f"encoding={name}", f"dataset.sequence_length={training_length}").encoding
+    made: EncodingFactory = instantiate(config, **hyperparameters)
     return made
 
 

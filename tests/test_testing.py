@@ -81,6 +81,25 @@ class LooksAhead(PositionalEncoding):
         return super().values(weights_BHRS, v_BHSD, rows) + 0.1 * v_BHSD.mean(-2, keepdim=True)
 
 
+class IgnoresRows(PositionalEncoding):
+    """Adds the same to the first query of every block."""
+
+    def pair_bias(self, tables, rows):
+        start, stop, _ = rows.indices(100)
+        return torch.arange(stop - start).float().view(1, 1, -1, 1) * torch.linspace(0, 1, tables)
+
+    def prepare(self, query_positions, key_positions):
+        return key_positions.length
+
+
+class FadesFarAway(PositionalEncoding):
+    def prepare(self, query_positions, key_positions):
+        return 1 + key_positions.stop / 1e6
+
+    def logits(self, q_BHRD, k_BHSD, rows):
+        return super().logits(q_BHRD, k_BHSD, rows) * rows.tables
+
+
 class ForgetsPadding(DistanceBias):
     """Counts distance in storage, whatever the ids are."""
 
@@ -148,6 +167,9 @@ class QuarterTurnInDense(Rotary):
         (HidesAHook, "hooks_are_methods_and_a_route_serves_them", "an attribute hides the hook scale"),
         (LeavesOutAHook, "hooks_are_methods_and_a_route_serves_them", r"hooks leaves out \['bias'\]"),
         (QuarterTurnInDense, "every_route_gives_what_the_dense_one_gives", "route flash against dense: off by"),
+        (IgnoresRows, "a_block_of_query_rows_is_that_part_of_the_whole", "blocks of query rows against all of them"),
+        (FadesFarAway, "a_relative_encoding_does_not_feel_a_shift", "FadesFarAway after a shift by 1,000: off by"),
+        (PerLayer([Rotary, Rotary, LooksAhead]), "a_later_token_changes_no_earlier_output", "off by"),
         (LooksAhead, "a_later_token_changes_no_earlier_output", "outputs before the change: off by"),
         (LooksAhead, "a_query_that_sees_nothing_gives_zero", "gave something else than zero"),
         (

@@ -8,6 +8,7 @@ is the paper's is for a test against an independent implementation to show.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from poslab.attention.attend import SERVED_HOOKS
 from poslab.attention.cache import LayerCache
 from poslab.encodings import (
     EncodingFactory,
+    PerLayer,
     PositionalEncoding,
     Positions,
+    QueryRows,
     StackEncodings,
     StackShape,
     TemperatureFactory,
@@ -71,7 +74,8 @@ class Subject:
 
     def shape(self, causal: bool = True) -> StackShape:
         """The stack that the encoding is built into."""
-        usual = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+        pattern = len(self.factory.encodings) if isinstance(self.factory, PerLayer) else 1
+        usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
         return StackShape(**{**usual, **self.sizes}, causal=causal)
 
     def stack(self, causal: bool = True) -> StackEncodings:
@@ -164,6 +168,18 @@ def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
             for route in _other_routes(subject):
                 for ours, expected in zip(_output_and_gradients(subject, case, route), exact, strict=True):
                     _assert_near(ours, expected, 1e-5, f"route {route} against dense")
+
+
+def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
+    """Whatever attention cuts the queries into, with as many keys as queries and with more."""
+    encodings, attention = subject.stack(), subject.attention()
+    for case in cases(causal=True):
+        for num_queries in (LENGTH, 9):
+            for layer in range(len(encodings.windows)):
+                outputs = _output_by_blocks(subject, encodings.layer(layer), attention, case, num_queries)
+                whole = next(outputs)
+                for ours in outputs:
+                    _assert_near(ours, whole, 2e-5, "blocks of query rows against all of them")
 
 
 def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
@@ -262,10 +278,11 @@ def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:
             for shift in (1_000, 100_000, 1_000_000):
                 positions = Positions(torch.arange(LENGTH) + shift, LENGTH + shift, contiguous)
                 shifted = _attended(subject, encodings, positions, causal)
-                for encoding, ours, expected in zip(map(encodings.layer, range(2)), shifted, at_0, strict=False):
+                for layer, (ours, expected) in enumerate(zip(shifted, at_0, strict=True)):
+                    encoding = encodings.layer(layer)
                     if not encoding.relative:
                         continue
-                    turns = {"rotate_query", "rotate_key", "logits"} & encoding.hooks
+                    turns = {"rotate_query", "rotate_key"} & encoding.hooks
                     tolerance = 2e-6 + (4 * shift * 2.0**-24 if turns else 0)
                     _assert_near(ours, expected, tolerance, f"{type(encoding).__name__} after a shift by {shift:,}")
 
@@ -429,6 +446,47 @@ def _output_and_gradients(subject: Subject, case: Case, route: Route | None = No
     sources = [x, *attention.parameters(), *encodings.parameters()]
     gradients = torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)
     return [y, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
+
+
+def _output_by_blocks(
+    subject: Subject, encoding: PositionalEncoding, attention: MultiHeadAttention, case: Case, num_queries: int
+) -> Iterator[Tensor]:
+    """The output for the last of the tokens, by its definition: in one block of rows, and then in ever smaller ones."""
+    keys, x_BSM = case.positions, _inputs(subject)
+    segments = None if keys.segments is None else keys.segments[:, -num_queries:]
+    queries = dataclasses.replace(keys, ids=keys.ids[..., -num_queries:], segments=segments)
+    window, real_keys = case.visibility.window, case.visibility.real_keys
+    visible = Visibility.between(queries, keys, window=window, real_keys=real_keys).mask(
+        num_queries, LENGTH, x_BSM.device
+    )
+    tables = encoding.prepare(queries, keys)
+    with torch.no_grad():
+        state = encoding.state(x_BSM, keys, None)
+        q_BHTD = attention.query(x_BSM[:, -num_queries:]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        k_BGSD, v_BGSD = (
+            attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        group = attention.num_heads // attention.num_kv_heads
+        scale = attention.head_dim**-0.5 * encoding.scale(tables)
+        q_BHTD = encoding.rotate_query(q_BHTD, tables)
+        k_BHSD = encoding.rotate_key(k_BGSD, tables).repeat_interleave(group, dim=1)
+        v_BHSD = v_BGSD.repeat_interleave(group, dim=1)
+        for size in (num_queries, 7, 1):
+            parts = []
+            for start in range(0, num_queries, size):
+                rows = slice(start, min(start + size, num_queries))
+                block = QueryRows(
+                    tables,
+                    rows,
+                    num_queries,
+                    scale,
+                    None if visible is None else visible[:, :, rows],
+                    None if state is None else state[:, :, LENGTH - num_queries :][:, :, rows],
+                    state,
+                )
+                logits = encoding.logits(q_BHTD[:, :, rows], k_BHSD, block)
+                parts.append(encoding.values(encoding.weights(logits, block.visible), v_BHSD, block))
+            yield torch.cat(parts, dim=2)
 
 
 def _attended(subject: Subject, encodings: StackEncodings, positions: Positions, causal: bool = True) -> list[Tensor]:

@@ -15,8 +15,7 @@ from poslab.encodings.rotary import Rotary
 class PerLayer:
     """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
 
-    An entry that shares its parameters has one instance for all layers that it serves; where the same class should
-    serve two places of the pattern together, the pattern is shorter.
+    An encoding that shares its parameters has one instance for all layers that its maker serves.
 
     Args:
         encodings: makers of encodings, one for each layer of the pattern.

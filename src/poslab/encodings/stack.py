@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ class StackShape:
 
     def fill(self, factory: Callable[..., T], **more: Any) -> T:
         """What a factory makes, given those of its arguments that are named as the shape's, or `shape`."""
-        asked_for = inspect.signature(factory).parameters
+        bound = factory.keywords if isinstance(factory, partial) else {}
+        asked_for = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**dataclasses.asdict(self), "shape": self, **more}
         return factory(**{name: value for name, value in known.items() if name in asked_for})
 
@@ -65,15 +67,17 @@ class StackEncodings(nn.Module):
         """For each layer, the place of its encoding among the distinct ones."""
         shared: dict[int, int] = {}
         for layer in range(shape.num_layers):
-            entry = layer % len(pattern.encodings)
-            if entry not in shared:
-                instance = shape.fill(pattern.encodings[entry], layer=layer)
+            maker = pattern.encodings[layer % len(pattern.encodings)]
+            if id(maker) not in shared:
+                instance = shape.fill(maker, layer=layer)
                 if instance.causal_only and not shape.causal:
                     raise ValueError(f"encoding {type(instance).__name__} is causal, and this attention is not")
                 self.distinct.append(instance)
                 if instance.shared_by_layers:
-                    shared[entry] = len(self.distinct) - 1
-            self._places.append(shared.get(entry, len(self.distinct) - 1))
+                    shared[id(maker)] = len(self.distinct) - 1
+            self._places.append(shared.get(id(maker), len(self.distinct) - 1))
+        if sum("embed" in instance.hooks for instance in self) > 1:
+            raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
         windows = pattern.windows or [None] * len(pattern.encodings)
         self.windows = [windows[layer % len(windows)] for layer in range(shape.num_layers)]
         """For each layer, how many of the last tokens a token sees; None sees all."""

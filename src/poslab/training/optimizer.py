@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from poslab.encodings import PositionalEncoding
+from poslab.encodings import PositionalEncoding, Temperature
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class AdamWithCosine:
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The parameters that decay, those of encodings, and all others, as (decaying, other, encoding)."""
-    encoding = unique(p for m in model.modules() if isinstance(m, PositionalEncoding) for p in m.parameters())
+    """The parameters that decay, all others, and those of encodings and temperatures, in this order."""
+    positional = (m for m in model.modules() if isinstance(m, PositionalEncoding | Temperature))
+    encoding = unique(p for m in positional for p in m.parameters())
     embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
     set_apart = {id(p) for p in [*encoding, *embedding]}
     linear = unique(m.weight for m in model.modules() if isinstance(m, nn.Linear))

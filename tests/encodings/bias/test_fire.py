@@ -103,7 +103,7 @@ def test_each_layer_has_its_own_network():
     assert len({id(parameter) for parameter in stack.parameters()}) == 15
 
 
-@pytest.mark.parametrize("hyperparameters", [{}, {"width": 4, "threshold": 8.0}])
+@pytest.mark.parametrize("hyperparameters", [{}, {"width": 16, "threshold": 8.0}])
 def test_fire_keeps_what_every_encoding_keeps(hyperparameters):
     check_encoding(partial(Fire, **hyperparameters))
 

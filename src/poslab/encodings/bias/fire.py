@@ -60,8 +60,8 @@ class Fire(PositionalEncoding):
         self.threshold = threshold
         self.hidden = nn.Linear(1, width)
         self.output = nn.Linear(width, num_heads, bias=False)
-        self.c = nn.Parameter(torch.tensor(float(c)))
-        self.multiplier = nn.Parameter(torch.tensor(1.0))
+        self.c = nn.Parameter(torch.tensor([float(c)]))  # one dimension: FSDP takes no scalars
+        self.multiplier = nn.Parameter(torch.ones(1))
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Ids:
         return Ids(query_positions.ids, key_positions.ids)

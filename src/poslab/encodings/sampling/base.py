@@ -15,8 +15,8 @@ class PositionSampler(nn.Module):
     padding. Decoding with a cache goes on one by one from where its first tokens were.
 
     In training it draws from torch's global generator of the device of the positions, which the training loop seeds
-    anew in every step. In evaluation nothing is drawn from it: the same text has the same positions, whatever came
-    before and whatever else is in the batch.
+    anew in every step. In evaluation nothing is drawn from it: the same batch has the same positions, whatever came
+    before.
     """
 
     real: ClassVar[bool] = False
