@@ -352,8 +352,8 @@ def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[s
     )
     if runs:
         yield (
-            "**Bits** are bits per byte on the validation text in the default run of 600 steps on 256 tokens, at "
-            "windows of 256 and 2,048; a dash is where an encoding is not defined."
+            "**Bits** are bits per byte on the test text in the default run of 600 steps on 256 tokens, at windows of "
+            "256 and 2,048; a dash is where an encoding is not defined, or the run has not been made yet."
         )
 
 
