@@ -145,6 +145,10 @@ class QueryRows:
     query_state: Tensor | None = None
     key_state: Tensor | None = None
 
+    def first_key(self, num_keys: int) -> int:
+        """The place of the first of these queries among S keys, where a sequence attends to itself."""
+        return num_keys - self.num_queries + self.rows.indices(self.num_queries)[0]
+
 
 @dataclass(frozen=True)
 class BiasTable:

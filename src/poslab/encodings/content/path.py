@@ -98,7 +98,7 @@ class PaTH(PositionalEncoding):
         )
         w_BHSD = w_BGSD.repeat_interleave(self.group, dim=1)
         beta_BHS1 = beta_BGS1.repeat_interleave(self.group, dim=1)
-        first_row = k_BHSD.shape[2] - rows.num_queries + rows.rows.indices(rows.num_queries)[0]
+        first_row = rows.first_key(k_BHSD.shape[2])
         change = _change_on_the_way(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, first_row)
         if self.gate_weight is not None:
             forgotten_BHS = gates_BGSN.movedim(-1, 2).flatten(1, 2).cumsum(-1)

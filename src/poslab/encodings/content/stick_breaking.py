@@ -44,7 +44,7 @@ class StickBreaking(PositionalEncoding):
         if self.attend_current:
             return logits_BHRS
         # Only here is it known where in storage a query stands. A finite logit has finite gradients; it takes nothing.
-        first_row = k_BHSD.shape[2] - rows.num_queries + rows.rows.indices(rows.num_queries)[0]
+        first_row = rows.first_key(k_BHSD.shape[2])
         own = torch.zeros(logits_BHRS.shape[-2:], dtype=torch.bool, device=logits_BHRS.device)
         own.diagonal(first_row).fill_(True)
         return logits_BHRS.masked_fill(own, torch.finfo(logits_BHRS.dtype).min)
