@@ -111,7 +111,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": names[0] if names else platform.processor(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "torch": torch.__version__.partition("+")[0],
     }
 
 

@@ -30,11 +30,11 @@ class StackShape:
     head_dim: int
     causal: bool = True
 
-    def fill(self, factory: Callable[..., T], **more: Any) -> T:
+    def fill(self, factory: Callable[..., T]) -> T:
         """What a factory makes, given those of its arguments that are named as the shape's, or `shape`."""
         bound = factory.keywords if isinstance(factory, partial) else {}
         asked_for = inspect.signature(factory).parameters.keys() - bound.keys()
-        known = {**dataclasses.asdict(self), "shape": self, **more}
+        known = {**dataclasses.asdict(self), "shape": self}
         return factory(**{name: value for name, value in known.items() if name in asked_for})
 
 
@@ -69,7 +69,7 @@ class StackEncodings(nn.Module):
         for layer in range(shape.num_layers):
             maker = pattern.encodings[layer % len(pattern.encodings)]
             if id(maker) not in shared:
-                instance = shape.fill(maker, layer=layer)
+                instance = shape.fill(maker)
                 if instance.causal_only and not shape.causal:
                     raise ValueError(f"encoding {type(instance).__name__} is causal, and this attention is not")
                 self.distinct.append(instance)

@@ -21,7 +21,7 @@ def initialise_from(model: nn.Module, source: str) -> list[str]:
     """
     theirs, ours = model_weights(load_checkpoint(checkpoint_file(source))), model.state_dict()
     fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
-    one_matrix = ours.keys() >= {"embedding.weight", "output.weight"} and (
+    one_matrix = {"embedding.weight", "output.weight"} <= ours.keys() & theirs.keys() and (
         ours["embedding.weight"].data_ptr() == ours["output.weight"].data_ptr()
     )
     lines = []
