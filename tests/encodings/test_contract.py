@@ -9,13 +9,13 @@ from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, 
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_encoding_keeps_the_contract(name, check):
     check(Subject(factory(name), temperature(name)))
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if encoding(name).depends_on_length])
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_too(name, check):
     check(Subject(factory(name, training_length=8)))
 

@@ -103,7 +103,10 @@ def attend(
 
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:
     grouped = q_BHTD.shape[1] != k_BGSD.shape[1]
-    return functional.scaled_dot_product_attention(q_BHTD, k_BGSD, v_BGSD, enable_gqa=grouped, **arguments)
+    width = v_BGSD.shape[-1]
+    if width < q_BHTD.shape[-1]:  # a fused kernel takes them alike; another form materialises T x S
+        v_BGSD = functional.pad(v_BGSD, (0, q_BHTD.shape[-1] - width))
+    return functional.scaled_dot_product_attention(q_BHTD, k_BGSD, v_BGSD, enable_gqa=grouped, **arguments)[..., :width]
 
 
 def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:

@@ -1,0 +1,136 @@
+"""What attention under an encoding gives, on each of the ways to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
+from poslab.attention.cache import LayerCache
+from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
+from poslab.models import Decoder
+from poslab.testing.subject import LENGTH, Case, Subject
+
+
+def output_and_gradients(subject: Subject, case: Case, route: Route | None = None) -> list[Tensor]:
+    """Of all layers of a stack together: the output, and what flows back to inputs and parameters."""
+    encodings, attention = subject.stack(case.causal), subject.attention
+    x, visibility = subject.inputs.clone().requires_grad_(), case.visibility(case.positions)
+    outputs = [
+        attention(x, context_of(encodings, layer, case.positions, visibility, route))
+        for layer in range(len(encodings.windows))
+    ]
+    y = torch.stack(outputs).sum(0)
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(8))
+    sources = [x, *attention.parameters(), *encodings.parameters()]
+    gradients = torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)
+    return [y, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
+
+
+def output_by_blocks(
+    subject: Subject, encoding: PositionalEncoding, attention: MultiHeadAttention, case: Case, num_queries: int
+) -> Iterator[Tensor]:
+    """The output for the last of the tokens, by its definition: in one block of rows, and then in ever smaller ones."""
+    keys, x_BSM = case.positions, subject.inputs
+    segments = None if keys.segments is None else keys.segments[:, -num_queries:]
+    queries = dataclasses.replace(keys, ids=keys.ids[..., -num_queries:], segments=segments)
+    visible = case.visibility(queries).mask(num_queries, LENGTH, x_BSM.device)
+    tables = encoding.prepare(queries, keys)
+    with torch.no_grad():
+        state = encoding.state(x_BSM, keys, None)
+        q_BHTD = attention.query(x_BSM[:, -num_queries:]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        k_BGSD, v_BGSD = (
+            attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        group = attention.num_heads // attention.num_kv_heads
+        scale = attention.head_dim**-0.5 * encoding.scale(tables)
+        q_BHTD = encoding.rotate_query(q_BHTD, tables)
+        k_BHSD = encoding.rotate_key(k_BGSD, tables).repeat_interleave(group, dim=1)
+        v_BHSD = v_BGSD.repeat_interleave(group, dim=1)
+        for size in (num_queries, 7, 1):
+            parts = []
+            for start in range(0, num_queries, size):
+                rows = slice(start, min(start + size, num_queries))
+                block = QueryRows(
+                    tables,
+                    rows,
+                    num_queries,
+                    scale,
+                    None if visible is None else visible[:, :, rows],
+                    None if state is None else state[:, :, LENGTH - num_queries :][:, :, rows],
+                    state,
+                )
+                logits = encoding.logits(q_BHTD[:, :, rows], k_BHSD, block)
+                parts.append(encoding.values(encoding.weights(logits, block.visible), v_BHSD, block))
+            yield torch.cat(parts, dim=2)
+
+
+def attended(subject: Subject, encodings: StackEncodings, positions: Positions, causal: bool = True) -> list[Tensor]:
+    """The output of each layer's attention over the same inputs, position mixed in where the encoding does so."""
+    attention = subject.attention
+    with torch.no_grad():
+        x = encodings.embed(subject.inputs, positions)
+        return [
+            attention(x, context_of(encodings, layer, positions, Visibility(causal)))
+            for layer in range(len(encodings.windows))
+        ]
+
+
+def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, x_1SM: Tensor) -> Tensor:
+    """The output of the first layer at the last 8 of many tokens, which are read from a cache."""
+    length = x_1SM.shape[1]
+    cache, encoding = LayerCache(), encodings.layer(0)
+    before = Positions.range(length - 8)
+    rest, whole = Positions.range(8, length - 8), Positions.range(length)
+    k_BGSD, v_BGSD = (
+        attention.key_value(x_1SM[:, :-8]).unflatten(-1, (2, attention.num_kv_heads, attention.head_dim))
+    ).permute(2, 0, 3, 1, 4)
+    state = encoding.state(x_1SM[:, :-8], before, None)
+    cache.append(k_BGSD, v_BGSD, *([] if state is None else [state]))
+    tables = encoding.prepare(rest, whole)
+    context = AttentionContext(encoding, tables, whole, Visibility(), encodings.temperature(0), cache=cache)
+    output: Tensor = attention(x_1SM[:, -8:], context)
+    return output
+
+
+def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], start: int) -> Tensor:
+    """The logits of all tokens, read part by part; only the first part is told where it is."""
+    cache, logits, place = decoder.new_cache(), [], 0
+    with torch.no_grad():
+        for count in parts:
+            positions = None if place else Positions.range(count, start)
+            logits.append(decoder(tokens_BT[:, place : place + count], positions, cache=cache))
+            place += count
+    return torch.cat(logits, dim=1)
+
+
+def context_of(
+    encodings: StackEncodings, layer: int, positions: Positions, visibility: Visibility, route: Route | None = None
+) -> AttentionContext:
+    """Of one layer of a stack whose tokens attend to each other."""
+    tables = encodings.prepare(positions, positions)[layer]
+    return AttentionContext(encodings.layer(layer), tables, positions, visibility, encodings.temperature(layer), route)
+
+
+def tensors_of(tables: Any) -> Iterator[Tensor]:
+    """All tensors in the tables of a stack, in order."""
+    if isinstance(tables, Tensor):
+        yield tables
+    elif isinstance(tables, list | tuple):
+        for part in tables:
+            yield from tensors_of(part)
+    elif isinstance(tables, dict):
+        yield from tensors_of(list(tables.values()))
+    elif hasattr(tables, "__dict__"):
+        yield from tensors_of(list(vars(tables).values()))
+
+
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Within an absolute tolerance, and as large a part of larger numbers."""
+    allowed = tolerance * (1 + expected.abs() * 10)
+    error = ((actual - expected).abs() / allowed).max().item() if actual.numel() else 0.0
+    assert error <= 1, f"{what}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"

@@ -1,0 +1,85 @@
+"""Claims on hooks and routes: attention is one thing, however it is computed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from poslab.attention import Route, choose_route
+from poslab.attention.attend import SERVED_HOOKS
+from poslab.encodings import PositionalEncoding, Positions
+from poslab.encodings.base import HOOKS
+from poslab.testing.outputs import assert_near, output_and_gradients, output_by_blocks
+from poslab.testing.subject import LEFT_PADDED, LENGTH, Case, Subject, cases, some_tokens
+
+
+def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
+    """`hooks` names all that the class overrides; nothing hides a hook; routes that would leave one out are refused."""
+    for encoding in subject.stack():
+        hidden = [hook for hook in HOOKS if hook in {*vars(encoding), *encoding._modules}]
+        assert not hidden, f"an attribute hides the hook {hidden[0]}: give the attribute another name"
+        overridden = {h for h in HOOKS if getattr(type(encoding), h) is not getattr(PositionalEncoding, h)}
+        assert overridden <= encoding.hooks, f"hooks leaves out {sorted(overridden - encoding.hooks)}"
+        assert encoding.hooks <= SERVED_HOOKS[choose_route(encoding)]
+        for route, served in SERVED_HOOKS.items():
+            refused = False
+            try:
+                choose_route(encoding, route)
+            except ValueError:
+                refused = True
+            assert refused == (not encoding.hooks <= served), f"the route {route} must be refused exactly if not exact"
+
+
+def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
+    """Output and every gradient, whatever is visible and wherever the tokens are."""
+    hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
+    routes: list[Route] = [route for route, served in SERVED_HOOKS.items() if hooks <= served and route != "dense"]
+    for causal in subject.directions:
+        for case in cases(causal):
+            exact = output_and_gradients(subject, case, "dense")
+            for route in routes:
+                for ours, expected in zip(output_and_gradients(subject, case, route), exact, strict=True):
+                    assert_near(ours, expected, 1e-5, f"route {route} against dense")
+
+
+def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
+    """Whatever attention cuts the queries into, with as many keys as queries and with more."""
+    encodings, attention = subject.stack(), subject.attention
+    for case in cases(causal=True):
+        for num_queries in (LENGTH, 9):
+            for layer in range(len(encodings.windows)):
+                outputs = output_by_blocks(subject, encodings.layer(layer), attention, case, num_queries)
+                whole = next(outputs)
+                for ours in outputs:
+                    assert_near(ours, whole, 2e-5, "blocks of query rows against all of them")
+
+
+def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
+    """And no gradient is anything but a finite number."""
+    for causal in subject.directions:
+        nothing = torch.zeros_like(LEFT_PADDED)
+        for real in (LEFT_PADDED, nothing):
+            case = Case(Positions.padded(real), causal, real=real)
+            y, *gradients = output_and_gradients(subject, case)
+            blind = torch.cumsum(real, 1) == 0 if causal else ~real.any(1, keepdim=True).expand_as(real)
+            assert (y[blind] == 0).all(), "a query that sees nothing gave something else than zero"
+            assert all(g.isfinite().all() for g in gradients), "a query that sees nothing gave a gradient of NaN"
+
+
+def check_it_compiles_without_a_break(subject: Subject) -> None:
+    """A training step of a decoder, on the flash and bias routes: to the same loss and gradients."""
+    decoder, tokens = subject.decoder(), some_tokens()
+    if any(choose_route(encoding) == "dense" for encoding in decoder.encodings):
+        return
+    torch._dynamo.reset()
+    compiled = torch.compile(decoder, fullgraph=True, backend="aot_eager")
+    steps = []
+    for model in (decoder, compiled):
+        try:
+            logits = model(tokens[:, :-1]).flatten(0, 1)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise AssertionError(f"it does not compile into one graph: {str(error).splitlines()[0]}") from error
+        loss = nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+        steps.append([loss, *torch.autograd.grad(loss, list(decoder.parameters()))])
+    for ours, expected in zip(steps[1], steps[0], strict=True):
+        assert_near(ours, expected, 1e-5, "a training step of the compiled decoder")

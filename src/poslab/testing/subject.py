@@ -1,0 +1,129 @@
+"""The encoding under test, in small models that always have the same weights, and the tokens that they read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poslab.attention import MultiHeadAttention, Visibility
+from poslab.encodings import EncodingFactory, PerLayer, Positions, StackEncodings, StackShape, TemperatureFactory
+from poslab.models import Decoder
+
+VOCAB_SIZE = 50
+BATCH, LENGTH = 2, 20
+SEGMENTS = torch.tensor([[0] * 8 + [1] * 12, [0] * 3 + [1] * 1 + [2] * 16])
+LEFT_PADDED = torch.arange(LENGTH) >= torch.tensor([[6], [0]])
+RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[20], [13]])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoding under test, with small models around it that always have the same weights.
+
+    Args:
+        factory: makes it.
+        temperature: makes a temperature around it.
+        sizes: of the stack, where they differ from the usual ones.
+    """
+
+    factory: EncodingFactory
+    temperature: TemperatureFactory | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def shape(self, causal: bool = True) -> StackShape:
+        """The stack that the encoding is built into."""
+        pattern = len(self.factory.encodings) if isinstance(self.factory, PerLayer) else 1
+        usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+        return StackShape(**{**usual, **self.sizes}, causal=causal)
+
+    def stack(self, causal: bool = True) -> StackEncodings:
+        """Its encodings, with whatever they learn moved away from where it starts."""
+        torch.manual_seed(0)
+        encodings = StackEncodings(self.factory, self.shape(causal), self.temperature)
+        stir(encodings)
+        return encodings
+
+    @functools.cached_property
+    def attention(self) -> MultiHeadAttention:
+        """A layer of attention."""
+        shape = self.shape()
+        torch.manual_seed(1)
+        return MultiHeadAttention(shape.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+
+    @functools.cached_property
+    def inputs(self) -> Tensor:
+        """What it reads, (B, T, M)."""
+        return torch.randn(BATCH, LENGTH, self.shape().d_model, generator=torch.Generator().manual_seed(7))
+
+    def decoder(self, num_layers: int | None = None, **arguments: Any) -> Decoder:
+        """A decoder in evaluation mode."""
+        shape = self.shape()
+        torch.manual_seed(2)
+        decoder = Decoder(
+            VOCAB_SIZE,
+            self.factory,
+            shape.d_model,
+            num_layers or shape.num_layers,
+            shape.num_heads,
+            shape.num_kv_heads,
+            shape.head_dim,
+            temperature=self.temperature,
+            **arguments,
+        )
+        stir(decoder.encodings)
+        return decoder.eval()
+
+    @functools.cached_property
+    def depends_on_length(self) -> bool:
+        """Whether any of its encodings does."""
+        return any(encoding.depends_on_length for encoding in self.stack())
+
+    @functools.cached_property
+    def directions(self) -> list[bool]:
+        """Causal, and both ways where the encoding serves that too."""
+        return [True] if any(encoding.causal_only for encoding in self.stack()) else [True, False]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tokens that attend to each other: their positions, who sees whom, and which of them are not padding."""
+
+    positions: Positions
+    causal: bool
+    window: int | None = None
+    real: Tensor | None = None
+
+    def visibility(self, queries: Positions) -> Visibility:
+        """Which of the tokens those at the positions of `queries`, the last ones, see."""
+        return Visibility.between(queries, self.positions, causal=self.causal, window=self.window, real_keys=self.real)
+
+
+def cases(causal: bool) -> Iterator[Case]:
+    """Whole texts, windows, padding, packed documents, and positions in any order."""
+    yield Case(Positions.range(LENGTH), causal)
+    yield Case(Positions.range(LENGTH), causal, window=4)
+    yield Case(Positions.range(LENGTH, 300), causal)
+    yield Case(Positions.packed(SEGMENTS), causal)
+    for real in (LEFT_PADDED, RIGHT_PADDED):
+        yield Case(Positions.padded(real), causal, real=real)
+    scattered = torch.randperm(97, generator=torch.Generator().manual_seed(3))[:LENGTH]
+    yield Case(Positions(torch.stack([scattered, scattered + 7]), 104), causal)
+    yield Case(Positions(torch.arange(LENGTH) * 0.7 + 0.1, LENGTH), causal)
+
+
+def stir(encodings: StackEncodings) -> None:
+    """Moves all that encodings learn away from where it starts, which may be zero."""
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in encodings.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def some_tokens() -> Tensor:
+    """Token ids (B, T)."""
+    return torch.randint(VOCAB_SIZE, (BATCH, LENGTH), generator=torch.Generator().manual_seed(6))

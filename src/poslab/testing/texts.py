@@ -1,0 +1,108 @@
+"""Claims on texts: whole, padded, packed, decoded in parts, one after another, up to the end of an encoding."""
+
+from __future__ import annotations
+
+import torch
+
+from poslab.encodings import Positions
+from poslab.testing.outputs import assert_near, decoded_in_parts
+from poslab.testing.subject import BATCH, LEFT_PADDED, LENGTH, RIGHT_PADDED, SEGMENTS, VOCAB_SIZE, Subject, some_tokens
+
+
+def check_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
+    """Causal means causal, also in a window."""
+    tokens = some_tokens()
+    changed = tokens.clone()
+    changed[:, 12] = (changed[:, 12] + 1) % VOCAB_SIZE
+    for window in (None, 5):
+        decoder = subject.decoder(window=window)
+        with torch.no_grad():
+            before, after = decoder(tokens), decoder(changed)
+        assert_near(after[:, :12], before[:, :12], 1e-6, "outputs before the change")
+        assert (before[:, 12:] - after[:, 12:]).abs().amax() > 1e-6, "the change was felt nowhere"
+
+
+def check_decoding_with_a_cache_is_the_full_pass(subject: Subject) -> None:
+    """Token by token and in parts, from 0 and from an offset; where tables depend on the length, the last row is."""
+    tokens = some_tokens()
+    if subject.depends_on_length:
+        decoder = subject.decoder(num_layers=1)
+        cache = decoder.new_cache()
+        with torch.no_grad():
+            for place in range(LENGTH):
+                step = decoder(tokens[:, place : place + 1], cache=cache)[:, -1]
+                assert_near(step, decoder(tokens[:, : place + 1])[:, -1], 1e-5, f"the decoding step at {place}")
+        return
+    for window in (None, 5):
+        decoder = subject.decoder(window=window)
+        end = decoder.max_length
+        for start in (0, 300 if end is None else max(0, end - LENGTH)):
+            whole = decoder(tokens, Positions.range(LENGTH, start))
+            for parts in ([1] * LENGTH, [7, 1, 9, 3]):
+                actual = decoded_in_parts(decoder, tokens, parts, start)
+                assert_near(actual, whole, 1e-4 if start else 1e-5, f"decoding in {len(parts)} parts from {start}")
+
+
+def check_padding_changes_nothing(subject: Subject) -> None:
+    """On either side, in a full pass and before decoding; and what stands in it is not read."""
+    decoder, tokens = subject.decoder(), some_tokens()
+    for real in (LEFT_PADDED, RIGHT_PADDED):
+        with torch.no_grad():
+            logits = decoder(tokens, Positions.padded(real), real)
+            other = torch.where(real, tokens, (tokens + 7) % VOCAB_SIZE)
+            assert_near(decoder(other, Positions.padded(real), real)[real], logits[real], 1e-6, "other padding")
+            if subject.depends_on_length:
+                continue
+            for row in range(BATCH):
+                alone = decoder(tokens[row, real[row]][None])[0]
+                assert_near(logits[row, real[row]], alone, 1e-5, f"row {row} with padding against alone")
+    if not subject.depends_on_length:
+        with torch.no_grad():
+            cache, real = decoder.new_cache(), LEFT_PADDED[:, :8]
+            parts = [decoder(tokens[:, :8], Positions.padded(real), real, cache)]
+            parts += [decoder(tokens[:, 8:9], cache=cache), decoder(tokens[:, 9:], cache=cache)]
+            alone = decoder(tokens[:1, 6:])
+        assert_near(torch.cat(parts, dim=1)[:1, 6:], alone, 1e-5, "decoding after left padding")
+
+
+def check_packed_documents_do_not_see_each_other(subject: Subject) -> None:
+    """Each has the logits that it has alone."""
+    decoder, tokens = subject.decoder(), some_tokens()
+    with torch.no_grad():
+        packed = decoder(tokens, Positions.packed(SEGMENTS))
+        changed = torch.where(SEGMENTS == 0, (tokens + 7) % VOCAB_SIZE, tokens)
+        after = decoder(changed, Positions.packed(SEGMENTS))
+        assert_near(after[SEGMENTS != 0], packed[SEGMENTS != 0], 1e-6, "other documents after a change of the first")
+        if subject.depends_on_length:
+            return
+        for row in range(BATCH):
+            for segment in SEGMENTS[row].unique():
+                document = SEGMENTS[row] == segment
+                alone = decoder(tokens[row, document][None])[0]
+                assert_near(packed[row, document], alone, 1e-5, f"document {segment} of row {row} against alone")
+
+
+def check_no_history_matters(subject: Subject) -> None:
+    """A text after longer and after shorter texts is as it was first."""
+    decoder, tokens = subject.decoder(), some_tokens()
+    with torch.no_grad():
+        first = decoder(tokens[:, :12])
+        decoder(tokens), decoder(tokens[:, :3])
+        decoder.new_cache()
+        assert torch.equal(decoder(tokens[:, :12]), first), "an earlier text left something behind"
+
+
+def check_past_its_end_it_says_so(subject: Subject) -> None:
+    """In a ValueError that names `max_length`; an encoding without an end takes any length."""
+    decoder = subject.decoder()
+    if decoder.max_length is None:
+        return
+    token = torch.zeros(1, 1, dtype=torch.long)
+    with torch.no_grad():
+        decoder(token, Positions.range(1, decoder.max_length - 1))
+        try:
+            decoder(token, Positions.range(1, decoder.max_length))
+        except ValueError as error:
+            assert "max_length" in str(error), f"the error past the end does not name max_length: {error}"
+        else:
+            raise AssertionError(f"nothing was said at position {decoder.max_length}, past max_length")
