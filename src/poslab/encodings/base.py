@@ -7,7 +7,7 @@ dim, M model dim, E numbers that are remembered of a token and head.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +41,16 @@ class PositionalEncoding(nn.Module):
     parameters there takes them `.to(q.dtype)`, and adds to what `super()` gives.
     """
 
-    shared_by_layers: ClassVar[bool] = True
+    shared_by_layers: bool = True
     """Whether one instance serves all layers of a stack, or each layer has an instance (and parameters) of its own."""
 
-    causal_only: ClassVar[bool] = False
+    causal_only: bool = False
     """Whether it means nothing where a query sees keys ahead of it."""
 
-    relative: ClassVar[bool] = True
+    relative: bool = True
     """Whether a shift of all positions by the same number changes nothing."""
 
-    depends_on_length: ClassVar[bool] = False
+    depends_on_length: bool = False
     """Whether the tables depend on how many positions there are so far, so that a longer text changes earlier rows."""
 
     max_length: int | None = None

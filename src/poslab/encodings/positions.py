@@ -62,6 +62,11 @@ class Positions:
         """T, the number of tokens."""
         return self.ids.shape[-1]
 
+    @property
+    def ids_for_heads(self) -> Tensor:
+        """The ids as (T,) or (B, 1, T), which broadcasts over heads."""
+        return self.ids if self.ids.dim() == 1 else self.ids.unsqueeze(1)
+
     def continuation(self, length: int) -> Positions:
         """The next `length` positions, each row from its own last position and in its own last document."""
         ids = self.ids[..., -1:] + torch.arange(1, length + 1, device=self.ids.device)

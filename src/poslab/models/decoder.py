@@ -112,17 +112,17 @@ class Decoder(nn.Module):
 
         Args:
             tokens_BT: token ids.
-            positions: where they are; None is 0, 1, ... or what follows the cache.
+            positions: where they are; None is 0, 1, ... or what follows the cache. A sampler draws others for the first
+                tokens; those that follow a cache are taken as they are given.
             real: (B, T) bool, False at padding; None has none.
             cache: what came before, to which these tokens are added; None is nothing.
         """
-        if positions is None and cache is not None and cache.positions is not None:
-            positions = cache.continuation(tokens_BT.shape[1])
-        else:
-            if positions is None:
-                positions = Positions.range(tokens_BT.shape[1], device=tokens_BT.device)
-            if self.position_sampler is not None:
-                positions = self.position_sampler(positions, tokens_BT.shape[0])
+        continued = cache if cache is not None and len(cache) else None
+        if positions is None:
+            length, device = tokens_BT.shape[1], tokens_BT.device
+            positions = continued.continuation(length) if continued else Positions.range(length, device=device)
+        if self.position_sampler is not None and not continued:
+            positions = self.position_sampler(positions, tokens_BT.shape[0])
         contexts = self_attention_contexts(self.encodings, positions, real, cache, window=self.window, route=self.route)
         x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens_BT))
         for block, context in zip(self.blocks, contexts, strict=True):

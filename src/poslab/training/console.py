@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from poslab.run_directory import RunDirectory
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
@@ -127,6 +128,43 @@ def test_table(metrics: Mapping[str, float], lengths: list[int], step: int) -> T
         ]
         table.add_row(f"{length:,}", f"{length // lengths[0]}x", *figures)
     return table
+
+
+def encoding_named(config: Mapping[str, Any]) -> str:
+    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+    encoding = config["encoding"]
+    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
+    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
+    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
+    inner = [part for part in inner if part != "Contiguous"]
+    return f"{name} ({', '.join(inner)})" if inner else name
+
+
+def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
+    """What a run has taken and where it is, from its final figures."""
+    seconds = round(metrics["train/seconds"])
+    return facts_table(
+        {
+            "parameters": f"{metrics['parameters']:,}",
+            "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
+            f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
+            "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
+            "written to": str(run.path),
+        }
+    )
+
+
+def next_commands(run: RunDirectory, config: Mapping[str, Any]) -> list[str]:
+    """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
+    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+    return [
+        "next (with the other choices of this run, where it had any):",
+        f"  look        tensorboard --logdir {run.path.parent}",
+        f'  write       python -m src.generate run={run.path} prompt="The "',
+        f"  compare     python -m src.train encoding={other}",
+        f"  train on    python -m src.train init_from={run.path}",
+        "  if stopped  python -m src.train resume=auto",
+    ]
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:

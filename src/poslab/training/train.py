@@ -15,7 +15,6 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from rich.table import Table
 from torch import distributed
 
 from poslab.checking import micro_batches
@@ -26,7 +25,14 @@ from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.models import build_model
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
-from poslab.training.console import ConsoleProgress, RunConsole, facts_table, test_table
+from poslab.training.console import (
+    ConsoleProgress,
+    RunConsole,
+    closing_facts,
+    encoding_named,
+    next_commands,
+    test_table,
+)
 from poslab.training.environment import environment, peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
@@ -122,7 +128,7 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     datamodule.max_length = model.max_length
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
-    console.print(f"{type(model).__name__} with {_encoding_named(config)}: {parameters:,} parameters, {precision}")
+    console.print(f"{type(model).__name__} with {encoding_named(config)}: {parameters:,} parameters, {precision}")
     for line in datamodule.report_lines():
         console.print(line)
     if config["init_from"] and checkpoint is None:
@@ -183,8 +189,8 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
         asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
         console.print(test_table(metrics, asked, checkpoints.best_step))
-        console.print(_closing_facts(run, metrics))
-        for line in _next_commands(run, config):
+        console.print(closing_facts(run, metrics))
+        for line in next_commands(run, config):
             console.print(line)
 
 
@@ -268,42 +274,6 @@ def _require_space(run: RunDirectory, parameters: int) -> None:
             f"hydra.run.dir={run.path} is on a disk with {free / 1e6:,.0f} MB free, "
             f"and the checkpoints of this run take {needed / 1e6:,.0f} MB"
         )
-
-
-def _encoding_named(config: Mapping[str, Any]) -> str:
-    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
-    encoding = config["encoding"]
-    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
-    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
-    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
-    inner = [part for part in inner if part != "Contiguous"]
-    return f"{name} ({', '.join(inner)})" if inner else name
-
-
-def _closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
-    seconds = round(metrics["train/seconds"])
-    return facts_table(
-        {
-            "parameters": f"{metrics['parameters']:,}",
-            "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
-            f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
-            "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
-            "written to": str(run.path),
-        }
-    )
-
-
-def _next_commands(run: RunDirectory, config: Mapping[str, Any]) -> list[str]:
-    """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
-    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
-    return [
-        "next (with the other choices of this run, where it had any):",
-        f"  look        tensorboard --logdir {run.path.parent}",
-        f'  write       python -m src.generate run={run.path} prompt="The "',
-        f"  compare     python -m src.train encoding={other}",
-        f"  train on    python -m src.train init_from={run.path}",
-        "  if stopped  python -m src.train resume=auto",
-    ]
 
 
 def _quieten_lightning() -> None:

@@ -91,6 +91,17 @@ def test_generation_goes_on_one_by_one_from_the_last_position_of_the_prompt(enco
     assert torch.equal(whole[:, 5:-1].argmax(-1), new)
 
 
+def test_positions_that_are_given_after_a_cache_are_not_drawn_again():
+    decoder, tokens = decoder_of("rotary", "randomized"), some_tokens(1, LENGTH)
+    with torch.no_grad():
+        cache, told = decoder.new_cache(), decoder.new_cache()
+        for remembers in (cache, told):
+            decoder(tokens[:, :8], cache=remembers)
+        expected = decoder(tokens[:, 8:], cache=cache)
+        following = told.continuation(LENGTH - 8)
+        torch.testing.assert_close(decoder(tokens[:, 8:], following, cache=told), expected, rtol=0, atol=0)
+
+
 def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach():
     for sampler, rows in (("shifted", LENGTH + 500), ("randomized", 2_048)):
         made = sampler_of(sampler)

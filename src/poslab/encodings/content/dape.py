@@ -36,10 +36,9 @@ class _AttentionMap(PositionalEncoding):
         if more:
             name = type(self.over).__name__
             raise ValueError(f"over must only add a bias to the logits, got {name}, which has {', '.join(more)}")
-        # These the contract states for a class; here they are those of the encoding underneath.
-        self.causal_only = self.over.causal_only  # type: ignore[misc]
-        self.relative = self.over.relative  # type: ignore[misc]
-        self.depends_on_length = self.over.depends_on_length  # type: ignore[misc]
+        self.causal_only = self.over.causal_only
+        self.relative = self.over.relative
+        self.depends_on_length = self.over.depends_on_length
         self.max_length = self.over.max_length
         self.hidden_weight = nn.Parameter(torch.empty(width, 2 * shape.num_heads, kernel_size))
         self.hidden_bias = nn.Parameter(torch.empty(width))

@@ -85,9 +85,8 @@ class PoPE(PositionalEncoding):
         return _polar(k_BHSD, tables.key_cos, tables.key_sin)
 
     def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
-        ids = positions.ids if positions.ids.dim() == 1 else positions.ids.unsqueeze(1)  # (B, 1, T): all heads alike
         # One frequency for each channel, where rotary has one for two.
-        angle = angles(ids, inverse_frequencies(2 * self.head_dim, self.base, ids.device))
+        angle = angles(positions.ids_for_heads, inverse_frequencies(2 * self.head_dim, self.base, positions.ids.device))
         return angle.cos(), angle.sin()
 
 

@@ -90,15 +90,9 @@ class Rotary(PositionalEncoding):
         self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
         self._scaling = scaling
         self._asked_for = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
+        self.depends_on_length = "length" in self._asked_for
+        self.relative = not self.depends_on_length
         self.spectrum(1)  # a wrong hyperparameter of the scaling is told now
-
-    @property
-    def depends_on_length(self) -> bool:  # type: ignore[override]
-        return "length" in self._asked_for
-
-    @property
-    def relative(self) -> bool:  # type: ignore[override]
-        return not self.depends_on_length
 
     def spectrum(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
         """The inverse frequencies, (r / 2,) float32, and the attention factor while the text has this length."""
@@ -126,8 +120,7 @@ class Rotary(PositionalEncoding):
 
 
 def _cos_sin(positions: Positions, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    ids = positions.ids if positions.ids.dim() == 1 else positions.ids.unsqueeze(1)  # (B, 1, T): all heads alike
-    angle = angles(ids, frequencies)
+    angle = angles(positions.ids_for_heads, frequencies)
     return angle.cos(), angle.sin()
 
 

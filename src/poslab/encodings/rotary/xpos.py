@@ -75,9 +75,9 @@ class XPos(PositionalEncoding):
         self.gamma = gamma
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> ScaledRotation:
-        ids = query_positions.ids
-        centre = (ids.amin(-1, keepdim=True) + ids.amax(-1, keepdim=True)) / 2
-        return ScaledRotation(*self._tables(ids, centre, 1.0), *self._tables(key_positions.ids, centre, -1.0))
+        query_ids, key_ids = query_positions.ids_for_heads, key_positions.ids_for_heads
+        centre = (query_ids.amin(-1, keepdim=True) + query_ids.amax(-1, keepdim=True)) / 2
+        return ScaledRotation(*self._tables(query_ids - centre, 1.0), *self._tables(key_ids - centre, -1.0))
 
     def rotate_query(self, q_BHTD: Tensor, tables: ScaledRotation) -> Tensor:
         return _rotate_and_scale(q_BHTD, tables.query_cos, tables.query_sin, tables.query_log_scale)
@@ -85,13 +85,10 @@ class XPos(PositionalEncoding):
     def rotate_key(self, k_BHSD: Tensor, tables: ScaledRotation) -> Tensor:
         return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
 
-    def _tables(self, ids: Tensor, centre: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _tables(self, places: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
         # Angles too are counted from the centre, which float32 holds exactly where it could not hold the angle itself.
-        places = ids - centre
-        if places.dim() == 2:
-            places = places.unsqueeze(1)  # (B, 1, T): all heads alike
-        angle = angles(places, inverse_frequencies(self.head_dim, self.base, ids.device))
-        pairs = torch.arange(0, self.head_dim, 2, device=ids.device, dtype=torch.float32) / self.head_dim
+        angle = angles(places, inverse_frequencies(self.head_dim, self.base, places.device))
+        pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
         return angle.cos(), angle.sin(), angles(places, log_zeta * (sign / self.scale_base))
 
