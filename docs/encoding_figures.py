@@ -112,7 +112,7 @@ def logit_change(
     rows = QueryRows(
         tables,
         row,
-        num_keys,
+        query,
         scale,
         (torch.arange(num_keys) <= query).expand(1, 1, 1, -1) if causal else None,
         None if state_BHSE is None else state_BHSE[:, :, row],

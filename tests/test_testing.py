@@ -24,7 +24,7 @@ def test_what_keeps_the_contract_passes(encoding):
 class AbsoluteBias(Alibi):
     def prepare(self, query_positions, key_positions):
         table = super().prepare(query_positions, key_positions)
-        return type(table)(table.values * (1 + key_positions.stop / 1e5), table.by_distance)
+        return dataclasses.replace(table, values=table.values * (1 + key_positions.stop / 1e5))
 
 
 class AnglesInHalfPrecision(Rotary):
@@ -91,9 +91,9 @@ class LooksAhead(PositionalEncoding):
 class IgnoresRows(PositionalEncoding):
     """Adds the same to the first query of every block."""
 
-    def pair_bias(self, tables, rows):
-        start, stop, _ = rows.indices(100)
-        return torch.arange(stop - start).float().view(1, 1, -1, 1) * torch.linspace(0, 1, tables)
+    def pair_bias(self, rows):
+        start, stop, _ = rows.rows.indices(100)
+        return torch.arange(stop - start).float().view(1, 1, -1, 1) * torch.linspace(0, 1, rows.tables)[rows.keys]
 
     def prepare(self, query_positions, key_positions):
         return key_positions.length

@@ -12,7 +12,7 @@ from tests.encoding_choices import BIASED, ENCODINGS, RELATIVE, encoding, stack
 from tests.encodings.examples import TurningAndDiscounting
 
 HEADS, GROUPS, HEAD_DIM = 4, 2, 8
-ROUTES = ["flash", "bias", "dense"]
+ROUTES = ["flash", "distance", "blockwise", "dense"]
 
 each_encoding = pytest.mark.parametrize("name", ENCODINGS)
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
@@ -77,14 +77,27 @@ def test_every_exact_route_gives_the_output_and_gradients_of_the_dense_one(name,
     instance = encoding(name, scenario.visibility.causal)
     exact = output_and_gradients(instance, scenario, "dense")
     assert all(x.isfinite().all() for x in exact)
-    for route in [None, "bias", *(["flash"] if name not in BIASED else [])]:
+    routes = [None, "blockwise"]
+    if name not in BIASED:
+        routes.append("flash")
+    if name not in BIASED or scenario.queries.contiguous:
+        routes.append("distance")
+    for route in routes:
         for actual, expected in zip(output_and_gradients(instance, scenario, route), exact, strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_bias_of_positions_that_are_not_contiguous_is_refused_by_the_distance_route_alone():
+    alibi, scattered = encoding("alibi"), Positions(torch.tensor([0, 3, 4]), 5)
+    scenario = Scenario(scattered, scattered, Visibility(), lambda b, i, j: j <= i)
+    with pytest.raises(ValueError, match=r"^attention must not be distance where positions are not contiguous$"):
+        attended(alibi, scenario, *inputs(3, 3), "distance")
+    assert torch.equal(attended(alibi, scenario, *inputs(3, 3)), attended(alibi, scenario, *inputs(3, 3), "blockwise"))
+
+
 def test_a_subclass_with_one_more_hook_is_served_by_the_route_for_all_of_them():
     instance = TurningAndDiscounting(HEAD_DIM, HEADS)
-    assert choose_route(instance) == "bias"
+    assert choose_route(instance) == "distance"
     for scenario in SCENARIOS.values():
         exact = output_and_gradients(instance, scenario, "dense")
         for actual, expected in zip(output_and_gradients(instance, scenario), exact, strict=True):
@@ -185,7 +198,7 @@ def test_alibi_in_bfloat16_stays_exact_at_length_4096():
 
 def test_the_cheapest_exact_route_is_taken():
     for name in ENCODINGS:
-        assert choose_route(encoding(name)) == ("bias" if name in BIASED else "flash")
+        assert choose_route(encoding(name)) == ("distance" if name in BIASED else "flash")
 
 
 def test_is_causal_is_never_asked_for_when_there_are_more_keys_than_queries(monkeypatch):
@@ -211,5 +224,7 @@ def test_a_forced_route_that_would_lose_the_bias_is_refused(name):
 
 
 def test_a_route_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"^attention must be one of flash, bias, dense or null, got flsh$"):
+    with pytest.raises(
+        ValueError, match=r"^attention must be one of flash, distance, blockwise, dense or null, got flsh$"
+    ):
         choose_route(NoPosition(), "flsh")

@@ -102,7 +102,7 @@ MISTAKES = {
     "model.dropout=1": "model.dropout must lie in [0, 1), got 1",
     "model.qk_norm=yes": "model.qk_norm must be true or false, got 'yes'",
     "model.window=0": "model.window must be a positive integer or null, got 0",
-    "model.attention=flush": "model.attention must be one of flash, bias, dense or null, got 'flush'; "
+    "model.attention=flush": "model.attention must be one of flash, distance, blockwise, dense or null, got 'flush'; "
     "did you mean 'flash'?",
     "encoding=alibi model.attention=flash": "model.attention must not be flash, which leaves out the bias of Alibi",
     # Encoding

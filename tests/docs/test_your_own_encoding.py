@@ -19,7 +19,6 @@ import poslab.encodings.bias
 from poslab.attention import choose_route
 from poslab.encodings import PositionalEncoding
 from poslab.encodings.base import HOOKS
-from poslab.testing import check_encoding
 from tests.conftest import ROOT
 from tests.encoding_choices import EVERY_ENCODING, factory
 
@@ -135,7 +134,7 @@ def test_its_files_are_well_formed(checkout: Path) -> None:
 
 
 def test_its_table_names_every_hook_and_the_route_that_it_leads_to() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*\| (flash|bias|dense) \|$", GUIDE, re.M)
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (flash|distance|blockwise) \|$", GUIDE, re.M)
     assert [hook for hook, _ in rows] == list(HOOKS)
     for hook, route in rows:
         encoding = type("Encoding", (PositionalEncoding,), {hook: lambda self: None})()
@@ -166,16 +165,8 @@ def test_its_mistake_is_found_with_the_sentence_that_it_prints(here: Path) -> No
         run(here, MISTAKE)
     said = of("text")[0].strip().removeprefix("AssertionError: ")
     assert str(caught.value).partition("off by")[0] == said.partition("off by")[0]
-    assert "check_decoding_with_a_cache_is_the_full_pass" in [entry.name for entry in caught.traceback]
-    assert "`check_decoding_with_a_cache_is_the_full_pass`" in GUIDE
-
-
-def test_its_mistake_is_none_where_the_class_says_so(here: Path) -> None:
-    block, call, _ = of("python")[MISTAKE].rpartition("check_encoding(")
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert call
-    check_encoding(type("Said", (names["ShareOfTheText"],), {"depends_on_length": True}))
+    assert "check_a_block_of_query_rows_is_that_part_of_the_whole" in [entry.name for entry in caught.traceback]
+    assert "`check_a_block_of_query_rows_is_that_part_of_the_whole`" in GUIDE
 
 
 @pytest.mark.slow

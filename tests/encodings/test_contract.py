@@ -117,7 +117,7 @@ def test_the_bias_matrix_holds_the_bias_of_each_distance(name, num_queries, num_
     instance = encoding(name, causal=False)
     keys = Positions(torch.arange(num_keys), num_keys, contiguous)
     queries = Positions(torch.arange(num_keys - num_queries, num_keys), num_keys, contiguous)
-    matrix = instance.bias(instance.prepare(queries, keys)).matrix(num_queries)
+    matrix = instance.bias(instance.prepare(queries, keys)).matrix()
     assert matrix.shape == (1, 4, num_queries, num_keys)
     for i in range(num_queries):
         for j in range(num_keys):

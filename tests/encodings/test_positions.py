@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from poslab.encodings import Alibi, Positions
-from poslab.encodings.positions import distances
+from poslab.encodings.distance import Pairs
 
 
 def test_a_range_is_contiguous_and_knows_where_it_stops():
@@ -59,13 +59,13 @@ def test_documents_may_not_get_lost_when_positions_are_joined():
 
 
 def test_distance_is_query_position_minus_key_position():
-    assert distances(Positions.range(2, 3), Positions.range(3)).tolist() == [[3, 2, 1], [4, 3, 2]]
+    assert Pairs.between(Positions.range(2, 3), Positions.range(3)).distance().tolist() == [[[[3, 2, 1], [4, 3, 2]]]]
 
 
 @pytest.mark.parametrize(("queries", "keys"), [((3, 0), (5, 0)), ((1, 10), (5, 0)), ((4, 2), (4, 2)), ((2, 3), (5, 0))])
 def test_a_bias_of_distance_follows_ids_also_where_another_sequence_is_attended_to(queries, keys):
     query_positions, key_positions = Positions.range(*queries), Positions.range(*keys)
     alibi = Alibi(2)
-    matrix = alibi.bias(alibi.prepare(query_positions, key_positions)).matrix(queries[0])
+    matrix = alibi.bias(alibi.prepare(query_positions, key_positions)).matrix()
     distance = query_positions.ids[:, None] - key_positions.ids
     torch.testing.assert_close(matrix[0, 1], -distance.abs() / 256.0)

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poslab.attention.blockwise import BLOCK, by_blocks
 from poslab.attention.visibility import Visibility
-from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
+from poslab.encodings.base import HOOKS, PositionalEncoding
+from poslab.encodings.distance import BiasOfPairs
 from poslab.encodings.temperature import Temperature
 
-Route = Literal["flash", "bias", "dense"]
+Route = Literal["flash", "distance", "blockwise", "dense"]
 
 _LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale"})
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
-    "bias": _LIGHT | {"bias"},
+    "distance": _LIGHT | {"bias"},
+    "blockwise": frozenset(HOOKS),
     "dense": frozenset(HOOKS),
 }
 """The hooks under which each route is exact, cheapest route first."""
@@ -71,33 +73,28 @@ def attend(
     Raises:
         ValueError: if there is no such route, or it is not exact for the encoding.
     """
-    route = choose_route(encoding, route)
+    forced, route = route, choose_route(encoding, route)
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
         scale = scale * temperature(visibility.counts(num_queries, num_keys, q_BHTD.device))
     q_BHTD = encoding.rotate_query(q_BHTD, tables)
     k_BGSD = encoding.rotate_key(k_BGSD, tables)
-    if route == "dense":
-        rows = QueryRows(
-            tables,
-            slice(0, num_queries),
-            num_queries,
-            scale,
-            visibility.mask(num_queries, num_keys, q_BHTD.device),
-            None if state_BHSE is None else state_BHSE[:, :, num_keys - num_queries :],
-            state_BHSE,
-        )
-        return _dense(q_BHTD, k_BGSD, v_BGSD, encoding, rows)
+    bias = encoding.bias(tables) if route == "distance" else None
+    if isinstance(bias, BiasOfPairs):
+        if forced is not None:
+            raise ValueError("attention must not be distance where positions are not contiguous")
+        route = "blockwise"
+    if route in ("blockwise", "dense"):
+        block = num_queries if route == "dense" else BLOCK
+        return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block)
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if visibility.causal and visibility.in_storage_order and num_queries == num_keys and route == "flash":
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
-    if route == "bias":
-        bias = encoding.bias(tables)
-        if bias is not None:
-            mask = _additive_mask(bias.matrix(num_queries), mask).to(q_BHTD.dtype)
+    if bias is not None:
+        mask = _additive_mask(bias.matrix(), mask).to(q_BHTD.dtype)
     return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, attn_mask=mask)
 
 
@@ -112,14 +109,3 @@ def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **argume
 def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:
     """The bias where a key is visible and minus infinity where it is not."""
     return bias if visible is None else bias.masked_fill(~visible, float("-inf"))
-
-
-def _dense(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, encoding: PositionalEncoding, rows: QueryRows) -> Tensor:
-    """The definition, in float32 at least and T x S memory: what the other routes are tested against."""
-    group = q_BHTD.shape[1] // k_BGSD.shape[1]
-    dtype = torch.promote_types(q_BHTD.dtype, torch.float32)
-    with torch.autocast(q_BHTD.device.type, enabled=False):
-        k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1).to(dtype) for x in (k_BGSD, v_BGSD))
-        logits_BHTS = encoding.logits(q_BHTD.to(dtype), k_BHSD, rows)
-        weights_BHTS = encoding.weights(logits_BHTS, rows.visible)
-        return encoding.values(weights_BHTS, v_BHSD, rows).to(v_BGSD.dtype)

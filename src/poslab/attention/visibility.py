@@ -49,21 +49,34 @@ class Visibility:
         """Whether causality is all there is: no window, documents or padding."""
         return self.window is None and self.query_segments is None and self.real_keys is None
 
-    def mask(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
-        """True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key."""
+    def mask(
+        self,
+        num_queries: int,
+        num_keys: int,
+        device: torch.device,
+        rows: slice = slice(None),
+        keys: slice = slice(None),
+    ) -> Tensor | None:
+        """True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key.
+
+        Args:
+            num_queries, num_keys: T and S.
+            device: where it is made.
+            rows, keys: which of the queries and keys it is for.
+        """
         visible: Tensor | None = None
         if (self.causal and num_queries > 1) or self.window is not None:
-            queries = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(-1)
-            distance = queries - torch.arange(num_keys, device=device)
+            queries = torch.arange(num_keys - num_queries, num_keys, device=device)[rows].unsqueeze(-1)
+            distance = queries - torch.arange(num_keys, device=device)[keys]
             visible = distance >= 0 if self.causal else torch.ones_like(distance, dtype=torch.bool)
             if self.window is not None:
                 visible = visible & (distance.abs() < self.window)
             visible = visible[None, None]
         if self.query_segments is not None and self.key_segments is not None:
-            same = self.query_segments[:, None, :, None] == self.key_segments[:, None, None, :]
+            same = self.query_segments[:, None, rows, None] == self.key_segments[:, None, None, keys]
             visible = same if visible is None else visible & same
         if self.real_keys is not None:
-            real = self.real_keys[:, None, None, :]
+            real = self.real_keys[:, None, None, keys]
             visible = real if visible is None else visible & real
         return visible
 

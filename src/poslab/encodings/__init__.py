@@ -4,9 +4,10 @@ from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.learned import Learned
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.absolute.sinusoidal import Sinusoidal
-from poslab.encodings.base import BiasTable, DistanceBias, PositionalEncoding, QueryRows
+from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
+from poslab.encodings.bias.distance_bias import DistanceBias
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.kerple import KerpleLog, KerplePower
 from poslab.encodings.bias.sandwich import Sandwich
@@ -18,6 +19,7 @@ from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.distance import BiasTable
 from poslab.encodings.per_layer import PerLayer, rnope
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.deberta import Deberta

@@ -6,13 +6,14 @@ dim, M model dim, E numbers that are remembered of a token and head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from poslab.encodings.positions import Positions, distances
+from poslab.encodings.distance import BiasOfPairs, BiasTable
+from poslab.encodings.positions import Positions
 
 HOOKS = (
     "embed",
@@ -81,12 +82,12 @@ class PositionalEncoding(nn.Module):
         """What the usual scale of the logits, `head_dim ** -0.5`, is multiplied by."""
         return 1.0
 
-    def bias(self, tables: Any) -> BiasTable | None:
+    def bias(self, tables: Any) -> BiasTable | BiasOfPairs | None:
         """What is added to the scaled logits: unscaled, mask-free, a function of distance alone."""
         return None
 
-    def pair_bias(self, tables: Any, rows: slice) -> Tensor | None:
-        """As `bias`, but a function of both positions: for these of the T queries, (1 or B, H, R, S) float32."""
+    def pair_bias(self, rows: QueryRows) -> Tensor | None:
+        """As `bias`, but a function of both positions: for a block of query rows, (1 or B, H, R, S) float32."""
         return None
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor | None:
@@ -106,8 +107,8 @@ class PositionalEncoding(nn.Module):
         logits_BHRS = q_BHRD @ k_BHSD.transpose(-2, -1) * rows.scale
         bias = self.bias(rows.tables)
         if bias is not None:
-            logits_BHRS = logits_BHRS + bias.matrix(rows.num_queries, rows.rows)
-        pair_bias = self.pair_bias(rows.tables, rows.rows)
+            logits_BHRS = logits_BHRS + bias.matrix(rows.rows, rows.keys)
+        pair_bias = self.pair_bias(rows)
         return logits_BHRS if pair_bias is None else logits_BHRS + pair_bias
 
     def weights(self, logits_BHRS: Tensor, visible: Tensor | None) -> Tensor:
@@ -125,76 +126,27 @@ class PositionalEncoding(nn.Module):
 
 @dataclass(frozen=True)
 class QueryRows:
-    """A block of query rows, as it meets all keys.
+    """A block of query rows, as it meets the keys.
+
+    Where causality lets none of these queries see the last keys, they may be left out: S is then the number of keys
+    that are left, in `logits` and `values` too.
 
     Args:
-        tables: what `prepare` made for all T queries and S keys.
-        rows: which of the T queries.
-        num_queries: T; the last of them stands at the last key, but in attention to another sequence.
+        tables: what `prepare` made for all queries and keys.
+        rows: which of the queries of `tables` these are.
+        first_key: the place of the first of these queries among the keys, where a sequence attends to itself.
         scale: what the products of queries and keys are multiplied by: a number, or (1 or B, 1 or H, R, 1).
         visible: True where a query sees a key, (1 or B, 1, R, S); None if every query sees every key.
-        query_state, key_state: what `state` made of the tokens of these queries and of all keys, (B, H, R, E) and
+        query_state, key_state: what `state` made of the tokens of these queries and keys, (B, H, R, E) and
             (B, H, S, E) for its own H; None if the encoding remembers nothing.
+        keys: which of the keys of `tables` are met, from the first on.
     """
 
     tables: Any
     rows: slice
-    num_queries: int
+    first_key: int
     scale: float | Tensor
     visible: Tensor | None = None
     query_state: Tensor | None = None
     key_state: Tensor | None = None
-
-    def first_key(self, num_keys: int) -> int:
-        """The place of the first of these queries among S keys, where a sequence attends to itself."""
-        return num_keys - self.num_queries + self.rows.indices(self.num_queries)[0]
-
-
-@dataclass(frozen=True)
-class BiasTable:
-    """A logit bias per head, float32.
-
-    Args:
-        values: (H, T + S - 1) where `by_distance`, the bias at successive distances, from that of the first query to
-            the last key to that of the last query to the first key; else (H, T, S) or (B, H, T, S), the bias of each
-            query and key.
-        by_distance: whether the values are one row of distances per head.
-    """
-
-    values: Tensor
-    by_distance: bool
-
-    def matrix(self, num_queries: int, rows: slice = slice(None)) -> Tensor:
-        """The bias of T queries, or of some rows of them, (1 or B, H, R, S)."""
-        if not self.by_distance:
-            whole = self.values if self.values.dim() == 4 else self.values.unsqueeze(0)
-            return whole[:, :, rows]
-        # Entry S - 1 + i - j is for row i, column j: rows of a Toeplitz matrix are windows of its reversed vector, the
-        # last row first.
-        num_keys = self.values.shape[-1] - num_queries + 1
-        windows = self.values.flip(-1).unfold(-1, num_keys, 1)
-        start, stop, _ = rows.indices(num_queries)
-        return windows[:, num_queries - stop : num_queries - start].flip(-2).unsqueeze(0)
-
-
-class DistanceBias(PositionalEncoding):
-    """An encoding that adds a function of distance to the logits; subclasses say which, in `bias_at`."""
-
-    def bias_at(self, distance: Tensor) -> Tensor:
-        """The bias of every head, (H, *distance.shape) float32, at distances of any shape, integer or real."""
-        raise NotImplementedError
-
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> BiasTable:
-        by_distance = query_positions.contiguous and key_positions.contiguous
-        if by_distance:
-            device = query_positions.ids.device
-            distance = torch.arange(1 - query_positions.length, key_positions.length, device=device)
-            distance += query_positions.stop - key_positions.stop  # not 0 where another sequence is attended to
-        else:
-            distance = distances(query_positions, key_positions)
-        with torch.autocast(distance.device.type, enabled=False):
-            bias = self.bias_at(distance)
-        return BiasTable(bias.transpose(0, 1) if distance.dim() == 3 else bias, by_distance)
-
-    def bias(self, tables: BiasTable) -> BiasTable:
-        return tables
+    keys: slice = field(default_factory=lambda: slice(None))

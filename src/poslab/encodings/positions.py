@@ -96,8 +96,3 @@ class Positions:
             self.contiguous and later.contiguous,
             segments,
         )
-
-
-def distances(query_positions: Positions, key_positions: Positions) -> Tensor:
-    """Distance = query position - key position, (T, S) or (B, T, S)."""
-    return query_positions.ids.unsqueeze(-1) - key_positions.ids.unsqueeze(-2)

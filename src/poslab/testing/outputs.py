@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
+from poslab.attention.blockwise import by_blocks
 from poslab.attention.cache import LayerCache
-from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings
 from poslab.models import Decoder
-from poslab.testing.subject import LENGTH, Case, Subject
+from poslab.testing.subject import Case, Subject
 
 
 def output_and_gradients(subject: Subject, case: Case, route: Route | None = None) -> list[Tensor]:
@@ -25,48 +26,32 @@ def output_and_gradients(subject: Subject, case: Case, route: Route | None = Non
         for layer in range(len(encodings.windows))
     ]
     y = torch.stack(outputs).sum(0)
-    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(8))
-    sources = [x, *attention.parameters(), *encodings.parameters()]
-    gradients = torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)
-    return [y, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
+    return [y, *_gradients(y, [x, *attention.parameters(), *encodings.parameters()])]
 
 
 def output_by_blocks(
-    subject: Subject, encoding: PositionalEncoding, attention: MultiHeadAttention, case: Case, num_queries: int
-) -> Iterator[Tensor]:
-    """The output for the last of the tokens, by its definition: in one block of rows, and then in ever smaller ones."""
-    keys, x_BSM = case.positions, subject.inputs
+    subject: Subject, encoding: PositionalEncoding, case: Case, num_queries: int, block: int
+) -> list[Tensor]:
+    """For the last of the tokens, cut into blocks of query rows: the output, and what flows back."""
+    attention, keys = subject.attention, case.positions
+    x_BSM = subject.inputs.clone().requires_grad_()
     segments = None if keys.segments is None else keys.segments[:, -num_queries:]
     queries = dataclasses.replace(keys, ids=keys.ids[..., -num_queries:], segments=segments)
-    visible = case.visibility(queries).mask(num_queries, LENGTH, x_BSM.device)
-    tables = encoding.prepare(queries, keys)
-    with torch.no_grad():
-        state = encoding.state(x_BSM, keys, None)
-        q_BHTD = attention.query(x_BSM[:, -num_queries:]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        k_BGSD, v_BGSD = (
-            attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
-        )
-        group = attention.num_heads // attention.num_kv_heads
-        scale = attention.head_dim**-0.5 * encoding.scale(tables)
-        q_BHTD = encoding.rotate_query(q_BHTD, tables)
-        k_BHSD = encoding.rotate_key(k_BGSD, tables).repeat_interleave(group, dim=1)
-        v_BHSD = v_BGSD.repeat_interleave(group, dim=1)
-        for size in (num_queries, 7, 1):
-            parts = []
-            for start in range(0, num_queries, size):
-                rows = slice(start, min(start + size, num_queries))
-                block = QueryRows(
-                    tables,
-                    rows,
-                    num_queries,
-                    scale,
-                    None if visible is None else visible[:, :, rows],
-                    None if state is None else state[:, :, LENGTH - num_queries :][:, :, rows],
-                    state,
-                )
-                logits = encoding.logits(q_BHTD[:, :, rows], k_BHSD, block)
-                parts.append(encoding.values(encoding.weights(logits, block.visible), v_BHSD, block))
-            yield torch.cat(parts, dim=2)
+    tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
+    q_BHTD = attention.query(x_BSM[:, -num_queries:]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    k_BGSD, v_BGSD = attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
+    y = by_blocks(
+        encoding.rotate_query(q_BHTD, tables),
+        encoding.rotate_key(k_BGSD, tables),
+        v_BGSD,
+        encoding,
+        tables,
+        case.visibility(queries),
+        attention.head_dim**-0.5 * encoding.scale(tables),
+        state,
+        block,
+    )
+    return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
 
 def attended(subject: Subject, encodings: StackEncodings, positions: Positions, causal: bool = True) -> list[Tensor]:
@@ -114,6 +99,13 @@ def context_of(
     """Of one layer of a stack whose tokens attend to each other."""
     tables = encodings.prepare(positions, positions)[layer]
     return AttentionContext(encodings.layer(layer), tables, positions, visibility, encodings.temperature(layer), route)
+
+
+def _gradients(y: Tensor, sources: list[Tensor]) -> list[Tensor]:
+    """What flows back to the sources from random weights on the output; a zero where nothing does."""
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(8))
+    gradients = torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)
+    return [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
 
 
 def tensors_of(tables: Any) -> Iterator[Tensor]:

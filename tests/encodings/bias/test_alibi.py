@@ -15,7 +15,7 @@ HEAD_COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 20, 24, 25, 32, 40, 48, 64
 
 def bias(alibi: Alibi, queries: Positions, keys: Positions) -> torch.Tensor:
     """The whole bias, (H, T, S)."""
-    return alibi.bias(alibi.prepare(queries, keys)).matrix(queries.length)[0]
+    return alibi.bias(alibi.prepare(queries, keys)).matrix()[0]
 
 
 def slopes(alibi: Alibi) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_bias_of_scattered_positions_follows_their_difference():
     ids = torch.tensor([[0, 5, 2], [100, 7, 7]])
     positions = Positions(ids, stop=101)
     alibi = Alibi(2)
-    ours = alibi.bias(alibi.prepare(positions, positions)).matrix(3)
+    ours = alibi.bias(alibi.prepare(positions, positions)).matrix()
     for row in range(2):
         for head, slope in enumerate((2**-4, 2**-8)):
             for i in range(3):

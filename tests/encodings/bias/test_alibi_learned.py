@@ -12,7 +12,7 @@ from poslab.testing import check_encoding
 
 def bias(alibi: LearnedAlibi, positions: Positions) -> torch.Tensor:
     """The whole bias, (H, T, T)."""
-    return alibi.bias(alibi.prepare(positions, positions)).matrix(positions.length)[0]
+    return alibi.bias(alibi.prepare(positions, positions)).matrix()[0]
 
 
 @pytest.mark.parametrize("num_heads", [1, 3, 6, 8])

@@ -3,13 +3,13 @@ from functools import partial
 import pytest
 import torch
 
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions, QueryRows, StackEncodings, StackShape
 from poslab.encodings.bias.fire import Fire
 from poslab.testing import check_encoding
 
 
 def bias(fire: Fire, queries: Positions, keys: Positions, rows: slice = slice(None)) -> torch.Tensor:
-    return fire.pair_bias(fire.prepare(queries, keys), rows)
+    return fire.pair_bias(QueryRows(fire.prepare(queries, keys), rows, 0, 1.0))
 
 
 def loop(fire: Fire, query_ids: list, key_ids: list) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -22,7 +22,7 @@ def test_bias_and_gradients_are_those_of_a_loop(kerple, num_queries):
     torch.manual_seed(0)
     ours = kerple(3)
     queries = Positions.range(num_queries, 9 - num_queries)
-    bias = ours.bias(ours.prepare(queries, Positions.range(9))).matrix(num_queries)[0]
+    bias = ours.bias(ours.prepare(queries, Positions.range(9))).matrix()[0]
     weight = torch.randn(bias.shape, generator=torch.Generator().manual_seed(1))
     raws = [parameter.detach().double().requires_grad_() for parameter in (ours.raw_r1, ours.raw_r2)]
     loss = torch.zeros((), dtype=torch.float64)

@@ -12,7 +12,7 @@ BUCKETS_AND_DISTANCES = [(2, 4), (4, 8), (8, 16), (16, 64), (32, 128), (32, 2_04
 
 def bias(t5: T5Bias, queries: Positions, keys: Positions) -> torch.Tensor:
     """The whole bias, (H, T, S)."""
-    return t5.bias(t5.prepare(queries, keys)).matrix(queries.length)[0]
+    return t5.bias(t5.prepare(queries, keys)).matrix()[0]
 
 
 @pytest.mark.parametrize("causal", [True, False])

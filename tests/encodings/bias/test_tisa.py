@@ -14,7 +14,7 @@ def test_bias_and_gradients_are_those_of_a_loop(num_queries):
     tisa = Tisa(2, num_kernels=3)
     tisa.sharpness.data[0] *= -1  # only its size counts
     queries = Positions.range(num_queries, 7 - num_queries)
-    bias = tisa.bias(tisa.prepare(queries, Positions.range(7))).matrix(num_queries)[0]
+    bias = tisa.bias(tisa.prepare(queries, Positions.range(7))).matrix()[0]
     weight = torch.randn(bias.shape, generator=torch.Generator().manual_seed(1))
     parameters = (tisa.amplitudes, tisa.sharpness, tisa.offsets)
     amplitudes, sharpness, offsets = (p.detach().double().requires_grad_() for p in parameters)
@@ -40,7 +40,7 @@ def test_a_bump_with_a_positive_offset_lies_ahead_of_the_query():
     torch.nn.init.constant_(tisa.offsets, 3.0)
     torch.nn.init.constant_(tisa.amplitudes, 1.0)
     positions = Positions.range(9)
-    bias = tisa.bias(tisa.prepare(positions, positions)).matrix(9)[0, 0]
+    bias = tisa.bias(tisa.prepare(positions, positions)).matrix()[0, 0]
     assert bias[2].argmax() == 5
     assert bias[2, 5] == 1
 

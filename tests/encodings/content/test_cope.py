@@ -34,7 +34,7 @@ def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> lis
 def causal_rows(num_queries: int, num_keys: int, scale: float, rows: slice = slice(None)) -> QueryRows:
     first, last, _ = rows.indices(num_queries)
     visible = torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)[first:last]
-    return QueryRows(None, slice(first, last), num_queries, scale, visible[None, None])
+    return QueryRows(None, slice(first, last), num_keys - num_queries + first, scale, visible[None, None])
 
 
 @pytest.mark.parametrize("num_positions", [2, 6, 30])
@@ -64,7 +64,7 @@ def test_a_query_counts_only_what_it_sees():
     segments, real = torch.tensor([[0] * 7 + [1] * 5]), torch.arange(length)[None] >= 2
     visibility = Visibility(True, window, segments, segments, real)
     visible = visibility.mask(length, length, query.device)
-    ours = encoding.logits(query, key, QueryRows(None, slice(0, length), length, 0.3, visible))
+    ours = encoding.logits(query, key, QueryRows(None, slice(0, length), 0, 0.3, visible))
     for head in range(HEADS):
         for i in range(length):
             for j in range(max(0, i - window + 1, 2, 7 if i >= 7 else 0), i + 1):

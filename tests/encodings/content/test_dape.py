@@ -22,7 +22,7 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 def logits(dape, q, k, visible=CAUSAL, rows=slice(0, 9)):
     positions = Positions.range(9)
     tables = dape.prepare(positions, positions)
-    block = QueryRows(tables, rows, 9, 0.5, visible[None, None, rows])
+    block = QueryRows(tables, rows, rows.indices(9)[0], 0.5, visible[None, None, rows])
     return dape.logits(q[:, :, rows], k, block)
 
 
@@ -132,7 +132,7 @@ def test_b_is_the_bias_of_the_encoding_underneath(over):
         dape.output_weight.zero_()  # f = 0
         ours = logits(dape, q, k)
         positions, plain = Positions.range(9), dape.over
-        block = QueryRows(plain.prepare(positions, positions), slice(0, 9), 9, 0.5, CAUSAL[None, None])
+        block = QueryRows(plain.prepare(positions, positions), slice(0, 9), 0, 0.5, CAUSAL[None, None])
         torch.testing.assert_close(ours, plain.logits(q, k, block))
 
 

@@ -36,7 +36,7 @@ def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None
     first, last, _ = rows.indices(num_queries)
     query, key = torch.zeros(batch, heads, last - first, 2), torch.zeros(batch, heads, num_keys, 2)
     query_state = state[:, :, num_keys - num_queries :][:, :, first:last]
-    block = QueryRows(None, slice(first, last), num_queries, 1.0, visible, query_state, state)
+    block = QueryRows(None, slice(first, last), num_keys - num_queries + first, 1.0, visible, query_state, state)
     return forgetting().logits(query.to(state.dtype), key.to(state.dtype), block)
 
 

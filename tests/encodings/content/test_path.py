@@ -33,9 +33,10 @@ def logits(
     """Of some rows of queries, which stand at the last keys."""
     num_queries, num_keys = query.shape[2], key.shape[2]
     row_slice = slice(*rows.indices(num_queries)[:2])
+    first_key = num_keys - num_queries + row_slice.start
     query_state = state[:, :, num_keys - num_queries :]
     key = key.repeat_interleave(HEADS // KV_HEADS, dim=1)
-    block = QueryRows(None, row_slice, num_queries, scale, None, query_state[:, :, row_slice], state)
+    block = QueryRows(None, row_slice, first_key, scale, None, query_state[:, :, row_slice], state)
     return path.logits(query[:, :, row_slice], key, block)
 
 

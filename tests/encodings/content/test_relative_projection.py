@@ -38,9 +38,8 @@ def biases(
     query, key = (torch.zeros(len(x), HEADS, n, 2, dtype=x.dtype) for n in (last - first, num_keys))
     query_state = state[:, :, num_keys - num_queries :][:, :, first:last]
     tables = encoding.prepare(queries, keys)
-    return encoding.logits(
-        query, key, QueryRows(tables, slice(first, last), num_queries, 1.0, None, query_state, state)
-    )
+    first_key = num_keys - num_queries + first
+    return encoding.logits(query, key, QueryRows(tables, slice(first, last), first_key, 1.0, None, query_state, state))
 
 
 @pytest.mark.parametrize("extent", [1, 7, 64])

@@ -30,7 +30,7 @@ def shares(
     visible = visibility.mask(num_queries, num_keys, query.device)
     if visible is not None:
         visible = visible[:, :, first:last]
-    block = QueryRows(None, slice(first, last), num_queries, HEAD_DIM**-0.5, visible)
+    block = QueryRows(None, slice(first, last), num_keys - num_queries + first, HEAD_DIM**-0.5, visible)
     return encoding.weights(encoding.logits(query[:, :, first:last], key, block), visible)
 
 

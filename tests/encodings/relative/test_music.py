@@ -51,9 +51,10 @@ def test_a_block_of_rows_is_those_rows_of_the_whole(num_queries, contiguous):
     queries = Positions(torch.arange(9 - num_queries, 9), 9, contiguous)
     tables = music.prepare(queries, Positions(torch.arange(9), 9, contiguous))
     causal = torch.ones(num_queries, 9, dtype=torch.bool).tril(9 - num_queries)
-    whole = music.logits(q, k, QueryRows(tables, slice(0, num_queries), num_queries, 0.5))
+    whole = music.logits(q, k, QueryRows(tables, slice(0, num_queries), 9 - num_queries, 0.5))
     for rows in (slice(0, 2), slice(2, 3), slice(1, num_queries), slice(3, None)):
-        block = music.logits(q[:, :, rows], k, QueryRows(tables, rows, num_queries, 0.5))
+        first_key = 9 - num_queries + rows.start
+        block = music.logits(q[:, :, rows], k, QueryRows(tables, rows, first_key, 0.5))
         torch.testing.assert_close(block[..., causal[rows]], whole[:, :, rows][..., causal[rows]])
 
 

@@ -59,7 +59,7 @@ def test_output_and_gradients_are_those_of_the_formula(place, causal):
 
 def rows_of(shaw, length):
     positions = Positions.range(length)
-    return QueryRows(shaw.prepare(positions, positions), slice(0, length), length, 0.5)
+    return QueryRows(shaw.prepare(positions, positions), slice(0, length), 0, 0.5)
 
 
 def test_logits_are_those_of_wav2vec2_bert_with_relative_keys():

@@ -94,9 +94,10 @@ def test_a_block_of_rows_is_those_rows_of_the_whole(num_queries, contiguous, cau
     queries = Positions(torch.arange(9 - num_queries, 9), 9, contiguous)
     tables = xl.prepare(queries, Positions(torch.arange(9), 9, contiguous))
     seen = torch.ones(num_queries, 9, dtype=torch.bool).tril(9 - num_queries if causal else 9)
-    whole = xl.logits(q, k, QueryRows(tables, slice(0, num_queries), num_queries, 0.5))
+    whole = xl.logits(q, k, QueryRows(tables, slice(0, num_queries), 9 - num_queries, 0.5))
     for rows in (slice(0, 2), slice(2, 3), slice(1, num_queries), slice(3, None)):
-        block = xl.logits(q[:, :, rows], k, QueryRows(tables, rows, num_queries, 0.5))
+        first_key = 9 - num_queries + rows.start
+        block = xl.logits(q[:, :, rows], k, QueryRows(tables, rows, first_key, 0.5))
         torch.testing.assert_close(block[..., seen[rows]], whole[:, :, rows][..., seen[rows]])
 
 

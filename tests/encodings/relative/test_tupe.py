@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions, QueryRows, StackEncodings, StackShape
 from poslab.encodings.relative.tupe import Tupe
 from poslab.testing import check_encoding
 from tests.encodings.relative.formula import (
@@ -64,10 +64,11 @@ def test_output_and_gradients_are_those_of_the_formula(place, causal, buckets):
 def test_a_block_of_rows_is_those_rows_of_the_whole(num_buckets):
     tupe = Tupe(12, 3, 4, max_length=20, num_buckets=num_buckets, max_distance=16)
     tables = tupe.prepare(Positions.range(5, 4), Positions.range(9))
-    whole = tupe.pair_bias(tables, slice(0, 5))
+    whole = tupe.pair_bias(QueryRows(tables, slice(0, 5), 4, 1.0))
     assert whole.shape == (1, 3, 5, 9)
     for rows in (slice(0, 2), slice(2, 3), slice(3, None)):
-        torch.testing.assert_close(tupe.pair_bias(tables, rows), whole[:, :, rows])
+        block = QueryRows(tables, rows, 4 + rows.start, 1.0, keys=slice(0, 8))
+        torch.testing.assert_close(tupe.pair_bias(block), whole[:, :, rows, :8])
 
 
 def test_all_layers_share_one_instance():
@@ -78,7 +79,7 @@ def test_all_layers_share_one_instance():
 def test_the_first_position_is_untied_from_no_other():
     """No token is [CLS] here: the row and the column of position 0 hold correlations like all others."""
     tupe = Tupe(12, 3, 4, max_length=9)
-    bias = tupe.pair_bias(tupe.prepare(*PLACES["whole"]), slice(0, 9))[0]
+    bias = tupe.pair_bias(QueryRows(tupe.prepare(*PLACES["whole"]), slice(0, 9), 0, 1.0))[0]
     for edge in (bias[:, 0], bias[:, :, 0]):
         assert all(len(head.unique()) == 9 for head in edge)
 

@@ -15,7 +15,7 @@ from tests.attention.scenarios import BATCH, SCENARIOS
 HEADS, HEAD_DIM = 4, 8
 
 causal_scenarios = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
-each_route = pytest.mark.parametrize("route", ["flash", "bias", "dense"])
+each_route = pytest.mark.parametrize("route", ["flash", "distance", "blockwise", "dense"])
 
 
 def inputs(num_queries: int, num_keys: int) -> list[torch.Tensor]:
@@ -47,7 +47,7 @@ def test_logits_are_multiplied_by_the_factor_for_the_keys_that_a_query_sees(kind
                 torch.testing.assert_close(actual[b, h, i].double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("route", ["bias", "dense"])
+@pytest.mark.parametrize("route", ["distance", "blockwise", "dense"])
 def test_a_bias_of_the_encoding_is_left_as_it_is(route):
     positions, alibi = Positions.range(6), Alibi(HEADS)
     q, k, v = inputs(6, 6)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poslab.encodings.base import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias
 
 
 class Alibi(DistanceBias):

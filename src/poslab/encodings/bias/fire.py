@@ -1,20 +1,12 @@
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
-
-
-class Ids(NamedTuple):
-    """Where queries and keys are, (T,) or (B, T), and (S,) or (B, S)."""
-
-    queries: Tensor
-    keys: Tensor
 
 
 class Fire(PositionalEncoding):
@@ -28,19 +20,19 @@ class Fire(PositionalEncoding):
 
     Args:
         num_heads: heads H.
-        width: hidden units of the MLP, which has one hidden layer with ReLU (paper: 32; at least 1).
-        c: initial value of c: the larger, the more the function tells near distances apart (paper: 0.1; positive).
+        width: hidden units of the MLP, which has one hidden layer with ReLU (usual code: 32; at least 1).
+        c: initial value of c: the larger, the more the function tells near distances apart (usual code: 0.1; positive).
         threshold: initial value of T, usually between a quarter of the training length and all of it (512; positive).
 
     Parameters, for each layer its own: the MLP (`hidden.weight` (width, 1), `hidden.bias` (width,), `output.weight`
     (H, width)), `c` and `multiplier` (scalars). Causal only, as published: ahead of the query the share has no bound.
     Claimed to extrapolate to several times the training length. Depends on the position of the query in its document
-    beyond the threshold, so a shift changes it. Time and memory: the MLP at each query and key, width * T * S numbers
-    in training.
+    beyond the threshold, so a shift changes it. Time: the MLP at each query
+    and key, width * T * S operations.
 
     Traps: i is where the query is, in decoding too, and not the length of the text. The output layer has no bias here,
     unlike in other implementations: it would add one number to all logits of a head, which a softmax does not feel.
-    DAPE's copy starts from half the threshold.
+    One of DAPE's copies starts from half the threshold.
 
     Source: Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers"
     (ICLR 2024); initial values as in implementations by others (mcleish7/arithmetic).
@@ -63,20 +55,20 @@ class Fire(PositionalEncoding):
         self.c = nn.Parameter(torch.tensor([float(c)]))  # one dimension: FSDP takes no scalars
         self.multiplier = nn.Parameter(torch.ones(1))
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Ids:
-        return Ids(query_positions.ids, key_positions.ids)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
+        return Pairs.between(query_positions, key_positions)
 
-    def pair_bias(self, tables: Ids, rows: slice) -> Tensor:
-        queries_R1 = tables.queries[..., rows].unsqueeze(-1)
+    def pair_bias(self, rows: QueryRows) -> Tensor:
+        pairs: Pairs = rows.tables
+        queries_R1 = pairs.query_ids[..., rows.rows].unsqueeze(-1)
         with torch.autocast(queries_R1.device.type, enabled=False):
             # Integers are subtracted as such: float32 holds the distance, but not all far positions.
-            distance_RS = (queries_R1 - tables.keys.unsqueeze(-2)).to(torch.float32)
+            distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
             threshold = (self.multiplier.to(torch.float32) * self.threshold).abs()
             furthest_R1 = torch.maximum(queries_R1.to(torch.float32), threshold)
             share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
             bias_RSH = self._mlp(share_RS.unsqueeze(-1))
-        bias_HRS = bias_RSH.movedim(-1, -3)
-        return bias_HRS if bias_HRS.dim() == 4 else bias_HRS.unsqueeze(0)
+        return bias_RSH.movedim(-1, -3)
 
     def _psi(self, x: Tensor) -> Tensor:
         return torch.log1p((self.c.to(torch.float32) * x).abs())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.encodings.base import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias
 
 SMALLEST = 0.01
 """What the authors' code clamps all parameters to, from below."""
@@ -26,8 +26,8 @@ class KerpleLog(DistanceBias):
 
     Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
     they are 0.01 + softplus(raw), which has the same range and a gradient everywhere, but learns small rates more
-    slowly. They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance and starts
-    all at 1.
+    slowly. They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance, and
+    starts r1 at ALiBi's slopes and the others at 1.
 
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
     the logarithmic variant; initial values and smallest ones as in the authors' code.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from poslab.encodings.base import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias
 
 
 class T5Bias(DistanceBias):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.relative.pairs import pick
+from poslab.encodings.relative.scores import pick
 
 
 class CoPE(PositionalEncoding):
@@ -26,7 +26,7 @@ class CoPE(PositionalEncoding):
 
     Causal. Positions are never read, only who sees whom: what a query does not see it does not count. Claimed to
     generalise to longer texts, since a count need not grow with them. Costs P products per query, two gathers and a
-    cumulative sum over all keys; memory is T x S, several times, and T x P.
+    cumulative sum over all keys.
 
     Traps: published code disagrees on the scale. That of the authors divides the sum, (q . k + q . e) / sqrt(D), unless
     it is given `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, which is followed here:

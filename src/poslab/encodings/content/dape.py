@@ -61,10 +61,10 @@ class _AttentionMap(PositionalEncoding):
 
     def _static_bias(self, content_BHRS: Tensor, rows: QueryRows) -> Tensor:
         """B, as large as A."""
-        bias: Tensor | None = self.over.pair_bias(rows.tables, rows.rows)
+        bias: Tensor | None = self.over.pair_bias(rows)
         table = self.over.bias(rows.tables)
         if table is not None:
-            matrix = table.matrix(rows.num_queries, rows.rows)
+            matrix = table.matrix(rows.rows, rows.keys)
             bias = matrix if bias is None else bias + matrix
         if bias is None:
             return torch.zeros_like(content_BHRS)
@@ -92,8 +92,8 @@ class Dape(_AttentionMap):
 
     Parameters, for each layer its own: `hidden_weight` (width, 2H, 1), `hidden_bias` (width,), `output_weight`
     (H, width, 1), and those of `over`, which are each layer's own too. Causal in the paper, and whatever `over` is.
-    Claimed to extrapolate further than the bias alone. Time and memory: f at each query and key, (2H + width) * T * S
-    numbers for each text.
+    Claimed to extrapolate further than the bias alone. Time: f at each query and key, about 3H * width * T * S
+    operations; memory: 2H + width numbers for each key and each query of a block.
 
     Traps: A is scaled before f sees it. f has no bias at its output here, unlike in the authors' code: it would add one
     number to all logits of a head, which a softmax does not feel. Called CAPE in its first version; it has nothing to

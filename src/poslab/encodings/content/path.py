@@ -34,8 +34,8 @@ class PaTH(PositionalEncoding):
 
     Cost: keys are taken in chunks of 64, from the last to the first, each with one triangular system (the paper's UT
     transform), so time is a few times that of plain attention, for a step of decoding too: keys stay as they were
-    written, and the queries go back to them. Memory is T x S, several times. A token's state is 2 D + 1 numbers for
-    each key-value head, and one for each query head with gates.
+    written, and the queries go back to them. A token's state is 2 D + 1 numbers for each key-value head, and one
+    for each query head with gates.
 
     Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm stands within
     the scale, as in flash-linear-attention, while FoX adds it to scaled logits. There is no padding or document to
@@ -98,11 +98,10 @@ class PaTH(PositionalEncoding):
         )
         w_BHSD = w_BGSD.repeat_interleave(self.group, dim=1)
         beta_BHS1 = beta_BGS1.repeat_interleave(self.group, dim=1)
-        first_row = rows.first_key(k_BHSD.shape[2])
-        change = _change_on_the_way(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, first_row)
+        change = _change_on_the_way(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, rows.first_key)
         if self.gate_weight is not None:
             forgotten_BHS = gates_BGSN.movedim(-1, 2).flatten(1, 2).cumsum(-1)
-            forgotten_BHR = forgotten_BHS[..., first_row : first_row + q_BHRD.shape[2]]
+            forgotten_BHR = forgotten_BHS[..., rows.first_key : rows.first_key + q_BHRD.shape[2]]
             change = change + forgotten_BHR.unsqueeze(-1) - forgotten_BHS.unsqueeze(-2)
         return super().logits(q_BHRD, k_BHSD, rows) + change * rows.scale
 
@@ -139,7 +138,7 @@ def _follows_the_token_before(positions: Positions) -> Tensor:
 
 
 def _change_on_the_way(
-    q_BHRD: Tensor, k_BHSD: Tensor, w_BHSD: Tensor, beta_BHS1: Tensor, first_row: int, chunk: int = 64
+    q_BHRD: Tensor, k_BHSD: Tensor, w_BHSD: Tensor, beta_BHS1: Tensor, first_key: int, chunk: int = 64
 ) -> Tensor:
     """What the reflections between each key and query add to the product of the two, (B, H, R, S).
 
@@ -151,7 +150,7 @@ def _change_on_the_way(
     where Q holds the queries as the chunks after it have turned them: one triangular system for all pairs.
 
     Args:
-        first_row: where the first of the R queries stands among the keys.
+        first_key: where the first of the R queries stands among the keys.
         chunk: how many keys share a system; it changes cost alone.
     """
     turned_BHRD = q_BHRD
@@ -160,8 +159,8 @@ def _change_on_the_way(
         w, k = w_BHSD[:, :, start : start + chunk], k_BHSD[:, :, start : start + chunk]
         weighted = beta_BHS1[:, :, start : start + chunk] * w
         within_BHCC = (weighted @ w.mT).tril(-1)
-        # Row r of the block is query first_row + r: it meets the reflections up to its own place.
-        met_BHRC = (turned_BHRD @ w.mT).tril(first_row - start)
+        # Row r of the block is query first_key + r: it meets the reflections up to its own place.
+        met_BHRC = (turned_BHRD @ w.mT).tril(first_key - start)
         taken_BHRC = torch.linalg.solve_triangular(within_BHCC, met_BHRC, upper=False, left=False, unitriangular=True)
         before = turned_BHRD - q_BHRD
         changes.append(before @ k.mT - taken_BHRC @ (weighted @ k.mT).tril(-1))

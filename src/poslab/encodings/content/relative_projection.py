@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
-from poslab.encodings.relative.pairs import Pairs, pick
+from poslab.encodings.relative.scores import pick
 
 
 class RelativeProjection(PositionalEncoding):
@@ -66,7 +67,7 @@ class RelativeProjection(PositionalEncoding):
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.query_state is not None
         pairs: Pairs = rows.tables
-        distance = pairs.whole_distance(rows.rows)
+        distance = pairs.whole_distance(rows.rows, rows.keys)
         scores_BHRN = rows.query_state.to(q_BHRD.dtype) @ self.bank.to(q_BHRD.dtype)
         bias_BHRS = pick(scores_BHRN, distance.clamp(0, self.extent - 1))
         bias_BHRS = bias_BHRS.masked_fill((distance < 0) | (distance >= self.extent), 0.0)

@@ -19,8 +19,8 @@ class StickBreaking(PositionalEncoding):
     Args:
         attend_current: whether the query's own key comes first, j <= i (paper: false).
 
-    No parameters. Causal. The paper claims better perplexity and retrieval beyond the training length than rotary. Time
-    and memory: T x S, several times, with a cumulative sum over keys for each query.
+    No parameters. Causal. The paper claims better perplexity and retrieval beyond the training length than rotary. It
+    costs a cumulative sum over keys for each query.
 
     Traps: without its own key, the first token of a text, and any other that sees nothing before it, gets exactly zero
     from attention. Weights sum to less than 1, so there is no attention sink, and it takes no temperature, which is for
@@ -44,9 +44,8 @@ class StickBreaking(PositionalEncoding):
         if self.attend_current:
             return logits_BHRS
         # Only here is it known where in storage a query stands. A finite logit has finite gradients; it takes nothing.
-        first_row = rows.first_key(k_BHSD.shape[2])
         own = torch.zeros(logits_BHRS.shape[-2:], dtype=torch.bool, device=logits_BHRS.device)
-        own.diagonal(first_row).fill_(True)
+        own.diagonal(rows.first_key).fill_(True)
         return logits_BHRS.masked_fill(own, torch.finfo(logits_BHRS.dtype).min)
 
     def weights(self, logits_BHRS: Tensor, visible: Tensor | None) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
-from poslab.encodings.relative.pairs import Pairs, pick
+from poslab.encodings.relative.scores import pick
 
 
 class PositionKeysAndQueries(NamedTuple):
@@ -92,7 +93,7 @@ class Deberta(PositionalEncoding):
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: PositionKeysAndQueries = rows.tables
-        row = self._row(tables.pairs.whole_distance(rows.rows))
+        row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
         content_to_position = pick(q_BHRD @ tables.keys.to(q_BHRD.dtype).transpose(-2, -1), row)
         scores_BHNS = tables.queries.to(k_BHSD.dtype) @ k_BHSD.transpose(-2, -1)
         position_to_content = scores_BHNS.gather(-2, row.expand(*scores_BHNS.shape[:2], -1, -1))

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
-from poslab.encodings.relative.pairs import Pairs, pick, skew
+from poslab.encodings.relative.scores import pick, skew
 
 
 class MusicTables(NamedTuple):
@@ -38,7 +39,7 @@ class MusicTransformer(PositionalEncoding):
     Causal only: there is no vector for keys ahead. Past num_distances distances are clipped, as those of Shaw are; the
     last vector has been trained by few pairs if num_distances is the training length, so a shorter one may extrapolate
     better. The paper leaves this open, and Tensor2Tensor gives zero to distances past its table. Costs one more product
-    of the size of q . k; memory T x S, twice for a moment.
+    of the size of q . k.
 
     Trap: the paper's skewing leaves numbers without meaning above the diagonal; here they are zero (and still masked).
 
@@ -64,10 +65,10 @@ class MusicTransformer(PositionalEncoding):
         table_HND = self.table.to(q_BHRD.dtype)
         if tables.by_distance:
             num_keys = k_BHSD.shape[-2]
-            furthest = num_keys - rows.num_queries + rows.rows.indices(rows.num_queries)[1] - 1
+            furthest = rows.first_key + q_BHRD.shape[-2] - 1
             scores_BHRS = skew(q_BHRD @ _descending(table_HND, furthest).transpose(-2, -1), num_keys)
         else:
-            index = tables.pairs.whole_distance(rows.rows).clamp(0, table_HND.shape[1] - 1)
+            index = tables.pairs.whole_distance(rows.rows, rows.keys).clamp(0, table_HND.shape[1] - 1)
             scores_BHRS = pick(q_BHRD @ table_HND.transpose(-2, -1), index)
         return super().logits(q_BHRD, k_BHSD, rows) + scores_BHRS * rows.scale
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
-from poslab.encodings.relative.pairs import Pairs, pick
+from poslab.encodings.relative.scores import pick
 
 
 class Shaw(PositionalEncoding):
@@ -61,5 +62,5 @@ class Shaw(PositionalEncoding):
 
     def _table_row(self, rows: QueryRows) -> Tensor:
         pairs: Pairs = rows.tables
-        ahead = -pairs.whole_distance(rows.rows)
+        ahead = -pairs.whole_distance(rows.rows, rows.keys)
         return ahead.clamp(-self.max_distance, self.max_distance) + self.max_distance

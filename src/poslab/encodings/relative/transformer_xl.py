@@ -6,15 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.distance import Pairs
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.relative.pairs import Pairs, skew
+from poslab.encodings.relative.scores import skew
 
 
 class KeysByDistance(NamedTuple):
     """W_R r of the distances S - 1, S - 2, ..., down to the least that a query has to a key, (H, N, D) float32."""
 
     keys: Tensor
+
+    furthest: int
+    """S - 1."""
 
 
 class SinusoidsByPosition(NamedTuple):
@@ -99,7 +103,8 @@ class TransformerXL(PositionalEncoding):
             if self.max_distance is not None:
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
-                return KeysByDistance(torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float())
+                keys_HND = torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float()
+                return KeysByDistance(keys_HND, key_positions.length - 1)
         # Only differences count, and angles near zero are the most exact: the first key of each row is at 0.
         origin = key_positions.ids[..., :1]
         query_sin, query_cos = self._sinusoid(_per_head(query_positions.ids - origin))
@@ -117,25 +122,25 @@ class TransformerXL(PositionalEncoding):
         q_BHRD = q_BHRD + self.position_bias.to(dtype).unsqueeze(1)
         if isinstance(rows.tables, KeysByDistance):
             num_keys = k_BHSD.shape[-2]
-            start, stop, _ = rows.rows.indices(rows.num_queries)
+            num_rows = q_BHRD.shape[-2]
             # The last of these rows is furthest from the first key; where keys ahead have no column, skewing adds it.
-            first = rows.num_queries - stop
-            keys_HND = rows.tables.keys[:, first : first + stop - start + num_keys - 1].to(dtype)
+            first = rows.tables.furthest - (rows.first_key + num_rows - 1)
+            keys_HND = rows.tables.keys[:, first : first + num_rows + num_keys - 1].to(dtype)
             scores_BHRS = skew(q_BHRD @ keys_HND.transpose(-2, -1), num_keys)
         else:
-            scores_BHRS = self._scores_by_position(q_BHRD, rows.tables, rows.rows)
+            scores_BHRS = self._scores_by_position(q_BHRD, rows)
         return content_logits + scores_BHRS * rows.scale
 
-    def _scores_by_position(self, q_BHRD: Tensor, tables: SinusoidsByPosition, rows: slice) -> Tensor:
+    def _scores_by_position(self, q_BHRD: Tensor, rows: QueryRows) -> Tensor:
         """(q + v) . W_R r(i - j): r(i - j) is a rotation of r(-j) by the angles of i, which queries take on."""
+        tables: SinusoidsByPosition = rows.tables
         sine, cosine, key_sin, key_cos = (
-            table.to(q_BHRD.dtype)
-            for table in (
-                tables.query_sin[..., rows, :],
-                tables.query_cos[..., rows, :],
-                tables.key_sin,
-                tables.key_cos,
+            table[..., part, :].to(q_BHRD.dtype)
+            for part, pair in (
+                (rows.rows, (tables.query_sin, tables.query_cos)),
+                (rows.keys, (tables.key_sin, tables.key_cos)),
             )
+            for table in pair
         )
         q_BHRM = q_BHRD @ self.position_key.to(q_BHRD.dtype).transpose(-2, -1)
         of_sin, of_cos = q_BHRM.chunk(2, dim=-1)
@@ -143,7 +148,7 @@ class TransformerXL(PositionalEncoding):
         scores_BHRS = turned_BHRM @ torch.cat([key_cos, key_sin], dim=-1).transpose(-2, -1)
         if tables.limit is None or self.max_distance is None:
             return scores_BHRS
-        distance = tables.pairs.distance(rows)
+        distance = tables.pairs.distance(rows.rows, rows.keys)
         behind, ahead = (q_BHRM @ tables.limit.to(q_BHRM.dtype).T).split(1, dim=-1)
         scores_BHRS = torch.where(distance > self.max_distance, behind, scores_BHRS)
         return torch.where(distance < -self.max_distance, ahead, scores_BHRS)

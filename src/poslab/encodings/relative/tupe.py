@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.encodings.base import BiasTable, PositionalEncoding
+from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
+from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.positions import Positions
 
 
@@ -16,7 +17,7 @@ class UntiedPositions(NamedTuple):
 
     queries: Tensor
     keys: Tensor
-    relative_bias: BiasTable | None
+    relative_bias: BiasTable | BiasOfPairs | None
 
 
 class Tupe(PositionalEncoding):
@@ -93,11 +94,12 @@ class Tupe(PositionalEncoding):
     def scale(self, tables: UntiedPositions) -> float:
         return 2**-0.5
 
-    def pair_bias(self, tables: UntiedPositions, rows: slice) -> Tensor:
-        bias_BHRS = tables.queries[..., rows, :] @ tables.keys.transpose(-2, -1)
+    def pair_bias(self, rows: QueryRows) -> Tensor:
+        tables: UntiedPositions = rows.tables
+        bias_BHRS = tables.queries[..., rows.rows, :] @ tables.keys[..., rows.keys, :].transpose(-2, -1)
         if tables.relative_bias is None:
             return bias_BHRS
-        return bias_BHRS + tables.relative_bias.matrix(tables.queries.shape[-2], rows)
+        return bias_BHRS + tables.relative_bias.matrix(rows.rows, rows.keys)
 
     def _vectors(self, positions: Positions) -> Tensor:
         """LN(p) at each position, (1 or B, 1, T, M) float32."""

@@ -34,9 +34,10 @@ class XPos(PositionalEncoding):
     Args:
         head_dim: head dimension D, even.
         base: frequency base (paper: 10,000; above 1).
-        scale_base: the distance over which pair m fades to zeta_m (paper: 512; positive). Larger fades more slowly.
-        gamma: how little the fastest pair fades (paper: 0.4, which gives zeta_0 = 0.286; positive). The slowest pair
-            hardly fades at all, whatever gamma is.
+        scale_base: the distance over which pair m fades to zeta_m (torchscale: 512; positive). Larger fades more
+            slowly.
+        gamma: how little the fastest pair fades (torchscale: 0.4, which gives zeta_0 = 0.286; positive). The slowest
+            pair hardly fades at all, whatever gamma is.
 
     Causal only: a key ahead of its query would be magnified. No parameters. Time and memory are those of rotary. The
     paper claims a steady loss beyond the training length, with attention in overlapping blocks there, which is not

@@ -27,8 +27,8 @@ class Cape(PositionSampler):
 
     For encodings that take real positions; a learned table refuses them. Around a relative encoding the shift does
     nothing, the other two do. Positions may be negative. Unless only the shift is on, they are no longer contiguous,
-    and a bias of distance takes a matrix of T x T for each row. Claimed: an absolute encoding that behaves as a
-    relative one, and is better on lengths that it was not trained on.
+    and a bias of distance goes blockwise. Claimed: an absolute encoding that behaves as a relative one, and is better
+    on lengths that it was not trained on.
 
     Not here: the paper's optional subtraction of the mean position, from which each token of a causal model could tell
     how long the text will be.

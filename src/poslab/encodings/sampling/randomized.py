@@ -22,8 +22,8 @@ class Randomized(PositionSampler):
         seed: of the draws of evaluation, from 0.
 
     For any encoding that reads positions; a learned table needs `max_position` rows. The ids are no longer contiguous,
-    so a bias of distance takes a matrix of T x T, once for all rows. Claimed: accuracy on algorithmic tasks far beyond
-    the training length, up to `max_position`. A draw costs O(N log N).
+    so a bias of distance goes blockwise. Claimed: accuracy on algorithmic tasks far beyond the training length, up to
+    `max_position`. A draw costs O(N log N).
 
     Traps:
     - Distance is the difference of the drawn ids, for every encoding. The authors do so for absolute encodings and

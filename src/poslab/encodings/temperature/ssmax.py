@@ -18,8 +18,8 @@ class SSMax(Temperature):
 
     Args:
         num_heads: heads H.
-        initial_scale: s_h before training; above 0 (the authors' package: 0.43, with which ten visible keys give the
-            usual logits).
+        initial_scale: s_h before training; above 0 (0.43 in the paper's figure 1 and in the package: ten visible keys
+            then give the usual logits).
 
     Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number a query and head. Claimed to
     keep attention on what matters as texts grow past the training length.

@@ -2,33 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 from torch.nn import functional
-
-from poslab.encodings.positions import Positions
-
-
-class Pairs(NamedTuple):
-    """The ids of queries and keys, (T,) or (B, T) and (S,) or (B, S): their distances are made row block by block."""
-
-    query_ids: Tensor
-    key_ids: Tensor
-
-    @classmethod
-    def between(cls, query_positions: Positions, key_positions: Positions) -> Pairs:
-        """The pairs of all queries and keys at these positions."""
-        return cls(query_positions.ids, key_positions.ids)
-
-    def distance(self, rows: slice) -> Tensor:
-        """The distance of some queries to every key, (1 or B, 1, R, S), integer or real as the ids are."""
-        distance = self.query_ids[..., rows].unsqueeze(-1) - self.key_ids.unsqueeze(-2)
-        return distance[None, None] if distance.dim() == 2 else distance.unsqueeze(1)
-
-    def whole_distance(self, rows: slice) -> Tensor:
-        """As `distance`, rounded where positions are real (CAPE), int64: for tables with a row per distance."""
-        return self.distance(rows).round().long()
 
 
 def pick(scores_BHRN: Tensor, index: Tensor) -> Tensor:

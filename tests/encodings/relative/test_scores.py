@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from poslab.encodings.relative.pairs import skew
+from poslab.encodings.relative.scores import skew
 
 
 @pytest.mark.parametrize(("rows", "keys"), [(1, 1), (1, 6), (6, 6), (4, 9), (9, 4)])
