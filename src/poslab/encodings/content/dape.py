@@ -148,11 +148,22 @@ def _seen(x_BCRS: Tensor, visible: Tensor | None) -> Tensor:
 
 def _mix(x_BCRS: Tensor, weight_ECK: Tensor) -> Tensor:
     """A convolution along keys, from C channels to E, with zeros past the ends."""
-    # Not `conv2d`, which a GPU runs in TF32 unless it is told not to.
-    num_keys, kernel_size = x_BCRS.shape[-1], weight_ECK.shape[-1]
-    padded = functional.pad(x_BCRS, (kernel_size // 2, kernel_size // 2))
-    taps = (
-        torch.einsum("ec,bcrs->bers", weight_EC, padded[..., tap : tap + num_keys])
-        for tap, weight_EC in enumerate(weight_ECK.to(x_BCRS.dtype).unbind(-1))
-    )
-    return sum(taps, torch.zeros((), dtype=x_BCRS.dtype, device=x_BCRS.device))
+    # Not `conv2d`, which a GPU runs in TF32 unless it is told not to. Keys are shifted where there are fewer channels.
+    width, channels, kernel_size = weight_ECK.shape
+    weight_ECK, lags = weight_ECK.to(x_BCRS.dtype), range(-(kernel_size // 2), kernel_size // 2 + 1)
+    if channels <= width:
+        shifted = torch.cat([_shifted(x_BCRS, lag) for lag in lags], dim=1) if kernel_size > 1 else x_BCRS
+        return _product(weight_ECK.mT.flatten(1), shifted)
+    products = _product(weight_ECK.movedim(-1, 0).flatten(0, 1), x_BCRS).split(width, dim=1)
+    first, *others = (_shifted(product, lag) for product, lag in zip(products, lags, strict=True))
+    return sum(others, first)
+
+
+def _product(weight_EC: Tensor, x_BCRS: Tensor) -> Tensor:
+    """A mix of the channels at each query and key."""
+    return torch.bmm(weight_EC.expand(len(x_BCRS), -1, -1), x_BCRS.flatten(2)).unflatten(2, x_BCRS.shape[2:])
+
+
+def _shifted(x_BCRS: Tensor, lag: int) -> Tensor:
+    """At each key what x has `lag` keys further on, zero past the ends."""
+    return functional.pad(x_BCRS, (-lag, lag)) if abs(lag) < x_BCRS.shape[-1] else torch.zeros_like(x_BCRS)
