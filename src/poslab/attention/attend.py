@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from poslab.attention.blockwise import BLOCK, by_blocks
+from poslab.attention.distance import attend_by_distance
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import HOOKS, PositionalEncoding
-from poslab.encodings.distance import BiasOfPairs
+from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.temperature import Temperature
 
 Route = Literal["flash", "distance", "blockwise", "dense"]
@@ -92,6 +94,8 @@ def attend(
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if visibility.causal and visibility.in_storage_order and num_queries == num_keys and route == "flash":
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
+    if isinstance(bias, BiasTable) and q_BHTD.device.type == "cpu":
+        return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:
         mask = _additive_mask(bias.matrix(), mask).to(q_BHTD.dtype)
@@ -104,6 +108,18 @@ def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **argume
     if width < q_BHTD.shape[-1]:  # a fused kernel takes them alike; another form materialises T x S
         v_BGSD = functional.pad(v_BGSD, (0, q_BHTD.shape[-1] - width))
     return functional.scaled_dot_product_attention(q_BHTD, k_BGSD, v_BGSD, enable_gqa=grouped, **arguments)[..., :width]
+
+
+def _by_distance(
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, bias: BiasTable, visibility: Visibility, scale: float
+) -> Tensor:
+    group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q_BHTD.dtype
+    v_BGSD = functional.pad(v_BGSD, (0, q_BHTD.shape[-1] - width))
+    q_BHTD, k_BHSD, v_BHSD = q_BHTD.to(dtype), k_BGSD.to(dtype), v_BGSD.to(dtype)
+    if group > 1:
+        k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
+    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, bias.values, visibility, scale)[..., :width]
 
 
 def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:
