@@ -31,6 +31,11 @@ class Sinusoidal(PositionalEncoding):
     No parameters. Causal and bidirectional, for real positions too. Little is claimed beyond the training length: the
     paper hoped for it, later ones measured otherwise. Costs M numbers a token, once before the first layer.
 
+    Slow to learn: that a head looks at a neighbour must first be found in sums of content and position. In the default
+    run it reaches 2.54 bits per byte after 600 steps, where rotary has 1.88, and the learning rate moves it far: 2.29
+    at 5e-3, 2.91 at 1e-3. Embeddings that are not multiplied (`scale=1`) begin at 1 / 35 of the size of the sinusoids
+    and stay behind: 4.18.
+
     Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
     wavelength is 2 pi base exactly, and every other one differs as well.
 
