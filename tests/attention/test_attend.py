@@ -196,6 +196,22 @@ def test_alibi_in_bfloat16_stays_exact_at_length_4096():
     torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("query_width", [4, 12])
+def test_queries_may_be_wider_or_narrower_than_values(query_width):
+    class Alibi(type(encoding("alibi"))):
+        def rotate_query(self, q_BHTD, tables):
+            return functional.pad(q_BHTD, (0, query_width - HEAD_DIM), value=0.5)
+
+        def rotate_key(self, k_BHSD, tables):
+            return functional.pad(k_BHSD, (0, query_width - HEAD_DIM), value=0.5)
+
+    instance, scenario = Alibi(HEADS), SCENARIOS["causal"]
+    for ours, exact in zip(
+        output_and_gradients(instance, scenario), output_and_gradients(instance, scenario, "dense"), strict=True
+    ):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5)
+
+
 def test_the_cheapest_exact_route_is_taken():
     for name in ENCODINGS:
         assert choose_route(encoding(name)) == ("distance" if name in BIASED else "flash")

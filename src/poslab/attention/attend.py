@@ -105,8 +105,7 @@ def attend(
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:
     grouped = q_BHTD.shape[1] != k_BGSD.shape[1]
     width = v_BGSD.shape[-1]
-    if width < q_BHTD.shape[-1]:  # a fused kernel takes them alike; another form materialises T x S
-        v_BGSD = functional.pad(v_BGSD, (0, q_BHTD.shape[-1] - width))
+    v_BGSD = _widened(v_BGSD, q_BHTD.shape[-1])  # otherwise PyTorch takes another form, in T x S memory
     return functional.scaled_dot_product_attention(q_BHTD, k_BGSD, v_BGSD, enable_gqa=grouped, **arguments)[..., :width]
 
 
@@ -115,11 +114,16 @@ def _by_distance(
 ) -> Tensor:
     group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q_BHTD.dtype
-    v_BGSD = functional.pad(v_BGSD, (0, q_BHTD.shape[-1] - width))
-    q_BHTD, k_BHSD, v_BHSD = q_BHTD.to(dtype), k_BGSD.to(dtype), v_BGSD.to(dtype)
+    widest = max(q_BHTD.shape[-1], width)
+    q_BHTD, k_BHSD, v_BHSD = (_widened(x.to(dtype), widest) for x in (q_BHTD, k_BGSD, v_BGSD))
     if group > 1:
         k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
     return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, bias.values, visibility, scale)[..., :width]
+
+
+def _widened(x: Tensor, width: int) -> Tensor:
+    """With zeros in further channels, so that a fused kernel takes it."""
+    return functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
 
 
 def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:
