@@ -22,6 +22,10 @@ class Learned(PositionalEncoding):
     as it was initialised, unless a position sampler reaches it. Costs one look-up a token before the first layer, and
     max_length * M parameters.
 
+    Slow to learn: nothing says at first that rows 5 and 6 are neighbours. In the default run it reaches 2.96 bits per
+    byte after 600 steps, where rotary has 1.88; at a learning rate of 5e-3 3.71, and 3.51 if the table learns no faster
+    than the rest (`optimizer.encoding_lr_multiplier=1`).
+
     Traps: integer positions only, since nothing lies between two rows. Rows are counted from 0: BART and OPT begin at
     row 2 and RoBERTa at the row after its padding id, so their weights are to be shifted; x-transformers multiplies its
     table by M ** -0.5. Embeddings are not multiplied by sqrt(M), as sinusoids need it: the table begins as small as
