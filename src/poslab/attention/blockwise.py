@@ -31,7 +31,7 @@ def by_blocks(
     state_BHSE: Tensor | None,
     block: int,
 ) -> Tensor:
-    """Attention output, (B, H, T, D), in float32 at least; memory for training is that of inputs and one block.
+    """Attention output, (B, H, T, D), computed in float32 at least; training keeps its inputs and one block.
 
     Args:
         q_BHTD, k_BGSD: queries and keys as the encoding has turned them.

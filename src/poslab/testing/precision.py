@@ -97,12 +97,13 @@ class _Float64(TorchDispatchMode):
         return operator(*args, **kwargs)
 
     def __enter__(self) -> Any:
+        self._default_dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        torch.set_default_dtype(torch.float32)
+        torch.set_default_dtype(self._default_dtype)
 
 
 def _doubled(value: Any) -> Any:
