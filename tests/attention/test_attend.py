@@ -12,7 +12,6 @@ from tests.encoding_choices import BIASED, ENCODINGS, RELATIVE, encoding, stack
 from tests.encodings.examples import TurningAndDiscounting
 
 HEADS, GROUPS, HEAD_DIM = 4, 2, 8
-ROUTES = ["flash", "distance", "blockwise", "dense"]
 
 each_encoding = pytest.mark.parametrize("name", ENCODINGS)
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
@@ -26,12 +25,12 @@ def inputs(num_queries: int, num_keys: int, groups: int = GROUPS, dtype: torch.d
     return [x.to(dtype).requires_grad_() for x in made]
 
 
-def attended(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor, route=None) -> Tensor:
+def attended(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor, route="auto") -> Tensor:
     tables = instance.prepare(scenario.queries, scenario.keys)
     return attend(q, k, v, instance, tables, scenario.visibility, route)
 
 
-def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route=None) -> list[Tensor]:
+def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route="auto") -> list[Tensor]:
     q, k, v = inputs(scenario.queries.length, scenario.keys.length)
     y = attended(instance, scenario, q, k, v, route)
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
@@ -77,7 +76,7 @@ def test_every_exact_route_gives_the_output_and_gradients_of_the_dense_one(name,
     instance = encoding(name, scenario.visibility.causal)
     exact = output_and_gradients(instance, scenario, "dense")
     assert all(x.isfinite().all() for x in exact)
-    routes = [None, "blockwise"]
+    routes = ["auto", "blockwise"]
     if name not in BIASED:
         routes.append("flash")
     if name not in BIASED or scenario.queries.contiguous:
@@ -113,7 +112,7 @@ def test_without_position_attention_is_the_plain_softmax():
 
 
 @each_encoding
-@pytest.mark.parametrize("route", [None, "dense"])
+@pytest.mark.parametrize("route", ["auto", "dense"])
 def test_grouped_heads_are_repeated_heads(name, route):
     """Query head h is served by key-value head h * G / H; keys turn before they are repeated, which is the same."""
     instance, scenario = encoding(name), SCENARIOS["left-padded"]
@@ -124,7 +123,7 @@ def test_grouped_heads_are_repeated_heads(name, route):
 
 
 @each_encoding
-@pytest.mark.parametrize("route", [None, "dense"])
+@pytest.mark.parametrize("route", ["auto", "dense"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [12, 600])
 def test_a_query_that_sees_nothing_gives_zero_and_no_nan_in_any_gradient(name, route, dtype, length):
@@ -177,7 +176,7 @@ def test_in_bf16_autocast_the_routes_agree_with_float32(name):
     q, k, v = inputs(12, 12)
     exact = attended(instance, scenario, q, k, v)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for route in (None, "dense"):
+        for route in ("auto", "dense"):
             low = attended(instance, scenario, *(x.bfloat16() for x in (q, k, v)), route)
             assert low.dtype == torch.bfloat16
             torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.05)
@@ -241,6 +240,6 @@ def test_a_forced_route_that_would_lose_the_bias_is_refused(name):
 
 def test_a_route_that_does_not_exist_is_refused():
     with pytest.raises(
-        ValueError, match=r"^attention must be one of flash, distance, blockwise, dense or null, got flsh$"
+        ValueError, match=r"^attention must be one of auto, flash, distance, flex, blockwise, dense, got flsh$"
     ):
         choose_route(NoPosition(), "flsh")

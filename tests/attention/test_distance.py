@@ -29,7 +29,7 @@ class LearnedByDistance(DistanceBias):
 
 
 def output_and_gradients(
-    encoding: DistanceBias, visibility: Visibility, num_queries: int, route: str | None = None
+    encoding: DistanceBias, visibility: Visibility, num_queries: int, route: str = "auto"
 ) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, HEADS, LENGTH, HEAD_DIM, generator=generator).requires_grad_() for _ in range(3))

@@ -102,9 +102,8 @@ MISTAKES = {
     "model.dropout=1": "model.dropout must lie in [0, 1), got 1",
     "model.qk_norm=yes": "model.qk_norm must be true or false, got 'yes'",
     "model.window=0": "model.window must be a positive integer or null, got 0",
-    "model.attention=flush": "model.attention must be one of flash, distance, blockwise, dense or null, got 'flush'; "
-    "did you mean 'flash'?",
-    "encoding=alibi model.attention=flash": "model.attention must not be flash, which leaves out the bias of Alibi",
+    "attention=flush": "attention must be one of auto, flash, distance, flex, blockwise, dense, got flush",
+    "encoding=alibi attention=flash": "attention must not be flash, which leaves out the bias of Alibi",
     # Encoding
     "encoding=t5 encoding.max_distance=0": "encoding.max_distance must be greater than 16",
     "encoding=t5 encoding.num_buckets=31": "encoding.num_buckets must be a positive multiple of 2, got 31",

@@ -151,7 +151,7 @@ def test_decoding_after_packed_documents_goes_on_with_the_last_one(name):
 def test_the_same_weights_give_the_same_logits_on_every_route(name):
     tokens = some_tokens(2, LENGTH)
     exact = small_decoder(name, attention="dense")(tokens)
-    for route in [None, "distance", "blockwise", *([] if name in BIASED else ["flash"])]:
+    for route in ["auto", "distance", "blockwise", *([] if name in BIASED else ["flash"])]:
         torch.testing.assert_close(small_decoder(name, attention=route)(tokens), exact, rtol=0, atol=1e-5)
 
 
@@ -336,7 +336,7 @@ def test_dropout_acts_on_embeddings_and_residuals_only():
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
         ({"window": 0}, "window must be a positive integer or null, got 0"),
-        ({"attention": "flsh"}, "attention must be one of flash, distance, blockwise, dense or null, got flsh"),
+        ({"attention": "flsh"}, "attention must be one of auto, flash, distance, flex, blockwise, dense, got flsh"),
         ({"attention": "flash", "encoding": Alibi}, "attention must not be flash, which leaves out the bias of Alibi"),
         ({"encoding": partial(Rotary, fraction=2.0)}, r"fraction must lie in \(0, 1\], got 2.0"),
     ],

@@ -5,7 +5,7 @@ Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,39 +13,66 @@ from torch.nn import functional
 
 from poslab.attention.blockwise import BLOCK, by_blocks
 from poslab.attention.distance import attend_by_distance
+from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
 from poslab.attention.visibility import Visibility
-from poslab.encodings.base import HOOKS, PositionalEncoding
+from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.temperature import Temperature
 
-Route = Literal["flash", "distance", "blockwise", "dense"]
+Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
+"""How attention is computed; `auto` is the cheapest route that is exact."""
 
 _LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale"})
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
     "distance": _LIGHT | {"bias"},
+    "flex": _LIGHT | {"bias", "pair_bias"},
     "blockwise": frozenset(HOOKS),
     "dense": frozenset(HOOKS),
 }
-"""The hooks under which each route is exact, cheapest route first."""
+"""The hooks under which each route is exact."""
+
+_CHEAPEST_FIRST: tuple[Route, ...] = ("flash", "distance", "blockwise")
 
 
-def choose_route(encoding: PositionalEncoding, forced: Route | None = None) -> Route:
+def choose_route(encoding: PositionalEncoding, forced: Route = "auto") -> Route:
     """The cheapest route that is exact for an encoding, or the forced one.
+
+    What serves a bias of distance depends on where the tokens are as well: see `attend`.
 
     Raises:
         ValueError: if there is no such route, or it would leave out something that the encoding does.
     """
-    if forced is None:
-        return next(route for route, served in SERVED_HOOKS.items() if encoding.hooks <= served)
+    if forced == "auto":
+        return next(route for route in _CHEAPEST_FIRST if encoding.hooks <= SERVED_HOOKS[route])
     if forced not in SERVED_HOOKS:
-        raise ValueError(f"attention must be one of {', '.join(SERVED_HOOKS)} or null, got {forced}")
+        raise ValueError(f"attention must be one of {', '.join(get_args(Route))}, got {forced}")
     left_out = ", ".join(sorted(encoding.hooks - SERVED_HOOKS[forced]))
     if left_out:
         name = type(encoding).__name__
         raise ValueError(f"attention must not be {forced}, which leaves out the {left_out} of {name}")
     return forced
+
+
+def route_under_bias(bias: BiasTable | BiasOfPairs | None, q_BHTD: Tensor, num_keys: int) -> Route:
+    """The cheapest route that is exact for a bias of distance.
+
+    | tokens                                                | route                                           |
+    | ----------------------------------------------------- | ----------------------------------------------- |
+    | at positions that are not contiguous                  | blockwise                                       |
+    | on a processor                                        | distance: an operator of its own, in O(T)       |
+    | on a GPU, decoding with a cache, or in narrow heads   | distance: SDPA with the bias as its T x S mask  |
+    | on a GPU, where a table learns deterministically      | blockwise                                       |
+    | on a GPU otherwise                                    | flex                                            |
+    """
+    if isinstance(bias, BiasOfPairs):
+        return "blockwise"
+    if q_BHTD.device.type != "cuda" or bias is None:
+        return "distance"
+    if q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
+        return "distance"
+    return "blockwise" if bias.values.requires_grad and torch.are_deterministic_algorithms_enabled() else "flex"
 
 
 def attend(
@@ -55,7 +82,7 @@ def attend(
     encoding: PositionalEncoding,
     tables: Any,
     visibility: Visibility,
-    route: Route | None = None,
+    route: Route = "auto",
     *,
     state_BHSE: Tensor | None = None,
     temperature: Temperature | None = None,
@@ -68,7 +95,7 @@ def attend(
         encoding: what relates queries to keys.
         tables: what `encoding.prepare` made of their positions.
         visibility: which keys each query sees.
-        route: forces a route; None takes the cheapest exact one.
+        route: forces a route; `auto` takes the cheapest exact one.
         state_BHSE: what `encoding.state` made of the tokens of all keys; None if it remembers nothing.
         temperature: scales the logits by how many keys a query sees; None does not.
 
@@ -82,19 +109,22 @@ def attend(
         scale = scale * temperature(visibility.counts(num_queries, num_keys, q_BHTD.device))
     q_BHTD = encoding.rotate_query(q_BHTD, tables)
     k_BGSD = encoding.rotate_key(k_BGSD, tables)
-    bias = encoding.bias(tables) if route == "distance" else None
-    if isinstance(bias, BiasOfPairs):
-        if forced is not None:
-            raise ValueError("attention must not be distance where positions are not contiguous")
-        route = "blockwise"
+    bias = encoding.bias(tables) if route in ("distance", "flex") else None
+    if forced == "auto" and route == "distance":
+        route = route_under_bias(bias, q_BHTD, num_keys)
     if route in ("blockwise", "dense"):
         block = num_queries if route == "dense" else BLOCK
         return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block)
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
-    if visibility.causal and visibility.in_storage_order and num_queries == num_keys and route == "flash":
+    if route == "flex":
+        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
+        return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
+    if isinstance(bias, BiasOfPairs):
+        raise ValueError("attention must not be distance where positions are not contiguous")
+    if visibility.causal and visibility.in_storage_order and num_queries == num_keys and bias is None:
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
-    if isinstance(bias, BiasTable) and q_BHTD.device.type == "cpu":
+    if bias is not None and q_BHTD.device.type == "cpu":
         return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:
@@ -113,12 +143,34 @@ def _by_distance(
     q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, bias: BiasTable, visibility: Visibility, scale: float
 ) -> Tensor:
     group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q_BHTD.dtype
     widest = max(q_BHTD.shape[-1], width)
-    q_BHTD, k_BHSD, v_BHSD = (_widened(x.to(dtype), widest) for x in (q_BHTD, k_BGSD, v_BGSD))
+    q_BHTD, k_BHSD, v_BHSD = (_widened(x, widest) for x in _in_one_dtype(q_BHTD, k_BGSD, v_BGSD))
     if group > 1:
         k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
     return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, bias.values, visibility, scale)[..., :width]
+
+
+def _by_flex(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias: BiasTable | BiasOfPairs | None,
+    pair_bias: Tensor | None,
+    visibility: Visibility,
+    scale: float,
+) -> Tensor:
+    if isinstance(bias, BiasOfPairs):
+        matrix = bias.matrix()
+        bias, pair_bias = None, matrix if pair_bias is None else matrix + pair_bias
+    q_BHTD, k_BGSD, v_BGSD = _in_one_dtype(q_BHTD, k_BGSD, v_BGSD)
+    return attend_by_flex(q_BHTD, k_BGSD, v_BGSD, bias, pair_bias, visibility, scale)
+
+
+def _in_one_dtype(q_BHTD: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Operators of one's own are none that autocast knows: in its dtype, or in that of the queries."""
+    device = q_BHTD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
+    return tuple(x.to(dtype) for x in (q_BHTD, *others))
 
 
 def _widened(x: Tensor, width: int) -> Tensor:

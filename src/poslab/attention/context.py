@@ -25,7 +25,7 @@ class AttentionContext:
         key_positions: where the keys are.
         visibility: which keys each query sees.
         temperature: scales logits by how many keys a query sees; None does not.
-        route: forces an attention route; None takes the cheapest exact one.
+        route: forces an attention route; `auto` takes the cheapest exact one.
         cache: where keys and values of this layer are kept and found; None keeps nothing.
     """
 
@@ -34,7 +34,7 @@ class AttentionContext:
     key_positions: Positions
     visibility: Visibility
     temperature: Temperature | None = None
-    route: Route | None = None
+    route: Route = "auto"
     cache: LayerCache | None = None
 
 
@@ -46,7 +46,7 @@ def self_attention_contexts(
     *,
     causal: bool = True,
     window: int | None = None,
-    route: Route | None = None,
+    route: Route = "auto",
 ) -> list[AttentionContext]:
     """The contexts of all layers of a stack that attends to itself.
 
@@ -62,20 +62,21 @@ def self_attention_contexts(
     if cache is not None:
         key_positions, real_keys = cache.append_positions(positions, real)
     tables = encodings.prepare(positions, key_positions)
-    contexts = []
-    for layer, own_window in enumerate(encodings.windows):
-        windows = [w for w in (window, own_window) if w is not None]
-        narrowest = min(windows) if windows else None
-        visibility = Visibility.between(positions, key_positions, causal=causal, window=narrowest, real_keys=real_keys)
-        contexts.append(
-            AttentionContext(
-                encodings.layer(layer),
-                tables[layer],
-                key_positions,
-                visibility,
-                encodings.temperature(layer),
-                route,
-                None if cache is None else cache.layers[layer],
-            )
+    # Layers that see the same share what is made of it.
+    windows = [own if window is None else window if own is None else min(window, own) for own in encodings.windows]
+    visibilities = {
+        w: Visibility.between(positions, key_positions, causal=causal, window=w, real_keys=real_keys)
+        for w in dict.fromkeys(windows)
+    }
+    return [
+        AttentionContext(
+            encodings.layer(layer),
+            tables[layer],
+            key_positions,
+            visibilities[windows[layer]],
+            encodings.temperature(layer),
+            route,
+            None if cache is None else cache.layers[layer],
         )
-    return contexts
+        for layer in range(len(windows))
+    ]

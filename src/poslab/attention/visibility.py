@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class Visibility:
     query_segments: Tensor | None = None
     key_segments: Tensor | None = None
     real_keys: Tensor | None = None
+    block_masks: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What FlexAttention has made of it, by T and S."""
 
     @classmethod
     def between(

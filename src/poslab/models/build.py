@@ -17,5 +17,5 @@ def build_model(config: Mapping[str, Any], vocab_size: int) -> Decoder:
     for group in ("positions", "temperature"):
         if config.get(group) is not None:
             parts[group] = build(config, group)
-    model: Decoder = build(config, "model", vocab_size=vocab_size, **parts)
+    model: Decoder = build(config, "model", vocab_size=vocab_size, attention=config["attention"], **parts)
     return model

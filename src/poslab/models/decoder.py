@@ -31,7 +31,7 @@ class Decoder(nn.Module):
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         tie_embeddings: whether the output layer shares the matrix of the token embeddings.
         window: how many of the last tokens each token sees, itself included; None sees all.
-        attention: forces an attention route; None takes the cheapest that is exact for the encoding.
+        attention: forces an attention route; `auto` takes the cheapest that is exact for the encoding.
         positions: draws other positions than 0, 1, 2, ... for the tokens; None does not.
         temperature: makes what scales the logits of a layer by how many keys are visible; None leaves them.
 
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         dropout: float = 0.0,
         tie_embeddings: bool = True,
         window: int | None = None,
-        attention: Route | None = None,
+        attention: Route = "auto",
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
     ) -> None:

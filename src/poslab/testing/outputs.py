@@ -17,7 +17,7 @@ from poslab.models import Decoder
 from poslab.testing.subject import Case, Subject
 
 
-def output_and_gradients(subject: Subject, case: Case, route: Route | None = None) -> list[Tensor]:
+def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") -> list[Tensor]:
     """Of all layers of a stack together: the output, and what flows back to inputs and parameters."""
     encodings, attention = subject.stack(case.causal), subject.attention
     x, visibility = subject.inputs.clone().requires_grad_(), case.visibility(case.positions)
@@ -94,7 +94,7 @@ def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], star
 
 
 def context_of(
-    encodings: StackEncodings, layer: int, positions: Positions, visibility: Visibility, route: Route | None = None
+    encodings: StackEncodings, layer: int, positions: Positions, visibility: Visibility, route: Route = "auto"
 ) -> AttentionContext:
     """Of one layer of a stack whose tokens attend to each other."""
     tables = encodings.prepare(positions, positions)[layer]

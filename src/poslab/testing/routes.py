@@ -33,7 +33,8 @@ def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
 def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
     """Output and every gradient, whatever is visible and wherever the tokens are."""
     hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
-    routes: list[Route] = [route for route, served in SERVED_HOOKS.items() if hooks <= served and route != "dense"]
+    # What the route flex adds to is the same bias; on a processor it has no backward pass.
+    routes: list[Route] = [r for r, served in SERVED_HOOKS.items() if hooks <= served and r not in ("dense", "flex")]
     for causal in subject.directions:
         for case in cases(causal):
             exact = output_and_gradients(subject, case, "dense")

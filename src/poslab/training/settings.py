@@ -27,6 +27,7 @@ class TrainerSettings:
         saves: how often the last state of a run is saved; positive.
         log_every: steps between two records of training figures; positive.
         compile: whether the model is compiled (torch.compile).
+        deterministic: whether only algorithms run that give the same bits each time; a GPU has faster ones that do not.
         profiler: prints where the time goes, `simple` or `advanced`; null does not.
     """
 
@@ -41,6 +42,7 @@ class TrainerSettings:
     saves: int = 10
     log_every: int = 10
     compile: bool = False
+    deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
 
     def __post_init__(self) -> None:

@@ -243,6 +243,7 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,  # Lightning leaves it out under gloo: evaluation is then the same everywhere
+        deterministic=settings.deterministic,
         profiler=settings.profiler,
     )
 

@@ -1,0 +1,124 @@
+"""Attention under a bias by FlexAttention: on a GPU one fused kernel with the bias inside, compiled for each kind.
+
+Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from poslab.attention.visibility import Visibility
+from poslab.encodings.distance import BiasTable
+
+LEAST_WIDTH = 16
+"""Of heads that its kernel takes."""
+
+
+def attend_by_flex(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias: BiasTable | None,
+    pair_bias: Tensor | None,
+    visibility: Visibility,
+    scale: float,
+) -> Tensor:
+    """Attention output, (B, H, T, D), zero for a query that sees nothing.
+
+    The kernel adds up the gradient of a bias by atomic additions, so in an order that changes from run to run.
+
+    Args:
+        q_BHTD, k_BGSD, v_BGSD: queries, keys and values of one dtype; G divides H.
+        bias: of distance, one number for each distance; None has none.
+        pair_bias: of queries and keys, (1 or B, H, T, S); None has none.
+        visibility: which keys each query sees.
+        scale: of the products of queries and keys.
+
+    Raises:
+        ValueError: for gradients on a processor, where it has none.
+    """
+    try:
+        output: Tensor = _fast(flex_attention, q_BHTD.device)(
+            q_BHTD,
+            k_BGSD,
+            v_BGSD,
+            score_mod=_score_mod(bias, pair_bias),
+            block_mask=block_mask(visibility, q_BHTD.shape[2], k_BGSD.shape[2], q_BHTD.device),
+            scale=scale,
+            enable_gqa=q_BHTD.shape[1] != k_BGSD.shape[1],
+        )
+    except NotImplementedError as error:  # training on a processor
+        raise ValueError(f"attention must not be flex here: {error}") from error
+    return output
+
+
+def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:
+    """What is visible, as FlexAttention takes it: which blocks of keys a block of queries sees; None for all of them.
+
+    Made once for each visibility, and so for all layers that share it.
+    """
+    key = (num_queries, num_keys)
+    if key not in visibility.block_masks:
+        mask_mod = _mask_mod(visibility, num_keys - num_queries)
+        made = None
+        if mask_mod is not None:
+            rules_of_rows = [x for x in (visibility.key_segments, visibility.real_keys) if x is not None]
+            rows = len(rules_of_rows[0]) if rules_of_rows else None
+            # Compiled, there is no T x S mask in between.
+            made = _fast(create_block_mask, device)(mask_mod, rows, None, num_queries, num_keys, device=device)
+        visibility.block_masks[key] = made
+    return visibility.block_masks[key]
+
+
+def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[..., Tensor] | None:
+    """What is added to the scaled logit of query i and key j."""
+    if bias is None and pair_bias is None:
+        return None
+    values, last_key = (None, 0) if bias is None else (bias.values, bias.num_keys - 1)
+    rows = 1 if pair_bias is None else len(pair_bias)
+
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        if values is not None:
+            score = score + values[h, last_key + i - j]
+        if pair_bias is not None:
+            score = score + pair_bias[b if rows > 1 else 0, h, i, j]
+        return score
+
+    return score_mod
+
+
+def _mask_mod(visibility: Visibility, before: int) -> Callable[..., Tensor] | None:
+    """Whether query i sees key j, where `before` keys stand before the first query; None if every query sees all."""
+    causal, window = visibility.causal, visibility.window
+    query_segments, key_segments, real_keys = visibility.query_segments, visibility.key_segments, visibility.real_keys
+    if not causal and visibility.in_storage_order:
+        return None
+
+    def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        distance = before + i - j
+        visible = distance >= 0 if causal else distance == distance
+        if window is not None:
+            visible = visible & (distance.abs() < window)
+        if query_segments is not None and key_segments is not None:
+            visible = visible & (query_segments[b, i] == key_segments[b, j])
+        if real_keys is not None:
+            visible = visible & real_keys[b, j]
+        return visible
+
+    return mask_mod
+
+
+def _fast(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The function, compiled where that is for a GPU and not part of a compiled model already."""
+    return _compiled(function) if device.type == "cuda" and not torch.compiler.is_compiling() else function
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)

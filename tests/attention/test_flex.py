@@ -1,0 +1,145 @@
+"""FlexAttention under our biases and visibilities: its eager form, which a processor can run, against the definition.
+
+On a processor PyTorch refuses its backward pass, though the eager form has one; the tests lift that refusal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import flex_attention as pytorch
+
+from poslab.attention import Route, Visibility, attend, flex
+from poslab.attention.attend import route_under_bias
+from poslab.attention.flex import LEAST_WIDTH
+from poslab.encodings import BiasTable, PositionalEncoding, Positions
+from tests.attention.scenarios import BATCH, SCENARIOS, Scenario
+from tests.encoding_choices import encoding, small_decoder, some_tokens
+from tests.encodings.examples import TurningAndDiscounting
+
+HEADS, GROUPS, HEAD_DIM = 4, 2, 8
+SERVED = ["none", "rotary", "alibi", "alibi_learned", "t5", "tisa", "tupe", "fire"]
+"""Choices of each kind that the route serves: nothing, a rotation, a bias of distance, a bias of both positions."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@pytest.fixture
+def eager_gradients(monkeypatch):
+    monkeypatch.setattr(pytorch, "_validate_device", lambda *_: None)
+
+
+def inputs(num_queries: int, num_keys: int, width: int = HEAD_DIM, device: str = "cpu") -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(HEADS, num_queries), (GROUPS, num_keys), (GROUPS, num_keys)]
+    return [torch.randn(BATCH, *shape, width, generator=generator).to(device).requires_grad_() for shape in shapes]
+
+
+def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route: Route) -> list[Tensor | None]:
+    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
+    tables = instance.prepare(scenario.queries, scenario.keys)
+    y = attend(q, k, v, instance, tables, scenario.visibility, route)
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    sources = [q, k, v, *instance.parameters()]
+    return [y, *torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)]
+
+
+def assert_the_same(ours: list[Tensor | None], exact: list[Tensor | None]) -> None:
+    for one, other in zip(ours, exact, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """Each served encoding wherever it is defined."""
+    for name, (scenario, case) in itertools.product(SERVED, SCENARIOS.items()):
+        instance = encoding(name)
+        ends = instance.max_length is not None and instance.max_length < case.queries.stop
+        if not ends and (case.visibility.causal or not instance.causal_only):
+            yield name, scenario
+
+
+@pytest.mark.parametrize(("name", "scenario"), list(cases()))
+def test_it_gives_the_output_and_gradients_of_the_definition(name, scenario, eager_gradients):
+    case = SCENARIOS[scenario]
+    instance = encoding(name, case.visibility.causal)
+    assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+
+
+def test_a_bias_may_join_a_rotation(eager_gradients):
+    instance = TurningAndDiscounting(HEAD_DIM, HEADS)
+    for case in (SCENARIOS["packed"], SCENARIOS["scattered positions"]):
+        assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+
+
+def test_a_decoder_under_it_reads_and_decodes_as_under_the_definition():
+    tokens = some_tokens(2, 12)
+    with torch.no_grad():
+        exact = small_decoder("t5", attention="dense")(tokens)
+        decoder = small_decoder("t5", attention="flex")
+        cache = decoder.new_cache()
+        parts = torch.cat([decoder(tokens[:, :9], cache=cache), decoder(tokens[:, 9:], cache=cache)], dim=1)
+        torch.testing.assert_close(decoder(tokens), exact, rtol=0, atol=1e-5)
+        torch.testing.assert_close(parts, exact, rtol=0, atol=1e-5)
+
+
+def test_layers_that_see_the_same_share_a_block_mask(monkeypatch):
+    made = []
+
+    def spy(*arguments, **named):
+        made.append(1)
+        return pytorch.create_block_mask(*arguments, **named)
+
+    monkeypatch.setattr(flex, "create_block_mask", spy)
+    with torch.no_grad():
+        small_decoder("alibi", attention="flex", num_layers=3)(some_tokens(1, 12))
+    assert len(made) == 1
+
+
+def test_training_on_a_processor_is_refused():
+    with pytest.raises(ValueError, match=r"^attention must not be flex here: .* backward on CPU"):
+        small_decoder("alibi", attention="flex")(some_tokens(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("device", "num_queries", "width", "learns", "deterministic", "route"),
+    [
+        ("cpu", 12, 32, True, False, "distance"),
+        ("cuda", 12, 32, True, False, "flex"),
+        ("cuda", 12, 32, True, True, "blockwise"),
+        ("cuda", 12, 32, False, True, "flex"),
+        ("cuda", 1, 32, True, False, "distance"),
+        ("cuda", 12, 8, True, False, "distance"),
+    ],
+)
+def test_a_bias_of_distance_takes_the_cheapest_exact_route(device, num_queries, width, learns, deterministic, route):
+    with FakeTensorMode():
+        bias = BiasTable(torch.zeros(HEADS, 12 + num_queries - 1, device=device, requires_grad=learns), num_queries)
+        q_BHTD = torch.zeros(BATCH, HEADS, num_queries, width, device=device)
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            assert route_under_bias(bias, q_BHTD, num_keys=12) == route
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the compiled kernel is that of a GPU, and there is none")
+@pytest.mark.parametrize("name", ["alibi", "t5"])
+@pytest.mark.parametrize("length", [128, 300])
+def test_compiled_on_a_gpu_it_gives_the_output_and_gradients_of_the_definition(name, length):
+    instance = encoding(name).cuda()
+    positions = Positions.range(length, device="cuda")
+    results = []
+    for route in ("auto", "dense"):
+        q, k, v = inputs(length, length, LEAST_WIDTH, "cuda")
+        y = attend(q, k, v, instance, instance.prepare(positions, positions), Visibility(), route)
+        sources = [q, k, v, *instance.parameters()]
+        results.append([y, *torch.autograd.grad(y.square().sum(), sources)])
+    assert_the_same(*results)
