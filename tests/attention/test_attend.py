@@ -228,7 +228,14 @@ def test_is_causal_is_never_asked_for_when_there_are_more_keys_than_queries(monk
     for scenario in ("causal", "three queries after a cache"):
         queries, keys = SCENARIOS[scenario].queries.length, SCENARIOS[scenario].keys.length
         attended(Rotary(HEAD_DIM), SCENARIOS[scenario], *inputs(queries, keys))
-    assert asked == [True, False]
+    assert asked == [True]
+
+
+def test_a_window_makes_no_mask_of_queries_and_keys(monkeypatch):
+    """Nor does it cost what lies beyond it."""
+    monkeypatch.setattr(Visibility, "mask", None)
+    q, k, v = (torch.randn(1, HEADS, 2_000, HEAD_DIM) for _ in range(3))
+    attend(q, k, v, NoPosition(), None, Visibility(window=100))
 
 
 @pytest.mark.parametrize("name", BIASED)

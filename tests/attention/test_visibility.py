@@ -22,12 +22,20 @@ def test_no_mask_is_made_where_every_query_sees_every_key():
     assert Visibility(causal=False).mask(5, 9, torch.device("cpu")) is None
 
 
-def test_only_causality_counts_as_storage_order():
-    assert Visibility().in_storage_order
-    assert Visibility.between(WHOLE, WHOLE).in_storage_order
+def test_what_hides_only_later_keys_is_told_from_what_hides_more():
+    assert Visibility().hides_only_later_keys(3, 3)
+    assert Visibility(window=3).hides_only_later_keys(3, 3)
+    assert Visibility.between(WHOLE, WHOLE).hides_only_later_keys(12, 12)
+    assert not Visibility().hides_only_later_keys(2, 3)
     packed = Positions.packed(torch.zeros(2, 3))
-    for more in (Visibility(window=3), Visibility(real_keys=torch.ones(2, 3)), Visibility.between(packed, packed)):
-        assert not more.in_storage_order
+    for more in (Visibility(window=2), Visibility(real_keys=torch.ones(2, 3)), Visibility.between(packed, packed)):
+        assert not more.hides_only_later_keys(3, 3)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
+def test_what_hides_nothing_hides_nothing(scenario):
+    if scenario.visibility.hides_nothing(scenario.queries.length, scenario.keys.length):
+        assert scenario.visible().all()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))

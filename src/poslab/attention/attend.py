@@ -122,9 +122,13 @@ def attend(
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
     if isinstance(bias, BiasOfPairs):
         raise ValueError("attention must not be distance where positions are not contiguous")
-    if visibility.causal and visibility.in_storage_order and num_queries == num_keys and bias is None:
+    if bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
-    if bias is not None and q_BHTD.device.type == "cpu":
+    if bias is None and visibility.hides_nothing(num_queries, num_keys):
+        return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale)
+    if q_BHTD.device.type == "cpu":
+        if bias is None:  # no T x S mask of what is hidden either
+            bias = BiasTable(q_BHTD.new_zeros(1, num_queries + num_keys - 1, dtype=torch.float32), num_queries)
         return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:

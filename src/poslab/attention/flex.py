@@ -59,15 +59,15 @@ def attend_by_flex(
 
 
 def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:
-    """What is visible, as FlexAttention takes it: which blocks of keys a block of queries sees; None for all of them.
+    """What is visible, as FlexAttention takes it: which blocks of keys a block of queries sees; None if all see all.
 
     Made once for each visibility, and so for all layers that share it.
     """
     key = (num_queries, num_keys)
     if key not in visibility.block_masks:
-        mask_mod = _mask_mod(visibility, num_keys - num_queries)
         made = None
-        if mask_mod is not None:
+        if not visibility.hides_nothing(num_queries, num_keys):
+            mask_mod = _mask_mod(visibility, num_keys - num_queries)
             rules_of_rows = [x for x in (visibility.key_segments, visibility.real_keys) if x is not None]
             rows = len(rules_of_rows[0]) if rules_of_rows else None
             # Compiled, there is no T x S mask in between.
@@ -93,12 +93,10 @@ def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[...
     return score_mod
 
 
-def _mask_mod(visibility: Visibility, before: int) -> Callable[..., Tensor] | None:
-    """Whether query i sees key j, where `before` keys stand before the first query; None if every query sees all."""
+def _mask_mod(visibility: Visibility, before: int) -> Callable[..., Tensor]:
+    """Whether query i sees key j, where `before` keys stand before the first query."""
     causal, window = visibility.causal, visibility.window
     query_segments, key_segments, real_keys = visibility.query_segments, visibility.key_segments, visibility.real_keys
-    if not causal and visibility.in_storage_order:
-        return None
 
     def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         distance = before + i - j

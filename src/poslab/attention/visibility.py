@@ -47,10 +47,18 @@ class Visibility:
         """The visibility of tokens at these positions, which know their documents."""
         return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
 
-    @property
-    def in_storage_order(self) -> bool:
-        """Whether causality is all there is: no window, documents or padding."""
-        return self.window is None and self.query_segments is None and self.real_keys is None
+    def hides_nothing(self, num_queries: int, num_keys: int) -> bool:
+        """Whether each of T queries, the last ones, sees each of S keys; False too where that depends on tensors."""
+        later = self.causal and num_queries > 1
+        return not later and self._has_no_other_rule(num_keys)
+
+    def hides_only_later_keys(self, num_queries: int, num_keys: int) -> bool:
+        """Whether as many queries as keys see all keys up to their own, and that is all there is to it."""
+        return self.causal and num_queries == num_keys and self._has_no_other_rule(num_keys)
+
+    def _has_no_other_rule(self, num_keys: int) -> bool:
+        within_window = self.window is None or self.window >= num_keys
+        return within_window and self.query_segments is None and self.real_keys is None
 
     def mask(
         self,
