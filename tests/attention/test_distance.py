@@ -95,3 +95,30 @@ def test_in_half_precision_the_bias_stays_float32(dtype, tolerance):
     expected = bias.double().softmax(0).view(16, 4).sum(1)
     assert ((shares(bias) - expected).abs() / expected).max() < tolerance
     assert ((shares(bias.to(dtype).float()) - expected).abs() / expected).max() > tolerance
+
+
+def test_in_bfloat16_gradients_are_about_as_near_the_exact_ones_as_those_of_pytorchs_kernel():
+    """Which has none for the bias: that sums numbers that are not rounded to bfloat16, and is nearer."""
+    q, k, v, bias = operands(LENGTH, torch.bfloat16)
+    weight = torch.randn(q.shape, generator=torch.Generator().manual_seed(3))
+    scale = HEAD_DIM**-0.5
+
+    def matrix(by_distance: Tensor) -> Tensor:
+        place = LENGTH - 1 + torch.arange(LENGTH).unsqueeze(-1) - torch.arange(LENGTH)
+        return by_distance[:, place].masked_fill(torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1), -torch.inf)
+
+    exact = [x.detach().double().requires_grad_() for x in (q, k, v, bias)]
+    y = (exact[0] @ exact[1].mT * scale + matrix(exact[3])).softmax(-1) @ exact[2]
+    exact_gradients = torch.autograd.grad((y * weight.double()).sum(), exact)
+    kernel = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=matrix(bias.detach()), scale=scale)
+    kernel_gradients = torch.autograd.grad((kernel.float() * weight).sum(), [q, k, v])
+    ours = distance_attention(q, k, v, bias, 0, LENGTH, scale)[0]
+    gradients = torch.autograd.grad((ours.float() * weight).sum(), [q, k, v, bias])
+
+    def error(gradient: Tensor, expected: Tensor) -> float:
+        return ((gradient.double() - expected).norm() / expected.norm()).item()
+
+    errors = [error(*pair) for pair in zip(gradients, exact_gradients, strict=True)]
+    of_kernel = [error(*pair) for pair in zip(kernel_gradients, exact_gradients[:3], strict=True)]
+    assert all(own < 1.6 * theirs for own, theirs in zip(errors[:3], of_kernel, strict=True)), (errors, of_kernel)
+    assert errors[3] < min(of_kernel)
