@@ -2,21 +2,63 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ours
 import pytest
-from benchmarks.train_step import Size
+from compiled_steps import flops_per_token, linear_shapes
+from peers import peers_of
+from size import Size
 
 ROOT = Path(__file__).parents[2]
 
 
+def shown(*arguments):
+    """What the benchmark prints in its quick form."""
+    command = [sys.executable, "benchmarks/train_step.py", "--quick", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
 def test_both_models_have_the_same_number_of_parameters_but_for_the_bias_of_their_gates():
     size = Size()
-    ours, theirs = (sum(p.numel() for p in model.parameters()) for model in (size.ours(), size.theirs()))
-    assert theirs - ours == size.num_layers * 2 * 704
+    models = ours.decoder("rotary", size), peers_of("rotary")[0].decoder(size)
+    own, theirs = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert theirs - own == size.num_layers * 2 * 704
+
+
+def test_the_flops_of_a_token_are_six_for_each_weight_of_a_product_and_those_of_causal_attention():
+    size = Size(d_model=64, num_layers=2, num_heads=2, sequence_length=32, batch_size=1)
+    model = ours.decoder("none", size)
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)  # the output layer is the embeddings
+    assert sum(inputs * outputs for inputs, outputs in linear_shapes(model)) == weights
+    # 16 keys on average, 2 products of 64 channels, a multiplication and an addition, forward and twice backward.
+    assert flops_per_token(model, size) == 6 * weights + 2 * 16 * 2 * 64 * 2 * 3
 
 
 @pytest.mark.slow
-def test_the_benchmark_runs_and_shows_each_contestant():
-    command = [sys.executable, "benchmarks/train_step.py", "--quick", "--precision", "bf16-mixed"]
-    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    rows = [line.split()[1] for line in shown.splitlines() if line.strip().startswith("bf16-mixed")]
+def test_the_benchmark_runs_and_shows_each_contestant_in_80_columns():
+    text = shown("--precision", "bf16-mixed")
+    rows = [line.split()[1] for line in text.splitlines() if line.strip().startswith("bf16-mixed")]
     assert rows == ["Poslab", "Poslab,", "x-transformers"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_encodings_are_measured_over_none_and_beside_their_peers(tmp_path):
+    arguments = ["--parts", "encodings", "--precision", "32-true", "--encodings", "t5", "relative_projection"]
+    text = shown(*arguments, "--output", str(tmp_path / "figures.json"))
+    rows = [line.split()[:2] for line in text.splitlines() if line.strip().startswith(("t5", "relative_projection"))]
+    assert rows == [
+        ["t5", "no"],
+        ["t5", "Poslab"],
+        ["t5", "x-transformers"],
+        ["t5", "T5"],
+        ["relative_projection", "no"],
+        ["relative_projection", "Poslab"],
+        ["relative_projection", "x-transformers"],
+    ]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_measured_over_matrix_products():
+    text = shown("--parts", "compiled", "--encodings", "none")
+    assert [line.split()[1] for line in text.splitlines() if line.strip().startswith("none")] == ["matrix", "Poslab,"]

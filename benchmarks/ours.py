@@ -1,0 +1,97 @@
+"""What of Poslab is measured: a decoder, and one attention layer, under any choice of conf/encoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from size import Size
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
+from poslab.configuration import build
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.models import Decoder
+from poslab.models.build import build_model
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
+NONE = "none"
+
+
+def decoder(encoding: str, size: Size) -> Decoder:
+    """The decoder of a training run of this size, which is trained on texts as long as they are measured."""
+    return build_model(_configuration(encoding, size), size.vocab_size)
+
+
+def encodings(encoding: str, size: Size) -> StackEncodings:
+    """The encodings of a decoder of this size."""
+    config = _configuration(encoding, size)
+    shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim)
+    temperature = None if config.get("temperature") is None else build(config, "temperature")
+    return StackEncodings(build(config, "encoding"), shape, temperature)
+
+
+def routes(encoding: str, size: Size | None = None) -> list[Route]:
+    """The routes that the layers of a decoder take, each once."""
+    size = size or Size()
+    stack = encodings(encoding, size)
+    return list(dict.fromkeys(choose_route(stack.layer(layer)) for layer in range(size.num_layers)))
+
+
+class AttentionLayer(nn.Module):
+    """Our attention with its projections, as a stack of one layer; of a pattern of encodings it has the first.
+
+    Args:
+        encoding: a choice of conf/encoding.
+        size: of the layer.
+    """
+
+    def __init__(self, encoding: str, size: Size) -> None:
+        super().__init__()
+        self.encodings = encodings(encoding, size)
+        self.attention = MultiHeadAttention(size.d_model, size.num_heads, size.num_heads, size.head_dim)
+
+    def forward(self, x_BTM: Tensor) -> Tensor:
+        """The output of the layer, tables included."""
+        positions = Positions.range(x_BTM.shape[1], device=x_BTM.device)
+        (context,) = self_attention_contexts(self.encodings, positions)
+        return self.attention(self.encodings.embed(x_BTM, positions), context)
+
+
+class MaskedLayer(nn.Module):
+    """The same projections around PyTorch's attention under a fixed bias of distance as a T x T mask.
+
+    The cheapest form of a materialised mask: one that learned would add a gradient of the same size.
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(size.d_model, size.num_heads, size.num_heads, size.head_dim)
+
+    def forward(self, x_BTM: Tensor) -> Tensor:
+        """The output of the layer, the mask included."""
+        heads, dim = self.attention.num_heads, self.attention.head_dim
+        q_BHTD = self.attention.query(x_BTM).unflatten(-1, (heads, dim)).transpose(1, 2)
+        k_BHSD, v_BHSD = self.attention.key_value(x_BTM).unflatten(-1, (2, heads, dim)).permute(2, 0, 3, 1, 4)
+        ids = torch.arange(x_BTM.shape[1])
+        distance = ids[:, None] - ids
+        slopes = torch.logspace(-1, -8, heads, base=2.0).view(-1, 1, 1)
+        mask = (-slopes * distance).masked_fill_(distance < 0, float("-inf")).to(q_BHTD.dtype)
+        y_BHTD = functional.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask[None])
+        return self.attention.output(y_BHTD.transpose(1, 2).flatten(2))
+
+
+def _configuration(encoding: str, size: Size) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = [
+            f"encoding={encoding}",
+            f"model.d_model={size.d_model}",
+            f"model.num_layers={size.num_layers}",
+            f"model.num_heads={size.num_heads}",
+            f"dataset.sequence_length={size.sequence_length}",
+        ]
+        return compose("train", overrides)

@@ -1,0 +1,272 @@
+"""Makes docs/performance.md and its pictures: `python docs/performance.py`.
+
+The page is made of the figures of benchmarks/attention.json, train_step.json and memory.json: each bound that Poslab
+holds itself to with whether it is met, tables, and plots. `--text` leaves the pictures as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from performance_bounds import GIB, OURS, Figures, Measured, bounds  # beside this file
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "performance.md"
+FIGURES = Path("figures") / "performance"
+NOTHING = "no encoding"
+
+INTRODUCTION = """\
+# Performance
+
+Made by `python docs/performance.py` from the figures of `benchmarks/`; not to be edited by hand. [How to repeat
+them](#how-to-repeat-it) is at the end.
+
+All contestants of a comparison take turns in one process, in alternating order, so that whatever else the machine does
+meets all of them. A ratio is that of two turns side by side, and what is shown is the median over all turns. **Figures
+are ratios**: seconds and bytes belong to a machine, ratios much less so. Peak memory is the most bytes that PyTorch
+held at once beyond what it held before: what is kept for the backward pass, temporaries and gradients, but not weights.
+A dash is what would not have fitted into memory or would have taken too long; the JSON file says which."""
+
+REPEAT = """\
+# How to repeat it
+
+On a machine that does nothing else, from a checkout:
+
+```bash
+python -m pip install -e ".[bench]"
+python benchmarks/attention.py --output benchmarks/attention.json
+python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/train_step.json
+python benchmarks/memory.py --output benchmarks/memory.json
+python docs/performance.py
+```
+
+Each command goes on where it was interrupted, since rows that a file has are not measured again (`--again` does);
+`--parts`, `--encodings`, `--lengths` and the like measure pieces. A file takes figures of one machine alone. `--quick`
+says in a minute or two whether a command runs."""
+
+
+def page(measured: Measured) -> str:
+    """The page."""
+    blocks = [
+        INTRODUCTION,
+        *_machines(measured),
+        "# Bounds",
+        "\n".join(str(bound) for bound in bounds(measured)),
+        *_distance(measured.attention),
+        *_layers(measured.attention),
+        *_blockwise(measured.attention),
+        *_training(measured.train_step),
+        *_memory(measured.memory),
+        REPEAT,
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _machines(measured: Measured) -> Iterator[str]:
+    machines = {json.dumps(figures.machine): figures.machine for figures in vars(measured).values() if figures.machine}
+    for machine in machines.values():
+        instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+        hardware = [machine["gpu"], machine["processor"] + instructions, f"{machine['threads']} threads"]
+        versions = [f"{name} {machine[name]}" for name in ("torch", "transformers", "x-transformers")]
+        yield (
+            f"Measured on {', '.join(filter(None, hardware))}, {machine['memory_gib']} GiB; Python "
+            f"{machine['python']}, {', '.join(versions)}."
+        )
+
+
+def _distance(attention: Figures) -> Iterator[str]:
+    rows = attention.of("distance")
+    if not rows:
+        return
+    ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
+    yield "# The distance route"
+    yield (
+        "Forward plus backward of 8 heads of 64 over PyTorch's causal attention without an encoding, by the route "
+        "itself under a bias that learns and one that is fixed, and by PyTorch's attention with the learned bias as "
+        "a T x T mask. In brackets the quartiles."
+    )
+    lines = []
+    for precision, batch, length in dict.fromkeys((row["precision"], row["batch"], row["length"]) for row in rows):
+        cells = {row["contestant"]: row for row in attention.of("distance", precision=precision, length=length)}
+        lines.append([precision, f"{batch}", f"{length:,}", *(_quartiles(cells[way]["time"]) for way in ways)])
+    yield _table(["dtype", "batch", "T", *ways], lines)
+
+
+def _layers(attention: Figures) -> Iterator[str]:
+    rows = attention.of("layers")
+    if not rows:
+        return
+    yield "# An attention layer under every encoding"
+    yield (
+        "Forward plus backward of one layer of width 512 with 8 heads on one sequence, projections, tables, biases "
+        "and masks included, over our layer without an encoding, which is PyTorch's causal attention between the "
+        "same projections. `SDPA with a mask` is PyTorch's attention under a fixed bias as a T x T mask. Other rows "
+        "are peers: their layers, called as their own models call them. bfloat16 is that of autocast."
+    )
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        for figure, title in (("time", "Time"), ("memory", "Peak memory")):
+            yield f"## {title}, {precision}"
+            yield f"![{title} over T, {precision}]({_picture(figure, precision).as_posix()})"
+            lengths = sorted({row["length"] for row in rows})
+            cells = {
+                (row["encoding"], row["contestant"], row["length"]): row
+                for row in rows
+                if row["precision"] == precision
+            }
+            lines = [
+                [
+                    encoding,
+                    contestant,
+                    *(_times(cells.get((encoding, contestant, length), {}).get(figure)) for length in lengths),
+                ]
+                for encoding, contestant in dict.fromkeys(key[:2] for key in cells)
+                if contestant != NOTHING
+            ]
+            yield _table(["encoding", "layer", *(f"{length:,}" for length in lengths)], lines)
+
+
+def _blockwise(attention: Figures) -> Iterator[str]:
+    rows = attention.of("blockwise", contestant="blockwise")
+    if not rows:
+        return
+    yield "# The blockwise route"
+    yield (
+        "Attention by itself, 8 heads of 64 on one sequence in float32, forward plus backward with tables and "
+        "state: the time of the route over that of the dense form at T = 2,048, and its peak memory at 8,192 over "
+        "that at 4,096."
+    )
+    lines = []
+    for encoding in dict.fromkeys(row["encoding"] for row in rows):
+        own = {row["length"]: row for row in rows if row["encoding"] == encoding}
+        half, whole = (own.get(length, {}).get("peak_bytes") for length in (4096, 8192))
+        growth = whole / half if half and whole else None
+        lines.append([encoding, _quartiles(own.get(2048, {}).get("over_dense")), _times(growth)])
+    yield _table(["encoding", "time over dense", "memory, twice the length"], lines)
+
+
+def _training(train_step: Figures) -> Iterator[str]:
+    if not train_step.rows:
+        return
+    yield "# A training step of a whole decoder"
+    yield (
+        "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW. A "
+        "decoder of x-transformers is its own, with the same sizes, tied embeddings, RMSNorm, SwiGLU and fused "
+        "attention wherever it permits it. Of transformers it is the attention layers in blocks like ours: its "
+        "whole models differ in much that is none of the encoding's."
+    )
+    if trainer := train_step.of("trainer"):
+        yield "## In a plain loop and in Lightning's"
+        yield (
+            "Rotary; tokens per second over those of x-transformers, with quartiles. `Poslab, Trainer` is what "
+            "`python -m src.train` runs."
+        )
+        lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in trainer]
+        yield _table(["precision", "model", "speed over x-transformers"], lines)
+    encodings = train_step.of("encodings")
+    ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
+    if ours:
+        yield "## Every encoding over none"
+        yield (
+            f"8 rows of 512 tokens, medians of {ours[0]['turns']} steps in turns with `none`, which stands in the "
+            "table as well: how far its own row is from 1 is noise."
+        )
+        precisions = list(dict.fromkeys(row["precision"] for row in ours))
+        lines = []
+        for encoding in dict.fromkeys(row["encoding"] for row in ours):
+            own = {row["precision"]: row for row in ours if row["encoding"] == encoding}
+            route = ", ".join(next(iter(own.values()))["route"])
+            cells = (_times(own.get(p, {}).get(figure)) for figure in ("time", "memory") for p in precisions)
+            lines.append([encoding, route, *cells])
+        yield _table(["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines)
+    peers = [row for row in encodings if "speed" in row]
+    if peers:
+        yield "## Beside peers"
+        yield (
+            "How many times as fast a step of ours is as that of the peer with the same encoding, and how many "
+            "times as much memory theirs takes, on 8 rows of 512 tokens, and on 2 rows of 2,048 where the peer "
+            "materialises something of T x T. In brackets the quartiles."
+        )
+        lines = []
+        for row in peers:
+            same = {key: row[key] for key in ("precision", "encoding", "length", "batch")}
+            (own,) = train_step.of("encodings", **same, contestant=OURS)
+            lines.append(
+                [
+                    row["precision"],
+                    row["encoding"],
+                    row["contestant"],
+                    f"{row['length']:,}",
+                    _quartiles(row["speed"]),
+                    _times(row["peak_bytes"] / own["peak_bytes"]),
+                    row["materialises"] or "nothing",
+                ]
+            )
+        yield _table(["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines)
+    if compiled := [row for row in train_step.of("compiled") if "share" in row]:
+        yield "## Compiled"
+        yield (
+            "bf16-mixed under torch.compile: tokens per second over what the machine's matrix products alone would "
+            "allow. Those are the products of the model's linear layers at its own shapes, forward and backward in "
+            "bfloat16, in turns with the step; the FLOPs of a token are theirs and those of causal attention."
+        )
+        yield _table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
+
+
+def _memory(memory: Figures) -> Iterator[str]:
+    rows = memory.of("evaluation")
+    if not rows:
+        return
+    yield "# Long texts"
+    yield (
+        f"Logits and loss of the default decoder (`size=tiny`) on one text of {rows[0]['length']:,} tokens: the peak "
+        "resident memory of a process of its own, Python and PyTorch included, for every encoding on the routes "
+        "flash and distance."
+    )
+    gib = [f"{row['peak_bytes'] / GIB:.2f} GiB" if "peak_bytes" in row else "-" for row in rows]
+    yield _table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])
+
+
+def _table(columns: list[str], lines: Iterable[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [columns, ["---"] * len(columns), *lines])
+
+
+def _times(figure: float | list[float] | None) -> str:
+    median = figure[1] if isinstance(figure, list) else figure
+    return "-" if median is None else f"x {median:.2f}"
+
+
+def _quartiles(figure: list[float] | None) -> str:
+    return "-" if figure is None else f"x {figure[1]:.2f} ({figure[0]:.2f} to {figure[2]:.2f})"
+
+
+def _picture(figure: str, precision: str) -> Path:
+    return FIGURES / f"{figure}_{precision}.png"
+
+
+def draw(measured: Measured, folder: Path = DOCS) -> None:
+    """Draws all pictures."""
+    import performance_figures  # beside this file; only who draws needs matplotlib
+
+    rows = measured.attention.of("layers")
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        own = [row for row in rows if row["precision"] == precision]
+        for figure, label in (("time", "time over no encoding"), ("memory", "peak memory over no encoding")):
+            picture = performance_figures.draw(own, figure, f"{label}, {precision}")
+            performance_figures.save(picture, folder / _picture(figure, precision))
+
+
+def main() -> None:
+    """Writes the page, and draws its pictures."""
+    parser = argparse.ArgumentParser(description="Makes docs/performance.md and its pictures.")
+    parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
+    measured = Measured.read()
+    if not parser.parse_args().text:
+        draw(measured)
+    PAGE.write_text(page(measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
