@@ -45,6 +45,7 @@ PLACES = {
     "whole": (Positions.range(9), Positions.range(9)),
     "cached": (Positions.range(4, 5), Positions.range(9)),
     "one": (Positions.range(1, 8), Positions.range(9)),
+    "elsewhere": (Positions.range(4, 1), Positions.range(9)),
     "scattered": (
         Positions(torch.tensor([[0, 3, 4, 9, 11, 12, 20, 31, 40], [1, 2, 3, 4, 15, 16, 17, 30, 60]]), 61),
         Positions(torch.tensor([[0, 3, 4, 9, 11, 12, 20, 31, 40], [1, 2, 3, 4, 15, 16, 17, 30, 60]]), 61),

@@ -117,6 +117,7 @@ def test_it_keeps_what_every_encoding_keeps(hyperparameters):
     [
         ({"base": 1}, "base must be a number greater than 1, got 1"),
         ({"max_distance": 0}, "max_distance must be a positive integer or null, got 0"),
+        ({"max_distance": float("nan")}, "max_distance must be a positive integer or null, got nan"),
         ({"d_model": 33}, "d_model must be even for sinusoids of distances, got 33"),
     ],
 )

@@ -43,6 +43,9 @@ class MusicTransformer(PositionalEncoding):
 
     Trap: the paper's skewing leaves numbers without meaning above the diagonal; here they are zero (and still masked).
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Huang et al., "Music Transformer" (ICLR 2019), section 3.4.
     """
 
@@ -58,6 +61,7 @@ class MusicTransformer(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> MusicTables:
         by_distance = query_positions.contiguous and key_positions.contiguous
+        by_distance = by_distance and query_positions.stop == key_positions.stop  # a text attends to itself
         return MusicTables(Pairs.between(query_positions, key_positions), by_distance)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:

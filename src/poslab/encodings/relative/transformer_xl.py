@@ -13,12 +13,12 @@ from poslab.encodings.relative.scores import skew
 
 
 class KeysByDistance(NamedTuple):
-    """W_R r of the distances S - 1, S - 2, ..., down to the least that a query has to a key, (H, N, D) float32."""
+    """W_R r of all distances of a query and a key, the largest first, (H, N, D) float32."""
 
     keys: Tensor
 
     furthest: int
-    """S - 1."""
+    """S - 1: the distance in storage of the last query to the first key, which comes first."""
 
 
 class SinusoidsByPosition(NamedTuple):
@@ -63,6 +63,9 @@ class TransformerXL(PositionalEncoding):
 
     Traps: all terms have the one scale. XLNet's sinusoids run from distance S down to 1 - T, one more than there are.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Dai et al., "Transformer-XL" (ACL 2019), section 3.3; halves of sines and cosines as in the authors' code.
     """
 
@@ -81,7 +84,7 @@ class TransformerXL(PositionalEncoding):
         check_base(base)
         if d_model % 2:
             raise ValueError(f"d_model must be even for sinusoids of distances, got {d_model}")
-        if max_distance is not None and max_distance < 1:
+        if max_distance is not None and not 1 <= max_distance < float("inf"):
             raise ValueError(f"max_distance must be a positive integer or null, got {max_distance}")
         self.d_model = d_model
         self.causal = causal
@@ -100,6 +103,7 @@ class TransformerXL(PositionalEncoding):
         if query_positions.contiguous and key_positions.contiguous and query_positions.length > 1:
             least = 0 if self.causal else 1 - query_positions.length
             distance = torch.arange(key_positions.length - 1, least - 1, -1, device=device)
+            distance += query_positions.stop - key_positions.stop  # not 0 where another sequence is attended to
             if self.max_distance is not None:
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
