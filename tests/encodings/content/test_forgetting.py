@@ -123,13 +123,13 @@ def test_a_block_of_rows_is_those_rows_of_all(rows):
 
 
 def test_near_tokens_at_8192_are_as_near_as_at_the_beginning():
-    # In bfloat16, sums of some thousands would lose whole nats.
+    # In bfloat16, sums of some thousands would lose whole nats, in float32 some thousandths of one.
     (x,) = tensors((1, 8_192, D_MODEL))
     state = forgetting().state(x, Positions.range(8_192), None).detach()
     last = biases(state, num_queries=1)[0, :, 0, -9:]
     exact = state.double()[0, :, -9:, 0]
     expected = exact.sum(-1, keepdim=True) - exact.cumsum(-1)
-    torch.testing.assert_close(last.double(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(last.double(), expected, rtol=0, atol=1e-5)
 
 
 def test_the_state_is_in_float32_under_bfloat16_autocast():

@@ -102,7 +102,18 @@ def test_attention_and_gradients_are_those_of_flash_linear_attention(forget_gate
     weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
     gradients = [torch.autograd.grad((y * weight).sum(), inputs) for y in (ours, expected)]
     for our, their in zip(*gradients, strict=True):
-        torch.testing.assert_close(our, their, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
+def test_near_tokens_at_8192_are_as_near_as_at_the_beginning():
+    path = path_attention(forget_gate=True)
+    (x,) = tensors((1, 8_192, D_MODEL))
+    state = path.state(x, Positions.range(8_192), None).detach()
+    nothing = torch.zeros(1, HEADS, 1, HEAD_DIM), torch.zeros(1, KV_HEADS, 8_192, HEAD_DIM)
+    last = logits(path, *nothing, state)[0, :, 0, -9:]
+    gates = state[0, :, -9:, 2 * HEAD_DIM + 1 :].movedim(-1, 1).flatten(0, 1).double()
+    expected = gates.sum(-1, keepdim=True) - gates.cumsum(-1)
+    torch.testing.assert_close(last.double(), expected, rtol=0, atol=1e-5)
 
 
 def convolved_plainly(path: PaTH, x_TM: Tensor, head: int) -> Tensor:
@@ -118,16 +129,22 @@ def convolved_plainly(path: PaTH, x_TM: Tensor, head: int) -> Tensor:
     return torch.stack(rows)
 
 
-def test_directions_are_unit_vectors_from_the_current_and_two_earlier_tokens_and_betas_lie_between_0_and_2():
-    path = path_attention().double()
+def test_directions_are_unit_vectors_from_the_current_and_two_earlier_tokens_and_betas_and_gates_are_sigmoids():
+    path = path_attention(forget_gate=True).double()
     (x,) = tensors((2, 9, D_MODEL), dtype=torch.float64)
-    w, beta, _ = parts_of(path.state(x, Positions.range(9, 1_000_000), None))
+    w, beta, gates = parts_of(path.state(x, Positions.range(9, 1_000_000), None))
     for row in range(2):
         for head in range(KV_HEADS):
             expected = convolved_plainly(path, x[row], head)
             torch.testing.assert_close(w[row, head], expected, rtol=0, atol=1e-5)  # 1e-6 under the root of the norm
             expected_beta = 2 / (1 + torch.exp(-(x[row] @ path.beta_weight[head] + path.beta_bias[head])))
             torch.testing.assert_close(beta[row, head], expected_beta)
+            for n in range(2):
+                query_head = 2 * head + n
+                expected_gate = 1 / (
+                    1 + torch.exp(-(x[row] @ path.gate_weight[query_head] + path.gate_bias[query_head]))
+                )
+                torch.testing.assert_close(gates[row, head, :, n], expected_gate.log())
 
 
 def test_the_state_of_parts_is_the_state_of_the_whole():

@@ -29,9 +29,12 @@ class Forgetting(PositionalEncoding):
     and claim better extrapolation than with them. A token's state is one number for each head; the bias is a difference
     of two cumulative sums, one addition for each query and key.
 
-    Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates and sums are in
-    float32 under autocast too. Keys that no query of the block sees (padding, other documents) do not enter the sums.
-    A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
+    Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are in float32
+    under autocast too, and sums in float64. Keys that no query of the block sees (padding, other documents) do not
+    enter the sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
+
+    Raises:
+        ValueError: for a `gate_bias` that is not finite.
 
     Source: Lin, Nikishin, He, Courville, "Forgetting Transformer: Softmax Attention with a Forget Gate" (ICLR 2025),
     section 3.
