@@ -8,14 +8,37 @@ import pytest
 import torch
 from torch import nn
 
-from poslab.encodings import Alibi, Learned, NoPosition, PerLayer, PositionalEncoding, Rotary, T5Bias
+from poslab.encodings import (
+    Alibi,
+    Forgetting,
+    KerpleLog,
+    Learned,
+    LearnedAlibi,
+    NoPosition,
+    PerLayer,
+    PositionalEncoding,
+    Rotary,
+    Sinusoidal,
+    T5Bias,
+)
 from poslab.encodings.frequencies import inverse_frequencies
 from poslab.encodings.rotary.rotary import Rotation, rotate_half_split
 from poslab.testing import CHECKS, Subject, check_encoding
+from poslab.testing.outputs import assert_near
 
 
 @pytest.mark.parametrize(
-    "encoding", [NoPosition, Rotary, Alibi, T5Bias, Learned, PerLayer([Rotary, NoPosition], [4, None])]
+    "encoding",
+    [
+        NoPosition,
+        Rotary,
+        Alibi,
+        T5Bias,
+        Learned,
+        PerLayer([Rotary, NoPosition], [4, None]),
+        PerLayer([Sinusoidal, Rotary]),
+        PerLayer([NoPosition, Sinusoidal]),
+    ],
 )
 def test_what_keeps_the_contract_passes(encoding):
     check_encoding(encoding)
@@ -97,6 +120,113 @@ class IgnoresRows(PositionalEncoding):
 
     def prepare(self, query_positions, key_positions):
         return key_positions.length
+
+
+class SaysThatItIsRelative(Sinusoidal):
+    relative = True
+
+
+class EndsNowhereButStops(Rotary):
+    """Turns no further after position 500,000."""
+
+    def prepare(self, query_positions, key_positions):
+        both = (query_positions, key_positions)
+        return super().prepare(*(dataclasses.replace(p, ids=p.ids.clamp(max=500_000)) for p in both))
+
+
+class DistanceRounded(Alibi):
+    """Is exact at the distances of a short text: bfloat16 holds whole numbers up to 256."""
+
+    def bias_at(self, distance):
+        return super().bias_at(distance.to(torch.bfloat16))
+
+
+class SaysNothingInBfloat16(Rotary):
+    def rotate_query(self, q_BHTD, tables):
+        rotated = super().rotate_query(q_BHTD, tables)
+        return torch.zeros_like(rotated) if rotated.dtype == torch.bfloat16 else rotated
+
+
+class AnglesByAMatrixProduct(PositionalEncoding):
+    """Makes them in the hooks, where autocast rounds the factors of a product to bfloat16."""
+
+    def prepare(self, query_positions, key_positions):
+        return query_positions.ids_for_heads, key_positions.ids_for_heads
+
+    def rotate_query(self, q_BHTD, tables):
+        angle = (tables[0].float().unsqueeze(-1) @ inverse_frequencies(8, 10_000.0).unsqueeze(0)).float()
+        return rotate_half_split(q_BHTD, angle.cos(), angle.sin())
+
+    def rotate_key(self, k_BHSD, tables):
+        return self.rotate_query(k_BHSD, tables[1:])
+
+
+class StateUnderAutocast(Forgetting):
+    def state(self, x_BTM, positions, past_BHPE):
+        return nn.functional.logsigmoid(self.gate(x_BTM)).mT.unsqueeze(-1)
+
+
+class BiasInTheDtypeOfTheModel(LearnedAlibi):
+    """Of all distances of 4,096 tokens bfloat16 has less than a thousand."""
+
+    def slopes(self, device):
+        return 2.0**-self.exponents
+
+    def bias_at(self, distance):
+        return -self.slopes(distance.device).view(-1, *[1] * distance.dim()) * distance.abs()
+
+
+class StateInTheDtypeOfTheModel(Forgetting):
+    def state(self, x_BTM, positions, past_BHPE):
+        return super().state(x_BTM, positions, past_BHPE).to(x_BTM.dtype)
+
+
+class CountsFromTheEndIfContiguous(Alibi):
+    """Takes contiguous queries to stand at the last of the keys, as those of a text or of a cache do."""
+
+    def prepare(self, query_positions, key_positions):
+        if query_positions.contiguous:
+            query_positions = dataclasses.replace(query_positions, stop=key_positions.stop)
+        return super().prepare(query_positions, key_positions)
+
+
+class TurnsGradientsTheSameWay(Rotary):
+    """The gradient of a rotation is the rotation back."""
+
+    def rotate_query(self, q_BHTD, tables):
+        exact = super().rotate_query(q_BHTD, tables)
+        wrong = rotate_half_split(q_BHTD, tables.query_cos, -tables.query_sin)
+        return exact.detach() + wrong - wrong.detach()
+
+
+class LearnsFromNeighboursAlone(KerpleLog):
+    def bias_at(self, distance):
+        bias = super().bias_at(distance)
+        return torch.where(distance.abs() < 3, bias, bias.detach())
+
+
+class LeavesATraceOfTraining(Alibi):
+    def prepare(self, query_positions, key_positions):
+        if self.training:
+            self.max_exponent = 4.0
+        return super().prepare(query_positions, key_positions)
+
+
+class LeavesATraceOfDecoding(Alibi):
+    def prepare(self, query_positions, key_positions):
+        if query_positions.length != key_positions.length:
+            self.max_exponent = 4.0
+        return super().prepare(query_positions, key_positions)
+
+
+class OffByALittleInALaterPart(Rotary):
+    """Makes keys in a cache larger by 1 in 20,000, in a text that does not begin at 0."""
+
+    def prepare(self, query_positions, key_positions):
+        tables = super().prepare(query_positions, key_positions)
+        if query_positions.length == key_positions.length or key_positions.stop < 300:
+            return tables
+        return tables._replace(key_cos=tables.key_cos * (1 + 5e-5))
 
 
 class FadesFarAway(PositionalEncoding):
@@ -181,15 +311,47 @@ class QuarterTurnInDense(Rotary):
             "float32 at position 0 against float64",
         ),
         (FrequenciesInABuffer, "a_trip_to_bfloat16_rounds_parameters_alone", "changed more than parameters"),
+        (SaysThatItIsRelative, "a_relative_encoding_does_not_feel_a_shift", "after a shift by 1,000: off by"),
+        (PerLayer([Rotary, SaysThatItIsRelative]), "a_relative_encoding_does_not_feel_a_shift", "after a shift by"),
+        (EndsNowhereButStops, "a_relative_encoding_does_not_feel_a_shift", "after a shift by 1,000,000: off by"),
+        (DistanceRounded, "float32_is_float64_but_for_the_rounding_of_angles", "float32 at distances to 475 against"),
+        (SaysNothingInBfloat16, "low_precision_loses_no_position", "attention in bfloat16: off by"),
+        (PerLayer([Rotary, SaysNothingInBfloat16]), "low_precision_loses_no_position", "attention in bfloat16: off by"),
+        (AnglesByAMatrixProduct, "low_precision_loses_no_position", "attention in bfloat16: off by"),
+        (StateUnderAutocast, "low_precision_loses_no_position", "states differ under bfloat16 autocast"),
+        (
+            BiasInTheDtypeOfTheModel,
+            "a_model_in_bfloat16_keeps_its_tables_in_float32",
+            "tables differ in a bfloat16 model",
+        ),
+        (
+            StateInTheDtypeOfTheModel,
+            "a_model_in_bfloat16_keeps_its_tables_in_float32",
+            "states differ in a bfloat16 model",
+        ),
+        (CountsFromTheEndIfContiguous, "contiguous_positions_are_no_others", "contiguous positions against the same"),
+        (OffByALittleInALaterPart, "decoding_with_a_cache_is_the_full_pass", "decoding in 20 parts from 300: off by"),
+        (TurnsGradientsTheSameWay, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
+        (LearnsFromNeighboursAlone, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (NoGradient, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.height"),
         (TablesInTheStateDict, "a_state_dict_makes_the_same_encoding", "state_dict holds tables"),
         (RemembersTheLongest, "no_history_matters", "an earlier text left something behind"),
+        (LeavesATraceOfTraining, "no_history_matters", "an earlier text left something behind"),
+        (LeavesATraceOfDecoding, "no_history_matters", "an earlier text left something behind"),
         (EndsInSilence, "past_its_end_it_says_so", "nothing was said at position 30, past max_length"),
     ],
 )
 def test_what_does_not_keep_a_claim_is_found_by_its_check(encoding, check, said):
     with pytest.raises(AssertionError, match=said):
         CHECKS[f"check_{check}"](Subject(encoding))
+
+
+def test_a_tolerance_is_absolute_and_as_large_a_part_of_larger_numbers():
+    for expected, allowed in ((0.0, 1e-5), (99.0, 1e-3)):
+        expected = torch.tensor([expected], dtype=torch.float64)
+        assert_near(expected + 0.99 * allowed, expected, 1e-5, "near")
+        with pytest.raises(AssertionError, match="far: off by up to"):
+            assert_near(expected + 1.1 * allowed, expected, 1e-5, "far")
 
 
 def test_a_break_of_the_compiled_graph_is_found():

@@ -54,6 +54,9 @@ class PositionalEncoding(nn.Module):
     depends_on_length: bool = False
     """Whether the tables depend on how many positions there are so far, so that a longer text changes earlier rows."""
 
+    straight_through: frozenset[str] = frozenset()
+    """Names of parameters that gradients move where their derivative is zero: back into a range, for example."""
+
     max_length: int | None = None
     """The number of positions after which the encoding is not defined; None if it never ends."""
 
@@ -93,7 +96,8 @@ class PositionalEncoding(nn.Module):
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor | None:
         """What must be remembered of each new token beside its key and value, (B, H, T, E); it is cached with them.
 
-        Here H is any number of heads that the encoding finds right: query heads, key-value heads, or 1.
+        Here H is any number of heads that the encoding finds right: query heads, key-value heads, or 1. In float32,
+        whatever the dtype of the model and under autocast: what is summed over a text would lose positions in bfloat16.
 
         Args:
             x_BTM: what queries, keys and values of the new tokens are made of.

@@ -42,7 +42,7 @@ class PoPE(PositionalEncoding):
 
     Causal and bidirectional. The paper claims extrapolation to ten times the training length without any change.
     Queries and keys become 2 D wide (the scale stays that of D), so the logits cost twice the time of rotary's and the
-    cache nothing more; an attention kernel that wants values as wide as keys is out of its reach.
+    cache nothing more; values are padded with zeros to 2 D for a kernel that wants them as wide as keys.
 
     Traps: `torch.clamp` passes no gradient from outside, and from zero half of the first steps lead outside, so that a
     half of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside
@@ -50,11 +50,15 @@ class PoPE(PositionalEncoding):
     queries, the same logit, which lets heads that share keys have phases of their own. Softplus makes every product
     positive where phases agree: logits start further from zero than those of rotary.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Gopalakrishnan et al., "Decoupling the 'What' and 'Where' With Polar Coordinate Positional Embeddings"
     (2025), section 3.
     """
 
     shared_by_layers = False
+    straight_through = frozenset({"delta"})
 
     def __init__(
         self, head_dim: int, num_heads: int, base: float = 10_000.0, delta_init: Literal["zero", "uniform"] = "zero"
