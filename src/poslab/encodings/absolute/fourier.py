@@ -29,6 +29,11 @@ class Fourier(PositionalEncoding):
     No parameters. Causal and bidirectional, for real positions too. Costs M numbers a token, once before the first
     layer. Nothing is claimed beyond the training length, nor can it be: position p + L is position p.
 
+    Slow to learn as it is: the channels of one position and the next have nothing in common (M = 192 harmonics of
+    L = 256 turn by up to 3 / 4 of a circle between them). In the default run it reaches 3.37 bits per byte after 600
+    steps, where rotary has 1.88, and 3.56 at a learning rate of 5e-3. Under harmonics of 2,048 tokens (`length=2048`),
+    of which neighbours are alike, it has 2.46, where sinusoidal has 2.54.
+
     Traps, all of them properties of the formula:
     - Integer positions cannot tell harmonics above L / 2 from those below (aliasing): channel L - k is channel k,
       with the other sign for sines. With M > L / 2 the other channels add nothing, and channel L is constant.
