@@ -37,7 +37,7 @@ class PerLayer:
                 f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"
             )
         for window in self.windows or ():
-            if window is not None and window < 1:
+            if window is not None and not 1 <= window < float("inf"):
                 raise ValueError(f"windows must be positive integers or null, got {window}")
 
 
@@ -49,16 +49,24 @@ def rnope(every: int = 4, window: int | None = None, base: float = 10_000.0) -> 
 
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.
-        window: tokens that a token sees in the layers with positions, itself included; None sees all (paper: 4,096).
+        window: tokens that a token sees in the layers with positions, itself included; None sees all (Cohere 2:
+            4,096).
         base: frequency base of the rotary layers (above 1).
 
-    Claimed to reach far beyond the training length. Llama 4 adds a temperature to the layers without position.
+    No parameters. Causal and bidirectional. Costs what rotary does: a window is a mask here and saves no time. Claimed
+    to reach far beyond the training length.
+
+    As Cohere 2. SmolLM3 has no window, and Llama 4 has chunks of 8,192 tokens and not a sliding window; it adds a
+    temperature to the layers without position.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Yang et al., "Rope to Nope and Back Again: A New Hybrid Attention Strategy" (2025), RNoPE-SWA.
     """
     if every < 2:
         raise ValueError(f"every must be an integer of at least 2, got {every}")
-    if window is not None and window < 1:
+    if window is not None and not 1 <= window < float("inf"):
         raise ValueError(f"window must be a positive integer or null, got {window}")
     local: Callable[..., PositionalEncoding] = partial(Rotary, base=base)
     return PerLayer([*[local] * (every - 1), NoPosition], [*[window] * (every - 1), None])

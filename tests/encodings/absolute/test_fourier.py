@@ -33,7 +33,7 @@ def test_real_positions_have_harmonics_too(components):
     ids = [0.25, 3.5, -1.75, 90.125]
     ours = table(Positions(torch.tensor(ids), stop=91), 16, length=10, components=components)
     expected = [[COMPONENTS[components](2 * math.pi * (i + 1) * p / 10) for i in range(16)] for p in ids]
-    torch.testing.assert_close(ours, torch.tensor(expected), rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours, torch.tensor(expected), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("components", "period"), [("sine", 64), ("cosine", 64), ("product", 32)])
@@ -83,8 +83,10 @@ def test_fourier_that_repeats_keeps_every_claim_but_that_of_distinct_positions()
     ("hyperparameters", "sentence"),
     [
         ({"length": 1}, "length must be an integer of at least 2, got 1"),
+        ({"length": float("nan")}, "length must be an integer of at least 2, got nan"),
         ({"components": "tangent"}, "components must be one of sine, cosine, product, got tangent"),
         ({"scale": -1.0}, "scale must be positive, got -1.0"),
+        ({"scale": float("inf")}, "scale must be positive, got inf"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

@@ -77,7 +77,7 @@ def test_bias_of_scattered_positions_follows_their_difference():
                     assert float(ours[row, head, i, j]) == -slope * abs(int(ids[row, i] - ids[row, j]))
 
 
-@pytest.mark.parametrize("max_exponent", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("max_exponent", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_wrong_hyperparameter_is_named(max_exponent):
     with pytest.raises(ValueError, match=f"^max_exponent must be positive, got {max_exponent}$"):
         Alibi(4, max_exponent)

@@ -331,6 +331,7 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
     [
         (partial(rope_ntk, factor=float("nan")), "factor must be a number of at least 1, got nan"),
         (partial(hope, training_length=1), "training_length must be at least 2, got 1"),
+        (partial(hope, training_length=float("nan")), "training_length must be at least 2, got nan"),
         (partial(hope, training_length=8, cycles=0.0), "cycles must be positive, got 0.0"),
         (
             partial(hope, training_length=8, cycles=2.0),
@@ -355,8 +356,9 @@ def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
     [
         *((kind, {"factor": 0.5}, "factor must be a number of at least 1, got 0.5") for kind in list(OURS)[:-1]),
         *(
-            (kind, {"training_length": 1}, "training_length must be at least 2, got 1")
+            (kind, {"training_length": length}, f"training_length must be at least 2, got {length}")
             for kind in ("dynamic", "yarn", "longrope", "llama3")
+            for length in (1, float("nan"))
         ),
         ("yarn", {"beta_fast": 0.3}, "beta_fast must be greater than beta_slow, which is 0.3, got 0.3"),
         ("yarn", {"beta_slow": 0.0}, "beta_slow must be positive, got 0.0"),

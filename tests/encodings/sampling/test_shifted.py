@@ -39,6 +39,7 @@ def test_no_shift_at_all_is_possible():
     assert (Shifted(0)(Positions.range(5), 2).ids == torch.arange(5)).all()
 
 
-def test_a_wrong_hyperparameter_is_named():
-    with pytest.raises(ValueError, match=r"^max_shift must be an integer of at least 0, got -1$"):
-        Shifted(-1)
+@pytest.mark.parametrize("max_shift", [-1, float("nan")])
+def test_a_wrong_hyperparameter_is_named(max_shift):
+    with pytest.raises(ValueError, match=f"^max_shift must be an integer of at least 0, got {max_shift}$"):
+        Shifted(max_shift)

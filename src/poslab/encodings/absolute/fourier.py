@@ -42,6 +42,9 @@ class Fourier(PositionalEncoding):
     - Channels are spaced evenly in frequency, not geometrically as in `Sinusoidal`: with M << L no channel changes much
       between neighbours, with M near L most do wildly.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: the form in which the Chinese blog article that inspired this project writes sinusoids (there without the
     factor p, which makes it a constant vector); no paper is known. Here to be compared with, not recommended.
     """
@@ -52,11 +55,11 @@ class Fourier(PositionalEncoding):
         self, d_model: int, length: int = 512, components: Components = "sine", scale: float | None = None
     ) -> None:
         super().__init__()
-        if length < 2:
+        if not 2 <= length < float("inf"):
             raise ValueError(f"length must be an integer of at least 2, got {length}")
         if components not in get_args(Components):
             raise ValueError(f"components must be one of {', '.join(get_args(Components))}, got {components}")
-        if scale is not None and not scale > 0:
+        if scale is not None and not 0 < scale < float("inf"):
             raise ValueError(f"scale must be positive, got {scale}")
         self.length = length
         self.components = components

@@ -32,7 +32,8 @@ class Learned(PositionalEncoding):
     they do.
 
     Raises:
-        ValueError: when asked for a position at or past `max_length`, or for one that is not an integer.
+        ValueError: for a `max_length` out of its range; when asked for a position at or past it, or for one that is not
+            an integer.
 
     Source: Gehring et al., "Convolutional Sequence to Sequence Learning" (ICML 2017), section 3.1; used by BERT and
     GPT-2, whose initial standard deviation of 0.02 it takes.

@@ -39,6 +39,9 @@ class Sinusoidal(PositionalEncoding):
     Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
     wavelength is 2 pi base exactly, and every other one differs as well.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
     """
 
@@ -55,7 +58,7 @@ class Sinusoidal(PositionalEncoding):
         check_base(base)
         if d_model % 2:
             raise ValueError(f"d_model must be even for sinusoidal positions, got {d_model}")
-        if scale is not None and not scale > 0:
+        if scale is not None and not 0 < scale < float("inf"):
             raise ValueError(f"scale must be positive, got {scale}")
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout}")

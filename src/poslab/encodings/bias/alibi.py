@@ -30,13 +30,16 @@ class Alibi(DistanceBias):
     Traps: the bias comes after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
     slope * j is the same after a softmax, but bfloat16 cannot hold it.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
     repository, and Ruoss et al., "Randomized Positional Encodings" (ACL 2023), in its code.
     """
 
     def __init__(self, num_heads: int, max_exponent: float = 8.0, asymmetry: float = 0.0, causal: bool = True) -> None:
         super().__init__()
-        if not max_exponent > 0:
+        if not 0 < max_exponent < float("inf"):
             raise ValueError(f"max_exponent must be positive, got {max_exponent}")
         if not -1 < asymmetry < 1:
             raise ValueError(f"asymmetry must lie between -1 and 1, got {asymmetry}")

@@ -28,6 +28,9 @@ class LearnedAlibi(Alibi):
     Traps: learning the slope itself lets it become negative; learning its natural logarithm, as others do, is the same
     at another learning rate.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), who mention trainable slopes in section 3.
     """
 

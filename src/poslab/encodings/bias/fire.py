@@ -27,12 +27,15 @@ class Fire(PositionalEncoding):
     Parameters, for each layer its own: the MLP (`hidden.weight` (width, 1), `hidden.bias` (width,), `output.weight`
     (H, width)), `c` and `multiplier` (scalars). Causal only, as published: ahead of the query the share has no bound.
     Claimed to extrapolate to several times the training length. Depends on the position of the query in its document
-    beyond the threshold, so a shift changes it. Time: the MLP at each query
-    and key, width * T * S operations.
+    beyond the threshold, so a shift changes it. Time: the MLP at each query and key, width * T * S operations; memory:
+    width numbers for each key and each query of a block.
 
     Traps: i is where the query is, in decoding too, and not the length of the text. The output layer has no bias here,
     unlike in other implementations: it would add one number to all logits of a head, which a softmax does not feel.
     One of DAPE's copies starts from half the threshold.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers"
     (ICLR 2024); initial values as in implementations by others (mcleish7/arithmetic).

@@ -26,6 +26,9 @@ class Sandwich(DistanceBias):
     Traps: m begins at 1, so that the fastest wave turns by less than one radian a token, unlike in sinusoidal
     encodings; dim / 2 is taken away, which a softmax does not feel but which makes the bias 0 at distance 0.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"
     (ACL 2023); the sum as in NeMo's implementation.
     """

@@ -26,7 +26,7 @@ class CoPE(PositionalEncoding):
 
     Causal. Positions are never read, only who sees whom: what a query does not see it does not count. Claimed to
     generalise to longer texts, since a count need not grow with them. Costs P products per query, two gathers and a
-    cumulative sum over all keys.
+    cumulative sum over all keys; memory: P numbers for each query, and some for each key, of a block.
 
     Traps: published code disagrees on the scale. That of the authors divides the sum, (q . k + q . e) / sqrt(D), unless
     it is given `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, which is followed here:
@@ -34,6 +34,9 @@ class CoPE(PositionalEncoding):
     the gradient. The functions are the same up to that factor. A temperature scales q . k and neither the gates nor
     q . e. Counts are in float32, since sums in bfloat16 come to a stop at 256. The other CoPE, clipped rotary
     embeddings, has nothing to do with it.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Golovneva, Wang, Weston, Sukhbaatar, "Contextual Position Encoding: Learning to Count What's Important"
     (2024), section 4.

@@ -99,6 +99,9 @@ class Dape(_AttentionMap):
     number to all logits of a head, which a softmax does not feel. Called CAPE in its first version; it has nothing to
     do with continuous augmented positional embeddings.
 
+    Raises:
+        ValueError: for an argument out of its range, or an `over` that does more than add a bias.
+
     Source: Zheng et al., "DAPE: Data-Adaptive Positional Encoding for Length Extrapolation" (NeurIPS 2024), section 3;
     LeakyReLU as in the authors' code.
     """
@@ -125,6 +128,9 @@ class DapeV2(_AttentionMap):
     authors' code blanks them at the first layer only, so that its second sees a hidden unit (what the first makes of
     the last visible keys) one place past the query: not in a decoding step, where that place does not exist. Here both
     are blank, and a query has the same logits whatever follows it, and wherever its document stands.
+
+    Raises:
+        ValueError: for an argument out of its range, or an `over` that does more than add a bias.
 
     Source: Zheng et al., "DAPE V2: Process Attention Score as Feature Map for Length Extrapolation" (2024).
     """

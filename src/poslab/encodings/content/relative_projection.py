@@ -36,6 +36,9 @@ class RelativeProjection(PositionalEncoding):
     that these logits do not have); where it grows logits with the logarithm of the position (off unless it is told), it
     does so with this bias too, unlike a temperature here. Real positions are rounded to a whole distance.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: `InklingRelativeLogits` of transformers, the model of Thinking Machines; no paper is known.
     """
 

@@ -52,6 +52,9 @@ class Deberta(PositionalEncoding):
     the clip matters. The two sides are not alike: -n has a row and n has not. Version 2 may also project P with the
     weights of the content and normalise it, and adds biases to the projections; these are left out, as in the paper.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention" (ICLR 2021), section 3.1;
     buckets as in the authors' code of version 2.
     """
@@ -70,7 +73,7 @@ class Deberta(PositionalEncoding):
         if num_buckets is not None and (num_buckets < 4 or num_buckets % 2):
             raise ValueError(f"num_buckets must be even and at least 4, or null, got {num_buckets}")
         least = 1 if num_buckets is None else num_buckets // 2 + 2
-        if max_distance < least:
+        if not least <= max_distance < float("inf"):
             raise ValueError(f"max_distance must be at least {least}, got {max_distance}")
         self.max_distance = max_distance
         self.num_buckets = num_buckets

@@ -35,7 +35,8 @@ class Tupe(PositionalEncoding):
         max_length: the number of positions with a vector; the encoding is not defined past it (the authors: 256
             to 512; at least 1).
         num_buckets: number of buckets of T5's bias (TUPE-R: 32; as in `T5Bias`); None is TUPE-A.
-        max_distance: distances from here on share a bucket (TUPE-R: 128; as in `T5Bias`).
+        max_distance: the logarithmic buckets end here, so the last begins somewhat before (TUPE-R: 128; as in
+            `T5Bias`).
 
     Parameters: `table` p (max_length, M), initial standard deviation 1; `norm`; `position_query` and `position_key`
     U (H, M, D), initially 1 / sqrt(M); `relative_bias.table`; all of them once for all layers, as in the paper. The
@@ -50,7 +51,7 @@ class Tupe(PositionalEncoding):
     bias is multiplied by sqrt(D), as in `T5Bias`: the same family of functions.
 
     Raises:
-        ValueError: when asked for a position at or past `max_length`.
+        ValueError: for an argument out of its range, or when asked for a position at or past `max_length`.
 
     Source: Ke, He, Liu, "Rethinking Positional Encoding in Language Pre-training" (ICLR 2021), sections 3.1 and 3.3.
     """

@@ -41,6 +41,9 @@ def longrope(
             at 32 turns and 1.
         attention_factor: instead of sqrt(1 + ln s / ln L), its square multiplies the logits (above 0).
 
+    Raises:
+        ValueError: for an argument out of its range, or a list that cannot be read or does not fit the channels.
+
     Source: Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens" (2024), section 3; the factor
     of the logits from Phi-3's code.
     """

@@ -56,8 +56,13 @@ class Rotary(PositionalEncoding):
     multiplies cosines and sines by it (transformers and most others) does the same if all channels turn; where only a
     fraction does, that leaves the share of the other channels in the logit as it is.
 
-    Under a scaling that depends on the length, one past the largest key position is the length so far: a shift of all
-    positions is then felt, and a longer text turns its earlier tokens otherwise.
+    Under a scaling that depends on the length, the length so far is `Positions.stop` of the keys: a shift of all
+    positions is then felt, and a longer text turns its earlier tokens otherwise. Trap: for packed or padded rows that
+    is the width of the row, and under `positions=shifted` or `randomized` it is what these may reach in training;
+    transformers takes the largest id.
+
+    Raises:
+        ValueError: for an argument out of its range, those of the scaling included.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.2; the
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.

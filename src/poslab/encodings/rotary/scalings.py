@@ -2,12 +2,13 @@
 
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
 channels that turn, and of what it asks for by the names `base`, the frequency base, and `length`, the current length:
-one past the largest position of a key. It gives the scaled frequencies and an attention factor, whose square multiplies
-the logits. All other arguments are its hyperparameters. One that asks for `length` depends on it. The longer ones have
-files of their own, `yarn` and `longrope`.
+a number that every key position is below (`Positions.stop`). It gives the scaled frequencies and an attention factor,
+whose square multiplies the logits. All other arguments are its hyperparameters. One that asks for `length` depends on
+it. The longer ones have files of their own, `yarn` and `longrope`.
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is how often a
-pair of channels turns round within the training length. None has parameters; each costs r / 2 numbers a forward pass.
+pair of channels turns round within the training length. None has parameters; each costs r / 2 numbers a forward pass,
+and serves causal and bidirectional attention as `Rotary` does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tenso
     Args:
         factor: s, target length over training length (at least 1; paper: 4 to 16). With fine-tuning.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation" (2023),
     section 2.3.
     """
@@ -46,6 +50,9 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> t
 
     Args:
         factor: s (at least 1; its author: 2 to 8). Claimed to extend 2 to 4 times without fine-tuning.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: bloc97, "NTK-Aware Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.1.
     """
@@ -66,6 +73,11 @@ def rope_dynamic_ntk(
     Args:
         training_length: L, at least 2.
         factor: s (at least 1, usually 1 to 8). With 1 the base is that of `rope_ntk` with factor l / L.
+
+    Claimed to extend without fine-tuning.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: emozilla, "Dynamically Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.3.
     """
@@ -94,6 +106,9 @@ def llama3(
 
     Claimed for texts up to s L, with further training on long ones.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", tells the base alone.
     """
     check_factor(factor)
@@ -119,6 +134,11 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -
 
     Args:
         proportion: p, the share of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
+
+    Nothing is claimed beyond the training length.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Barbero et al., "Round and Round We Go! What makes Rotary Positional Encodings useful?" (ICLR 2025),
     section 6.
@@ -147,6 +167,9 @@ def hope(inverse_frequencies: Tensor, training_length: int, cycles: float = 1.0)
     Args:
         training_length: L, at least 2.
         cycles: turns within L that a frequency needs to stay (above 0; paper: 1).
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Chen et al., "HoPE: A Novel Positional Encoding Without Long-Term Decay for Enhanced Context Awareness and
     Extrapolation" (2024).
@@ -177,5 +200,5 @@ def check_factor(factor: float) -> None:
 
 
 def check_training_length(training_length: int) -> None:
-    if training_length < 2:
+    if not 2 <= training_length < float("inf"):
         raise ValueError(f"training_length must be at least 2, got {training_length}")

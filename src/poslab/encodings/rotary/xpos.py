@@ -57,6 +57,9 @@ class XPos(PositionalEncoding):
     (2m, 2m + 1), which is the same encoding up to a fixed order of channels. Positions must rise in storage order, as
     those of texts do: elsewhere a key is magnified.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Sun et al., "A Length-Extrapolatable Transformer" (2022), section 3 and algorithm 1.
     """
 

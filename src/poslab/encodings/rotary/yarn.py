@@ -35,6 +35,11 @@ def yarn(
         beta_fast, beta_slow: turns within L; `beta_fast > beta_slow > 0` (paper: 32 and 1).
         truncate: whether the ends of the ramp are rounded outwards to whole pairs (authors' code: yes; gpt-oss: no).
         attention_factor: instead of 0.1 ln s + 1, its square multiplies the logits (above 0; 1 leaves them alone).
+            DeepSeek's `mscale` and `mscale_all_dim` are not here: give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim
+            ln s + 1.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2
     and 3.4.

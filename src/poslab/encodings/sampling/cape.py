@@ -28,7 +28,7 @@ class Cape(PositionSampler):
     For encodings that take real positions; a learned table refuses them. Around a relative encoding the shift does
     nothing, the other two do. Positions may be negative. Unless only the shift is on, they are no longer contiguous,
     and a bias of distance goes blockwise. Claimed: an absolute encoding that behaves as a relative one, and is better
-    on lengths that it was not trained on.
+    on lengths that it was not trained on. Costs two random numbers for each row, and one for each position of it.
 
     Not here: the paper's optional subtraction of the mean position, from which each token of a causal model could tell
     how long the text will be.
@@ -36,6 +36,9 @@ class Cape(PositionSampler):
     Traps: scaling comes after shifting. `max_local_shift` is the paper's, to either side, as in
     Demucs; gcambara/cape takes the whole width under that name. Jitter belongs to a position and not to a token:
     all padding at 0 stays at one place, and documents of a packed row share it.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Likhomanenko et al., "CAPE: Encoding Relative Positions with Continuous Augmented Positional Embeddings"
     (NeurIPS 2021), section 3.

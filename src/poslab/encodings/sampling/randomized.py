@@ -10,7 +10,7 @@ from poslab.encodings.sampling.base import PositionSampler
 class Randomized(PositionSampler):
     """Tokens stand at a random, ordered subset of many more positions, so that training meets those of longer texts.
 
-        p' = I[p]        I = n of the positions 0, ..., max_position - 1, without replacement, in ascending order
+        p' = I[p],    I = n of the positions 0, ..., max_position - 1, without replacement, in ascending order
 
     n is the number of tokens of a row. In training each forward pass draws one I for all its rows, as the authors' code
     does. Evaluation draws too, from a generator of its own: rows of the same width, padding included, always have the
@@ -33,13 +33,16 @@ class Randomized(PositionSampler):
     - Decoding goes on one by one from the last id of the prompt, which is likely to lie near `max_position`, and may
       pass it; a learned table then needs as many more rows.
 
+    Raises:
+        ValueError: for an argument out of its range, or when asked for a text of more than `max_position` tokens.
+
     Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023),
     section 3.
     """
 
     def __init__(self, max_position: int = 2_048, seed: int = 0) -> None:
         super().__init__()
-        if max_position < 1:
+        if not 1 <= max_position < float("inf"):
             raise ValueError(f"max_position must be a positive integer, got {max_position}")
         if seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed}")

@@ -11,7 +11,7 @@ from poslab.encodings.sampling.base import PositionSampler
 class Shifted(PositionSampler):
     """Each text of a training batch begins at a random position (SHAPE): an absolute encoding learns not to mind where.
 
-        p' = p + k        k ~ U{0, ..., max_shift}, one for each row of a training batch; evaluation has k = 0
+        p' = p + k,    k ~ U{0, ..., max_shift}, one for each row of a training batch; evaluation has k = 0
 
     Args:
         max_shift: the largest shift K, at least 0, which never shifts (paper: 500).
@@ -22,12 +22,15 @@ class Shifted(PositionSampler):
 
     Trap: the authors' code draws k below K, not up to it, and evaluates from position K on; this follows the paper.
 
+    Raises:
+        ValueError: for an argument out of its range.
+
     Source: Kiyono et al., "SHAPE: Shifted Absolute Position Embedding for Transformers" (EMNLP 2021), section 3.
     """
 
     def __init__(self, max_shift: int = 500) -> None:
         super().__init__()
-        if max_shift < 0:
+        if not 0 <= max_shift < float("inf"):
             raise ValueError(f"max_shift must be an integer of at least 0, got {max_shift}")
         self.max_shift = max_shift
 

@@ -20,7 +20,11 @@ class LogN(Temperature):
 
     No parameters. Causal and bidirectional. Costs one number a query. Claimed to carry a model past its training length
     without further training. Qwen's code scales queries past L alone and leaves the factor of all others at 1; this is
-    the form of the author, in which training meets the factor already.
+    the form of the author, in which training meets the factor already. Llama 4 multiplies queries without position by
+    1 + 0.1 ln(1 + floor((position + 1) / 8,192)).
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Su, a post on attention whose entropy does not depend on the length (2021); Chiang, Cholak, "Overcoming a
     Theoretical Limitation of Self-Attention" (ACL 2022).
@@ -28,7 +32,7 @@ class LogN(Temperature):
 
     def __init__(self, training_length: int) -> None:
         super().__init__()
-        if training_length < 2:
+        if not 2 <= training_length < math.inf:
             raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")
         self.training_length = training_length
 

@@ -22,7 +22,11 @@ class SSMax(Temperature):
             then give the usual logits).
 
     Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number a query and head. Claimed to
-    keep attention on what matters as texts grow past the training length.
+    keep attention on what matters as texts grow past the training length. Mistral Large 4 has
+    s_h ln(position + 1) + b_h: the same in a plain causal text, but for b.
+
+    Raises:
+        ValueError: for an argument out of its range.
 
     Source: Nakanishi, "Scalable-Softmax Is Superior for Attention" (2025), section 3.
     """
