@@ -2,11 +2,15 @@ from functools import partial
 
 import pytest
 import torch
+from transformers import Cohere2Config
+from transformers.models.cohere2 import modeling_cohere2
 
+from poslab.attention import MultiHeadAttention, self_attention_contexts
 from poslab.encodings import (
     Alibi,
     NoPosition,
     PerLayer,
+    Positions,
     Rotary,
     StackEncodings,
     StackShape,
@@ -67,6 +71,39 @@ def test_every_layer_has_the_logits_of_its_own_encoding():
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
+@pytest.mark.parametrize("window", [3, 5, 64])
+def test_layers_of_rnope_are_those_of_cohere2(window):
+    config = Cohere2Config(
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=8,
+        head_dim=8,
+        sliding_window=window,
+        rope_parameters={"rope_type": "default", "rope_theta": 100.0},
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    x, positions = torch.randn(2, 20, 32), Positions.range(20)
+    encodings = StackEncodings(rnope(window=window, base=100.0), StackShape(32, 8, 4, 2, 8))
+    cos_sin = modeling_cohere2.Cohere2RotaryEmbedding(config)(x, positions.ids[None])
+    distance = positions.ids[:, None] - positions.ids
+    by_pairs = torch.cat([torch.arange(0, 8, 2), torch.arange(1, 8, 2)])  # channels 2m and 2m + 1 turn together there
+    for layer, context in enumerate(self_attention_contexts(encodings, positions)):
+        theirs, ours = modeling_cohere2.Cohere2Attention(config, layer).eval(), MultiHeadAttention(32, 4, 2, 8)
+        seen = (distance >= 0) & (distance < (theirs.sliding_window or 20))
+        mask = torch.zeros(20, 20).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
+        query, key = (
+            projection.weight.unflatten(0, (-1, 8))[:, by_pairs].flatten(0, 1)
+            for projection in (theirs.q_proj, theirs.k_proj)
+        )
+        with torch.no_grad():
+            ours.query.weight.copy_(query)
+            ours.key_value.weight.copy_(torch.cat([key, theirs.v_proj.weight]))
+            ours.output.weight.copy_(theirs.o_proj.weight)
+        torch.testing.assert_close(ours(x, context), theirs(x, cos_sin, mask)[0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "pattern",
     [rnope(every=2, window=6), PerLayer([Alibi, partial(Rotary, base=100.0)]), PerLayer([T5Bias, NoPosition])],
@@ -87,8 +124,10 @@ def test_a_causal_encoding_in_an_encoder_is_refused():
         (lambda: PerLayer([]), "encodings must name at least one encoding, got none"),
         (lambda: PerLayer([Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
         (lambda: PerLayer([Rotary], [0]), "windows must be positive integers or null, got 0"),
+        (lambda: PerLayer([Rotary], [float("nan")]), "windows must be positive integers or null, got nan"),
         (lambda: rnope(every=1), "every must be an integer of at least 2, got 1"),
         (lambda: rnope(window=0), "window must be a positive integer or null, got 0"),
+        (lambda: rnope(window=float("nan")), "window must be a positive integer or null, got nan"),
     ],
 )
 def test_a_wrong_argument_is_refused(make, message):

@@ -21,7 +21,7 @@ def loop(fire: Fire, query_ids: list, key_ids: list) -> tuple[torch.Tensor, list
     for i in query_ids:
         row = []
         for j in key_ids:
-            furthest = threshold if float(threshold.detach().abs()) > i else torch.tensor(float(i), dtype=torch.float64)
+            furthest = threshold if abs(float(threshold.detach())) > i else torch.tensor(float(i), dtype=torch.float64)
             share = torch.log((c * (i - j)).abs() + 1) / (torch.log((c * furthest).abs() + 1) + 1e-6)
             hidden = (names["hidden.weight"][:, 0] * share + names["hidden.bias"]).clamp_min(0)
             row.append(names["output.weight"] @ hidden)
@@ -40,10 +40,12 @@ def loop(fire: Fire, query_ids: list, key_ids: list) -> tuple[torch.Tensor, list
     ],
 )
 @pytest.mark.parametrize("threshold", [5.0, 512.0])
-def test_bias_and_gradients_are_those_of_a_loop(query_ids, key_ids, threshold):
+@pytest.mark.parametrize(("multiplier", "c"), [(1.1, 0.3), (-1.1, -0.3)])
+def test_bias_and_gradients_are_those_of_a_loop(query_ids, key_ids, threshold, multiplier, c):
     torch.manual_seed(0)
-    fire = Fire(3, width=8, c=0.3, threshold=threshold)
-    fire.multiplier.data.fill_(1.1)
+    fire = Fire(3, width=8, threshold=threshold)
+    fire.multiplier.data.fill_(multiplier)
+    fire.c.data.fill_(c)
     queries, keys = (Positions(torch.tensor(ids), 2_000) for ids in (query_ids, key_ids))
     ours = bias(fire, queries, keys)
     expected, parameters = loop(fire, query_ids, key_ids)

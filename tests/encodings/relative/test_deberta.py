@@ -7,7 +7,7 @@ from transformers import DebertaConfig, DebertaV2Config
 from transformers.models.deberta import modeling_deberta as v1
 from transformers.models.deberta_v2 import modeling_deberta_v2 as v2
 
-from poslab.encodings import Positions, QueryRows
+from poslab.encodings import Positions
 from poslab.encodings.relative.deberta import Deberta, log_buckets
 from poslab.testing import check_encoding
 from tests.encodings.relative.formula import (
@@ -73,10 +73,11 @@ def test_output_and_gradients_are_those_of_deberta_v2(num_buckets, max_distance,
     assert_same_output_and_gradients(actual, expected, [q, k, v, *ours.parameters()], 1e-5)
 
 
+@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("max_distance", [5, 64])
-def test_without_buckets_logits_are_those_of_deberta_v1(max_distance):
+def test_without_buckets_output_and_gradients_are_those_of_deberta_v1(max_distance, causal):
     torch.manual_seed(0)
-    ours, (q, k, _) = Deberta(12, 3, 4, max_distance, None), inputs(3, 30, 30, 4)
+    ours, (q, k, v) = Deberta(12, 3, 4, max_distance, None), inputs(3, 30, 30, 4)
     config = DebertaConfig(
         hidden_size=12,
         num_attention_heads=3,
@@ -85,17 +86,17 @@ def test_without_buckets_logits_are_those_of_deberta_v1(max_distance):
         max_relative_positions=max_distance,
     )
     theirs = v1.DisentangledSelfAttention(config).eval()
-    with torch.no_grad():
-        theirs.pos_proj.weight.copy_(ours.position_key.permute(0, 2, 1).flatten(0, 1))
-        theirs.pos_q_proj.weight.copy_(ours.position_query.permute(0, 2, 1).flatten(0, 1))
-        theirs.pos_q_proj.bias.zero_()
-        scaled = q / (3 * 4) ** 0.5  # version 1 scales queries before they meet anything
-        relative = v1.build_relative_position(q, k)
-        expected = scaled @ k.transpose(-2, -1) + theirs.disentangled_att_bias(scaled, k, relative, ours.table, 3)
-        tables = ours.prepare(Positions.range(30), Positions.range(30))
-        scale = 4**-0.5 * ours.scale(tables)
-        actual = ours.logits(q, k, QueryRows(tables, slice(0, 30), 0, scale))
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    weights = [w.permute(0, 2, 1).flatten(0, 1) for w in (ours.position_key, ours.position_query)]
+    for linear, weight in zip((theirs.pos_proj, theirs.pos_q_proj), weights, strict=True):
+        del linear.weight
+        linear.weight = weight
+    nn.init.zeros_(theirs.pos_q_proj.bias)
+    scaled = q / (3 * 4) ** 0.5  # version 1 scales queries before they meet anything
+    relative = v1.build_relative_position(q, k)
+    logits = scaled @ k.transpose(-2, -1) + theirs.disentangled_att_bias(scaled, k, relative, ours.table, 3)
+    expected = softmax_rows(logits, causal) @ v
+    actual = attended(ours, q, k, v, Positions.range(30), Positions.range(30), causal)
+    assert_same_output_and_gradients(actual, expected, [q, k, v, *ours.parameters()], 1e-5)
 
 
 def looped(deberta, q, k, v, queries, keys, causal):
@@ -106,11 +107,14 @@ def looped(deberta, q, k, v, queries, keys, causal):
     q, k, v, table, position_key, position_query = (
         x.double() for x in (q, k, v, deberta.table, deberta.position_key, deberta.position_query)
     )
-    limit, (query_ids, key_ids) = deberta.max_distance, (ids_of(queries), ids_of(keys))
+    limit, (query_ids, key_ids) = len(table) // 2, (ids_of(queries), ids_of(keys))
 
     def delta(distance):
-        distance = round(distance.item())
-        return 0 if distance <= -limit else 2 * limit - 1 if distance >= limit else distance + limit
+        bucket = distance.round()
+        if deberta.num_buckets is not None:
+            bucket = v2.make_log_bucket_position(bucket, deberta.num_buckets, deberta.max_distance)
+        bucket = int(bucket)
+        return 0 if bucket <= -limit else 2 * limit - 1 if bucket >= limit else bucket + limit
 
     def logits(b, i, j):
         p = table[delta(query_ids[b, i] - key_ids[b, j])]
@@ -126,10 +130,11 @@ def looped(deberta, q, k, v, queries, keys, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("place", PLACES)
-def test_output_and_gradients_are_those_of_the_formula_at_any_positions(place, causal):
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(None, 4), (6, 12)])
+def test_output_and_gradients_are_those_of_the_formula_at_any_positions(num_buckets, max_distance, place, causal):
     torch.manual_seed(1)
     queries, keys = PLACES[place]
-    deberta = Deberta(12, 3, 4, max_distance=4, num_buckets=None)
+    deberta = Deberta(12, 3, 4, max_distance, num_buckets)
     q, k, v = inputs(3, queries.length, keys.length, 4)
     ours = attended(deberta, q, k, v, queries, keys, causal)
     expected = looped(deberta, q, k, v, queries, keys, causal)
@@ -150,6 +155,7 @@ def test_it_keeps_what_every_encoding_keeps(hyperparameters):
         ({"num_buckets": 9}, "num_buckets must be even and at least 4, or null, got 9"),
         ({"max_distance": 129}, "max_distance must be at least 130, got 129"),
         ({"max_distance": 0, "num_buckets": None}, "max_distance must be at least 1, got 0"),
+        ({"max_distance": float("nan")}, "max_distance must be at least 130, got nan"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
+from transformers.models.mistral_large4.modeling_mistral_large4 import MistralLarge4TextSoftmaxScaling
 
 from poslab.attention import Visibility, attend
 from poslab.encodings import Alibi, LogN, NoPosition, Positions, Rotary, SSMax, StickBreaking, T5Bias
@@ -45,6 +47,24 @@ def test_logits_are_multiplied_by_the_factor_for_the_keys_that_a_query_sees(kind
                 weights = torch.stack(logits).softmax(0)
                 expected = sum(w * v[b, h // 2, j].double() for w, j in zip(weights, seen, strict=True))
                 torch.testing.assert_close(actual[b, h, i].double(), expected, rtol=0, atol=1e-5)
+
+
+def test_ssmax_in_a_decoder_is_the_scaling_of_mistral_large_4():
+    theirs, ours = MistralLarge4TextSoftmaxScaling(HEADS), SSMax(HEADS)
+    with torch.no_grad():
+        theirs.bias.zero_()
+        for scales in (theirs.scale, ours.scales):
+            scales.copy_(torch.tensor([0.1, 0.43, 0.8, 2.0]))
+    q, k, v = (x.requires_grad_() for x in inputs(20, 20))
+    scaled = theirs(q, torch.arange(20)[None], True)
+    expected = nn.functional.scaled_dot_product_attention(scaled, k, v, is_causal=True, enable_gqa=True)
+    actual = attend(q, k, v, NoPosition(), None, Visibility(), temperature=ours)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    gradients = torch.autograd.grad((actual * weight).sum(), [q, k, v, ours.scales])
+    wanted = torch.autograd.grad((expected * weight).sum(), [q, k, v, theirs.scale])
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("route", ["distance", "blockwise", "dense"])
@@ -88,6 +108,7 @@ def test_an_encoding_without_a_softmax_is_refused():
     ("make", "message"),
     [
         (lambda: LogN(1), "training_length must be an integer of at least 2, got 1"),
+        (lambda: LogN(math.nan), "training_length must be an integer of at least 2, got nan"),
         (lambda: SSMax(4, 0.0), "initial_scale must be a positive number, got 0.0"),
         (lambda: SSMax(4, math.inf), "initial_scale must be a positive number, got inf"),
     ],

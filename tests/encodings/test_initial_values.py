@@ -1,0 +1,53 @@
+"""What encodings learn begins as large as their docstrings say."""
+
+import pytest
+import torch
+
+from poslab.encodings import (
+    Deberta,
+    Forgetting,
+    Learned,
+    MusicTransformer,
+    PaTH,
+    RelativeProjection,
+    Shaw,
+    StackShape,
+    T5Bias,
+    TransformerXL,
+    Tupe,
+)
+
+WIDTH, HEAD_DIM = 256, 64
+SHAPE = StackShape(WIDTH, num_layers=1, num_heads=16, num_kv_heads=16, head_dim=HEAD_DIM)
+
+
+@pytest.mark.parametrize(
+    ("make", "parameter", "deviation"),
+    [
+        (Learned, "table.weight", 0.02),
+        (Shaw, "key_table", HEAD_DIM**-0.5),
+        (Shaw, "value_table", HEAD_DIM**-0.5),
+        (MusicTransformer, "table", HEAD_DIM**-0.5),
+        (TransformerXL, "content_bias", 0.02),
+        (TransformerXL, "position_bias", 0.02),
+        (TransformerXL, "position_key", WIDTH**-0.5),
+        (Deberta, "table", 1.0),
+        (Deberta, "position_key", WIDTH**-0.5),
+        (Deberta, "position_query", WIDTH**-0.5),
+        (Tupe, "table", 1.0),
+        (Tupe, "position_query", WIDTH**-0.5),
+        (Tupe, "position_key", WIDTH**-0.5),
+        (T5Bias, "table", WIDTH**-0.5),
+        (RelativeProjection, "projection.weight", WIDTH**-0.5),
+        (RelativeProjection, "bank", 0.02),
+        (Forgetting, "gate.weight", WIDTH**-0.5),
+        (PaTH, "down", WIDTH**-0.5),
+        (PaTH, "up", 32**-0.5),
+        (PaTH, "beta_weight", WIDTH**-0.5),
+    ],
+)
+def test_a_parameter_is_drawn_with_the_documented_standard_deviation(make, parameter, deviation):
+    torch.manual_seed(0)
+    drawn = SHAPE.fill(make).get_parameter(parameter)
+    assert drawn.std().item() == pytest.approx(deviation, rel=0.1)
+    assert abs(drawn.mean().item()) < 5 * deviation / drawn.numel() ** 0.5
