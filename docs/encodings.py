@@ -310,6 +310,7 @@ def page() -> str:
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
     ):
         blocks += [f"# {title}", f"The config group `{group}=`, around any encoding that takes it."]
+        blocks += [*_table([group, "formula", "what it does"], map(_row, choices(group)))]
         for choice in choices(group):
             blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
@@ -355,6 +356,12 @@ def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[s
             "**Bits** are bits per byte on the test text in the default run of 600 steps on 256 tokens, at windows of "
             "256 and 2,048; a dash is where an encoding is not defined, or the run has not been made yet."
         )
+
+
+def _row(choice: Choice) -> list[str]:
+    """What the table of a smaller group says of a choice, whose section has the title `group=name`."""
+    link = f"[{choice.name}](#{choice.group}{choice.name})"
+    return [link, choice.document.formula, choice.document.lead]
 
 
 def _encoding_section(encoding: Encoding, encodings: list[Encoding], benchmark: dict[str, Any]) -> Iterator[str]:
@@ -422,7 +429,7 @@ def _section(choice: Choice, caption: str, facts: Iterable[str]) -> Iterator[str
         yield document.source
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> Iterator[str]:
+def _table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     cells = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     yield "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
