@@ -82,6 +82,7 @@ def test_a_text_with_more_tokens_than_positions_is_refused(training):
         ({"max_position": 0}, "max_position must be a positive integer, got 0"),
         ({"max_position": float("nan")}, "max_position must be a positive integer, got nan"),
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"seed": float("nan")}, "seed must be an integer of at least 0, got nan"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

@@ -44,7 +44,7 @@ class Randomized(PositionSampler):
         super().__init__()
         if not 1 <= max_position < float("inf"):
             raise ValueError(f"max_position must be a positive integer, got {max_position}")
-        if seed < 0:
+        if not 0 <= seed < float("inf"):
             raise ValueError(f"seed must be an integer of at least 0, got {seed}")
         self.max_position = self.max_length = max_position
         self.seed = seed
