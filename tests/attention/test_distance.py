@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.attention import Visibility, attend
+from poslab.attention import Visibility, attend, distance
 from poslab.attention.distance import BLOCK, KERNEL_BLOCK, distance_attention
 from poslab.encodings import DistanceBias, Positions
 
@@ -63,6 +63,15 @@ def test_many_blocks_give_the_output_and_gradients_of_the_definition(rules, num_
     expected = output_and_gradients(encoding, visibility, num_queries, "dense")
     for ours, theirs in zip(output_and_gradients(encoding, visibility, num_queries), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_are_taken_one_by_one_give_the_same(monkeypatch):
+    """As those of long texts are, so that the logits of a block stay in a processor's cache."""
+    encoding = LearnedByDistance()
+    together = output_and_gradients(encoding, Visibility(), LENGTH)
+    monkeypatch.setattr(distance, "CACHED", 1)
+    for ours, expected in zip(output_and_gradients(encoding, Visibility(), LENGTH), together, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def operands(length: int = 40, dtype: torch.dtype = torch.float32) -> list[Tensor]:

@@ -24,8 +24,11 @@ from poslab.attention.visibility import Visibility
 KERNEL_BLOCK = 256
 """Query rows of a block that the kernel takes: with fewer it cuts them into pieces of less than 64."""
 
-BLOCK = 96
+BLOCK = 128
 """Query rows of a block whose logits are made here, where the bias learns."""
+
+CACHED = 2**21
+"""Logits that a block has in all heads that are taken together, at most: what is made of them stays in the cache."""
 
 LOG2_E = 1 / math.log(2)
 """exp(x) is exp2(x log2(e)), and PyTorch's exp2 is several times as fast, most of all far below zero."""
@@ -180,25 +183,28 @@ def distance_attention_backward(
     kept = (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT)
     hiding = (query_segments, key_segments, real_keys)
     if bias_learns:
-        num_heads, num_queries, num_keys = q_BHTD.shape[1], q_BHTD.shape[2], k_BHSD.shape[2]
+        num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
         rows = min(BLOCK, num_queries)
+        together = max(1, min(q_BHTD.shape[1], CACHED // (rows * num_keys)))
         # Made once: memory that is new to a process costs as much as what is computed in it.
-        workspaces = bias_HN.new_empty(3, num_heads * rows * (rows + num_keys))
+        workspaces = bias_HN.new_empty(3, together * rows * (rows + num_keys))
         # As PyTorch's kernel has it: logits and their gradients in float32, what is multiplied by them in bfloat16.
         product_dtype = torch.bfloat16 if q_BHTD.dtype == torch.bfloat16 else bias_HN.dtype
-        factors = workspaces.new_empty(2, num_heads * rows * num_keys, dtype=product_dtype)
+        factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
         for item in range(len(q_BHTD)):
-            one = slice(item, item + 1)
-            hiding_one = (None if x is None else x[one] for x in hiding)
-            blocks = _blocks(bias_HN * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_one)
-            _add_gradients_of_bias_too(
-                (q_gradient[one], k_gradient[one], v_gradient[one], bias_gradient),
-                [x[one] for x in kept],
-                scale,
-                blocks,
-                workspaces,
-                factors,
-            )
+            hiding_one = tuple(None if x is None else x[item : item + 1] for x in hiding)
+            for first in range(0, q_BHTD.shape[1], together):
+                heads = slice(first, first + together)
+                some = (slice(item, item + 1), heads)
+                blocks = _blocks(bias_HN[heads] * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_one)
+                _add_gradients_of_bias_too(
+                    (q_gradient[some], k_gradient[some], v_gradient[some], bias_gradient[heads]),
+                    [x[some] for x in kept],
+                    scale,
+                    blocks,
+                    workspaces,
+                    factors,
+                )
     else:
         blocks = _blocks(bias_HN, q_BHTD.shape[2], KERNEL_BLOCK, nearest, furthest, *hiding)
         _add_gradients((q_gradient, k_gradient, v_gradient), kept, scale, blocks)
@@ -266,7 +272,9 @@ def _add_gradients_of_bias_too(
         torch.mul(padded[..., :num_keys], scale, out=of_products)
         q_gradient[:, :, rows] = (of_products @ k).flip(2)
         k_gradient[:, :, keys] += of_products.mT @ q
-        v_gradient[:, :, keys] += _within(factors[1], *heads, num_rows, num_keys).copy_(weights_BHRK).mT @ gradient
+        if factors.dtype != dtype:
+            weights_BHRK = _within(factors[1], *heads, num_rows, num_keys).copy_(weights_BHRK)
+        v_gradient[:, :, keys] += weights_BHRK.mT @ gradient
         width = num_rows + num_keys - 1
         diagonals = padded.flatten(2)[..., : num_rows * width].unflatten(2, (num_rows, width))
         last = bias_gradient.shape[-1] - first_distance
