@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
@@ -153,9 +154,7 @@ class _RotateHalfSplit(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         half = cos.shape[-1]
-        first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-        turned = list(_turned(first, second, cos, sin))
-        return torch.cat([*turned, rest] if rest.shape[-1] else turned, dim=-1).to(x.dtype)
+        return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -170,9 +169,7 @@ class _RotateInterleaved(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         turning = 2 * cos.shape[-1]
-        pairs, rest = x.split([turning, x.shape[-1] - turning], dim=-1)
-        turned = torch.stack(_turned(pairs[..., ::2], pairs[..., 1::2], cos, sin), dim=-1).flatten(-2)
-        return (torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned).to(x.dtype)
+        return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -180,5 +177,16 @@ class _RotateInterleaved(torch.autograd.Function):
         return rotate_interleaved(gradients[0], cos, -sin), None, None
 
 
-def _turned(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    return (first * cos).addcmul_(second, sin, value=-1), (second * cos).addcmul_(first, sin)
+def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
+    """Each pair of a first and a second channel turned, without a copy of either; further channels stay.
+
+    Args:
+        x: (B, H, T, D).
+        cos_of_channels: (..., T, r), the cosine for each channel that turns.
+        sin: (..., T, r / 2), the sine for each pair.
+        first, second: the channels of the pairs.
+    """
+    turned = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
+    turned[..., first].addcmul_(x[..., second], sin, value=-1)
+    turned[..., second].addcmul_(x[..., first], sin)
+    return turned.to(x.dtype)
