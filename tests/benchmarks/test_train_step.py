@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from size import Size
 ROOT = Path(__file__).parents[2]
 
 
-def shown(*arguments):
+def shown(*arguments, threads=1):
     """What the benchmark prints in its quick form."""
     command = [sys.executable, "benchmarks/train_step.py", "--quick", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def test_both_models_have_the_same_number_of_parameters_but_for_the_bias_of_their_gates():
@@ -60,5 +62,6 @@ def test_encodings_are_measured_over_none_and_beside_their_peers(tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_step_is_measured_over_matrix_products():
-    text = shown("--parts", "compiled", "--encodings", "none")
+    # For one thread PyTorch 2.13 makes C++ that lacks a header.
+    text = shown("--parts", "compiled", "--encodings", "none", threads=2)
     assert [line.split()[1] for line in text.splitlines() if line.strip().startswith("none")] == ["matrix", "Poslab,"]

@@ -150,7 +150,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path, config: dict[s
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        ("model: gpt2\n", "resume={0} is no run of this command: its config.yaml has no dataset"),
+        ("model: gpt2\n", "resume={0} is no run of this command: its config.yaml has no attention"),
         ("- a\n- list\n", "{0}/config.yaml is not the configuration of a run"),
         ("key: [broken\n", "{0}/config.yaml is not the configuration of a run"),
     ],
