@@ -86,11 +86,11 @@ class Bound:
         worst = (min if self.at_least else max)(self.figures, key=lambda name: self.figures[name])
         shown = self.failing or [worst]
         listed = ", ".join(f"{self.figures[name]:.2f}{self.unit} ({name})" for name in shown)
-        extreme = "smallest" if self.at_least else "largest"
+        extreme = f"the {'smallest' if self.at_least else 'largest'} of {len(self.figures)}"
         found = (
             f"{len(self.failing)} of {len(self.figures)} do not: {listed}"
             if self.failing
-            else f"the {extreme} is {listed}"
+            else f"{extreme if len(self.figures) > 1 else 'it'} is {listed}"
         )
         return f"- **{'Not met' if self.failing else 'Met'}:** {self.claim}; {found}."
 

@@ -28,10 +28,10 @@ def test_what_does_not_keep_a_bound_is_named_the_worst_first():
 
 def test_a_bound_that_is_met_shows_how_nearly():
     assert str(Bound("it is small", 3.0, {"a": 1.0, "b": 2.5}, unit=" GiB")) == (
-        "- **Met:** it is small; the largest is 2.50 GiB (b)."
+        "- **Met:** it is small; the largest of 2 is 2.50 GiB (b)."
     )
     assert str(Bound("it is fast", 1.0, {"a": 1.0, "b": 2.5}, at_least=True)) == (
-        "- **Met:** it is fast; the smallest is 1.00 (a)."
+        "- **Met:** it is fast; the smallest of 2 is 1.00 (a)."
     )
 
 
