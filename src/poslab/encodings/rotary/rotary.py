@@ -154,6 +154,9 @@ class _RotateHalfSplit(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         half = cos.shape[-1]
+        if torch.compiler.is_compiling():
+            first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
+            return torch.cat([*_turned_apart(first, second, cos, sin), rest], dim=-1).to(x.dtype)
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
 
     @staticmethod
@@ -169,6 +172,10 @@ class _RotateInterleaved(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         turning = 2 * cos.shape[-1]
+        if torch.compiler.is_compiling():
+            pairs, rest = x.split([turning, x.shape[-1] - turning], dim=-1)
+            turned = torch.stack(_turned_apart(pairs[..., ::2], pairs[..., 1::2], cos, sin), dim=-1).flatten(-2)
+            return torch.cat([turned, rest], dim=-1).to(x.dtype)
         return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
 
     @staticmethod
@@ -190,3 +197,9 @@ def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, secon
     turned[..., first].addcmul_(x[..., second], sin, value=-1)
     turned[..., second].addcmul_(x[..., first], sin)
     return turned.to(x.dtype)
+
+
+def _turned_apart(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second channels of the pairs, for a compiler: it makes one loop of this, and of what is written
+    in place several."""
+    return first * cos - second * sin, second * cos + first * sin
