@@ -59,10 +59,12 @@ class BiasTable:
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """The bias of the queries and keys, or of some rows and columns of them, (1, H, R, S)."""
         # Entry S - 1 + i - j is for row i, column j: rows of a Toeplitz matrix are windows of its reversed vector, the
-        # last row first.
-        windows = self.values.flip(-1).unfold(-1, self.num_keys, 1)
+        # last row first. What these rows and columns need is taken first: the gradient of a part of all windows would
+        # have the size of them all.
         start, stop, _ = rows.indices(self.num_queries)
-        return windows[None, :, self.num_queries - stop : self.num_queries - start, keys].flip(-2)
+        first, end, _ = keys.indices(self.num_keys)
+        needed = self.values[:, self.num_keys - end + start : self.num_keys - 1 - first + stop]
+        return needed.flip(-1).unfold(-1, end - first, 1)[None].flip(-2)
 
 
 @dataclass(frozen=True)
