@@ -16,16 +16,17 @@ import json
 import platform
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from peak import peak_bytes
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
 from poslab.models import Decoder
 from poslab.models.build import build_model
@@ -59,19 +60,6 @@ def seconds(model: Decoder, tokens_BT: torch.Tensor) -> float:
     return time.perf_counter() - began
 
 
-def peak_bytes(model: Decoder, tokens_BT: torch.Tensor) -> int:
-    """The most bytes that a step holds at once, from every allocation and release that the profiler saw."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step(model, tokens_BT)
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def measure(names: list[str], steps: int, sequence_length: int, batch_size: int) -> dict[str, dict[str, float]]:
     """Seconds and peak bytes of a step under each encoding, and both over those without one.
 
@@ -84,11 +72,11 @@ def measure(names: list[str], steps: int, sequence_length: int, batch_size: int)
     tokens_BT = torch.randint(VOCAB_SIZE, (batch_size, sequence_length + 1))
     baseline = decoder(BASELINE, sequence_length)
     step(baseline, tokens_BT)
-    baseline_bytes = peak_bytes(baseline, tokens_BT)
+    baseline_bytes = peak_bytes(partial(step, baseline, tokens_BT))
     figures = {}
     for name in names:
         model = decoder(name, sequence_length)
-        own_bytes = peak_bytes(model, tokens_BT)
+        own_bytes = peak_bytes(partial(step, model, tokens_BT))
         own, ratios = [], []
         for _ in range(steps):
             without = seconds(baseline, tokens_BT)

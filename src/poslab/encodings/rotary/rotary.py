@@ -200,6 +200,5 @@ def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, secon
 
 
 def _turned_apart(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the second channels of the pairs, for a compiler: it makes one loop of this, and of what is written
-    in place several."""
+    """The first and the second channels of the pairs: a compiler makes one loop of it, and several of `_turned`."""
     return first * cos - second * sin, second * cos + first * sin
