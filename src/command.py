@@ -72,7 +72,7 @@ def command(name: str, main: Main) -> NoReturn:
                 raise
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
-                sys.exit(statuses[-1])
+                _leave(statuses[-1])
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
@@ -84,7 +84,14 @@ def command(name: str, main: Main) -> NoReturn:
         tell(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
     except Exception as error:
         tell(error)
-    sys.exit(max(statuses, default=0))
+    _leave(max(statuses, default=0))
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the command, perhaps as one of several processes."""
+    if launch := sys.modules.get("poslab.training.launch"):
+        launch.leave(status)
+    sys.exit(status)
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -66,6 +66,20 @@ def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
         world_size=environment.world_size(),
     )
     atexit.register(distributed.destroy_process_group)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process; where it has joined others, without taking the interpreter apart.
+
+    Gloo's threads let go of the last tensors whenever they get to it, and a thread that needs an interpreter which is
+    being taken apart aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them.
+    """
+    if distributed.is_initialized():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def agreed(value: T) -> T:

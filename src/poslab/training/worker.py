@@ -49,10 +49,12 @@ if __name__ == "__main__":
     from torch.distributed.elastic.multiprocessing.errors import record
 
     from poslab.errors import RunInterruptedError
+    from poslab.training.launch import leave
 
     try:
         record(main)(*sys.argv[2:])
     except RunInterruptedError as interrupted:
-        sys.exit(interrupted.exit_status)
+        leave(interrupted.exit_status)
     except Exception:
-        sys.exit(1)  # recorded for the process that launched this one, which tells it
+        leave(1)  # recorded for the process that launched this one, which tells it
+    leave(0)
