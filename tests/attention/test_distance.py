@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.attention import Visibility, attend, distance
-from poslab.attention.distance import BLOCK, KERNEL_BLOCK, distance_attention
+from poslab.attention import Visibility, attend, distance_gradients
+from poslab.attention.distance import DistanceAttention, distance_attention
+from poslab.attention.distance_gradients import BLOCK, KERNEL_BLOCK
 from poslab.encodings import DistanceBias, Positions
 
 HEADS, HEAD_DIM = 2, 8
@@ -69,7 +70,7 @@ def test_heads_that_are_taken_one_by_one_give_the_same(monkeypatch):
     """As those of long texts are, so that the logits of a block stay in a processor's cache."""
     encoding = LearnedByDistance()
     together = output_and_gradients(encoding, Visibility(), LENGTH)
-    monkeypatch.setattr(distance, "CACHED", 1)
+    monkeypatch.setattr(distance_gradients, "CACHED", 1)
     for ours, expected in zip(output_and_gradients(encoding, Visibility(), LENGTH), together, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
@@ -131,3 +132,28 @@ def test_in_bfloat16_gradients_are_about_as_near_the_exact_ones_as_those_of_pyto
     of_kernel = [error(*pair) for pair in zip(kernel_gradients, exact_gradients[:3], strict=True)]
     assert all(own < 1.6 * theirs for own, theirs in zip(errors[:3], of_kernel, strict=True)), (errors, of_kernel)
     assert errors[3] < min(of_kernel)
+
+
+@pytest.mark.parametrize("shared", ["bias", "nothing"])
+@pytest.mark.parametrize("hidden", ["nothing", "segments"])
+def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(shared, hidden):
+    generator = torch.Generator().manual_seed(0)
+    samples, length = 3, BLOCK + 5
+    q, k, v = torch.randn(3, samples, 2, HEADS, length, HEAD_DIM, generator=generator).unbind()
+    bias = torch.randn(samples, HEADS, 2 * length - 1, generator=generator)
+    segments = torch.randint(2, (samples, 2, length), generator=generator)
+    bias_dim = None if shared == "bias" else 0
+    segments_dim = 0 if hidden == "segments" else None
+
+    def loss(q, k, v, bias, segments):
+        output, _ = DistanceAttention.apply(q, k, v, bias, 0, length, 0.3, segments, segments, None)
+        return output.square().sum()
+
+    of_one = torch.func.grad(loss, argnums=(0, 1, 2, 3))
+    inputs = (q, k, v, bias[0] if shared == "bias" else bias, segments if hidden == "segments" else None)
+    in_dims = (0, 0, 0, bias_dim, segments_dim)
+    together = torch.func.vmap(of_one, in_dims=in_dims)(*inputs)
+    for sample in range(samples):
+        one = [x if dim is None else x[sample] for x, dim in zip(inputs, in_dims, strict=True)]
+        for ours, theirs in zip(together, of_one(*one), strict=True):
+            torch.testing.assert_close(ours[sample], theirs)

@@ -1,4 +1,4 @@
-"""docs/encodings.md says what the code says; `python docs/encodings.py` makes it so."""
+"""docs/encodings.md says what the code says; `python docs/encodings_page.py` makes it so."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs.encodings import CONF, DOCS, PAGE, page
+from docs.encodings_page import CONF, DOCS, PAGE, page
 from hydra import initialize_config_dir
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def keys(node: dict, prefix: str) -> Iterator[str]:
 
 def test_the_page_is_what_the_code_says_now():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert page() == TEXT, "docs/encodings.md is out of date: python docs/encodings.py"
+        assert page() == TEXT, "docs/encodings.md is out of date: python docs/encodings_page.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")

@@ -198,6 +198,25 @@ def test_torch_compile_takes_the_whole_forward_pass_without_a_break(name, layout
             torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-4)
 
 
+@each_encoding
+def test_the_gradients_of_each_sample_come_from_vmap(name):
+    decoder, tokens = small_decoder(name), some_tokens(3, LENGTH)
+    parameters = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], tokens_T: Tensor) -> Tensor:
+        return torch.func.functional_call(decoder, parameters, (tokens_T[None],)).square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, tokens)
+    for sample, tokens_T in enumerate(tokens):
+        decoder.zero_grad()
+        decoder(tokens_T[None]).square().sum().backward()
+        for parameter_name, parameter in decoder.named_parameters():
+            ours = together[parameter_name][sample]
+            torch.testing.assert_close(
+                ours, parameter.grad, rtol=1e-4, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+            )
+
+
 # Parameters
 
 

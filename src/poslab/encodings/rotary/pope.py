@@ -108,10 +108,15 @@ def _clamped(delta: Tensor) -> Tensor:
 class _Clamp(torch.autograd.Function):
     """Clamps to [-2 pi, 0]; descent may leave the range no further, but may return."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, delta: Tensor) -> Tensor:
-        ctx.save_for_backward(delta)
+    def forward(delta: Tensor) -> Tensor:
         return delta.clamp(-2 * math.pi, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

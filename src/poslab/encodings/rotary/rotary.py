@@ -150,14 +150,19 @@ def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class _RotateHalfSplit(torch.autograd.Function):
     """The gradient of a rotation is the rotation back: nothing but the tables is kept for the backward pass."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         half = cos.shape[-1]
         if torch.compiler.is_compiling():
-            first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-            return torch.cat([*_turned_apart(first, second, cos, sin), rest], dim=-1).to(x.dtype)
+            swapped = x[..., : 2 * half].unflatten(-1, (2, half)).flip(-2).flatten(-2)
+            return _turned_in_one_loop(x, swapped, torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -168,15 +173,20 @@ class _RotateHalfSplit(torch.autograd.Function):
 class _RotateInterleaved(torch.autograd.Function):
     """As `_RotateHalfSplit`."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turning = 2 * cos.shape[-1]
         if torch.compiler.is_compiling():
-            pairs, rest = x.split([turning, x.shape[-1] - turning], dim=-1)
-            turned = torch.stack(_turned_apart(pairs[..., ::2], pairs[..., 1::2], cos, sin), dim=-1).flatten(-2)
-            return torch.cat([turned, rest], dim=-1).to(x.dtype)
+            swapped = x[..., :turning].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+            signed_sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
+            return _turned_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
         return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -199,6 +209,11 @@ def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, secon
     return turned.to(x.dtype)
 
 
-def _turned_apart(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the second channels of the pairs: a compiler makes one loop of it, and several of `_turned`."""
-    return first * cos - second * sin, second * cos + first * sin
+def _turned_in_one_loop(x: Tensor, swapped: Tensor, cos_of_channels: Tensor, sin_of_channels: Tensor) -> Tensor:
+    """As `_turned`, from the channels that turn with those of each pair swapped: a compiler makes one loop of it.
+
+    It makes several of `_turned`, and where it has to join the halves of its result it does so number by number.
+    """
+    turning, rest = x.split([swapped.shape[-1], x.shape[-1] - swapped.shape[-1]], dim=-1)
+    turned = (turning * cos_of_channels + swapped * sin_of_channels).to(x.dtype)
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned

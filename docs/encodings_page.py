@@ -1,8 +1,8 @@
-"""Makes docs/encodings.md and its pictures: `python docs/encodings.py`.
+"""Makes docs/encodings.md and its pictures: `python docs/encodings_page.py`.
 
 The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
-conf/encoding, conf/positions and conf/temperature, the figures of benchmarks/encodings.json, and those of
-docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
+conf/encoding, conf/positions and conf/temperature, the figures of benchmarks/train_step.json, and those
+of docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ DOCS = Path(__file__).resolve().parent
 CONF = DOCS.parent / "conf"
 PAGE = DOCS / "encodings.md"
 FIGURES = Path("figures")
-BENCHMARK = DOCS.parent / "benchmarks" / "encodings.json"
+BENCHMARK = DOCS.parent / "benchmarks" / "train_step.json"
 DEFAULT_RUNS = DOCS / "default_runs.json"
 TRAINING_LENGTH = 512
+MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
+"""Which rows of the benchmark say what an encoding costs."""
 
 PLACES = {
     "embed": "token embeddings",
@@ -67,7 +69,8 @@ BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances
 INTRODUCTION = """\
 # Encodings, positions and temperatures
 
-Made by `python docs/encodings.py` from the code, its configuration files and its benchmark; not to be edited by hand.
+Made by `python docs/encodings_page.py` from the code, its configuration files and its benchmark; not to be edited by
+hand.
 
 How to choose one: `python -m src.train encoding=alibi encoding.max_exponent=10`. How to write one: the contract is
 `poslab.encodings.PositionalEncoding`, and `poslab.testing.check_encoding` holds an encoding to it.
@@ -302,9 +305,10 @@ def page() -> str:
     """The text of docs/encodings.md."""
     encodings = choices("encoding", Encoding)
     benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
+    costs = {row["encoding"]: row for row in benchmark["rows"] if row.items() >= MEASURED.items()}
     runs = json.loads(DEFAULT_RUNS.read_text(encoding="utf-8")) if DEFAULT_RUNS.exists() else {}
-    blocks = [INTRODUCTION, *_overview(encodings, benchmark, runs)]
-    blocks += [block for encoding in encodings for block in _encoding_section(encoding, encodings, benchmark)]
+    blocks = [INTRODUCTION, *_overview(encodings, costs, benchmark["machine"], runs)]
+    blocks += [block for encoding in encodings for block in _encoding_section(encoding, encodings, costs)]
     for group, title, caption in (
         ("positions", "Positions", "How far three texts of 512 tokens are moved in training."),
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
@@ -316,14 +320,15 @@ def page() -> str:
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
-def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[str, Any]) -> Iterator[str]:
+def _overview(
+    encodings: list[Encoding], costs: dict[str, Any], machine: dict[str, Any], runs: dict[str, Any]
+) -> Iterator[str]:
     """The table of all encodings, and what its columns are."""
-    shape, machine = encodings[0].shape, benchmark["machine"]
+    shape = encodings[0].shape
     columns = ["encoding", "formula", "parameters", "acts on", "attention", "route", "time", "memory"]
     lengths = ("256", "2048") if runs else ()
     rows = []
     for encoding in encodings:
-        measured = benchmark["encodings"].get(encoding.name, {})
         rows.append(
             [
                 f"[{encoding.name}](#{encoding.name})",
@@ -332,7 +337,7 @@ def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[s
                 encoding.places,
                 "causal" if encoding.causal_only else "both",
                 encoding.routes,
-                *(_times(measured.get(key)) for key in ("time_over_none", "memory_over_none")),
+                *_over_none(costs.get(encoding.name)),
                 *(_bits(runs.get(encoding.name, {}).get(length)) for length in lengths),
             ]
         )
@@ -344,11 +349,10 @@ def _overview(encodings: list[Encoding], benchmark: dict[str, Any], runs: dict[s
         "pictures are of its first layer.\n\n"
         "**Attention** is what it serves: causal only, or both causal and bidirectional. **Route** is the cheapest one "
         "that is exact (see [architecture](architecture.md)).\n\n"
-        "**Time** and **memory** are those of forward plus backward of that decoder over those under `none`, on "
-        f"{benchmark['batch_size']} rows of {benchmark['sequence_length']} tokens in float32: medians of "
-        f"{benchmark['steps']} steps in turns with `none`, and the most bytes that PyTorch's CPU allocator held at "
-        "once beside the weights. Measured by `python benchmarks/encodings.py` on "
-        f"{machine['processor']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, torch "
+        "**Time** and **memory** are those of a training step of that decoder over those "
+        f"under `none`, on rows of {TRAINING_LENGTH} tokens in float32: medians of steps in turns with `none`, and the "
+        "most bytes that PyTorch held at once beside the weights. Measured by `python benchmarks/train_step.py` (see "
+        f"[performance](performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
         f"{machine['torch']}."
     )
     if runs:
@@ -364,7 +368,7 @@ def _row(choice: Choice) -> list[str]:
     return [link, choice.document.formula, choice.document.lead]
 
 
-def _encoding_section(encoding: Encoding, encodings: list[Encoding], benchmark: dict[str, Any]) -> Iterator[str]:
+def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any]) -> Iterator[str]:
     owners = "one for all layers" if len(encoding.stack.distinct) == 1 else "in each layer"
     shapes = {name: tuple(p.shape) for layer in encoding.layers for name, p in layer.named_parameters()}
     shapes |= {name: tuple(p.shape) for t in encoding.stack.temperatures for name, p in t.named_parameters()}
@@ -376,7 +380,6 @@ def _encoding_section(encoding: Encoding, encodings: list[Encoding], benchmark: 
     felt = "is felt" if not all(layer.relative for layer in encoding.layers) else "changes nothing"
     if any(layer.depends_on_length for layer in encoding.layers):
         felt += ", and a longer text changes its earlier rows"
-    measured = benchmark["encodings"].get(encoding.name, {})
     facts = {
         "Parameters": learned,
         "Acts on": encoding.places,
@@ -384,9 +387,7 @@ def _encoding_section(encoding: Encoding, encodings: list[Encoding], benchmark: 
         "Length": "any" if end is None else f"ends at {end:,} positions, as configured",
         "A shift of all positions": felt,
         "Route": encoding.routes,
-        "Time, memory over `none`": " and ".join(
-            _times(measured.get(key)) for key in ("time_over_none", "memory_over_none")
-        ),
+        "Time, memory over `none`": " and ".join(_over_none(costs.get(encoding.name))),
     }
     yield f"## {encoding.name}"
     more = [f"- **{name}:** {fact}" for name, fact in facts.items()]
@@ -439,8 +440,9 @@ def _joined(paragraph: str) -> str:
     return paragraph.replace("\n- ", "\0").replace("\n  ", " ").replace("\n", " ").replace("\0", "\n- ")
 
 
-def _times(ratio: float | None) -> str:
-    return "-" if ratio is None else f"x {ratio:.2f}"
+def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
+    """Time and memory; a dash is what has not been measured."""
+    return ("-", "-") if cost is None else (f"x {cost['time'][1]:.2f}", f"x {cost['memory']:.2f}")
 
 
 def _bits(value: float | None) -> str:

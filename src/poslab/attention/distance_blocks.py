@@ -1,0 +1,75 @@
+"""Blocks of query rows under a bias of distance, and the masks that are views of its vector.
+
+A bias of distance is one number for each distance and head. Stored in one order these *are* the T x S matrix: with the
+rows of a block in reverse, row r and column j hold number r + j, and a mask with the strides (1, 1) over the vector is
+what PyTorch's kernel takes without a copy.
+
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
+N = T + S - 1 distances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Block(NamedTuple):
+    """A block of query rows, last row first, and the keys that any of them may see."""
+
+    rows: slice
+    keys: slice
+    first_distance: int
+    """The place in the vector, which begins at the largest distance, of its first row and column."""
+
+    mask: Tensor
+    """(1 or B, H, R, K): the bias, and minus infinity where a query does not see a key."""
+
+
+def blocks(
+    bias_HN: Tensor,
+    num_queries: int,
+    block: int,
+    nearest: int,
+    furthest: int,
+    query_segments: Tensor | None,
+    key_segments: Tensor | None,
+    real_keys: Tensor | None,
+) -> Iterator[Block]:
+    """The blocks of all queries, first to last.
+
+    Args:
+        bias_HN: the bias at successive distances, from that of the first query to the last key on.
+        num_queries: T.
+        block: query rows of each, fewer in the last.
+        nearest, furthest: the least and the largest distance in storage at which a query sees a key.
+        query_segments, key_segments, real_keys: as in `Visibility`.
+    """
+    num_distances = bias_HN.shape[-1]
+    num_keys = num_distances - num_queries + 1
+    # Distance in storage, from the first query to the last key on, decides what is visible.
+    distance_N = torch.arange(num_distances, device=bias_HN.device) - (num_queries - 1)
+    hidden_N = (distance_N < nearest) | (distance_N > furthest)
+    descending_HN = bias_HN.masked_fill(hidden_N, -math.inf).flip(-1)
+    for start in range(0, num_queries, block):
+        stop = min(start + block, num_queries)
+        begin = max(0, num_keys - num_queries + start - furthest)
+        end = min(num_keys, num_keys - num_queries + stop - nearest)
+        rows, keys = slice(start, stop), slice(begin, end)
+        first_distance = num_queries - stop + begin
+        mask = descending_HN.as_strided(
+            (1, len(bias_HN), stop - start, end - begin),
+            (0, descending_HN.stride(0), 1, 1),
+            descending_HN.storage_offset() + first_distance,
+        )
+        if query_segments is not None and key_segments is not None:
+            mask = mask.masked_fill(
+                query_segments[:, None, rows, None].flip(2) != key_segments[:, None, None, keys], -math.inf
+            )
+        if real_keys is not None:
+            mask = mask.masked_fill(~real_keys[:, None, None, keys], -math.inf)
+        yield Block(rows, keys, first_distance, mask)

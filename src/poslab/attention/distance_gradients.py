@@ -1,0 +1,174 @@
+"""Gradients of attention under a bias of distance, block by block, and that of the bias itself.
+
+The gradient of a distance is the sum over its diagonal of the gradient of the logits, which the strides (1, 1) give as
+they make a mask of the bias.
+
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
+N = T + S - 1 distances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poslab.attention.distance_blocks import Block, blocks
+
+KERNEL_BLOCK = 256
+"""Query rows of a block that PyTorch's kernel takes: with fewer it cuts them into pieces of less than 64."""
+
+BLOCK = 128
+"""Query rows of a block whose logits are made here, where the bias learns."""
+
+CACHED = 2**21
+"""Logits that a block has in all heads that are taken together, at most: what is made of them stays in the cache."""
+
+LOG2_E = 1 / math.log(2)
+"""exp(x) is exp2(x log2(e)), and PyTorch's exp2 is several times as fast, most of all far below zero."""
+
+flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def gradients(
+    gradient_BHTD: Tensor,
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSD: Tensor,
+    bias_HN: Tensor,
+    output_BHTD: Tensor,
+    log_sum_BHT: Tensor,
+    bias_learns: bool,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    query_segments: Tensor | None,
+    key_segments: Tensor | None,
+    real_keys: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
+
+    Args:
+        gradient_BHTD: of the output.
+        q_BHTD, k_BHSD, v_BHSD, bias_HN, output_BHTD, log_sum_BHT: inputs and outputs of the forward pass.
+        bias_learns: whether its gradient is asked for, which PyTorch's kernel does not give.
+        nearest, furthest, query_segments, key_segments, real_keys: as of `blocks`.
+        scale: of the products.
+    """
+    q_gradient = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
+    k_gradient, v_gradient = (
+        torch.zeros_like(x, dtype=bias_HN.dtype, memory_format=torch.contiguous_format) for x in (k_BHSD, v_BHSD)
+    )
+    bias_gradient = torch.zeros_like(bias_HN)
+    kept = (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT)
+    hiding = (query_segments, key_segments, real_keys)
+    if bias_learns:
+        num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
+        rows = min(BLOCK, num_queries)
+        together = max(1, min(q_BHTD.shape[1], CACHED // (rows * num_keys)))
+        # Made once: memory that is new to a process costs as much as what is computed in it.
+        workspaces = bias_HN.new_empty(3, together * rows * (rows + num_keys))
+        # As PyTorch's kernel has it: logits and their gradients in float32, what is multiplied by them in bfloat16.
+        product_dtype = torch.bfloat16 if q_BHTD.dtype == torch.bfloat16 else bias_HN.dtype
+        factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
+        for item in range(len(q_BHTD)):
+            hiding_one = tuple(None if x is None else x[item : item + 1] for x in hiding)
+            for first in range(0, q_BHTD.shape[1], together):
+                heads = slice(first, first + together)
+                some = (slice(item, item + 1), heads)
+                some_blocks = blocks(bias_HN[heads] * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_one)
+                _add_gradients_of_bias_too(
+                    (q_gradient[some], k_gradient[some], v_gradient[some], bias_gradient[heads]),
+                    [x[some] for x in kept],
+                    scale,
+                    some_blocks,
+                    workspaces,
+                    factors,
+                )
+    else:
+        all_blocks = blocks(bias_HN, q_BHTD.shape[2], KERNEL_BLOCK, nearest, furthest, *hiding)
+        _add_gradients((q_gradient, k_gradient, v_gradient), kept, scale, all_blocks)
+    return q_gradient, k_gradient.to(k_BHSD.dtype), v_gradient.to(v_BHSD.dtype), bias_gradient
+
+
+def _add_gradients(
+    gradients: tuple[Tensor, ...],
+    kept: Sequence[Tensor],
+    scale: float,
+    some_blocks: Iterator[Block],
+) -> None:
+    """Adds to the gradients of queries, keys and values, by the kernel."""
+    q_gradient, k_gradient, v_gradient = gradients
+    gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT = kept
+    for rows, keys, _, mask in some_blocks:
+        gradient, q, output, log_sum = (
+            x[:, :, rows].flip(2) for x in (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
+        )
+        k, v = k_BHSD[:, :, keys], v_BHSD[:, :, keys]
+        parts = flash_backward(gradient, q, k, v, output, log_sum, 0.0, False, attn_mask=mask, scale=scale)
+        q_gradient[:, :, rows] = parts[0].flip(2)
+        k_gradient[:, :, keys] += parts[1]
+        v_gradient[:, :, keys] += parts[2]
+
+
+def _add_gradients_of_bias_too(
+    gradients: tuple[Tensor, ...],
+    kept: Sequence[Tensor],
+    scale: float,
+    some_blocks: Iterator[Block],
+    workspaces: Tensor,
+    factors: Tensor,
+) -> None:
+    """Adds to the gradients of queries, keys, values and bias: the kernel has none for its mask.
+
+    The masks of the blocks are in units of log 2. Each block writes over `workspaces`, and over `factors`, of which
+    products with queries, keys and gradients are made.
+    """
+    q_gradient, k_gradient, v_gradient, bias_gradient = gradients
+    gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT = kept
+    dtype = bias_gradient.dtype
+    exact_k_BHSD, v_and_one = k_BHSD.to(dtype), functional.pad(v_BHSD.to(dtype), (0, 1), value=1.0)
+    for rows, keys, first_distance, mask in some_blocks:
+        gradient, q, output, log_sum = (
+            x[:, :, rows].flip(2) for x in (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
+        )
+        exact_gradient, exact_q = gradient.to(dtype), q.to(dtype)
+        gradient, q, k = (x.to(factors.dtype) for x in (gradient, q, k_BHSD[:, :, keys]))
+        heads, (num_rows, num_keys) = q.shape[:2], mask.shape[-2:]
+        # exp(scale q k^T + bias - log sum), and its gradient less what the softmax takes away.
+        log_sum = (log_sum * LOG2_E).unsqueeze(-1)
+        weights_BHRK = torch.sub(mask, log_sum, out=_within(workspaces[0], *heads, num_rows, num_keys))
+        scaled_q = exact_q * (scale * LOG2_E)
+        _flat(weights_BHRK).baddbmm_(_flat(scaled_q), _flat(exact_k_BHSD[:, :, keys]).mT).exp2_()
+        weights_gradient = _within(workspaces[1], *heads, num_rows, num_keys)
+        taken_away = -(exact_gradient * output).sum(-1, keepdim=True)
+        and_taken_away = torch.cat([exact_gradient, taken_away], dim=-1)
+        torch.bmm(_flat(and_taken_away), _flat(v_and_one[:, :, keys]).mT, out=_flat(weights_gradient))
+        # Rows that are as long as those of the sum over diagonals below, and one number more.
+        padded = _within(workspaces[2], *heads, num_rows, num_rows + num_keys)
+        padded[..., num_keys:] = 0
+        torch.mul(weights_gradient, weights_BHRK, out=padded[..., :num_keys])
+        of_products = _within(factors[0], *heads, num_rows, num_keys)
+        torch.mul(padded[..., :num_keys], scale, out=of_products)
+        q_gradient[:, :, rows] = (of_products @ k).flip(2)
+        k_gradient[:, :, keys] += of_products.mT @ q
+        if factors.dtype != dtype:
+            weights_BHRK = _within(factors[1], *heads, num_rows, num_keys).copy_(weights_BHRK)
+        v_gradient[:, :, keys] += weights_BHRK.mT @ gradient
+        width = num_rows + num_keys - 1
+        diagonals = padded.flatten(2)[..., : num_rows * width].unflatten(2, (num_rows, width))
+        last = bias_gradient.shape[-1] - first_distance
+        bias_gradient[:, last - width : last] += diagonals.sum((0, 2)).flip(-1)
+
+
+def _within(workspace: Tensor, *shape: int) -> Tensor:
+    """A tensor of this shape at the beginning of a workspace."""
+    return workspace[: math.prod(shape)].view(shape)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Batch and heads in one dimension."""
+    return x.flatten(0, 1)

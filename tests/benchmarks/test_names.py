@@ -1,0 +1,14 @@
+"""How the scripts are named: the folder of a script stands first on the path of every process that it starts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs"])
+def test_no_script_hides_a_module_of_the_standard_library(folder):
+    # Python does not even start where `encodings` is another; torch.compile then finds a processor without vectors.
+    assert not {path.stem for path in (ROOT / folder).glob("*.py")} & sys.stdlib_module_names
