@@ -89,8 +89,8 @@ def command(name: str, main: Main) -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     """Ends the command, perhaps as one of several processes."""
-    if launch := sys.modules.get("poslab.training.launch"):
-        launch.leave(status)
+    if processes := sys.modules.get("poslab.processes"):
+        processes.leave(status)
     sys.exit(status)
 
 

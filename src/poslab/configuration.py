@@ -63,6 +63,16 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
             yield from _owners(name, value, f"{path}.{key}")
 
 
+def encoding_named(config: Mapping[str, Any]) -> str:
+    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+    encoding = config["encoding"]
+    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
+    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
+    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
+    inner = [part for part in inner if part != "Contiguous"]
+    return f"{name} ({', '.join(inner)})" if inner else name
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'rotary'?` for the choice closest to a word, or nothing where none is close."""
     matches = difflib.get_close_matches(word, list(choices), n=1)

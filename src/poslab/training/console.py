@@ -130,16 +130,6 @@ def test_table(metrics: Mapping[str, float], lengths: list[int], step: int) -> T
     return table
 
 
-def encoding_named(config: Mapping[str, Any]) -> str:
-    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
-    encoding = config["encoding"]
-    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
-    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
-    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
-    inner = [part for part in inner if part != "Contiguous"]
-    return f"{name} ({', '.join(inner)})" if inner else name
-
-
 def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
     """What a run has taken and where it is, from its final figures."""
     seconds = round(metrics["train/seconds"])

@@ -19,17 +19,17 @@ from torch import distributed
 
 from poslab.checking import micro_batches
 from poslab.checkpoint import load_checkpoint
-from poslab.configuration import build, with_full_key
+from poslab.configuration import build, encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.models import build_model
+from poslab.processes import agreed, external_environment, first_alone, join
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import (
     ConsoleProgress,
     RunConsole,
     closing_facts,
-    encoding_named,
     next_commands,
     test_table,
 )
@@ -37,7 +37,7 @@ from poslab.training.environment import environment, peak_memory_mb, reset_peak_
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.language_modelling import LanguageModelling
-from poslab.training.launch import agreed, external_environment, first_alone, join, launch
+from poslab.training.launch import launch
 from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
 from poslab.training.resume import Plan

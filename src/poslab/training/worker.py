@@ -16,9 +16,9 @@ def main(run_directory: str, checkpoint: str | None = None) -> None:
 
     from poslab.configuration import build
     from poslab.errors import full_disk_told
+    from poslab.processes import external_environment, join
     from poslab.run_directory import RunDirectory
     from poslab.training.interruption import StopOnSignals
-    from poslab.training.launch import external_environment, join
     from poslab.training.settings import TrainerSettings
     from poslab.training.train import train_here
 
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     from torch.distributed.elastic.multiprocessing.errors import record
 
     from poslab.errors import RunInterruptedError
-    from poslab.training.launch import leave
+    from poslab.processes import leave
 
     try:
         record(main)(*sys.argv[2:])
