@@ -36,7 +36,9 @@ def attend_by_distance(
     if visibility.causal:
         nearest = 0 if num_queries > 1 else -num_keys
     dtype = torch.promote_types(bias_HN.dtype, q_BHTD.dtype)
-    output, _ = DistanceAttention.apply(
+    # torch.func does not see the autograd that an operator is registered with, and torch.compile takes the operator.
+    operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
+    output, _ = operator(
         q_BHTD,
         k_BHSD,
         v_BHSD,
@@ -185,9 +187,13 @@ def _heads_of(num_dimensions: int) -> int:
 
 
 class DistanceAttention(torch.autograd.Function):
-    """`distance_attention` as torch.func takes it: it does not yet see the autograd of a custom operator."""
+    """`distance_attention` as torch.func takes it."""
 
-    forward = staticmethod(distance_attention)
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = distance_attention(*inputs)
+        return outputs
+
     setup_context = staticmethod(_keep)
     backward = staticmethod(_backward)
 
@@ -199,7 +205,10 @@ class DistanceAttention(torch.autograd.Function):
 class _DistanceAttentionBackward(torch.autograd.Function):
     """As `DistanceAttention`; there are no second derivatives."""
 
-    forward = staticmethod(distance_attention_backward)
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = distance_attention_backward(*inputs)
+        return outputs
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
