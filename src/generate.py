@@ -37,9 +37,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
     from poslab.data.tokenizers import load_tokenizer
     from poslab.generation import generate, stream_text
-    from poslab.loading import load
+    from poslab.loading import device_named, load
 
-    model = load(config["run"], _device(config["device"]))
+    model = load(config["run"], device_named(config["device"]))
     device = next(model.parameters()).device
     tokenizer = load_tokenizer(run.path)
     text = str(config["prompt"]) if prompt is None else prompt
@@ -58,22 +58,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
         console.out(_harmless(piece) if console.is_terminal else piece, end="")
     console.out("")
-
-
-def _device(name: str) -> Any:
-    """The device of that name.
-
-    Raises:
-        ValueError: if this machine has none.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device must be auto, or one that this machine has, such as cpu, got {name}") from error
 
 
 def _harmless(text: str) -> str:

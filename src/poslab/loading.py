@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +13,13 @@ from poslab.data.tokenizers import load_tokenizer
 from poslab.models import Decoder, build_model
 from poslab.run_directory import RunDirectory
 
+ENCODINGS = "encodings."
+"""With what the names of the parameters of encodings and temperatures begin."""
 
-def load(run: str | Path, device: torch.device | str = "cpu") -> Decoder:
+
+def load(
+    run: str | Path, device: torch.device | str = "cpu", swap: Mapping[str, Mapping[str, Any] | None] | None = None
+) -> Decoder:
     """The trained model of a run, in evaluation mode.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
@@ -22,15 +29,18 @@ def load(run: str | Path, device: torch.device | str = "cpu") -> Decoder:
     Args:
         run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
         device: where the model is put.
+        swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
+            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns is as at initialisation.
 
     Returns:
         The model with the weights as they were trained: float32, or bfloat16 after `trainer.precision=bf16-true`.
 
     Raises:
-        ValueError: if there is no such run, or its checkpoint is missing, damaged, of something else, or holds code.
+        ValueError: if there is no such run, or its checkpoint is missing, damaged, of something else, or holds code; or
+            for a swap that does not fit the model.
     """
     directory = RunDirectory.of(run)
-    config = directory.config()
+    config = directory.config() | dict(swap or {})
     if not {"model", "encoding"} <= config.keys():
         raise ValueError(f"{directory.path} is not a run directory: its config.yaml names no model and encoding")
     file = checkpoint_file(run)
@@ -38,8 +48,25 @@ def load(run: str | Path, device: torch.device | str = "cpu") -> Decoder:
     vocab_size = load_tokenizer(directory.path).vocab_size
     model = build_model(config, vocab_size)
     model.to(next(iter(weights.values())).dtype)
+    if swap:
+        fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)} | fresh
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}") from error
     return model.to(device).eval()
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one.
+
+    Raises:
+        ValueError: if this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device must be auto, or one that this machine has, such as cpu, got {name}") from error

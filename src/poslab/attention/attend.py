@@ -104,11 +104,7 @@ def attend(
     """
     forced, route = route, choose_route(encoding, route)
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
-    scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
-    if temperature is not None:
-        scale = scale * temperature(visibility.counts(num_queries, num_keys, q_BHTD.device))
-    q_BHTD = encoding.rotate_query(q_BHTD, tables)
-    k_BGSD = encoding.rotate_key(k_BGSD, tables)
+    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
     if forced == "auto" and route == "distance":
         route = route_under_bias(bias, q_BHTD, num_keys)
@@ -134,6 +130,24 @@ def attend(
     if bias is not None:
         mask = _additive_mask(bias.matrix(), mask).to(q_BHTD.dtype)
     return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, attn_mask=mask)
+
+
+def as_they_meet(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    encoding: PositionalEncoding,
+    tables: Any,
+    visibility: Visibility,
+    temperature: Temperature | None = None,
+) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Queries and keys as the encoding turns them, and the scale of their products, a number or (1 or B, 1 or H, T, 1).
+
+    Arguments as in `attend`.
+    """
+    scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
+    if temperature is not None:
+        scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+    return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
 
 
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:

@@ -40,31 +40,15 @@ def by_blocks(
         scale: of the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
         block: the number of query rows of a block, at most.
     """
-    num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
-    group = q_BHTD.shape[1] // k_BGSD.shape[1]
-    dtype = torch.promote_types(q_BHTD.dtype, torch.float32)
-    k_BHSD, v_BHSD = (x.to(dtype) for x in (k_BGSD, v_BGSD))
-    if group > 1:
-        k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
+    num_queries = q_BHTD.shape[-2]
+    k_BHSD, v_BHSD = (in_float32_for_each_head(x, q_BHTD) for x in (k_BGSD, v_BGSD))
 
     def output_of(q_BHRD: Tensor, start: int) -> Tensor:
-        first_key = num_keys - num_queries + start
-        rows = slice(start, start + q_BHRD.shape[-2])
-        keys = slice(0, first_key + q_BHRD.shape[-2] if visibility.causal else num_keys)
-        query_rows = QueryRows(
-            tables,
-            rows,
-            first_key,
-            scale[:, :, rows] if isinstance(scale, Tensor) else scale,
-            visibility.mask(num_queries, num_keys, q_BHRD.device, rows, keys),
-            None if state_BHSE is None else state_BHSE[:, :, first_key : first_key + q_BHRD.shape[-2]],
-            None if state_BHSE is None else state_BHSE[:, :, keys],
-            keys,
+        weights_BHRS, rows = weights_of_block(
+            q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE
         )
         with torch.autocast(q_BHRD.device.type, enabled=False):
-            logits_BHRS = encoding.logits(q_BHRD.to(dtype), k_BHSD[:, :, keys], query_rows)
-            weights_BHRS = encoding.weights(logits_BHRS, query_rows.visible)
-            return encoding.values(weights_BHRS, v_BHSD[:, :, keys], query_rows).to(v_BGSD.dtype)
+            return encoding.values(weights_BHRS, v_BHSD[:, :, rows.keys], rows).to(v_BGSD.dtype)
 
     if num_queries <= block:
         return output_of(q_BHTD, 0)
@@ -74,3 +58,49 @@ def by_blocks(
         for start, q_BHRD in zip(range(0, num_queries, block), q_BHTD.split(block, dim=2), strict=True)
     ]
     return torch.cat(outputs, dim=2)
+
+
+def weights_of_block(
+    q_BHRD: Tensor,
+    start: int,
+    num_queries: int,
+    k_BHSD: Tensor,
+    encoding: PositionalEncoding,
+    tables: Any,
+    visibility: Visibility,
+    scale: float | Tensor,
+    state_BHSE: Tensor | None,
+) -> tuple[Tensor, QueryRows]:
+    """Attention weights of a block of query rows, (B, H, R, S), and how these rows meet the keys.
+
+    S is the number of keys that causality leaves: those up to the last of these queries.
+
+    Args:
+        q_BHRD: queries `start` to `start + R - 1` of the T = num_queries ones, as the encoding has turned them.
+        k_BHSD: all keys as the encoding has turned them, in float32 at least, for each query head.
+        encoding, tables, visibility, scale, state_BHSE: as in `by_blocks`.
+    """
+    num_rows, num_keys = q_BHRD.shape[-2], k_BHSD.shape[-2]
+    first_key = num_keys - num_queries + start
+    rows = slice(start, start + num_rows)
+    keys = slice(0, first_key + num_rows if visibility.causal else num_keys)
+    query_rows = QueryRows(
+        tables,
+        rows,
+        first_key,
+        scale[:, :, rows] if isinstance(scale, Tensor) else scale,
+        visibility.mask(num_queries, num_keys, q_BHRD.device, rows, keys),
+        None if state_BHSE is None else state_BHSE[:, :, first_key : first_key + num_rows],
+        None if state_BHSE is None else state_BHSE[:, :, keys],
+        keys,
+    )
+    with torch.autocast(q_BHRD.device.type, enabled=False):
+        logits_BHRS = encoding.logits(q_BHRD.to(k_BHSD.dtype), k_BHSD[:, :, keys], query_rows)
+        return encoding.weights(logits_BHRS, query_rows.visible), query_rows
+
+
+def in_float32_for_each_head(x_BGSD: Tensor, q_BHTD: Tensor) -> Tensor:
+    """Keys or values in the dtype of the definition, repeated for the query heads that share them, (B, H, S, D)."""
+    x_BGSD = x_BGSD.to(torch.promote_types(q_BHTD.dtype, torch.float32))
+    group = q_BHTD.shape[1] // x_BGSD.shape[1]
+    return x_BGSD.repeat_interleave(group, dim=1) if group > 1 else x_BGSD

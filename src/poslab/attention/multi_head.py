@@ -46,6 +46,31 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: if the encoding keeps a state of each token, and there is a memory.
         """
+        q_BHTD, k_BGSD, v_BGSD, state_BHSE = self.project(x_BTM, context, memory_BSM)
+        cache = context.cache
+        if cache is not None:
+            k_BGSD, v_BGSD, *state = cache.append(k_BGSD, v_BGSD, *([] if state_BHSE is None else [state_BHSE]))
+            state_BHSE = state[0] if state else None
+        y_BHTD = attend(
+            q_BHTD,
+            k_BGSD,
+            v_BGSD,
+            context.encoding,
+            context.tables,
+            context.visibility,
+            context.route,
+            state_BHSE=state_BHSE,
+            temperature=context.temperature,
+        )
+        return self.output(y_BHTD.transpose(1, 2).flatten(2))
+
+    def project(
+        self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries (B, H, T, D), keys and values (B, G, S, D), not rotated, and what the encoding remembers of them.
+
+        Of these tokens alone, not of those in a cache. Arguments and errors as in `forward`.
+        """
         source = x_BTM if memory_BSM is None else memory_BSM
         q_BHTD = self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
         k_BGSD, v_BGSD = (
@@ -58,18 +83,4 @@ class MultiHeadAttention(nn.Module):
             if memory_BSM is not None:
                 raise ValueError(f"encoding {type(encoding).__name__} serves attention of a sequence to itself alone")
             state_BHSE = encoding.state(x_BTM, context.key_positions, None if cache is None else cache.state)
-        if cache is not None:
-            k_BGSD, v_BGSD, *state = cache.append(k_BGSD, v_BGSD, *([] if state_BHSE is None else [state_BHSE]))
-            state_BHSE = state[0] if state else None
-        y_BHTD = attend(
-            q_BHTD,
-            k_BGSD,
-            v_BGSD,
-            encoding,
-            context.tables,
-            context.visibility,
-            context.route,
-            state_BHSE=state_BHSE,
-            temperature=context.temperature,
-        )
-        return self.output(y_BHTD.transpose(1, 2).flatten(2))
+        return q_BHTD, k_BGSD, v_BGSD, state_BHSE

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data import cache
@@ -72,6 +73,10 @@ class TextDataModule(pl.LightningDataModule):
         self.overlap = facts.overlap
         self._tokens = tokens
         self._prepared = folder.name
+
+    def tokens(self, split: str) -> np.ndarray:
+        """The token ids of a split (`train`, `validation` or `test`), mapped into memory; after `setup`."""
+        return self._tokens[split].ids
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint remembers of the data: the name of the prepared text, which changes with its tokens."""

@@ -65,6 +65,8 @@ class Decoder(nn.Module):
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         if window is not None and window < 1:
             raise ValueError(f"window must be a positive integer or null, got {window}")
+        self.vocab_size = vocab_size
+        self.head_dim = shape.head_dim
         self.window = window
         self.route = attention
         self.position_sampler = positions
@@ -117,6 +119,17 @@ class Decoder(nn.Module):
             real: (B, T) bool, False at padding; None has none.
             cache: what came before, to which these tokens are added; None is nothing.
         """
+        logits_BTV: Tensor = self.output(self.hidden_states(tokens_BT, positions, real, cache))
+        return logits_BTV
+
+    def hidden_states(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """What the output layer makes logits of, (B, T, M), of the same arguments as `forward`."""
         continued = cache if cache is not None and len(cache) else None
         if positions is None:
             length, device = tokens_BT.shape[1], tokens_BT.device
@@ -127,7 +140,8 @@ class Decoder(nn.Module):
         x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens_BT))
         for block, context in zip(self.blocks, contexts, strict=True):
             x_BTM = block(x_BTM, context)
-        return self.output(self.norm(x_BTM))
+        normed_BTM: Tensor = self.norm(x_BTM)
+        return normed_BTM
 
     def _initialize(self) -> None:
         """Normal weights; the layers that write to the residual stream are smaller, as in GPT-2.

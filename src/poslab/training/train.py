@@ -33,6 +33,7 @@ from poslab.training.console import (
     next_commands,
     test_table,
 )
+from poslab.training.encoding_curves import EncodingCurves
 from poslab.training.environment import environment, peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
@@ -157,7 +158,7 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         settings,
         batch_size=datamodule.corpus.batch_size,
         directory=run.path,
-        callbacks=[ConsoleProgress(console), signals, checkpoints],
+        callbacks=[ConsoleProgress(console), signals, checkpoints, EncodingCurves(learner.lengths[0])],
         loggers=[tensorboard, metrics_csv],
     )
     if trainer.is_global_zero:

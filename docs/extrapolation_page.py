@@ -1,0 +1,92 @@
+"""Makes docs/extrapolation.md of an evaluation: `python docs/extrapolation_page.py outputs/extrapolation`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "extrapolation.md"
+FIGURES = Path("figures") / "extrapolation"
+PICTURES = {
+    "bits_by_length": "Bits per byte over the window length, under both protocols; shaded: 95 % interval.",
+    "loss_by_context": "Loss of a token over the number of tokens before it, in windows of each length.",
+}
+
+INTRODUCTION = """\
+# Beyond the training length
+
+Made by `python docs/extrapolation_page.py` from an evaluation; not to be edited by hand. The default runs of five
+encodings, trained in windows of 256 tokens for 600 steps, read a text that they have not seen in windows of 256 to
+4,096 tokens. **One seed and 600 steps of a small model** say how these five runs do, not how encodings do in general.
+
+The two protocols answer different questions. In windows that do not overlap, a longer window gives the average token
+more context, so that a model may gain from length by that alone; in windows that slide by half their length every
+token but the first few has at least half a window before it, and what is left is how well the encoding bears
+distances that it was not trained on."""
+
+REPEAT = """\
+# How to repeat it
+
+```bash
+for encoding in rotary alibi t5 sinusoidal none; do
+  python -m src.train encoding=$encoding hydra.run.dir=outputs/default_$encoding
+done
+python -m src.evaluate parts=[extrapolation] tokens=null output=outputs/extrapolation \\
+  runs=[outputs/default_rotary,outputs/default_alibi,outputs/default_t5,outputs/default_sinusoidal,outputs/default_none]
+python docs/extrapolation_page.py outputs/extrapolation
+```"""
+
+
+def page(frame: pd.DataFrame) -> str:
+    """The page, from the table by length."""
+    blocks = [INTRODUCTION]
+    for protocol in frame["protocol"].unique():
+        rows = frame[frame["protocol"] == protocol]
+        blocks += [f"# {protocol.capitalize()} windows", *_tables(rows)]
+    blocks += ["# Pictures"]
+    blocks += [f"![{caption}]({(FIGURES / name).as_posix()}.png)\n\n{caption}" for name, caption in PICTURES.items()]
+    return "\n\n".join([*blocks, REPEAT]) + "\n"
+
+
+def _tables(rows: pd.DataFrame) -> Iterator[str]:
+    lengths = sorted(rows["length"].unique())
+    read = int(rows["tokens"].max())
+    yield (
+        f"Bits per byte on {read:,} tokens, in brackets the 95 % bootstrap interval over pieces of 1,024 of them, "
+        "and the share of tokens that were guessed."
+    )
+    heads = [f"{length:,} ({length // lengths[0]}x)" for length in lengths]
+    for figure in ("bits_per_byte", "accuracy"):
+        lines = [["encoding", *heads], ["---"] * (len(heads) + 1)]
+        for model in rows["model"].unique():
+            own = rows[rows["model"] == model].set_index("length")
+            lines.append([model, *(_cell(own.loc[length], figure) for length in lengths)])
+        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: pd.Series, figure: str) -> str:
+    if pd.isna(row["loss"]):
+        return "-"
+    if figure == "accuracy":
+        return f"{100 * row['accuracy']:.1f} %"
+    return f"{row['bits_per_byte']:.3f} ({row['bits_low']:.2f} to {row['bits_high']:.2f})"
+
+
+def main() -> None:
+    """Writes the page, and copies its pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("evaluation", type=Path, help="the directory of an evaluation of several runs")
+    evaluation = parser.parse_args().evaluation
+    (DOCS / FIGURES).mkdir(parents=True, exist_ok=True)
+    for name in PICTURES:
+        shutil.copy(evaluation / f"{name}.png", DOCS / FIGURES / f"{name}.png")
+    PAGE.write_text(page(pd.read_csv(evaluation / "per_length.csv")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Pictures of the attention of a model: against distance, in numbers by layer and head, and of one short text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from poslab.evaluation.attention_rows import attention_rows
+from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
+from poslab.models import Decoder
+
+LONGEST_TEXT = 64
+"""Tokens whose labels can still be read along an axis."""
+
+BINS_PER_OCTAVE = 4
+"""Of distances that are averaged in a picture, where single ones would be noise."""
+
+LEAST_ATTENTION = 1e-6
+"""What a picture shows of attention: below, it is nothing to any output."""
+
+_STATISTICS = {
+    "entropy": "entropy (nats)",
+    "mean_distance": "mean attended distance (tokens)",
+    "first_token": "share on the first token (%)",
+    "previous_token": "share on the previous token (%)",
+    "own_token": "share on its own token (%)",
+    "attended": "sum of the weights",
+}
+
+
+def distance_picture(by_distance: pd.DataFrame, training_length: int | None = None) -> Picture:
+    """Mean attention against distance, a panel for each layer and a line for each head.
+
+    Args:
+        by_distance: what `attention_by_distance` gives.
+        training_length: tokens of a training window; None draws no line there.
+    """
+    layers = sorted(by_distance["layer"].unique())
+    columns = min(2 if len(layers) <= 4 else 3, len(layers))
+    num_rows = -(-len(layers) // columns)
+    figure = new_figure(8.0, 1.0 + 2.5 * num_rows)
+    panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel, layer in zip(panels.flat, layers, strict=False):
+        of_layer = by_distance[by_distance["layer"] == layer]
+        for head, own in of_layer.groupby("head"):
+            distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
+            panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
+        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
+        panel.set_yscale("log")
+        panel.set_xlim(left=0)
+        if training_length is not None:
+            panel.axvline(training_length, color="0.6", linestyle=":")
+        panel.set_title(f"layer {layer}", fontsize="medium")
+    panels[0, 0].set_ylim(max(LEAST_ATTENTION, by_distance["attention"].min() / 2), 1.2)
+    hide_rest(panels, len(layers))
+    for panel in panels.flat[max(0, len(layers) - columns) : len(layers)]:  # the last of each column
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("distance (tokens)")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("mean attention")
+    figure.legend(
+        *panels.flat[0].get_legend_handles_labels(), title="head", loc="outside lower center", ncols=8, frameon=False
+    )
+    return Picture(
+        name="attention_by_distance",
+        title="Attention against distance",
+        how_to_read="Each line is one head: how much of its attention a token so far back gets on average (0 is the "
+        "query's own token). A straight line falls as a power of distance, a bend downwards is a horizon, and a rise "
+        "at the far end is the first token. A dotted line is the training length.",
+        source="",
+        figure=figure,
+    )
+
+
+def statistics_picture(statistics: pd.DataFrame) -> Picture:
+    """Every statistic of `attention_statistics` as a map of layers and heads."""
+    shown = dict(_STATISTICS)
+    if np.allclose(statistics["attended"], 1.0, atol=1e-3):
+        del shown["attended"]  # says something where there is no softmax alone
+    tables = {name: statistics.pivot(index="layer", columns="head", values=name) for name in shown}
+    num_layers, num_heads = next(iter(tables.values())).shape
+    num_rows = -(-len(shown) // 2)
+    figure = new_figure(8.0, num_rows * (0.9 + 0.28 * max(num_layers, 3)))
+    panels = figure.subplots(num_rows, 2, squeeze=False)
+    for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
+        values = tables[name].to_numpy() * (100 if "%" in title else 1)
+        # Shares of a few per cent are all pale.
+        heat_map(panel, values, written=num_heads <= 8, deepest=max(10.0, values.max()) if "%" in title else None)
+        panel.set_title(title, fontsize="medium")
+        panel.set_xlabel("head", fontsize="small")
+        panel.set_ylabel("layer", fontsize="small")
+    hide_rest(panels, len(shown))
+    return Picture(
+        name="attention_statistics",
+        title="What the heads attend to",
+        how_to_read="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
+        "is an attention sink, one on the previous token a head that looks one back.",
+        source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token",
+        figure=figure,
+    )
+
+
+def divergence_picture(divergence: pd.DataFrame) -> Picture:
+    """The divergence of each pair of models, as the mean over layers.
+
+    Args:
+        divergence: what `attention_divergence` gives.
+    """
+    means = divergence.groupby(["first", "second"], sort=False)["divergence"].mean()
+    names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
+    matrix = np.zeros((len(names), len(names)))
+    for pair, value in zip(means.index, means, strict=True):
+        i, j = (names.index(name) for name in pair)
+        matrix[i, j] = matrix[j, i] = value
+    side = 1.6 + 0.6 * len(names)
+    figure = new_figure(side + 0.8, side)
+    panel = figure.subplots()
+    heat_map(panel, matrix, written=True)
+    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+    panel.set_yticks(range(len(names)), names, parse_math=False)
+    return Picture(
+        name="attention_divergence",
+        title="How differently the models attend",
+        how_to_read="Jensen-Shannon divergence in bits between the attention of two models on the same texts, a mean "
+        "over queries and layers: 0 attends alike, 1 to no token in common. Heads are averaged before.",
+        source="Lin, Divergence Measures Based on the Shannon Entropy (1991)",
+        figure=figure,
+    )
+
+
+def attention_overview(model: Decoder, tokens_T: Tensor) -> Picture:
+    """The attention maps of all layers and heads for one text, small and without labels.
+
+    Args:
+        model: in evaluation mode.
+        tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
+
+    Raises:
+        ValueError: for a longer text.
+    """
+    maps_LHTT = _maps(model, tokens_T)
+    num_layers, num_heads = maps_LHTT.shape[:2]
+    figure = new_figure(8.0, 0.5 + 7.5 * num_layers / num_heads)
+    panels = figure.subplots(num_layers, num_heads, squeeze=False)
+    for layer, of_layer in enumerate(panels):
+        for head, panel in enumerate(of_layer):
+            _draw_map(panel, maps_LHTT[layer, head])
+            panel.set(xticks=[], yticks=[])
+            if layer == 0:
+                panel.set_title(f"head {head}", fontsize="small")
+            if head == 0:
+                panel.set_ylabel(f"layer {layer}", fontsize="small")
+    return Picture(
+        name="attention_overview",
+        title="Attention maps of all heads",
+        how_to_read="Each square is one head on one text: a row is a token that looks, a column one that is looked at "
+        "(darker is more, on a scale of square roots). A diagonal line is attention at a fixed distance, a vertical "
+        "one attention to one token from everywhere.",
+        source="",
+        figure=figure,
+    )
+
+
+def attention_maps(model: Decoder, tokens_T: Tensor, labels: Sequence[str]) -> list[Picture]:
+    """The attention maps of one short text with its tokens along the axes, a picture for each layer.
+
+    Heads stand two in a row, and one in a row where the text has more than 32 tokens.
+
+    Args:
+        model: in evaluation mode.
+        tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
+        labels: what each token reads; white space is made visible.
+
+    Raises:
+        ValueError: for a longer text, or labels that are not one for each token.
+    """
+    if len(labels) != len(tokens_T):
+        raise ValueError(f"labels must be one for each of the {len(tokens_T)} tokens, got {len(labels)}")
+    shown = [visible_label(label) for label in labels]
+    return [_maps_of_layer(layer, of_layer, shown) for layer, of_layer in enumerate(_maps(model, tokens_T))]
+
+
+def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Picture:
+    columns = 2 if len(labels) <= 32 and len(maps_HTT) > 1 else 1
+    num_rows = -(-len(maps_HTT) // columns)
+    figure = new_figure(8.0, num_rows * 8.0 / columns)
+    panels = figure.subplots(num_rows, columns, squeeze=False)
+    # As large as fits: a token has so many points of the side of a panel.
+    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(labels))
+    for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
+        _draw_map(panel, weights)
+        panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
+        panel.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
+        panel.set_title(f"layer {layer}, head {head}", fontsize="medium")
+    hide_rest(panels, len(maps_HTT))
+    return Picture(
+        name=f"attention_layer_{layer}",
+        title=f"Attention of layer {layer}",
+        how_to_read="Each row is a token that looks, each column one that is looked at; darker is more, on a scale of "
+        "square roots. What is said of a row is used to predict the token after it.",
+        source="",
+        figure=figure,
+    )
+
+
+def _maps(model: Decoder, tokens_T: Tensor) -> np.ndarray:
+    """The attention weights of one short text, (L, H, T, T)."""
+    if not 1 <= len(tokens_T) <= LONGEST_TEXT:
+        raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(tokens_T)}")
+    blocks = attention_rows(model, tokens_T.unsqueeze(0), rows=LONGEST_TEXT)
+    return torch.stack([block.weights[0] for block in blocks]).float().cpu().numpy()
+
+
+def _draw_map(panel: Axes, weights_TT: np.ndarray) -> None:
+    ahead = np.triu(np.ones_like(weights_TT, dtype=bool), 1)
+    # Square roots, so that small weights are seen beside large ones.
+    panel.imshow(np.ma.masked_array(np.sqrt(weights_TT), ahead), cmap="Blues", vmin=0, vmax=1)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(length=1.5, pad=1)
+
+
+def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | None = None) -> None:
+    """Numbers from 0 as colours, and `written` into their cells; a scale beside them where they are not.
+
+    Args:
+        panel: where they are drawn.
+        values: (rows, columns), NaN where there is none.
+        written: whether there is room for numbers.
+        deepest: the number of the deepest colour; None is the largest.
+    """
+    deepest = float(np.nanmax(values)) if deepest is None else deepest
+    image = panel.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=deepest)
+    panel.set_xticks(range(values.shape[1]))
+    panel.set_yticks(range(values.shape[0]))
+    panel.tick_params(length=0, labelsize="small")
+    if not written:
+        figure = panel.figure
+        assert isinstance(figure, Figure)
+        figure.colorbar(image, ax=panel)
+        return
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 * deepest else "black"
+        panel.text(column, row, _short(value), ha="center", va="center", fontsize="small", color=colour)
+
+
+def visible_label(token: str, longest: int = 12) -> str:
+    """A token as a label: white space as signs, and no longer than `longest` characters."""
+    for hidden, sign in ((" ", "\N{OPEN BOX}"), ("\n", "\N{RETURN SYMBOL}"), ("\t", "\N{RIGHTWARDS ARROW}")):
+        token = token.replace(hidden, sign)
+    return token if len(token) <= longest else token[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def head_style(head: int) -> dict[str, str]:
+    """The colour and line of a head: colours come again with other lines."""
+    styles = ("-", "--", ":", "-.")
+    return {"color": COLOURS[head % len(COLOURS)], "linestyle": styles[head // len(COLOURS) % len(styles)]}
+
+
+def hide_rest(panels: np.ndarray, used: int) -> None:
+    """Takes away the panels of a grid past those that are used."""
+    for panel in panels.flat[used:]:
+        panel.set_axis_off()
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _binned(distance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over distances of about the same logarithm; 0 and the nearest distances stay alone."""
+    bins = np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(distance, 0.5)))
+    of_bin = pd.DataFrame({"distance": distance, "values": values}).groupby(bins).mean()
+    return of_bin["distance"].to_numpy(), of_bin["values"].to_numpy()

@@ -1,0 +1,114 @@
+"""The attention weights of a model, some query rows at a time, whatever its encoding and its attention route.
+
+Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys up to the last of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from poslab.attention import AttentionContext, MultiHeadAttention
+from poslab.attention.attend import as_they_meet
+from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_of_block
+from poslab.encodings import Positions
+from poslab.models import Decoder
+
+
+class RowsOfLayer(NamedTuple):
+    """The attention weights of a block of query rows of one layer.
+
+    Args:
+        layer: counted from 0.
+        start: the first of the queries.
+        weights: (B, H, R, S) float32 (float64 for a model in float64), with S = start + R: later keys, which none
+            of these queries sees, are left out. Rows sum to 1 under a softmax, to 1 at most under stick-breaking.
+    """
+
+    layer: int
+    start: int
+    weights: Tensor
+
+    @property
+    def distance(self) -> Tensor:
+        """How many tokens each key lies before each query, (R, S); below 0 for keys ahead, whose weight is 0."""
+        rows, keys = self.weights.shape[-2:]
+        device = self.weights.device
+        return torch.arange(self.start, keys, device=device).view(rows, 1) - torch.arange(keys, device=device)
+
+
+class LayerInput(NamedTuple):
+    """What reached the attention of a layer: its inputs, (B, T, M), and what they meet each other under."""
+
+    attention: MultiHeadAttention
+    inputs: Tensor
+    context: AttentionContext
+
+
+def attention_rows(
+    model: Decoder, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
+) -> Iterator[RowsOfLayer]:
+    """The attention weights of every layer and head, blocks of query rows in order, layer after layer.
+
+        for layer, start, weights_BHRS in attention_rows(model, tokens_BT):
+            ...
+
+    The model runs once, on its own attention route; then the weights of a block are made by the definition in float32
+    (that of the blockwise route) from what reached each layer. Memory: the inputs of all layers, (L, B, T, M), and the
+    weights of one block, (B, H, rows, T), never T x T.
+
+    Args:
+        model: in evaluation mode.
+        tokens_BT: token ids, on the device of the model.
+        positions: where they are; None is 0, 1, ...
+        rows: queries of a block, at least 1.
+
+    Raises:
+        ValueError: at once, for a value outside of these, or a text past the end of the model's encoding.
+    """
+    if rows < 1:
+        raise ValueError(f"rows must be a positive integer, got {rows}")
+    return _rows_of(layer_inputs(model, tokens_BT, positions), rows)
+
+
+def layer_inputs(model: Decoder, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
+    """What reaches the attention of every layer while the model reads these tokens, without gradients.
+
+    Raises:
+        ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
+    """
+    if tokens_BT.dim() != 2 or tokens_BT.numel() == 0:
+        raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(tokens_BT.shape)}")
+    seen: list[LayerInput] = []
+
+    def note(attention: Any, arguments: tuple[Tensor, AttentionContext]) -> None:
+        seen.append(LayerInput(attention, *arguments))
+
+    hooks = [x.register_forward_pre_hook(note) for x in model.modules() if isinstance(x, MultiHeadAttention)]
+    try:
+        with torch.no_grad():
+            model.hidden_states(tokens_BT, positions)  # no logits, which for a long text are many
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:
+    for layer, (attention, x_BTM, context) in enumerate(inputs):
+        encoding, tables, visibility = context.encoding, context.tables, context.visibility
+        with torch.no_grad():  # never around a yield, where it would hold for the caller as well
+            q_BHTD, k_BGSD, _, state_BHSE = attention.project(x_BTM, context)
+            q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, context.temperature)
+            k_BHSD = in_float32_for_each_head(k_BGSD, q_BHTD)
+        num_queries = q_BHTD.shape[2]
+        for start in range(0, num_queries, rows):
+            with torch.no_grad():
+                q_BHRD = q_BHTD[:, :, start : start + rows]
+                weights_BHRS, _ = weights_of_block(
+                    q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE
+                )
+            yield RowsOfLayer(layer, start, weights_BHRS)

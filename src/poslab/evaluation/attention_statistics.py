@@ -1,0 +1,166 @@
+"""What the attention of each head looks like, in numbers, and how much it differs between models.
+
+Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys up to the last of these.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from poslab.attention.blockwise import BLOCK
+from poslab.evaluation.attention_rows import RowsOfLayer, attention_rows
+from poslab.models import Decoder
+
+
+def attention_statistics(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+    """What each head attends to, as means over all queries of these texts; a row for each layer and head, from 0.
+
+    | column           | is                                                                            |
+    | ---------------- | ----------------------------------------------------------------------------- |
+    | `entropy`        | of a query's attention, in nats; n keys that share it evenly have ln n        |
+    | `mean_distance`  | tokens from a query back to what it attends to, weighted by attention         |
+    | `first_token`    | share of the first token of the text (the attention sink)                     |
+    | `own_token`      | share of the query's own token                                                |
+    | `previous_token` | share of the token before it                                                  |
+    | `attended`       | sum of the weights: 1 under a softmax, at most 1 under stick-breaking         |
+
+    Where weights do not sum to 1, all but the last describe the distribution that they are in proportion to, and leave
+    out queries that attend to nothing. Distance is that in storage, wherever positions say the tokens are.
+
+    Args:
+        model: in evaluation mode.
+        tokens_BT: token ids, on the device of the model.
+        rows: queries that are looked at together; memory grows with rows * T.
+
+    Raises:
+        ValueError: as of `attention_rows`.
+    """
+    sums: dict[int, dict[str, Tensor]] = {}
+    counts: dict[int, Tensor] = {}
+    for block in attention_rows(model, tokens_BT, rows=rows):
+        shares_BHRS, attends_BHR = _shares(block.weights)
+        own, previous = (shares_BHRS.diagonal(block.start - back, -2, -1) for back in (0, 1))
+        by_query = {
+            "entropy": torch.special.entr(shares_BHRS).sum(-1),
+            "mean_distance": (shares_BHRS * block.distance).sum(-1),
+            "first_token": shares_BHRS[..., 0],
+            "own_token": own,
+            "previous_token": previous,
+            "attended": block.weights.sum(-1),
+        }
+        of_layer = {name: values.sum((0, 2), dtype=torch.float64) for name, values in by_query.items()}
+        before = sums.get(block.layer)
+        sums[block.layer] = of_layer if before is None else {name: before[name] + of_layer[name] for name in of_layer}
+        counts[block.layer] = counts.get(block.layer, 0) + attends_BHR.sum((0, 2))
+    records: list[dict[str, Any]] = []
+    for layer, of_layer in sums.items():
+        for head, attending in enumerate(counts[layer].tolist()):
+            means = {name: float(total[head]) / max(attending, 1) for name, total in of_layer.items()}
+            means["attended"] = float(of_layer["attended"][head]) / tokens_BT.numel()
+            records.append({"layer": layer, "head": head, **means})
+    return pd.DataFrame(records)
+
+
+def attention_by_distance(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+    """The mean attention of each head at each distance, over the queries that have a key there.
+
+    At distance d these are the queries from position d on, so far distances are means over few. Keys outside the window
+    of a layer count as what they get, 0.
+
+    Args:
+        model, tokens_BT, rows: as in `attention_statistics`.
+
+    Returns:
+        Columns `layer`, `head`, `distance` (0, ..., T - 1) and `attention`, a weight in [0, 1].
+
+    Raises:
+        ValueError: as of `attention_rows`.
+    """
+    batch, length = tokens_BT.shape
+    sums: dict[int, Tensor] = {}
+    for block in attention_rows(model, tokens_BT, rows=rows):
+        at_distance_HS = _at_distances(block)
+        total_HT = sums.setdefault(block.layer, at_distance_HS.new_zeros(len(at_distance_HS), length))
+        total_HT[:, : at_distance_HS.shape[1]] += at_distance_HS
+    queries_T = batch * torch.arange(length, 0, -1, device=tokens_BT.device)
+    mean_LHT = torch.stack([sums[layer] / queries_T for layer in sorted(sums)]).cpu()
+    labels = itertools.product(*map(range, mean_LHT.shape))
+    frame = pd.DataFrame(labels, columns=["layer", "head", "distance"])
+    return frame.assign(attention=mean_LHT.flatten().numpy())
+
+
+def attention_divergence(models: Mapping[str, Decoder], tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+    """How differently models attend while they read the same texts: Jensen-Shannon divergence in bits.
+
+        JSD(p, q) = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
+
+    It is 0 where two models attend alike, and 1 where no key is attended to by both. For each layer it is the mean over
+    queries; p and q are the means over the heads of that layer. Heads have no order that two runs would share, the mean
+    needs none, and since the divergence is convex it is at most what any pairing of the heads would give. Queries that
+    attend to nothing under either model are left out.
+
+    Args:
+        models: at least two by name, in evaluation mode, of the same number of layers, with one vocabulary.
+        tokens_BT: token ids, on the device of the models.
+        rows: as in `attention_statistics`.
+
+    Returns:
+        Columns `layer`, `first`, `second` (names) and `divergence`; a row for each layer and pair.
+
+    Raises:
+        ValueError: for other models, and as of `attention_rows`.
+
+    Source: Lin, "Divergence Measures Based on the Shannon Entropy" (IEEE Transactions on Information Theory, 1991).
+    """
+    if len(models) < 2:
+        raise ValueError(f"models must be at least two, got {len(models)}")
+    depths = {name: len(model.blocks) for name, model in models.items()}
+    if len(set(depths.values())) > 1:
+        told = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
+        raise ValueError(f"models must have the same number of layers, got {told}")
+    sums: defaultdict[tuple[int, str, str], float] = defaultdict(float)
+    counts: defaultdict[tuple[int, str, str], int] = defaultdict(int)
+    readings = [attention_rows(model, tokens_BT, rows=rows) for model in models.values()]
+    for blocks in zip(*readings, strict=True):
+        shares = {name: _shares(block.weights.mean(1)) for name, block in zip(models, blocks, strict=True)}
+        for first, second in itertools.combinations(models, 2):
+            (p_BRS, p_attends), (q_BRS, q_attends) = shares[first], shares[second]
+            both_BR = p_attends & q_attends
+            key = (blocks[0].layer, first, second)
+            sums[key] += float(_jensen_shannon(p_BRS, q_BRS)[both_BR].sum(dtype=torch.float64))
+            counts[key] += int(both_BR.sum())
+    return pd.DataFrame(
+        [(*key, total / counts[key] if counts[key] else math.nan) for key, total in sums.items()],
+        columns=["layer", "first", "second", "divergence"],
+    )
+
+
+def _shares(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (..., R, S) as shares of their sum, and whether a query attends to anything, (..., R)."""
+    total = weights.sum(-1, keepdim=True)
+    attends = total > 0
+    return weights / total.where(attends, 1.0), attends.squeeze(-1)
+
+
+def _at_distances(block: RowsOfLayer) -> Tensor:
+    """The sum of the weights of a block over texts and queries, by head and distance 0, ..., S - 1, (H, S) float64."""
+    weights_HRS = block.weights.sum(0, dtype=torch.float64)
+    # The key at distance d of query i is i - d; before the text there is none.
+    key_RS = block.distance[:, :1] - torch.arange(weights_HRS.shape[-1], device=weights_HRS.device)
+    found_HRS = weights_HRS.gather(-1, key_RS.clamp_min(0).expand_as(weights_HRS))
+    return found_HRS.masked_fill(key_RS < 0, 0.0).sum(1)
+
+
+def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """The divergence of distributions over the last dimension, in bits."""
+    entropy_p, entropy_q, entropy_of_mean = (torch.special.entr(x).sum(-1) for x in (p, q, (p + q) / 2))
+    # Rounding alone could make it negative.
+    return (entropy_of_mean - (entropy_p + entropy_q) / 2).clamp_min(0) / math.log(2)

@@ -1,0 +1,167 @@
+"""The lower bound on the base as a table and as pictures: over lengths, over distance and over bases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import StrMethodFormatter
+
+from poslab.evaluation.base_bound import (
+    Floats,
+    blocks_of_sums,
+    first_violation,
+    islands,
+    margin,
+    plain_spectrum,
+    smallest_base,
+)
+from poslab.evaluation.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.evaluation.wavelengths import draw_lengths
+
+SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
+
+
+def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:
+    """For each length: whether the bound holds, where it is first violated, and the smallest base that satisfies it.
+
+    Args:
+        spectra: for each length in tokens, the inverse frequencies in a text of that length, (D / 2,) float64, with 0
+            for pairs that do not turn.
+        longest_search: up to which length the smallest base is searched for. It is only for a plain spectrum
+            `base ** (-2i / D)`, since another one is not made better by a larger base alone.
+    """
+    rows = []
+    for length, spectrum in spectra.items():
+        violation = first_violation(spectrum, length)
+        base = plain_base(spectrum)
+        searched = base is not None and length <= longest_search
+        rows.append(
+            {
+                "length": length,
+                "base": np.nan if base is None else base,
+                "bound holds": violation is None,
+                "first violated at distance": violation,
+                "smallest base that holds": smallest_base(2 * len(spectrum), length) if searched else None,
+            }
+        )
+    frame = pd.DataFrame(rows).astype({"first violated at distance": "Int64", "smallest base that holds": "Float64"})
+    return Table(
+        name="rotary_base_bound",
+        title="The lower bound on the base",
+        how_to_read=(
+            "The bound holds for a length if a token that is like the query scores above others on average at every "
+            "distance in such a text; else it first fails at the distance that is given. Bases above the smallest may "
+            f"fail again; it is not searched for above {longest_search:,} tokens, nor for frequencies that are not "
+            "powers of one base over the whole head."
+        ),
+        source=SOURCE,
+        frame=frame,
+    )
+
+
+def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Sequence[int], bins: int = 700) -> Picture:
+    """The sum of cosines over distance, with zero and the first violation marked.
+
+    Distances are gathered in bins, of which the smallest and the largest sum are drawn, so that no violation is lost.
+
+    Args:
+        inverse_frequencies: (P,) float64, with 0 for pairs that do not turn.
+        training_length: tokens of a text in training.
+        lengths: in tokens; distances go up to the longest, or to the training length.
+        bins: how many bins at most.
+    """
+    stop = max([training_length, *lengths])
+    edges = np.unique(np.geomspace(1, max(stop, 2), bins + 1).astype(np.int64))[:-1]
+    low, high = np.full(len(edges), np.inf), np.full(len(edges), -np.inf)
+    for start, sums in blocks_of_sums(inverse_frequencies, stop):
+        # Distance 0, where the sum is the number of pairs, has no place on a logarithmic axis.
+        distances = np.arange(max(start, 1), start + len(sums))
+        place = np.searchsorted(edges, distances, side="right") - 1
+        np.minimum.at(low, place, sums[distances - start])
+        np.maximum.at(high, place, sums[distances - start])
+    figure = new_figure(height=4.0)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.fill_between(edges, low, high, color=COLOURS[0], alpha=0.4, linewidth=0)
+    axes.plot(edges, low, color=COLOURS[0], lw=0.9)
+    if (low < 0).any():
+        axes.fill_between(edges, np.minimum(low, 0), 0, color=COLOURS[1], linewidth=0, label="violated")
+    axes.axhline(0, color="black", lw=1)
+    draw_lengths(axes.axvline, axes.secondary_xaxis("top").xaxis, training_length, lengths, rotation=90)
+    violation = first_violation(inverse_frequencies, stop)
+    if violation is not None:
+        label = f"first violated at distance {violation:,}"
+        axes.plot(violation, 0, "v", color="black", markersize=8, label=label, zorder=4)
+    axes.legend(loc="lower left", fontsize=8)
+    axes.set_xlabel("distance m (tokens)")
+    axes.set_ylabel("sum of cosines B(m)")
+    return Picture(
+        name="rotary_sum_of_cosines",
+        title="The sum of cosines over distance",
+        how_to_read=(
+            "Above zero, a token at that distance that is like the query scores above others on average, by as much as "
+            "the curve is high; where the curve dips below zero it scores below them, and a text should be no longer "
+            "than where that first happens. The band spans the distances that share a place on the axis."
+        ),
+        source=SOURCE,
+        figure=figure,
+    )
+
+
+def islands_picture(head_dim: int, length: int, base: float | None = None, points: int = 500) -> Picture | None:
+    """The margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
+
+    Args:
+        head_dim: channels D of a head, all of which turn; even.
+        length: tokens.
+        base: the base of the encoding, which is marked if it is in the picture.
+        points: how many bases the curve goes through, beside the edges of islands.
+
+    Returns:
+        None where no base up to 1e9 holds, or every one does.
+    """
+    smallest = smallest_base(head_dim, length)
+    if smallest is None or smallest == 1:
+        return None
+    low, high = max(0.96 * smallest, 1 + 1e-6), 1.2 * smallest
+    satisfied = islands(head_dim, length, low, high)
+    bases = np.union1d(np.linspace(low, high, points), satisfied.to_numpy().ravel())
+    margins = [margin(float(x), head_dim, length) for x in bases]
+    figure = new_figure(height=3.8)
+    axes = figure.add_subplot()
+    for left, right in satisfied.itertuples(index=False):
+        axes.axvspan(left, right, color=COLOURS[2], alpha=0.4, linewidth=0, label="the bound holds")
+    axes.plot(bases, margins, color=COLOURS[0], lw=1)
+    axes.axhline(0, color="black", lw=1)
+    axes.plot(smallest, 0, "v", color="black", markersize=8, label=f"smallest base: {smallest:,.0f}")
+    if base is not None and low <= base <= high:
+        here = margin(base, head_dim, length)
+        axes.plot(base, here, "o", color=COLOURS[1], label=f"this encoding: {base:,.0f}", zorder=4)
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("base")
+    axes.set_ylabel("smallest sum of cosines")
+    named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(named.values(), named.keys(), fontsize=8)
+    return Picture(
+        name="rotary_islands",
+        title=f"Bases that hold for {length:,} tokens",
+        how_to_read=(
+            f"A base satisfies the bound for {length:,} tokens at head dimension {head_dim} where the curve is at or "
+            "above zero (shaded). Those bases are several narrow islands, and a base above the smallest one can fail."
+        ),
+        source=SOURCE,
+        figure=figure,
+    )
+
+
+def plain_base(spectrum: Floats) -> float | None:
+    """The base of which a spectrum is `base ** (-2i / D)` up to float32's rounding; None if there is none."""
+    pairs = len(spectrum)
+    if pairs < 2 or not 0 < spectrum[-1] < 1:
+        return None
+    base = float(spectrum[-1]) ** (-pairs / (pairs - 1))
+    # Six digits of it are those that were asked for, before the rounding.
+    return float(f"{base:.6g}") if np.allclose(spectrum, plain_spectrum(base, 2 * pairs), rtol=1e-6, atol=0) else None

@@ -1,0 +1,164 @@
+"""What `python -m src.evaluate` does once its command line has been read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table as Lines
+
+from poslab.configuration import build, encoding_named
+from poslab.encodings import StackEncodings, StackShape
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.exhibits import Table
+from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
+from poslab.evaluation.parts import ROTARY, evaluate
+from poslab.evaluation.report import Section
+from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.evaluation.subjects import Subject, subject, told_apart
+from poslab.loading import device_named
+from poslab.processes import external_environment, join
+
+
+def evaluate_runs(runs: Sequence[str], config: Mapping[str, Any], swap_choice: str | None) -> None:
+    """Evaluates runs side by side, or one beside itself under another encoding, and writes and prints what came out.
+
+    Args:
+        runs: run directories or checkpoints.
+        config: of the command.
+        swap_choice: the name of the encoding that is put in place of theirs; None leaves them alone.
+
+    Raises:
+        ValueError: for a mistake of the user's.
+    """
+    environment = external_environment()
+    if environment is not None:
+        join(environment, torch.cuda.is_available())
+    is_first = environment is None or environment.global_rank() == 0
+    swap = (
+        None if config.get("swap") is None else {"encoding": config["swap"], "temperature": config.get("temperature")}
+    )
+    chosen = (config["split"], config["tokens"], device_named(config["device"]))
+    torch.manual_seed(config["seed"])
+    subjects = told_apart([subject(run, *chosen) for run in runs], runs)
+    if swap is not None:
+        subjects += told_apart([subject(run, *chosen, swap=swap) for run in runs], runs)
+    _require_one_text(subjects)
+    settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
+    console = Console(quiet=not is_first, highlight=False)
+    with console.status("") as status:
+        evaluation = evaluate(subjects, settings, told=lambda part: status.update(f"{part} ..."))
+    if not is_first:
+        return
+    name = "evaluation" if swap is None else f"evaluation_{swap_choice}"
+    directory = output_directory(config, subjects[0].run.path / name if len(runs) == 1 else None)
+    title = "Evaluation of " + " and ".join(one.name for one in subjects)
+    evaluation.write(directory, title, _facts(subjects, config))
+    for line in summary(evaluation):
+        console.print(line)
+    console.print(f"written to {directory}: open {directory / 'report.html'}", soft_wrap=True)
+
+
+def diagnose_encoding(config: Mapping[str, Any]) -> None:
+    """What can be said of a rotary encoding without a run.
+
+    Args:
+        config: of the command.
+
+    Raises:
+        ValueError: for an encoding that does not turn queries and keys, among other mistakes.
+    """
+    head_dim, training_length = config["model"]["head_dim"], config["dataset"]["sequence_length"]
+    for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{key} must be a positive integer, got {value}")
+    shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True)
+    (encoding,) = StackEncodings(build(config, "encoding"), shape)
+    name = encoding_named(config)
+    exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
+    evaluation = Evaluation([Section("Rotary diagnostics", ROTARY, exhibits)])
+    directory = output_directory(config, None)
+    facts = {"encoding": name, "head dimension": str(head_dim), "made": _now()}
+    evaluation.write(directory, f"{name} before training", facts)
+    console = Console(highlight=False)
+    for exhibit in exhibits:
+        if isinstance(exhibit, Table) and exhibit.name == "rotary_base_bound":
+            console.print(_lines(exhibit))
+    console.print(f"written to {directory}: open {directory / 'report.html'}", soft_wrap=True)
+
+
+def _lines(table: Table) -> Lines:
+    """A table of a few rows for the terminal."""
+    lines = Lines(box=box.SIMPLE_HEAD, title=table.title, title_justify="left")
+    for column in table.frame.columns:
+        lines.add_column(str(column), justify="right")
+    for row in table.frame.itertuples(index=False):
+        lines.add_row(*map(_cell, row))
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return "-"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{value:,.0f}"
+
+
+def output_directory(config: Mapping[str, Any], of_run: Path | None) -> Path:
+    """Where an evaluation is written, unless `output` says so: into the run, or to a new directory."""
+    if config["output"] is not None:
+        return Path(config["output"])
+    return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
+
+
+def _require_one_text(subjects: Sequence[Subject]) -> None:
+    first = subjects[0]
+    for other in subjects[1:]:
+        if not np.array_equal(first.tokens, other.tokens):
+            raise ValueError(
+                f"runs must have been kept from the same text to stand side by side, and {other.run.path} has another "
+                f"one than {first.run.path}"
+            )
+
+
+def _facts(subjects: Sequence[Subject], config: Mapping[str, Any]) -> dict[str, str]:
+    text = subjects[0].config["dataset"]["_target_"].rpartition(".")[2]
+    return {
+        "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
+        "encodings": ", ".join(one.name for one in subjects),
+        "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
+        "read here": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
+        "made": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now().strftime("%Y-%m-%d %H:%M")
+
+
+def summary(evaluation: Evaluation) -> list[Lines]:
+    """Bits per byte at every length, a table for each protocol, in at most 80 columns."""
+    tables = [one for section in evaluation.sections for one in section.exhibits if isinstance(one, Table)]
+    frames = [table.frame for table in tables if table.name == "per_length"]
+    lines = []
+    for frame in frames:
+        lengths = sorted(set(frame["length"]))
+        for protocol in (NON_OVERLAPPING, SLIDING):
+            table = Lines(box=box.SIMPLE_HEAD, title=f"bits per byte, {protocol} windows", title_justify="left")
+            table.add_column("tokens")
+            for length in lengths:
+                table.add_column(f"{length:,}", justify="right", no_wrap=True)
+            own = frame[frame["protocol"] == protocol].set_index(["model", "length"])["bits_per_byte"]
+            for model in dict.fromkeys(frame["model"]):
+                values = [own[model, length] for length in lengths]
+                table.add_row(str(model), *("-" if np.isnan(value) else f"{value:.3f}" for value in values))
+            lines.append(table)
+    return lines

@@ -1,0 +1,52 @@
+"""Numbers as a reader wants them: as many digits as tell them apart, alike within a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+SIGNIFICANT = 4
+"""Digits of a number that stands alone, and of the smallest one of a column."""
+
+
+def readable(numbers: Sequence[float]) -> list[str]:
+    """The numbers of one column as text.
+
+    Whole numbers stay whole. Others have the same number of decimals, at most 4, where that shows all of them well;
+    where they differ by more than a factor of 1000, or some are below 0.001, each has four digits of its own.
+
+        readable([256, 4096]) == ["256", "4,096"]
+        readable([0.5, 0.03125]) == ["0.5000", "0.0312"]
+        readable([1e-05, 0.5, 1234.5]) == ["1.000e−5", "0.5000", "1,234"]
+
+    Args:
+        numbers: any, infinite ones too, but not NaN.
+    """
+    sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
+    if all(size == int(size) and size < 1e15 for size in sizes):
+        return [_fixed(number, 0) for number in numbers]
+    smallest, largest = min(sizes), max(sizes)
+    if smallest < 1e-3 or largest >= 1e7 or largest > 1000 * smallest:
+        return [_alone(number) for number in numbers]
+    decimals = min(_decimals(smallest), SIGNIFICANT)
+    return [_fixed(number, decimals) for number in numbers]
+
+
+def _decimals(number: float) -> int:
+    """How many decimals show the significant digits of a number above zero."""
+    return max(0, SIGNIFICANT - 1 - math.floor(math.log10(number)))
+
+
+def _fixed(number: float, decimals: int) -> str:
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    return f"{number:,.{decimals}f}".replace("-", "−")
+
+
+def _alone(number: float) -> str:
+    if not number or math.isinf(number):
+        return _fixed(number, 0)
+    if 1e-3 <= abs(number) < 1e7:
+        return _fixed(number, _decimals(abs(number)))
+    mantissa, exponent = f"{number:.{SIGNIFICANT - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")

@@ -1,0 +1,64 @@
+"""What an evaluation is asked, and what comes out of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from poslab.evaluation.exhibits import Picture
+from poslab.evaluation.report import Section, write_exhibits, write_report
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an evaluation is made.
+
+    Args:
+        parts: which sections are made, of `PARTS`.
+        lengths: window lengths in tokens; None is 1, 2, 4, 8 and 16 times the training length, as far as the text
+            fills them.
+        stride: how many tokens further a sliding window begins; None is half of each window.
+        text: whose attention is drawn token by token; None is the beginning of the text that is read.
+        seed: of the bootstrap and of retrieval prompts.
+    """
+
+    parts: Sequence[str]
+    lengths: Sequence[int] | None = None
+    stride: int | None = None
+    text: str | None = None
+    seed: int = 1
+
+
+@dataclass
+class Evaluation:
+    """What came out.
+
+    Args:
+        sections: of the report.
+        metrics: flat figures by tag.
+        frames: tables that go to files of their own, by name.
+    """
+
+    sections: list[Section] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> None:
+        """Writes metrics.json, tables, figures and report.html into a directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        drawn = write_exhibits(directory, self.sections)
+        for name, frame in self.frames.items():
+            frame.to_csv(directory / f"{name}.csv", index=False)
+        known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
+        (directory / "metrics.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        write_report(directory / "report.html", title, facts, self.sections, drawn)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All pictures, in the order of the report."""
+        return [one for section in self.sections for one in section.exhibits if isinstance(one, Picture)]

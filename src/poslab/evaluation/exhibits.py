@@ -1,0 +1,51 @@
+"""What an evaluation shows: tables and pictures, each with a sentence on how to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which colour-blind people tell apart too; black and grey are for what is drawn for comparison."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One result.
+
+    Args:
+        name: of its files, unique in an evaluation: lower case, digits and underscores.
+        title: a few words.
+        how_to_read: one sentence (or two) for somebody who sees such a thing for the first time.
+        source: where the method is from: a paper and section; empty where there is nothing to cite.
+    """
+
+    name: str
+    title: str
+    how_to_read: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Table(Exhibit):
+    """A table: columns have names that a reader understands, and numbers are numbers."""
+
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Picture(Exhibit):
+    """A picture."""
+
+    figure: Figure
+
+
+def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
+    """An empty figure in the style of all of them, which belongs to no window and needs not be closed.
+
+    Args:
+        width, height: inches.
+    """
+    return Figure(figsize=(width, height), layout="constrained")

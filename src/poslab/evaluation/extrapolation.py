@@ -1,0 +1,224 @@
+"""How well a model predicts text in windows of other lengths than it was trained on.
+
+Dimensions: B windows, T tokens of a window, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from poslab.data.batch import IGNORE
+from poslab.encodings import Positions
+from poslab.evaluation.bootstrap import ratio_interval
+from poslab.evaluation.windows import Windows
+from poslab.models import Decoder
+
+NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
+TOKENS_AT_ONCE = 4096
+"""Tokens of a batch: as many windows as make these, but one at least."""
+
+LOGITS_AT_ONCE = 2**24
+"""Logits that are in memory together, however long a window and however large a vocabulary."""
+
+BINS_PER_OCTAVE = 2
+
+ENOUGH_DOCUMENTS, PIECE = 10, 1024
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a model made of each token of a text, when it read it in windows of one kind.
+
+    Args:
+        windows: in which it was read.
+        loss: (N - 1,) float32 nats of the tokens but the first; NaN where nothing was to be predicted, as across
+            documents that are kept apart.
+        correct: (N - 1,) bool, whether the token was the most probable one.
+        context: (N - 1,) how many tokens were seen before it.
+    """
+
+    windows: Windows
+    loss: np.ndarray
+    correct: np.ndarray
+    context: np.ndarray
+
+
+def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None = None) -> TokenScores:
+    """Reads a text in windows; of several processes that have joined, each takes its share, and all get the whole.
+
+    Args:
+        model: tokens in, logits out; a `Decoder` makes its logits piece by piece.
+        tokens: (N,), any integer dtype.
+        windows: over these tokens.
+        boundary: the token that ends a document, where documents are to be kept apart; else None.
+    """
+    device = next(model.parameters()).device
+    scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context
+    joined = distributed.is_initialized()
+    share = (distributed.get_rank(), distributed.get_world_size()) if joined else (0, 1)
+    with torch.no_grad(), evaluating(model):
+        for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share):
+            batch, place_BT = windows.batch(tokens, numbers, boundary)
+            predicted_BT = batch.targets != IGNORE
+            positions = None if batch.segments is None else Positions.packed(batch.segments.to(device))
+            loss_BT, correct_BT = _loss_and_correct(model, batch.tokens.to(device), positions, batch.targets.to(device))
+            context_BT = torch.arange(1, windows.length + 1).expand_as(batch.targets)
+            figures = [loss_BT.cpu(), correct_BT.cpu().float(), context_BT.float()]
+            place_N = torch.from_numpy(place_BT)[predicted_BT] - 1
+            scores[:, place_N] = torch.stack([x[predicted_BT] for x in figures]).to(device)
+    if joined:
+        distributed.all_reduce(scores)
+    loss, correct, context = scores.cpu().numpy()
+    return TokenScores(windows, np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
+
+
+def _loss_and_correct(
+    model: nn.Module, tokens_BT: Tensor, positions: Positions | None, targets_BT: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Nats of each target, and whether it was the most probable token; both (B, T)."""
+    arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
+    head: nn.Module
+    if isinstance(model, Decoder):
+        source_NX, head, vocab_size = model.hidden_states(*arguments).flatten(0, 1), model.output, model.vocab_size
+    else:
+        source_NX, head = model(*arguments).flatten(0, 1), nn.Identity()
+        vocab_size = source_NX.shape[-1]
+    rows = max(1, LOGITS_AT_ONCE // vocab_size)
+    losses, corrects = [], []
+    for source, targets in zip(source_NX.split(rows), targets_BT.flatten().split(rows), strict=True):
+        logits = head(source).float()
+        losses.append(functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none"))
+        corrects.append(logits.argmax(-1) == targets)
+    return torch.cat(losses).view_as(targets_BT), torch.cat(corrects).view_as(targets_BT)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards it is again what it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
+    """Number of the document that each target belongs to, (N - 1,) from 0; the end of a document belongs to it.
+
+    Of a text with few documents, what counts as one are pieces of `PIECE` tokens.
+    """
+    documents = np.cumsum(tokens == end_id)[:-1]
+    if documents[-1] + 1 >= ENOUGH_DOCUMENTS:
+        return documents
+    pieces = np.arange(len(documents)) // PIECE
+    return np.unique(np.stack([documents, pieces]), axis=1, return_inverse=True)[1].ravel()
+
+
+def extrapolation(
+    model: nn.Module,
+    tokens: np.ndarray,
+    lengths: Sequence[int],
+    training_length: int,
+    end_id: int,
+    bytes_per_token: float,
+    stride: int | None = None,
+    keep_documents_apart: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reads a text in windows of several lengths under both protocols.
+
+    Args:
+        model: tokens in, logits out. One with a `max_length` is not asked beyond it: its figures there are missing.
+        tokens: (N,) token ids of the text, more than the longest of the lengths.
+        lengths: window lengths in tokens.
+        training_length: of the windows that it was trained on.
+        end_id: the token that ends a document.
+        bytes_per_token: bytes of text per predicted token, which turn nats per token into bits per byte.
+        stride: how many tokens further a sliding window begins; None is half of the window.
+        keep_documents_apart: whether nothing is predicted across documents, nor seen.
+
+    Returns:
+        A row for each length and protocol, with a 95 % bootstrap interval over documents (over pieces
+        of 1,024 tokens where there are fewer than 10); and a row for each of these
+        and range of contexts, with the mean loss of the tokens that had so many tokens before them.
+
+    Raises:
+        ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
+    """
+    for length in lengths:
+        if not 1 <= length < len(tokens):
+            raise ValueError(
+                f"lengths must lie between 1 and {len(tokens) - 1:,}, which the text fills, got {length:,}"
+            )
+    end = getattr(model, "max_length", None)
+    units = sampled_units(tokens, end_id)
+    by_length, by_position = [], []
+    for length in sorted(set(lengths)):
+        step = max(1, length // 2) if stride is None else stride
+        for protocol, hop in ((NON_OVERLAPPING, length), (SLIDING, step)):
+            windows = Windows(len(tokens), length, hop)
+            row = {"protocol": protocol, "length": length, "multiple": length / training_length, "stride": hop}
+            if end is not None and length > end:
+                by_length.append(row)
+                continue
+            scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
+            by_length.append(row | _summary(scores, units, training_length, bytes_per_token))
+            by_position += [row | bin_ for bin_ in _by_context(scores)]
+    return pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
+
+
+SUMMARY = (
+    *("tokens", "loss", "loss_low", "loss_high", "perplexity", "bits_per_byte", "bits_low", "bits_high", "accuracy"),
+    *("early_loss", "tail_loss"),
+)
+"""Columns of the table by length. `early_loss` is that of tokens which saw less than half of a training window,
+`tail_loss` that of tokens which saw more than a whole one."""
+
+BINS = ("context_from", "context_to", "tokens", "loss")
+
+
+def _summary(scores: TokenScores, units: np.ndarray, training_length: int, bytes_per_token: float) -> dict[str, float]:
+    known = ~np.isnan(scores.loss)
+    loss, context, units = scores.loss[known].astype(np.float64), scores.context[known], units[known]
+    mean = loss.mean()
+    sums, counts = np.bincount(units, loss), np.bincount(units)
+    low, high = ratio_interval(sums, counts)
+    bits = 1 / math.log(2) / bytes_per_token
+    early, tail = loss[context < training_length / 2], loss[context > training_length]
+    return {
+        "tokens": len(loss),
+        "loss": mean,
+        "loss_low": low,
+        "loss_high": high,
+        "perplexity": math.exp(min(mean, 700.0)),
+        "bits_per_byte": mean * bits,
+        "bits_low": low * bits,
+        "bits_high": high * bits,
+        "accuracy": scores.correct[known].mean(),
+        "early_loss": early.mean() if len(early) else math.nan,
+        "tail_loss": tail.mean() if len(tail) else math.nan,
+    }
+
+
+def _by_context(scores: TokenScores) -> Iterator[dict[str, float]]:
+    """Mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 11 ... tokens before them."""
+    known = ~np.isnan(scores.loss)
+    loss, context = scores.loss[known].astype(np.float64), scores.context[known]
+    octaves = math.ceil(BINS_PER_OCTAVE * math.log2(scores.windows.length)) + 1
+    edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))
+    edges = np.append(edges[edges <= scores.windows.length], scores.windows.length + 1)
+    place = np.searchsorted(edges, context, side="right") - 1
+    counts = np.bincount(place, minlength=len(edges) - 1)
+    sums = np.bincount(place, loss, minlength=len(edges) - 1)
+    for first, last, count, total in zip(edges[:-1], edges[1:] - 1, counts, sums, strict=True):
+        if count:
+            yield {"context_from": int(first), "context_to": int(last), "tokens": int(count), "loss": total / count}

@@ -1,0 +1,205 @@
+"""What a trained encoding adds to the logits, as curves over distance, beside where they started.
+
+Dimension letters: H heads, N distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+from poslab.encodings import PositionalEncoding, Positions, QueryRows, Rotary, StackEncodings
+from poslab.encodings.frequencies import inverse_frequencies
+from poslab.evaluation.attention_pictures import head_style, hide_rest
+from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
+
+_BIASES = frozenset({"bias", "pair_bias"})
+
+
+def learned_bias(encodings: StackEncodings, length: int, start: StackEncodings | None = None) -> pd.DataFrame:
+    """What the encodings of a stack add to the logits of the last query of a text, against the distance of the key.
+
+    For a bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) it is that of every query; FIRE and TUPE depend on where
+    the query is as well. Of an encoding that builds on another's bias (DAPE), it is that bias.
+
+    Args:
+        encodings: of a model, `model.encodings`.
+        length: tokens N of the text.
+        start: the same encodings before training, for the column `start`; None leaves it out.
+
+    Returns:
+        Columns `layers` (which an encoding serves), `head`, `distance` (0, ..., N - 1), `bias` and perhaps `start`; no
+        rows where no encoding has a bias.
+
+    Raises:
+        ValueError: for a text past the end of an encoding, or another number of layers at the start.
+    """
+    if length < 1:
+        raise ValueError(f"length must be a positive integer, got {length}")
+    frames = []
+    for layers, encoding, before in served(encodings, start):
+        bias_HN = _bias(encoding, length)
+        if bias_HN is None:
+            continue
+        frame = _by_head(bias_HN, "distance", "bias")
+        start_HN = None if before is None else _bias(before, length)
+        if start_HN is not None:
+            frame["start"] = start_HN.flatten().numpy()
+        frames.append(frame.assign(layers=layers))
+    if not frames:
+        return pd.DataFrame(columns=["layers", "head", "distance", "bias"])
+    return _first_column(pd.concat(frames, ignore_index=True), "layers")
+
+
+def rotary_frequencies(encodings: StackEncodings, length: int) -> pd.DataFrame:
+    """How fast each pair of channels of the rotary encodings turns, beside the frequencies without a scaling.
+
+    Args:
+        encodings: of a model, `model.encodings`.
+        length: of the text, on which some scalings depend.
+
+    Returns:
+        Columns `layers`, `pair`, `frequency` and `unscaled` (radians a token); no rows where no encoding is rotary.
+    """
+    frames = []
+    for layers, encoding, _ in served(encodings):
+        if isinstance(encoding, Rotary):
+            frequencies, _ = encoding.spectrum(length)
+            unscaled = inverse_frequencies(encoding.rotary_dim, encoding.base)
+            columns = {"pair": range(len(unscaled)), "frequency": frequencies.numpy(), "unscaled": unscaled.numpy()}
+            frames.append(pd.DataFrame(columns).assign(layers=layers))
+    if not frames:
+        return pd.DataFrame(columns=["layers", "pair", "frequency", "unscaled"])
+    return _first_column(pd.concat(frames, ignore_index=True), "layers")
+
+
+def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
+    """The bias of each head against distance, pale where it started; what lies past the training length is shaded.
+
+    Args:
+        bias: what `learned_bias` gives, with at least one row.
+        training_length: tokens of a training window; None shades nothing.
+    """
+    names = list(bias["layers"].unique())
+    columns = min(2 if len(names) <= 4 else 3, len(names))
+    num_rows = -(-len(names) // columns)
+    figure = new_figure(8.0, 1.0 + (3.2 if len(names) == 1 else 2.5) * num_rows)
+    panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel, layers in zip(panels.flat, names, strict=False):
+        for head, own in bias[bias["layers"] == layers].groupby("head"):
+            style = head_style(int(str(head)))
+            panel.plot(own["distance"], own["bias"], linewidth=1.3, label=str(head), **style)
+            if "start" in own:
+                panel.plot(own["distance"], own["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
+        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
+        panel.set_title(str(layers), fontsize="medium")
+        _shade_beyond(panel, training_length, bias["distance"].max())
+    hide_rest(panels, len(names))
+    for panel in panels.flat[max(0, len(names) - columns) : len(names)]:  # the last of each column
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("distance (tokens)")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("bias (nats)")
+    figure.legend(
+        *panels.flat[0].get_legend_handles_labels(), title="head", loc="outside lower center", ncols=8, frameon=False
+    )
+    before = " The broad pale line is where it started." if "start" in bias else ""
+    return Picture(
+        name="learned_bias",
+        title="Bias against distance",
+        how_to_read="Each line is one head: what is added to the logit of a key so far back. One nat less is attention "
+        f"divided by 2.7; what lies in the shaded part was never met in training.{before}",
+        source="",
+        figure=figure,
+    )
+
+
+def frequencies_picture(frequencies: pd.DataFrame, training_length: int | None = None) -> Picture:
+    """The wavelength of each pair of channels, and without a scaling.
+
+    Args:
+        frequencies: what `rotary_frequencies` gives, with at least one row.
+        training_length: tokens of a training window; None draws no line there.
+    """
+    figure = new_figure(7.0, 4.0)
+    panel = figure.subplots()
+    for colour, (layers, own) in zip(COLOURS * 10, frequencies.groupby("layers", sort=False), strict=False):
+        turning = own[own["frequency"] > 0]  # a pair that stands still has no wavelength
+        panel.plot(turning["pair"], 2 * torch.pi / turning["frequency"], "o", markersize=3, color=colour, label=layers)
+        panel.plot(own["pair"], 2 * torch.pi / own["unscaled"], linewidth=1, alpha=0.5, color=colour)
+    if training_length is not None:
+        panel.axhline(training_length, color="0.6", linestyle=":", label="training length")
+    panel.set_yscale("log")
+    panel.set_xlabel("channel pair")
+    panel.set_ylabel("wavelength (tokens)")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return Picture(
+        name="rotary_frequencies",
+        title="Wavelengths of the rotation",
+        how_to_read="Each dot is a pair of channels, and how many tokens it needs for a whole turn; the line is what "
+        "it would be without a scaling. Pairs above the dotted line never turn round in training; pairs that stand "
+        "still have no dot.",
+        source="Su et al., RoFormer (2021), section 3.2",
+        figure=figure,
+    )
+
+
+def served(
+    encodings: StackEncodings, start: StackEncodings | None = None
+) -> Iterator[tuple[str, PositionalEncoding, PositionalEncoding | None]]:
+    """Each encoding of a stack once: which layers it serves, in words, the encoding, and its start.
+
+    Raises:
+        ValueError: for another number of layers at the start.
+    """
+    depth = len(encodings.windows)
+    if start is not None and len(start.windows) != depth:
+        raise ValueError(f"start must be of as many layers as the encodings, {depth}, got {len(start.windows)}")
+    places: dict[int, list[int]] = {}
+    for layer in range(depth):
+        places.setdefault(id(encodings.layer(layer)), []).append(layer)
+    for own in places.values():
+        words = f"layer {own[0]}" if len(own) == 1 else f"layers {', '.join(map(str, own))}"
+        before = None if start is None else start.layer(own[0])
+        yield ("all layers" if len(own) == depth > 1 else words), encodings.layer(own[0]), before
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters of an encoding are; the processor if it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+@torch.no_grad()
+def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
+    """What is added for the last of `length` tokens at distances 0, 1, ..., (H, N) on the processor."""
+    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
+    outermost = next(parts, None)  # what DAPE builds on; TUPE's own, which holds T5's
+    if outermost is None:
+        return None
+    device = device_of(encoding)
+    tables = outermost.prepare(Positions.range(1, length - 1, device), Positions.range(length, device=device))
+    added = [outermost.pair_bias(QueryRows(tables, slice(0, 1), length - 1, 1.0))]
+    bias = outermost.bias(tables)
+    added.append(None if bias is None else bias.matrix())
+    total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
+    return total_BHRS[0, :, 0].flip(-1).float().cpu()
+
+
+def _by_head(values_HN: Tensor, column: str, name: str) -> pd.DataFrame:
+    heads, places = values_HN.shape
+    index = pd.MultiIndex.from_product([range(heads), range(places)], names=["head", column])
+    return pd.DataFrame({name: values_HN.flatten().numpy()}, index=index).reset_index()
+
+
+def _first_column(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    return frame[[name, *(column for column in frame.columns if column != name)]]
+
+
+def _shade_beyond(panel: Axes, training_length: int | None, furthest: float) -> None:
+    panel.set_xlim(0, furthest)
+    if training_length is not None and training_length < furthest:
+        panel.axvspan(training_length, furthest, color="0.93", zorder=0)

@@ -1,0 +1,128 @@
+"""How far back a model really looks: the share of a prediction's gradient that each earlier token has.
+
+Dimension letters: B windows of a batch, N windows, T tokens that are read, M model dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.ticker import FuncFormatter
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
+from poslab.models import Decoder
+
+SHARE = 0.99
+"""Of the gradient, within which the receptive field lies (the paper's)."""
+
+TOKENS_AT_ONCE = 4096
+"""Tokens of a batch: as many windows as make these, but one at least."""
+
+
+def receptive_field(model: Decoder, windows: Tensor) -> pd.DataFrame:
+    """The empirical receptive field: what each token adds to the gradient of the prediction after the last one.
+
+        s_d = ||g_d|| / sum_n ||g_n||,    cumulative_d = s_0 + ... + s_d
+
+    where g_d is the gradient of the loss of the token that comes next with respect to the embedding of the token d
+    places before the last that is read. The mean over windows is given.
+
+        frame = receptive_field(model, windows)
+        frame["cumulative"][99]     # the share of the last 100 tokens
+
+    Time and memory are those of one training step on each window, whose logits are made for the last token alone.
+
+    Args:
+        model: in evaluation mode.
+        windows: (N, T + 1) token ids, of which T are read and the last is predicted, on the device of the model.
+
+    Returns:
+        Columns `distance` (0, ..., T - 1), `gradient` and `cumulative`, the shares above.
+
+    Raises:
+        ValueError: for windows of another shape, or past the end of the model's encoding.
+
+    Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"
+    (ACL 2023), the section on the empirical receptive field. It takes the gradient of the prediction of the next token;
+    this is the gradient of its loss.
+    """
+    if windows.dim() != 2 or len(windows) == 0 or windows.shape[1] < 2:
+        raise ValueError(f"windows must be rows of at least two tokens each, got the shape {tuple(windows.shape)}")
+    length = windows.shape[1] - 1
+    total_T = torch.zeros(length, dtype=torch.float64, device=windows.device)
+    for window_BT in windows.split(max(1, TOKENS_AT_ONCE // length)):
+        norms_BT = _gradients(model, window_BT[:, :-1], window_BT[:, -1]).double().norm(dim=-1)
+        total_T += (norms_BT / norms_BT.sum(-1, keepdim=True)).sum(0)
+    gradient = pd.Series((total_T.flip(0) / len(windows)).cpu().numpy())
+    return pd.DataFrame({"distance": range(length), "gradient": gradient, "cumulative": gradient.cumsum()})
+
+
+def reach(field: pd.DataFrame, share: float = SHARE) -> int:
+    """The number of last tokens that have this share of the gradient: the length of the receptive field.
+
+    Args:
+        field: what `receptive_field` gives.
+        share: between 0 and 1.
+    """
+    short = field["cumulative"] < share - 1e-9  # sums are rounded
+    return min(int(short.sum()) + 1, len(field))
+
+
+def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_length: int | None = None) -> Picture:
+    """The cumulative gradient over the number of last tokens, a line for each model.
+
+    Args:
+        fields: what `receptive_field` gives, by the name of the model.
+        training_length: tokens of a training window; None draws no line there.
+    """
+    figure = new_figure(7.0, 4.2)
+    panel = figure.subplots()
+    for place, (name, field) in enumerate(fields.items()):
+        colour, length = COLOURS[place % len(COLOURS)], reach(field)
+        label = f"{name}: {SHARE:.0%} within {length:,} token{'s' if length > 1 else ''}"
+        panel.plot(field["distance"] + 1, field["cumulative"], color=colour, label=label)
+        panel.plot([length], [field["cumulative"][length - 1]], marker="o", markersize=5, color=colour)
+    panel.axhline(SHARE, color="0.6", linewidth=0.8)
+    if training_length is not None:
+        panel.axvline(training_length, color="0.6", linestyle=":", label=f"training length, {training_length:,}")
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.set_xlim(left=1)
+    panel.set_ylim(0, 1.03)
+    panel.set_xlabel("last tokens that are read")
+    panel.set_ylabel("cumulative share of the gradient")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return Picture(
+        name="receptive_field",
+        title="Empirical receptive field",
+        how_to_read=f"The share of a prediction's gradient that falls on so many last tokens. A line that reaches "
+        f"{SHARE:.0%} (the dot) before the training length belongs to a model that reads a longer text as it read "
+        "those of training; one that climbs beyond it uses distances that it has not learned.",
+        source="Chi et al., Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis (ACL "
+        "2023)",
+        figure=figure,
+    )
+
+
+def _gradients(model: Decoder, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
+    """The gradient of the loss of the next token with respect to the embeddings, (B, T, M)."""
+    embedded: list[Tensor] = []
+
+    def leaf(_: nn.Module, __: Any, x_BTM: Tensor) -> Tensor:
+        embedded.append(x_BTM.detach().requires_grad_())
+        return embedded[-1]
+
+    hook = model.embedding.register_forward_hook(leaf)
+    try:
+        with torch.enable_grad():
+            logits_BV = model.output(model.hidden_states(tokens_BT)[:, -1])
+            loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows do not meet
+    finally:
+        hook.remove()
+    (gradient_BTM,) = torch.autograd.grad(loss, embedded)
+    return gradient_BTM

@@ -1,0 +1,113 @@
+"""Pictures of `retrieval`: length against depth, for one model or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from poslab.evaluation.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.evaluation.retrieval.measurement import TASKS
+
+PANELS_ABREAST = 2
+
+
+def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
+    """A heat map for each task, and a table of everything.
+
+    Args:
+        frames: what `retrieval` gives, by the name of the model; all of the same tasks, lengths and depths.
+    """
+    together = pd.concat(frames, names=["model"]).reset_index("model")
+    pictures = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False)]
+    table = Table(
+        name="retrieval",
+        title="Retrieval at every length and depth",
+        how_to_read="Accuracy counts answers that are right in every token, token_accuracy single tokens; a loss (nats "
+        "per token) below chance_loss means that the model has learned something, even if no answer is right.",
+        source="",
+        frame=together,
+    )
+    return [*pictures, table]
+
+
+def heat_map(rows: pd.DataFrame, task: str) -> Picture:
+    """Length against depth, the number in each cell: accuracy, or loss over chance where no answer is right at all.
+
+    A task without a depth has a row for each model.
+
+    Args:
+        rows: of `retrieval` for one task, with a column `model`.
+        task: its name; of one that is not in `TASKS`, the picture has no source.
+    """
+    known = TASKS.get(task)
+    by_loss = bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
+    has_depth = bool(rows["depth"].notna().any())
+    lengths, models = sorted(set(rows["length"])), list(dict.fromkeys(rows["model"]))
+    # Without a depth, models are the rows of a single panel.
+    panel_names = models if has_depth else [""]
+    lines = sorted(set(rows["depth"])) if has_depth else models
+    rows = rows.assign(
+        panel=rows["model"] if has_depth else "",
+        line=rows["depth"] if has_depth else rows["model"],
+        value=rows["loss"] / rows["chance_loss"] if by_loss else rows["accuracy"],
+    )
+    abreast = min(PANELS_ABREAST, len(panel_names))
+    tall = -(-len(panel_names) // abreast)
+    figure = new_figure(7.0, 1.0 + tall * (0.7 + 0.36 * len(lines)))
+    panels = figure.subplots(tall, abreast, sharex=True, sharey=True, squeeze=False)
+    # Brighter is better. Of losses, a few that are far above all others do not take the colours from the rest.
+    colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
+    scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 1)
+    for number, (panel, name) in enumerate(zip(panels.flat, panel_names, strict=False)):
+        cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value").loc[lines, lengths]
+        panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
+        _numbers(panel, cells.to_numpy(), size=9 if len(lengths) * abreast <= 10 else 7)
+        panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
+        panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
+        if len(panel_names) > 1:
+            panel.set_title(str(name), fontsize="medium")
+        if number + abreast >= len(panel_names):  # nothing below it
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("length (tokens)")
+    for panel in panels.flat[len(panel_names) :]:
+        panel.set_axis_off()
+    for panel in panels[:, 0]:
+        panel.set_ylabel("depth" if has_depth else "")
+    figure.colorbar(
+        ScalarMappable(scale, colours),
+        ax=list(panels.flat),
+        label="loss / chance" if by_loss else "accuracy",
+        extend="max" if by_loss else "neither",
+    )
+    title = task.replace("_", " ").capitalize()
+    how = (
+        "Each cell is the loss of the answers over that of a guess which knows their form alone: below 1, the model "
+        "knows more than that"
+        if by_loss
+        else "Each cell is the share of prompts whose whole answer the model knows"
+    )
+    where = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
+    how_to_read = f"{how}{where}; a dash is a length at which the encoding ends."
+    return Picture(
+        name=f"retrieval_{task}",
+        title=f"{title}: loss over chance (no answer is right)" if by_loss else f"{title}: accuracy",
+        how_to_read=f"{known.about} {how_to_read}" if known else how_to_read,
+        source=known.source if known else "",
+        figure=figure,
+    )
+
+
+def _numbers(panel: Axes, cells: np.ndarray, size: float) -> None:
+    """The number of each cell, light on dark and dark on light; a dash where there is none."""
+    image = panel.get_images()[0]
+    for (row, column), value in np.ndenumerate(cells):
+        red, green, blue, _ = image.to_rgba(value)
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        text = "–" if np.isnan(value) else f"{value:.2f}"
+        panel.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")

@@ -1,0 +1,93 @@
+"""Tasks that hide facts in a text and ask for them behind it."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from poslab.evaluation.retrieval.haystack import Haystack, stretch, woven
+from poslab.evaluation.retrieval.task import Prompt, Task
+
+KEYS = (
+    *("apples", "boats", "candles", "drums", "feathers", "gloves"),
+    *("hammers", "islands", "kettles", "lamps", "mirrors", "needles"),
+)
+"""What numbers are told of."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is hidden, what is asked, and what is right.
+
+    Args:
+        needles: the share of the filler before each, and its pieces of text.
+        question: what stands before the answer.
+        answer: its words.
+        log_choices: as in `Prompt`.
+    """
+
+    needles: Sequence[tuple[float, Sequence[str]]]
+    question: str
+    answer: Sequence[str]
+    log_choices: float
+
+
+class HiddenFacts(Task):
+    """A task whose subclass says what is hidden where.
+
+    Attributes:
+        in_sentences: whether it is always hidden in the short sentences, and not in the text of the caller.
+    """
+
+    in_sentences: ClassVar[bool] = False
+
+    @abstractmethod
+    def facts(self, depth: float, generator: np.random.Generator) -> Facts:
+        """What is hidden where."""
+
+    def least_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
+        needles, question, answer = _tokens(haystack, self.facts(0.0, generator))
+        return sum(len(needle) for _, needle in needles) + len(question) + len(answer)
+
+    def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
+        facts = self.facts(depth, generator)
+        needles, question, answer = _tokens(haystack, facts)
+        room = length - sum(len(needle) for _, needle in needles) - len(question) - len(answer)
+        assert room >= 0, "a length below least_length"
+        filler = stretch(haystack.sentences if self.in_sentences else haystack.text, room, generator)
+        return Prompt(
+            np.concatenate([woven(filler, needles), question, answer]), len(answer), log_choices=facts.log_choices
+        )
+
+
+def _tokens(haystack: Haystack, facts: Facts) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, np.ndarray]:
+    needles = [(depth, haystack.tokens(*pieces)) for depth, pieces in facts.needles]
+    return needles, *haystack.question_and_answer(facts.question, facts.answer)
+
+
+def numbers(count: int, digits: int, generator: np.random.Generator) -> list[str]:
+    """Different numbers of so many digits, which may begin with zeros."""
+    drawn = generator.choice(10**digits, count, replace=False)
+    return [f"{number:0{digits}}" for number in drawn]
+
+
+def log_arrangements(choices: int, count: int) -> float:
+    """Natural logarithm of the number of ways to choose different ones in order, of `choices` at all."""
+    return math.log(math.perm(choices, count))
+
+
+def in_order_from(depth: float, count: int, generator: np.random.Generator) -> list[float]:
+    """Ascending depths: the first is given, the others are random behind it."""
+    later = np.sort(generator.random(count - 1))
+    return [depth, *(depth + (1 - depth) * later).tolist()]
+
+
+def require_between(name: str, value: int, least: int, most: int) -> None:
+    """Raises ValueError unless a hyperparameter of a task lies within its bounds."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be an integer from {least} to {most}, got {value}")

@@ -1,0 +1,158 @@
+"""Retrieval over lengths and depths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from poslab.configuration import nearest
+from poslab.data.tokenizers import Tokenizer
+from poslab.evaluation.retrieval.copying import Copying
+from poslab.evaluation.retrieval.haystack import Haystack
+from poslab.evaluation.retrieval.induction import Induction
+from poslab.evaluation.retrieval.multi_key import MultiKey
+from poslab.evaluation.retrieval.multi_value import MultiValue
+from poslab.evaluation.retrieval.needle import Needle
+from poslab.evaluation.retrieval.passkey import Passkey
+from poslab.evaluation.retrieval.scoring import TOKENS_AT_ONCE, score_answers
+from poslab.evaluation.retrieval.task import Prompt, Task
+from poslab.evaluation.retrieval.variable_tracking import VariableTracking
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (Passkey(), Needle(), MultiKey(), MultiValue(), VariableTracking(), Copying(), Induction())
+}
+"""All tasks by name, as they are unless said otherwise."""
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def retrieval(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    tasks: Sequence[str | Task] = tuple(TASKS),
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[float] = DEPTHS,
+    samples: int = 10,
+    seed: int = 0,
+    filler: str | np.ndarray | None = None,
+    tokens_at_once: int = TOKENS_AT_ONCE,
+) -> pd.DataFrame:
+    """How well a causal model finds things again in prompts of some lengths, by where they stand.
+
+        retrieval(model, ByteTokenizer(), ["passkey", MultiKey(keys=8)], lengths=[256, 1024], filler=test_text)
+
+    A row depends on its own task, length and depth, and on no other row. Prompts of several depths differ in nothing
+    but the places of what is hidden, and those of several lengths hide and ask for the same.
+
+    Args:
+        model: tokens (B, T) in, logits (B, T, V) out. One with a `max_length` is not asked beyond it.
+        tokenizer: of the model.
+        tasks: names of `TASKS`, or tasks with other hyperparameters; each name once.
+        lengths: tokens of a prompt, the answer included.
+        depths: where the thing to be found stands, from 0 (the beginning) to 1 (right before the question). A task
+            without a depth has one row for each length.
+        samples: prompts of each row, from 1.
+        seed: of the prompts, from 0.
+        filler: the text that facts are hidden in, as a string or as token ids, at best one that the model was not
+            trained on; None takes short sentences that repeat, as `passkey` always does.
+        tokens_at_once: tokens of a batch, at most, but one prompt at least: it bounds the memory.
+
+    Returns:
+        Columns `task`; `length`; `depth` (NaN where the task has none); `samples`; `accuracy`, the share of prompts of
+        whose answer every token is the most probable one; `token_accuracy`, the share of such tokens; `loss`, nats per
+        token of the answers; `chance_loss`, the same for one who knows the form of an answer but has not read the
+        prompt. Beyond the end of a model, `samples` is 0 and the figures are NaN.
+
+    Raises:
+        ValueError: for an argument outside of these, or a length at which a task has no room for its facts, question
+            and answer.
+    """
+    chosen = [_task(task) for task in tasks]
+    _require_arguments([task.name for task in chosen], lengths, depths, samples, seed)
+    haystack = Haystack(tokenizer, filler)
+    for task in chosen:
+        _require_room(task, haystack, min(lengths), samples, seed)
+    end = getattr(model, "max_length", None)
+    rows = []
+    for task, length, depth in _cells(chosen, lengths, depths):
+        row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
+        if end is None or length <= end:
+            prompts = make_prompts(task, haystack, length, depth, samples, seed)
+            row["samples"] = samples
+            row |= _figures(prompts, score_answers(model, prompts, tokens_at_once))
+        rows.append(row)
+    columns = ["task", "length", "depth", "samples", "accuracy", "token_accuracy", "loss", "chance_loss"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def make_prompts(
+    task: Task, haystack: Haystack, length: int, depth: float, samples: int = 10, seed: int = 0
+) -> list[Prompt]:
+    """The prompts of one row of `retrieval`.
+
+        prompts = make_prompts(Passkey(), Haystack(tokenizer), length=300, depth=0.5)
+        print(tokenizer.decode(prompts[0].tokens))
+
+    Raises:
+        ValueError: for a length at which the task has no room for its facts, question and answer.
+    """
+    _require_room(task, haystack, length, samples, seed)
+    return [task.prompt(haystack, length, depth, _generator(task, seed, number)) for number in range(samples)]
+
+
+def _figures(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float]:
+    tokens = scores["tokens"].sum()
+    return {
+        "accuracy": float(scores["correct"].mean()),
+        "token_accuracy": scores["tokens_correct"].sum() / tokens,
+        "loss": scores["loss"].sum() / tokens,
+        "chance_loss": sum(prompt.log_choices for prompt in prompts) / tokens,
+    }
+
+
+def _cells(tasks: Sequence[Task], lengths: Sequence[int], depths: Sequence[float]) -> Iterator[tuple[Task, int, float]]:
+    for task in tasks:
+        for length in sorted(set(lengths)):
+            for depth in sorted(set(depths)) if task.has_depth else [math.nan]:
+                yield task, length, depth
+
+
+def _generator(task: Task, seed: int, number: int) -> np.random.Generator:
+    """Of one prompt. Neither length nor depth is in it, so that they alone differ between rows."""
+    return np.random.default_rng([seed, crc32(task.name.encode()), number])
+
+
+def _task(task: str | Task) -> Task:
+    if isinstance(task, Task):
+        return task
+    if task not in TASKS:
+        raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {task!r}{nearest(str(task), TASKS)}")
+    return TASKS[task]
+
+
+def _require_arguments(
+    names: Sequence[str], lengths: Sequence[int], depths: Sequence[float], samples: int, seed: int
+) -> None:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"tasks must be one or more, each once, got {', '.join(names) or 'none'}")
+    if len(lengths) == 0 or min(lengths) < 1:
+        raise ValueError(f"lengths must be one or more positive integers, got {list(lengths)}")
+    if len(depths) == 0 or not all(0 <= depth <= 1 for depth in depths):
+        raise ValueError(f"depths must be one or more numbers from 0 to 1, got {list(depths)}")
+    if samples < 1:
+        raise ValueError(f"samples must be a positive integer, got {samples}")
+    if seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed}")
+
+
+def _require_room(task: Task, haystack: Haystack, length: int, samples: int, seed: int) -> None:
+    needed = max(task.least_length(haystack, _generator(task, seed, number)) for number in range(samples))
+    if length < needed:
+        raise ValueError(f"lengths must be at least {needed} tokens for {task.name}, got {length}")

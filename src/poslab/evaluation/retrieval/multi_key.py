@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers, require_between
+from poslab.evaluation.retrieval.needle import fact, question
+
+
+@dataclass(frozen=True)
+class MultiKey(HiddenFacts):
+    """Several facts of the same form, of which one is asked for.
+
+        ... The number of lamps is 58213. ... The number of boats is 20417. ... The number of drums is 77120. ...
+        What is the number of boats? The number of boats is 20417
+
+    The answer is `20417`. Guessing costs ln 10 = 2.303 nats per digit; whoever only takes one of the numbers in the
+    text is right in 1 of `keys` prompts.
+
+    The fact that is asked for stands at the depth, the others at random places.
+
+    Args:
+        keys: number of facts, from 2 to 12.
+        digits: of each number, from 2 to 9.
+
+    Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, multi-keys.
+    """
+
+    name: ClassVar[str] = "multi_key"
+    about: ClassVar[str] = "Several facts of the same form stand in a text, and one of them is asked for at the end."
+    source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1, multi-keys"
+
+    keys: int = 4
+    digits: int = 5
+
+    def __post_init__(self) -> None:
+        require_between("keys", self.keys, 2, len(KEYS))
+        require_between("digits", self.digits, 2, 9)
+
+    def facts(self, depth: float, generator: np.random.Generator) -> Facts:
+        keys = [str(key) for key in generator.choice(KEYS, self.keys, replace=False)]
+        values = numbers(self.keys, self.digits, generator)
+        # Below 1, and behind the first of equals: at depths 0 and 1 none comes before or behind the one asked for.
+        depths = [depth, *generator.random(self.keys - 1).tolist()]
+        needles = [(place, fact(*pair)) for place, pair in zip(depths, zip(keys, values, strict=True), strict=True)]
+        return Facts(needles, question(keys[0]), [values[0]], self.digits * math.log(10))

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers, require_between
+
+
+@dataclass(frozen=True)
+class Needle(HiddenFacts):
+    """A fact in real text, the filler of the caller.
+
+        ... and returns the length of the
+        The number of lamps is 58213.
+        list, which may be empty ...
+        What is the number of lamps? The number of lamps is 58213
+
+    The answer is `58213`. Guessing costs ln 10 = 2.303 nats per digit.
+
+    Args:
+        digits: of the number, from 1 to 9.
+
+    Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, single needle.
+    """
+
+    name: ClassVar[str] = "needle"
+    about: ClassVar[str] = "A fact with a random number stands once in a text, and is asked for at the end."
+    source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1"
+
+    digits: int = 5
+
+    def __post_init__(self) -> None:
+        require_between("digits", self.digits, 1, 9)
+
+    def facts(self, depth: float, generator: np.random.Generator) -> Facts:
+        key = str(generator.choice(KEYS))
+        (number,) = numbers(1, self.digits, generator)
+        return Facts([(depth, fact(key, number))], question(key), [number], self.digits * math.log(10))
+
+
+def fact(key: str, number: str) -> tuple[str, ...]:
+    """The pieces of a line that tells the number of something."""
+    return "\nThe number of", f" {key}", " is", f" {number}", ".\n"
+
+
+def question(key: str) -> str:
+    """What asks for it and begins the answer."""
+    return f"\nWhat is the number of {key}? The number of {key} is"

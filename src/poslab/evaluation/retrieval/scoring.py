@@ -1,0 +1,92 @@
+"""How much of its answers a model knows, by one forward pass over question and answer together.
+
+Dimensions: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary, M model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.evaluation.extrapolation import LOGITS_AT_ONCE, evaluating
+from poslab.evaluation.retrieval.task import Prompt
+from poslab.models import Decoder
+
+TOKENS_AT_ONCE = 8192
+
+
+def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: int = TOKENS_AT_ONCE) -> pd.DataFrame:
+    """Whether a causal model would give the answers of prompts, and how far it is from it.
+
+    Every token of an answer is predicted from the right tokens before it. All of them being the most probable ones is
+    the same as greedy decoding giving the answer, except for an encoding whose positions depend on the current length
+    (dynamic NTK, randomized positions): it reads the beginning of an answer as part of the whole prompt here.
+
+    Args:
+        model: tokens (B, T) in, logits (B, T, V) out; of a `Decoder`, only those of answers are made.
+        prompts: all of the same number of tokens.
+        tokens_at_once: tokens of a batch, at most, but one prompt at least.
+
+    Returns:
+        A row for each prompt: `correct` (bool, the whole answer), `tokens` of the answer, `tokens_correct`, and `loss`,
+        nats of the whole answer.
+
+    Raises:
+        ValueError: for prompts of several lengths, or none.
+    """
+    lengths = sorted({len(prompt.tokens) for prompt in prompts})
+    if len(lengths) != 1:
+        raise ValueError(f"prompts must be one or more of the same number of tokens, got {lengths or 'none'}")
+    batch_size = max(1, tokens_at_once // lengths[0])
+    with torch.no_grad(), evaluating(model):
+        batches = [_score(model, prompts[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
+    return pd.concat(batches, ignore_index=True)
+
+
+def _score(model: nn.Module, prompts: Sequence[Prompt]) -> pd.DataFrame:
+    tokens_BT = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(_device(model))
+    answer_lengths = np.array([prompt.answer_length for prompt in prompts])
+    longest = int(answer_lengths.max())
+    targets_BA = tokens_BT[:, -longest:]
+    loss_BA, correct_BA = _loss_and_correct(model, tokens_BT[:, :-1], targets_BA)
+    # Answers end where prompts do; a shorter one begins later.
+    asked_BA = np.arange(longest) >= longest - answer_lengths[:, None]
+    correct_B = (correct_BA & asked_BA).sum(1)
+    return pd.DataFrame(
+        {
+            "correct": correct_B == answer_lengths,
+            "tokens": answer_lengths,
+            "tokens_correct": correct_B,
+            "loss": np.where(asked_BA, loss_BA, 0.0).sum(1),
+        }
+    )
+
+
+def _loss_and_correct(model: nn.Module, inputs_BT: Tensor, targets_BA: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Nats of each of the last tokens, and whether it was the most probable one; both (B, A)."""
+    head: nn.Module
+    if isinstance(model, Decoder):
+        source_BTX, head, vocab_size = model.hidden_states(inputs_BT), model.output, model.vocab_size
+    else:
+        source_BTX, head = model(inputs_BT), nn.Identity()
+        vocab_size = source_BTX.shape[-1]
+    source_NX, targets_N = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1), targets_BA.flatten()
+    rows = max(1, LOGITS_AT_ONCE // vocab_size)
+    losses, corrects = [], []
+    for source, targets in zip(source_NX.split(rows), targets_N.split(rows), strict=True):
+        logits = head(source).float()
+        losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())
+        corrects.append((logits.argmax(-1) == targets).cpu())
+    shape = targets_BA.shape
+    return torch.cat(losses).view(shape).double().numpy(), torch.cat(corrects).view(shape).numpy()
+
+
+def _device(model: nn.Module) -> torch.device:
+    """Of the first weight; a model without any is taken to be on the CPU."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))

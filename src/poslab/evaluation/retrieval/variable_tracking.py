@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from string import ascii_uppercase
+from typing import ClassVar
+
+import numpy as np
+
+from poslab.evaluation.retrieval.hidden import (
+    Facts,
+    HiddenFacts,
+    in_order_from,
+    log_arrangements,
+    numbers,
+    require_between,
+)
+
+NAMES = tuple(map("".join, product(ascii_uppercase, repeat=3)))
+
+
+@dataclass(frozen=True)
+class VariableTracking(HiddenFacts):
+    """Variables that are set to one another, all of which are asked for that have a value, in the order of the text.
+
+        ... Let QXA = 71. ... Let BOR = 18. ... Let LUM = QXA. ... Let FEP = BOR. ... Let TIK = LUM. ... Let WYN = FEP.
+        Which variables are 71, in order? The variables are QXA LUM TIK
+
+    The answer is `QXA LUM TIK`. Guessing costs about 3 * 3 ln 26 = 29.3 nats over the whole answer: 2.67 for each of
+    its 11 bytes, two of which are spaces.
+
+    The variable that is set to the value stands at the depth, those that follow from it at random places behind it, and
+    the other chains anywhere.
+
+    Args:
+        hops: how many variables follow from the first one of a chain, from 1 to 10.
+        chains: how many values there are, from 1 to 10; one of them is asked for.
+
+    Source: Hsieh et al., "RULER" (COLM 2024), section 3.2, which has one chain of 4 hops by default.
+    """
+
+    name: ClassVar[str] = "variable_tracking"
+    about: ClassVar[str] = "Variables are set to a value or to each other, and all that have one value are asked for."
+    source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.2"
+
+    hops: int = 2
+    chains: int = 2
+
+    def __post_init__(self) -> None:
+        require_between("hops", self.hops, 1, 10)
+        require_between("chains", self.chains, 1, 10)
+
+    def facts(self, depth: float, generator: np.random.Generator) -> Facts:
+        length = self.hops + 1
+        drawn = generator.choice(len(NAMES), (self.chains, length), replace=False)
+        chains = [[NAMES[name] for name in chain] for chain in drawn]
+        values = numbers(self.chains, 2, generator)
+        depths = [depth, *generator.random(self.chains - 1).tolist()]
+        needles = [
+            (place, ("\nLet", f" {name}", " =", f" {value}", ".\n"))
+            for first, value, chain in zip(depths, values, chains, strict=True)
+            for place, name, value in zip(
+                in_order_from(first, length, generator), chain, [value, *chain[:-1]], strict=True
+            )
+        ]
+        question = f"\nWhich variables are {values[0]}, in order? The variables are"
+        return Facts(needles, question, chains[0], log_arrangements(len(NAMES), length))

@@ -1,0 +1,71 @@
+"""What can be said of a rotary encoding without a trained model: how far it reaches, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from poslab.encodings import PositionalEncoding, Rotary
+from poslab.evaluation.base_bound import Floats
+from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
+from poslab.evaluation.exhibits import Exhibit
+from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
+
+
+def rotary_diagnostics(
+    encoding: PositionalEncoding,
+    head_dim: int,
+    training_length: int,
+    lengths: Sequence[int],
+    longest_search: int = 32_768,
+) -> list[Exhibit]:
+    """The wavelengths of an encoding that turns queries and keys, and for `Rotary` the lower bound on its base.
+
+    The bound takes it that queries and keys turn and nothing else. xPos fades as well, and in PoPE no product of
+    channels is negative where phases agree, so both have wavelengths alone. Channels that do not turn add to the sum of
+    cosines as a pair of frequency 0 does.
+
+    Args:
+        encoding: one that `spectrum_of` takes.
+        head_dim: channels D of a head, with those that do not turn.
+        training_length: tokens of a text in training.
+        lengths: test lengths in tokens; the training length is looked at as well.
+        longest_search: up to which length the smallest base is searched for. The default takes some two seconds at
+            head_dim 128, and a length four times as large ten.
+
+    Returns:
+        `rotary_turns` and `rotary_wavelengths`; for `Rotary` also `rotary_base_bound`, `rotary_sum_of_cosines` (in a
+        text of the longest length, where a scaling depends on it), and, if the spectrum is plain and a base was found,
+        `rotary_islands` for the longest length that was searched.
+
+    Raises:
+        ValueError: for an encoding that does not turn queries and keys, a head_dim smaller than what turns, or a length
+            below 1.
+    """
+    exhibits: list[Exhibit] = [
+        wavelengths(encoding, training_length, lengths),
+        wavelengths_picture(encoding, training_length, lengths),
+    ]
+    if not isinstance(encoding, Rotary):
+        return exhibits
+    every = sorted({training_length, *lengths})
+    spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}
+    exhibits += [
+        bound_by_length(spectra, longest_search),
+        sums_picture(spectra[every[-1]], training_length, lengths),
+    ]
+    searched = [length for length in every if length <= longest_search and plain_base(spectra[length]) is not None]
+    if searched:
+        picture = islands_picture(head_dim, searched[-1], plain_base(spectra[searched[-1]]))
+        if picture is not None:
+            exhibits.append(picture)
+    return exhibits
+
+
+def _of_whole_head(spectrum: Floats, head_dim: int) -> Floats:
+    """The spectrum with frequency 0 for pairs of channels that do not turn; an odd last channel is not counted."""
+    still = head_dim // 2 - len(spectrum)
+    if still < 0:
+        raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that turn, got {head_dim}")
+    return np.concatenate([spectrum, np.zeros(still)])

@@ -1,0 +1,113 @@
+"""What is evaluated: a trained model with the text that it is read, perhaps under another encoding than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poslab.checkpoint import checkpoint_file, load_checkpoint
+from poslab.configuration import build, encoding_named
+from poslab.data.datamodule import TextDataModule
+from poslab.data.tokenizers import Tokenizer
+from poslab.loading import load
+from poslab.models import Decoder
+from poslab.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and its text.
+
+    Args:
+        name: what it is called in tables and legends.
+        run: where it was trained.
+        config: of the run.
+        model: in evaluation mode.
+        tokenizer: of the run.
+        tokens: (N,) what is read to it.
+        bytes_per_token: of the split.
+        keep_documents_apart: whether it was trained on documents one by one.
+        swap: groups of the configuration that have taken the place of the run's own.
+    """
+
+    name: str
+    run: RunDirectory
+    config: Mapping[str, Any]
+    model: Decoder
+    tokenizer: Tokenizer
+    tokens: np.ndarray
+    bytes_per_token: float
+    keep_documents_apart: bool
+    swap: Mapping[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.embedding.weight.device
+
+    @property
+    def training_length(self) -> int:
+        """Tokens of a training window."""
+        length: int = self.config["dataset"]["sequence_length"]
+        return length
+
+
+def subject(
+    run: str | Path,
+    split: str = "test",
+    max_tokens: int | None = None,
+    device: torch.device | str = "cpu",
+    swap: Mapping[str, Any] | None = None,
+) -> Subject:
+    """The model of a run with the text that it was kept from.
+
+    Args:
+        run: a run directory or a checkpoint in one.
+        split: `test` or `validation`.
+        max_tokens: how much of it is read, from its beginning; None is all.
+        device: where the model is put.
+        swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
+
+    Raises:
+        ValueError: as of `load`, or where the text of the run is gone or is another one now.
+    """
+    directory = RunDirectory.of(run)
+    config = directory.config()
+    model = load(run, device, swap)
+    data = TextDataModule(build(config, "dataset"))
+    data.prepare_data()
+    data.setup()
+    trained_on = load_checkpoint(checkpoint_file(run)).get(type(data).__qualname__)
+    if trained_on is not None and trained_on != data.state_dict():
+        raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
+    name = encoding_named(config)
+    return Subject(
+        name=name if swap is None else f"{name} -> {encoding_named(config | dict(swap))}",
+        run=directory,
+        config=config,
+        model=model,
+        tokenizer=data.tokenizer,
+        tokens=np.asarray(data.tokens(split)[:max_tokens]),
+        bytes_per_token=data.bytes_per_token[split],
+        keep_documents_apart=data.corpus.document_boundaries,
+        swap=dict(swap or {}),
+    )
+
+
+def told_apart(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
+    """The same under names that differ: where encodings are the same, what was typed for the run is added.
+
+    Args:
+        subjects: some of which may have the same name.
+        runs: what was typed for each.
+    """
+    names = [one.name for one in subjects]
+    return [
+        replace(one, name=f"{one.name} ({run})") if names.count(one.name) > 1 else one
+        for one, run in zip(subjects, runs, strict=True)
+    ]

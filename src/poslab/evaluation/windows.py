@@ -1,0 +1,87 @@
+"""The windows in which a long text is read under the two usual protocols.
+
+Either way every token but the first is predicted once. *Non-overlapping* windows follow one another, so most tokens see
+less than a whole window. *Sliding* windows overlap: each goes `stride` tokens further and predicts only what is new,
+so that all tokens but those of the first window see nearly a whole one. The ranking of encodings can differ between
+the two: Press et al., "Train Short, Test Long" (ICLR 2022), appendix B.
+
+Dimensions: B windows, T tokens of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from poslab.data.batch import IGNORE, TokenBatch, make_batch
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over a text of N tokens.
+
+    Args:
+        num_tokens: N, at least 2.
+        length: tokens T of a window, from 1.
+        stride: how many tokens further the next window begins, from 1 to T, which is non-overlapping.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    num_tokens: int
+    length: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.num_tokens < 2:
+            raise ValueError(f"num_tokens must be at least 2, got {self.num_tokens}")
+        if self.length < 1:
+            raise ValueError(f"length must be a positive integer, got {self.length}")
+        if not 1 <= self.stride <= self.length:
+            raise ValueError(f"stride must lie between 1 and the window length {self.length}, got {self.stride}")
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        beyond_the_first = max(0, self.num_tokens - 1 - self.length)
+        return 1 + -(-beyond_the_first // self.stride)
+
+    @property
+    def is_sliding(self) -> bool:
+        """Whether windows overlap."""
+        return self.stride < self.length
+
+    def first_predicted(self, number: int) -> int:
+        """The first position in a window of that number whose target no earlier window has predicted."""
+        return 0 if number == 0 else self.length - self.stride
+
+    def batch(self, tokens: np.ndarray, numbers: np.ndarray, boundary: int | None) -> tuple[TokenBatch, np.ndarray]:
+        """Some windows as a batch, and which target of the text each of its places predicts.
+
+        Args:
+            tokens: (N,), any integer dtype.
+            numbers: (B,), which windows.
+            boundary: the token that ends a document, where documents are to be kept apart; else None.
+
+        Returns:
+            The batch, whose targets are `IGNORE` where an earlier window has predicted them or the text has ended, and
+            (B, T) places of targets in the text, from 1 to N - 1.
+        """
+        place_BT = self.stride * numbers[:, None] + np.arange(1, self.length + 1)
+        inside = np.minimum(np.concatenate([place_BT[:, :1] - 1, place_BT], axis=1), self.num_tokens - 1)
+        batch = make_batch(tokens[inside], boundary)
+        new_T = np.arange(self.length)
+        first_B = np.where(numbers == 0, 0, self.length - self.stride)
+        left_out_BT = (new_T < first_B[:, None]) | (place_BT >= self.num_tokens)
+        # Not in place: a batch of one row shares its memory with the tokens.
+        targets_BT = batch.targets.masked_fill(torch.from_numpy(left_out_BT), IGNORE)
+        return batch._replace(targets=targets_BT), place_BT
+
+    def numbers(self, rows: int, process: int = 0, processes: int = 1) -> Iterator[np.ndarray]:
+        """The numbers of the windows in batches of at most `rows`, shared out among processes."""
+        mine = np.arange(process, len(self), processes)
+        for start in range(0, len(mine), rows):
+            yield mine[start : start + rows]

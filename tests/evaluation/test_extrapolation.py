@@ -1,0 +1,159 @@
+"""Losses by window length are those of plain loops, and intervals are those of a bootstrap over documents."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from poslab.encodings import Alibi, Learned
+from poslab.evaluation.bootstrap import ratio_interval
+from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolation, score_tokens
+from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
+from poslab.evaluation.windows import Windows
+from poslab.models import Decoder
+from tests.encoding_choices import VOCAB_SIZE, small_decoder
+
+END = 7
+TOKENS = np.random.default_rng(0).integers(VOCAB_SIZE, size=61)
+
+
+def loss_after(model: torch.nn.Module, prefix: np.ndarray, target: int) -> float:
+    """Nats of a token after others, from the last logits alone."""
+    with torch.no_grad():
+        logits = model(torch.from_numpy(prefix)[None].long())[0, -1]
+    return functional.cross_entropy(logits, torch.tensor(int(target))).item()
+
+
+@pytest.mark.parametrize("name", ["rotary", "alibi"])
+def test_sliding_by_one_equals_a_loop_that_feeds_every_prefix(name):
+    model, length = small_decoder(name), 9
+    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), length, 1))
+    expected = [loss_after(model, TOKENS[max(0, i - length) : i], TOKENS[i]) for i in range(1, len(TOKENS))]
+    np.testing.assert_allclose(scores.loss, expected, atol=1e-5)
+    assert scores.context.tolist() == [min(i, length) for i in range(1, len(TOKENS))]
+
+
+def test_windows_that_do_not_overlap_equal_a_plain_loop():
+    model, length = small_decoder("rotary"), 8
+    by_length, _ = extrapolation(model, TOKENS, [length], 4, END, bytes_per_token=1.0)
+    losses, correct = [], []
+    for start in range(0, len(TOKENS) - 1, length):
+        window = torch.from_numpy(TOKENS[start : start + length + 1]).long()
+        with torch.no_grad():
+            logits = model(window[None, :-1])[0]
+        losses += functional.cross_entropy(logits, window[1:], reduction="none").tolist()
+        correct += (logits.argmax(-1) == window[1:]).tolist()
+    (row,) = by_length[by_length["protocol"] == NON_OVERLAPPING].to_dict("records")
+    assert row["tokens"] == len(TOKENS) - 1
+    assert row["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert row["accuracy"] == pytest.approx(np.mean(correct))
+    assert row["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-5)
+    assert row["bits_per_byte"] == pytest.approx(np.mean(losses) / math.log(2), rel=1e-5)
+
+
+def test_documents_that_are_kept_apart_are_read_alone():
+    model = small_decoder("rotary")
+    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), 60, 60), boundary=END)
+    start = 0
+    for place in range(1, len(TOKENS)):
+        if TOKENS[place - 1] == END:
+            start = place
+            assert math.isnan(scores.loss[place - 1])
+        else:
+            assert scores.loss[place - 1] == pytest.approx(
+                loss_after(model, TOKENS[start:place], TOKENS[place]), abs=1e-4
+            )
+
+
+def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
+    model, windows = small_decoder("t5"), Windows(len(TOKENS), 16, 5)
+    whole = score_tokens(model, TOKENS, windows)
+    monkeypatch.setattr("poslab.evaluation.extrapolation.LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr("poslab.evaluation.extrapolation.TOKENS_AT_ONCE", 40)
+    pieces = score_tokens(model, TOKENS, windows)
+    np.testing.assert_allclose(pieces.loss, whole.loss, atol=1e-5)
+    assert pieces.correct.tolist() == whole.correct.tolist()
+
+
+def test_a_model_that_is_not_ours_is_read_the_same():
+    model = small_decoder("rotary")
+
+    class Foreign(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, tokens_BT):
+            return self.inner(tokens_BT)
+
+    windows = Windows(len(TOKENS), 16, 16)
+    ours, theirs = score_tokens(model, TOKENS, windows), score_tokens(Foreign(), TOKENS, windows)
+    np.testing.assert_allclose(theirs.loss, ours.loss, atol=1e-5)
+
+
+def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
+    torch.manual_seed(0)
+    model = Decoder(VOCAB_SIZE, Alibi, d_model=16, num_layers=1, num_heads=2, dropout=0.5).train()
+    windows = Windows(len(TOKENS), 16, 16)
+    first, second = score_tokens(model, TOKENS, windows), score_tokens(model, TOKENS, windows)
+    assert first.loss.tolist() == second.loss.tolist()
+    assert model.training
+
+
+def test_where_an_encoding_ends_figures_are_missing():
+    model = Decoder(VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
+    by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
+    assert by_length.groupby("length")["loss"].count().to_dict() == {8: 2, 16: 2, 32: 0}
+    assert set(by_position["length"]) == {8, 16}
+
+
+def test_the_losses_by_place_average_to_the_whole():
+    by_length, by_position = extrapolation(small_decoder("alibi"), TOKENS, [8, 20], 8, END, bytes_per_token=1.0)
+    for (protocol, length), rows in by_position.groupby(["protocol", "length"]):
+        (whole,) = by_length[(by_length["protocol"] == protocol) & (by_length["length"] == length)].to_dict("records")
+        assert rows["tokens"].sum() == whole["tokens"]
+        assert np.average(rows["loss"], weights=rows["tokens"]) == pytest.approx(whole["loss"])
+        assert rows["context_from"].iloc[0] == 1 and rows["context_to"].iloc[-1] == length
+        assert (rows["context_from"].to_numpy()[1:] == rows["context_to"].to_numpy()[:-1] + 1).all()
+
+
+def test_early_tokens_saw_less_than_half_a_training_window_and_the_tail_more_than_one():
+    model, length, training_length = small_decoder("rotary"), 20, 8
+    by_length, _ = extrapolation(model, TOKENS, [length], training_length, END, bytes_per_token=1.0)
+    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), length, length))
+    early = [loss for loss, seen in zip(scores.loss, scores.context, strict=True) if seen < 4]
+    tail = [loss for loss, seen in zip(scores.loss, scores.context, strict=True) if seen > 8]
+    (row,) = by_length[by_length["protocol"] == NON_OVERLAPPING].to_dict("records")
+    assert (row["early_loss"], row["tail_loss"]) == (pytest.approx(np.mean(early)), pytest.approx(np.mean(tail)))
+
+
+@pytest.mark.parametrize("lengths", [[0], [61], [4, 100]])
+def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
+    with pytest.raises(ValueError, match=r"lengths must lie between 1 and 60, which the text fills, got"):
+        extrapolation(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
+
+
+def test_the_interval_is_about_that_of_the_normal_distribution():
+    generator = np.random.default_rng(1)
+    counts = np.full(400, 50)
+    sums = counts * generator.normal(2.0, 0.5, size=400)
+    low, high = ratio_interval(sums, counts)
+    half = 1.96 * 0.5 / math.sqrt(400)
+    assert low == pytest.approx(sums.sum() / counts.sum() - half, abs=half / 5)
+    assert high == pytest.approx(sums.sum() / counts.sum() + half, abs=half / 5)
+
+
+def test_one_document_has_no_interval():
+    assert all(map(math.isnan, ratio_interval(np.array([3.0, 0.0]), np.array([5, 0]))))
+
+
+def test_the_exhibits_name_every_model_and_protocol():
+    frames = {name: extrapolation(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
+    by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
+    bits, context, table = extrapolation_exhibits(by_length, by_position, 8)
+    assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
+    assert [panel.get_title() for panel in context.figure.axes] == ["rotary", "alibi"]
+    assert set(table.frame["model"]) == {"rotary", "alibi"}

@@ -1,0 +1,267 @@
+"""Scores of retrieval are those of decoding token by token, of models that find everything, and of guessing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.encodings import Learned
+from poslab.evaluation.retrieval import TASKS, Haystack, MultiKey, Prompt, make_prompts, retrieval, score_answers
+from poslab.models import Decoder
+from tests.encoding_choices import factory
+
+BYTES = ByteTokenizer()
+STORY = "In the morning the old fisherman went down to the harbour, and the gulls followed him along the wall. "
+
+
+class SuffixMatcher(nn.Module):
+    """Predicts what followed the longest run of tokens that it has read before, at its latest place."""
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        logits = torch.zeros(*tokens_BT.shape, BYTES.vocab_size)
+        for row, tokens in enumerate(tokens_BT.tolist()):
+            followed: dict[tuple[int, ...], int] = {}
+            for place in range(len(tokens)):
+                suffixes = [tuple(tokens[max(0, place + 1 - n) : place + 1]) for n in range(24, 0, -1)]
+                known = next((followed[suffix] for suffix in suffixes if suffix in followed), None)
+                if known is not None:
+                    logits[row, place, known] = 20.0
+                if place + 1 < len(tokens):
+                    followed.update(dict.fromkeys(suffixes, tokens[place + 1]))
+        return logits
+
+
+class DigitGuesser(nn.Module):
+    """Takes any digit, whatever it has read."""
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        logits = torch.full((*tokens_BT.shape, BYTES.vocab_size), -1e4)
+        generator = torch.Generator().manual_seed(int(tokens_BT.sum()))
+        logits[..., ord("0") : ord("9") + 1] = 1e-3 * torch.rand(*tokens_BT.shape, 10, generator=generator)
+        return logits
+
+
+def small_decoder(encoding: str = "rotary", dropout: float = 0.0) -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(BYTES.vocab_size, factory(encoding), 32, 2, 4, dropout=dropout).eval()
+
+
+def continued(model: nn.Module, tokens: list[int], count: int) -> list[int]:
+    """Greedy decoding, token by token, with everything read anew for each."""
+    for _ in range(count):
+        with torch.no_grad():
+            tokens = [*tokens, int(model(torch.tensor([tokens]))[0, -1].argmax())]
+    return tokens[-count:]
+
+
+@pytest.mark.parametrize("name", ["passkey", "needle", "multi_key", "copying"])
+def test_a_model_that_matches_suffixes_finds_everything(name):
+    frame = retrieval(SuffixMatcher(), BYTES, [name], lengths=[250, 301], samples=3, filler=STORY)
+    assert (frame["accuracy"] == 1).all()
+    assert (frame["token_accuracy"] == 1).all()
+    assert (frame["loss"] < 1e-4).all()
+
+
+def test_a_model_that_matches_suffixes_knows_induction_where_no_token_comes_twice():
+    prompts = make_prompts(TASKS["induction"], Haystack(BYTES), 24, 0.0, samples=40)
+    clear = [prompt for prompt in prompts if len(set(prompt.tokens.tolist())) == 12]
+    assert len(clear) > 10
+    assert score_answers(SuffixMatcher(), clear)["correct"].all()
+
+
+@pytest.mark.parametrize("name", ["passkey", "needle", "multi_key"])
+def test_a_model_that_guesses_is_at_chance(name):
+    frame = retrieval(DigitGuesser(), BYTES, [name], lengths=[230], depths=[0.5], samples=200)
+    (row,) = frame.to_dict("records")
+    assert row["chance_loss"] == pytest.approx(math.log(10))
+    assert row["loss"] == pytest.approx(row["chance_loss"], rel=1e-3)
+    assert row["token_accuracy"] == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 1000))  # of 1,000 digits
+    assert row["accuracy"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("multi_value", math.log(100_000 * 99_999 * 99_998) / 17),
+        ("variable_tracking", math.log(26**3 * (26**3 - 1) * (26**3 - 2)) / 11),
+        ("copying", math.log(26)),
+        ("induction", math.log(256)),
+    ],
+)
+def test_the_loss_of_a_guess_is_that_of_the_number_of_answers(name, expected):
+    frame = retrieval(small_decoder(), BYTES, [name], lengths=[300], depths=[0.5], samples=2)
+    assert frame["chance_loss"].tolist() == pytest.approx([expected])
+
+
+def prompts_partly_as_the_model_goes_on(model: nn.Module) -> tuple[list[Prompt], list[bool]]:
+    """Random tokens with answers of several lengths: what the model goes on with, and the same with one token wrong."""
+    generator = np.random.default_rng(5)
+    prompts, right = [], []
+    for number in range(12):
+        count = 1 + number % 4
+        tokens = generator.integers(BYTES.vocab_size, size=40 - count).tolist()
+        answer = continued(model, tokens, count)
+        if number % 3 == 0:
+            wrong = int(generator.integers(count))
+            answer[wrong] = (answer[wrong] + 1) % BYTES.vocab_size
+        prompts.append(Prompt(np.array(tokens + answer), count, 0.0))
+        right.append(number % 3 != 0)
+    return prompts, right
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "alibi", "sinusoidal"])
+def test_an_answer_is_right_when_greedy_decoding_gives_it(encoding):
+    model = small_decoder(encoding)
+    prompts, right = prompts_partly_as_the_model_goes_on(model)
+    scores = score_answers(model, prompts, tokens_at_once=150)
+    greedy = [
+        continued(model, prompt.tokens[: -prompt.answer_length].tolist(), prompt.answer_length)
+        == prompt.tokens[-prompt.answer_length :].tolist()
+        for prompt in prompts
+    ]
+    assert scores["correct"].tolist() == greedy == right
+
+
+def test_the_loss_of_an_answer_is_that_of_its_tokens_one_by_one():
+    model = small_decoder()
+    prompts, _ = prompts_partly_as_the_model_goes_on(model)
+    scores = score_answers(model, prompts)
+    for prompt, (_, row) in zip(prompts, scores.iterrows(), strict=True):
+        losses, correct = [], 0
+        for place in range(40 - prompt.answer_length, 40):
+            with torch.no_grad():
+                logits = model(torch.from_numpy(prompt.tokens[None, :place]))[0, -1]
+            target = int(prompt.tokens[place])
+            losses.append(functional.cross_entropy(logits, torch.tensor(target)).item())
+            correct += int(logits.argmax()) == target
+        assert row["loss"] == pytest.approx(sum(losses), rel=1e-4)
+        assert (row["tokens"], row["tokens_correct"]) == (prompt.answer_length, correct)
+
+
+def test_a_row_is_the_mean_over_its_prompts_and_their_tokens():
+    """Of subwords the answers differ in length."""
+    model = small_decoder()
+    prompts, _ = prompts_partly_as_the_model_goes_on(model)
+
+    class Given(MultiKey):
+        def least_length(self, haystack, generator):
+            return 40
+
+        def prompt(self, haystack, length, depth, generator):
+            return replace(next(given), log_choices=7.0)
+
+    given = iter(prompts)
+    (row,) = retrieval(model, BYTES, [Given()], lengths=[40], depths=[0], samples=12).to_dict("records")
+    scores = score_answers(model, prompts)
+    assert scores["tokens"].nunique() == 4
+    assert row["accuracy"] == pytest.approx(8 / 12)
+    assert row["token_accuracy"] == pytest.approx(scores["tokens_correct"].sum() / 30)
+    assert row["loss"] == pytest.approx(scores["loss"].sum() / 30)
+    assert row["chance_loss"] == pytest.approx(12 * 7 / 30)
+
+
+def test_neither_the_batch_nor_the_kind_of_model_changes_the_scores():
+    class Wrapped(nn.Module):
+        """Not a Decoder, so that all of its logits are made."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_decoder()
+
+        def forward(self, tokens_BT: Tensor) -> Tensor:
+            return self.inner(tokens_BT)
+
+    arguments = {"tasks": ["passkey", "induction"], "lengths": [150], "samples": 4, "filler": STORY}
+    one_by_one = retrieval(small_decoder(), BYTES, tokens_at_once=1, **arguments)
+    pd.testing.assert_frame_equal(one_by_one, retrieval(small_decoder(), BYTES, **arguments), rtol=1e-4)
+    pd.testing.assert_frame_equal(one_by_one, retrieval(Wrapped(), BYTES, **arguments), rtol=1e-4)
+
+
+def test_no_batch_has_more_tokens_than_it_may():
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(DigitGuesser):
+        def forward(self, tokens_BT: Tensor) -> Tensor:
+            seen.append(tuple(tokens_BT.shape))
+            return super().forward(tokens_BT)
+
+    retrieval(Watched(), BYTES, ["passkey"], lengths=[150, 700], depths=[0], samples=5, tokens_at_once=300)
+    assert [shape[0] for shape in seen] == [2, 2, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_row_does_not_depend_on_the_other_rows():
+    model = small_decoder()
+    many = retrieval(model, BYTES, ["needle", "passkey"], lengths=[200, 250], depths=[0, 0.5, 1], samples=2)
+    alone = retrieval(model, BYTES, ["passkey"], lengths=[250], depths=[0.5], samples=2)
+    same = many[(many["task"] == "passkey") & (many["length"] == 250) & (many["depth"] == 0.5)]
+    pd.testing.assert_frame_equal(alone, same.reset_index(drop=True))
+
+
+def test_all_tasks_are_measured_at_every_length_and_depth():
+    frame = retrieval(small_decoder(), BYTES, lengths=[400, 300], depths=[1, 0], samples=1, filler=STORY)
+    expected = [
+        (name, length, depth)
+        for name in TASKS
+        for length in (300, 400)
+        for depth in ([-1] if name in ("copying", "induction") else [0, 1])
+    ]
+    found = frame["task"], frame["length"], frame["depth"].fillna(-1)
+    assert list(zip(*found, strict=True)) == expected
+    assert frame.drop(columns="depth").notna().all().all()
+
+
+def test_beyond_the_end_of_a_model_figures_are_missing():
+    torch.manual_seed(0)
+    model = Decoder(BYTES.vocab_size, lambda d_model: Learned(d_model, max_length=200), 32, 1, 4)
+    frame = retrieval(model, BYTES, ["passkey"], lengths=[200, 201], depths=[0.5], samples=2)
+    within, beyond = frame.to_dict("records")
+    assert within["samples"] == 2 and within["loss"] > 0
+    assert beyond["samples"] == 0
+    assert all(math.isnan(beyond[figure]) for figure in ("accuracy", "token_accuracy", "loss", "chance_loss"))
+
+
+def test_dropout_is_off_during_a_measurement_and_on_again_after_it():
+    model = small_decoder(dropout=0.5).train()
+    measured = [retrieval(model, BYTES, ["passkey"], lengths=[150], depths=[0], samples=2) for _ in range(2)]
+    pd.testing.assert_frame_equal(*measured)
+    assert model.training and model.dropout.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tasks": ["pasky"]}, r"^tasks must be of passkey, .* got 'pasky'; did you mean 'passkey'\?$"),
+        ({"tasks": []}, r"^tasks must be one or more, each once, got none$"),
+        (
+            {"tasks": ["multi_key", MultiKey(keys=3)]},
+            r"^tasks must be one or more, each once, got multi_key, multi_key$",
+        ),
+        ({"lengths": []}, r"^lengths must be one or more positive integers, got \[\]$"),
+        ({"lengths": [300, 20]}, r"^lengths must be at least 81 tokens for passkey, got 20$"),
+        ({"depths": [0, 1.5]}, r"^depths must be one or more numbers from 0 to 1, got \[0, 1.5\]$"),
+        ({"samples": 0}, r"^samples must be a positive integer, got 0$"),
+        ({"seed": -1}, r"^seed must be an integer of at least 0, got -1$"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_anything_is_measured(arguments, message):
+    class Untouched(nn.Module):
+        def forward(self, tokens_BT: Tensor) -> Tensor:
+            raise AssertionError("the model was asked")
+
+    with pytest.raises(ValueError, match=message):
+        retrieval(Untouched(), BYTES, **{"tasks": ["passkey"], "lengths": [300], **arguments})
+
+
+def test_prompts_of_several_lengths_are_not_scored_together():
+    prompts = [Prompt(np.zeros(length, dtype=np.int64), 1, 0.0) for length in (4, 5)]
+    with pytest.raises(ValueError, match=r"^prompts must be one or more of the same number of tokens, got \[4, 5\]$"):
+        score_answers(DigitGuesser(), prompts)
