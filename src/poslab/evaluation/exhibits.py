@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from poslab.evaluation.digits import readable
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind people tell apart too; black and grey are for what is drawn for comparison."""
+
+LONGEST_IN_A_NOTEBOOK = 60
+"""Rows of a table; the middle of a longer one is left out."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,28 @@ class Table(Exhibit):
 
     frame: pd.DataFrame
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return self.frame.to_html(
+            index=self.frame.index.names != [None],
+            float_format=lambda number: readable([number])[0],
+            na_rep="–",
+            max_rows=LONGEST_IN_A_NOTEBOOK,
+            border=0,
+        )
+
 
 @dataclass(frozen=True)
 class Picture(Exhibit):
     """A picture."""
 
     figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows of it."""
+        content = io.BytesIO()
+        copy.deepcopy(self.figure).savefig(content, format="png", dpi=100)  # drawn again, the layout would move a little
+        return content.getvalue()
 
 
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:

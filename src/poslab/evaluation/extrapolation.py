@@ -210,12 +210,12 @@ def _summary(scores: TokenScores, units: np.ndarray, training_length: int, bytes
 
 
 def _by_context(scores: TokenScores) -> Iterator[dict[str, float]]:
-    """Mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 11 ... tokens before them."""
+    """Mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
     known = ~np.isnan(scores.loss)
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     octaves = math.ceil(BINS_PER_OCTAVE * math.log2(scores.windows.length)) + 1
     edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))
-    edges = np.append(edges[edges <= scores.windows.length], scores.windows.length + 1)
+    edges = np.append(edges[edges < max(2, scores.windows.length)], scores.windows.length + 1)
     place = np.searchsorted(edges, context, side="right") - 1
     counts = np.bincount(place, minlength=len(edges) - 1)
     sums = np.bincount(place, loss, minlength=len(edges) - 1)

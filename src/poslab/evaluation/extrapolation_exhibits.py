@@ -12,6 +12,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from poslab.evaluation.exhibits import COLOURS, Exhibit, Picture, Table, new_figure
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 
+FEW = 30
+"""Tokens whose mean loss is not drawn: it says more of these tokens than of their place."""
+
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
 
@@ -88,7 +91,9 @@ def loss_by_context(together: pd.DataFrame, training_length: int) -> Picture:
         for place, length in enumerate(lengths):
             own = rows[(rows["model"] == model) & (rows["length"] == length)]
             middle = (own["context_from"] * own["context_to"]) ** 0.5
-            panel.plot(middle, own["loss"], color=shades(place), linewidth=1.2, label=f"{length:,}")
+            panel.plot(
+                middle, own["loss"].where(own["tokens"] >= FEW), color=shades(place), linewidth=1.2, label=f"{length:,}"
+            )
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.axvline(training_length, color="0.6", linestyle=":")
@@ -105,7 +110,8 @@ def loss_by_context(together: pd.DataFrame, training_length: int) -> Picture:
         name="loss_by_context",
         title="Loss by place in the window",
         how_to_read="Each line is one window length: it falls while more context helps, and rises where a model "
-        "meets distances that it has not learned; the dotted line is the training length.",
+        "meets distances that it has not learned; the dotted line is the training length. Means of "
+        "fewer than 30 tokens are left out.",
         source="the tokens at the beginning of a window, which see little, are what non-overlapping evaluation adds to "
         "the loss: Press et al., appendix B",
         figure=figure,
