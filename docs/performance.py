@@ -1,7 +1,8 @@
 """Makes docs/performance.md and its pictures: `python docs/performance.py`.
 
-The page is made of the figures of benchmarks/attention.json, train_step.json and memory.json: each bound that Poslab
-holds itself to with whether it is met, tables, and plots. `--text` leaves the pictures as they are.
+The page is made of the figures of benchmarks/attention.json, attention_layers.json, train_step.json and
+memory.json: each bound that Poslab holds itself to with whether it is met, tables, and plots. `--text` leaves the
+pictures as they are.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ On a machine that does nothing else, from a checkout:
 
 ```bash
 python -m pip install -e ".[bench]"
-python benchmarks/attention.py --output benchmarks/attention.json
+python benchmarks/attention.py --parts distance blockwise --output benchmarks/attention.json
+python benchmarks/attention.py --parts layers --seconds-per-cell 12 --output benchmarks/attention_layers.json
 python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/train_step.json
 python benchmarks/memory.py --output benchmarks/memory.json
 python docs/performance.py
@@ -56,7 +58,7 @@ def page(measured: Measured) -> str:
         "# Bounds",
         "\n".join(str(bound) for bound in bounds(measured)),
         *_distance(measured.attention),
-        *_layers(measured.attention),
+        *_layers(measured.attention_layers),
         *_blockwise(measured.attention),
         *_training(measured.train_step),
         *_memory(measured.memory),
@@ -66,14 +68,18 @@ def page(measured: Measured) -> str:
 
 
 def _machines(measured: Measured) -> Iterator[str]:
-    machines = {json.dumps(figures.machine): figures.machine for figures in vars(measured).values() if figures.machine}
-    for machine in machines.values():
+    by_machine: dict[str, list[str]] = {}
+    for name, figures in vars(measured).items():
+        if figures.machine:
+            by_machine.setdefault(json.dumps(figures.machine), []).append(f"{name}.json")
+    for content, files in by_machine.items():
+        machine = json.loads(content)
         instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
         hardware = [machine["gpu"], machine["processor"] + instructions, f"{machine['threads']} threads"]
         versions = [f"{name} {machine[name]}" for name in ("torch", "transformers", "x-transformers")]
         yield (
             f"Measured on {', '.join(filter(None, hardware))}, {machine['memory_gib']} GiB; Python "
-            f"{machine['python']}, {', '.join(versions)}."
+            f"{machine['python']}, {', '.join(versions)} ({', '.join(files)})."
         )
 
 
@@ -95,8 +101,8 @@ def _distance(attention: Figures) -> Iterator[str]:
     yield _table(["dtype", "batch", "T", *ways], lines)
 
 
-def _layers(attention: Figures) -> Iterator[str]:
-    rows = attention.of("layers")
+def _layers(layers: Figures) -> Iterator[str]:
+    rows = layers.of("layers")
     if not rows:
         return
     yield "# An attention layer under every encoding"
@@ -250,7 +256,7 @@ def draw(measured: Measured, folder: Path = DOCS) -> None:
     """Draws all pictures."""
     import performance_figures  # beside this file; only who draws needs matplotlib
 
-    rows = measured.attention.of("layers")
+    rows = measured.attention_layers.of("layers")
     for precision in dict.fromkeys(row["precision"] for row in rows):
         own = [row for row in rows if row["precision"] == precision]
         for figure, label in (("time", "time over no encoding"), ("memory", "peak memory over no encoding")):

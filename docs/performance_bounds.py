@@ -46,13 +46,14 @@ class Measured:
     """All figures of the page."""
 
     attention: Figures
+    attention_layers: Figures
     train_step: Figures
     memory: Figures
 
     @classmethod
     def read(cls, folder: Path = BENCHMARKS) -> Measured:
         """Those in a folder."""
-        return cls(*(Figures.read(name, folder) for name in ("attention", "train_step", "memory")))
+        return cls(*(Figures.read(name, folder) for name in ("attention", "attention_layers", "train_step", "memory")))
 
 
 @dataclass(frozen=True)

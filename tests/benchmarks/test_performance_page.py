@@ -36,12 +36,12 @@ def test_a_bound_that_is_met_shows_how_nearly():
 
 
 def test_without_figures_no_bound_is_met():
-    nothing = Measured(*(Figures([], None) for _ in range(3)))
+    nothing = Measured(*(Figures([], None) for _ in range(4)))
     assert all(str(bound).startswith("- **Not measured yet:**") for bound in bounds(nothing))
 
 
 def test_a_table_shows_medians_and_a_dash_for_what_was_left_out(tmp_path):
-    measured = Measured(Figures(LAYERS, None), Figures([], None), Figures([], None))
+    measured = Measured(Figures([], None), Figures(LAYERS, None), Figures([], None), Figures([], None))
     text = page(measured)
     assert "| t5 | Poslab | x 1.25 |" in text
     assert "| t5 | T5 | - |" in text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src.evaluate import in_full, with_training_length
 from tests.training.runs import words
@@ -76,6 +77,8 @@ def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
         assert (made / f"{name}.png").stat().st_size > 5_000
         assert (made / f"{name}.svg").stat().st_size > 5_000
     assert "Length extrapolation" in (made / "report.html").read_text()
+    board = EventAccumulator(str(rotary), {"images": 0}).Reload()
+    assert set(board.Tags()["images"]) >= {"evaluation/bits_by_length", "evaluation/loss_by_context"}
 
 
 @pytest.mark.slow

@@ -60,7 +60,10 @@ def evaluate_runs(runs: Sequence[str], config: Mapping[str, Any], swap_choice: s
     name = "evaluation" if swap is None else f"evaluation_{swap_choice}"
     directory = output_directory(config, subjects[0].run.path / name if len(runs) == 1 else None)
     title = "Evaluation of " + " and ".join(one.name for one in subjects)
-    evaluation.write(directory, title, _facts(subjects, config))
+    drawn = evaluation.write(directory, title, _facts(subjects, config))
+    if len(runs) == 1:
+        run = subjects[0].run
+        evaluation.show_in_tensorboard(run.path, drawn, name, int(run.metrics()["steps"]) if run.is_finished else 0)
     for line in summary(evaluation):
         console.print(line)
     console.print(f"written to {directory}: open {directory / 'report.html'}", soft_wrap=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from poslab.evaluation.exhibits import Picture
-from poslab.evaluation.report import Section, write_exhibits, write_report
+from poslab.evaluation.report import DOTS_PER_INCH, Section, write_exhibits, write_report
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
 
-    def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> None:
-        """Writes metrics.json, tables, figures and report.html into a directory."""
+    def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
+        """Writes metrics.json, tables, figures and report.html into a directory; gives the files but the page."""
         directory.mkdir(parents=True, exist_ok=True)
         drawn = write_exhibits(directory, self.sections)
         for name, frame in self.frames.items():
@@ -57,6 +57,27 @@ class Evaluation:
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
         (directory / "metrics.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         write_report(directory / "report.html", title, facts, self.sections, drawn)
+        return drawn
+
+    def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
+        """Puts the pictures beside the curves of a run.
+
+        Args:
+            directory: of the run.
+            drawn: what `write` gives.
+            prefix: of their tags.
+            step: of training, after which the model is shown.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(directory)) as writer:
+            for picture in self.pictures:
+                width, height = (round(DOTS_PER_INCH * inches) for inches in picture.figure.get_size_inches())
+                png = drawn[f"{picture.name}.png"]
+                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+                summary = Summary(value=[Summary.Value(tag=f"{prefix}/{picture.name}", image=image)])
+                writer._get_file_writer().add_summary(summary, step)
 
     @property
     def pictures(self) -> list[Picture]:

@@ -61,7 +61,8 @@ class Picture(Exhibit):
     def _repr_png_(self) -> bytes:
         """What a notebook shows of it."""
         content = io.BytesIO()
-        copy.deepcopy(self.figure).savefig(content, format="png", dpi=100)  # drawn again, the layout would move a little
+        drawn = copy.deepcopy(self.figure)  # drawn again, the layout of the figure itself would move a little
+        drawn.savefig(content, format="png", dpi=100)
         return content.getvalue()
 
 

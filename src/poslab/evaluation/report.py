@@ -23,6 +23,9 @@ from poslab.evaluation.exhibits import Exhibit, Picture, Table
 FIRST_ROWS = 30
 """A longer table shows so many rows until one asks for all; report.css has the number too."""
 
+DOTS_PER_INCH = 150
+"""Of pictures as PNG files."""
+
 LARGEST_SVG = 1_000_000
 """Bytes of a vector drawing in the page: what takes more, a curve of very many points, is slow on a phone."""
 
@@ -102,7 +105,7 @@ def write_exhibits(directory: Path, sections: Sequence[Section]) -> dict[str, by
     for exhibit in (exhibit for section in sections for exhibit in section.exhibits):
         if isinstance(exhibit, Picture):
             files[f"{exhibit.name}.svg"] = _drawn(exhibit.figure, "svg")
-            files[f"{exhibit.name}.png"] = _drawn(exhibit.figure, "png", dpi=150)
+            files[f"{exhibit.name}.png"] = _drawn(exhibit.figure, "png", dpi=DOTS_PER_INCH)
         if isinstance(exhibit, Table):
             files[f"{exhibit.name}.csv"] = _columns(exhibit.frame).to_csv(index=False, lineterminator="\n").encode()
     for name, content in files.items():

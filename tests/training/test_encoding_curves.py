@@ -1,0 +1,41 @@
+"""TensorBoard shows what an encoding learns, for at most 1 % of the training time."""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.training.runs import run_of, small
+
+STEPS = ("trainer.max_steps=6", "trainer.validations=3", "optimizer.lr=0.1")
+PICTURE = "encoding/bias"
+
+
+def board(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), {"images": 0, "scalars": 0}).Reload()
+
+
+def test_the_numbers_of_an_encoding_are_curves_over_steps(tmp_path):
+    run = run_of(small(tmp_path, "encoding=kerple_log", *STEPS), tmp_path / "run")
+    events = board(run.path)
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("encoding/")]
+    assert {tag.split("/")[1] for tag in tags} == {"r1", "r2"}
+    for tag in tags:
+        curve = events.Scalars(tag)
+        assert [point.step for point in curve] == [2, 4, 6]
+        assert curve[0].value != curve[-1].value
+
+
+def test_a_run_of_a_second_has_no_time_for_pictures(tmp_path):
+    run = run_of(small(tmp_path, "encoding=t5", *STEPS), tmp_path / "run")
+    assert PICTURE not in board(run.path).Tags()["images"]
+
+
+@pytest.mark.parametrize(("encoding", "drawn"), [("t5", True), ("learned", False), ("rotary", False)])
+def test_a_bias_is_drawn_where_there_is_time_and_one_that_learns(tmp_path, monkeypatch, encoding, drawn):
+    monkeypatch.setattr("poslab.training.encoding_curves.SHARE", 1e6)
+    run = run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run")
+    events = board(run.path)
+    assert (PICTURE in events.Tags()["images"]) == drawn
+    if drawn:
+        assert [image.step for image in events.Images(PICTURE)] == [2, 4, 6]
