@@ -1,0 +1,37 @@
+"""The notebooks run from the first cell to the last."""
+
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
+    # In a directory of its own, so that it trains anew and leaves nothing behind.
+    for name in ("src", "conf"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    ran = NotebookClient(
+        nbformat.read(notebook, as_version=4),
+        timeout=240,
+        kernel_name="python3",
+        resources={"metadata": {"path": tmp_path / "notebooks"}},
+    ).execute()
+    outputs = [output for cell in ran.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.name for output in outputs if output.output_type == "stream" and output.name == "stderr"] == []
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 6
+
+
+@pytest.mark.parametrize("notebook", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_what_is_shown_is_of_the_code_as_it_is(notebook):
+    """The notebook is kept as it ran: every cell once, in order, without errors."""
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
