@@ -97,10 +97,16 @@ class Deberta(PositionalEncoding):
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: PositionKeysAndQueries = rows.tables
         row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
-        content_to_position = pick(q_BHRD @ tables.keys.to(q_BHRD.dtype).transpose(-2, -1), row)
-        scores_BHNS = tables.queries.to(k_BHSD.dtype) @ k_BHSD.transpose(-2, -1)
+        if rows.visible is not None:
+            row = row.masked_fill(~rows.visible, self.span)
+        # Of the table only the rows that these queries and visible keys need: of a causal block at most half.
+        first, last = (int(end) for end in row.aminmax())
+        row = row - first
+        keys_HND, queries_HND = (x[:, first : last + 1].to(q_BHRD.dtype) for x in (tables.keys, tables.queries))
+        content_to_position = pick(q_BHRD @ keys_HND.transpose(-2, -1), row)
+        scores_BHNS = queries_HND @ k_BHSD.transpose(-2, -1)
         position_to_content = scores_BHNS.gather(-2, row.expand(*scores_BHNS.shape[:2], -1, -1))
-        return super().logits(q_BHRD, k_BHSD, rows) + (content_to_position + position_to_content) * rows.scale
+        return (q_BHRD @ k_BHSD.transpose(-2, -1) + content_to_position + position_to_content) * rows.scale
 
     def _row(self, distance: Tensor) -> Tensor:
         if self.num_buckets is not None:
