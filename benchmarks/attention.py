@@ -12,7 +12,7 @@ by side) on a processor:
 Peak memory is the most bytes that PyTorch held at once beyond what it held before: what is kept for the backward pass,
 temporaries and gradients, but not weights and inputs. With `--output`, figures go to a JSON file as they are measured,
 and those that it has already are kept: a measurement can be made in pieces. docs/performance.md is made of
-benchmarks/attention.json and attention_layers.json.
+benchmarks/figures.
 """
 
 from __future__ import annotations

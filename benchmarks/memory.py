@@ -7,7 +7,7 @@
   tokens: resident memory above inputs, outputs' gradient, and the gradients of queries, keys and values.
 
 With `--output`, figures go to a JSON file as they are measured, and those that it has already are kept.
-docs/performance.md is made of benchmarks/memory.json.
+docs/performance.md is made of benchmarks/figures.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ step in one process, so that whatever else the machine does meets all; a ratio i
 - `compiled`: bf16-mixed under torch.compile, over what the machine's matrix products alone would take.
 
 With `--output`, figures go to a JSON file as they are measured, and those that it has already are kept: a measurement
-can be made in pieces. docs/performance.md is made of benchmarks/train_step.json.
+can be made in pieces. docs/performance.md is made of benchmarks/figures.
 """
 
 from __future__ import annotations

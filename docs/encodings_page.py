@@ -1,7 +1,7 @@
 """Makes docs/encodings.md and its pictures: `python docs/encodings_page.py`.
 
 The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
-conf/encoding, conf/positions and conf/temperature, the figures of benchmarks/train_step.json, and those
+conf/encoding, conf/positions and conf/temperature, the figures of one machine in benchmarks/figures, and those
 of docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
 """
 
@@ -31,7 +31,7 @@ DOCS = Path(__file__).resolve().parent
 CONF = DOCS.parent / "conf"
 PAGE = DOCS / "encodings.md"
 FIGURES = Path("figures")
-BENCHMARK = DOCS.parent / "benchmarks" / "train_step.json"
+BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
 DEFAULT_RUNS = DOCS / "default_runs.json"
 TRAINING_LENGTH = 512
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}

@@ -1,22 +1,21 @@
 """Makes docs/performance.md and its pictures: `python docs/performance.py`.
 
-The page is made of the figures of benchmarks/attention.json, attention_layers.json, train_step.json and
-memory.json: each bound that Poslab holds itself to with whether it is met, tables, and plots. `--text` leaves the
-pictures as they are.
+The page is made of what the benchmarks wrote into benchmarks/figures, a folder for each machine: each bound that Poslab
+holds itself to with whether it is met, tables, and plots. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from performance_bounds import GIB, OURS, Figures, Measured, bounds  # beside this file
+from performance_bounds import GIB, OURS, Figures, Measured, bounds, every_machine  # beside this file
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "performance.md"
-FIGURES = Path("figures") / "performance"
+PICTURES = Path("figures") / "performance"
 NOTHING = "no encoding"
 
 INTRODUCTION = """\
@@ -38,48 +37,44 @@ On a machine that does nothing else, from a checkout:
 
 ```bash
 python -m pip install -e ".[bench]"
-python benchmarks/attention.py --parts distance blockwise --output benchmarks/attention.json
-python benchmarks/attention.py --parts layers --seconds-per-cell 12 --output benchmarks/attention_layers.json
-python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/train_step.json
-python benchmarks/memory.py --output benchmarks/memory.json
+python benchmarks/attention.py --seconds-per-cell 12 --output benchmarks/figures/MACHINE/attention.json
+python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/figures/MACHINE/train_step.json
+python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
 python docs/performance.py
 ```
 
 Each command goes on where it was interrupted, since rows that a file has are not measured again (`--again` does);
-`--parts`, `--encodings`, `--lengths` and the like measure pieces. A file takes figures of one machine alone. `--quick`
-says in a minute or two whether a command runs."""
+`--parts`, `--encodings`, `--lengths` and the like measure pieces. A file takes figures of one machine alone, and each
+machine has a folder with a name of its own. `--quick` says in a minute or two whether a command runs."""
 
 
-def page(measured: Measured) -> str:
+def page(machines: Sequence[Measured]) -> str:
     """The page."""
-    blocks = [
-        INTRODUCTION,
-        *_machines(measured),
-        "# Bounds",
-        "\n".join(str(bound) for bound in bounds(measured)),
-        *_distance(measured.attention),
-        *_layers(measured.attention_layers),
-        *_blockwise(measured.attention),
-        *_training(measured.train_step),
-        *_memory(measured.memory),
-        REPEAT,
-    ]
-    return "\n\n".join(blocks) + "\n"
+    blocks = [INTRODUCTION]
+    for measured in machines:
+        blocks += [
+            f"# {measured.name}",
+            *_machine(measured),
+            "## Bounds",
+            "\n".join(str(bound) for bound in bounds(measured)),
+            *_distance(measured.attention),
+            *_layers(measured),
+            *_blockwise(measured.attention),
+            *_training(measured.train_step),
+            *_memory(measured.memory),
+        ]
+    return "\n\n".join([*blocks, REPEAT]) + "\n"
 
 
-def _machines(measured: Measured) -> Iterator[str]:
-    by_machine: dict[str, list[str]] = {}
-    for name, figures in vars(measured).items():
-        if figures.machine:
-            by_machine.setdefault(json.dumps(figures.machine), []).append(f"{name}.json")
-    for content, files in by_machine.items():
-        machine = json.loads(content)
+def _machine(measured: Measured) -> Iterator[str]:
+    figures = (measured.attention, measured.train_step, measured.memory)
+    for machine in {json.dumps(one.machine): one.machine for one in figures if one.machine}.values():
         instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
         hardware = [machine["gpu"], machine["processor"] + instructions, f"{machine['threads']} threads"]
         versions = [f"{name} {machine[name]}" for name in ("torch", "transformers", "x-transformers")]
         yield (
             f"Measured on {', '.join(filter(None, hardware))}, {machine['memory_gib']} GiB; Python "
-            f"{machine['python']}, {', '.join(versions)} ({', '.join(files)})."
+            f"{machine['python']}, {', '.join(versions)}."
         )
 
 
@@ -88,7 +83,7 @@ def _distance(attention: Figures) -> Iterator[str]:
     if not rows:
         return
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
-    yield "# The distance route"
+    yield "## The distance route"
     yield (
         "Forward plus backward of 8 heads of 64 over PyTorch's causal attention without an encoding, by the route "
         "itself under a bias that learns and one that is fixed, and by PyTorch's attention with the learned bias as "
@@ -101,11 +96,11 @@ def _distance(attention: Figures) -> Iterator[str]:
     yield _table(["dtype", "batch", "T", *ways], lines)
 
 
-def _layers(layers: Figures) -> Iterator[str]:
-    rows = layers.of("layers")
+def _layers(measured: Measured) -> Iterator[str]:
+    rows = measured.attention.of("layers")
     if not rows:
         return
-    yield "# An attention layer under every encoding"
+    yield "## An attention layer under every encoding"
     yield (
         "Forward plus backward of one layer of width 512 with 8 heads on one sequence, projections, tables, biases "
         "and masks included, over our layer without an encoding, which is PyTorch's causal attention between the "
@@ -114,8 +109,8 @@ def _layers(layers: Figures) -> Iterator[str]:
     )
     for precision in dict.fromkeys(row["precision"] for row in rows):
         for figure, title in (("time", "Time"), ("memory", "Peak memory")):
-            yield f"## {title}, {precision}"
-            yield f"![{title} over T, {precision}]({_picture(figure, precision).as_posix()})"
+            yield f"### {title}, {precision}"
+            yield f"![{title} over T, {precision}]({_picture(measured, figure, precision).as_posix()})"
             lengths = sorted({row["length"] for row in rows})
             cells = {
                 (row["encoding"], row["contestant"], row["length"]): row
@@ -138,7 +133,7 @@ def _blockwise(attention: Figures) -> Iterator[str]:
     rows = attention.of("blockwise", contestant="blockwise")
     if not rows:
         return
-    yield "# The blockwise route"
+    yield "## The blockwise route"
     yield (
         "Attention by itself, 8 heads of 64 on one sequence in float32, forward plus backward with tables and "
         "state: the time of the route over that of the dense form at T = 2,048, and its peak memory at 8,192 over "
@@ -156,7 +151,7 @@ def _blockwise(attention: Figures) -> Iterator[str]:
 def _training(train_step: Figures) -> Iterator[str]:
     if not train_step.rows:
         return
-    yield "# A training step of a whole decoder"
+    yield "## A training step of a whole decoder"
     yield (
         "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW. A "
         "decoder of x-transformers is its own, with the same sizes, tied embeddings, RMSNorm, SwiGLU and fused "
@@ -164,7 +159,7 @@ def _training(train_step: Figures) -> Iterator[str]:
         "whole models differ in much that is none of the encoding's."
     )
     if trainer := train_step.of("trainer"):
-        yield "## In a plain loop and in Lightning's"
+        yield "### In a plain loop and in Lightning's"
         yield (
             "Rotary; tokens per second over those of x-transformers, with quartiles. `Poslab, Trainer` is what "
             "`python -m src.train` runs."
@@ -174,7 +169,7 @@ def _training(train_step: Figures) -> Iterator[str]:
     encodings = train_step.of("encodings")
     ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
     if ours:
-        yield "## Every encoding over none"
+        yield "### Every encoding over none"
         yield (
             f"8 rows of 512 tokens, medians of {ours[0]['turns']} steps in turns with `none`, which stands in the "
             "table as well: how far its own row is from 1 is noise."
@@ -189,7 +184,7 @@ def _training(train_step: Figures) -> Iterator[str]:
         yield _table(["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines)
     peers = [row for row in encodings if "speed" in row]
     if peers:
-        yield "## Beside peers"
+        yield "### Beside peers"
         yield (
             "How many times as fast a step of ours is as that of the peer with the same encoding, and how many "
             "times as much memory theirs takes, on 8 rows of 512 tokens, and on 2 rows of 2,048 where the peer "
@@ -212,7 +207,7 @@ def _training(train_step: Figures) -> Iterator[str]:
             )
         yield _table(["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines)
     if compiled := [row for row in train_step.of("compiled") if "share" in row]:
-        yield "## Compiled"
+        yield "### Compiled"
         yield (
             "bf16-mixed under torch.compile: tokens per second over what the machine's matrix products alone would "
             "allow. Those are the products of the model's linear layers at its own shapes, forward and backward in "
@@ -225,7 +220,7 @@ def _memory(memory: Figures) -> Iterator[str]:
     rows = memory.of("evaluation")
     if not rows:
         return
-    yield "# Long texts"
+    yield "## Long texts"
     yield (
         f"Logits and loss of the default decoder (`size=tiny`) on one text of {rows[0]['length']:,} tokens: the peak "
         "resident memory of a process of its own, Python and PyTorch included, for every encoding on the routes "
@@ -248,30 +243,31 @@ def _quartiles(figure: list[float] | None) -> str:
     return "-" if figure is None else f"x {figure[1]:.2f} ({figure[0]:.2f} to {figure[2]:.2f})"
 
 
-def _picture(figure: str, precision: str) -> Path:
-    return FIGURES / f"{figure}_{precision}.png"
+def _picture(measured: Measured, figure: str, precision: str) -> Path:
+    return PICTURES / measured.name / f"{figure}_{precision}.png"
 
 
 def draw(measured: Measured, folder: Path = DOCS) -> None:
-    """Draws all pictures."""
+    """Draws all pictures of a machine."""
     import performance_figures  # beside this file; only who draws needs matplotlib
 
-    rows = measured.attention_layers.of("layers")
+    rows = measured.attention.of("layers")
     for precision in dict.fromkeys(row["precision"] for row in rows):
         own = [row for row in rows if row["precision"] == precision]
         for figure, label in (("time", "time over no encoding"), ("memory", "peak memory over no encoding")):
             picture = performance_figures.draw(own, figure, f"{label}, {precision}")
-            performance_figures.save(picture, folder / _picture(figure, precision))
+            performance_figures.save(picture, folder / _picture(measured, figure, precision))
 
 
 def main() -> None:
     """Writes the page, and draws its pictures."""
     parser = argparse.ArgumentParser(description="Makes docs/performance.md and its pictures.")
     parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
-    measured = Measured.read()
+    machines = every_machine()
     if not parser.parse_args().text:
-        draw(measured)
-    PAGE.write_text(page(measured), encoding="utf-8")
+        for measured in machines:
+            draw(measured)
+    PAGE.write_text(page(machines), encoding="utf-8")
 
 
 if __name__ == "__main__":

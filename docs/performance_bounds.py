@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+FIGURES = Path(__file__).resolve().parents[1] / "benchmarks" / "figures"
+"""A folder for each machine."""
+
 GIB = 2**30
 OURS = "Poslab"
 Row = dict[str, Any]
@@ -27,7 +29,7 @@ class Figures:
     machine: Row | None
 
     @classmethod
-    def read(cls, name: str, folder: Path = BENCHMARKS) -> Figures:
+    def read(cls, name: str, folder: Path) -> Figures:
         """Those of a file; none where there is no such file yet."""
         path = folder / f"{name}.json"
         if not path.is_file():
@@ -43,17 +45,27 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """All figures of the page."""
+    """All figures of a machine.
 
+    Args:
+        name: of the machine, short.
+        attention, train_step, memory: of the benchmarks of these names.
+    """
+
+    name: str
     attention: Figures
-    attention_layers: Figures
     train_step: Figures
     memory: Figures
 
     @classmethod
-    def read(cls, folder: Path = BENCHMARKS) -> Measured:
-        """Those in a folder."""
-        return cls(*(Figures.read(name, folder) for name in ("attention", "attention_layers", "train_step", "memory")))
+    def read(cls, folder: Path) -> Measured:
+        """Those in a folder, which has the name of the machine."""
+        return cls(folder.name, *(Figures.read(name, folder) for name in ("attention", "train_step", "memory")))
+
+
+def every_machine(folder: Path = FIGURES) -> list[Measured]:
+    """The figures of every machine, by its name."""
+    return [Measured.read(one) for one in sorted(folder.iterdir()) if one.is_dir()]
 
 
 @dataclass(frozen=True)
