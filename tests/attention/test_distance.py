@@ -9,7 +9,7 @@ from torch import Tensor
 from poslab.attention import Visibility, attend, distance_gradients
 from poslab.attention.distance import DistanceAttention, distance_attention
 from poslab.attention.distance_gradients import BLOCK, KERNEL_BLOCK
-from poslab.encodings import DistanceBias, Positions
+from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 
 HEADS, HEAD_DIM = 2, 8
 LENGTH = 2 * KERNEL_BLOCK + BLOCK // 2 + 3
@@ -64,6 +64,22 @@ def test_many_blocks_give_the_output_and_gradients_of_the_definition(rules, num_
     expected = output_and_gradients(encoding, visibility, num_queries, "dense")
     for ours, theirs in zip(output_and_gradients(encoding, visibility, num_queries), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("encoding", [LearnedByDistance(), PositionalEncoding()], ids=["bias", "nothing"])
+def test_queries_that_outnumber_their_keys_see_all_of_them(encoding, padded):
+    """As those of a decoder that looks at a short text."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, HEADS, LENGTH, HEAD_DIM, generator=generator)
+    k, v = torch.randn(2, 2, HEADS, 20, HEAD_DIM, generator=generator).unbind()
+    tables = encoding.prepare(Positions.range(LENGTH), Positions.range(20))
+    real = torch.arange(20) < torch.tensor([[20], [15]]) if padded else None
+    ours, dense = (
+        attend(q, k, v, encoding, tables, Visibility(causal=False, real_keys=real), route)
+        for route in ("auto", "dense")
+    )
+    torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
 
 
 def test_heads_that_are_taken_one_by_one_give_the_same(monkeypatch):

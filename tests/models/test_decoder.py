@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from poslab.attention.blockwise import BLOCK
 from poslab.encodings import Alibi, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
 from poslab.models import Decoder
 from tests.encoding_choices import BIASED, ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
@@ -198,9 +199,12 @@ def test_torch_compile_takes_the_whole_forward_pass_without_a_break(name, layout
             torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-4)
 
 
-@each_encoding
-def test_the_gradients_of_each_sample_come_from_vmap(name):
-    decoder, tokens = small_decoder(name), some_tokens(3, LENGTH)
+@pytest.mark.parametrize(
+    ("name", "window", "length"),
+    [*((name, window, LENGTH) for name in ENCODINGS for window in WINDOWS), ("shaw", None, BLOCK + 5)],
+)
+def test_the_gradients_of_each_sample_come_from_vmap(name, window, length):
+    decoder, tokens = small_decoder(name, window=window), some_tokens(3, length)
     parameters = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
 
     def loss(parameters: dict[str, Tensor], tokens_T: Tensor) -> Tensor:

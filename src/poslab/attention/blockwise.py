@@ -52,11 +52,11 @@ def by_blocks(
 
     if num_queries <= block:
         return output_of(q_BHTD, 0)
+    blocks = zip(q_BHTD.split(block, dim=2), range(0, num_queries, block), strict=True)
+    if torch._C._are_functorch_transforms_active():  # torch.func does not know checkpoints, and keeps everything
+        return torch.cat([output_of(*one) for one in blocks], dim=2)
     # Nothing here is random, so that there is no random state to keep for the second time.
-    outputs = [
-        checkpoint(output_of, q_BHRD, start, use_reentrant=False, preserve_rng_state=False)
-        for start, q_BHRD in zip(range(0, num_queries, block), q_BHTD.split(block, dim=2), strict=True)
-    ]
+    outputs = [checkpoint(output_of, *one, use_reentrant=False, preserve_rng_state=False) for one in blocks]
     return torch.cat(outputs, dim=2)
 
 

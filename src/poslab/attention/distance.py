@@ -26,12 +26,12 @@ def attend_by_distance(
 
     Args:
         q_BHTD, k_BHSD, v_BHSD: queries, keys and values of the same width and dtype, on a processor.
-        bias_HN: the values of a `BiasTable`, float32 at least.
+        bias_HN: the values of a `BiasTable`, float32 at least; one head stands for all.
         visibility: which keys each query sees.
         scale: of the products of queries and keys.
     """
-    num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
-    furthest = num_keys if visibility.window is None else visibility.window - 1
+    num_heads, num_queries, num_keys = q_BHTD.shape[1], q_BHTD.shape[-2], k_BHSD.shape[-2]
+    furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
     nearest = -furthest
     if visibility.causal:
         nearest = 0 if num_queries > 1 else -num_keys
@@ -42,7 +42,7 @@ def attend_by_distance(
         q_BHTD,
         k_BHSD,
         v_BHSD,
-        bias_HN.to(dtype),
+        bias_HN.to(dtype).expand(num_heads, -1),
         nearest,
         furthest,
         scale,
