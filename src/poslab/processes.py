@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -60,11 +61,13 @@ def leave(status: int) -> NoReturn:
 
     Gloo's threads let go of the last tensors whenever they get to it, and a thread that needs an interpreter which is
     being taken apart aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them.
+    Other files than the standard streams have to be closed before.
     """
     if distributed.is_initialized():
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
         os._exit(status)
     sys.exit(status)
 

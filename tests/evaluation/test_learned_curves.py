@@ -102,3 +102,12 @@ def test_a_start_of_another_depth_is_told_so():
         learned_bias(stack("t5"), 0)
     with pytest.raises(ValueError, match=r"^max_length=512 positions of TUPE end before position 512"):
         learned_bias(stack("tupe"), 513)
+
+
+def test_a_curve_of_fewer_distances_is_a_part_of_the_whole_one():
+    encodings, start = changed("t5"), stack("t5")
+    whole, part = (learned_bias(encodings, 5000, start, most) for most in (None, 100))
+    assert 50 * 4 < len(part) <= 100 * 4
+    assert {0, 1, 2, 3, 4999} <= set(part["distance"])
+    both = part.merge(whole)
+    assert len(both) == len(part)

@@ -1,11 +1,14 @@
 """TensorBoard shows what an encoding learns, for at most 1 % of the training time."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.runs import run_of, small
+from poslab.run_directory import RunDirectory
+from tests.training.runs import run_of, small, stop_run
 
 STEPS = ("trainer.max_steps=6", "trainer.validations=3", "optimizer.lr=0.1")
 PICTURE = "encoding/bias"
@@ -39,3 +42,22 @@ def test_a_bias_is_drawn_where_there_is_time_and_one_that_learns(tmp_path, monke
     assert (PICTURE in events.Tags()["images"]) == drawn
     if drawn:
         assert [image.step for image in events.Images(PICTURE)] == [2, 4, 6]
+
+
+def test_networks_inside_an_encoding_are_no_curves(tmp_path):
+    run = run_of(small(tmp_path, "encoding=dape", *STEPS), tmp_path / "run")
+    tags = [tag for tag in board(run.path).Tags()["scalars"] if tag.startswith("encoding/")]
+    assert {tag.split("/")[1] for tag in tags} == {"over.r1", "over.r2"}
+
+
+def test_a_resumed_run_still_knows_its_start_and_what_pictures_have_taken(tmp_path):
+    config = small(tmp_path, "encoding=t5", *STEPS)
+
+    def kept(run: RunDirectory) -> dict[str, Any]:
+        return torch.load(run.last_checkpoint, weights_only=True)["callbacks"]["EncodingCurves"]
+
+    stopped = stop_run(config, tmp_path / "run", 2)
+    before = kept(stopped)
+    after = kept(run_of(config, stopped.path, stopped.last_checkpoint))
+    assert after["spent"] > before["spent"] > 0
+    assert after["start"] and all(torch.equal(x, before["start"][name]) for name, x in after["start"].items())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -17,10 +18,16 @@ from poslab.encodings.frequencies import inverse_frequencies
 from poslab.evaluation.attention_pictures import head_style, hide_rest
 from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
 
-_BIASES = frozenset({"bias", "pair_bias"})
+BIASES = frozenset({"bias", "pair_bias"})
+"""Hooks that add to the logits."""
+
+DRAWN = 400
+"""Distances of a curve, about, which nobody can tell from all of them."""
 
 
-def learned_bias(encodings: StackEncodings, length: int, start: StackEncodings | None = None) -> pd.DataFrame:
+def learned_bias(
+    encodings: StackEncodings, length: int, start: StackEncodings | None = None, most: int | None = None
+) -> pd.DataFrame:
     """What the encodings of a stack add to the logits of the last query of a text, against the distance of the key.
 
     For a bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) it is that of every query; FIRE and TUPE depend on where
@@ -30,9 +37,10 @@ def learned_bias(encodings: StackEncodings, length: int, start: StackEncodings |
         encodings: of a model, `model.encodings`.
         length: tokens N of the text.
         start: the same encodings before training, for the column `start`; None leaves it out.
+        most: how many distances, about, the nearest ones all and then ever fewer; None is all.
 
     Returns:
-        Columns `layers` (which an encoding serves), `head`, `distance` (0, ..., N - 1), `bias` and perhaps `start`; no
+        Columns `layers` (which an encoding serves), `head`, `distance` (0 to N - 1), `bias` and perhaps `start`; no
         rows where no encoding has a bias.
 
     Raises:
@@ -40,15 +48,18 @@ def learned_bias(encodings: StackEncodings, length: int, start: StackEncodings |
     """
     if length < 1:
         raise ValueError(f"length must be a positive integer, got {length}")
+    distances = np.arange(length)
+    if most is not None and most < length:
+        distances = np.unique(np.geomspace(1, length, most).round().astype(int)) - 1
     frames = []
     for layers, encoding, before in served(encodings, start):
         bias_HN = _bias(encoding, length)
         if bias_HN is None:
             continue
-        frame = _by_head(bias_HN, "distance", "bias")
+        frame = _by_head(bias_HN, distances)
         start_HN = None if before is None else _bias(before, length)
         if start_HN is not None:
-            frame["start"] = start_HN.flatten().numpy()
+            frame["start"] = start_HN[:, distances].flatten().numpy()
         frames.append(frame.assign(layers=layers))
     if not frames:
         return pd.DataFrame(columns=["layers", "head", "distance", "bias"])
@@ -176,7 +187,7 @@ def device_of(module: nn.Module) -> torch.device:
 @torch.no_grad()
 def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
     """What is added for the last of `length` tokens at distances 0, 1, ..., (H, N) on the processor."""
-    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
+    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & BIASES)
     outermost = next(parts, None)  # what DAPE builds on; TUPE's own, which holds T5's
     if outermost is None:
         return None
@@ -189,10 +200,9 @@ def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
     return total_BHRS[0, :, 0].flip(-1).float().cpu()
 
 
-def _by_head(values_HN: Tensor, column: str, name: str) -> pd.DataFrame:
-    heads, places = values_HN.shape
-    index = pd.MultiIndex.from_product([range(heads), range(places)], names=["head", column])
-    return pd.DataFrame({name: values_HN.flatten().numpy()}, index=index).reset_index()
+def _by_head(bias_HN: Tensor, distances: np.ndarray) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([range(len(bias_HN)), distances], names=["head", "distance"])
+    return pd.DataFrame({"bias": bias_HN[:, distances].flatten().numpy()}, index=index).reset_index()
 
 
 def _first_column(frame: pd.DataFrame, name: str) -> pd.DataFrame:

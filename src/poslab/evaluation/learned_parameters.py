@@ -20,6 +20,7 @@ from poslab.encodings import (
     MusicTransformer,
     PositionalEncoding,
     Shaw,
+    SSMax,
     StackEncodings,
 )
 from poslab.encodings.bias.kerple import SMALLEST
@@ -31,15 +32,18 @@ MOST = 64
 """Numbers of a parameter that is still told number by number."""
 
 
-def learned_parameters(encodings: StackEncodings, start: StackEncodings | None = None) -> pd.DataFrame:
+def learned_parameters(
+    encodings: StackEncodings, start: StackEncodings | None = None, most: int = MOST
+) -> pd.DataFrame:
     """The small parameters of a stack's encodings and temperatures, a row for each number.
 
     What a parameter stands for is told where it is known (slopes of ALiBi, rates of KERPLE, c and the threshold of
-    FIRE); of all others the parameter itself, if it has at most `MOST` numbers.
+    FIRE, scales of SSMax); of all others the parameter itself, if it is small.
 
     Args:
         encodings: of a model, `model.encodings`.
         start: the same encodings before training, for the column `start`; None leaves it out.
+        most: numbers of a parameter that is still told as it is; 0 tells what is known alone.
 
     Returns:
         Columns `layers`, `parameter`, `place` (its index, which for numbers of one dimension is mostly the head),
@@ -56,8 +60,8 @@ def learned_parameters(encodings: StackEncodings, start: StackEncodings | None =
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
     records = []
     for layers, module, before in pairs:
-        of_start = {} if before is None else quantities(before)
-        for name, values in quantities(module).items():
+        of_start = {} if before is None else quantities(before, most)
+        for name, values in quantities(module, most).items():
             for place, value in np.ndenumerate(values.detach().float().cpu().numpy()):
                 record = {"layers": layers, "parameter": name, "place": ", ".join(map(str, place)), "learned": value}
                 if name in of_start:
@@ -144,35 +148,44 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
 
 
 @singledispatch
-def quantities(module: nn.Module) -> Mapping[str, Tensor]:
-    """What the small parameters of an encoding or a temperature stand for, by name.
+def quantities(module: nn.Module, most: int = MOST) -> Mapping[str, Tensor]:
+    """What the parameters of an encoding or a temperature stand for, by name.
 
-    A class whose parameters are not what a reader wants to see registers a function of its own.
+    A class for which that is known registers a function of its own.
+
+    Args:
+        module: an encoding or a temperature.
+        most: as of `learned_parameters`.
     """
-    own: dict[str, Tensor] = {name: x for name, x in module.named_parameters(recurse=False) if x.numel() <= MOST}
+    own: dict[str, Tensor] = {name: x for name, x in module.named_parameters(recurse=False) if x.numel() <= most}
     for name, part in module.named_children():
-        own |= {f"{name}.{inner}": x for inner, x in quantities(part).items()}
+        own |= {f"{name}.{inner}": x for inner, x in quantities(part, most).items()}
     return own
 
 
 @quantities.register
-def _(alibi: Alibi) -> Mapping[str, Tensor]:
+def _(temperature: SSMax, most: int = MOST) -> Mapping[str, Tensor]:
+    return {"scales": temperature.scales}
+
+
+@quantities.register
+def _(alibi: Alibi, most: int = MOST) -> Mapping[str, Tensor]:
     return {"slope": alibi.slopes(device_of(alibi))}
 
 
 @quantities.register
-def _(kerple: KerpleLog) -> Mapping[str, Tensor]:
+def _(kerple: KerpleLog, most: int = MOST) -> Mapping[str, Tensor]:
     return {"r1": SMALLEST + functional.softplus(kerple.raw_r1), "r2": SMALLEST + functional.softplus(kerple.raw_r2)}
 
 
 @quantities.register
-def _(kerple: KerplePower) -> Mapping[str, Tensor]:
+def _(kerple: KerplePower, most: int = MOST) -> Mapping[str, Tensor]:
     r2 = SMALLEST + (2.0 - SMALLEST) * kerple.raw_r2.sigmoid()
     return {"r1": SMALLEST + functional.softplus(kerple.raw_r1), "r2": r2}
 
 
 @quantities.register
-def _(fire: Fire) -> Mapping[str, Tensor]:
+def _(fire: Fire, most: int = MOST) -> Mapping[str, Tensor]:
     return {"c": fire.c, "threshold": (fire.multiplier * fire.threshold).abs()}
 
 

@@ -24,7 +24,7 @@ from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.exhibits import Exhibit, Table
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
 from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
-from poslab.evaluation.learned_curves import bias_picture, learned_bias
+from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
 from poslab.evaluation.report import Section
@@ -223,7 +223,7 @@ def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
     torch.manual_seed(one.config["seed"])
     start = build_model({**one.config, **one.swap}, one.tokenizer.vocab_size).encodings
     length = one.model.max_length or 2 * one.training_length
-    bias = learned_bias(encodings, length, start)
+    bias = learned_bias(encodings, length, start, DRAWN)
     if len(bias):
         yield bias_picture(bias, one.training_length)
     norms = table_norms(encodings, start)

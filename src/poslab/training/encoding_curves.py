@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import copy
 import time
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.encodings import StackEncodings
+from poslab.encodings import PositionalEncoding, StackEncodings
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
 
 SHARE = 0.01
 """Of the training time, which pictures may take at most."""
 
-FIRST_COST = 0.5
-"""Seconds that a picture is thought to take before one has been drawn."""
+FIRST_COST = 0.4
+"""Seconds that the first picture is thought to take, and `COST_OF_A_PANEL` for each encoding in it."""
+
+COST_OF_A_PANEL = 0.2
 
 
 class EncodingCurves(L.Callback):
     """At validations, the numbers of a trained encoding as curves over steps, and its bias over distance as a picture.
 
     Numbers (slopes, rates, thresholds, temperatures) are written at every validation, the picture of the bias, with its
-    start, whenever pictures have taken less than 1 % of the training time so far. Nothing is written of an encoding
-    without parameters, nor of a model whose parts are shared out among processes (FSDP).
+    start, whenever it and what was written before take less than 1 % of the training time so far. Nothing is written of
+    an encoding without parameters, nor of a model whose parts are shared out among processes (FSDP).
 
     Args:
         training_length: tokens of a training window; the picture goes twice as far.
@@ -34,35 +38,42 @@ class EncodingCurves(L.Callback):
     def __init__(self, training_length: int) -> None:
         self.training_length = training_length
         self.spent = 0.0
-        self._cost = FIRST_COST
-        self._start: StackEncodings | None = None
+        self._cost: float | None = None
+        self._start: dict[str, Tensor] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent": self.spent, "start": self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.spent, self._start = state_dict["spent"], state_dict["start"]
+
+    @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         encodings = _encodings(pl_module)
-        parameters = list(encodings.parameters())
-        if parameters and not any(isinstance(parameter, DTensor) for parameter in parameters):
-            self._start = copy.deepcopy(encodings)
+        if not self._start and _are_whole(encodings) and _biases_that_learn(encodings):
+            self._start = {name: x.detach().cpu().clone() for name, x in encodings.state_dict().items()}
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
+        encodings, step = _encodings(pl_module), trainer.global_step
         board = next((logger for logger in trainer.loggers if isinstance(logger, RunTensorBoard)), None)
-        if self._start is None or board is None:
+        if board is None or not _are_whole(encodings):
             return
         began = time.perf_counter()
-        from poslab.evaluation.learned_curves import bias_picture, learned_bias
+        from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
         from poslab.evaluation.learned_parameters import learned_parameters
 
-        encodings, step = _encodings(pl_module), trainer.global_step
-        for row in learned_parameters(encodings).to_dict("records"):
+        for row in learned_parameters(encodings, most=0).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
         told = time.perf_counter()
-        if self.spent + (told - began) + self._cost <= SHARE * pl_module.training_seconds:
-            bias = learned_bias(encodings, encodings.max_length or 2 * self.training_length, self._start)
-            if len(bias):
-                picture = bias_picture(bias, self.training_length)
-                board.experiment.add_figure("encoding/bias", picture.figure, step)
+        cost = self._cost or FIRST_COST + COST_OF_A_PANEL * _biases_that_learn(encodings)
+        if self._start and self.spent + (told - began) + cost <= SHARE * pl_module.training_seconds:
+            start = copy.deepcopy(encodings)
+            start.load_state_dict(self._start)
+            bias = learned_bias(encodings, encodings.max_length or 2 * self.training_length, start, DRAWN)
+            board.experiment.add_figure("encoding/bias", bias_picture(bias, self.training_length).figure, step)
             self._cost = time.perf_counter() - told
         self.spent += time.perf_counter() - began
 
@@ -71,3 +82,19 @@ def _encodings(pl_module: L.LightningModule) -> StackEncodings:
     encodings = pl_module.get_submodule("model.encodings")
     assert isinstance(encodings, StackEncodings)
     return encodings
+
+
+def _are_whole(encodings: StackEncodings) -> bool:
+    """Whether they have parameters, and this process has all of each."""
+    parameters = list(encodings.parameters())
+    return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
+
+
+def _biases_that_learn(encodings: StackEncodings) -> int:
+    """How many encodings add to the logits what they learn."""
+    return sum(
+        isinstance(module, PositionalEncoding)
+        and bool(module.hooks & {"bias", "pair_bias"})
+        and next(module.parameters(), None) is not None
+        for module in encodings.modules()
+    )
