@@ -103,13 +103,14 @@ def _loss_and_correct(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; afterwards it is again what it was."""
-    training = model.training
+    """The model in evaluation mode; afterwards each of its parts is again what it was."""
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, was in training.items():
+            module.training = was
 
 
 def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
