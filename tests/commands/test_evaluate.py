@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.evaluate import in_full, with_training_length
+from poslab.evaluation import parts
+from src.evaluate import PARTS, in_full
 from tests.training.runs import words
 from tests.written_run import write_run
 
@@ -147,6 +148,49 @@ def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does
 
 
 @pytest.mark.slow
+def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path):
+    run = write_run(tmp_path / "log_n", *text, "encoding=log_n").path
+    arguments = (f"run={run}", "lengths=[64]", ONLY_LENGTHS)
+    same = evaluate(*arguments, "encoding@swap=rotary", directory=tmp_path)
+    without = evaluate(*arguments, "encoding@swap=rotary", "~temperature", "output=without", directory=tmp_path)
+    ssmax = evaluate(*arguments, "encoding@swap=ssmax", "output=ssmax", directory=tmp_path)
+    assert [ended.returncode for ended in (same, without, ssmax)] == [0, 0, 0], ssmax.stderr
+
+    def losses(folder: Path) -> set[float]:
+        figures = json.loads((folder / "metrics.json").read_text())
+        return {value for tag, value in figures.items() if tag.endswith("/loss@64")}
+
+    assert len(losses(run / "evaluation_rotary")) == 1
+    assert len(losses(tmp_path / "without")) == 2
+    assert len(losses(tmp_path / "ssmax")) == 2
+
+
+@pytest.mark.slow
+def test_jobs_have_a_directory_each_and_a_swap_is_for_the_training_length_of_its_run(rotary, text, tmp_path):
+    longer = write_run(tmp_path / "longer", *text, "dataset.sequence_length=32").path
+    swap = ("lengths=[64]", ONLY_LENGTHS, "encoding@swap=rope_dynamic_ntk")
+    ended = evaluate("-m", f"run={rotary},{longer}", *swap, directory=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (jobs,) = (tmp_path / "outputs").iterdir()
+    assert evaluate(f"runs=[{longer},{rotary}]", *swap, "output=both", directory=tmp_path).returncode == 0
+    both = json.loads((tmp_path / "both" / "metrics.json").read_text())
+    for job, run in enumerate((rotary, longer)):
+        alone = json.loads((jobs / f"{job}" / "metrics.json").read_text())
+        loss = alone["Rotary -> Rotary (rope_dynamic_ntk)/loss@64"]
+        assert loss == pytest.approx(both[f"Rotary -> Rotary (rope_dynamic_ntk) ({run.name})/loss@64"], rel=1e-6)
+    assert not (rotary / "evaluation_rope_dynamic_ntk").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_takes_the_place_of_the_one_before(rotary, tmp_path):
+    made = rotary / "evaluation"
+    for chosen, expected in (("[extrapolation,encoding]", True), ("[rotary]", False)):
+        assert evaluate(f"run={rotary}", "lengths=[16]", f"parts={chosen}", directory=tmp_path).returncode == 0
+        assert (made / "per_length.csv").exists() == expected
+    assert len(list(rotary.glob("events.*.evaluation"))) == 1
+
+
+@pytest.mark.slow
 def test_two_processes_equal_one(rotary, tmp_path):
     arguments = (f"run={rotary}", "lengths=[16,64]", ONLY_LENGTHS)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -162,13 +206,24 @@ def test_two_processes_equal_one(rotary, tmp_path):
 MISTAKES = {
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",
-    "run={rotary} lengths=[0]": "lengths must lie between 1 and",
+    "run={rotary} lengths=[0]": "lengths must be a list of positive integers, as in lengths=[256,4096], got [0]",
+    "run={rotary} lengths=64": "lengths must be a list of positive integers, as in lengths=[256,4096], got 64",
+    "run=5": "run must name run directories or their checkpoints, as in run=outputs/RUN, got 5",
+    "runs={rotary}": "runs must name run directories or their checkpoints, as in runs=[outputs/A,outputs/B], got",
+    "runs=[{rotary},{rotary}/]": "runs must all be different",
+    "run={rotary} output={learned}": "output must be a directory of its own, neither a file nor a run directory",
+    "run={rotary} encoding=alibi": "encoding@swap= takes the place of the encoding of a run",
+    "run={rotary} temperature=log_n": "temperature goes with encoding@swap",
+    "run={rotary} model.head_dim=8": "model.head_dim is that of the run, and cannot be another one",
+    "run={learned} lengths=[16] parts=[rotary]": "parts must hold one that shows something of Learned, got ['rotary']",
+    "run={rotary} parts=[extrapolaton]": "; did you mean 'extrapolation'?",
+    "run={rotary} text=5": "text must be a text of at least one character, in quotes, or null, got 5",
     "run={rotary} lengths=[16,1000000]": "lengths must lie between 1 and",
     "run={learned} lengths=[32]": "lengths must begin at no more than 16 tokens, where the encoding ends, got [32]",
-    "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the window length 16, got 17",
+    "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the shortest of lengths, 16, got 17",
     "run={rotary} tokens=1": "tokens must be an integer of at least 2 or null, got 1",
     "run={rotary} split=train": "split must be test or validation, got train",
-    "run={rotary} parts=[maps]": "parts must be of extrapolation",
+    "run={rotary} parts=[maps]": "parts must be a list of some of extrapolation, retrieval",
     "run={rotary} device=abacus": "device must be auto, or one that this machine has, such as cpu, got abacus",
     "run={rotary} encoding@swap=rotery": "there is no such choice; did you mean 'rotary'?",
     "encoding=t5": "encoding must turn queries and keys, as rotary, xPos and PoPE do, got T5Bias",
@@ -187,10 +242,8 @@ def test_a_mistake_is_one_sentence(typed, rotary, learned, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_training_length_of_the_run_is_given_to_what_is_swapped_in(rotary):
-    assert with_training_length([f"run={rotary}"])[-1] == "dataset.sequence_length=16"
-    assert with_training_length([f"runs=[{rotary},other]"])[-1] == "dataset.sequence_length=16"
-    assert with_training_length(["run=nowhere"]) == ["run=nowhere"]
+def test_the_parts_are_those_that_there_are():
+    assert list(PARTS) == list(parts.PARTS)
 
 
 def test_keys_of_a_scaling_may_be_written_short():

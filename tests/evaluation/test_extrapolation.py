@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.encodings import Alibi, Learned
@@ -104,6 +105,37 @@ def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
     assert all(part.training == (part is not model.embedding) for part in model.modules())
 
 
+def test_the_context_of_a_token_begins_with_its_document():
+    tokens = np.array([1, 2, END, 3, 4, 5, END, 6], dtype=np.uint16)
+    scores = score_tokens(small_decoder("rotary"), tokens, Windows(len(tokens), 7, 7), boundary=END)
+    assert scores.context.tolist() == [1, 2, 0, 1, 2, 3, 0]
+
+
+def test_a_loss_that_is_no_number_is_told_and_not_left_out():
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, tokens_BT: Tensor) -> Tensor:
+            logits_BTV = torch.zeros(*tokens_BT.shape, VOCAB_SIZE)
+            logits_BTV[:, 8:] = torch.nan
+            return logits_BTV
+
+    by_length, by_position = extrapolation(Breaks(), TOKENS, [8, 16], 8, END, 1.0)
+    finite = by_length.set_index(["length", "protocol"])["loss"].map(math.isfinite)
+    assert finite[8].all() and not finite[16].any()
+    frames = {"model": by_length}, {"model": by_position}, {"model": 8}
+    assert len(extrapolation_exhibits(*frames)) == 3
+
+
+def test_the_interval_is_drawn_by_the_seed():
+    tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=600)  # with documents enough
+    arguments = (small_decoder("alibi"), tokens, [16], 8, END, 1.0)
+    one, same, other = (extrapolation(*arguments, seed=seed)[0]["loss_low"].tolist() for seed in (1, 1, 2))
+    assert one == same != other
+
+
 def test_where_an_encoding_ends_figures_are_missing():
     model = Decoder(VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
     by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
@@ -154,7 +186,7 @@ def test_one_document_has_no_interval():
 def test_the_exhibits_name_every_model_and_protocol():
     frames = {name: extrapolation(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
     by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
-    bits, context, table = extrapolation_exhibits(by_length, by_position, 8)
+    bits, context, table = extrapolation_exhibits(by_length, by_position, dict.fromkeys(by_length, 8))
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
     assert [panel.get_title() for panel in context.figure.axes] == ["rotary", "alibi"]
     assert set(table.frame["model"]) == {"rotary", "alibi"}

@@ -5,7 +5,7 @@ import torch
 
 from poslab.encodings import Positions, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.evaluation.learned_curves import bias_picture, frequencies_picture, learned_bias, rotary_frequencies
+from poslab.evaluation.learned_curves import bias_picture, learned_bias
 from tests.encoding_choices import stack
 
 
@@ -64,16 +64,6 @@ def test_an_encoding_without_a_bias_has_no_curve(name):
     assert learned_bias(stack(name), 10).empty
 
 
-def test_frequencies_are_those_of_rotary_beside_those_without_a_scaling():
-    frame = rotary_frequencies(stack("rope_linear"), 64)
-    plain = [10_000 ** (-2 * m / 8) for m in range(4)]
-    assert frame["unscaled"].tolist() == pytest.approx(plain, rel=1e-5)
-    ratio = frame["frequency"] / frame["unscaled"]
-    assert ratio.nunique() == 1
-    assert 0 < ratio[0] < 1
-    assert rotary_frequencies(stack("alibi"), 64).empty
-
-
 def test_the_picture_of_a_bias_shades_what_lies_past_the_training_length():
     frame = learned_bias(changed("t5"), 300, stack("t5"))
     picture = bias_picture(frame, training_length=100)
@@ -85,14 +75,6 @@ def test_the_picture_of_a_bias_shades_what_lies_past_the_training_length():
     assert panel.lines[0].get_ydata().tolist() == head["bias"].tolist()
     assert panel.lines[1].get_ydata().tolist() == head["start"].tolist()
     assert not bias_picture(frame, training_length=300).figure.axes[0].patches
-
-
-def test_the_picture_of_frequencies_leaves_out_pairs_that_stand_still():
-    frame = rotary_frequencies(stack("rotary_proportional", head_dim=16), 64)
-    turning = int((frame["frequency"] > 0).sum())
-    assert turning < len(frame)
-    (panel,) = frequencies_picture(frame, 512).figure.axes
-    assert len(panel.lines[0].get_xdata()) == turning
 
 
 def test_a_start_of_another_depth_is_told_so():

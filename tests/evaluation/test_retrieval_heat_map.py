@@ -43,7 +43,7 @@ def test_where_no_answer_is_right_it_is_the_loss_over_chance_and_the_title_says_
     frame.loc[1, "loss"] = 3.0
     picture = heat_map(frame.assign(model="rotary"), "multi_key")
     assert numbers(picture) == [["0.50", "1.50"]]
-    assert picture.title == "Multi key: loss over chance (no answer is right)"
+    assert picture.title == "Multi key: loss over chance"
 
 
 def test_a_length_beyond_the_end_of_a_model_is_a_dash():

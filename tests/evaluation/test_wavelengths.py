@@ -38,7 +38,7 @@ def test_wavelengths_and_turns_are_those_of_the_formula():
     table = wavelengths(Rotary(64, base=10_000), 256, [512, 4096]).frame
     frequencies = [10_000 ** (-2 * m / 64) for m in range(32)]
     assert list(table["pair"]) == list(range(32))
-    assert list(table["inverse frequency"]) == pytest.approx(frequencies)
+    assert list(table["frequency"]) == pytest.approx(frequencies)
     assert list(table["wavelength in tokens"]) == pytest.approx([2 * math.pi / theta for theta in frequencies])
     for length in (256, 512, 4096):
         turns = [length * theta / (2 * math.pi) for theta in frequencies]
@@ -56,7 +56,7 @@ def test_frequencies_without_an_encoding_will_do():
 
 def test_under_hope_every_pair_that_turns_completes_a_turn_in_training():
     table = wavelengths(Rotary(64, scaling=partial(hope, training_length=256)), 256, [4096]).frame
-    still = table["inverse frequency"] == 0
+    still = table["frequency"] == 0
     assert still.sum() == 19
     assert np.isinf(table["wavelength in tokens"][still]).all()
     assert (table["never completes a turn in training"] == still).all()
@@ -68,7 +68,7 @@ def test_turns_of_a_scaling_that_depends_on_the_length_are_those_in_a_text_of_th
     rotary = Rotary(64, scaling=partial(rope_dynamic_ntk, training_length=256, factor=2.0))
     slowest = wavelengths(rotary, 256, [2048]).frame.iloc[-1]
     theta = 10_000 ** (-62 / 64)
-    assert slowest["inverse frequency"] == pytest.approx(theta)
+    assert slowest["frequency"] == pytest.approx(theta)
     assert slowest["turns in 256 tokens"] == pytest.approx(256 * theta / (2 * math.pi))
     assert slowest["turns in 2048 tokens"] == pytest.approx(2048 * theta / 15 / (2 * math.pi))
 

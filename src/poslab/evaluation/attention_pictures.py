@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -119,11 +120,12 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
         i, j = (names.index(name) for name in pair)
         matrix[i, j] = matrix[j, i] = value
     side = 1.6 + 0.6 * len(names)
-    figure = new_figure(side + 0.8, side)
+    figure = new_figure(side + 1.8, side + 1.0)
     panel = figure.subplots()
     heat_map(panel, matrix, written=True)
-    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
-    panel.set_yticks(range(len(names)), names, parse_math=False)
+    shown = [fill(name, 20) for name in names]
+    panel.set_xticks(range(len(names)), shown, rotation=45, ha="right", parse_math=False)
+    panel.set_yticks(range(len(names)), shown, parse_math=False)
     return Picture(
         name="attention_divergence",
         title="How differently the models attend",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +28,21 @@ from poslab.loading import device_named
 from poslab.processes import external_environment, join
 
 
-def evaluate_runs(runs: Sequence[str], config: Mapping[str, Any], swap_choice: str | None) -> None:
+def evaluate_runs(
+    runs: Sequence[str],
+    config: Mapping[str, Any],
+    swaps: Sequence[Mapping[str, Any]],
+    swap_choice: str | None,
+    typed: Sequence[str],
+) -> None:
     """Evaluates runs side by side, or one beside itself under another encoding, and writes and prints what came out.
 
     Args:
-        runs: run directories or checkpoints.
+        runs: run directories or checkpoints, all different.
         config: of the command.
-        swap_choice: the name of the encoding that is put in place of theirs; None leaves them alone.
+        swaps: what takes the place of the encoding of each run; empty leaves them alone.
+        swap_choice: the name of that encoding.
+        typed: what was asked for on the command line, which the report tells.
 
     Raises:
         ValueError: for a mistake of the user's.
@@ -42,14 +51,11 @@ def evaluate_runs(runs: Sequence[str], config: Mapping[str, Any], swap_choice: s
     if environment is not None:
         join(environment, torch.cuda.is_available())
     is_first = environment is None or environment.global_rank() == 0
-    swap = (
-        None if config.get("swap") is None else {"encoding": config["swap"], "temperature": config.get("temperature")}
-    )
     chosen = (config["split"], config["tokens"], device_named(config["device"]))
-    torch.manual_seed(config["seed"])
     subjects = told_apart([subject(run, *chosen) for run in runs], runs)
-    if swap is not None:
-        subjects += told_apart([subject(run, *chosen, swap=swap) for run in runs], runs)
+    if swaps:
+        swapped = [subject(run, *chosen, swap, config["seed"]) for run, swap in zip(runs, swaps, strict=True)]
+        subjects += told_apart(swapped, runs)
     _require_one_text(subjects)
     settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
     console = Console(quiet=not is_first, highlight=False)
@@ -57,23 +63,31 @@ def evaluate_runs(runs: Sequence[str], config: Mapping[str, Any], swap_choice: s
         evaluation = evaluate(subjects, settings, told=lambda part: status.update(f"{part} ..."))
     if not is_first:
         return
-    name = "evaluation" if swap is None else f"evaluation_{swap_choice}"
-    directory = output_directory(config, subjects[0].run.path / name if len(runs) == 1 else None)
+    if not evaluation.sections:
+        names = " and ".join(one.name for one in subjects)
+        raise ValueError(f"parts must hold one that shows something of {names}, got {list(config['parts'])}")
+    name = f"evaluation_{swap_choice}" if swaps else "evaluation"
+    own = subjects[0].run.path / name if len(runs) == 1 else None
+    directory = output_directory(config, own)
     title = "Evaluation of " + " and ".join(one.name for one in subjects)
-    drawn = evaluation.write(directory, title, _facts(subjects, config))
-    if len(runs) == 1:
+    written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
+    drawn = evaluation.write(written, title, _facts(subjects, config, typed))
+    if directory == own:  # it takes the place of an earlier one, whose figures do not mix with these
+        shutil.rmtree(directory, ignore_errors=True)
+        written.rename(directory)
         run = subjects[0].run
-        evaluation.show_in_tensorboard(run.path, drawn, name, int(run.metrics()["steps"]) if run.is_finished else 0)
+        steps = run.metrics().get("steps", 0) if run.is_finished else 0
+        evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
     for line in summary(evaluation):
         console.print(line)
-    console.print(f"written to {directory}: open {directory / 'report.html'}", soft_wrap=True)
+    console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
-def diagnose_encoding(config: Mapping[str, Any]) -> None:
+def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     """What can be said of a rotary encoding without a run.
 
     Args:
-        config: of the command.
+        config, typed: as of `evaluate_runs`.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, among other mistakes.
@@ -88,13 +102,19 @@ def diagnose_encoding(config: Mapping[str, Any]) -> None:
     exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
     evaluation = Evaluation([Section("Rotary diagnostics", ROTARY, exhibits)])
     directory = output_directory(config, None)
-    facts = {"encoding": name, "head dimension": str(head_dim), "made": _now()}
+    facts = {
+        "encoding": name,
+        "head dimension": str(head_dim),
+        "training length": f"{training_length:,} tokens",
+        "asked for": " ".join(typed),
+        "made": _now(),
+    }
     evaluation.write(directory, f"{name} before training", facts)
     console = Console(highlight=False)
     for exhibit in exhibits:
         if isinstance(exhibit, Table) and exhibit.name == "rotary_base_bound":
             console.print(_lines(exhibit))
-    console.print(f"written to {directory}: open {directory / 'report.html'}", soft_wrap=True)
+    console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
 def _lines(table: Table) -> Lines:
@@ -125,20 +145,25 @@ def output_directory(config: Mapping[str, Any], of_run: Path | None) -> Path:
 def _require_one_text(subjects: Sequence[Subject]) -> None:
     first = subjects[0]
     for other in subjects[1:]:
-        if not np.array_equal(first.tokens, other.tokens):
-            raise ValueError(
-                f"runs must have been kept from the same text to stand side by side, and {other.run.path} has another "
-                f"one than {first.run.path}"
-            )
+        if first.tokenizer.vocab_size != other.tokenizer.vocab_size:
+            what = "have the same tokenizer"
+        elif not np.array_equal(first.tokens, other.tokens):
+            what = "have been kept from the same text"
+        elif first.keep_documents_apart != other.keep_documents_apart:
+            what = "both keep documents apart, or neither,"
+        else:
+            continue
+        raise ValueError(f"runs must {what} to stand side by side, unlike {first.run.path} and {other.run.path}")
 
 
-def _facts(subjects: Sequence[Subject], config: Mapping[str, Any]) -> dict[str, str]:
+def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
     text = subjects[0].config["dataset"]["_target_"].rpartition(".")[2]
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
         "read here": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
+        "asked for": " ".join(typed),
         "made": _now(),
     }
 

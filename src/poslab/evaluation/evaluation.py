@@ -60,7 +60,7 @@ class Evaluation:
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
-        """Puts the pictures beside the curves of a run.
+        """Puts the pictures beside the curves of a run, in place of those of an earlier evaluation.
 
         Args:
             directory: of the run.
@@ -71,7 +71,10 @@ class Evaluation:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(directory)) as writer:
+        suffix = f".{prefix}"
+        for earlier in directory.glob(f"events.out.tfevents.*{suffix}"):
+            earlier.unlink()
+        with SummaryWriter(str(directory), filename_suffix=suffix) as writer:
             for picture in self.pictures:
                 width, height = (round(DOTS_PER_INCH * inches) for inches in picture.figure.get_size_inches())
                 png = drawn[f"{picture.name}.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -64,6 +65,16 @@ class Picture(Exhibit):
         drawn = copy.deepcopy(self.figure)  # drawn again, the layout of the figure itself would move a little
         drawn.savefig(content, format="png", dpi=100)
         return content.getvalue()
+
+
+def legend_columns(labels: Iterable[str], width: float) -> int:
+    """How many columns of a legend fit below a figure.
+
+    Args:
+        labels: of the legend.
+        width: inches of the figure.
+    """
+    return max(1, int(width / (0.6 + 0.09 * max(map(len, labels), default=1))))
 
 
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:

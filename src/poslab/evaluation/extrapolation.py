@@ -43,7 +43,7 @@ class TokenScores:
         loss: (N - 1,) float32 nats of the tokens but the first; NaN where nothing was to be predicted, as across
             documents that are kept apart.
         correct: (N - 1,) bool, whether the token was the most probable one.
-        context: (N - 1,) how many tokens were seen before it.
+        context: (N - 1,) how many tokens were seen before it; 0 where nothing was to be predicted.
     """
 
     windows: Windows
@@ -70,8 +70,9 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
             batch, place_BT = windows.batch(tokens, numbers, boundary)
             predicted_BT = batch.targets != IGNORE
             positions = None if batch.segments is None else Positions.packed(batch.segments.to(device))
-            loss_BT, correct_BT = _loss_and_correct(model, batch.tokens.to(device), positions, batch.targets.to(device))
-            context_BT = torch.arange(1, windows.length + 1).expand_as(batch.targets)
+            loss_BT, correct_BT = loss_and_correct(model, batch.tokens.to(device), batch.targets.to(device), positions)
+            place_in_text_BT = torch.arange(windows.length) if positions is None else positions.ids.cpu()
+            context_BT = (place_in_text_BT + 1).expand_as(batch.targets)
             figures = [loss_BT.cpu(), correct_BT.cpu().float(), context_BT.float()]
             place_N = torch.from_numpy(place_BT)[predicted_BT] - 1
             scores[:, place_N] = torch.stack([x[predicted_BT] for x in figures]).to(device)
@@ -81,24 +82,32 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
     return TokenScores(windows, np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
 
 
-def _loss_and_correct(
-    model: nn.Module, tokens_BT: Tensor, positions: Positions | None, targets_BT: Tensor
+def loss_and_correct(
+    model: nn.Module, tokens_BT: Tensor, targets_BA: Tensor, positions: Positions | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Nats of each target, and whether it was the most probable token; both (B, T)."""
+    """Nats of each target, and whether it was the most probable token; both (B, A), in memory that is bounded.
+
+    Args:
+        model: tokens in, logits out; a `Decoder` makes only those that are asked for, piece by piece.
+        tokens_BT: what is read.
+        targets_BA: the tokens after the last A of these.
+        positions: of the tokens; None counts from 0.
+    """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
     head: nn.Module
     if isinstance(model, Decoder):
-        source_NX, head, vocab_size = model.hidden_states(*arguments).flatten(0, 1), model.output, model.vocab_size
+        source_BTX, head, vocab_size = model.hidden_states(*arguments), model.output, model.vocab_size
     else:
-        source_NX, head = model(*arguments).flatten(0, 1), nn.Identity()
-        vocab_size = source_NX.shape[-1]
+        source_BTX, head = model(*arguments), nn.Identity()
+        vocab_size = source_BTX.shape[-1]
+    source_NX = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1)
     rows = max(1, LOGITS_AT_ONCE // vocab_size)
     losses, corrects = [], []
-    for source, targets in zip(source_NX.split(rows), targets_BT.flatten().split(rows), strict=True):
+    for source, targets in zip(source_NX.split(rows), targets_BA.flatten().split(rows), strict=True):
         logits = head(source).float()
         losses.append(functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none"))
         corrects.append(logits.argmax(-1) == targets)
-    return torch.cat(losses).view_as(targets_BT), torch.cat(corrects).view_as(targets_BT)
+    return torch.cat(losses).view_as(targets_BA), torch.cat(corrects).view_as(targets_BA)
 
 
 @contextmanager
@@ -134,6 +143,7 @@ def extrapolation(
     bytes_per_token: float,
     stride: int | None = None,
     keep_documents_apart: bool = False,
+    seed: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reads a text in windows of several lengths under both protocols.
 
@@ -146,6 +156,7 @@ def extrapolation(
         bytes_per_token: bytes of text per predicted token, which turn nats per token into bits per byte.
         stride: how many tokens further a sliding window begins; None is half of the window.
         keep_documents_apart: whether nothing is predicted across documents, nor seen.
+        seed: of the bootstrap.
 
     Returns:
         A row for each length and protocol, with a 95 % bootstrap interval over documents (over pieces
@@ -172,7 +183,7 @@ def extrapolation(
                 by_length.append(row)
                 continue
             scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
-            by_length.append(row | _summary(scores, units, training_length, bytes_per_token))
+            by_length.append(row | _summary(scores, units, training_length, bytes_per_token, seed))
             by_position += [row | bin_ for bin_ in _by_context(scores)]
     return pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
 
@@ -187,12 +198,14 @@ SUMMARY = (
 BINS = ("context_from", "context_to", "tokens", "loss")
 
 
-def _summary(scores: TokenScores, units: np.ndarray, training_length: int, bytes_per_token: float) -> dict[str, float]:
-    known = ~np.isnan(scores.loss)
+def _summary(
+    scores: TokenScores, units: np.ndarray, training_length: int, bytes_per_token: float, seed: int
+) -> dict[str, float]:
+    known = scores.context > 0  # a loss that is no number counts: so is the mean then
     loss, context, units = scores.loss[known].astype(np.float64), scores.context[known], units[known]
     mean = loss.mean()
     sums, counts = np.bincount(units, loss), np.bincount(units)
-    low, high = ratio_interval(sums, counts)
+    low, high = ratio_interval(sums, counts, seed=seed)
     bits = 1 / math.log(2) / bytes_per_token
     early, tail = loss[context < training_length / 2], loss[context > training_length]
     return {
@@ -212,7 +225,7 @@ def _summary(scores: TokenScores, units: np.ndarray, training_length: int, bytes
 
 def _by_context(scores: TokenScores) -> Iterator[dict[str, float]]:
     """Mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
-    known = ~np.isnan(scores.loss)
+    known = scores.context > 0
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     octaves = math.ceil(BINS_PER_OCTAVE * math.log2(scores.windows.length)) + 1
     edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))

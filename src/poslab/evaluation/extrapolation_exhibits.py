@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from poslab.evaluation.exhibits import COLOURS, Exhibit, Picture, Table, new_figure
+from poslab.evaluation.exhibits import COLOURS, Exhibit, Picture, Table, legend_columns, new_figure
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 
 FEW = 30
@@ -19,41 +20,44 @@ SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and
 
 
 def extrapolation_exhibits(
-    by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_length: int
+    by_length: Mapping[str, pd.DataFrame],
+    by_position: Mapping[str, pd.DataFrame],
+    training_lengths: Mapping[str, int],
 ) -> list[Exhibit]:
     """The figures at every length, as pictures and a table.
 
     Args:
         by_length, by_position: what `extrapolation` gives, by the name of the model.
-        training_length: tokens of a training window.
+        training_lengths: tokens of a training window, by the name of the model.
     """
     together = pd.concat(by_length, names=["model"]).reset_index("model")
     return [
-        bits_by_length(together, training_length),
-        loss_by_context(pd.concat(by_position, names=["model"]).reset_index("model"), training_length),
+        bits_by_length(together, training_lengths),
+        loss_by_context(pd.concat(by_position, names=["model"]).reset_index("model"), training_lengths),
         Table(
             name="per_length",
             title="Every length",
-            how_to_read="low and high are a 95 % bootstrap interval over documents; early_loss is that of tokens which "
-            "saw less than half a training window, tail_loss that of tokens which saw more than a whole one; a dash is "
-            "a length at which the encoding ends.",
+            how_to_read="low and high are a 95 % bootstrap interval over documents, or over pieces of 1,024 tokens "
+            "where there are fewer than 10; early_loss is that of tokens which saw less than half a training window "
+            "(of sliding windows, those of the first one alone), tail_loss that of tokens which saw more than a whole "
+            "one; a dash is a length at which the encoding ends.",
             source=SOURCE,
             frame=together,
         ),
     ]
 
 
-def bits_by_length(together: pd.DataFrame, training_length: int) -> Picture:
+def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
     """Bits per byte over the window length, under either protocol.
 
     Args:
         together: tables by length with a column `model`.
-        training_length: tokens of a training window.
+        training_lengths: tokens of a training window, by the name of the model.
     """
     figure = new_figure(8.0, 3.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
-        _window_axis(panel, sorted(set(together["length"])), training_length)
+        _window_axis(panel, sorted(set(together["length"])), set(training_lengths.values()))
         rows = together[together["protocol"] == protocol]
         for colour, (model, own) in zip(_colours(), rows.groupby("model", sort=False), strict=False):
             panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
@@ -61,23 +65,26 @@ def bits_by_length(together: pd.DataFrame, training_length: int) -> Picture:
         panel.set_title(f"{protocol} windows", fontsize="medium")
         panel.set_xlabel("window length (tokens)")
     panels[0].set_ylabel("bits per byte")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    columns = legend_columns(labels, 8.0)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     return Picture(
         name="bits_by_length",
         title="Prediction beyond the training length",
-        how_to_read="Lower is better; a line that stays flat to the right of the dotted training length belongs to a "
-        "model that reads longer texts as well as those it was trained on. Shaded: 95 % interval over documents.",
+        how_to_read="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
+        "model that reads longer texts as well as those it was trained on. Shaded: 95 % bootstrap "
+        "interval.",
         source=SOURCE,
         figure=figure,
     )
 
 
-def loss_by_context(together: pd.DataFrame, training_length: int) -> Picture:
+def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
     """Loss of a token over the number of tokens before it, in non-overlapping windows of each length.
 
     Args:
         together: tables by position with a column `model`.
-        training_length: tokens of a training window.
+        training_lengths: tokens of a training window, by the name of the model.
     """
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
@@ -96,8 +103,8 @@ def loss_by_context(together: pd.DataFrame, training_length: int) -> Picture:
             )
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.axvline(training_length, color="0.6", linestyle=":")
-        panel.set_title(str(model), fontsize="medium")
+        panel.axvline(training_lengths[model], color="0.6", linestyle=":")
+        panel.set_title(fill(str(model), 36), fontsize="medium")
     for panel in panels.flat[len(models) :]:
         panel.set_axis_off()
     for panel in panels[-1]:
@@ -109,20 +116,21 @@ def loss_by_context(together: pd.DataFrame, training_length: int) -> Picture:
     return Picture(
         name="loss_by_context",
         title="Loss by place in the window",
-        how_to_read="Each line is one window length: it falls while more context helps, and rises where a model "
-        "meets distances that it has not learned; the dotted line is the training length. Means of "
-        "fewer than 30 tokens are left out.",
+        how_to_read="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
+        "where a model meets distances that it has not learned; the dotted line is the training length. Means of fewer "
+        "than 30 tokens are left out.",
         source="the tokens at the beginning of a window, which see little, are what non-overlapping evaluation adds to "
         "the loss: Press et al., appendix B",
         figure=figure,
     )
 
 
-def _window_axis(panel: Axes, lengths: list[int], training_length: int) -> None:
+def _window_axis(panel: Axes, lengths: list[int], training_lengths: set[int]) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45, ha="right")
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.axvline(training_length, color="0.6", linestyle=":")
+    for training_length in training_lengths:
+        panel.axvline(training_length, color="0.6", linestyle=":")
 
 
 def _colours() -> list[str]:

@@ -13,10 +13,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from poslab.encodings import PositionalEncoding, Positions, QueryRows, Rotary, StackEncodings
-from poslab.encodings.frequencies import inverse_frequencies
+from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
 from poslab.evaluation.attention_pictures import head_style, hide_rest
-from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
+from poslab.evaluation.exhibits import Picture, new_figure
 
 BIASES = frozenset({"bias", "pair_bias"})
 """Hooks that add to the logits."""
@@ -66,28 +65,6 @@ def learned_bias(
     return _first_column(pd.concat(frames, ignore_index=True), "layers")
 
 
-def rotary_frequencies(encodings: StackEncodings, length: int) -> pd.DataFrame:
-    """How fast each pair of channels of the rotary encodings turns, beside the frequencies without a scaling.
-
-    Args:
-        encodings: of a model, `model.encodings`.
-        length: of the text, on which some scalings depend.
-
-    Returns:
-        Columns `layers`, `pair`, `frequency` and `unscaled` (radians a token); no rows where no encoding is rotary.
-    """
-    frames = []
-    for layers, encoding, _ in served(encodings):
-        if isinstance(encoding, Rotary):
-            frequencies, _ = encoding.spectrum(length)
-            unscaled = inverse_frequencies(encoding.rotary_dim, encoding.base)
-            columns = {"pair": range(len(unscaled)), "frequency": frequencies.numpy(), "unscaled": unscaled.numpy()}
-            frames.append(pd.DataFrame(columns).assign(layers=layers))
-    if not frames:
-        return pd.DataFrame(columns=["layers", "pair", "frequency", "unscaled"])
-    return _first_column(pd.concat(frames, ignore_index=True), "layers")
-
-
 def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
     """The bias of each head against distance, pale where it started; what lies past the training length is shaded.
 
@@ -125,36 +102,6 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
         how_to_read="Each line is one head: what is added to the logit of a key so far back. One nat less is attention "
         f"divided by 2.7; what lies in the shaded part was never met in training.{before}",
         source="",
-        figure=figure,
-    )
-
-
-def frequencies_picture(frequencies: pd.DataFrame, training_length: int | None = None) -> Picture:
-    """The wavelength of each pair of channels, and without a scaling.
-
-    Args:
-        frequencies: what `rotary_frequencies` gives, with at least one row.
-        training_length: tokens of a training window; None draws no line there.
-    """
-    figure = new_figure(7.0, 4.0)
-    panel = figure.subplots()
-    for colour, (layers, own) in zip(COLOURS * 10, frequencies.groupby("layers", sort=False), strict=False):
-        turning = own[own["frequency"] > 0]  # a pair that stands still has no wavelength
-        panel.plot(turning["pair"], 2 * torch.pi / turning["frequency"], "o", markersize=3, color=colour, label=layers)
-        panel.plot(own["pair"], 2 * torch.pi / own["unscaled"], linewidth=1, alpha=0.5, color=colour)
-    if training_length is not None:
-        panel.axhline(training_length, color="0.6", linestyle=":", label="training length")
-    panel.set_yscale("log")
-    panel.set_xlabel("channel pair")
-    panel.set_ylabel("wavelength (tokens)")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    return Picture(
-        name="rotary_frequencies",
-        title="Wavelengths of the rotation",
-        how_to_read="Each dot is a pair of channels, and how many tokens it needs for a whole turn; the line is what "
-        "it would be without a scaling. Pairs above the dotted line never turn round in training; pairs that stand "
-        "still have no dot.",
-        source="Su et al., RoFormer (2021), section 3.2",
         figure=figure,
     )
 

@@ -60,6 +60,8 @@ def learned_parameters(
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
     records = []
     for layers, module, before in pairs:
+        if next(module.parameters(), None) is None:
+            continue  # such as fixed slopes
         of_start = {} if before is None else quantities(before, most)
         for name, values in quantities(module, most).items():
             for place, value in np.ndenumerate(values.detach().float().cpu().numpy()):

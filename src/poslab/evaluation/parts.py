@@ -108,6 +108,7 @@ def _extrapolation(subjects: Sequence[Subject], settings: Settings, evaluation: 
             one.bytes_per_token,
             settings.stride,
             one.keep_documents_apart,
+            settings.seed,
         )
         for row in by_length[one.name].to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
@@ -115,7 +116,7 @@ def _extrapolation(subjects: Sequence[Subject], settings: Settings, evaluation: 
                 tag = f"{protocol}{figure}@{row['length']}"
                 evaluation.metrics[_tag(one, subjects, tag)] = row[figure]
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
-    exhibits = extrapolation_exhibits(by_length, by_position, max(one.training_length for one in subjects))
+    exhibits = extrapolation_exhibits(by_length, by_position, _training_lengths(subjects))
     text = "The same text, read in windows of several lengths, most of which the model has never seen in training."
     evaluation.sections.append(Section("Length extrapolation", text, exhibits))
 
@@ -190,7 +191,7 @@ def _receptive_field(subjects: Sequence[Subject], settings: Settings, evaluation
     for one in subjects:
         fields[one.name] = receptive_field(one.model, _windows(one, 2 * one.training_length, more=1))
         evaluation.metrics[_tag(one, subjects, "receptive_field")] = reach(fields[one.name])
-    picture = receptive_field_picture(fields, max(one.training_length for one in subjects))
+    picture = receptive_field_picture(fields, _training_lengths(subjects))
     text = "How far back a prediction feels the tokens before it, in windows twice as long as those of training."
     evaluation.sections.append(Section("Receptive field", text, [picture]))
 
@@ -200,7 +201,7 @@ def _encoding(subjects: Sequence[Subject], settings: Settings, evaluation: Evalu
     for one in subjects:
         exhibits += _of(one, subjects, _learned(one, settings))
     if exhibits:
-        text = "What the encoding itself has learned, beside what it began with."
+        text = "What the encoding itself is after training, beside what it began with unless it was swapped in."
         evaluation.sections.append(Section("The encoding", text, exhibits))
 
 
@@ -220,8 +221,10 @@ def _rotary(subjects: Sequence[Subject], settings: Settings, evaluation: Evaluat
 
 def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
     encodings = one.model.encodings
-    torch.manual_seed(one.config["seed"])
-    start = build_model({**one.config, **one.swap}, one.tokenizer.vocab_size).encodings
+    start = None
+    if not one.swap:
+        torch.manual_seed(one.config["seed"])
+        start = build_model(one.config, one.tokenizer.vocab_size).to(one.model.embedding.weight.dtype).encodings
     length = one.model.max_length or 2 * one.training_length
     bias = learned_bias(encodings, length, start, DRAWN)
     if len(bias):
@@ -241,9 +244,14 @@ def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
 
 
 def _windows(one: Subject, length: int, more: int = 0) -> Tensor:
-    """(B, length + more) successive windows of the text, as far as it and the encoding go."""
+    """(B, length + more) windows of the text, as far as it and the encoding go; within documents if kept apart."""
     length = min(length, one.model.max_length or length, len(one.tokens) - more)
-    starts = np.arange(min(WINDOWS, max(1, (len(one.tokens) - more) // length))) * length
+    starts = np.arange(0, len(one.tokens) - length - more + 1, length)
+    if one.keep_documents_apart:
+        ends = np.cumsum(one.tokens == one.tokenizer.end_id)
+        inside = [start for start in starts if ends[start] == ends[start + length + more - 1]]
+        starts = np.array(inside) if inside else starts
+    starts = starts[:WINDOWS]
     windows = one.tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
     return torch.from_numpy(windows).to(one.device)
 
@@ -260,11 +268,17 @@ def _text(one: Subject, text: str | None) -> tuple[Tensor, list[str]]:
 
 def _of(one: Subject, subjects: Sequence[Subject], exhibits: Iterable[Exhibit]) -> Iterator[Exhibit]:
     """Exhibits of one of several models, which say so."""
+    slugs = [re.sub(r"[^a-z0-9]+", "_", other.name.lower()).strip("_") for other in subjects]
+    place = [other.name for other in subjects].index(one.name)
+    slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
     for exhibit in exhibits:
         if len(subjects) > 1:
-            slug = re.sub(r"[^a-z0-9]+", "_", one.name.lower()).strip("_")
             exhibit = replace(exhibit, name=f"{exhibit.name}_{slug}", title=f"{exhibit.title}: {one.name}")
         yield exhibit
+
+
+def _training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:
+    return {one.name: one.training_length for one in subjects}
 
 
 def _tag(one: Subject, subjects: Sequence[Subject], tag: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
+from poslab.evaluation.exhibits import COLOURS, Picture, legend_columns, new_figure
 from poslab.models import Decoder
 
 SHARE = 0.99
@@ -73,22 +73,22 @@ def reach(field: pd.DataFrame, share: float = SHARE) -> int:
     return min(int(short.sum()) + 1, len(field))
 
 
-def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_length: int | None = None) -> Picture:
+def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]) -> Picture:
     """The cumulative gradient over the number of last tokens, a line for each model.
 
     Args:
         fields: what `receptive_field` gives, by the name of the model.
-        training_length: tokens of a training window; None draws no line there.
+        training_lengths: tokens of a training window, by the name of the model.
     """
     figure = new_figure(7.0, 4.2)
     panel = figure.subplots()
     for place, (name, field) in enumerate(fields.items()):
         colour, length = COLOURS[place % len(COLOURS)], reach(field)
-        label = f"{name}: {SHARE:.0%} within {length:,} token{'s' if length > 1 else ''}"
+        label = f"{name}: {SHARE:.0%} within {length:,} of {len(field):,} tokens"
         panel.plot(field["distance"] + 1, field["cumulative"], color=colour, label=label)
         panel.plot([length], [field["cumulative"][length - 1]], marker="o", markersize=5, color=colour)
     panel.axhline(SHARE, color="0.6", linewidth=0.8)
-    if training_length is not None:
+    for training_length in sorted(set(training_lengths.values())):
         panel.axvline(training_length, color="0.6", linestyle=":", label=f"training length, {training_length:,}")
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -96,13 +96,15 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_length:
     panel.set_ylim(0, 1.03)
     panel.set_xlabel("last tokens that are read")
     panel.set_ylabel("cumulative share of the gradient")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    labels = panel.get_legend_handles_labels()[1]
+    figure.legend(loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False, fontsize="small")
     return Picture(
         name="receptive_field",
         title="Empirical receptive field",
-        how_to_read=f"The share of a prediction's gradient that falls on so many last tokens. A line that reaches "
-        f"{SHARE:.0%} (the dot) before the training length belongs to a model that reads a longer text as it read "
-        "those of training; one that climbs beyond it uses distances that it has not learned.",
+        how_to_read="The share of a prediction's gradient that falls on so many last tokens of a window, at whose end "
+        f"each line ends. A line that reaches {SHARE:.0%} (the dot) before the training length belongs to a "
+        "model that reads a longer text as it read those of training; one that climbs beyond it uses distances that it "
+        "has not learned.",
         source="Chi et al., Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis (ACL "
         "2023)",
         figure=figure,

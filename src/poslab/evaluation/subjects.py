@@ -30,7 +30,7 @@ class Subject:
         model: in evaluation mode.
         tokenizer: of the run.
         tokens: (N,) what is read to it.
-        bytes_per_token: of the split.
+        bytes_per_token: of these tokens.
         keep_documents_apart: whether it was trained on documents one by one.
         swap: groups of the configuration that have taken the place of the run's own.
     """
@@ -63,6 +63,7 @@ def subject(
     max_tokens: int | None = None,
     device: torch.device | str = "cpu",
     swap: Mapping[str, Any] | None = None,
+    seed: int = 1,
 ) -> Subject:
     """The model of a run with the text that it was kept from.
 
@@ -72,12 +73,15 @@ def subject(
         max_tokens: how much of it is read, from its beginning; None is all.
         device: where the model is put.
         swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
+        seed: of what a swapped encoding has at first.
 
     Raises:
         ValueError: as of `load`, or where the text of the run is gone or is another one now.
     """
     directory = RunDirectory.of(run)
     config = directory.config()
+    if swap:
+        torch.manual_seed(seed)
     model = load(run, device, swap)
     data = TextDataModule(build(config, "dataset"))
     data.prepare_data()
@@ -86,28 +90,39 @@ def subject(
     if trained_on is not None and trained_on != data.state_dict():
         raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
     name = encoding_named(config)
+    whole = np.asarray(data.tokens(split))
+    tokens, bytes_per_token = whole[:max_tokens], data.bytes_per_token[split]
+    if len(tokens) < len(whole):
+        bytes_per_token = len(data.tokenizer.decode(tokens[1:]).encode()) / (len(tokens) - 1)
     return Subject(
         name=name if swap is None else f"{name} -> {encoding_named(config | dict(swap))}",
         run=directory,
         config=config,
         model=model,
         tokenizer=data.tokenizer,
-        tokens=np.asarray(data.tokens(split)[:max_tokens]),
-        bytes_per_token=data.bytes_per_token[split],
+        tokens=tokens,
+        bytes_per_token=bytes_per_token,
         keep_documents_apart=data.corpus.document_boundaries,
         swap=dict(swap or {}),
     )
 
 
 def told_apart(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
-    """The same under names that differ: where encodings are the same, what was typed for the run is added.
+    """The same under names that differ: encodings that are the same get the end of their path, as far as it differs.
 
     Args:
         subjects: some of which may have the same name.
-        runs: what was typed for each.
+        runs: what was typed for each, all different.
     """
     names = [one.name for one in subjects]
+    paths = [Path(run).parts for run in runs]
+
+    def end(place: int) -> str:
+        others = [paths[other] for other, name in enumerate(names) if name == names[place] and other != place]
+        depth = next(n for n in range(1, 100) if all(other[-n:] != paths[place][-n:] for other in others))
+        return "/".join(paths[place][-depth:])
+
     return [
-        replace(one, name=f"{one.name} ({run})") if names.count(one.name) > 1 else one
-        for one, run in zip(subjects, runs, strict=True)
+        replace(one, name=f"{one.name} ({end(place)})") if names.count(one.name) > 1 else one
+        for place, one in enumerate(subjects)
     ]

@@ -42,7 +42,7 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
     turns = _turns(spectrum, training_length)
     columns: dict[str, Floats | NDArray[np.bool_] | NDArray[np.int_]] = {
         "pair": np.arange(len(spectrum)),
-        "inverse frequency": spectrum,
+        "frequency": spectrum,
         "wavelength in tokens": _wavelengths(spectrum),
         f"turns in {training_length} tokens": turns,
         "never completes a turn in training": turns < 1,

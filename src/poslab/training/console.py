@@ -150,6 +150,7 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any]) -> list[str]:
     return [
         "next (with the other choices of this run, where it had any):",
         f"  look        tensorboard --logdir {run.path.parent}",
+        f"  evaluate    python -m src.evaluate run={run.path}",
         f'  write       python -m src.generate run={run.path} prompt="The "',
         f"  compare     python -m src.train encoding={other}",
         f"  train on    python -m src.train init_from={run.path}",

@@ -21,7 +21,7 @@ def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
     """A heat map for each task, and a table of everything.
 
     Args:
-        frames: what `retrieval` gives, by the name of the model; all of the same tasks, lengths and depths.
+        frames: what `retrieval` gives, by the name of the model; all of the same tasks and depths.
     """
     together = pd.concat(frames, names=["model"]).reset_index("model")
     pictures = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False)]
@@ -65,7 +65,8 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 1)
     for number, (panel, name) in enumerate(zip(panels.flat, panel_names, strict=False)):
-        cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value").loc[lines, lengths]
+        cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
+        cells = cells.reindex(index=lines, columns=lengths)
         panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
         _numbers(panel, cells.to_numpy(), size=9 if len(lengths) * abreast <= 10 else 7)
         panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
@@ -87,16 +88,16 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     )
     title = task.replace("_", " ").capitalize()
     how = (
-        "Each cell is the loss of the answers over that of a guess which knows their form alone: below 1, the model "
-        "knows more than that"
+        "No answer is right, so each cell is the loss of the answers over that of a guess which knows their form "
+        "alone: below 1, the model knows more than that"
         if by_loss
         else "Each cell is the share of prompts whose whole answer the model knows"
     )
     where = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
-    how_to_read = f"{how}{where}; a dash is a length at which the encoding ends."
+    how_to_read = f"{how}{where}; a dash is a length that the model was not asked at, or at which its encoding ends."
     return Picture(
         name=f"retrieval_{task}",
-        title=f"{title}: loss over chance (no answer is right)" if by_loss else f"{title}: accuracy",
+        title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",
         how_to_read=f"{known.about} {how_to_read}" if known else how_to_read,
         source=known.source if known else "",
         figure=figure,

@@ -11,12 +11,10 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from poslab.evaluation.extrapolation import LOGITS_AT_ONCE, evaluating
+from poslab.evaluation.extrapolation import evaluating, loss_and_correct
 from poslab.evaluation.retrieval.task import Prompt
-from poslab.models import Decoder
 
 TOKENS_AT_ONCE = 8192
 
@@ -54,7 +52,7 @@ def _score(model: nn.Module, prompts: Sequence[Prompt]) -> pd.DataFrame:
     answer_lengths = np.array([prompt.answer_length for prompt in prompts])
     longest = int(answer_lengths.max())
     targets_BA = tokens_BT[:, -longest:]
-    loss_BA, correct_BA = _loss_and_correct(model, tokens_BT[:, :-1], targets_BA)
+    loss_BA, correct_BA = (x.cpu().numpy() for x in loss_and_correct(model, tokens_BT[:, :-1], targets_BA))
     # Answers end where prompts do; a shorter one begins later.
     asked_BA = np.arange(longest) >= longest - answer_lengths[:, None]
     correct_B = (correct_BA & asked_BA).sum(1)
@@ -63,28 +61,9 @@ def _score(model: nn.Module, prompts: Sequence[Prompt]) -> pd.DataFrame:
             "correct": correct_B == answer_lengths,
             "tokens": answer_lengths,
             "tokens_correct": correct_B,
-            "loss": np.where(asked_BA, loss_BA, 0.0).sum(1),
+            "loss": np.where(asked_BA, loss_BA, 0.0).sum(1, dtype=np.float64),
         }
     )
-
-
-def _loss_and_correct(model: nn.Module, inputs_BT: Tensor, targets_BA: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Nats of each of the last tokens, and whether it was the most probable one; both (B, A)."""
-    head: nn.Module
-    if isinstance(model, Decoder):
-        source_BTX, head, vocab_size = model.hidden_states(inputs_BT), model.output, model.vocab_size
-    else:
-        source_BTX, head = model(inputs_BT), nn.Identity()
-        vocab_size = source_BTX.shape[-1]
-    source_NX, targets_N = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1), targets_BA.flatten()
-    rows = max(1, LOGITS_AT_ONCE // vocab_size)
-    losses, corrects = [], []
-    for source, targets in zip(source_NX.split(rows), targets_N.split(rows), strict=True):
-        logits = head(source).float()
-        losses.append(functional.cross_entropy(logits, targets, reduction="none").cpu())
-        corrects.append((logits.argmax(-1) == targets).cpu())
-    shape = targets_BA.shape
-    return torch.cat(losses).view(shape).double().numpy(), torch.cat(corrects).view(shape).numpy()
 
 
 def _device(model: nn.Module) -> torch.device:
