@@ -189,8 +189,8 @@ def extrapolation(
 
 
 SUMMARY = (
-    *("tokens", "loss", "loss_low", "loss_high", "perplexity", "bits_per_byte", "bits_low", "bits_high", "accuracy"),
-    *("early_loss", "tail_loss"),
+    *("bits_per_byte", "bits_low", "bits_high", "loss", "loss_low", "loss_high", "perplexity", "accuracy"),
+    *("early_loss", "tail_loss", "tokens"),
 )
 """Columns of the table by length. `early_loss` is that of tokens which saw less than half of a training window,
 `tail_loss` that of tokens which saw more than a whole one."""
