@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measures anew what the file has already")
     parser.add_argument("--output", type=Path, help="the JSON file that figures go to (default: none)")
     arguments = parser.parse_args()
+    torch.set_flush_denormal(True)  # as `python -m src.train` does
 
     quick: bool = arguments.quick
     repeats = 2 if quick else arguments.repeats

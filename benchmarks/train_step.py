@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measures anew what the file has already")
     parser.add_argument("--output", type=Path, help="the JSON file that figures go to (default: none)")
     arguments = parser.parse_args()
+    torch.set_flush_denormal(True)  # as `python -m src.train` does
     size, long = (QUICK, QUICK) if arguments.quick else (Size(), LONG)
     steps = 2 if arguments.quick else max(2, arguments.steps)
     results = Results(arguments.output, arguments.again)

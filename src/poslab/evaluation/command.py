@@ -47,6 +47,7 @@ def evaluate_runs(
     Raises:
         ValueError: for a mistake of the user's.
     """
+    torch.set_flush_denormal(True)  # as in training
     environment = external_environment()
     if environment is not None:
         join(environment, torch.cuda.is_available())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
@@ -120,6 +121,7 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     _quieten_lightning()
     reset_peak_memory()
     L.seed_everything(config["seed"], verbose=False)
+    torch.set_flush_denormal(True)  # below 1e-38: an Intel processor takes many times as long over such numbers
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
