@@ -72,6 +72,8 @@ def evaluate_runs(
     directory = output_directory(config, own)
     title = "Evaluation of " + " and ".join(one.name for one in subjects)
     written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
+    if written != directory:
+        shutil.rmtree(written, ignore_errors=True)  # of one that was killed
     drawn = evaluation.write(written, title, _facts(subjects, config, typed))
     if directory == own:  # it takes the place of an earlier one, whose figures do not mix with these
         shutil.rmtree(directory, ignore_errors=True)

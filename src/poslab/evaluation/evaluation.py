@@ -49,7 +49,7 @@ class Evaluation:
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
-        """Writes metrics.json, tables, figures and report.html into a directory; gives the files but the page."""
+        """Writes metrics.json, tables, figures and report.html; gives the contents of tables and figures by file."""
         directory.mkdir(parents=True, exist_ok=True)
         drawn = write_exhibits(directory, self.sections)
         for name, frame in self.frames.items():

@@ -17,8 +17,7 @@ from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEnco
 from poslab.evaluation.attention_pictures import head_style, hide_rest
 from poslab.evaluation.exhibits import Picture, new_figure
 
-BIASES = frozenset({"bias", "pair_bias"})
-"""Hooks that add to the logits."""
+_BIASES = frozenset({"bias", "pair_bias"})
 
 DRAWN = 400
 """Distances of a curve, about, which nobody can tell from all of them."""
@@ -134,7 +133,7 @@ def device_of(module: nn.Module) -> torch.device:
 @torch.no_grad()
 def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
     """What is added for the last of `length` tokens at distances 0, 1, ..., (H, N) on the processor."""
-    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & BIASES)
+    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
     outermost = next(parts, None)  # what DAPE builds on; TUPE's own, which holds T5's
     if outermost is None:
         return None
