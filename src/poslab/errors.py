@@ -35,6 +35,12 @@ class DiskError(RunStoppedError):
     """Nothing more could be written; what was saved is intact."""
 
 
+class RunEndedEarlyError(RunStoppedError):
+    """Whoever observes the run has seen enough of it."""
+
+    resumable = False
+
+
 class RunInterruptedError(BaseException):
     """The run was asked to stop; what it has learned is saved.
 

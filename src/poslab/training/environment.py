@@ -34,7 +34,7 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
         "command": sys.argv,
         "host": platform.node(),
         "platform": platform.platform(),
@@ -62,7 +62,7 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout, with `+` where files differ from it; None outside of one."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,14 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Sign
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from poslab.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunInterruptedError
+from poslab.errors import (
+    DiskError,
+    NonFiniteLossError,
+    ProcessDiedError,
+    RunEndedEarlyError,
+    RunInterruptedError,
+)
+from poslab.training.observation import Observer, answering
 
 SECONDS_TO_SAVE = 600
 """How long processes that a signal asked to stop may take, which may have a validation to finish before they save.
@@ -22,7 +30,7 @@ Where one has died the others get torch's own 30 seconds.
 """
 
 
-def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None:
+def launch(run_directory: Path, checkpoint: Path | None, processes: int, observer: Observer | None = None) -> None:
     """Trains the run of a directory in several processes on this machine, each in a session of its own.
 
     They take everything from the run's resolved configuration, never from this process's command line.
@@ -31,9 +39,10 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
         run_directory: where config.yaml is.
         checkpoint: what they resume from; None starts anew.
         processes: how many.
+        observer: is told of every validation, in this process, and may end the run.
 
     Raises:
-        ValueError, NonFiniteLossError, DiskError: what a process said.
+        ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: what a process said.
         ProcessDiedError: if one died otherwise.
         RunInterruptedError: if a signal asked all of them to stop.
     """
@@ -43,11 +52,13 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int) -> None
     handlers = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     }
-    arguments = ["-m", "poslab.training.worker", str(os.getpid()), str(run_directory)]
-    if checkpoint is not None:
-        arguments.append(str(checkpoint))
     try:
-        with tempfile.TemporaryDirectory(prefix="poslab_") as messages:
+        with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
+            arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, str(run_directory)]
+            if checkpoint is not None:
+                arguments.append(str(checkpoint))
+            if observer is not None:
+                answers.enter_context(answering(observer, Path(messages)))
             elastic_launch(_launch_config(run_directory.name, processes, messages), sys.executable)(*arguments)
     except SignalException as error:
         raise RunInterruptedError(int(error.sigval)) from None
@@ -78,7 +89,7 @@ def _explained(error: ChildFailedError) -> BaseException:
     """What a process had to say, or else how the first one ended."""
     for failure in error.failures.values():
         kind, _, text = _message(failure).partition(": ")
-        for known in (ValueError, NonFiniteLossError, DiskError):
+        for known in (ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError):
             if kind == known.__name__:
                 return known(text)
     # The others then fail too: they miss the one that died, and are sent a SIGTERM.

@@ -26,10 +26,11 @@ class RunTensorBoard(TensorBoardLogger):
 
     Args:
         directory: the run directory.
-        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped.
+        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped. None drops
+            nothing.
     """
 
-    def __init__(self, directory: Path, first_step: int) -> None:
+    def __init__(self, directory: Path, first_step: int | None) -> None:
         directory = directory.absolute()
         threading.excepthook = _untold_where_told_already
         super().__init__(
@@ -37,7 +38,7 @@ class RunTensorBoard(TensorBoardLogger):
             name="",
             version=directory.name,
             default_hp_metric=False,
-            purge_step=first_step + 1 if any(directory.glob("events.out.*")) else None,
+            purge_step=None if first_step is None or not any(directory.glob("events.out.*")) else first_step + 1,
         )
 
     @rank_zero_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 import warnings
@@ -23,7 +24,7 @@ from poslab.checkpoint import load_checkpoint
 from poslab.configuration import build, encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
-from poslab.models import build_model
+from poslab.models import Decoder, build_model
 from poslab.processes import agreed, external_environment, first_alone, join
 from poslab.run_directory import RunDirectory
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
@@ -42,23 +43,26 @@ from poslab.training.language_modelling import LanguageModelling
 from poslab.training.launch import launch
 from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
+from poslab.training.observation import Observer, ObserveValidations
 from poslab.training.resume import Plan
 from poslab.training.settings import TrainerSettings
 
 
-def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
+def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = None) -> RunDirectory:
     """Trains a run, or goes on with one, in as many processes as its configuration asks for.
 
     Args:
         plan: which run, under which configuration, from where; in several processes that of the first counts.
         settings: how it is trained, from a configuration that has been checked.
+        observer: is told of every validation, in this process, and may end the run. A run that is observed is one of
+            several from which one is to be chosen: it is not tested (`run_test` tests the one).
 
     Returns:
         The run, which need not be the planned one where several processes planned.
 
     Raises:
         ValueError: for a mistake that shows only now, such as a text that is too short.
-        NonFiniteLossError, RunInterruptedError, ProcessDiedError: as `train_here` and `launch` say.
+        NonFiniteLossError, RunInterruptedError, RunEndedEarlyError, ProcessDiedError: as `train_here` and `launch` say.
     """
     external = external_environment()
     processes = settings.local_processes * settings.num_nodes
@@ -82,10 +86,10 @@ def train(plan: Plan, settings: TrainerSettings) -> RunDirectory:
             first_alone(lambda: _begin(plan, settings, holding))
             try:
                 if external is None and processes > 1:
-                    launch(run.path, plan.checkpoint, processes)
+                    launch(run.path, plan.checkpoint, processes, observer)
                 else:
                     with full_disk_told(run.path):
-                        train_here(run, plan.config, plan.checkpoint, signals)
+                        train_here(run, plan.config, plan.checkpoint, signals, observer)
             except ValueError:
                 if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():
                     run.discard()
@@ -103,7 +107,13 @@ def _begin(plan: Plan, settings: TrainerSettings, holding: contextlib.ExitStack)
     plan.run.start(plan.config, environment(settings))
 
 
-def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | None, signals: StopOnSignals) -> None:
+def train_here(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    checkpoint: Path | None,
+    signals: StopOnSignals,
+    observer: Observer | None = None,
+) -> None:
     """Trains, tests and reports a run in this process, which may be one of several that have joined.
 
     Args:
@@ -111,11 +121,13 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         config: its configuration, which has been checked.
         checkpoint: what it resumes from; None starts anew.
         signals: what may ask it to stop.
+        observer: as of `train`; that of the first process is asked.
 
     Raises:
         ValueError: for a mistake that shows only now, such as a text that is too short.
         NonFiniteLossError: if the loss is no longer a number.
         RunInterruptedError: if it was asked to stop; what it has learned is saved.
+        RunEndedEarlyError: if the observer ended it.
     """
     settings: TrainerSettings = build(config, "trainer")
     _quieten_lightning()
@@ -147,27 +159,26 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     tensorboard = RunTensorBoard(run.path, first_step)
     metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
-    learner = Learner(
-        model,
-        LanguageModelling(datamodule.bytes_per_token),
-        build(config, "optimizer"),
-        batch_size=datamodule.corpus.batch_size,
-        lengths=datamodule.lengths,
-        seed=config["seed"],
-        log_every=settings.log_every,
-    )
+    learner = _learner(config, model, datamodule, settings)
     trainer = _trainer(
         settings,
         batch_size=datamodule.corpus.batch_size,
         directory=run.path,
-        callbacks=[ConsoleProgress(console), signals, checkpoints, EncodingCurves(learner.lengths[0])],
+        callbacks=[
+            ConsoleProgress(console),
+            signals,
+            checkpoints,
+            EncodingCurves(learner.lengths[0]),
+            *([] if observer is None else [ObserveValidations(observer)]),
+        ],
         loggers=[tensorboard, metrics_csv],
     )
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
         metrics_csv.begin()
         if not first_step:  # later it is there already
-            tensorboard.log_configuration(config, metrics=_headline_tags(learner.lengths))
+            split = "test" if observer is None else "validation"
+            tensorboard.log_configuration(config, metrics=_headline_tags(split, learner.lengths))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     training = {  # before the test reads the best state, which may be of an earlier step
@@ -175,11 +186,11 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         "train/seconds": learner.training_seconds,
         "steps": trainer.global_step,
     }
-    trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
+    tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
 
     metrics = {
         **checkpoints.best_figures,
-        **{tag: value for tag, value in learner.figures.items() if tag.startswith("test/")},
+        **tested,
         **training,
         "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
         "parameters": parameters,
@@ -190,11 +201,65 @@ def train_here(run: RunDirectory, config: Mapping[str, Any], checkpoint: Path | 
         run.finish(metrics)
         if settings.profiler:
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
-        asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
-        console.print(test_table(metrics, asked, checkpoints.best_step))
+        if observer is None:
+            asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
+            console.print(test_table(metrics, asked, checkpoints.best_step))
         console.print(closing_facts(run, metrics))
-        for line in next_commands(run, config):
-            console.print(line)
+        if observer is None:
+            for line in next_commands(run, config):
+                console.print(line)
+
+
+def run_test(run: RunDirectory) -> dict[str, float]:
+    """Tests the best checkpoint of a finished run that has not been tested, on one device of this machine.
+
+    Args:
+        run: the run; the figures are added to its metrics.json, and as curves over length to its TensorBoard events.
+
+    Returns:
+        The test figures by tag; those that are there already if it has been tested.
+
+    Raises:
+        ValueError: if its text is no longer what it was trained on.
+    """
+    config, metrics = run.config(), run.metrics()
+    if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
+        return already
+    _quieten_lightning()
+    torch.set_flush_denormal(True)
+    settings: TrainerSettings = dataclasses.replace(build(config, "trainer"), devices=1, num_nodes=1, profiler=None)
+    datamodule = _prepared_data(config)
+    _first_step(run.best_checkpoint, datamodule)
+    model = build_model(config, datamodule.vocab_size)
+    datamodule.max_length = model.max_length
+    tensorboard = RunTensorBoard(run.path, first_step=None)
+    learner = _learner(config, model, datamodule, settings)
+    trainer = _trainer(settings, datamodule.corpus.batch_size, run.path, callbacks=[], loggers=[tensorboard])
+    tested = _tested(trainer, learner, datamodule, run)
+    tensorboard.log_by_length(tested)
+    tensorboard.close()
+    run.finish({**metrics, **tested})
+    return tested
+
+
+def _tested(trainer: L.Trainer, learner: Learner, datamodule: TextDataModule, run: RunDirectory) -> dict[str, float]:
+    """The test figures of a run's best checkpoint, by tag."""
+    trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
+    return {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
+
+
+def _learner(
+    config: Mapping[str, Any], model: Decoder, datamodule: TextDataModule, settings: TrainerSettings
+) -> Learner:
+    return Learner(
+        model,
+        LanguageModelling(datamodule.bytes_per_token),
+        build(config, "optimizer"),
+        batch_size=datamodule.corpus.batch_size,
+        lengths=datamodule.lengths,
+        seed=config["seed"],
+        log_every=settings.log_every,
+    )
 
 
 def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
@@ -261,10 +326,10 @@ def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
 
 
-def _headline_tags(lengths: list[int]) -> list[str]:
+def _headline_tags(split: str, lengths: list[int]) -> list[str]:
     """What stands beside a run's choices in the HPARAMS tab."""
-    names = ["test/loss", "test/bits_per_byte", "test/perplexity", "test/accuracy"]
-    return names + [f"test/bits_per_byte@{length}" for length in lengths]
+    names = [f"{split}/{name}" for name in ("loss", "bits_per_byte", "perplexity", "accuracy")]
+    return names + [f"{split}/bits_per_byte@{length}" for length in lengths]
 
 
 def _require_space(run: RunDirectory, parameters: int) -> None:
@@ -285,4 +350,5 @@ def _quieten_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a test needs no callbacks
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -1,4 +1,7 @@
-"""One process of a run that `launch` started: `python -m poslab.training.worker LAUNCHER DIRECTORY [CHECKPOINT]`."""
+"""One process of a run that `launch` started.
+
+`python -m poslab.training.worker LAUNCHER MESSAGES DIRECTORY [CHECKPOINT]`
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import signal
 import sys
 
 
-def main(run_directory: str, checkpoint: str | None = None) -> None:
+def main(messages: str, run_directory: str, checkpoint: str | None = None) -> None:
     """Trains this process's share of a run. What is slow to import waits until this process cannot be left behind."""
     from pathlib import Path
 
@@ -19,6 +22,7 @@ def main(run_directory: str, checkpoint: str | None = None) -> None:
     from poslab.processes import external_environment, join
     from poslab.run_directory import RunDirectory
     from poslab.training.interruption import StopOnSignals
+    from poslab.training.observation import distant_observer
     from poslab.training.settings import TrainerSettings
     from poslab.training.train import train_here
 
@@ -30,7 +34,8 @@ def main(run_directory: str, checkpoint: str | None = None) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))
     with StopOnSignals() as signals, full_disk_told(run.path):
         join(environment, settings.on_gpu)
-        train_here(run, config, Path(checkpoint) if checkpoint else None, signals)
+        observer = distant_observer(Path(messages))
+        train_here(run, config, Path(checkpoint) if checkpoint else None, signals, observer)
 
 
 def die_with(launcher: int) -> None:
