@@ -25,6 +25,11 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 MISTAKE = 2
 FAILURE = 1
 
+
+class FailedJobError(Exception):
+    """A job that ran in another process has failed, and was told there; its argument is the exit status."""
+
+
 Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
@@ -38,19 +43,8 @@ def command(name: str, main: Main) -> NoReturn:
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
             found it, and the overrides of the command line.
     """
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
-    statuses: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end_at_once)
-
-    def tell(error: BaseException) -> None:
-        sentence, status = _explained(error, name)
-        if sentence is None or show_traceback:
-            traceback.print_exception(error)
-        if sentence is not None:
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
-        statuses.append(status)
+    tell, statuses = _beginning(name)
+    process = os.getpid()
 
     def job(composed: DictConfig) -> None:
         """One job of perhaps many: its error is told at once, and the next job goes on."""
@@ -68,14 +62,16 @@ def command(name: str, main: Main) -> NoReturn:
                 list(hydra_config.overrides.task),
             )
         except BaseException as error:
-            if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
-                raise
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
                 _leave(statuses[-1])
+            if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
+                raise FailedJobError(statuses[-1]) from None
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    except FailedJobError as failed:
+        statuses.append(failed.args[0])
     except HydraException as error:  # before OSError, which some of them are too
         tell(error)
     except OSError as error:
@@ -85,6 +81,42 @@ def command(name: str, main: Main) -> NoReturn:
     except Exception as error:
         tell(error)
     _leave(max(statuses, default=0))
+
+
+def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
+    """Runs a command that reads its own command line, and exits as `command` does.
+
+    Args:
+        name: of the configuration whose keys it takes.
+        main: takes the arguments.
+    """
+    tell, statuses = _beginning(name)
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:
+        tell(error)
+    _leave(max(statuses, default=0))
+
+
+def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
+    """What tells errors in one sentence, and the exit statuses of those that it has told."""
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
+    statuses: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
+
+    def tell(error: BaseException) -> None:
+        if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
+            raise error
+        sentence, status = _explained(error, name)
+        if sentence is None or show_traceback:
+            traceback.print_exception(error)
+        if sentence is not None:
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+        statuses.append(status)
+
+    return tell, statuses
 
 
 def _leave(status: int) -> NoReturn:
@@ -102,7 +134,7 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
 def _explained(error: BaseException, name: str) -> tuple[str | None, int]:
     """One sentence and an exit status; no sentence for what only a bug explains."""
     if isinstance(error, MissingConfigException | ConfigCompositionException | OverrideParseException):
-        return _composition_mistake(error, name), MISTAKE
+        return composition_mistake(error, name, sys.argv[1:]), MISTAKE
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
         return " ".join(str(error).split()), MISTAKE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
@@ -111,8 +143,14 @@ def _explained(error: BaseException, name: str) -> tuple[str | None, int]:
     return (None, FAILURE) if status is None else (str(error), status)
 
 
-def _composition_mistake(error: Exception, name: str) -> str:
-    """What is wrong with an override, with the nearest choice or key."""
+def composition_mistake(error: Exception, name: str, arguments: list[str]) -> str:
+    """What is wrong with an override, with the nearest choice or key.
+
+    Args:
+        error: what Hydra raised.
+        name: of the configuration.
+        arguments: all overrides, of which choices of groups bring in keys.
+    """
     from poslab.configuration import nearest
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
@@ -132,7 +170,7 @@ def _composition_mistake(error: Exception, name: str) -> str:
         key = override.group(1).partition("@")[0]
         if elsewhere := _choices_with(key):
             return f"{key}: there is no such key here; it is one of {_listed(elsewhere)}"
-        return f"{key}: there is no such key{nearest(key, _known_keys(name))}"
+        return f"{key}: there is no such key{nearest(key, _known_keys(name, arguments))}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
     return str(error).strip().splitlines()[0] + cause
 
@@ -151,14 +189,14 @@ def _choices_with(key: str) -> list[str]:
     return [f"{group}={file.stem}" for file in files if rest in yaml.safe_load(file.read_text())]
 
 
-def _known_keys(name: str) -> list[str]:
-    """Every group and dotted key of the default configuration, under the choices made on the command line."""
+def _known_keys(name: str, arguments: list[str]) -> list[str]:
+    """Every group and dotted key of the default configuration, under the choices among these arguments."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups and "," not in argument]
+    choices = [argument for argument in arguments if argument.partition("=")[0] in groups and "," not in argument]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose(name, overrides=choices))
     assert isinstance(config, dict)

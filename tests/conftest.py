@@ -7,6 +7,8 @@ import pytest
 import torch
 from filelock import FileLock
 
+pytest_plugins = ["tests.storages"]
+
 ROOT = Path(__file__).parents[1]
 
 # Two workers with two threads each get in each other's way on two cores: tests of small models then take four times as

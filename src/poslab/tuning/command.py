@@ -1,0 +1,115 @@
+"""The command of a sweep: checks, trains in workers, shows what goes on, and writes the results."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from poslab.configuration import build
+from poslab.errors import RunInterruptedError, RunStoppedError
+from poslab.run_directory import write_atomically
+from poslab.training.settings import TrainerSettings
+from poslab.tuning.display import Display
+from poslab.tuning.life import Watch
+from poslab.tuning.results import Results
+from poslab.tuning.storage import open_storage, url_of, without_password
+from poslab.tuning.study import SweepStudy, make_or_join
+from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+from poslab.tuning.workers import Workers
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def run_sweep(sweep: Sweep, conf: Path) -> None:
+    """Runs a sweep, or goes on with it, until its budget is finished, and writes its results.
+
+    Args:
+        sweep: the sweep.
+        conf: the folder of configurations.
+
+    Raises:
+        ValueError: for a mistake, before any training.
+        RunInterruptedError: if a signal asked for it; the same command goes on.
+        DiskError, ProcessDiedError: as `Workers.look_after` does.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    configurations = TrialConfigurations(conf, sweep)
+    default = configurations.check()
+    config = configurations.of({})
+    settings: TrainerSettings = build(config, "trainer")
+    output = Path(sweep.output)
+    _make(output)
+    study = make_or_join(sweep, open_storage(sweep), default, config)
+    if not study.trials and any((output / "trials").glob("*")):
+        raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
+    workers = Workers(sweep, study, conf, default, config["seed"], settings)
+    record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
+    write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+
+    console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
+    console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
+    try:
+        _train(sweep, study, workers, Display(console, sweep.name, sweep.all_objectives, sweep.workers))
+    except (RunInterruptedError, RunStoppedError):
+        console.print("go on with the same command")
+        raise
+    Results(sweep, study, configurations).write(console)
+
+
+def _make(output: Path) -> None:
+    if (output / "config.yaml").exists():
+        raise ValueError(f"output must be a directory of its own, not a run directory, got {output}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output={output} cannot be made: {error.strerror}") from error
+
+
+def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) -> None:
+    """Keeps the workers at it until the sweep is settled."""
+    watch = Watch(study, Path(sweep.output) / "workers", sweep.lost_after)
+    ledger = study.ledger()
+    watch.fail_lost(ledger.running)
+    display.begin(ledger)
+    with _asked_to_stop() as asked, display:
+        try:
+            while True:
+                ledger = study.ledger()
+                display.update(ledger)
+                workers.look_after(ledger)
+                if asked or ledger.is_settled:
+                    if not workers.alive:
+                        break
+                else:
+                    workers.fill_up(most=ledger.unfinished)
+                if asked:
+                    workers.ask_to_stop()
+                if len(asked) > 1:
+                    break
+                watch.fail_lost(ledger.running)
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            display.update(study.ledger())
+        finally:
+            workers.kill()
+    if asked:
+        raise RunInterruptedError(asked[0])
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """The signals that have come: the first asks the workers to stop after a step, a second one ends them at once."""
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

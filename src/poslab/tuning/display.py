@@ -1,0 +1,123 @@
+"""What a person sees of a sweep while it runs: a line for each trial that ends, and a table of what goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from poslab.tuning.ledger import Ledger, first_attempt, reason
+from poslab.tuning.objective import Objective
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+class Display:
+    """A live table on a terminal; elsewhere the lines alone.
+
+    Args:
+        console: where it goes.
+        name: of the sweep.
+        objectives: of the sweep.
+        workers: how many train on this machine.
+    """
+
+    def __init__(self, console: Console, name: str, objectives: Sequence[Objective], workers: int) -> None:
+        self._console = console
+        self._name = name
+        self._objectives = objectives
+        self._workers = workers
+        self._told: set[int] = set()
+        self._live = Live(console=console, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begin(self, ledger: Ledger) -> None:
+        """Says where a sweep goes on, once, at its beginning."""
+        self._told = {trial.number for chain in ledger.attempts for trial in chain if trial.state.is_finished()}
+        if self._told:
+            self._console.print(f"goes on: {_counts(ledger)}", soft_wrap=True)
+
+    def update(self, ledger: Ledger) -> None:
+        """Shows what has changed."""
+        for trial in sorted((t for chain in ledger.attempts for t in chain), key=lambda t: t.number):
+            if trial.state.is_finished() and trial.number not in self._told:
+                self._told.add(trial.number)
+                self._console.print(self._line(trial, ledger), soft_wrap=True)
+        if self._live.is_started:
+            self._live.update(self._table(ledger), refresh=True)
+
+    def _line(self, trial: FrozenTrial, ledger: Ledger) -> str:
+        state = STATES[trial.state]
+        retry = f" (again, after trial {first_attempt(trial)})" if first_attempt(trial) != trial.number else ""
+        if trial.state == TrialState.FAIL:
+            return f"trial {trial.number:<3} {state:<9}{reason(trial)}{retry}"
+        best = best_of(ledger, self._objectives)
+        mark = "  best so far" if best is not None and best.number == trial.number else ""
+        mark = mark or ("  the default" if first_attempt(trial) == 0 else "")
+        return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{retry}{mark}"
+
+    def _table(self, ledger: Ledger) -> RenderableType:
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="ellipsis", no_wrap=True)
+        if (best := best_of(ledger, self._objectives)) is not None:
+            table.add_row("best", f"trial {best.number}", shown_values(best), shown(best.params), style="bold")
+        for trial in ledger.running:
+            step, value = max(trial.intermediate_values.items(), default=(0, None))
+            last = "" if value is None else f"{value:.4f} at validation {step}"
+            table.add_row("running", f"trial {trial.number}", last, shown(trial.params))
+        left = _seconds_left(ledger, self._workers)
+        about = "" if left is None else f", about {left // 60}:{left % 60:02} left"
+        return Group(Text(f"{self._name}: {_counts(ledger)}{about}", style="bold"), table)
+
+
+def best_of(ledger: Ledger, objectives: Sequence[Objective]) -> FrozenTrial | None:
+    """The complete trial with the best value, of the first objective where there are several; None without any."""
+    sign = 1 if objectives[0].minimized else -1
+    complete = ledger.in_state(TrialState.COMPLETE)
+    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+
+
+def shown(params: Mapping[str, Any]) -> str:
+    """Parameters in a line, with as many digits as a person compares."""
+    return ", ".join(f"{name}={shown_value(value)}" for name, value in params.items())
+
+
+def shown_value(value: Any) -> str:
+    """A value with as many digits as a person compares."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def shown_values(trial: FrozenTrial) -> str:
+    """The values of a trial, four digits after the point below a thousand."""
+    values = trial.values or []
+    return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
+
+
+def _counts(ledger: Ledger) -> str:
+    total = len(ledger.attempts) + ledger.missing
+    ended = [f"{len(ledger.in_state(state))} {word}" for state, word in STATES.items()]
+    return f"{len(ledger.finished)} of {total} trials finished ({', '.join(ended)}), {len(ledger.running)} running"
+
+
+def _seconds_left(ledger: Ledger, workers: int) -> int | None:
+    """A guess from how long trials took so far; None before the first has ended."""
+    took = [trial.duration.total_seconds() for trial in ledger.finished if trial.duration is not None]
+    if not took:
+        return None
+    return round(ledger.unfinished * sum(took) / len(took) / max(workers, len(ledger.running)))

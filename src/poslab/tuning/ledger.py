@@ -1,0 +1,118 @@
+"""What the trials of a study add up to: which are finished, which are owed, and which are to be taken next.
+
+Any number of processes and machines work on a study, and each may be killed at any moment. None of them keeps count:
+all is read from the trials, by number, so that everyone who reads them comes to the same account.
+
+The first `n_trials` trials that are no retries are the budget. Two machines that make the last trial at the same time
+make one too many, which then stays waiting, for a larger budget. A trial that failed for a reason that can pass is
+retried by a trial that points to it; of two that do, the later one stays waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from poslab.tuning.attributes import CAN_PASS, FIRST_ATTEMPT, REASON, RETRY_OF
+
+MOST_RETRIES = 2
+
+LOST = "its worker was lost without a word"
+"""The reason of a trial that failed without one."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """An account.
+
+    Args:
+        attempts: of each trial in the budget, by number, its attempts in order.
+        missing: how many trials are still to be made.
+    """
+
+    attempts: list[list[FrozenTrial]]
+    missing: int
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial], n_trials: int) -> Ledger:
+        """The account of a study.
+
+        Args:
+            trials: all of them.
+            n_trials: the budget.
+        """
+        trials = sorted(trials, key=lambda trial: trial.number)
+        retries: dict[int, FrozenTrial] = {}
+        for trial in trials:
+            if RETRY_OF in trial.user_attrs:
+                retries.setdefault(trial.user_attrs[RETRY_OF], trial)
+        firsts = [trial for trial in trials if RETRY_OF not in trial.user_attrs][:n_trials]
+        attempts = []
+        for trial in firsts:
+            chain = [trial]
+            while chain[-1].number in retries:
+                chain.append(retries[chain[-1].number])
+            attempts.append(chain)
+        return cls(attempts, n_trials - len(attempts))
+
+    @property
+    def latest(self) -> list[FrozenTrial]:
+        """The latest attempt of each trial."""
+        return [chain[-1] for chain in self.attempts]
+
+    @property
+    def owed(self) -> list[FrozenTrial]:
+        """The failed attempts of which a retry is still to be made."""
+        return [
+            chain[-1]
+            for chain in self.attempts
+            if chain[-1].state == TrialState.FAIL and len(chain) <= MOST_RETRIES and can_pass(chain[-1])
+        ]
+
+    @property
+    def waiting(self) -> list[FrozenTrial]:
+        """What can be taken, the oldest first."""
+        return [trial for trial in self.latest if trial.state == TrialState.WAITING]
+
+    @property
+    def running(self) -> list[FrozenTrial]:
+        """What somebody has taken."""
+        return [trial for trial in self.latest if trial.state == TrialState.RUNNING]
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """What is complete, pruned, or failed and not to be retried."""
+        owed = {trial.number for trial in self.owed}
+        return [trial for trial in self.latest if trial.state.is_finished() and trial.number not in owed]
+
+    @property
+    def unfinished(self) -> int:
+        """How many trials of the budget are still to be made, or to come to their end."""
+        return len(self.attempts) + self.missing - len(self.finished)
+
+    def in_state(self, state: TrialState) -> list[FrozenTrial]:
+        """The finished trials that ended in a state."""
+        return [trial for trial in self.finished if trial.state == state]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the budget is used up and everything is finished."""
+        return self.unfinished == 0
+
+
+def can_pass(trial: FrozenTrial) -> bool:
+    """Whether a failed trial may do better a second time; one that was lost without a word may."""
+    return bool(trial.user_attrs.get(CAN_PASS, True))
+
+
+def first_attempt(trial: FrozenTrial) -> int:
+    """The number of the trial that this one is an attempt of: its own, unless it is a retry."""
+    number: int = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
+    return number
+
+
+def reason(trial: FrozenTrial) -> str:
+    """Why a trial failed, in a few words."""
+    return str(trial.user_attrs.get(REASON, LOST))

@@ -1,0 +1,189 @@
+"""What a sweep leaves behind: the best configuration, a table of trials, pictures, and a page that shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from poslab.errors import RunStoppedError
+from poslab.evaluation.report import write_exhibits, write_report
+from poslab.run_directory import write_atomically
+from poslab.training.train import run_test
+from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
+from poslab.tuning.display import best_of, shown, shown_values
+from poslab.tuning.exhibits import sections
+from poslab.tuning.ledger import Ledger, first_attempt, reason
+from poslab.tuning.storage import url_of, without_password
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+from poslab.tuning.trial_run import runs_of
+
+BEST = "best.yaml"
+
+
+class Results:
+    """The results of a settled sweep.
+
+    Args:
+        sweep: the sweep.
+        study: its study.
+        configurations: of its trials.
+    """
+
+    def __init__(self, sweep: Sweep, study: SweepStudy, configurations: TrialConfigurations) -> None:
+        self._sweep = sweep
+        self._study = study
+        self._configurations = configurations
+        self._objectives = sweep.all_objectives
+        self._output = Path(sweep.output)
+
+    def write(self, console: Console) -> None:
+        """Tests the best trial, writes everything into the sweep's directory, and says what came out.
+
+        Raises:
+            RunStoppedError: if no trial is complete.
+        """
+        ledger = self._study.ledger()
+        table = self._trials(ledger)
+        write_atomically(self._output / "trials.csv", table.to_csv(index=False))
+        best = best_of(ledger, self._objectives)
+        if best is None:
+            failed = ledger.in_state(TrialState.FAIL)
+            why = f": {reason(failed[0])}" if failed else ""
+            raise RunStoppedError(f"none of the {len(ledger.finished)} trials of {self._sweep.name} is complete{why}")
+        config = self._configurations.of(self._sweep.search_space.values(best.params))
+        write_atomically(self._output / BEST, self._best_yaml(best, config))
+        tested = self._tested(best, config)
+        default = next((t for t in ledger.in_state(TrialState.COMPLETE) if first_attempt(t) == 0), None)
+        parts = sections(self._study, self._sweep, table, best, tested)
+        drawn = write_exhibits(self._output / "figures", parts)
+        write_report(self._output / "report.html", self._sweep.question, self._facts(ledger, best), parts, drawn)
+        self._tell(console, ledger, best, default, tested)
+
+    def _trials(self, ledger: Ledger) -> pd.DataFrame:
+        """One row an attempt."""
+        rows = []
+        for trial in sorted((t for chain in ledger.attempts for t in chain), key=lambda t: t.number):
+            rows.append(
+                {
+                    "trial": trial.number,
+                    "attempt_of": first_attempt(trial),
+                    "state": trial.state.name.lower(),
+                    **dict(zip([o.label for o in self._objectives], trial.values or [], strict=False)),
+                    **trial.params,
+                    "validations": len(trial.intermediate_values),
+                    "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
+                    "reason": reason(trial) if trial.state == TrialState.FAIL else "",
+                    "began": trial.datetime_start,
+                    **trial.user_attrs.get(FIGURES, {}),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _best_yaml(self, best: FrozenTrial, config: Mapping[str, Any]) -> str:
+        """The configuration as a primary one, with what the command `train` has of Hydra."""
+        hydra = {
+            "output_subdir": None,
+            "job": {"name": "train"},
+            "run": {"dir": f"outputs/${{now:%Y-%m-%d_%H-%M-%S}}_{self._sweep.name}_best"},
+        }
+        defaults = ["_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
+        content = {"defaults": defaults, **config, "hydra": hydra}
+        return (
+            f"# Trial {best.number} of the sweep {self._sweep.name}, the best: {shown(best.params)}\n"
+            f"# {self._command()}\n{yaml.safe_dump(content, sort_keys=False)}"
+        )
+
+    def _command(self) -> str:
+        return f"python -m src.train --config-dir {self._output} --config-name best"
+
+    def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
+        """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it."""
+        runs = [run for _, run in runs_of(self._sweep, first_attempt(best), config["seed"])]
+        if not all(run.is_finished for run in runs):
+            return {}
+        every = [run_test(run) for run in runs]
+        return {tag: sum(figures[tag] for figures in every) / len(every) for tag in every[0]}
+
+    def _facts(self, ledger: Ledger, best: FrozenTrial) -> dict[str, str]:
+        made = self._study.user_attrs[MADE_WITH]
+        pruner = "none" if self._sweep.pruner is None else _called(self._sweep.pruner)
+        return {
+            "sweep": self._sweep.name,
+            "objectives": "; ".join(f"{o.direction} {o.label}" for o in self._objectives),
+            "trials": f"{len(ledger.finished)}: " + ", ".join(f"{n} {state}" for state, n in _states(ledger).items()),
+            "best": f"trial {best.number}, {shown_values(best)}: {shown(best.params)}",
+            "space": json.dumps(self._study.user_attrs[ASKED]["space"]),
+            "sampler": _called(self._sweep.sampler),
+            "pruner": pruner,
+            "seed": str(made["seed"]),
+            "Optuna": made["optuna"],
+            "commit": made["commit"] or "unknown",
+            "storage": without_password(url_of(self._sweep)),
+        }
+
+    def _tell(
+        self,
+        console: Console,
+        ledger: Ledger,
+        best: FrozenTrial,
+        default: FrozenTrial | None,
+        tested: Mapping[str, float],
+    ) -> None:
+        states = ", ".join(f"{count} {state}" for state, count in _states(ledger).items())
+        console.print(f"\n{len(ledger.finished)} trials: {states}")
+        for objective in self._objectives:
+            better = "less" if objective.minimized else "more"
+            console.print(f"{objective.label} ({better} is better):", soft_wrap=True)
+        table = Table(box=None, show_header=False, padding=(0, 1))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        rows = [("best", best), ("default", default)]
+        if len(self._objectives) > 1:
+            rows = [("front", trial) for trial in self._study.best_trials] + [("default", default)]
+        for name, trial in rows:
+            if trial is not None:
+                table.add_row(name, f"trial {trial.number}", shown_values(trial), shown(trial.params))
+        console.print(table)
+        if default is None:
+            console.print("the default is not complete: what tuning was worth cannot be said")
+        elif len(self._objectives) == 1:
+            worth = abs(best.values[0] - default.values[0])
+            console.print(f"tuning was worth {worth:.4f} on validation" if worth else "the default is the best")
+        if tested:
+            shown_tests = ", ".join(
+                f"{value:.4f} at {int(tag.partition('@')[2]):,}"
+                for tag, value in tested.items()
+                if tag.startswith("test/bits_per_byte@")
+            )
+            console.print(f"test of trial {best.number} alone, bits per byte by length: {shown_tests}", soft_wrap=True)
+        else:
+            console.print(f"trial {best.number} was trained on another machine, which can test it", soft_wrap=True)
+        for line in (
+            "next:",
+            f"  train the best  {self._command()}",
+            f"  read            {self._output / 'report.html'}",
+            f"  look            tensorboard --logdir {self._output / 'trials'}",
+            f"  dashboard       optuna-dashboard {without_password(url_of(self._sweep)).removeprefix('journal:')}",
+        ):
+            console.print(line, soft_wrap=True)
+
+
+def _states(ledger: Ledger) -> dict[str, int]:
+    named = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    return {name: len(ledger.in_state(state)) for name, state in named.items()}
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    arguments = ", ".join(f"{key}={value}" for key, value in node.items() if key != "_target_")
+    return f"{str(node['_target_']).rpartition('.')[2]}({arguments})"

@@ -1,0 +1,209 @@
+"""The search space of a sweep: which keys of a run's configuration are tried, over which values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial
+
+from poslab.configuration import nearest
+
+KINDS = ("float", "int", "choices")
+WORDS = (*KINDS, "log", "step", "when")
+
+Values = dict[str, Any]
+"""Values by key of the configuration, as on the command line: `{"encoding": "t5", "encoding.max_distance": 128}`."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key that is searched.
+
+    Args:
+        key: of the configuration: a dotted key, or a config group.
+        name: in the study: the key, with its condition where the key has several ranges.
+        distribution: its values.
+        when: keys that must have one of these values for this parameter to exist.
+    """
+
+    key: str
+    name: str
+    distribution: BaseDistribution
+    when: Mapping[str, tuple[Any, ...]]
+
+    def exists(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is searched under these values of what stands before it."""
+        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Its smallest and its largest value, or all choices."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.distribution.choices
+        assert isinstance(self.distribution, FloatDistribution | IntDistribution)
+        return (self.distribution.low, self.distribution.high)
+
+
+class Space:
+    """Parameters in order; each exists for all trials, or for those in which an earlier one has a certain value.
+
+    Args:
+        node: the `space` of a sweep file, by key:
+            `{float: [low, high]}` and `{int: [low, high]}`, both ends included, with `log: true` for a logarithmic
+            scale or `step: 0.25` for a grid; `{choices: [...]}`; each with `when: {key: value or list}`. A list of such
+            gives one key several ranges, each under its own condition.
+
+    Raises:
+        ValueError: for a space that is empty or not understood; the message names the key.
+    """
+
+    def __init__(self, node: Mapping[str, Any]) -> None:
+        if not isinstance(node, Mapping) or not node:
+            raise ValueError("space must name at least one key, as in {encoding.base: {float: [1000, 100000]}}")
+        self.node = dict(node)
+        self.parameters: list[Parameter] = []
+        for key, described in node.items():
+            several = isinstance(described, list)
+            for one in described if several else [described]:
+                self.parameters.append(self._parameter(str(key), one, several))
+
+    def suggest(self, trial: BaseTrial) -> Values:
+        """The values of a trial, asked of its sampler."""
+        values: Values = {}
+        for parameter in self.parameters:
+            if parameter.exists(values):
+                values[parameter.key] = _suggested(trial, parameter)
+        return values
+
+    def values(self, params: Mapping[str, Any]) -> Values:
+        """The values of a trial by key, from its parameters by name."""
+        return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
+
+    def defaults(self, default: Mapping[str, Any]) -> Values:
+        """What trial 0 has: the value of each parameter, by name, that the configuration has without a search.
+
+        Args:
+            default: the values, by key, of all keys of the space in the configuration.
+
+        Raises:
+            ValueError: if a default is no value of its parameter: what tuning is worth could not be said.
+        """
+        values: Values = {}
+        by_name: Values = {}
+        for parameter in self.parameters:
+            if parameter.exists(values):
+                value = default[parameter.key]
+                if not _holds(parameter.distribution, value):
+                    raise ValueError(
+                        f"space.{parameter.key} must hold its default, which is trial 0: {value!r} is not "
+                        f"{_described(parameter.distribution)}"
+                    )
+                values[parameter.key] = by_name[parameter.name] = value
+        return by_name
+
+    def corners(self) -> Iterator[tuple[Parameter, Values]]:
+        """Each parameter at each of its ends, with what it needs to exist, the others at their defaults."""
+        for parameter in self.parameters:
+            for end in parameter.ends:
+                yield parameter, {**self._made_to_exist(parameter), parameter.key: end}
+
+    def _made_to_exist(self, parameter: Parameter) -> Values:
+        values: Values = {}
+        for key, allowed in parameter.when.items():
+            parent = next(p for p in self.parameters if p.key == key)
+            values |= {**self._made_to_exist(parent), key: allowed[0]}
+        return values
+
+    def _parameter(self, key: str, node: Any, several: bool) -> Parameter:
+        if not isinstance(node, Mapping) or sum(kind in node for kind in KINDS) != 1:
+            raise ValueError(f"space.{key} must be {{float: [low, high]}}, {{int: [low, high]}} or {{choices: []}}")
+        if unknown := [word for word in node if word not in WORDS]:
+            raise ValueError(f"space.{key}.{unknown[0]}: there is no such key{nearest(str(unknown[0]), WORDS)}")
+        when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in (node.get("when") or {}).items()}
+        for parent, allowed in when.items():
+            self._check_condition(key, parent, allowed)
+        if several and not when:
+            raise ValueError(f"space.{key} has several ranges: each needs a condition, as in when: {{encoding: t5}}")
+        condition = ", ".join(f"{parent}={'|'.join(map(str, allowed))}" for parent, allowed in when.items())
+        return Parameter(key, f"{key} ({condition})" if several else key, _distribution(key, node), when)
+
+    def _check_condition(self, key: str, parent: str, allowed: Sequence[Any]) -> None:
+        before = next((p.distribution for p in self.parameters if p.key == parent), None)
+        if not isinstance(before, CategoricalDistribution):
+            raise ValueError(f"space.{key}.when.{parent} must be a parameter with choices that stands before it")
+        for value in allowed:
+            if value not in before.choices:
+                raise ValueError(f"space.{key}.when.{parent} must be one of {list(before.choices)}, got {value!r}")
+
+
+def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
+    """ValueError for an empty range, a categorical of nothing, and whatever else is no set of values."""
+    log, step = node.get("log", False), node.get("step")
+    if not isinstance(log, bool):
+        raise ValueError(f"space.{key}.log must be true or false, got {log!r}")
+    if "choices" in node:
+        choices = node["choices"]
+        if not isinstance(choices, list) or not choices:
+            raise ValueError(f"space.{key}.choices must be a list of at least one value, got {choices!r}")
+        if not all(value is None or isinstance(value, bool | int | float | str) for value in choices):
+            raise ValueError(f"space.{key}.choices must be numbers, words, true, false or null, got {choices!r}")
+        if len({(type(value), value) for value in choices}) < len(choices):
+            raise ValueError(f"space.{key}.choices must all be different, got {choices!r}")
+        if log or step is not None:
+            raise ValueError(f"space.{key}: log and step belong to ranges, not to choices")
+        return CategoricalDistribution(choices)
+    kind = "int" if "int" in node else "float"
+    ends = node[kind]
+    number = int if kind == "int" else (int, float)
+    if (
+        not isinstance(ends, list)
+        or len(ends) != 2
+        or not all(isinstance(end, number) and not isinstance(end, bool) and math.isfinite(end) for end in ends)
+    ):
+        raise ValueError(f"space.{key}.{kind} must be two {'integers' if kind == 'int' else 'numbers'}, got {ends!r}")
+    low, high = ends
+    if low > high:
+        raise ValueError(f"space.{key}.{kind} must not be empty, got {low} to {high}")
+    if log and (low <= 0 or step is not None):
+        raise ValueError(f"space.{key} with log: true must begin above 0 and has no step, got {ends!r}")
+    if step is not None and (not isinstance(step, number) or isinstance(step, bool) or step <= 0):
+        raise ValueError(f"space.{key}.step must be positive, and an integer for integers, got {step!r}")
+    if kind == "int":
+        return IntDistribution(low, high, log=log, step=1 if step is None else int(step))
+    return FloatDistribution(float(low), float(high), log=log, step=step)
+
+
+def _suggested(trial: BaseTrial, parameter: Parameter) -> Any:
+    name, among = parameter.name, parameter.distribution
+    if isinstance(among, CategoricalDistribution):
+        return trial.suggest_categorical(name, among.choices)
+    if isinstance(among, IntDistribution):
+        return trial.suggest_int(name, among.low, among.high, step=among.step, log=among.log)
+    assert isinstance(among, FloatDistribution)
+    return trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(distribution, IntDistribution) and not isinstance(value, int):
+        return False
+    if not distribution.low <= value <= distribution.high:
+        return False
+    steps = 0.0 if distribution.step is None else (value - distribution.low) / distribution.step
+    return math.isclose(steps, round(steps), abs_tol=1e-9)
+
+
+def _described(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {list(distribution.choices)}"
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    grid = f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""
+    return f"from {distribution.low:g} to {distribution.high:g}{grid}"

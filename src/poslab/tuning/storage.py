@@ -1,0 +1,106 @@
+"""Where a study is kept: a database, a journal file, or whatever answers behind Optuna's gRPC proxy."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from poslab.tuning.sweep import Sweep
+
+BEATS = 6
+"""Signs of life of a trial in the time after whose silence it counts as lost."""
+
+SECONDS_TO_ANSWER = 10
+"""How long a server may take to be reached."""
+
+SECONDS_TO_WAIT_FOR_SQLITE = 60
+"""How long a process waits for another one that writes."""
+
+
+def url_of(sweep: Sweep) -> str:
+    """The storage of a sweep, by default SQLite in its directory."""
+    return sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
+
+
+def beat_interval(sweep: Sweep) -> int:
+    """Seconds between two signs of life of a trial."""
+    return max(1, sweep.lost_after // BEATS)
+
+
+def open_storage(sweep: Sweep) -> BaseStorage:
+    """Opens the storage of a sweep.
+
+    Raises:
+        ValueError: if it cannot be reached, or its driver is not installed.
+    """
+    url = url_of(sweep)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    try:
+        if url.startswith("journal:"):
+            return JournalStorage(JournalFileBackend(url.removeprefix("journal:")))
+        if url.startswith("grpc:"):
+            return _behind_grpc(url)
+        try:
+            return _database(url, sweep)
+        except SQLAlchemyError:  # perhaps another process made the tables at the same moment
+            return _database(url, sweep)
+    except ImportError as error:
+        raise ValueError(f"storage={without_password(url)} needs a driver: pip install 'poslab[databases]'") from error
+    except (OSError, OptunaError, SQLAlchemyError) as error:
+        raise ValueError(f"storage={without_password(url)} cannot be reached: {_first_line(error)}") from error
+
+
+def _database(url: str, sweep: Sweep) -> RDBStorage:
+    seconds = {"timeout": SECONDS_TO_WAIT_FOR_SQLITE} if _is_sqlite(url) else {"connect_timeout": SECONDS_TO_ANSWER}
+    storage = RDBStorage(
+        url,
+        engine_kwargs={"connect_args": seconds},
+        heartbeat_interval=beat_interval(sweep),
+        grace_period=sweep.lost_after,
+    )
+    if _is_sqlite(url):
+        # Optuna trusts in SELECT ... FOR UPDATE, which SQLite does not have: without a lock from the beginning of each
+        # transaction two processes could take the same trial.
+        event.listen(storage.engine, "connect", _leave_transactions_to_us)
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        storage.engine.dispose()
+    return storage
+
+
+def _is_sqlite(url: str) -> bool:
+    return url.startswith("sqlite")
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be printed and kept."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _behind_grpc(url: str) -> GrpcStorageProxy:
+    host, _, port = url.removeprefix("grpc:").strip("/").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"storage={url}: a gRPC proxy is named grpc://HOST:PORT")
+    storage = GrpcStorageProxy(host=host, port=int(port))
+    storage.wait_server_ready(timeout=SECONDS_TO_ANSWER)
+    return storage
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

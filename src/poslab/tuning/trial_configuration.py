@@ -1,0 +1,108 @@
+"""The whole configuration of a trial, composed by Hydra as `python -m src.train` composes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from poslab.checking import check
+from poslab.tuning.space import Values
+from poslab.tuning.sweep import Sweep
+
+
+class TrialConfigurations:
+    """Composes what trials are, from the choices that all of them share.
+
+    Args:
+        conf: the folder of configurations, where train.yaml is.
+        sweep: the sweep.
+
+    Raises:
+        ValueError: for choices that mean nothing to a trial, such as `resume`.
+    """
+
+    def __init__(self, conf: Path, sweep: Sweep) -> None:
+        self._conf = conf
+        self._space = sweep.search_space
+        self._objectives = sweep.all_objectives
+        self._shared = [*(self._override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
+        for override in self._shared:
+            key = override.lstrip("+~").partition("=")[0]
+            if key == "resume" or key.partition(".")[0] == "hydra":
+                raise ValueError(f"{key} belongs to a single run: the same command goes on with a sweep")
+            if searched := [p.key for p in self._space.parameters if p.key == key and override in sweep.overrides]:
+                raise ValueError(f"{searched[0]} is what the sweep searches: its range is in the sweep file")
+
+    def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The resolved configuration under these values, by key; Hydra's errors where a key does not exist."""
+        return _resolved(self._composed(values))
+
+    def check(self) -> Values:
+        """Finds what is wrong with the default, or with a parameter at an end of its range, before any training.
+
+        Returns:
+            What trial 0 has: the default of each parameter, by its name in the study.
+
+        Raises:
+            ValueError: one sentence; Hydra's errors where a key does not exist.
+        """
+        default = self._composed({})
+        config = _resolved(default)
+        settings = check(config)
+        if settings.num_nodes > 1:
+            raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
+        length, multiples = config["dataset"]["sequence_length"], config["dataset"]["length_multiples"]
+        for objective in self._objectives:
+            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
+                raise ValueError(
+                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
+                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
+                )
+        for parameter, values in self._space.corners():
+            try:
+                check(self.of(values))
+            except ValueError as error:
+                shown = ", ".join(f"{key}={value}" for key, value in values.items())
+                raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
+        return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
+
+    def _default(self, composed: DictConfig, key: str) -> Any:
+        """The value of a key without a search; of a config group the choice."""
+        if self._is_group(key):
+            return composed.hydra.runtime.choices.get(key)
+        return OmegaConf.select(composed, key)
+
+    def _composed(self, values: Mapping[str, Any]) -> DictConfig:
+        overrides = [*self._shared, *(self._override(key, value) for key, value in values.items())]
+        with initialize_config_dir(str(self._conf), version_base="1.3"):
+            return compose("train", overrides=overrides, return_hydra_config=True)
+
+    def _is_group(self, key: str) -> bool:
+        return (self._conf / key).is_dir()
+
+    def _override(self, key: str, value: Any) -> str:
+        """An override of the command line; a group that is null is left out."""
+        return f"~{key}" if value is None and self._is_group(key) else f"{key}={_in_hydras_grammar(value)}"
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    config = OmegaConf.to_container(own, resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def _in_hydras_grammar(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, str) and "${" not in value:
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_hydras_grammar, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_in_hydras_grammar(item)}" for key, item in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,165 @@
+"""One trial: its configuration is trained, its figures become values, and whatever happens is told to the study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
+
+from poslab.checking import check
+from poslab.errors import (
+    DiskError,
+    NonFiniteLossError,
+    ProcessDiedError,
+    RunEndedEarlyError,
+    RunInterruptedError,
+    RunStoppedError,
+)
+from poslab.run_directory import RunDirectory
+from poslab.training.observation import Observer
+from poslab.training.resume import Plan
+from poslab.training.settings import TrainerSettings
+from poslab.training.train import train
+from poslab.tuning.ledger import first_attempt
+from poslab.tuning.objective import Objective
+from poslab.tuning.space import Values
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+
+PRUNED, GIVEN_UP = "pruned", "given up"
+"""Why a run ends early: the pruner says so, or somebody took it for lost."""
+
+
+def run_trial(
+    study: SweepStudy,
+    trial: Trial,
+    sweep: Sweep,
+    configurations: TrialConfigurations,
+    heed: Callable[[], None],
+) -> None:
+    """Trains a trial that was taken, and ends it: complete, pruned or failed.
+
+    Args:
+        study: the study.
+        trial: which of its trials.
+        sweep: the sweep.
+        configurations: of its trials.
+        heed: is called before each run, and raises RunInterruptedError if a signal has come.
+
+    Raises:
+        RunInterruptedError: if a signal asked for it; the trial then waits again, and goes on where it was.
+        DiskError: if nothing more can be written.
+        Exception: what only a bug explains, after the trial has failed; this process is not to be trusted then.
+    """
+    try:
+        values = sweep.search_space.suggest(trial)
+        figures, length = _trained(study, trial, sweep, configurations, values, heed)
+        results = [objective.value(figures, length) for objective in sweep.all_objectives]
+    except RunInterruptedError:
+        study.put_back(trial)
+        raise
+    except RunEndedEarlyError as ended:
+        if str(ended) == PRUNED:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        elif str(ended) != GIVEN_UP:
+            study.fail(trial, str(ended), can_pass=False)
+    except (ValueError, NonFiniteLossError) as error:
+        study.fail(trial, str(error), can_pass=False)
+    except (RunStoppedError, MemoryError, torch.OutOfMemoryError) as error:
+        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=True)
+        if isinstance(error, DiskError):
+            raise
+    except Exception as error:
+        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=False)
+        raise
+    else:
+        study.complete(trial, results, figures)
+
+
+def directory_of(sweep: Sweep, number: int) -> Path:
+    """Where a trial is kept, by the number of its first attempt."""
+    return Path(sweep.output) / "trials" / f"{number:04}"
+
+
+def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirectory]]:
+    """The seeds and runs of a trial: its own directory, or one within it for each of several seeds.
+
+    Args:
+        sweep: the sweep.
+        number: of the first attempt.
+        seed: of the configuration.
+    """
+    directory = directory_of(sweep, number)
+    if sweep.seeds == 1:
+        return [(seed, RunDirectory(directory))]
+    return [(s, RunDirectory(directory / f"seed_{s}")) for s in range(seed, seed + sweep.seeds)]
+
+
+def _trained(
+    study: SweepStudy,
+    trial: Trial,
+    sweep: Sweep,
+    configurations: TrialConfigurations,
+    values: Values,
+    heed: Callable[[], None],
+) -> tuple[dict[str, float], int]:
+    """The mean figures of a trial's runs, each of which is trained unless it is finished already; and their length."""
+    objective = sweep.all_objectives[0]
+    is_reported = len(sweep.all_objectives) == 1 and objective.is_known_at_validations()
+    number = first_attempt(study.current(trial))
+    first = configurations.of(values)
+    length: int = first["dataset"]["sequence_length"]
+    every: list[Mapping[str, float]] = []
+    for index, (seed, run) in enumerate(runs_of(sweep, number, first["seed"]), start=1):
+        config = first if seed == first["seed"] else configurations.of({**values, "seed": seed})
+        if run.config_file.exists() and run.config() != config:
+            raise ValueError(f"{run.path} holds a run of another configuration")
+        if not run.is_finished:
+            settings = check(config)
+            if run.is_held:
+                raise ProcessDiedError(f"{run.path} is still being trained by a worker that counted as lost")
+            reports = is_reported and sweep.seeds == 1
+            observer = _reporting(study, trial, objective, length, settings) if reports else _looking_on
+            checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
+            heed()
+            train(Plan(run, config, checkpoint), settings, observer)
+        every.append(run.metrics())
+        if is_reported and sweep.seeds > 1:
+            _report(study, trial, objective.value(every[-1], length), index)
+            if index < sweep.seeds and trial.should_prune():
+                raise RunEndedEarlyError(PRUNED)
+    shared = [tag for tag in every[0] if all(tag in figures for figures in every)]
+    return {tag: sum(figures[tag] for figures in every) / len(every) for tag in shared}, length
+
+
+def _reporting(
+    study: SweepStudy, trial: Trial, objective: Objective, length: int, settings: TrainerSettings
+) -> Observer:
+    """Reports each validation, counted from 1, and ends the run where the pruner says so."""
+
+    def observer(step: int, figures: Mapping[str, float]) -> str | None:
+        try:
+            _report(study, trial, objective.value(figures, length), math.ceil(step / settings.validate_every))
+        except UpdateFinishedTrialError:
+            return GIVEN_UP
+        except ValueError as error:  # there is no such figure
+            return str(error)
+        return PRUNED if step < settings.max_steps and trial.should_prune() else None
+
+    return observer
+
+
+def _looking_on(step: int, figures: Mapping[str, float]) -> str | None:
+    """Lets every run come to its end."""
+    return None
+
+
+def _report(study: SweepStudy, trial: Trial, value: float, step: int) -> None:
+    """Reports a value, unless this trial did so before it was stopped."""
+    if step not in study.current(trial).intermediate_values:
+        trial.report(value, step)

@@ -1,0 +1,231 @@
+"""The worker processes of a sweep on this machine: started, watched, replaced when they die, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.trial import FrozenTrial
+
+from poslab.errors import DiskError, ProcessDiedError
+from poslab.training.settings import TrainerSettings
+from poslab.tuning.attributes import WORKER
+from poslab.tuning.ledger import Ledger, first_attempt
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_run import directory_of
+from poslab.tuning.worker import FULL_DISK, Job
+
+MOST_DEATHS_IN_VAIN = 3
+"""Workers in a row that die before they have taken a trial; the sweep then ends."""
+
+ONE_OF_SEVERAL = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
+"""What tells a run that it is one of several processes; workers have runs of their own, also under srun."""
+
+SECONDS_BETWEEN_REQUESTS = 2.0
+"""A worker that is asked to stop between two runs may miss it, and is asked again."""
+
+
+@dataclass
+class Worker:
+    """A process, and what it was seen to do.
+
+    Args:
+        name: unique among all machines.
+        process: the process.
+        log: what it prints.
+        newest: when the newest file of its trial was written, by the clock of the file system.
+        since: since when that is the newest, by `time.monotonic`.
+    """
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+    newest: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Workers:
+    """All workers of this machine.
+
+    Args:
+        sweep: the sweep.
+        study: its study.
+        conf: the folder of configurations.
+        default: the parameters of trial 0, by name.
+        seed: of the sampler.
+        settings: how trials are trained.
+
+    Raises:
+        ValueError: if the machine has too few GPUs for them.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        study: SweepStudy,
+        conf: Path,
+        default: Mapping[str, Any],
+        seed: int,
+        settings: TrainerSettings,
+    ) -> None:
+        self._sweep = sweep
+        self._study = study
+        self._job = {"sweep": sweep.as_plain_data(), "conf": str(conf), "default": dict(default), "seed": seed}
+        self._shares = shares(sweep.workers, settings)
+        self._workers: list[Worker | None] = [None] * sweep.workers
+        self._deaths_in_vain = 0
+        self._asked_at = 0.0
+
+    @property
+    def alive(self) -> list[Worker]:
+        """Those whose process has not ended, or has not been seen to have."""
+        return [worker for worker in self._workers if worker is not None]
+
+    def fill_up(self, most: int) -> None:
+        """Starts what is missing.
+
+        Args:
+            most: that can be of use: as many as there are unfinished trials.
+        """
+        for place, worker in enumerate(self._workers):
+            if worker is None and len(self.alive) < most:
+                self._workers[place] = self._started(place)
+
+    def look_after(self, ledger: Ledger) -> None:
+        """Ends who hangs, and fails the trials of who has died.
+
+        Args:
+            ledger: the account of the study, read before this.
+
+        Raises:
+            DiskError: if one died because nothing can be written any more.
+            ProcessDiedError: if one after another dies before it takes a trial.
+        """
+        for place, worker in enumerate(self._workers):
+            if worker is None:
+                continue
+            if worker.process.poll() is None:
+                self._end_if_hanging(worker, ledger)
+            else:
+                self._workers[place] = None
+                self._bury(worker)
+
+    def ask_to_stop(self) -> None:
+        """Asks all to stop after the present step, again and again while this is called."""
+        if time.monotonic() - self._asked_at > SECONDS_BETWEEN_REQUESTS:
+            self._asked_at = time.monotonic()
+            for worker in self.alive:
+                worker.process.terminate()
+
+    def kill(self) -> None:
+        """Ends all at once."""
+        for worker in self.alive:
+            worker.process.kill()
+        for worker in self.alive:
+            worker.process.wait()
+
+    def _started(self, place: int) -> Worker:
+        name = f"{platform.node()}-{uuid.uuid4().hex[:8]}"
+        log = Path(self._sweep.output) / "workers" / f"worker_{place}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads, gpus = self._shares[place]
+        with log.open("a") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "poslab.tuning.worker", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **{name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL},
+                    "OMP_NUM_THREADS": str(threads),
+                    **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
+                },
+                start_new_session=True,  # Ctrl-C is for the command, which passes it on
+            )
+        assert process.stdin is not None
+        job: Job = {**self._job, "name": name, "threads": threads}  # type: ignore[typeddict-item]
+        try:
+            with process.stdin as stdin:
+                json.dump(job, stdin)
+        except BrokenPipeError:  # it has died already, as `look_after` will see
+            pass
+        return Worker(name, process, log)
+
+    def _trials_of(self, worker: Worker) -> list[FrozenTrial]:
+        return [t for t in self._study.get_trials(deepcopy=False) if t.user_attrs.get(WORKER) == worker.name]
+
+    def _end_if_hanging(self, worker: Worker, ledger: Ledger) -> None:
+        trial = next((trial for trial in ledger.running if trial.user_attrs.get(WORKER) == worker.name), None)
+        newest = 0.0 if trial is None else _newest(directory_of(self._sweep, first_attempt(trial)))
+        if trial is None or newest != worker.newest:
+            worker.newest, worker.since = newest, time.monotonic()
+        elif time.monotonic() - worker.since > self._sweep.hang_after:
+            worker.process.kill()
+            worker.process.wait()
+            self._study.fail(trial, f"nothing new for {self._sweep.hang_after} seconds", can_pass=True)
+
+    def _bury(self, worker: Worker) -> None:
+        status = worker.process.returncode
+        taken = self._trials_of(worker)
+        for trial in taken:
+            if not trial.state.is_finished():
+                self._study.fail(trial, _cause(status), can_pass=True)
+        if status == FULL_DISK:
+            raise DiskError(f"{self._sweep.output} cannot be written any more: see {worker.log}")
+        self._deaths_in_vain = 0 if taken or status == 0 else self._deaths_in_vain + 1
+        if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:
+            last = "".join(worker.log.read_text(errors="replace").splitlines(keepends=True)[-1:]).strip()
+            raise ProcessDiedError(f"no worker comes so far as to take a trial: {last} (see {worker.log})")
+
+
+def shares(workers: int, settings: TrainerSettings) -> list[tuple[int, str | None]]:
+    """What each worker has of the machine: threads, and the GPUs that it sees (None: as the command does).
+
+    Args:
+        workers: how many.
+        settings: how trials are trained.
+
+    Raises:
+        ValueError: if there are not enough GPUs.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // workers)
+    if not settings.on_gpu:
+        return [(threads, None)] * workers
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    gpus = visible.split(",")
+    needed = len(gpus) // workers if settings.devices == "auto" else settings.devices
+    if needed == 0 or needed * workers > len(gpus):
+        raise ValueError(f"workers={workers} need {max(1, needed)} GPUs each, and this machine has {len(gpus)}")
+    return [(threads, ",".join(gpus[i * needed : (i + 1) * needed])) for i in range(workers)]
+
+
+def _newest(directory: Path) -> float:
+    """When the newest file below a directory was written; 0 if there is none."""
+    times = []
+    for path in directory.rglob("*"):
+        try:
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:  # it was replaced in the meantime
+            continue
+    return max(times, default=0.0)
+
+
+def _cause(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"its worker was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"its worker ended with status {status}"

@@ -1,0 +1,88 @@
+"""Tunes an encoding, and whatever else a run has: `python -m src.sweep sweep=rotary_base`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from src.command import CONF, command_without_hydra, composition_mistake
+
+SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+
+OWN_KEYS = {
+    "sweep": "one of the sweeps below, or the path of a file like them",
+    "preset": "a variant that the file has, such as small",
+    "n_trials": "how many trials are finished in the end, the default among them",
+    "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "storage": "a database URL, journal:FILE or grpc://HOST:PORT (default: SQLite in output)",
+    "output": "directory of the sweep (default: outputs/sweeps/NAME)",
+    "name": "of the study, in a storage that several share (default: the file's, and the preset)",
+    "seeds": "runs of each trial, whose mean counts (default: 1)",
+    "sampler": "an Optuna sampler: sampler={_target_:optuna.samplers.RandomSampler}",
+    "pruner": "an Optuna pruner, or null",
+    "objectives": "figures of metrics.json that are made small or large",
+    "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
+    "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
+}
+"""Keys of the command line that speak of the sweep; all others are choices of `python -m src.train`."""
+
+
+def main(arguments: list[str]) -> None:
+    """Sorts the arguments, and runs the sweep."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(_help())
+        return
+    given, overrides = _sorted(arguments)
+    from poslab.tuning.sweep import read_sweep
+
+    sweep = read_sweep(SWEEPS, given, overrides)
+
+    from poslab.tuning.command import run_sweep
+
+    try:
+        run_sweep(sweep, CONF)
+    except HydraException as error:
+        shared = [f"{key}={value}" for key, value in sweep.train.items()]
+        raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
+
+
+def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """What speaks of the sweep, by key, and the choices of every trial as they were typed."""
+    given: dict[str, Any] = {}
+    overrides: list[str] = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise ValueError(f"{argument}: a sweep takes key=value alone; --help lists the keys")
+        key, equals, value = argument.partition("=")
+        if key in ("sweep", "storage", "output") and equals:  # a URL or a path needs no quotes
+            given[key] = value
+            continue
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException as error:
+            raise ValueError(composition_mistake(error, "train", [])) from error
+        if override.is_sweep_override():
+            raise ValueError(f"{argument}: what is searched stands in the sweep file, under space")
+        if key in OWN_KEYS:
+            given[key] = override.value()
+        else:
+            overrides.append(argument)
+    return given, overrides
+
+
+def _help() -> str:
+    import yaml
+
+    lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
+    lines += [f"  {key:<11} {meaning}" for key, meaning in OWN_KEYS.items()]
+    lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
+    for file in sorted(SWEEPS.glob("*.yaml")):
+        lines.append(f"  {file.stem}\n    {yaml.safe_load(file.read_text(encoding='utf-8'))['question']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command_without_hydra("train", main)

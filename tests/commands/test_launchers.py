@@ -1,0 +1,45 @@
+"""Jobs of -m side by side, by the launchers of Hydra's that this machine can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .running import Running, figures
+
+LAUNCHERS = {
+    "joblib": ["hydra.launcher.n_jobs=2"],
+    "submitit_local": ["hydra.launcher.timeout_min=5", "hydra.launcher.submitit_folder=submitit"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_trains_what_a_single_run_trains(
+    launcher: str,
+    start: Callable[..., Running],
+    alone: Callable[..., Path],
+    tiny: list[str],
+    tmp_path: Path,
+) -> None:
+    chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
+    ended = start("-m", *chosen, *tiny, "trainer=cpu", "encoding=rotary,alibi").wait(200)
+
+    assert ended.status == 0, ended
+    runs = sorted(path.parent for path in tmp_path.glob("jobs/*/metrics.json"))
+    assert [run.name.rpartition("_")[2] for run in runs] == ["rotary", "alibi"]
+    assert figures(runs[0]) == figures(alone("rotary", "trainer=cpu", "encoding=rotary"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_that_fails_elsewhere_fails_the_command(
+    launcher: str, start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
+    ended = start("-m", *chosen, *tiny, "trainer=cpu", "dataset.batch_size=0,4").wait(200)
+
+    assert ended.status == 2, ended
+    assert len(list(tmp_path.glob("jobs/*/metrics.json"))) == 1, "the other job comes to its end"

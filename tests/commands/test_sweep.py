@@ -1,0 +1,250 @@
+"""`python -m src.sweep`, as a user types it, with real workers that train real runs."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from poslab.run_directory import RunDirectory
+from poslab.tuning.ledger import reason
+
+from .running import ROOT, Ended, Running, figures, python
+
+QUESTION = """
+question: Does it work?
+train:
+  encoding: rotary
+space:
+  encoding.base: {float: [100, 100000], log: true}
+  encoding.fraction: {choices: [0.5, 1.0]}
+objectives:
+  - mean: [validation/bits_per_byte@1x, validation/bits_per_byte@2x]
+n_trials: 4
+sampler: {_target_: optuna.samplers.TPESampler, n_startup_trials: 2}
+pruner: {_target_: optuna.pruners.MedianPruner, n_startup_trials: 1, n_warmup_steps: 1}
+presets:
+  short:
+    train: {trainer.max_steps: 20}
+    n_trials: 2
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, tiny: list[str]) -> list[str]:
+    """The arguments of a small sweep, in the directory `out` of the test."""
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    return ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.validations=2"]
+
+
+@pytest.fixture
+def start_sweep(tmp_path: Path) -> Callable[..., Running]:
+    """Starts `python -m src.sweep` in the test's directory."""
+
+    def start(*arguments: str) -> Running:
+        return Running(python("-m", "src.sweep", *arguments), tmp_path, {"COLUMNS": "80"})
+
+    return start
+
+
+def run_sweep(directory: Path, *arguments: str) -> Ended:
+    return Running(python("-m", "src.sweep", *arguments), directory, {"COLUMNS": "80"}).wait(200)
+
+
+def study_of(output: Path) -> optuna.Study:
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{output / 'study.db'}")
+
+
+@pytest.mark.slow
+def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, sweep: list[str]) -> None:
+    ended = run_sweep(tmp_path, *sweep, "workers=2")
+
+    assert ended.status == 0, ended
+    out = tmp_path / "out"
+    study = study_of(out)
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+    assert study.trials[0].params == {"encoding.base": 10000.0, "encoding.fraction": 1.0}
+    with (out / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
+    best = study.best_trial
+    tested = [n for n in range(4) if any(t.startswith("test/") for t in metrics_of(out, n))]
+    assert tested == [best.number], "test figures are of the best trial alone"
+    assert f"test of trial {best.number} alone" in ended.output
+    for name in ("history", "slices", "parallel"):
+        assert (out / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "Does it work?" in (out / "report.html").read_text()
+
+    command = next(line for line in ended.output.splitlines() if "--config-dir" in line).split("train the best")[1]
+    trained = Running([sys.executable, *command.split()[1:], "hydra.run.dir=again"], tmp_path, None).wait(120)
+    assert trained.status == 0, trained
+    again = figures(tmp_path / "again")
+    assert again == figures(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
+
+
+def metrics_of(output: Path, number: int) -> dict[str, float]:
+    run = RunDirectory(output / "trials" / f"{number:04}")
+    return run.metrics() if run.is_finished else {}
+
+
+@pytest.mark.slow
+def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(
+    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
+) -> None:
+    assert run_sweep(tmp_path, *sweep).status == 0
+
+    stopped = start_sweep(*sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
+    stopped.wait_until(lambda: (tmp_path / "again" / "trials" / "0001" / "metrics.csv").exists())
+    stopped.ask_to_stop(signal.SIGINT)
+    ended = stopped.wait(60)
+    assert ended.status == 130, ended
+    assert ended.errors.strip() == "error: stopped by SIGINT"
+    assert "go on with the same command" in ended.output
+    assert not [t for t in study_of(tmp_path / "again").trials if t.state == TrialState.RUNNING]
+    ended = run_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
+    assert ended.status == 0, ended
+    assert "goes on" in ended.output
+
+    first, again = study_of(tmp_path / "out").trials, study_of(tmp_path / "again").trials
+    assert [(t.params, t.values, t.state) for t in first] == [(t.params, t.values, t.state) for t in again]
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
+    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
+) -> None:
+    running = start_sweep(*sweep, "preset=short", "hang_after=5", "name=question_short")
+    out = tmp_path / "out"
+    running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
+    worker = next(p for p in running.descendants() if "poslab.tuning.worker" in p.cmdline())
+    worker.suspend()
+    ended = running.wait(120)
+
+    assert ended.status == 0, ended
+    trials = study_of(out).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert reason(trials[0]) == "nothing new for 5 seconds"
+    assert trials[1].params == trials[0].params
+    assert "failed" in ended.output
+    assert "again, after trial 0" in ended.output
+
+
+@pytest.mark.slow
+def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path: Path, sweep: list[str]) -> None:
+    assert run_sweep(tmp_path, *sweep, "n_trials=1").status == 0
+    before = study_of(tmp_path / "out").trials[0]
+
+    ended = run_sweep(tmp_path, *sweep, "n_trials=2")
+
+    assert ended.status == 0, ended
+    trials = study_of(tmp_path / "out").trials
+    assert len(trials) == 2
+    assert trials[0].datetime_complete == before.datetime_complete
+    assert "goes on: 1 of 2 trials finished" in ended.output
+
+    other = run_sweep(tmp_path, *sweep, "dataset.batch_size=8")
+    assert other.status == 2
+    assert "the study question was begun with another dataset.batch_size" in other.errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_two_processes_of_a_trial_are_pruned_together(
+    storage: str, tmp_path: Path, sweep: list[str], storage_url: Callable[[str], str]
+) -> None:
+    pruner = "pruner={_target_:tests.tuning.test_trial_run.PruneAtOnce}"
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=3", f"storage={storage_url(storage)}"]
+    ended = run_sweep(tmp_path, *sweep, pruner, *two)
+
+    assert ended.status == 0, ended
+    assert ended.output.count("pruned") >= 2
+    for number in (1, 2):
+        run = RunDirectory.of(tmp_path / "out" / "trials" / f"{number:04}")
+        assert not run.is_held
+        assert not run.is_finished
+    assert "2 processes" not in ended.errors
+
+
+@pytest.mark.slow
+def test_a_sweep_shows_all_its_trials_in_tensorboard(tmp_path: Path, sweep: list[str]) -> None:
+    assert run_sweep(tmp_path, *sweep, "n_trials=2", "pruner=null").status == 0
+
+    for number in range(2):
+        events = EventAccumulator(str(tmp_path / "out" / "trials" / f"{number:04}")).Reload()
+        assert "validation/bits_per_byte@128" in events.Tags()["scalars"]
+        session, experiment = (
+            HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
+            for name in ("session_start_info", "experiment")
+        )
+        assert session.session_start_info.hparams["encoding.base"].number_value > 0
+        names = {info.name.tag for info in experiment.experiment.metric_infos}
+        assert {"validation/bits_per_byte@64", "validation/bits_per_byte@128"} <= names
+
+
+MISTAKES = [
+    (["sweep=rotary_bse"], "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?"),
+    (["sweep=nowhere.yaml"], "sweep=nowhere.yaml: there is no such file"),
+    (["preset=small"], "sweep must name one of alibi_slopes"),
+    (["sweep=rotary_base", "preset=tiny"], "preset=tiny: rotary_base.yaml has the presets small"),
+    (["sweep=rotary_base", "n_trials=0"], "n_trials must be a positive integer, got 0"),
+    (["sweep=rotary_base", "n_trails=3"], "n_trails: there is no such key"),
+    (["sweep=rotary_base", "encodng=t5"], "encodng: there is no such key; did you mean 'encoding'?"),
+    (["sweep=rotary_base", "encoding=t6"], "encoding=t6: there is no such choice"),
+    (["sweep=rotary_base", "encoding=t5"], "encoding.base: there is no such key"),
+    (["sweep=rotary_base", "encoding.base=5"], "encoding.base is what the sweep searches"),
+    (["sweep=rotary_base", "resume=auto"], "resume belongs to a single run"),
+    (["sweep=rotary_base", "seed=1,2"], "seed=1,2: what is searched stands in the sweep file"),
+    (["sweep=rotary_base", "-m"], "-m: a sweep takes key=value alone"),
+    (
+        ["sweep=rotary_base", "dataset.length_multiples=[1,2]"],
+        "validation/bits_per_byte@1x,2x,4x looks at windows of 1024",
+    ),
+    (["sweep=rotary_base", "storage=grpc://127.0.0.1:1"], "storage=grpc://127.0.0.1:1 cannot be reached"),
+    (["sweep=rotary_base", "model.head_dim=6"], "space.encoding.fraction at encoding.fraction=0.25"),
+    (["sweep=rotary_base", "sampler={_target_:optuna.samplers.TPE}"], "sampler._target_ must name one of"),
+    (["sweep=rotary_base", "objectives=[test/loss]"], "objectives must not be test figures"),
+    (["sweep=quality_and_speed", "pruner={_target_:optuna.pruners.MedianPruner}"], "pruner must be null where"),
+    (["sweep=unknown_key.yaml"], "encoding.bse: there is no such key; did you mean 'encoding.base'?"),
+    (["sweep=empty_range.yaml"], "space.encoding.base.float must not be empty, got 100 to 10"),
+    (["sweep=no_choices.yaml"], "space.encoding.fraction.choices must be a list of at least one value"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_before_any_training(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
+    (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
+    (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
+    began = time.monotonic()
+    ended = run_sweep(tmp_path, *arguments, "output=out")
+
+    assert ended.status == 2, ended
+    assert ended.errors.startswith(f"error: {sentence}"), ended
+    assert ended.errors.count("\n") == 1
+    assert not list((tmp_path).glob("out/trials/*"))
+    assert time.monotonic() - began < 60
+
+
+def test_help_names_every_sweep_and_every_key() -> None:
+    shown = subprocess.run(
+        python("-m", "src.sweep", "--help"), cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
+    ).stdout
+
+    for file in (ROOT / "sweeps").glob("*.yaml"):
+        assert file.stem in shown
+        assert yaml.safe_load(file.read_text())["question"] in shown
+    assert all(len(line) <= 100 for line in shown.splitlines())

@@ -1,0 +1,105 @@
+"""Storages of studies for tests: real files, a real PostgreSQL server, a real proxy."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STORAGES = ("sqlite", "journal", "grpc", "postgresql")
+
+PROXY = """
+import sys, optuna
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+storage = optuna.storages.RDBStorage(sys.argv[1])
+optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """The URL of a storage of a kind without a study of the test's name: a real server where there is one to be."""
+
+    def url(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'study.db'}"
+        if kind == "journal":
+            return f"journal:{tmp_path / 'study.log'}"
+        return str(request.getfixturevalue(kind))
+
+    return url
+
+
+@pytest.fixture(scope="session")
+def grpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of Optuna's gRPC proxy, before a file of SQLite."""
+    port = free_port()
+    file = tmp_path_factory.mktemp("grpc") / "behind.db"
+    with subprocess.Popen([sys.executable, "-c", PROXY, f"sqlite:///{file}", str(port)]) as proxy:
+        yield f"grpc://127.0.0.1:{port}"
+        proxy.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database on a PostgreSQL server of its own, on loopback."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("there is no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
+    folder = tmp_path_factory.mktemp("postgresql")
+    user = _not_root(folder)
+    data, port = folder / "data", free_port()
+    command = [binaries[-1] / "initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, **user)
+    options = ["-h", "127.0.0.1", "-p", str(port), "-c", "fsync=off", "-c", f"unix_socket_directories={folder}"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([binaries[-1] / "postgres", "-D", data, *options], stdout=log, stderr=log, **user)
+        try:
+            _wait_for(port)
+            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # it does not wait for its clients
+            server.wait()
+
+
+def _not_root(folder: Path) -> dict[str, Any]:
+    """Who a server is to be, which refuses to be root; the folder becomes his."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        postgres = pwd.getpwnam("postgres")
+    except KeyError:
+        pytest.skip("a PostgreSQL server does not run as root, and there is no user postgres")
+    os.chown(folder, postgres.pw_uid, postgres.pw_gid)
+    for parent in folder.parents[:-1]:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the PostgreSQL server does not answer"
+            time.sleep(0.05)

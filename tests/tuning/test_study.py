@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from poslab.tuning.attributes import ASKED, MADE_WITH
+from poslab.tuning.ledger import reason
+from poslab.tuning.storage import open_storage, without_password
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.sweep import Sweep
+
+from ..storages import STORAGES
+from .sweeps import joined, small_sweep
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_study_gives_out_its_budget_and_no_more(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url(kind)))
+
+    taken = [study.take("somebody") for _ in range(3)]
+
+    assert [trial.number for trial in taken if trial is not None] == [0, 1, 2]
+    assert study.take("somebody") is None
+    for trial in taken:
+        assert trial is not None
+        study.complete(trial, [1.0], {})
+    assert study.ledger().is_settled
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_trial_that_was_put_back_is_taken_again(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url(kind)))
+    trial = study.take("one")
+    assert trial is not None
+    base = trial.suggest_float("encoding.base", 100, 1e5, log=True)
+    trial.report(2.0, 1)
+
+    study.put_back(trial)
+    again = study.take("another")
+
+    assert again is not None
+    assert again.number == trial.number
+    assert again.suggest_float("encoding.base", 100, 1e5, log=True) == base
+    assert study.current(again).intermediate_values == {1: 2.0}
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_failure_that_can_pass_is_retried_with_its_parameters(
+    kind: str, storage_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url(kind)))
+    first, second = study.take("one"), study.take("one")
+    assert first is not None
+    assert second is not None
+    base = second.suggest_float("encoding.base", 100, 1e5, log=True)
+
+    study.fail(first, "the loss is not finite", can_pass=False)
+    study.fail(second, "its worker was killed", can_pass=True)
+    retry = study.take("two")
+
+    assert retry is not None
+    assert retry.suggest_float("encoding.base", 100, 1e5, log=True) == base
+    assert study.take("two") is None
+    study.complete(retry, [1.0], {})
+    assert study.ledger().is_settled
+    assert [reason(trial) for trial in study.ledger().in_state(TrialState.FAIL)] == ["the loss is not finite"]
+
+
+def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, n_trials=1))
+    trial = study.take("slow")
+    assert trial is not None
+    study.fail(trial, "no sign of life", can_pass=True)
+
+    study.complete(trial, [1.0], {})
+    study.put_back(trial)
+    study.fail(trial, "something else", can_pass=False)
+
+    assert study.current(trial).state == TrialState.FAIL
+    assert reason(study.current(trial)) == "no sign of life"
+
+
+def take_everything(sweep: Sweep, name: str, taken: Any) -> None:
+    study = SweepStudy(sweep, open_storage(sweep), seed=1, default={})
+    while (trial := study.take(name)) is not None:
+        study.complete(trial, [0.0], {})
+        taken.put(trial.number)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
+def test_processes_that_take_trials_at_once_share_the_budget(
+    kind: str, storage_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
+    study = joined(sweep)
+    context = multiprocessing.get_context("spawn")
+    taken = context.Queue()
+    processes = [context.Process(target=take_everything, args=(sweep, f"worker {i}", taken)) for i in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    numbers = sorted(taken.get(timeout=5) for _ in range(24))
+    assert taken.empty()
+    assert len(set(numbers)) == 24
+    assert len(study.ledger().finished) == 24
+    assert study.ledger().is_settled
+    assert not study.get_trials(states=[TrialState.RUNNING])
+
+
+def test_a_sampler_that_has_tried_everything_settles_the_study(tmp_path: Path) -> None:
+    sampler = {"_target_": "optuna.samplers.BruteForceSampler"}
+    study = joined(small_sweep(tmp_path, n_trials=10, sampler=sampler), default={"encoding.fraction": 1.0})
+
+    while (trial := study.take("one")) is not None:
+        trial.suggest_categorical("encoding.fraction", [0.25, 0.5, 1.0])
+        study.complete(trial, [0.0], {})
+
+    assert len(study.ledger().finished) == 3
+    assert study.ledger().is_settled
+
+
+def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path))
+
+    asked, made_with = study.user_attrs[ASKED], study.user_attrs[MADE_WITH]
+    assert asked["space"]["encoding.fraction"] == {"choices": [0.5, 1.0]}
+    assert asked["sampler"] == {"_target_": "optuna.samplers.RandomSampler"}
+    assert asked["configuration"]["optimizer"]["lr"] == 0.002
+    assert made_with["optuna"] == optuna.__version__
+    assert made_with["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        ({"space": {"encoding.base": {"float": [100, 200]}}}, r"space\.encoding\.base\.float"),
+        ({"objectives": ["validation/loss"]}, "objectives"),
+        ({"seeds": 3}, "seeds"),
+        ({"pruner": {"_target_": "optuna.pruners.MedianPruner"}}, "pruner"),
+    ],
+)
+def test_a_study_that_asks_something_else_is_not_joined(other: dict[str, Any], key: str, tmp_path: Path) -> None:
+    joined(small_sweep(tmp_path))
+
+    with pytest.raises(ValueError, match=f"the study .* was begun with another {key}"):
+        joined(small_sweep(tmp_path, **other))
+
+
+def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) -> None:
+    joined(small_sweep(tmp_path))
+
+    assert joined(small_sweep(tmp_path, n_trials=9, workers=3, lost_after=5)).ledger().missing == 9
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("sqlite:////nowhere/at/all/study.db", "storage=sqlite:////nowhere/at/all/study.db cannot be reached"),
+        (
+            "postgresql+psycopg://a:secret@127.0.0.1:1/x",
+            r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached",
+        ),
+        ("journal:/nowhere/at/all/study.log", "storage=journal:/nowhere.*cannot be reached"),
+        ("grpc://here", "a gRPC proxy is named grpc://HOST:PORT"),
+        ("nonsense://x", "storage=nonsense://x cannot be reached"),
+    ],
+)
+def test_a_storage_that_cannot_be_reached_is_one_sentence(url: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        open_storage(small_sweep(tmp_path, storage=url))
+
+
+def test_a_password_is_not_shown() -> None:
+    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert without_password("journal:here.log") == "journal:here.log"

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from poslab.errors import RunInterruptedError
+from poslab.run_directory import RunDirectory
+from poslab.tuning import trial_run
+from poslab.tuning.attributes import FIGURES
+from poslab.tuning.ledger import can_pass, reason
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+from poslab.tuning.trial_run import directory_of, run_trial
+
+from .sweeps import CONF, joined, small_sweep
+
+
+class PruneAtOnce(BasePruner):
+    """Prunes every trial but the first, at the first value that it reports."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        return trial.number > 0
+
+
+PRUNE_AT_ONCE = {"_target_": f"{PruneAtOnce.__module__}.PruneAtOnce"}
+
+
+def nothing() -> None:
+    """Nobody asks to stop."""
+
+
+def run_next(study: SweepStudy, sweep: Sweep) -> FrozenTrial:
+    """Takes a trial and runs it to its end."""
+    trial = study.take("worker")
+    assert trial is not None
+    run_trial(study, trial, sweep, TrialConfigurations(CONF, sweep), nothing)
+    return study.current(trial)
+
+
+def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path)
+    trial = run_next(joined(sweep), sweep)
+
+    run = RunDirectory.of(directory_of(sweep, 0))
+    metrics = run.metrics()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.params == {"encoding.base": 10000.0, "encoding.fraction": 1.0}, "trial 0 is the default"
+    assert trial.value == (metrics["validation/bits_per_byte@16"] + metrics["validation/bits_per_byte@32"]) / 2
+    assert trial.user_attrs[FIGURES] == metrics
+    assert not any(tag.startswith("test/") for tag in metrics), "nothing but the best trial is tested"
+    assert run.config()["encoding"]["base"] == 10000.0
+
+
+def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path)
+    trial = run_next(joined(sweep), sweep)
+
+    rows = (directory_of(sweep, 0) / "metrics.csv").read_text().splitlines()
+    figures = {tuple(row.split(",")[:2]): float(row.split(",")[2]) for row in rows[1:]}
+    for validation, step in ((1, "2"), (2, "4")):
+        at_both = [figures[step, f"validation/bits_per_byte@{length}"] for length in (16, 32)]
+        assert trial.intermediate_values[validation] == pytest.approx(sum(at_both) / 2, rel=1e-6)
+
+
+def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path, pruner=PRUNE_AT_ONCE)
+    study = joined(sweep)
+
+    first, second = run_next(study, sweep), run_next(study, sweep)
+
+    assert first.state == TrialState.COMPLETE
+    assert second.state == TrialState.PRUNED
+    assert list(second.intermediate_values) == [1]
+    assert not RunDirectory.of(directory_of(sweep, 1)).is_finished
+    assert "4,train/loss" not in (directory_of(sweep, 1) / "metrics.csv").read_text()
+
+
+def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path, "optimizer.lr=1e9", "optimizer.gradient_clip=null", "optimizer.warmup_fraction=0")
+    trial = run_next(joined(sweep), sweep)
+
+    assert trial.state == TrialState.FAIL
+    assert "loss at step" in reason(trial)
+    assert not can_pass(trial)
+
+
+def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path: Path) -> None:
+    space = {"encoding.fraction": {"float": [0.1, 1.0]}}  # 8 channels a head: few fractions of them are even numbers
+    sweep = small_sweep(tmp_path, space=space)
+    study = joined(sweep, default={"encoding.fraction": 0.4})
+    trial = run_next(study, sweep)
+
+    assert trial.state == TrialState.FAIL
+    assert "encoding.fraction" in reason(trial)
+    assert not can_pass(trial)
+
+
+def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(trial_run, "train", without_memory)
+    sweep = small_sweep(tmp_path)
+    trial = run_next(joined(sweep), sweep)
+
+    assert trial.state == TrialState.FAIL
+    assert reason(trial) == "MemoryError: no memory left"
+    assert can_pass(trial)
+
+
+def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    undisturbed = small_sweep(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
+    expected = run_next(joined(undisturbed), undisturbed)
+
+    sweep = small_sweep(tmp_path, "trainer.saves=4")
+    study, configurations = joined(sweep), TrialConfigurations(CONF, sweep)
+    trial = study.take("worker")
+    assert trial is not None
+
+    def stopped_after_step_3(plan: Any, settings: Any, observer: Any) -> None:
+        """As `train` does when a signal comes."""
+
+        def and_then_signalled(step: int, figures: Mapping[str, float]) -> str | None:
+            if step == 2:
+                signal.raise_signal(signal.SIGTERM)
+            answer: str | None = observer(step, figures)
+            return answer
+
+        train(plan, settings, and_then_signalled)
+
+    train = trial_run.train
+    trial_run.train = stopped_after_step_3  # type: ignore[assignment]
+    try:
+        with pytest.raises(RunInterruptedError):
+            run_trial(study, trial, sweep, configurations, nothing)
+    finally:
+        trial_run.train = train
+    assert study.current(trial).state == TrialState.WAITING
+
+    again = run_next(study, sweep)
+
+    assert again.number == trial.number
+    assert again.state == TrialState.COMPLETE
+    assert again.value == expected.value
+    environment = json.loads((directory_of(sweep, 0) / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1
+
+
+def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path)
+    study = joined(sweep)
+    trial = study.take("worker")
+    assert trial is not None
+    run_trial(study, trial, sweep, TrialConfigurations(CONF, sweep), nothing)
+    written = (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns
+
+    other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
+    again = run_next(other, sweep)
+
+    assert again.value == study.current(trial).value
+    assert (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns == written
+
+
+def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"])
+    trial = run_next(joined(sweep), sweep)
+
+    runs = [RunDirectory.of(directory_of(sweep, 0) / f"seed_{seed}") for seed in (1, 2)]
+    losses = [run.metrics()["validation/loss"] for run in runs]
+    assert [run.config()["dataset"]["seed"] for run in runs] == [1, 2]
+    assert losses[0] != losses[1]
+    assert trial.value == sum(losses) / 2
+
+
+def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"], pruner=PRUNE_AT_ONCE)
+    study = joined(sweep)
+    first, second = run_next(study, sweep), run_next(study, sweep)
+
+    assert (first.state, len(first.intermediate_values)) == (TrialState.COMPLETE, 2)
+    assert (second.state, len(second.intermediate_values)) == (TrialState.PRUNED, 1)
+
+
+def test_two_objectives_are_two_values(tmp_path: Path) -> None:
+    speed = {"mean": ["train/tokens_per_second"], "direction": "maximize"}
+    sweep = small_sweep(tmp_path, objectives=["validation/loss", speed])
+    trial = run_next(joined(sweep), sweep)
+
+    metrics = RunDirectory.of(directory_of(sweep, 0)).metrics()
+    assert trial.values == [metrics["validation/loss"], metrics["train/tokens_per_second"]]
