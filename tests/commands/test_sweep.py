@@ -153,7 +153,7 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path: Path, s
     trials = study_of(tmp_path / "out").trials
     assert len(trials) == 2
     assert trials[0].datetime_complete == before.datetime_complete
-    assert "goes on: 1 of 2 trials finished" in ended.output
+    assert "goes on: 1 of 2: 1 complete" in ended.output
 
     other = run_sweep(tmp_path, *sweep, "dataset.batch_size=8")
     assert other.status == 2

@@ -56,7 +56,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
     console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
     try:
-        _train(sweep, study, workers, Display(console, sweep.name, sweep.all_objectives, sweep.workers))
+        _train(sweep, study, workers, Display(console, sweep.all_objectives, sweep.workers))
     except (RunInterruptedError, RunStoppedError):
         console.print("go on with the same command")
         raise

@@ -8,7 +8,6 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from poslab.tuning.ledger import Ledger, first_attempt, reason
@@ -22,14 +21,12 @@ class Display:
 
     Args:
         console: where it goes.
-        name: of the sweep.
         objectives: of the sweep.
         workers: how many train on this machine.
     """
 
-    def __init__(self, console: Console, name: str, objectives: Sequence[Objective], workers: int) -> None:
+    def __init__(self, console: Console, objectives: Sequence[Objective], workers: int) -> None:
         self._console = console
-        self._name = name
         self._objectives = objectives
         self._workers = workers
         self._told: set[int] = set()
@@ -69,19 +66,18 @@ class Display:
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{retry}{mark}"
 
     def _table(self, ledger: Ledger) -> RenderableType:
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="ellipsis", no_wrap=True)
-        if (best := best_of(ledger, self._objectives)) is not None:
-            table.add_row("best", f"trial {best.number}", shown_values(best), shown(best.params), style="bold")
-        for trial in ledger.running:
-            step, value = max(trial.intermediate_values.items(), default=(0, None))
-            last = "" if value is None else f"{value:.4f} at validation {step}"
-            table.add_row("running", f"trial {trial.number}", last, shown(trial.params))
         left = _seconds_left(ledger, self._workers)
         about = "" if left is None else f", about {left // 60}:{left % 60:02} left"
-        return Group(Text(f"{self._name}: {_counts(ledger)}{about}", style="bold"), table)
+        lines = [Text(f"{_counts(ledger)}{about}", style="bold")]
+        if (best := best_of(ledger, self._objectives)) is not None:
+            lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
+        for trial in ledger.running:
+            step, value = max(trial.intermediate_values.items(), default=(0, None))
+            last = "" if value is None else f"{value:.4f} at validation {step}  "
+            lines.append(Text(f"running  trial {trial.number:<4} {last}{shown(trial.params)}"))
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
 
 
 def best_of(ledger: Ledger, objectives: Sequence[Objective]) -> FrozenTrial | None:
@@ -92,8 +88,8 @@ def best_of(ledger: Ledger, objectives: Sequence[Objective]) -> FrozenTrial | No
 
 
 def shown(params: Mapping[str, Any]) -> str:
-    """Parameters in a line, with as many digits as a person compares."""
-    return ", ".join(f"{name}={shown_value(value)}" for name, value in params.items())
+    """Parameters in a line, with as many digits as a person compares, and without the conditions in their names."""
+    return ", ".join(f"{name.partition(' (')[0]}={shown_value(value)}" for name, value in params.items())
 
 
 def shown_value(value: Any) -> str:
@@ -112,7 +108,7 @@ def shown_values(trial: FrozenTrial) -> str:
 def _counts(ledger: Ledger) -> str:
     total = len(ledger.attempts) + ledger.missing
     ended = [f"{len(ledger.in_state(state))} {word}" for state, word in STATES.items()]
-    return f"{len(ledger.finished)} of {total} trials finished ({', '.join(ended)}), {len(ledger.running)} running"
+    return f"{len(ledger.finished)} of {total}: {', '.join(ended)}, {len(ledger.running)} running"
 
 
 def _seconds_left(ledger: Ledger, workers: int) -> int | None:

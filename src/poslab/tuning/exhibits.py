@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.evaluation.exhibits import COLOURS, Exhibit, Picture, Table, new_figure
@@ -249,8 +249,17 @@ def _scale(axes: Axes, parameter: Parameter, of_x: bool = True) -> None:
         if of_x and sum(len(str(choice)) for choice in distribution.choices) > 24:
             axes.tick_params(axis="x", rotation=30)
     elif getattr(distribution, "log", False):
-        axis.set_major_formatter(lambda x, _: shown_value(float(10**x)))
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        ticks = _logarithmic_ticks(distribution.low, distribution.high)
+        axis.set_ticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
     axis.set_label_text(parameter.name, fontsize=9)
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if high / low >= 1000 else (1, 2, 5)
+    return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
 def _contour(
