@@ -179,6 +179,19 @@ def test_two_processes_of_a_trial_are_pruned_together(
 
 
 @pytest.mark.slow
+def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sweep: list[str]) -> None:
+    of_slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "1"}
+    commands = [
+        Running(python("-m", "src.sweep", *sweep), tmp_path, {**of_slurm, "SLURM_PROCID": str(task)}) for task in (0, 1)
+    ]
+
+    assert [command.wait(200).status for command in commands] == [0, 0]
+    trials = study_of(tmp_path / "out").trials
+    assert [trial.number for trial in trials if trial.state.is_finished()] == [0, 1, 2, 3]
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+
+
+@pytest.mark.slow
 def test_a_sweep_shows_all_its_trials_in_tensorboard(tmp_path: Path, sweep: list[str]) -> None:
     assert run_sweep(tmp_path, *sweep, "n_trials=2", "pruner=null").status == 0
 

@@ -16,7 +16,7 @@ from poslab.errors import RunInterruptedError, RunStoppedError
 from poslab.run_directory import write_atomically
 from poslab.training.settings import TrainerSettings
 from poslab.tuning.display import Display
-from poslab.tuning.life import Watch
+from poslab.tuning.life import Watch, one_at_a_time
 from poslab.tuning.results import Results
 from poslab.tuning.storage import open_storage, url_of, without_password
 from poslab.tuning.study import SweepStudy, make_or_join
@@ -51,7 +51,8 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
     workers = Workers(sweep, study, conf, default, config["seed"], settings)
     record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
-    write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+    with one_at_a_time(output):
+        write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
 
     console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
     console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
@@ -60,7 +61,8 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     except (RunInterruptedError, RunStoppedError):
         console.print("go on with the same command")
         raise
-    Results(sweep, study, configurations).write(console)
+    with one_at_a_time(output):
+        Results(sweep, study, configurations).write(console)
 
 
 def _make(output: Path) -> None:

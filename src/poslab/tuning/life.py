@@ -70,6 +70,15 @@ def locked(directory: Path, worker: str) -> Iterator[None]:
         _lock_file(directory, worker).unlink(missing_ok=True)  # not after an error: a lock that is free tells of it
 
 
+@contextlib.contextmanager
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """Within it no other command writes into a directory that several machines share."""
+    with (directory / ".lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def is_dead(directory: Path, worker: str) -> bool:
     """Whether a worker that locked a file in this directory has ended; False if that cannot be known here."""
     try:
