@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from hydra.errors import HydraException
 from src.command import CONF, command_without_hydra, composition_mistake
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+
+ONE_OF_SEVERAL = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
+"""What tells a run that it is one process of several; trials are not, also under srun."""
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",
@@ -36,6 +40,8 @@ def main(arguments: list[str]) -> None:
         print(_help())
         return
     given, overrides = _sorted(arguments)
+    for name in ONE_OF_SEVERAL:
+        os.environ.pop(name, None)
     from poslab.tuning.sweep import read_sweep
 
     sweep = read_sweep(SWEEPS, given, overrides)

@@ -185,7 +185,9 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sw
         Running(python("-m", "src.sweep", *sweep), tmp_path, {**of_slurm, "SLURM_PROCID": str(task)}) for task in (0, 1)
     ]
 
-    assert [command.wait(200).status for command in commands] == [0, 0]
+    for command in commands:
+        ended = command.wait(200)
+        assert ended.status == 0, ended
     trials = study_of(tmp_path / "out").trials
     assert [trial.number for trial in trials if trial.state.is_finished()] == [0, 1, 2, 3]
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2

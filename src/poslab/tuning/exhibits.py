@@ -286,6 +286,8 @@ def _contour(
         markersize=14,
         markeredgecolor="black",
     )
+    axes.use_sticky_edges = False
+    axes.margins(0.06)
     _scale(axes, first)
     _scale(axes, second, of_x=False)
     figure.colorbar(points, ax=axes, label=objective.label)

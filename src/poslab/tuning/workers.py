@@ -30,9 +30,6 @@ from poslab.tuning.worker import FULL_DISK, Job
 MOST_DEATHS_IN_VAIN = 3
 """Workers in a row that die before they have taken a trial; the sweep then ends."""
 
-ONE_OF_SEVERAL = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
-"""What tells a run that it is one of several processes; workers have runs of their own, also under srun."""
-
 SECONDS_BETWEEN_REQUESTS = 2.0
 """A worker that is asked to stop between two runs may miss it, and is asked again."""
 
@@ -149,7 +146,7 @@ class Workers:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env={
-                    **{name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL},
+                    **os.environ,
                     "OMP_NUM_THREADS": str(threads),
                     **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
                 },
