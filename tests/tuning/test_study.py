@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from poslab.tuning.attributes import ASKED, MADE_WITH
 from poslab.tuning.ledger import reason
@@ -70,6 +70,25 @@ def test_a_failure_that_can_pass_is_retried_with_its_parameters(
     study.complete(retry, [1.0], {})
     assert study.ledger().is_settled
     assert [reason(trial) for trial in study.ledger().in_state(TrialState.FAIL)] == ["the loss is not finite"]
+
+
+def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_the_trial_would_have_had(
+    tmp_path: Path,
+) -> None:
+    def base(trial: Trial | None) -> float:
+        assert trial is not None
+        return trial.suggest_float("encoding.base", 100, 1e5, log=True)
+
+    undisturbed = joined(small_sweep(tmp_path, name="undisturbed", storage=f"sqlite:///{tmp_path / 'undisturbed.db'}"))
+    expected = [base(undisturbed.take("one")) for _ in range(2)]
+
+    study = joined(small_sweep(tmp_path, n_trials=2))
+    for trial in [study.take("one"), study.take("one")]:
+        assert trial is not None
+        study.fail(trial, "its worker was killed", can_pass=True)
+
+    assert expected[0] == 10000.0, "the first is the default"
+    assert [base(study.take("two")) for _ in range(2)] == expected
 
 
 def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from poslab.tuning.ledger import first_attempt
+
 
 class NumberedSampler(BaseSampler):
     """Trial 0 is the default; each other trial is drawn by a sampler that is seeded by the trial's number.
@@ -39,33 +41,39 @@ class NumberedSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         # The points of a quasi-random sequence belong together: all of its trials share a seed.
-        if trial.number and not isinstance(self._sampler, QMCSampler):
-            self._sampler = self._seeded(int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]))
-        if trial.number:
+        if not _is_default(trial) and not isinstance(self._sampler, QMCSampler):
+            entropy = np.random.SeedSequence((self._seed, first_attempt(trial)))
+            self._sampler = self._seeded(int(entropy.generate_state(1)[0]))
+        if not _is_default(trial):
             self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial) if trial.number else {}
+        return {} if _is_default(trial) else self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space) if trial.number else {}
+        return {} if _is_default(trial) else self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        if trial.number == 0:
+        if _is_default(trial):
             return self._default[param_name]
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        if trial.number:
+        if not _is_default(trial):
             self._sampler.after_trial(study, trial, state, values)
 
     def _seeded(self, seed: int) -> BaseSampler:
         takes_seed = "seed" in inspect.signature(_class_of(self._node, "sampler", BaseSampler)).parameters
         return _built(self._node, "sampler", BaseSampler, **({"seed": seed} if takes_seed else {}))
+
+
+def _is_default(trial: FrozenTrial) -> bool:
+    """Whether it is trial 0, or an attempt at it."""
+    return first_attempt(trial) == 0
 
 
 def build_pruner(node: Mapping[str, Any] | None) -> BasePruner:
