@@ -13,7 +13,7 @@ from src.command import CONF, command_without_hydra, composition_mistake
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 
-ONE_OF_SEVERAL = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
+ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
 """What tells a run that it is one process of several; trials are not, also under srun."""
 
 OWN_KEYS = {
@@ -36,7 +36,7 @@ OWN_KEYS = {
 
 def main(arguments: list[str]) -> None:
     """Sorts the arguments, and runs the sweep."""
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if {"-h", "--help"} & set(arguments):
         print(_help())
         return
     given, overrides = _sorted(arguments)
@@ -64,7 +64,7 @@ def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
             raise ValueError(f"{argument}: a sweep takes key=value alone; --help lists the keys")
         key, equals, value = argument.partition("=")
         if key in ("sweep", "storage", "output") and equals:  # a URL or a path needs no quotes
-            given[key] = value
+            given[key] = None if value == "null" else value
             continue
         try:
             override = OverridesParser.create().parse_override(argument)

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from poslab.run_directory import RunDirectory
-from poslab.tuning.ledger import reason
+from poslab.tuning.ledger import LOST, reason
 
 from .running import ROOT, Ended, Running, figures, python
 
@@ -123,10 +123,13 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "cause"), [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST)], ids=["hangs", "silent"]
+)
 def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
-    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
+    limit: str, cause: str, tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
 ) -> None:
-    running = start_sweep(*sweep, "preset=short", "hang_after=5", "name=question_short")
+    running = start_sweep(*sweep, "preset=short", limit, "name=question_short")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
     worker = next(p for p in running.descendants() if "poslab.tuning.worker" in p.cmdline())
@@ -136,7 +139,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
     assert ended.status == 0, ended
     trials = study_of(out).trials
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert reason(trials[0]) == "nothing new for 5 seconds"
+    assert reason(trials[0]) == cause
     assert trials[1].params == trials[0].params
     assert "failed" in ended.output
     assert "again, after trial 0" in ended.output
@@ -191,6 +194,7 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sw
     trials = study_of(tmp_path / "out").trials
     assert [trial.number for trial in trials if trial.state.is_finished()] == [0, 1, 2, 3]
     assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    assert all((tmp_path / "out" / "trials" / f"{number:04}" / "metrics.csv").exists() for number in range(4))
 
 
 @pytest.mark.slow
@@ -213,8 +217,8 @@ MISTAKES = [
     (["sweep=rotary_bse"], "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?"),
     (["sweep=nowhere.yaml"], "sweep=nowhere.yaml: there is no such file"),
     (["preset=small"], "sweep must name one of alibi_slopes"),
-    (["sweep=rotary_base", "preset=tiny"], "preset=tiny: rotary_base.yaml has the presets small"),
-    (["sweep=rotary_base", "n_trials=0"], "n_trials must be a positive integer, got 0"),
+    (["sweep=rotary_base", "preset=tiny"], "preset=tiny: rotary_base.yaml has the preset small"),
+    (["sweep=rotary_base", "n_trials=0"], "n_trials must be an integer of at least 1, got 0"),
     (["sweep=rotary_base", "n_trails=3"], "n_trails: there is no such key"),
     (["sweep=rotary_base", "encodng=t5"], "encodng: there is no such key; did you mean 'encoding'?"),
     (["sweep=rotary_base", "encoding=t6"], "encoding=t6: there is no such choice"),
@@ -225,7 +229,7 @@ MISTAKES = [
     (["sweep=rotary_base", "-m"], "-m: a sweep takes key=value alone"),
     (
         ["sweep=rotary_base", "dataset.length_multiples=[1,2]"],
-        "validation/bits_per_byte@1x,2x,4x looks at windows of 1024",
+        "validation/bits_per_byte@1x+2x+4x looks at windows of 1024",
     ),
     (["sweep=rotary_base", "storage=grpc://127.0.0.1:1"], "storage=grpc://127.0.0.1:1 cannot be reached"),
     (["sweep=rotary_base", "model.head_dim=6"], "space.encoding.fraction at encoding.fraction=0.25"),
@@ -234,6 +238,10 @@ MISTAKES = [
     (["sweep=quality_and_speed", "pruner={_target_:optuna.pruners.MedianPruner}"], "pruner must be null where"),
     (["sweep=unknown_key.yaml"], "encoding.bse: there is no such key; did you mean 'encoding.base'?"),
     (["sweep=empty_range.yaml"], "space.encoding.base.float must not be empty, got 100 to 10"),
+    (["sweep=no_condition.yaml"], "space.encoding.base: there is no such key under encoding=t5: it needs a condition"),
+    (["sweep=rotary_base", "sampler={_target_:optuna.samplers.BruteForceSampler}"], "sampler=optuna.samplers.BruteF"),
+    (["sweep=rotary_base", "sampler=null"], "sampler must be {_target_: optuna.samplers...}"),
+    (["sweep=rotary_base", "dataset.sequence_length=8192"], "validation/bits_per_byte@1x+2x+4x looks at windows of"),
     (["sweep=no_choices.yaml"], "space.encoding.fraction.choices must be a list of at least one value"),
 ]
 
@@ -243,6 +251,9 @@ MISTAKES = [
 def test_a_mistake_is_one_sentence_before_any_training(arguments: list[str], sentence: str, tmp_path: Path) -> None:
     (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
     (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
+    (tmp_path / "no_condition.yaml").write_text(
+        QUESTION.replace("encoding.fraction: {choices: [0.5, 1.0]}", "encoding: {choices: [rotary, t5]}")
+    )
     (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
     began = time.monotonic()
     ended = run_sweep(tmp_path, *arguments, "output=out")

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from poslab.tuning.attributes import CAN_PASS, FIRST_ATTEMPT, REASON, RETRY_OF
-from poslab.tuning.ledger import LOST, Ledger, first_attempt, reason
+from poslab.tuning.ledger import LOST, SILENT, Ledger, first_attempt, is_lost, reason
 
 RUNNING, COMPLETE, PRUNED, FAIL, WAITING = (
     *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING),
@@ -49,6 +49,14 @@ def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished() -> None:
     assert numbers(ledger.owed) == [0, 1], "one that was lost without a word may pass as well"
     assert ledger.finished == []
     assert [reason(trial) for trial in ledger.owed] == ["killed", LOST]
+
+
+def test_a_trial_is_lost_that_others_failed_for_silence() -> None:
+    silent, killed, unsaid = trials(
+        (FAIL, {REASON: f"{SILENT} for 60 seconds"}), (FAIL, {REASON: "its worker was killed"}), FAIL
+    )
+
+    assert [is_lost(trial) for trial in (silent, killed, unsaid)] == [True, False, True]
 
 
 def test_a_retry_is_no_trial_of_the_budget() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import time
@@ -20,10 +21,14 @@ HOLDS_A_LOCK = """
 import sys, time
 from pathlib import Path
 from poslab.tuning.life import locked
-with locked(Path(sys.argv[1]), "worker"):
+with locked(Path(sys.argv[1]), sys.argv[2]):
     print("locked", flush=True)
     time.sleep(60)
 """
+
+
+OURS = f"{platform.node()}-1"
+"""A worker of this machine."""
 
 
 class Clock:
@@ -36,22 +41,28 @@ class Clock:
 
 
 def taken(study: SweepStudy) -> Trial:
-    trial = study.take("worker")
+    trial = study.take(OURS)
     assert trial is not None
     return trial
 
 
 def test_a_worker_is_dead_as_soon_as_its_process_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDS_A_LOCK, str(tmp_path)]
+    command = [sys.executable, "-c", HOLDS_A_LOCK, str(tmp_path), OURS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
-        assert not is_dead(tmp_path, "worker")
+        assert not is_dead(tmp_path, OURS)
         process.kill()
         process.wait()
 
-    assert is_dead(tmp_path, "worker")
-    assert not is_dead(tmp_path, "somebody on another machine")
+    assert is_dead(tmp_path, OURS)
+    assert not is_dead(tmp_path, f"{platform.node()}-2"), "nobody knows it"
+
+
+def test_a_free_lock_of_another_machine_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "another-1.lock").touch()
+
+    assert not is_dead(tmp_path, "another-1")
 
 
 def test_a_worker_that_ends_in_order_leaves_no_lock(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_a_worker_that_ends_in_order_leaves_no_lock(tmp_path: Path) -> None:
 def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path))
     trial = taken(study)
-    (tmp_path / "worker.lock").touch()  # nobody holds it
+    (tmp_path / f"{OURS}.lock").touch()  # nobody holds it
 
     Watch(study, tmp_path, lost_after=60).fail_lost(study.ledger().running)
 
@@ -76,7 +87,7 @@ def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
 def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path))
     trial = taken(study)
-    (tmp_path / "worker.lock").touch()
+    (tmp_path / f"{OURS}.lock").touch()
     as_it_was = study.ledger().running
     study.put_back(trial)
     again = study.take("another")
@@ -109,13 +120,13 @@ def test_without_a_heartbeat_a_trial_is_lost_when_nothing_changes_for_a_while(
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=1))
+    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
     trial = taken(study)
-    watch = Watch(study, tmp_path, lost_after=1)
+    watch = Watch(study, tmp_path, lost_after=3)
 
     watch.fail_lost(study.ledger().running)
     assert study.current(trial).state == TrialState.RUNNING
-    time.sleep(2.5)
+    time.sleep(5)
     watch.fail_lost(study.ledger().running)
 
     assert study.current(trial).state == TrialState.FAIL
@@ -124,12 +135,12 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
 
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=1))
+    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
     trial = taken(study)
-    watch = Watch(study, tmp_path, lost_after=1)
+    watch = Watch(study, tmp_path, lost_after=3)
 
     with kept_alive(study, trial, interval=0.2):
-        deadline = time.monotonic() + 2.5
+        deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             watch.fail_lost(study.ledger().running)
             time.sleep(0.1)

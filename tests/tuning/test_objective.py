@@ -15,7 +15,7 @@ def test_an_objective_is_the_mean_of_its_figures_at_times_of_the_training_length
 
     assert objective.value(FIGURES, training_length=64) == 3.0
     assert objective.lengths(64) == [64, 128, 256]
-    assert objective.label == "validation/bits_per_byte@1x,2x,4x"
+    assert objective.label == "validation/bits_per_byte@1x+2x+4x"
 
 
 def test_a_figure_that_a_run_does_not_have_is_named() -> None:
@@ -32,6 +32,7 @@ def test_only_what_a_validation_tells_can_be_reported_early() -> None:
     ("nodes", "sentence"),
     [
         ([], "objectives must be a list of at least one"),
+        ("validation/loss", "objectives must be a list of at least one"),
         (["test/loss"], "objectives must not be test figures, which nothing is tuned on, got test/loss"),
         (["loss"], "objectives must be figures such as validation/bits_per_byte@2x, got loss"),
         ([{"mean": []}], "objectives: mean must list figures"),

@@ -25,7 +25,7 @@ def test_a_range_is_optunas_with_both_ends_scale_and_step() -> None:
             "a": {"float": [1, 10], "log": True},
             "b": {"float": [0, 1], "step": 0.25},
             "c": {"int": [8, 64], "step": 8},
-            "d": {"choices": ["x", 1, None, True]},
+            "d": {"choices": ["x", 2, None, True]},
         }
     )
 
@@ -33,7 +33,7 @@ def test_a_range_is_optunas_with_both_ends_scale_and_step() -> None:
         FloatDistribution(1.0, 10.0, log=True),
         FloatDistribution(0.0, 1.0, step=0.25),
         IntDistribution(8, 64, step=8),
-        CategoricalDistribution(["x", 1, None, True]),
+        CategoricalDistribution(["x", 2, None, True]),
     ]
 
 
@@ -95,7 +95,9 @@ def test_the_corners_are_each_end_with_what_it_needs() -> None:
         ({"a": {"float": [0, 1], "step": 0}}, r"space\.a\.step must be positive"),
         ({"a": {"choices": []}}, r"space\.a\.choices must be a list of at least one value"),
         ({"a": {"choices": [[1, 2]]}}, r"space\.a\.choices must be numbers, words"),
-        ({"a": {"choices": [1, 1]}}, r"space\.a\.choices must all be different"),
+        ({"a": {"choices": [1, True]}}, r"space\.a\.choices must all be different"),
+        ({"a": {"int": [0, 1], "when": ["b"]}}, r"space\.a\.when must be values by key"),
+        ({"a": {"int": [0, 1], "when": {"b": []}}}, r"space\.a\.when must be values by key"),
         ({"a": {"float": [0, 1], "lgo": True}}, r"space\.a\.lgo: there is no such key; did you mean 'log'\?"),
         ({"a": {"int": [0, 1], "when": {"b": 1}}}, r"space\.a\.when\.b must be a parameter with choices"),
         (

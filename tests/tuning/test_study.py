@@ -157,6 +157,15 @@ def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
     assert made_with["seed"] == 1
 
 
+def test_a_study_of_somebody_else_is_not_joined(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path)
+    Path(sweep.output).mkdir()
+    optuna.create_study(study_name=sweep.name, storage=f"sqlite:///{sweep.output}/study.db").ask()
+
+    with pytest.raises(ValueError, match="the storage has a study of that name that is no sweep of Poslab's"):
+        joined(sweep)
+
+
 @pytest.mark.parametrize(
     ("other", "key"),
     [
@@ -182,7 +191,7 @@ def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite:////nowhere/at/all/study.db", "storage=sqlite:////nowhere/at/all/study.db cannot be reached"),
+        ("sqlite:////nowhere/at/all/study.db", "cannot be reached: there is no folder /nowhere/at/all"),
         (
             "postgresql+psycopg://a:secret@127.0.0.1:1/x",
             r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached",

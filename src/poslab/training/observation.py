@@ -50,18 +50,25 @@ def answering(observer: Observer, directory: Path) -> Iterator[None]:
         observer: it is called in a thread of its own; the run ends with what it raises as the reason.
         directory: which the other processes know; a Unix socket is made there.
     """
+    over = threading.Event()
     with Listener(str(directory / SOCKET)) as listener:
 
         def answer() -> None:
             while True:
-                try:
-                    connection = listener.accept()
-                except OSError:  # it is closed: the run has ended
+                connection = listener.accept()
+                if over.is_set():
+                    connection.close()
                     return
                 _answer(connection, observer)
 
-        threading.Thread(target=answer, daemon=True).start()
-        yield
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            Client(str(directory / SOCKET)).close()  # wakes the thread, which closing the listener does not
+            thread.join()
 
 
 def _answer(connection: Connection, observer: Observer) -> None:

@@ -95,7 +95,7 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
                     run.discard()
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:
-                if stopped.resumable:
+                if stopped.resumable and observer is None:
                     RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
                 raise
     return run
@@ -137,7 +137,7 @@ def train_here(
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
-    datamodule = _prepared_data(config)
+    datamodule = prepared_data(config)
     first_step = _first_step(checkpoint, datamodule)
     model = build_model(config, datamodule.vocab_size)
     datamodule.max_length = model.max_length
@@ -228,7 +228,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     _quieten_lightning()
     torch.set_flush_denormal(True)
     settings: TrainerSettings = dataclasses.replace(build(config, "trainer"), devices=1, num_nodes=1, profiler=None)
-    datamodule = _prepared_data(config)
+    datamodule = prepared_data(config)
     _first_step(run.best_checkpoint, datamodule)
     model = build_model(config, datamodule.vocab_size)
     datamodule.max_length = model.max_length
@@ -262,8 +262,12 @@ def _learner(
     )
 
 
-def _prepared_data(config: Mapping[str, Any]) -> TextDataModule:
-    """The data, tokenised by the first process alone."""
+def prepared_data(config: Mapping[str, Any]) -> TextDataModule:
+    """The data of a configuration, tokenised by the first process alone.
+
+    Raises:
+        ValueError: naming the key, if it cannot be had or is too short.
+    """
     datamodule = TextDataModule(build(config, "dataset"))
     try:
         first_alone(datamodule.prepare_data)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -15,10 +16,13 @@ from poslab.configuration import build
 from poslab.errors import RunInterruptedError, RunStoppedError
 from poslab.run_directory import write_atomically
 from poslab.training.settings import TrainerSettings
-from poslab.tuning.display import Display
+from poslab.training.train import prepared_data
+from poslab.tuning.attributes import MADE_WITH
+from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time
 from poslab.tuning.results import Results
-from poslab.tuning.storage import open_storage, url_of, without_password
+from poslab.tuning.sampling import try_sampler
+from poslab.tuning.storage import STORAGE_ERRORS, open_storage, url_of, without_password
 from poslab.tuning.study import SweepStudy, make_or_join
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -44,11 +48,14 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     default = configurations.check()
     config = configurations.of({})
     settings: TrainerSettings = build(config, "trainer")
+    _check_lengths(sweep, config, prepared_data(config).lengths)
+    try_sampler(sweep.sampler, sweep.search_space, default, [objective.direction for objective in sweep.all_objectives])
     output = Path(sweep.output)
-    _make(output)
+    if sweep.storage is None:
+        _make(output)
     study = make_or_join(sweep, open_storage(sweep), default, config)
-    if not study.trials and any((output / "trials").glob("*")):
-        raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
+    _make(output)
+    _claim(output, study.user_attrs[MADE_WITH]["id"])
     workers = Workers(sweep, study, conf, default, config["seed"], settings)
     record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
     with one_at_a_time(output):
@@ -59,7 +66,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     try:
         _train(sweep, study, workers, Display(console, sweep.all_objectives, sweep.workers))
     except (RunInterruptedError, RunStoppedError):
-        console.print("go on with the same command")
+        console.print(f"{counts(study.ledger())}: go on with the same command", soft_wrap=True)
         raise
     with one_at_a_time(output):
         Results(sweep, study, configurations).write(console)
@@ -74,18 +81,44 @@ def _make(output: Path) -> None:
         raise ValueError(f"output={output} cannot be made: {error.strerror}") from error
 
 
+def _claim(output: Path, study: str) -> None:
+    """Makes the directory that of a study; ValueError if it is another's."""
+    owner = output / ".study"
+    found = owner.read_text() if owner.exists() else "" if any((output / "trials").glob("*")) else study
+    if found != study:
+        raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
+    owner.write_text(study)
+
+
+def _check_lengths(sweep: Sweep, config: Mapping[str, Any], lengths: Sequence[int]) -> None:
+    """Raises ValueError if the text does not fill the windows that an objective looks at."""
+    for objective in sweep.all_objectives:
+        if missing := set(objective.lengths(config["dataset"]["sequence_length"])) - set(lengths):
+            raise ValueError(
+                f"{objective.label} looks at windows of {min(missing):,} tokens, which the validation or the test text "
+                "does not fill"
+            )
+
+
 def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) -> None:
     """Keeps the workers at it until the sweep is settled."""
     watch = Watch(study, Path(sweep.output) / "workers", sweep.lost_after)
-    ledger = study.ledger()
+    ledger, reached = study.ledger(), time.monotonic()
     watch.fail_lost(ledger.running)
     display.begin(ledger)
     with _asked_to_stop() as asked, display:
         try:
             while True:
-                ledger = study.ledger()
-                display.update(ledger)
-                workers.look_after(ledger)
+                try:
+                    ledger = study.ledger()
+                    reached = time.monotonic()
+                    display.update(ledger)
+                    workers.look_after(ledger)
+                except STORAGE_ERRORS as error:
+                    if time.monotonic() - reached > sweep.lost_after:
+                        raise RunStoppedError(f"the storage cannot be reached any more: {error}") from error
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    continue
                 if asked or ledger.is_settled:
                     if not workers.alive:
                         break

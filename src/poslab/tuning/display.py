@@ -43,8 +43,8 @@ class Display:
     def begin(self, ledger: Ledger) -> None:
         """Says where a sweep goes on, once, at its beginning."""
         self._told = {trial.number for chain in ledger.attempts for trial in chain if trial.state.is_finished()}
-        if self._told:
-            self._console.print(f"goes on: {_counts(ledger)}", soft_wrap=True)
+        if ledger.attempts:
+            self._console.print(f"goes on: {counts(ledger)}", soft_wrap=True)
 
     def update(self, ledger: Ledger) -> None:
         """Shows what has changed."""
@@ -68,7 +68,7 @@ class Display:
     def _table(self, ledger: Ledger) -> RenderableType:
         left = _seconds_left(ledger, self._workers)
         about = "" if left is None else f", about {left // 60}:{left % 60:02} left"
-        lines = [Text(f"{_counts(ledger)}{about}", style="bold")]
+        lines = [Text(f"{counts(ledger)}{about}", style="bold")]
         if (best := best_of(ledger, self._objectives)) is not None:
             lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
         for trial in ledger.running:
@@ -105,10 +105,15 @@ def shown_values(trial: FrozenTrial) -> str:
     return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
 
 
-def _counts(ledger: Ledger) -> str:
+def counts(ledger: Ledger) -> str:
+    """How many trials are finished, and what becomes of the others."""
     total = len(ledger.attempts) + ledger.missing
-    ended = [f"{len(ledger.in_state(state))} {word}" for state, word in STATES.items()]
-    return f"{len(ledger.finished)} of {total}: {', '.join(ended)}, {len(ledger.running)} running"
+    parts = [f"{len(ledger.in_state(state))} {word}" for state, word in STATES.items()]
+    if ledger.running:
+        parts.append(f"{len(ledger.running)} running")
+    if ledger.waiting:
+        parts.append(f"{len(ledger.waiting)} waiting")
+    return f"{len(ledger.finished)} of {total}: {', '.join(parts)}"
 
 
 def _seconds_left(ledger: Ledger, workers: int) -> int | None:

@@ -57,7 +57,7 @@ def sections(
     if tested:
         worth.append(_test(best, tested))
     if several:
-        worth.append(_front(study, complete, sweep.all_objectives))
+        worth.append(_front(front(study, ledger), complete, sweep.all_objectives))
     else:
         worth.append(_history(ledger, objective))
     what: list[Exhibit] = []
@@ -75,7 +75,7 @@ def sections(
         "trials",
         "All trials",
         "One row an attempt, in the order in which they were taken; trial 0 is the default. A pruned trial shows its "
-        "last value.",
+        "last reported value alone.",
         "",
         trials[
             [column for column in trials.columns if not str(column).startswith(("train/", "memory/", "parameters"))]
@@ -229,6 +229,8 @@ def _slice(axes: Axes, complete: Sequence[FrozenTrial], parameter: Parameter, be
             colour, mark = (DEFAULT if is_default else OTHER), ("D" if is_default else "o")
             x = _place(parameter, trial.params[parameter.name])
             axes.plot([x], trial.values[:1], mark, color=BEST if is_best else colour, zorder=3 if is_best else 2)
+    low, high = _ends(parameter)
+    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     _scale(axes, parameter)
 
 
@@ -238,6 +240,12 @@ def _place(parameter: Parameter, value: Any) -> float:
     if isinstance(distribution, CategoricalDistribution):
         return float(distribution.to_internal_repr(value))
     return math.log10(value) if getattr(distribution, "log", False) else float(value)
+
+
+def _ends(parameter: Parameter) -> tuple[float, float]:
+    """Where the searched values begin and end on an axis, which is never a point."""
+    places = [_place(parameter, end) for end in parameter.ends]
+    return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
 
 def _scale(axes: Axes, parameter: Parameter, of_x: bool = True) -> None:
@@ -276,7 +284,7 @@ def _contour(
         distinct = pd.DataFrame({"x": x, "y": y, "z": z}).groupby(["x", "y"], as_index=False).mean()
         scaled = Triangulation(_unit(distinct["x"].to_numpy()), _unit(distinct["y"].to_numpy())).triangles
         mesh = Triangulation(distinct["x"].to_numpy(), distinct["y"].to_numpy(), scaled)
-        axes.tricontourf(mesh, distinct["z"].to_numpy(), levels=12, cmap=colours, norm=norm, alpha=0.6)
+        axes.tricontourf(mesh, distinct["z"].to_numpy(), levels=12, cmap=colours, norm=norm)
     points = axes.scatter(x, y, c=z, cmap=colours, norm=norm, edgecolors="black", linewidths=0.6)
     axes.plot(
         [_place(first, best.params[first.name])],
@@ -312,11 +320,13 @@ def _parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], 
     values = np.array([[trial.values[0], *(_place(p, trial.params[p.name]) for p in parameters)] for trial in complete])
     norm = Normalize(values[:, 0].min(), values[:, 0].max())
     colours = colormaps["viridis" if objective.minimized else "viridis_r"]
-    ranges = [(values[:, i].min(), values[:, i].max()) for i in range(len(names))]
+    ranges = [(values[:, 0].min(), values[:, 0].max()), *map(_ends, parameters)]
     worst_first = np.argsort(values[:, 0])[:: -1 if objective.minimized else 1]
     for row in values[worst_first]:
         heights = [(v - low) / (high - low) if high > low else 0.5 for v, (low, high) in zip(row, ranges, strict=True)]
         axes.plot(range(len(names)), heights, color=colours(norm(row[0])), linewidth=1.4)
+    axes.plot(range(len(names)), heights, color=BEST, linewidth=2.2, label="best")
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14), frameon=False)
     axes.set_xticks(range(len(names)), [name.replace(" (", "\n(").replace("@", "\n@") for name in names], fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.3, len(names) - 0.7)
@@ -330,8 +340,8 @@ def _parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], 
     return Picture(
         "parallel",
         "All parameters side by side",
-        "Each line is a complete trial, from its objective on the left through its parameters; the better it is, the "
-        "darker. Where the dark lines gather on an axis, that is where the parameter wants to be.",
+        "Each line is a complete trial, from its objective on the left through its parameters, each over the range "
+        "that was searched; the better it is, the darker. Where the dark lines gather, a parameter wants to be.",
         "",
         figure,
     )
@@ -376,10 +386,15 @@ def _by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective:
     )
 
 
-def _front(study: SweepStudy, complete: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Picture:
+def front(study: SweepStudy, ledger: Ledger) -> list[FrozenTrial]:
+    """The trials of the budget that no other beats in everything, by their first value."""
+    numbers = {trial.number for trial in ledger.in_state(TrialState.COMPLETE)}
+    return sorted((t for t in study.best_trials if t.number in numbers), key=lambda trial: trial.values[0])
+
+
+def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Picture:
     figure = new_figure(width=6.5, height=4.5)
     axes = figure.subplots()
-    front = sorted(study.best_trials, key=lambda trial: trial.values[0])
     on_front = {trial.number for trial in front}
     rest = [trial for trial in complete if trial.number not in on_front]
     axes.plot([t.values[0] for t in rest], [t.values[1] for t in rest], "o", color=OTHER, label="trial")

@@ -22,6 +22,9 @@ MOST_RETRIES = 2
 LOST = "its worker was lost without a word"
 """The reason of a trial that failed without one."""
 
+SILENT = "its worker gave no sign of life"
+"""How the reason of a trial begins whose worker was silent for too long."""
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -111,6 +114,11 @@ def first_attempt(trial: FrozenTrial) -> int:
     """The number of the trial that this one is an attempt of: its own, unless it is a retry."""
     number: int = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
     return number
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether a trial was failed by others, since its worker was silent."""
+    return trial.state == TrialState.FAIL and reason(trial).startswith((LOST, SILENT))
 
 
 def reason(trial: FrozenTrial) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from poslab.tuning.attributes import ALIVE, WORKER
+from poslab.tuning.ledger import SILENT
+from poslab.tuning.storage import STORAGE_ERRORS
 
 if TYPE_CHECKING:
     from poslab.tuning.study import SweepStudy
@@ -31,6 +35,11 @@ def give_sign_of_life(storage: BaseStorage, trial_id: int) -> None:
         storage.record_heartbeat(trial_id)
     else:
         storage.set_trial_user_attr(trial_id, ALIVE, time.time())
+
+
+def worker_name() -> str:
+    """A name for a worker of this machine that no other has."""
+    return f"{platform.node()}-{uuid.uuid4().hex[:8]}"
 
 
 @contextlib.contextmanager
@@ -49,6 +58,8 @@ def kept_alive(study: SweepStudy, trial: Trial, interval: float) -> Iterator[Non
                 give_sign_of_life(study.storage, trial._trial_id)
             except UpdateFinishedTrialError:  # somebody took it for lost; its next report tells the run
                 return
+            except STORAGE_ERRORS:  # it cannot be reached at this moment: the next beat may
+                continue
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -80,7 +91,12 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def is_dead(directory: Path, worker: str) -> bool:
-    """Whether a worker that locked a file in this directory has ended; False if that cannot be known here."""
+    """Whether a worker of this machine that locked a file in this directory has ended; False if that is not known.
+
+    The lock of another machine may be free here although that machine holds it: not all file systems share locks.
+    """
+    if not worker.startswith(f"{platform.node()}-"):
+        return False
     try:
         with _lock_file(directory, worker).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,7 +141,7 @@ class Watch:
             if worker is not None and is_dead(self.locks, worker):
                 self._fail(trial, "its worker was killed")
             elif self._is_silent(trial):
-                self._fail(trial, f"its worker gave no sign of life for {self.lost_after:g} seconds")
+                self._fail(trial, f"{SILENT} for {self.lost_after:g} seconds")
 
     def _is_silent(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get(WORKER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,10 @@ class Objective:
 
     @property
     def label(self) -> str:
-        """What it is called in tables: `validation/bits_per_byte@1x,2x,4x`."""
+        """What it is called in tables: `validation/bits_per_byte@1x+2x+4x`."""
         name, at, _ = self.figures[0].partition("@")
         if at and all(tag.startswith(f"{name}@") for tag in self.figures):
-            return f"{name}@{','.join(tag.partition('@')[2] for tag in self.figures)}"
+            return f"{name}@{'+'.join(tag.partition('@')[2] for tag in self.figures)}"
         return " + ".join(self.figures)
 
     def is_known_at_validations(self) -> bool:
@@ -90,8 +90,8 @@ class Objective:
         return [int(length) for length in resolved if length.isdigit()]
 
 
-def objectives_of(nodes: Sequence[Any]) -> list[Objective]:
+def objectives_of(nodes: Any) -> list[Objective]:
     """The objectives of a sweep file; ValueError if there are none."""
     if not isinstance(nodes, list) or not nodes:
-        raise ValueError("objectives must be a list of at least one")
+        raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
     return [Objective.of(node) for node in nodes]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +19,7 @@ from poslab.run_directory import write_atomically
 from poslab.training.train import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
-from poslab.tuning.exhibits import sections
+from poslab.tuning.exhibits import front, sections
 from poslab.tuning.ledger import Ledger, first_attempt, reason
 from poslab.tuning.storage import url_of, without_password
 from poslab.tuning.study import SweepStudy
@@ -71,16 +71,17 @@ class Results:
 
     def _trials(self, ledger: Ledger) -> pd.DataFrame:
         """One row an attempt."""
-        rows = []
+        rows, labels = [], [objective.label for objective in self._objectives]
         for trial in sorted((t for chain in ledger.attempts for t in chain), key=lambda t: t.number):
             rows.append(
                 {
                     "trial": trial.number,
                     "attempt_of": first_attempt(trial),
                     "state": trial.state.name.lower(),
-                    **dict(zip([o.label for o in self._objectives], trial.values or [], strict=False)),
+                    **(dict(zip(labels, trial.values, strict=True)) if trial.state == TrialState.COMPLETE else {}),
                     **trial.params,
                     "validations": len(trial.intermediate_values),
+                    "last_reported": trial.intermediate_values.get(trial.last_step or 0),
                     "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
                     "reason": reason(trial) if trial.state == TrialState.FAIL else "",
                     "began": trial.datetime_start,
@@ -100,7 +101,7 @@ class Results:
         content = {"defaults": defaults, **config, "hydra": hydra}
         return (
             f"# Trial {best.number} of the sweep {self._sweep.name}, the best: {shown(best.params)}\n"
-            f"# {self._command()}\n{yaml.safe_dump(content, sort_keys=False)}"
+            f"# {self._command()}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
         )
 
     def _command(self) -> str:
@@ -150,7 +151,8 @@ class Results:
         table.add_column(overflow="fold")
         rows = [("best", best), ("default", default)]
         if len(self._objectives) > 1:
-            rows = [("front", trial) for trial in self._study.best_trials] + [("default", default)]
+            rows = [("front", trial) for trial in front(self._study, ledger)] + [("default", default)]
+            console.print(f"best.yaml and the test are of trial {best.number}, which has the best first objective")
         for name, trial in rows:
             if trial is not None:
                 table.add_row(name, f"trial {trial.number}", shown_values(trial), shown(trial.params))
@@ -159,7 +161,8 @@ class Results:
             console.print("the default is not complete: what tuning was worth cannot be said")
         elif len(self._objectives) == 1:
             worth = abs(best.values[0] - default.values[0])
-            console.print(f"tuning was worth {worth:.4f} on validation" if worth else "the default is the best")
+            luck = " (one seed a trial: some of it is luck)" if self._sweep.seeds == 1 else ""
+            console.print(f"tuning was worth {worth:.4f} on validation{luck}" if worth else "the default is the best")
         if tested:
             shown_tests = ", ".join(
                 f"{value:.4f} at {int(tag.partition('@')[2]):,}"

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from optuna import Study
+from optuna import Study, create_study
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, QMCSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.tuning.ledger import first_attempt
+from poslab.tuning.space import Space
 
 
 class NumberedSampler(BaseSampler):
@@ -69,6 +71,19 @@ class NumberedSampler(BaseSampler):
     def _seeded(self, seed: int) -> BaseSampler:
         takes_seed = "seed" in inspect.signature(_class_of(self._node, "sampler", BaseSampler)).parameters
         return _built(self._node, "sampler", BaseSampler, **({"seed": seed} if takes_seed else {}))
+
+
+def try_sampler(node: Mapping[str, Any], space: Space, default: Mapping[str, Any], directions: Sequence[str]) -> None:
+    """Draws two trials in memory; ValueError if the sampler cannot serve the space."""
+    known = [StudyDirection[direction.upper()] for direction in directions]
+    study = create_study(sampler=NumberedSampler(node, 0, default), directions=known)
+    for _ in range(2):
+        try:
+            space.suggest(study.ask())
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(
+                f"sampler: {str(node['_target_']).rpartition('.')[2]} cannot search this space: {error}"
+            ) from error
 
 
 def _is_default(trial: FrozenTrial) -> bool:

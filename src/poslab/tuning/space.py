@@ -106,7 +106,7 @@ class Space:
         return by_name
 
     def corners(self) -> Iterator[tuple[Parameter, Values]]:
-        """Each parameter at each of its ends, with what it needs to exist, the others at their defaults."""
+        """Each parameter at each of its ends, with what it needs to exist; the others are not given."""
         for parameter in self.parameters:
             for end in parameter.ends:
                 yield parameter, {**self._made_to_exist(parameter), parameter.key: end}
@@ -123,7 +123,10 @@ class Space:
             raise ValueError(f"space.{key} must be {{float: [low, high]}}, {{int: [low, high]}} or {{choices: []}}")
         if unknown := [word for word in node if word not in WORDS]:
             raise ValueError(f"space.{key}.{unknown[0]}: there is no such key{nearest(str(unknown[0]), WORDS)}")
-        when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in (node.get("when") or {}).items()}
+        conditions = node.get("when") or {}
+        if not isinstance(conditions, Mapping) or [] in conditions.values():
+            raise ValueError(f"space.{key}.when must be values by key, as in {{encoding: t5}}, got {conditions!r}")
+        when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in conditions.items()}
         for parent, allowed in when.items():
             self._check_condition(key, parent, allowed)
         if several and not when:
@@ -151,7 +154,7 @@ def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
             raise ValueError(f"space.{key}.choices must be a list of at least one value, got {choices!r}")
         if not all(value is None or isinstance(value, bool | int | float | str) for value in choices):
             raise ValueError(f"space.{key}.choices must be numbers, words, true, false or null, got {choices!r}")
-        if len({(type(value), value) for value in choices}) < len(choices):
+        if len(set(choices)) < len(choices):  # 1, 1.0 and true are one to Optuna
             raise ValueError(f"space.{key}.choices must all be different, got {choices!r}")
         if log or step is not None:
             raise ValueError(f"space.{key}: log and step belong to ranges, not to choices")

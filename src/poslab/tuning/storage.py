@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from grpc import RpcError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
@@ -15,6 +16,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from poslab.tuning.sweep import Sweep
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+"""Of databases that are named without one."""
+
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, RpcError)
+"""What a storage raises that cannot be reached, perhaps for a moment."""
 
 BEATS = 6
 """Signs of life of a trial in the time after whose silence it counts as lost."""
@@ -27,8 +34,10 @@ SECONDS_TO_WAIT_FOR_SQLITE = 60
 
 
 def url_of(sweep: Sweep) -> str:
-    """The storage of a sweep, by default SQLite in its directory."""
-    return sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
+    """The storage of a sweep, by default SQLite in its directory; with the driver that the extra `databases` has."""
+    url = sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
+    scheme, colon, rest = url.partition(":")
+    return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
 def beat_interval(sweep: Sweep) -> int:
@@ -47,7 +56,8 @@ def open_storage(sweep: Sweep) -> BaseStorage:
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     try:
         if url.startswith("journal:"):
-            return JournalStorage(JournalFileBackend(url.removeprefix("journal:")))
+            # Optuna's lock is a link to the path as it is given: a relative one would point to nothing.
+            return JournalStorage(JournalFileBackend(str(Path(url.removeprefix("journal:")).absolute())))
         if url.startswith("grpc:"):
             return _behind_grpc(url)
         try:
@@ -55,16 +65,19 @@ def open_storage(sweep: Sweep) -> BaseStorage:
         except SQLAlchemyError:  # perhaps another process made the tables at the same moment
             return _database(url, sweep)
     except ImportError as error:
-        raise ValueError(f"storage={without_password(url)} needs a driver: pip install 'poslab[databases]'") from error
-    except (OSError, OptunaError, SQLAlchemyError) as error:
+        raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
+    except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         raise ValueError(f"storage={without_password(url)} cannot be reached: {_first_line(error)}") from error
 
 
 def _database(url: str, sweep: Sweep) -> RDBStorage:
+    file = url.partition("///")[2].partition("?")[0]
+    if _is_sqlite(url) and file and not Path(file).parent.is_dir():
+        raise OSError(f"there is no folder {Path(file).parent}")
     seconds = {"timeout": SECONDS_TO_WAIT_FOR_SQLITE} if _is_sqlite(url) else {"connect_timeout": SECONDS_TO_ANSWER}
     storage = RDBStorage(
         url,
-        engine_kwargs={"connect_args": seconds},
+        engine_kwargs={"connect_args": seconds, "pool_pre_ping": not _is_sqlite(url)},
         heartbeat_interval=beat_interval(sweep),
         grace_period=sweep.lost_after,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -73,9 +74,12 @@ class SweepStudy(optuna.Study):
                 self.add_trial(_retry(failed))
             for waiting in ledger.waiting:
                 if self._taken(waiting):
-                    give_sign_of_life(self.storage, waiting._trial_id)
                     trial = Trial(self, waiting._trial_id)
-                    trial.set_user_attr(WORKER, worker)
+                    try:
+                        give_sign_of_life(self.storage, waiting._trial_id)
+                        trial.set_user_attr(WORKER, worker)
+                    except UpdateFinishedTrialError:
+                        continue
                     return trial
             if not ledger.owed and not ledger.missing:
                 if not ledger.waiting:
@@ -85,6 +89,8 @@ class SweepStudy(optuna.Study):
 
     def _taken(self, trial: FrozenTrial) -> bool:
         try:
+            if isinstance(self.storage, RDBStorage):  # that of a trial that was put back may be an old one
+                give_sign_of_life(self.storage, trial._trial_id)
             return self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
@@ -157,7 +163,10 @@ def make_or_join(
     optuna.create_study(storage=storage, study_name=sweep.name, directions=directions, load_if_exists=True)
     study = SweepStudy(sweep, storage, seed=config["seed"], default=default)
     if ASKED not in study.user_attrs:
-        study.set_user_attr(MADE_WITH, {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"]})
+        if study.get_trials(deepcopy=False) or study.directions != directions:
+            raise ValueError(f"name={sweep.name}: the storage has a study of that name that is no sweep of Poslab's")
+        made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"], "id": uuid.uuid4().hex}
+        study.set_user_attr(MADE_WITH, made_with)
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(ASKED, asked)
     if differing := list(differing_keys(study.user_attrs[ASKED], asked)):

@@ -19,6 +19,13 @@ OF_FILES = ("question", "train", "space", "objectives", "n_trials", "seeds", "sa
 """Keys of a sweep file."""
 
 
+MEAN_BEYOND = {
+    "mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)],
+    "direction": "minimize",
+}
+"""The objective unless a file has another: an encoding that is tuned at its training length alone says little."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """Everything that a sweep is; plain data alone, so that it can be sent to workers and kept with a study.
@@ -28,8 +35,9 @@ class Sweep:
         question: one sentence.
         train: choices of every trial, by key, as `python -m src.train` takes them.
         space: what is searched, as `Space` takes it.
-        objectives: what is made small or large, as `Objective.of` takes each.
         n_trials: trials that are finished when the sweep is, the default configuration among them.
+        output: the directory.
+        objectives: what is made small or large, as `Objective.of` takes each.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; with several the value is their mean.
@@ -37,7 +45,6 @@ class Sweep:
         workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
         storage: where the study is kept: a database URL, `journal:FILE` or `grpc://HOST:PORT`. None: a file of SQLite
             in the directory.
-        output: the directory.
         hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
     """
@@ -46,11 +53,11 @@ class Sweep:
     question: str
     train: Mapping[str, Any]
     space: Mapping[str, Any]
-    objectives: Sequence[Any]
     n_trials: int
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any] | None
     output: str
+    objectives: Sequence[Any] = field(default_factory=lambda: [MEAN_BEYOND])
+    sampler: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
+    pruner: Mapping[str, Any] | None = None
     seeds: int = 1
     overrides: Sequence[str] = field(default_factory=list)
     workers: int = 1
@@ -59,16 +66,21 @@ class Sweep:
     lost_after: int = 60
 
     def __post_init__(self) -> None:
-        for name in ("n_trials", "seeds", "workers", "hang_after", "lost_after"):
+        for name, least in (("n_trials", 1), ("seeds", 1), ("workers", 1), ("hang_after", 1), ("lost_after", 3)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         if not isinstance(self.question, str) or not self.question:
             raise ValueError("question must be a sentence")
-        if not re.fullmatch(r"[\w.-]+", str(self.name)):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
         if self.storage is not None and not isinstance(self.storage, str):
             raise ValueError(f"storage must be a URL, journal:FILE, grpc://HOST:PORT or null, got {self.storage!r}")
+        for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
+            if not isinstance(node, Mapping) and (node is not None or name == "sampler"):
+                raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
+        if "seed" in self.sampler:
+            raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")
         if not isinstance(self.train, Mapping):
             raise ValueError("train must be choices by key, as in {encoding: rotary}")
         _ = self.search_space
@@ -87,7 +99,7 @@ class Sweep:
     @property
     def all_objectives(self) -> list[Objective]:
         """The objectives."""
-        return objectives_of(list(self.objectives))
+        return objectives_of(self.objectives)
 
     def as_plain_data(self) -> dict[str, Any]:
         """Its arguments, for JSON."""
@@ -114,9 +126,11 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     presets, preset = node.pop("presets", None) or {}, given.pop("preset", None)
     name = path.stem
     if preset is not None:
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise ValueError(f"preset={preset}: {path.name} has {_listed(presets)}{nearest(str(preset), presets)}")
         chosen = presets[preset]
+        if unknown := [key for key in chosen if key not in OF_FILES]:
+            raise ValueError(f"{path}: there is no key {unknown[0]} in presets.{preset}{nearest(unknown[0], OF_FILES)}")
         node = {**node, **chosen, "train": {**(node.get("train") or {}), **(chosen.get("train") or {})}}
         name = f"{name}_{preset}"
     allowed = [argument.name for argument in fields(Sweep) if argument.name not in ("overrides", "question")]
@@ -124,12 +138,12 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
         raise ValueError(f"{unknown[0]}: there is no such key{nearest(unknown[0], ['sweep', 'preset', *allowed])}")
     node = {"name": name, "train": {}, **node, **given, "overrides": list(overrides)}
     node.setdefault("output", f"outputs/sweeps/{node['name']}")
-    if missing := [a for a in ("question", "space", "objectives", "n_trials", "sampler", "pruner") if a not in node]:
-        raise ValueError(f"{path} must say {missing[0]}")
+    if missing := [key for key in ("question", "space", "n_trials") if key not in node]:
+        raise ValueError(f"{path} must say {' and '.join(missing)}")
     try:
         return Sweep(**node)
     except ValueError as error:
-        raise ValueError(f"{error} (sweep={name})") from error
+        raise ValueError(f"{error} (sweep={path.stem})") from error
 
 
 def names(folder: Path) -> list[str]:
@@ -167,4 +181,4 @@ def _contents(path: Path) -> dict[str, Any]:
 
 
 def _listed(presets: Mapping[str, Any]) -> str:
-    return f"the presets {', '.join(presets)}" if presets else "no presets"
+    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,17 @@ class TrialConfigurations:
                     f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
                 )
         for parameter, values in self._space.corners():
+            shown = ", ".join(f"{key}={value}" for key, value in values.items())
+            composed = self._composed(values)
+            for other in self._space.parameters:
+                if other.exists(values) and not self._is_group(other.key) and not _has(composed, other.key):
+                    raise ValueError(
+                        f"space.{other.key}: there is no such key under {shown}: it needs a condition, as in "
+                        "when: {encoding: rotary}"
+                    )
             try:
-                check(self.of(values))
+                check(_resolved(composed))
             except ValueError as error:
-                shown = ", ".join(f"{key}={value}" for key, value in values.items())
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
 
@@ -89,6 +97,13 @@ class TrialConfigurations:
         return f"~{key}" if value is None and self._is_group(key) else f"{key}={_in_hydras_grammar(value)}"
 
 
+def _has(composed: DictConfig, key: str) -> bool:
+    """Whether a configuration has a dotted key, be its value null."""
+    group, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, group) if group else composed
+    return isinstance(node, DictConfig) and name in node
+
+
 def _resolved(composed: DictConfig) -> dict[str, Any]:
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     config = OmegaConf.to_container(own, resolve=True)
@@ -100,7 +115,8 @@ def _in_hydras_grammar(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     if isinstance(value, str) and "${" not in value:
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # Backslashes are themselves in Hydra's grammar, but before a quote.
+        return "'" + re.sub(r"(\\*)('|$)", lambda x: 2 * x[1] + ("\\'" if x[2] else ""), value) + "'"
     if isinstance(value, list):
         return f"[{','.join(map(_in_hydras_grammar, value))}]"
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,6 @@ from poslab.checking import check
 from poslab.errors import (
     DiskError,
     NonFiniteLossError,
-    ProcessDiedError,
     RunEndedEarlyError,
     RunInterruptedError,
     RunStoppedError,
@@ -27,12 +27,17 @@ from poslab.training.train import train
 from poslab.tuning.ledger import first_attempt
 from poslab.tuning.objective import Objective
 from poslab.tuning.space import Values
+from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 
 PRUNED, GIVEN_UP = "pruned", "given up"
 """Why a run ends early: the pruner says so, or somebody took it for lost."""
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "DataLoader worker")
+"""What torch says of it in a RuntimeError."""
 
 
 def run_trial(
@@ -59,7 +64,7 @@ def run_trial(
     try:
         values = sweep.search_space.suggest(trial)
         figures, length = _trained(study, trial, sweep, configurations, values, heed)
-        results = [objective.value(figures, length) for objective in sweep.all_objectives]
+        results = [finite(objective.value(figures, length)) for objective in sweep.all_objectives]
     except RunInterruptedError:
         study.put_back(trial)
         raise
@@ -70,15 +75,26 @@ def run_trial(
             study.fail(trial, str(ended), can_pass=False)
     except (ValueError, NonFiniteLossError) as error:
         study.fail(trial, str(error), can_pass=False)
-    except (RunStoppedError, MemoryError, torch.OutOfMemoryError) as error:
-        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=True)
-        if isinstance(error, DiskError):
-            raise
-    except Exception as error:
-        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=False)
+    except DiskError as error:
+        with contextlib.suppress(*STORAGE_ERRORS):  # which may be on the same disk
+            study.fail(trial, str(error), can_pass=True)
         raise
+    except Exception as error:
+        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=_can_pass(error))
+        if not isinstance(error, RunStoppedError | MemoryError | torch.OutOfMemoryError):
+            raise
     else:
         study.complete(trial, results, figures)
+
+
+def _can_pass(error: Exception) -> bool:
+    """Whether a trial that failed may do better another time: a process died, memory or the storage was short."""
+    if isinstance(error, RunStoppedError | MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, STORAGE_ERRORS):
+        return True
+    # On a CPU torch says so in words alone.
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def directory_of(sweep: Sweep, number: int) -> Path:
@@ -121,16 +137,21 @@ def _trained(
             raise ValueError(f"{run.path} holds a run of another configuration")
         if not run.is_finished:
             settings = check(config)
-            if run.is_held:
-                raise ProcessDiedError(f"{run.path} is still being trained by a worker that counted as lost")
+            while run.is_held:  # by a worker that counts as lost, which its next report will tell
+                heed()
             reports = is_reported and sweep.seeds == 1
             observer = _reporting(study, trial, objective, length, settings) if reports else _looking_on
             checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
             heed()
+            if settings.compile:
+                torch.compiler.reset()  # after eight models of a process torch would compile no more
             train(Plan(run, config, checkpoint), settings, observer)
         every.append(run.metrics())
         if is_reported and sweep.seeds > 1:
-            _report(study, trial, objective.value(every[-1], length), index)
+            try:
+                _report(study, trial, finite(objective.value(every[-1], length)), index)
+            except UpdateFinishedTrialError:
+                raise RunEndedEarlyError(GIVEN_UP) from None
             if index < sweep.seeds and trial.should_prune():
                 raise RunEndedEarlyError(PRUNED)
     shared = [tag for tag in every[0] if all(tag in figures for figures in every)]
@@ -144,14 +165,22 @@ def _reporting(
 
     def observer(step: int, figures: Mapping[str, float]) -> str | None:
         try:
-            _report(study, trial, objective.value(figures, length), math.ceil(step / settings.validate_every))
+            value = finite(objective.value(figures, length))
+            _report(study, trial, value, math.ceil(step / settings.validate_every))
         except UpdateFinishedTrialError:
             return GIVEN_UP
-        except ValueError as error:  # there is no such figure
+        except ValueError as error:  # there is no such figure, or it is no number
             return str(error)
         return PRUNED if step < settings.max_steps and trial.should_prune() else None
 
     return observer
+
+
+def finite(value: float) -> float:
+    """A value that a study takes; ValueError for one that is no number."""
+    if not math.isfinite(value):
+        raise ValueError(f"the objective is {value}")
+    return value
 
 
 def _looking_on(step: int, figures: Mapping[str, float]) -> str | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +19,18 @@ from optuna.trial import FrozenTrial
 from poslab.errors import DiskError, ProcessDiedError
 from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import WORKER
-from poslab.tuning.ledger import Ledger, first_attempt
+from poslab.tuning.ledger import Ledger, first_attempt, is_lost
+from poslab.tuning.life import worker_name
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_run import directory_of
 from poslab.tuning.worker import FULL_DISK, Job
 
 MOST_DEATHS_IN_VAIN = 3
-"""Workers in a row that die before they have taken a trial; the sweep then ends."""
+"""Workers in a row that fail before they have taken a trial; the sweep then ends."""
 
-SECONDS_BETWEEN_REQUESTS = 2.0
-"""A worker that is asked to stop between two runs may miss it, and is asked again."""
+STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Exit statuses of a worker that ended in order."""
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Workers:
         self._shares = shares(sweep.workers, settings)
         self._workers: list[Worker | None] = [None] * sweep.workers
         self._deaths_in_vain = 0
-        self._asked_at = 0.0
+        self._is_asked_to_stop = False
 
     @property
     def alive(self) -> list[Worker]:
@@ -120,9 +119,9 @@ class Workers:
                 self._bury(worker)
 
     def ask_to_stop(self) -> None:
-        """Asks all to stop after the present step, again and again while this is called."""
-        if time.monotonic() - self._asked_at > SECONDS_BETWEEN_REQUESTS:
-            self._asked_at = time.monotonic()
+        """Asks all to stop after the present step, once: processes of a trial that are asked again do not save."""
+        if not self._is_asked_to_stop:
+            self._is_asked_to_stop = True
             for worker in self.alive:
                 worker.process.terminate()
 
@@ -134,7 +133,7 @@ class Workers:
             worker.process.wait()
 
     def _started(self, place: int) -> Worker:
-        name = f"{platform.node()}-{uuid.uuid4().hex[:8]}"
+        name = worker_name()
         log = Path(self._sweep.output) / "workers" / f"worker_{place}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         threads, gpus = self._shares[place]
@@ -165,6 +164,10 @@ class Workers:
         return [t for t in self._study.get_trials(deepcopy=False) if t.user_attrs.get(WORKER) == worker.name]
 
     def _end_if_hanging(self, worker: Worker, ledger: Ledger) -> None:
+        taken = self._trials_of(worker)
+        if taken and is_lost(max(taken, key=lambda trial: trial.number)):  # it is silent, or its trial is not its own
+            worker.process.kill()
+            return
         trial = next((trial for trial in ledger.running if trial.user_attrs.get(WORKER) == worker.name), None)
         newest = 0.0 if trial is None else _newest(directory_of(self._sweep, first_attempt(trial)))
         if trial is None or newest != worker.newest:
@@ -176,13 +179,14 @@ class Workers:
 
     def _bury(self, worker: Worker) -> None:
         status = worker.process.returncode
+        if status == FULL_DISK:
+            raise DiskError(f"{self._sweep.output} cannot be written any more: see {worker.log}")
         taken = self._trials_of(worker)
         for trial in taken:
             if not trial.state.is_finished():
                 self._study.fail(trial, _cause(status), can_pass=True)
-        if status == FULL_DISK:
-            raise DiskError(f"{self._sweep.output} cannot be written any more: see {worker.log}")
-        self._deaths_in_vain = 0 if taken or status == 0 else self._deaths_in_vain + 1
+        failed = not taken and status > 0 and status not in STOPPED  # who was killed may have been about to take one
+        self._deaths_in_vain = self._deaths_in_vain + 1 if failed else 0
         if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:
             last = "".join(worker.log.read_text(errors="replace").splitlines(keepends=True)[-1:]).strip()
             raise ProcessDiedError(f"no worker comes so far as to take a trial: {last} (see {worker.log})")
