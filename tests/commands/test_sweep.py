@@ -239,7 +239,10 @@ MISTAKES = [
     (["sweep=unknown_key.yaml"], "encoding.bse: there is no such key; did you mean 'encoding.base'?"),
     (["sweep=empty_range.yaml"], "space.encoding.base.float must not be empty, got 100 to 10"),
     (["sweep=no_condition.yaml"], "space.encoding.base: there is no such key under encoding=t5: it needs a condition"),
-    (["sweep=rotary_base", "sampler={_target_:optuna.samplers.BruteForceSampler}"], "sampler=optuna.samplers.BruteF"),
+    (
+        ["sweep=rotary_base", "sampler={_target_:optuna.samplers.BruteForceSampler}"],
+        "sampler: BruteForceSampler cannot search this space",
+    ),
     (["sweep=rotary_base", "sampler=null"], "sampler must be {_target_: optuna.samplers...}"),
     (["sweep=rotary_base", "dataset.sequence_length=8192"], "validation/bits_per_byte@1x+2x+4x looks at windows of"),
     (["sweep=no_choices.yaml"], "space.encoding.fraction.choices must be a list of at least one value"),

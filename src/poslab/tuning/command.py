@@ -22,7 +22,7 @@ from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import STORAGE_ERRORS, open_storage, url_of, without_password
+from poslab.tuning.storage import STORAGE_ERRORS, open_storage, quieten_optuna, url_of, without_password
 from poslab.tuning.study import SweepStudy, make_or_join
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -44,6 +44,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         DiskError, ProcessDiedError: as `Workers.look_after` does.
     """
     console = Console(highlight=False, markup=False, emoji=False)
+    quieten_optuna()
     configurations = TrialConfigurations(conf, sweep)
     default = configurations.check()
     config = configurations.of({})
@@ -53,9 +54,11 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     output = Path(sweep.output)
     if sweep.storage is None:
         _make(output)
-    study = make_or_join(sweep, open_storage(sweep), default, config)
+    storage = open_storage(sweep)
     _make(output)
-    _claim(output, study.user_attrs[MADE_WITH]["id"])
+    with one_at_a_time(output):
+        study = make_or_join(sweep, storage, default, config)
+        _claim(output, study.user_attrs[MADE_WITH]["id"])
     workers = Workers(sweep, study, conf, default, config["seed"], settings)
     record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
     with one_at_a_time(output):
@@ -87,7 +90,7 @@ def _claim(output: Path, study: str) -> None:
     found = owner.read_text() if owner.exists() else "" if any((output / "trials").glob("*")) else study
     if found != study:
         raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
-    owner.write_text(study)
+    write_atomically(owner, study)
 
 
 def _check_lengths(sweep: Sweep, config: Mapping[str, Any], lengths: Sequence[int]) -> None:

@@ -45,6 +45,12 @@ def beat_interval(sweep: Sweep) -> int:
     return max(1, sweep.lost_after // BEATS)
 
 
+def quieten_optuna() -> None:
+    """Leaves out what Optuna says of each study and trial, and that parts of it are young."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+
+
 def open_storage(sweep: Sweep) -> BaseStorage:
     """Opens the storage of a sweep.
 
@@ -52,8 +58,7 @@ def open_storage(sweep: Sweep) -> BaseStorage:
         ValueError: if it cannot be reached, or its driver is not installed.
     """
     url = url_of(sweep)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    quieten_optuna()
     try:
         if url.startswith("journal:"):
             # Optuna's lock is a link to the path as it is given: a relative one would point to nothing.

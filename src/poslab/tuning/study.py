@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -165,8 +166,10 @@ def make_or_join(
     if ASKED not in study.user_attrs:
         if study.get_trials(deepcopy=False) or study.directions != directions:
             raise ValueError(f"name={sweep.name}: the storage has a study of that name that is no sweep of Poslab's")
-        made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"], "id": uuid.uuid4().hex}
-        study.set_user_attr(MADE_WITH, made_with)
+        made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"]}
+        # Whoever makes the study at the same moment comes to the same one.
+        identity = hashlib.sha256(json.dumps([asked, made_with], sort_keys=True).encode()).hexdigest()[:16]
+        study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(ASKED, asked)
     if differing := list(differing_keys(study.user_attrs[ASKED], asked)):
