@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.configuration import nearest
-from poslab.data.corpus import Corpus, as_dataset, require_text
+from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.paths import matching_files
+from poslab.data.source import require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from poslab.data import cache
-from poslab.data.corpus import BUILT_IN_TOKENIZERS, Corpus, as_dataset
+from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_fraction
+from poslab.data.source import BUILT_IN_TOKENIZERS
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
 

@@ -1,0 +1,74 @@
+"""What every source of examples has in common."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from poslab.data.source import Source, require_integer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Kind = Literal["classification", "pairs", "answers"]
+
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "classification": ("text", "label"),
+    "pairs": ("source", "target"),
+    "answers": ("question", "context", "answers"),
+}
+"""The columns of each kind of examples.
+
+- classification: `text` and `label`, both strings; `label` is a list of strings where an example may have several
+  classes or none. A second text, as in entailment, stands in `text_pair`.
+- pairs: `source` and `target`, strings.
+- answers: `question` and `context`, strings, and `answers`, a list of `{"text": string, "start": integer}` with
+  `context[start:start + len(text)] == text`; the list is empty where the context has no answer.
+
+Any of them may have a column `document`, a string: examples of one document are never shared out over splits.
+"""
+
+
+@dataclass(kw_only=True)
+class ExampleSource(Source):
+    """A source of examples. Subclasses say where they come from and of which kind they are.
+
+    Args:
+        max_length: tokens of an example that a model reads, at least 1 (default 256): a longer text to be classified
+            is cut, and any other longer example is left out.
+        train_max_length: longer examples are kept from training and left to validation and test, which show what a
+            model makes of lengths that it has not seen; None trains on all.
+        deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out (default true).
+        others: those of `Source`.
+    """
+
+    batch_size: int = 32
+    tokenizer: str = "bpe"
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    max_length: int = 256
+    train_max_length: int | None = None
+    deduplicate: bool = True
+
+    kind: ClassVar[Kind]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("max_length", self.max_length, least=1)
+        if self.train_max_length is not None:
+            require_integer("train_max_length", self.train_max_length, least=1)
+            if self.train_max_length > self.max_length:
+                raise ValueError(f"train_max_length must not pass max_length={self.max_length}")
+
+    @cached_property
+    @abstractmethod
+    def identity(self) -> str:
+        """A string that changes whenever the source's examples do."""
+
+    @abstractmethod
+    def examples(self) -> "dict[str, Dataset]":
+        """The examples by split, with the columns of their kind: `train`, and any held-out split of its own.
+
+        Raises:
+            ValueError: one sentence that begins with the argument to change, if they cannot be had.
+        """

@@ -1,0 +1,95 @@
+"""What every source of data has in common: the arguments that a user types, checked without importing torch."""
+
+import os
+from abc import ABC
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from poslab.configuration import nearest
+from poslab.data.paths import neighbours
+
+BUILT_IN_TOKENIZERS = ("bytes", "bpe")
+
+
+@dataclass(kw_only=True)
+class Source(ABC):
+    """Where data comes from, how its text becomes tokens, and what is held out of it.
+
+    Args:
+        batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1
+            (default 8).
+        tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
+            on the training split), or the path of a Hugging Face tokenizer.json.
+        vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
+        validation_fraction: share of the data held out for validation, above 0; not read where the source has such a
+            split of its own (default 0.05).
+        test_fraction: the same for test; the two together stay below 1 (default 0.05).
+        overfit: train on the first batch over and over, to see that a model learns at all (default false).
+        num_workers: processes that load batches; 0 loads them in the training process, which always reads streams
+            (default 0).
+        cache_dir: where tokens are kept (default: `poslab` in the user's cache directory).
+        seed: of the order of training, at least 0. The split does not depend on it: all seeds share one test.
+
+    Raises:
+        ValueError: one sentence that begins with the argument's name.
+    """
+
+    batch_size: int = 8
+    tokenizer: str = "bytes"
+    vocab_size: int = 4096
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
+    overfit: bool = False
+    num_workers: int = 0
+    cache_dir: str | None = None
+    seed: int = 0
+
+    label: ClassVar[str]
+    """What it is called where its data is cached and reported."""
+
+    def __post_init__(self) -> None:
+        require_integer("batch_size", self.batch_size, least=1)
+        require_text("tokenizer", self.tokenizer)
+        require_integer("vocab_size", self.vocab_size, least=257)
+        for name in ("validation_fraction", "test_fraction"):
+            fraction = getattr(self, name)
+            if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+                raise ValueError(f"{name} must be a number between 0 and 1, got {fraction!r}")
+        if self.validation_fraction + self.test_fraction >= 1:
+            held_out = f"{self.validation_fraction} + {self.test_fraction}"
+            raise ValueError(f"test_fraction and validation_fraction must leave text for training, got {held_out}")
+        require_integer("num_workers", self.num_workers, least=0)
+        if self.cache_dir is not None:
+            require_text("cache_dir", self.cache_dir)
+        require_integer("seed", self.seed, least=0)
+
+    def check(self) -> None:
+        """Find, in milliseconds, the mistakes that lie on the disk rather than in a value; raises ValueError."""
+        if self.tokenizer not in BUILT_IN_TOKENIZERS and not Path(self.tokenizer).expanduser().is_file():
+            choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
+            raise ValueError(
+                f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
+                f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
+            )
+        existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise ValueError(f"cache_dir must be a directory that can be written, got {str(self.cache)!r}")
+
+    @property
+    def cache(self) -> Path:
+        """The directory where prepared data is kept."""
+        if self.cache_dir is not None:
+            return Path(self.cache_dir).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
+
+
+def require_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
+
+
+def require_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a name or path, got {value!r}")
