@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
-from poslab.training.language_modelling import LanguageModelling
+from poslab.tasks import LanguageModelling
 from poslab.training.learner import Learner
 from poslab.training.optimizer import AdamWithCosine
 
@@ -83,7 +83,8 @@ def measure(results: Results, precisions: list[str], size: Size, steps: int) -> 
             LanguageModelling({"train": 1.0}),
             AdamWithCosine(LEARNING_RATE),
             batch_size=size.batch_size,
-            lengths=[size.sequence_length],
+            lengths={"validation": [size.sequence_length]},
+            longest_trained=size.sequence_length,
             seed=0,
             log_every=10,
         )

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from poslab.attention import choose_route
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
-from poslab.models.decoder import decoder_shape
+from poslab.models.transformer import stack_shape
 
 DOCS = Path(__file__).resolve().parent
 CONF = DOCS.parent / "conf"
@@ -179,7 +179,9 @@ class Encoding(Choice):
     def shape(self) -> StackShape:
         """Of the default decoder."""
         model = self.config.model
-        return decoder_shape(model.d_model, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim)
+        return stack_shape(
+            model.d_model, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim, causal=True
+        )
 
     def make(self, causal: bool = True) -> StackEncodings:
         """Its encodings in a decoder or in an encoder, with fresh parameters."""

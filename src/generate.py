@@ -1,4 +1,4 @@
-"""Goes on from a text with a trained model: `python -m src.generate run=outputs/RUN prompt="A list is"`."""
+"""Goes on from a text, or answers it: `python -m src.generate run=outputs/RUN prompt="A list is"`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ DEFAULT_NEW_TOKENS = 400
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: str | None = None) -> None:
-    """Prints the prompt and what follows it, as it comes.
+    """Prints the prompt and what follows it, as it comes, or the answer to it, as the run has learned.
 
     Args:
         config, directory, overrides: as `command` gives them.
-        prompt: the text to go on from; None is that of the configuration.
+        prompt: the text; `-` is each line of standard input; None is that of the configuration.
     """
+    from poslab.configuration import build
+    from poslab.data.corpus import Corpus
     from poslab.run_directory import RunDirectory
     from poslab.sampling import Sampling
 
@@ -32,17 +34,27 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise ValueError(f"max_new_tokens must be a positive integer or null, got {max_new_tokens}")
 
+    text = str(config["prompt"]) if prompt is None else prompt
+    chosen = run.config()
+    if "dataset" not in chosen:
+        raise ValueError(f"run={config['run']} is not a run directory: its config.yaml names no dataset")
+    if not isinstance(build(chosen, "dataset"), Corpus):
+        _answer(config, text, max_new_tokens)
+        return
+
     import torch
     from rich.console import Console
 
     from poslab.data.tokenizers import load_tokenizer
     from poslab.generation import generate, stream_text
     from poslab.loading import device_named, load
+    from poslab.models import Decoder
 
     model = load(config["run"], device_named(config["device"]))
+    if not isinstance(model, Decoder):
+        raise ValueError(f"run={config['run']} has learned to fill in text, and does not go on from it")
     device = next(model.parameters()).device
     tokenizer = load_tokenizer(run.path)
-    text = str(config["prompt"]) if prompt is None else prompt
     prompt_tokens = tokenizer.encode(text).tolist()
     # What stands before a document in training is the end of another.
     context = torch.tensor([prompt_tokens or [tokenizer.end_id]], device=device)
@@ -58,6 +70,36 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
         console.out(_harmless(piece) if console.is_terminal else piece, end="")
     console.out("")
+
+
+def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None) -> None:
+    """Prints the answer to a text, or to each line of standard input one line."""
+    from rich.console import Console
+
+    from poslab.loading import device_named
+    from poslab.serving import serve
+
+    beams = config["beams"]
+    if type(beams) is not int or beams < 1:
+        raise ValueError(f"beams must be a positive integer, got {beams}")
+    answer = serve(
+        config["run"],
+        device_named(config["device"]),
+        beams=beams,
+        max_new_tokens=max_new_tokens or DEFAULT_NEW_TOKENS,
+    )
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
+    console = Console(highlight=False, markup=False, emoji=False)
+    if text == "-":
+        for line in sys.stdin:
+            console.out(_harmless(answer(line.rstrip("\n")).text.replace("\n", " ")))
+        return
+    if not text.strip():
+        raise ValueError('prompt must be a text to answer: prompt="...", or prompt=- for the lines of standard input')
+    answered = answer(text)
+    console.out(_harmless(answered.text), style="bold")
+    for name, probability in answered.probabilities.items():
+        console.out(f"{probability:8.4f}  {name}")
 
 
 def _harmless(text: str) -> str:

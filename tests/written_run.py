@@ -19,11 +19,11 @@ CONF = Path(__file__).parents[1] / "conf"
 def write_run(
     path: Path, *overrides: str, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
 ) -> RunDirectory:
-    """A run of `debug=fast` and these overrides, whose best and last checkpoint hold different random weights."""
+    """A run of `debug=fast` at 64 tokens, whose best and last checkpoint hold different random weights."""
     tokenizer = tokenizer or ByteTokenizer()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # The name of a run directory is Hydra's matter, and compose alone has no such thing.
-        composed = compose("train", overrides=["debug=fast", *overrides])
+        composed = compose("train", overrides=["debug=fast", "dataset.sequence_length=64", *overrides])
     config = OmegaConf.to_container(composed, resolve=True)
     run = RunDirectory(path)
     run.start(config, environment={})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from poslab.configuration import build, with_full_key
 
 if TYPE_CHECKING:
-    from poslab.data.corpus import Corpus
-    from poslab.models import Decoder
+    from poslab.models import Model
+    from poslab.task_kinds import AnySource
     from poslab.training.settings import TrainerSettings
 
 
@@ -30,9 +30,9 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
-    corpus: Corpus = build(config, "dataset")
+    source: AnySource = build(config, "dataset")
     try:
-        corpus.check()
+        source.check()
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "dataset", config)) from error
 
@@ -41,16 +41,23 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     settings: TrainerSettings = build(config, "trainer")
     build(config, "optimizer")
     from poslab.models import build_model
+    from poslab.task_kinds import check_task, kind_of
 
     with torch.device("meta"):
         model = build_model(config, vocab_size=2)
-    _check_positions(model, corpus.sequence_length)
-    micro_batches(settings, corpus.batch_size, settings.local_processes * settings.num_nodes)
+    check_task(config, source)
+    _check_positions(model, source.sequence_length)
+    if settings.strategy == "fsdp" and kind_of(source) == "pairs":
+        raise ValueError(
+            "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
+        )
+    micro_batches(settings, source.batch_size, settings.local_processes * settings.num_nodes)
     _check_checkpoints(config["init_from"], checkpoint)
     return settings
 
 
-def _check_positions(model: Decoder, sequence_length: int) -> None:
+def _check_positions(model: Model, sequence_length: int) -> None:
+    """Raises ValueError if a model has no positions for the longest texts that it is to be trained on."""
     sampler, end = model.position_sampler, model.encodings.max_length
     if sampler is not None and sampler.max_length is not None and sampler.max_length < sequence_length:
         raise ValueError(
@@ -66,14 +73,14 @@ def _check_positions(model: Decoder, sequence_length: int) -> None:
         raise ValueError(f"encoding.max_length={end} ends before {asked}")
 
 
-def _embed_real_positions(model: Decoder) -> None:
+def _embed_real_positions(model: Model) -> None:
     """Raises ValueError, in the words of the encoding, if it takes integers alone."""
     import torch
 
     from poslab.encodings import Positions
 
     with torch.device("meta"):
-        x_BTM, tokens_BT = torch.empty(1, 2, model.embedding.embedding_dim), torch.zeros(1, 2, dtype=torch.int64)
+        x_BTM, tokens_BT = torch.empty(1, 2, model.shape.d_model), torch.zeros(1, 2, dtype=torch.int64)
         model.encodings.embed(x_BTM, Positions(torch.empty(2), stop=2), tokens_BT)
 
 

@@ -81,8 +81,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def check_types(node: Mapping[str, Any], key: str) -> None:
     """Raises ValueError if a value is not what the signature of the `_target_` asks for."""
-    target = _target(node["_target_"], key)
-    parameters = inspect.signature(target, eval_str=True).parameters
+    parameters = inspect.signature(target(node["_target_"], key), eval_str=True).parameters
     takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in node.items():
         if name not in parameters:
@@ -97,16 +96,16 @@ def check_types(node: Mapping[str, Any], key: str) -> None:
             raise ValueError(f"{key}.{name} must be {_described(hint)}, got {_shown(value)}{suggestion}")
 
 
-def _target(path: Any, key: str) -> Callable[..., Any]:
+def target(path: Any, key: str) -> Callable[..., Any]:
     """What a `_target_` names; ValueError if that cannot be imported or called."""
     reason = ""
     try:
-        target: Any = pydoc.locate(str(path))
+        found: Any = pydoc.locate(str(path))
     except pydoc.ErrorDuringImport as error:
-        target, reason = None, f" ({error.value})"
-    if not callable(target):
+        found, reason = None, f" ({error.value})"
+    if not callable(found):
         raise ValueError(f"{key}._target_ must name a class that can be imported, got {_shown(path)}{reason}")
-    return target
+    return found
 
 
 def _choices(hint: Any) -> list[str]:

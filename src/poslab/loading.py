@@ -10,7 +10,7 @@ import torch
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import Decoder, build_model
+from poslab.models import EncoderDecoder, Model, Outputs, build_model
 from poslab.run_directory import RunDirectory
 
 ENCODINGS = "encodings."
@@ -19,7 +19,7 @@ ENCODINGS = "encodings."
 
 def load(
     run: str | Path, device: torch.device | str = "cpu", swap: Mapping[str, Mapping[str, Any] | None] | None = None
-) -> Decoder:
+) -> Model:
     """The trained model of a run, in evaluation mode.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
@@ -46,8 +46,12 @@ def load(
     file = checkpoint_file(run)
     weights = model_weights(load_checkpoint(file))
     vocab_size = load_tokenizer(directory.path).vocab_size
-    model = build_model(config, vocab_size)
+    task = directory.task()
+    outputs = Outputs(*task["outputs"]) if task.get("outputs") else None
+    model = build_model(config, vocab_size + task.get("extra_tokens", 0), outputs)
     model.to(next(iter(weights.values())).dtype)
+    if swap and isinstance(model, EncoderDecoder):
+        raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
     if swap:
         fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
         weights = {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)} | fresh

@@ -61,6 +61,11 @@ class RunDirectory:
         return self.path / "metrics.json"
 
     @property
+    def task_file(self) -> Path:
+        """What the task knows of its data, such as the names of classes."""
+        return self.path / "task.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Where `last.ckpt` and `best.ckpt` are."""
         return self.path / "checkpoints"
@@ -163,6 +168,14 @@ class RunDirectory:
         for directory in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):  # something else is in there
                 directory.rmdir()
+
+    def write_task(self, record: Mapping[str, Any]) -> None:
+        """Writes down what a task knows of its data."""
+        write_atomically(self.task_file, json.dumps(record, indent=2) + "\n")
+
+    def task(self) -> dict[str, Any]:
+        """What its task knows of its data; nothing where the run has written down nothing."""
+        return json.loads(self.task_file.read_text()) if self.task_file.is_file() else {}
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Writes down the final figures; from then on the run is finished."""

@@ -128,7 +128,17 @@ def test_a_tokenizer_trains_with_packed_documents(tmp_path: Path, tokenizer: str
     assert_trained(run_of(small(tmp_path, *more, *TWO_STEPS), tmp_path / "run"))
 
 
-@pytest.mark.parametrize("dataset", sorted(set(choices("dataset")) - {"text", "hub"}))
+def corpora() -> list[str]:
+    """The datasets of text, which models of language read."""
+    texts = (
+        path.stem
+        for path in (CONF / "dataset").glob("*.yaml")
+        if re.search("^  - (_text|hub)$", path.read_text(), re.M)
+    )
+    return sorted(set(texts) - {"text", "hub"})
+
+
+@pytest.mark.parametrize("dataset", corpora())
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
     config = composed(f"dataset={dataset}")
     check(config)
@@ -141,13 +151,38 @@ def test_a_size_composes_with_every_encoding(size: str) -> None:
         check(composed(f"size={size}", f"encoding={encoding}"))
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
-def test_an_experiment_composes(experiment: str) -> None:
-    config = composed(f"experiment={experiment}")
+def test_the_recipe_for_a_gpu_composes() -> None:
+    assert choices("experiment") == ["small_gpu"]
+    config = composed("experiment=small_gpu")
     check(config)
     assert config["model"]["d_model"] == 512 and config["dataset"]["path"] == "roneneldan/TinyStories"
-    changed = composed(f"experiment={experiment}", "optimizer.lr=5", "size=tiny")
+    changed = composed("experiment=small_gpu", "optimizer.lr=5", "size=tiny")
     assert (changed["optimizer"]["lr"], changed["model"]["d_model"]) == (5, 192)
+
+
+PAPERS = [
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in sorted((CONF / "experiment").glob("*/**/[!_]*.yaml"))
+]
+
+
+@pytest.mark.parametrize("experiment", PAPERS)
+def test_a_setting_of_a_paper_composes_with_the_task_that_it_is_named_after(experiment: str) -> None:
+    paper, _, name = experiment.partition("/")
+    config = composed(f"experiment={experiment}", "encoding=t5")
+    check(config)
+    kind = {"ruoss2023": "Encoder", "kazemnejad2023": "Decoder"}[paper]
+    assert config["model"]["_target_"].endswith(f".{kind}")
+    task = composed(f"dataset={name.removeprefix('small/')}")["dataset"]["task"]
+    assert config["dataset"]["task"] == task
+    assert (config["trainer"]["max_steps"] <= 2000) == name.startswith("small/")
+
+
+def test_both_papers_have_all_of_their_tasks_in_both_sizes() -> None:
+    named = {name.replace("small/", "") for name in PAPERS}
+    assert len(PAPERS) == 2 * len(named)
+    assert sum(name.startswith("ruoss2023/") for name in named) == 15
+    assert sum(name.startswith("kazemnejad2023/") for name in named) == 17  # ten tasks, two of them in variants
 
 
 def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:

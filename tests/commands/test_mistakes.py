@@ -54,7 +54,7 @@ MISTAKES = {
     # Choices and keys
     "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? (choices: alibi, ",
     "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
-    "(choices: c4, fineweb_edu, hub, python_docs, text, tinystories, wikitext103)",
+    "(choices: addition, ag_news, ",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
     "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
     "trainer=tpu": "trainer=tpu: there is no such choice",

@@ -244,7 +244,7 @@ MISTAKES = [
         "sampler: BruteForceSampler cannot search this space",
     ),
     (["sweep=rotary_base", "sampler=null"], "sampler must be {_target_: optuna.samplers...}"),
-    (["sweep=rotary_base", "dataset.sequence_length=8192"], "validation/bits_per_byte@1x+2x+4x looks at windows of"),
+    (["sweep=rotary_base", "dataset.sequence_length=8192"], "validation/bits_per_byte@1x+2x+4x looks at lengths of"),
     (["sweep=no_choices.yaml"], "space.encoding.fraction.choices must be a list of at least one value"),
 ]
 

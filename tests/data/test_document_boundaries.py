@@ -39,7 +39,7 @@ def test_windows_number_their_documents(
 ) -> None:
     arguments |= {"sequence_length": 2000, "length_multiples": [1]}
     datamodule = attach(TextFiles(files=[str(path) for path in stories], document_boundaries=True, **arguments))
-    tokens, _, segments = next(iter(datamodule.train_dataloader()))
+    tokens, _, segments, _ = next(iter(datamodule.train_dataloader()))
     for row, numbers in zip(tokens.tolist(), segments.tolist(), strict=True):
         current = 0
         for token, number in zip(row, numbers, strict=True):

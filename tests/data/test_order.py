@@ -19,7 +19,7 @@ def test_a_pass_takes_windows_that_do_not_overlap_each_once(num_tokens: int) -> 
     offsets = set()
     for number in range(50):
         first = number * order.windows_per_pass
-        starts = sorted(order.starts(range(first, first + order.windows_per_pass)))
+        starts = sorted(order.items(range(first, first + order.windows_per_pass)))
         assert {b - a for a, b in pairwise(starts)} <= {32}
         assert starts[0] >= 0
         assert starts[-1] + 33 <= num_tokens
@@ -29,9 +29,9 @@ def test_a_pass_takes_windows_that_do_not_overlap_each_once(num_tokens: int) -> 
 
 
 def test_a_place_has_one_window_whatever_was_asked_before() -> None:
-    whole = WindowOrder(5000, length=32, seed=3).starts(range(1000))
-    assert WindowOrder(5000, length=32, seed=3).starts(range(990, 1000)) == whole[990:]
-    assert WindowOrder(5000, length=32, seed=4).starts(range(1000)) != whole
+    whole = WindowOrder(5000, length=32, seed=3).items(range(1000))
+    assert WindowOrder(5000, length=32, seed=3).items(range(990, 1000)) == whole[990:]
+    assert WindowOrder(5000, length=32, seed=4).items(range(1000)) != whole
 
 
 def windows_of_steps(datamodules: list[Any], steps: int, accumulate: int) -> list[set[tuple[int, ...]]]:
@@ -62,7 +62,7 @@ def test_targets_are_the_tokens_that_follow(
 ) -> None:
     datamodule = attach(TextFiles(files=[str(p) for p in stories], **arguments))
     text = datamodule._tokens["train"].ids.tolist()
-    tokens, targets, segments = next(iter(datamodule.train_dataloader()))
+    tokens, targets, segments, _ = next(iter(datamodule.train_dataloader()))
     assert tokens.shape == targets.shape == (12, 32)
     assert tokens.dtype == targets.dtype == torch.int64
     assert segments is None

@@ -60,7 +60,13 @@ def of(language: str) -> list[str]:
 
 
 QUICK = [
-    *("debug=fast", "trainer=cpu", "trainer.validations=1", "dataset.length_multiples=[1,2]"),
+    *(
+        "debug=fast",
+        "dataset.sequence_length=64",
+        "trainer=cpu",
+        "trainer.validations=1",
+        "dataset.length_multiples=[1,2]",
+    ),
     *("dataset.validation_fraction=0.01", "dataset.test_fraction=0.01"),
 ]
 """What makes a run of the guide's commands take seconds."""

@@ -114,7 +114,9 @@ def test_patterns_keep_the_contract(pattern):
 
 def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
-    with pytest.raises(ValueError, match=r"^encoding StickBreaking is causal, and this attention is not$"):
+    with pytest.raises(
+        ValueError, match=r"^encoding StickBreaking is causal, and this attention is not: it has no bidirectional form$"
+    ):
         StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from poslab.tasks import Answering, LanguageModelling
 from poslab.training.console import RunConsole, facts_table, test_table
 from tests.training.runs import run_of, small
 
@@ -22,11 +23,18 @@ def printed(content: object) -> list[list[str]]:
 
 def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
     metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
-    lines = printed(test_table(metrics, [512, 1024], step=1200))
+    lines = printed(test_table(LanguageModelling({}), metrics, [512, 1024], step=1200))
     assert " ".join(lines[0]) == "test, best checkpoint (step 1,200)"
     assert lines[1] == ["length", "loss", "perplexity", "bits", "per", "byte"]
     assert ["512", "1x", "1.2500", "3.4903", "1.8034"] in lines
     assert ["1,024", "2x", "–", "–", "–"] in lines
+
+
+def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_training_length() -> None:
+    metrics = {"test/accuracy@10": 1.0, "test/accuracy@20": 0.5, "test/accuracy": 0.75, "test/accuracy_beyond": 0.5}
+    lines = printed(test_table(Answering([1, 10], end_id=9), metrics, [10, 20], step=7))
+    assert ["10", "1.0000", "–", "–"] in lines and ["20", "0.5000", "–", "–"] in lines
+    assert ["all", "0.7500", "–", "–"] in lines and ["beyond", "0.5000", "–", "–"] in lines
 
 
 def test_facts_stand_under_one_another() -> None:
@@ -77,5 +85,5 @@ def test_a_terminal_gets_a_live_bar(
     monkeypatch.setenv("COLUMNS", "120")
     run = run_of(small(tmp_path, "trainer.max_steps=60", "trainer.validations=1"), tmp_path / "run")
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
-    assert re.search(r"train .* \d+/60 loss \d\.\d{3}  \d\.\d{3} bits/byte  [\d,]+ tokens/s", text)
-    assert "\x1b" not in run.log_file.read_text() and "bits/byte" not in run.log_file.read_text()
+    assert re.search(r"train .* \d+/60 loss \d\.\d{3}  bits per byte \d\.\d{3}  [\d,]+ tokens/s", text)
+    assert "\x1b" not in run.log_file.read_text() and not re.search(r"bits per byte \d", run.log_file.read_text())

@@ -20,13 +20,25 @@ class LayerCache:
         """The state of the tokens so far, (B, H, P, E); None where there is none."""
         return self._buffers[2][:, :, : self._length] if len(self._buffers) > 2 else None
 
+    def __len__(self) -> int:
+        """The number of tokens remembered."""
+        return self._length
+
+    def contents(self) -> list[Tensor]:
+        """Keys, values and perhaps a state of all tokens."""
+        return [buffer[:, :, : self._length] for buffer in self._buffers]
+
+    def select(self, rows_R: Tensor) -> None:
+        """Goes on with these rows of the batch, each any number of times."""
+        self._buffers = [buffer[rows_R] for buffer in self._buffers]
+
     def append(self, *new: Tensor) -> list[Tensor]:
         """Adds keys (B, G, T, D), values and perhaps a state of new tokens; gives those of all tokens."""
         start, stop = self._length, self._length + new[0].shape[2]
         buffers: list[Tensor | None] = [*self._buffers] or [None] * len(new)
         self._buffers = [_written(buffer, x, start) for buffer, x in zip(buffers, new, strict=True)]
         self._length = stop
-        return [buffer[:, :, :stop] for buffer in self._buffers]
+        return self.contents()
 
 
 class KeyValueCache:
@@ -60,6 +72,14 @@ class KeyValueCache:
             raise ValueError("decoding goes on after the last token of each row: pad prompts on the left")
         self._may_end_with_padding = False
         return self.positions.continuation(length)
+
+    def select(self, rows_R: Tensor) -> None:
+        """Goes on with these rows of the batch, each any number of times, as a beam search does."""
+        for layer in self.layers:
+            layer.select(rows_R)
+        if self.positions is not None:
+            self.positions = self.positions.select(rows_R)
+        self.real = None if self.real is None else self.real[rows_R]
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
         """Adds the positions of new tokens, and which of them are real; gives those of all tokens."""

@@ -41,16 +41,21 @@ class MultiHeadAttention(nn.Module):
         Args:
             x_BTM: the sequence that asks.
             context: how its queries meet the keys.
-            memory_BSM: the sequence that answers; None is x itself.
+            memory_BSM: the sequence that answers; None is x itself. A cache keeps its keys and values from the first
+                time on.
 
         Raises:
             ValueError: if the encoding keeps a state of each token, and there is a memory.
         """
-        q_BHTD, k_BGSD, v_BGSD, state_BHSE = self.project(x_BTM, context, memory_BSM)
         cache = context.cache
-        if cache is not None:
-            k_BGSD, v_BGSD, *state = cache.append(k_BGSD, v_BGSD, *([] if state_BHSE is None else [state_BHSE]))
-            state_BHSE = state[0] if state else None
+        if memory_BSM is not None and cache is not None and len(cache):
+            q_BHTD, state_BHSE = self.queries(x_BTM), None
+            k_BGSD, v_BGSD = cache.contents()  # a memory does not grow
+        else:
+            q_BHTD, k_BGSD, v_BGSD, state_BHSE = self.project(x_BTM, context, memory_BSM)
+            if cache is not None:
+                k_BGSD, v_BGSD, *state = cache.append(k_BGSD, v_BGSD, *([] if state_BHSE is None else [state_BHSE]))
+                state_BHSE = state[0] if state else None
         y_BHTD = attend(
             q_BHTD,
             k_BGSD,
@@ -64,6 +69,13 @@ class MultiHeadAttention(nn.Module):
         )
         return self.output(y_BHTD.transpose(1, 2).flatten(2))
 
+    def queries(self, x_BTM: Tensor) -> Tensor:
+        """Queries (B, H, T, D), not rotated."""
+        q_BHTD: Tensor = self.query_norm(
+            self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        )
+        return q_BHTD
+
     def project(
         self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -72,11 +84,11 @@ class MultiHeadAttention(nn.Module):
         Of these tokens alone, not of those in a cache. Arguments and errors as in `forward`.
         """
         source = x_BTM if memory_BSM is None else memory_BSM
-        q_BHTD = self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        q_BHTD = self.queries(x_BTM)
         k_BGSD, v_BGSD = (
             self.key_value(source).unflatten(-1, (2, self.num_kv_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         )
-        q_BHTD, k_BGSD = self.query_norm(q_BHTD), self.key_norm(k_BGSD)
+        k_BGSD = self.key_norm(k_BGSD)
         encoding, cache = context.encoding, context.cache
         state_BHSE = None
         if "state" in encoding.hooks:

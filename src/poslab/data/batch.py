@@ -1,29 +1,132 @@
-"""One batch of language-modelling windows.
+"""Batches of all kinds.
 
-Dimensions: B windows, T tokens of a window.
+Dimensions: B windows or examples, T tokens of a row, S tokens of a source.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from poslab.data.examples.answers import Context
+
 IGNORE = -100
 
 
 class TokenBatch(NamedTuple):
-    """Windows of text and what to predict at each of their tokens.
+    """Text and what to predict at each of its tokens.
 
     Args:
         tokens: token ids, (B, T) int64.
-        targets: the token that follows each one, (B, T) int64; `IGNORE` (-100) where nothing is to be predicted.
+        targets: the token to predict at each one, such as that which follows it, (B, T) int64; `IGNORE` (-100) where
+            nothing is to be predicted.
         segments: number of the document within its row, from 0, (B, T) int64; None unless documents are kept apart.
+        real: (B, T) bool, False at padding; None where there is none.
     """
 
     tokens: Tensor
     targets: Tensor
-    segments: Tensor | None
+    segments: Tensor | None = None
+    real: Tensor | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.tokens)
+
+    @property
+    def num_tokens(self) -> int | Tensor:
+        """Tokens in it, padding aside; a scalar tensor where there is padding."""
+        return self.tokens.numel() if self.real is None else self.real.sum()
+
+
+class ClassBatch(NamedTuple):
+    """Texts and their classes.
+
+    Args:
+        tokens: token ids, (B, T) int64.
+        real: (B, T) bool, False at padding.
+        classes: (B,) int64, `IGNORE` in rows that do not count; or (B, C) int64, 1 for each class that a text has and 0
+            for those that it has not, where it may have several.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    classes: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.tokens)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens in it, padding aside, a scalar."""
+        return self.real.sum()
+
+
+class PairBatch(NamedTuple):
+    """Sources and what is to be written of them.
+
+    Args:
+        source: token ids, (B, S) int64.
+        real_source: (B, S) bool, False at padding; None where there is none.
+        target: what the decoder reads, (B, T) int64, from the token that begins every target on.
+        targets: what it is to write after each of these, (B, T) int64; `IGNORE` at padding.
+    """
+
+    source: Tensor
+    real_source: Tensor | None
+    target: Tensor
+    targets: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.source)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens in it, padding aside, a scalar tensor."""
+        sources = self.source.numel() if self.real_source is None else self.real_source.sum()
+        return sources + (self.targets != IGNORE).sum()
+
+
+class SpanBatch(NamedTuple):
+    """Questions with their contexts, and where the answers are.
+
+    Args:
+        tokens: token ids, (B, T) int64.
+        real: (B, T) bool, False at padding.
+        answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
+            stands for "no answer here".
+        spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
+        contexts: what turns places of tokens into text, one a row.
+        right: the answers that count as right, one list a row; an empty one where there is no answer.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    answerable: Tensor
+    spans: Tensor
+    contexts: "list[Context]"
+    right: list[list[str]]
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.tokens)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens in it, padding aside, a scalar."""
+        return self.real.sum()
+
+
+Batch = TokenBatch | ClassBatch | PairBatch | SpanBatch
 
 
 def make_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
@@ -40,7 +143,25 @@ def make_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
     tokens_BT = windows_BU[:, :-1].contiguous()
     targets_BT = windows_BU[:, 1:].contiguous()
     if boundary is None:
-        return TokenBatch(tokens_BT, targets_BT, None)
+        return TokenBatch(tokens_BT, targets_BT)
     ends_BT = tokens_BT == boundary
     segments_BT = ends_BT.cumsum(1) - ends_BT.long()
     return TokenBatch(tokens_BT, targets_BT.masked_fill(ends_BT, IGNORE), segments_BT)
+
+
+def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Rows of token ids side by side, (B, T) int64, and where they are real, (B, T) bool; padding comes last.
+
+    Args:
+        rows: 1-dimensional, of any integer dtype, at least one of them with a token.
+    """
+    lengths = np.array([len(row) for row in rows])
+    real_BT = np.arange(lengths.max()) < lengths[:, None]
+    tokens_BT = np.zeros(real_BT.shape, dtype=np.int64)
+    tokens_BT[real_BT] = np.concatenate(rows)
+    return torch.from_numpy(tokens_BT), torch.from_numpy(real_BT)
+
+
+def unless_whole(real_BT: Tensor) -> Tensor | None:
+    """What says where padding is; None where there is none, and attention needs no mask."""
+    return None if bool(real_BT.all()) else real_BT

@@ -1,35 +1,34 @@
-"""The batches of a run over a corpus, as a LightningDataModule."""
+"""The batches of a run over a corpus."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data import cache
-from poslab.data.batch import TokenBatch
+from poslab.data.batch import Batch
 from poslab.data.corpus import Corpus
+from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
+from poslab.data.objectives import NextToken, Objective
 from poslab.data.order import BatchPlan, WindowOrder
-from poslab.data.preparation import HELD_OUT, prepare
+from poslab.data.preparation import prepare
+from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.streaming import StreamLoader
-from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.data.windows import RunLoader, evaluation_loader, training_loader
+from poslab.data.tokenizers import load_tokenizer
+from poslab.data.windows import EvaluationWindows, TrainingWindows
 
 
-class TextDataModule(pl.LightningDataModule):
+class TextDataModule(RunData):
     """Windows of text for language modelling.
-
-    The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
 
     Args:
         corpus: the text and its settings.
 
-    Attributes that the caller sets:
-        max_length: longer windows are left out of the evaluation, for a model whose positions end there (default None).
+    Attributes that the caller sets, beside those of `RunData`:
+        objective: what is predicted (default: the next token).
 
-    Attributes after `setup`:
-        tokenizer: the tokenizer.
-        vocab_size: number of its token ids.
+    Attributes after `setup`, beside those of `RunData`:
         num_tokens: tokens by split; of a stream, no `train`.
         bytes_per_token: bytes of text per predicted token by split; ends of documents are tokens. It turns a loss in
             nats per token into bits per byte: `loss / ln 2 / bytes_per_token`.
@@ -40,16 +39,14 @@ class TextDataModule(pl.LightningDataModule):
         ValueError: one sentence that begins with the name of the argument to change.
     """
 
-    tokenizer: Tokenizer
-    vocab_size: int
     num_tokens: dict[str, int]
     bytes_per_token: dict[str, float]
     overlap: dict[str, float]
 
     def __init__(self, corpus: Corpus) -> None:
-        super().__init__()
+        super().__init__(corpus.batch_size)
         self.corpus = corpus
-        self.max_length: int | None = None
+        self.objective: Objective | None = None
         self._tokens: dict[str, cache.TokenFile] = {}
 
     def prepare_data(self) -> None:
@@ -71,6 +68,7 @@ class TextDataModule(pl.LightningDataModule):
         }
         self.bytes_per_token = {name: facts.num_bytes[name] / self._num_predicted(facts, name) for name in cache.SPLITS}
         self.overlap = facts.overlap
+        self.objective = self.objective or NextToken(self.boundary)
         self._tokens = tokens
         self._prepared = folder.name
 
@@ -83,29 +81,45 @@ class TextDataModule(pl.LightningDataModule):
         return {"prepared": self._prepared}
 
     @property
+    def training_length(self) -> int:
+        """Tokens of a training window."""
+        return self.corpus.sequence_length
+
+    def lengths_of(self, split: str) -> list[int]:
+        """Those of `lengths`, for either split."""
+        return self.lengths
+
+    @property
+    def lengths_asked(self) -> Sequence[int]:
+        """All window lengths that the corpus asks for, ascending."""
+        return sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
+
+    @property
     def lengths(self) -> list[int]:
         """The window lengths that are evaluated, ascending: those that validation and test fill, up to `max_length`."""
-        return [length for length in self._lengths_asked if length < self.num_tokens[self._shortest]]
+        return [length for length in self._lengths_taken if length < self.num_tokens[self._shortest]]
 
     def train_dataloader(self) -> RunLoader | StreamLoader:
         """The micro-batches of the whole run for this process, from the trainer's present step on."""
-        assert self.trainer is not None
+        assert self.trainer is not None and self.objective is not None
         corpus = self.corpus
         plan = BatchPlan.of(self.trainer, corpus.batch_size)
         if corpus.streaming:
-            return StreamLoader(corpus, self.tokenizer, self._boundary, plan)
+            return StreamLoader(corpus, self.tokenizer, self.objective, plan)
         tokens = self._tokens["train"]
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
-        return training_loader(tokens, self._boundary, plan, order, corpus.num_workers)
+        windows = TrainingWindows(tokens, corpus.sequence_length, self.objective)
+        return training_loader(windows, plan, order, corpus.num_workers)
 
-    def val_dataloader(self) -> list[DataLoader[TokenBatch]]:
-        """One loader for each of `lengths`."""
-        return [self._evaluation_loader("validation", length) for length in self.lengths]
-
-    def test_dataloader(self) -> list[DataLoader[TokenBatch]]:
-        """One loader for each of `lengths`."""
-        return [self._evaluation_loader("test", length) for length in self.lengths]
+    def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
+        """The windows of a split that have this length."""
+        assert self.trainer is not None and self.objective is not None
+        windows = EvaluationWindows(self._tokens[split], length, self.objective)
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        return evaluation_loader(
+            windows, len(windows), self.rows(length, len(windows)), processes, rank, self.corpus.num_workers
+        )
 
     def report_lines(self) -> list[str]:
         """What a person should know of the data before training, in a few lines."""
@@ -113,19 +127,18 @@ class TextDataModule(pl.LightningDataModule):
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
         training = "the beginning of training" if self.corpus.streaming else "training"
         lines = [
-            f"{self.corpus.label}: {tokens} tokens ({self.corpus.tokenizer}, {self.vocab_size:,})",
+            f"{self.corpus.title}: {tokens} tokens ({self.corpus.tokenizer}, {self.vocab_size:,})",
             f"overlap with {training}: {shared} (60-byte strings)",
         ]
-        if left_out := [f"{length:,}" for length in self._lengths_asked if length not in self.lengths]:
+        if left_out := [f"{length:,}" for length in self._lengths_taken if length not in self.lengths]:
             held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"
             lines.append(f"windows of {' and '.join(left_out)} tokens are left out: {held}")
         return lines
 
     @property
-    def _lengths_asked(self) -> list[int]:
+    def _lengths_taken(self) -> list[int]:
         """The window lengths that the corpus asks for and the model can take, ascending."""
-        lengths = sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
-        return [length for length in lengths if self.max_length is None or length <= self.max_length]
+        return [length for length in self.lengths_asked if self.max_length is None or length <= self.max_length]
 
     @property
     def _shortest(self) -> str:
@@ -133,24 +146,9 @@ class TextDataModule(pl.LightningDataModule):
         return min(HELD_OUT, key=self.num_tokens.__getitem__)
 
     @property
-    def _boundary(self) -> int | None:
+    def boundary(self) -> int | None:
+        """The token that ends a document, where documents are kept apart; None where they are not."""
         return self.tokenizer.end_id if self.corpus.document_boundaries else None
-
-    def _evaluation_loader(self, split: str, length: int) -> DataLoader[TokenBatch]:
-        assert self.trainer is not None
-        processes = self.trainer.world_size
-        # As many tokens in a batch as training has in a micro-batch, so that what trains can be evaluated.
-        tokens_per_step = self.corpus.batch_size * self.corpus.sequence_length
-        rows = max(1, tokens_per_step // (length * processes * self.trainer.accumulate_grad_batches))
-        return evaluation_loader(
-            self._tokens[split],
-            length,
-            self._boundary,
-            rows,
-            processes,
-            self.trainer.global_rank,
-            self.corpus.num_workers,
-        )
 
     def _num_predicted(self, facts: cache.Facts, split: str) -> int:
         """Targets of a split: all tokens but the first, or but the first of each document where boundaries count."""

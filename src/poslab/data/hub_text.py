@@ -1,21 +1,18 @@
 """Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.configuration import nearest
 from poslab.data.corpus import Corpus, as_dataset
-from poslab.data.paths import matching_files
+from poslab.data.hub import check_data_files, library_errors, require_column, require_split
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-FORMATS = ("json", "parquet", "text", "csv")
 HELD_OUT_DOCUMENTS = 500
 FIRST_DOCUMENTS = 5000
 SHUFFLE_BUFFER = 1000
@@ -50,7 +47,7 @@ class HubText(Corpus):
     validation_split: str | None = None
     test_split: str | None = None
 
-    label: ClassVar[str] = "hub"
+    title: ClassVar[str] = "hub"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,18 +63,13 @@ class HubText(Corpus):
 
     def check(self) -> None:
         super().check()
-        if self.path in FORMATS:
-            if not self.data_files:
-                raise ValueError(f"data_files must name the files that path={self.path} reads, got {self.data_files!r}")
-            for pattern in _patterns(self.data_files):
-                if "://" not in pattern:
-                    matching_files("data_files", pattern)
+        check_data_files(str(self.path), self.data_files)
 
     @cached_property
     def identity(self) -> str:
         from datasets import load_dataset_builder
 
-        with self._library_errors():
+        with library_errors(self.path, self.name, self.data_files):
             builder = load_dataset_builder(self.path, self.name, data_files=self.data_files)
         # The first two change with the revision on the Hub, or with local files.
         source = [builder.config_id, builder.hash, self.path, self.name]
@@ -116,58 +108,17 @@ class HubText(Corpus):
     def _source(self) -> Any:
         from datasets import load_dataset
 
-        with self._library_errors():
+        with library_errors(self.path, self.name, self.data_files):
             return load_dataset(self.path, self.name, data_files=self.data_files, streaming=self.streaming)
 
     def _texts(self, split: str) -> Any:
         """One split with a single column `text`."""
-        if split not in self._source:
-            argument = next(f"{key}_split" for key, name in self._split_names.items() if name == split)
-            available = ", ".join(self._source)
-            raise ValueError(
-                f"{argument} must be one of {available}, got {split!r}{nearest(split, list(self._source))}"
-            )
+        argument = next(f"{key}_split" for key, name in self._split_names.items() if name == split)
+        require_split(argument, split, self._source)
         rows = self._source[split]
         columns = list(rows.column_names or next(iter(rows)))
-        if self.column not in columns:
-            hint = nearest(self.column, columns)
-            raise ValueError(f"column must be one of {', '.join(columns)}, got {self.column!r}{hint}")
+        require_column("column", self.column, columns)
         if rows.features is not None and "string" not in str(getattr(rows.features[self.column], "dtype", "")):
             raise ValueError(f"column must hold text, and {self.column!r} holds {rows.features[self.column]}")
         rows = rows.select_columns([self.column])
         return rows if self.column == "text" else rows.rename_column(self.column, "text")
-
-    @contextmanager
-    def _library_errors(self) -> Iterator[None]:
-        """Turn what `datasets` raises for a wrong name or a missing connection into one sentence."""
-        from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-        files = "path" if self.data_files is None else "data_files"
-        try:
-            yield
-        except DatasetNotFoundError as error:
-            raise ValueError(f"path names no data set that can be read: {_one_line(error)}") from error
-        except ConnectionError as error:
-            raise ValueError(
-                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}"
-            ) from error
-        except FileNotFoundError as error:
-            raise ValueError(f"{files} names nothing that can be read: {_one_line(error)}") from error
-        except DatasetsError as error:
-            raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
-        except ValueError as error:
-            raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
-
-
-def _patterns(data_files: Any) -> list[str]:
-    """All paths and globs in what `load_dataset` takes as `data_files`."""
-    if isinstance(data_files, str):
-        return [data_files]
-    values = data_files.values() if isinstance(data_files, Mapping) else data_files
-    if not isinstance(values, Iterable):
-        raise ValueError(f"data_files must name files by a path, a glob, a list or a mapping, got {values!r}")
-    return [pattern for value in values for pattern in _patterns(value)]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Which training windows make up each batch: pure functions of seed and step, so that nothing has to be remembered.
+"""Which windows or examples make up each batch: pure functions of seed and step, so that nothing has to be remembered.
 
 The whole run is one endless stream of windows. Step k takes places [k * B, (k + 1) * B) of it, B being the global batch
 size, whatever the number of devices and micro-batches; a run that is resumed at step k goes on at place k * B.
@@ -7,13 +7,20 @@ size, whatever the number of devices and micro-batches; a run that is resumed at
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+
+
+class Order(Protocol):
+    """An endless stream of items."""
+
+    def items(self, places: range) -> list[int]:
+        """What stands at each of these places of the stream, by the number under which it is asked for."""
 
 
 class WindowOrder:
@@ -38,7 +45,7 @@ class WindowOrder:
         self._num_offsets = min(length, num_tokens - self.windows_per_pass * length)
         self._starts_of_pass = lru_cache(maxsize=2)(self._make_pass)
 
-    def starts(self, places: range) -> list[int]:
+    def items(self, places: range) -> list[int]:
         """The first token of the window at each of these places of the stream."""
         within = places if self.repeat is None else (place % self.repeat for place in places)
         located = (divmod(place, self.windows_per_pass) for place in within)
@@ -48,6 +55,49 @@ class WindowOrder:
         generator = np.random.default_rng([self.seed, number])
         offset = generator.integers(self._num_offsets)
         return offset + self.length * generator.permutation(self.windows_per_pass)
+
+
+class ExampleOrder:
+    """The endless stream over examples, those of a batch of about the same length, so that little of it is padding.
+
+    Each pass takes every example once, in random order: of as many as make 50 batches at a time, the batches are cut in
+    the order of length, and come in random order again. With `repeat` the stream is its first examples over and over.
+
+    Args:
+        lengths: (N,) tokens of each example.
+        batch_size: examples of a global batch.
+        seed: of the orders.
+        repeat: how many of the first examples to repeat; None: none (default).
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, repeat: int | None = None) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.repeat = repeat
+        self._numbers_of_pass = lru_cache(maxsize=2)(self._make_pass)
+
+    def items(self, places: range) -> list[int]:
+        """The number of the example at each of these places of the stream."""
+        within = places if self.repeat is None else (place % self.repeat for place in places)
+        located = (divmod(place, len(self.lengths)) for place in within)
+        return [int(self._numbers_of_pass(number)[place]) for number, place in located]
+
+    def _make_pass(self, number: int) -> np.ndarray:
+        generator = np.random.default_rng([self.seed, number])
+        shuffled = generator.permutation(len(self.lengths))
+        # The first batch ends where a batch of the run does, whatever this pass begins with.
+        begun = number * len(self.lengths) % self.batch_size
+        first, rest = np.split(shuffled, [(self.batch_size - begun) % self.batch_size])
+        pools = np.split(rest, range(50 * self.batch_size, len(rest), 50 * self.batch_size))
+        return np.concatenate([first, *(self._batched(pool, generator) for pool in pools)])
+
+    def _batched(self, pool: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        ordered = pool[np.argsort(self.lengths[pool], kind="stable")]
+        left_over = len(ordered) % self.batch_size
+        whole, last = np.split(ordered, [len(ordered) - left_over])
+        batches = whole.reshape(-1, self.batch_size)
+        return np.concatenate([batches[generator.permutation(len(batches))].ravel(), last])
 
 
 @dataclass(frozen=True)
@@ -111,9 +161,9 @@ class BatchPlan:
 
 
 class TrainingSampler(Sampler[list[int]]):
-    """The first tokens of the windows of each micro-batch, in the order of the run."""
+    """The items of each micro-batch, in the order of the run."""
 
-    def __init__(self, plan: BatchPlan, order: WindowOrder) -> None:
+    def __init__(self, plan: BatchPlan, order: Order) -> None:
         self.plan = plan
         self.order = order
 
@@ -121,25 +171,25 @@ class TrainingSampler(Sampler[list[int]]):
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self.order.starts, self.plan)
+        return map(self.order.items, self.plan)
 
 
 class EvaluationSampler(Sampler[list[int]]):
-    """Every window once, over all processes together; all processes get the same number of full batches.
+    """Every item once, over all processes together; all processes get the same number of full batches.
 
     Args:
-        num_windows: windows W of the split.
-        rows: windows of one batch in one process.
+        count: items of the split.
+        rows: items of one batch in one process.
         world_size, rank: number of processes, and of this one.
 
-    Window numbers of W and above fill up the last batches; `EvaluationWindows` has nothing to predict in them.
+    Numbers of `count` and above fill up the last batches; what makes batches has nothing to predict in them.
     """
 
-    def __init__(self, num_windows: int, rows: int, world_size: int, rank: int) -> None:
+    def __init__(self, count: int, rows: int, world_size: int, rank: int) -> None:
         self.rows = rows
         self.world_size = world_size
         self.rank = rank
-        self.num_batches = -(-num_windows // (rows * world_size))
+        self.num_batches = -(-count // (rows * world_size))
 
     def __len__(self) -> int:
         return self.num_batches

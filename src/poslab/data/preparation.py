@@ -11,14 +11,14 @@ from poslab.data import cache
 from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_fraction
-from poslab.data.source import BUILT_IN_TOKENIZERS
+from poslab.data.run_data import HELD_OUT
+from poslab.data.source import BUILT_IN_TOKENIZERS, Source
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-HELD_OUT = ("validation", "test")
 # Raised by every change that makes other tokens of the same text, or other files of them: old ones are not found.
 VERSION = 3
 # Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
@@ -33,7 +33,7 @@ def prepare(corpus: Corpus) -> Path:
         ValueError: one sentence that begins with the argument to change.
     """
     corpus.check()
-    folder = corpus.cache / f"{corpus.label}-{cache.key(_settings(corpus))}"
+    folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
     if folder.exists():
         return folder
     documents = _split(_drop_repeats(corpus), corpus)
@@ -43,7 +43,7 @@ def prepare(corpus: Corpus) -> Path:
             for name in HELD_OUT
         }
     with cache.new_folder(folder) as temporary:
-        tokenizer = make_tokenizer(corpus, documents["train"])
+        tokenizer = make_tokenizer(corpus, _batches(documents["train"]))
         tokenizer.save(temporary)
         cache.write_facts(temporary, _write_tokens(documents, tokenizer, temporary))
     return folder
@@ -51,29 +51,33 @@ def prepare(corpus: Corpus) -> Path:
 
 def _settings(corpus: Corpus) -> dict[str, object]:
     """Everything that decides which tokens come out."""
-    settings = {
+    settings: dict[str, object] = {
         "version": VERSION,
         "source": corpus.identity,
-        "tokenizer": corpus.tokenizer,
         "deduplicate": corpus.deduplicate,
         "fractions": [corpus.validation_fraction, corpus.test_fraction],
     }
     if corpus.has_few_documents:
         settings["longest"] = corpus.longest
-    if corpus.tokenizer == "bpe":
-        settings["vocab_size"] = corpus.vocab_size
-    elif corpus.tokenizer not in BUILT_IN_TOKENIZERS:
-        settings["tokenizer"] = hashlib.sha256(Path(corpus.tokenizer).expanduser().read_bytes()).hexdigest()
-    return settings
+    return settings | tokenizer_settings(corpus)
 
 
-def make_tokenizer(corpus: Corpus, training: "Dataset") -> Tokenizer:
-    """The tokenizer that the user named; one that is trained sees the training split alone."""
-    if corpus.tokenizer == "bytes":
+def tokenizer_settings(source: Source) -> dict[str, object]:
+    """Everything that decides which tokenizer is made."""
+    if source.tokenizer == "bpe":
+        return {"tokenizer": source.tokenizer, "vocab_size": source.vocab_size}
+    if source.tokenizer in BUILT_IN_TOKENIZERS:
+        return {"tokenizer": source.tokenizer}
+    return {"tokenizer": hashlib.sha256(Path(source.tokenizer).expanduser().read_bytes()).hexdigest()}
+
+
+def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
+    """The tokenizer that the user named; one that is trained sees the training split alone, in lists of texts."""
+    if source.tokenizer == "bytes":
         return ByteTokenizer()
-    if corpus.tokenizer == "bpe":
-        return SubwordTokenizer.train(_batches(training), corpus.vocab_size)
-    return SubwordTokenizer.from_file(corpus.tokenizer)
+    if source.tokenizer == "bpe":
+        return SubwordTokenizer.train(training, source.vocab_size)
+    return SubwordTokenizer.from_file(source.tokenizer)
 
 
 def training_pieces(training: "Dataset") -> Iterator[bytes]:

@@ -23,7 +23,7 @@ class PythonDocs(Corpus):
 
     deduplicate: bool = True
 
-    label: ClassVar[str] = "python_docs"
+    title: ClassVar[str] = "python_docs"
 
     @property
     def has_few_documents(self) -> bool:

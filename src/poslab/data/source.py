@@ -45,7 +45,7 @@ class Source(ABC):
     cache_dir: str | None = None
     seed: int = 0
 
-    label: ClassVar[str]
+    title: ClassVar[str]
     """What it is called where its data is cached and reported."""
 
     def __post_init__(self) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from poslab.data.batch import TokenBatch, make_batch
+from poslab.data.batch import Batch
 from poslab.data.corpus import Corpus
+from poslab.data.objectives import Objective
 from poslab.data.order import BatchPlan
 from poslab.data.tokenizers import Tokenizer
 
@@ -40,20 +41,20 @@ class StreamLoader:
     Args:
         corpus: the source, with `streaming`.
         tokenizer: its tokenizer.
-        boundary: the token that ends a document where documents are kept apart, else None.
+        objective: what is predicted.
         plan: the places to take.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, boundary: int | None, plan: BatchPlan) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, objective: Objective, plan: BatchPlan) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
-        self.boundary = boundary
+        self.objective = objective
         self.plan = plan
 
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[TokenBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         windows = windows_of(self._documents(), self.tokenizer, self.corpus.sequence_length)
         if self.corpus.overfit:
             windows = cycle(islice(windows, self.corpus.batch_size))
@@ -61,13 +62,14 @@ class StreamLoader:
         for places in self.plan:
             rows = list(islice(windows, places.start - taken, places.stop - taken))
             taken = places.stop
-            yield make_batch(np.stack(rows), self.boundary)
+            windows_BU = np.stack(rows)
+            yield self.objective(windows_BU, np.zeros_like(windows_BU, dtype=bool), list(places))
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: see `windows.RunLoader`."""
+        """Nothing: see `loaders.RunLoader`."""
 
     def _documents(self) -> Iterator[list[str]]:
         """Endless passes over the training text, without empty documents."""

@@ -30,7 +30,7 @@ class TextFiles(Corpus):
 
     files: str | Sequence[str] | None = None
 
-    label: ClassVar[str] = "text"
+    title: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,7 @@
 """Text to token ids and back. Every tokenizer has a token of its own for the end of a document."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +15,8 @@ END_OF_DOCUMENT = "<|endoftext|>"
 # What published tokenizers call the token that ends a text.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 FILE_NAME = "tokenizer.json"
+OWN = '{"poslab"'
+"""What the files of tokenizers begin with that are not of the `tokenizers` library."""
 
 
 class Tokenizer(Protocol):
@@ -33,6 +36,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> np.ndarray:
         """Token ids of a text, without the end of a document, in the smallest unsigned dtype for the vocabulary."""
 
+    def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids as `encode` gives them, (N,), and the characters of the text that each is of, (N, 2): from, to."""
+
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids of documents one after another, each with its end, in the same dtype."""
 
@@ -51,6 +57,10 @@ class ByteTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+
+    def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        places = np.repeat(np.arange(len(text)), [len(character.encode()) for character in text])
+        return self.encode(text), np.stack([places, places + 1], axis=1)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         end = np.array([self.end_id], dtype=np.uint16)
@@ -116,6 +126,10 @@ class SubwordTokenizer:
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
 
+    def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, dtype=self._dtype), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         # One thread per core, in the library's own code.
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -129,12 +143,53 @@ class SubwordTokenizer:
         self._tokenizer.save(str(Path(directory) / FILE_NAME))
 
 
+class SymbolTokenizer:
+    """A token for each of a few symbols, one that asks for the answer, and one for the end.
+
+    As text, symbols are separated by spaces.
+
+    Args:
+        symbols: each once, in the order of their numbers, from 0.
+    """
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = list(symbols)
+        self.answer_id = len(self.symbols)
+        self.end_id = self.answer_id + 1
+        self.vocab_size = self.end_id + 1
+        self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+
+    def number(self, symbol: str) -> int:
+        """The token of a symbol; ValueError where there is no such symbol."""
+        if symbol not in self._numbers:
+            known = ", ".join(self.symbols[:20]) + (", ..." if len(self.symbols) > 20 else "")
+            raise ValueError(f"{symbol!r} is no symbol of this task: it has {known}")
+        return self._numbers[symbol]
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array([self.number(symbol) for symbol in text.split()], dtype=np.min_scalar_type(self.end_id))
+
+    def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        places = [match.span() for match in re.finditer(r"\S+", text)]
+        return self.encode(text), np.array(places, dtype=np.int64).reshape(-1, 2)
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        return np.concatenate([np.append(self.encode(text), np.uint8(self.end_id)) for text in texts])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return " ".join(self.symbols[number] for number in map(int, ids) if number < len(self.symbols))
+
+    def save(self, directory: str | Path) -> None:
+        (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "symbols", "symbols": self.symbols}) + "\n")
+
+
 def load_tokenizer(directory: str | Path) -> Tokenizer:
     """The tokenizer that was saved in a directory, such as that of a run; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{directory} holds no {FILE_NAME}")
-    # Only the marker of ByteTokenizer is that short.
-    if path.stat().st_size < 100 and json.loads(path.read_text()) == {"poslab": "bytes"}:
-        return ByteTokenizer()
-    return SubwordTokenizer.from_file(path)
+    with path.open() as file:
+        if file.read(len(OWN)) != OWN:
+            return SubwordTokenizer.from_file(path)
+    own = json.loads(path.read_text())
+    return ByteTokenizer() if own["poslab"] == "bytes" else SymbolTokenizer(own["symbols"])

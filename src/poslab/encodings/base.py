@@ -7,7 +7,7 @@ dim, M model dim, E numbers that are remembered of a token and head.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,9 @@ class PositionalEncoding(nn.Module):
 
     causal_only: bool = False
     """Whether it means nothing where a query sees keys ahead of it."""
+
+    bidirectional_form: ClassVar[str | None] = None
+    """The choice of conf/encoding that a causal one amounts to in attention that is not; None if there is none."""
 
     relative: bool = True
     """Whether a shift of all positions by the same number changes nothing."""

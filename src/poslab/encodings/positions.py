@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,11 @@ class Positions:
     def ids_for_heads(self) -> Tensor:
         """The ids as (T,) or (B, 1, T), which broadcasts over heads."""
         return self.ids if self.ids.dim() == 1 else self.ids.unsqueeze(1)
+
+    def select(self, rows_R: Tensor) -> Positions:
+        """Those of these rows; what is one row for all stays so."""
+        ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]
+        return replace(self, ids=ids, segments=None if self.segments is None else self.segments[rows_R])
 
     def continuation(self, length: int) -> Positions:
         """The next `length` positions, each row from its own last position and in its own last document."""

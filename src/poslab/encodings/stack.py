@@ -71,7 +71,11 @@ class StackEncodings(nn.Module):
             if id(maker) not in shared:
                 instance = shape.fill(maker)
                 if instance.causal_only and not shape.causal:
-                    raise ValueError(f"encoding {type(instance).__name__} is causal, and this attention is not")
+                    form = instance.bidirectional_form
+                    instead = f"its bidirectional form is {form}" if form else "it has no bidirectional form"
+                    raise ValueError(
+                        f"encoding {type(instance).__name__} is causal, and this attention is not: {instead}"
+                    )
                 self.distinct.append(instance)
                 if instance.shared_by_layers:
                     shared[id(maker)] = len(self.distinct) - 1

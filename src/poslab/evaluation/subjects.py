@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint
-from poslab.configuration import build, encoding_named
+from poslab.configuration import encoding_named
 from poslab.data.datamodule import TextDataModule
 from poslab.data.tokenizers import Tokenizer
 from poslab.loading import load
 from poslab.models import Decoder
 from poslab.run_directory import RunDirectory
+from poslab.tasks.choice import data_of
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,17 @@ def subject(
         seed: of what a swapped encoding has at first.
 
     Raises:
-        ValueError: as of `load`, or where the text of the run is gone or is another one now.
+        ValueError: as of `load`, where the text of the run is gone or is another one now, or for a run that has
+            learned another task than language modelling.
     """
     directory = RunDirectory.of(run)
     config = directory.config()
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap)
-    data = TextDataModule(build(config, "dataset"))
+    data = data_of(config)
+    if not (isinstance(model, Decoder) and isinstance(data, TextDataModule)):
+        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
     data.prepare_data()
     data.setup()
     trained_on = load_checkpoint(checkpoint_file(run)).get(type(data).__qualname__)

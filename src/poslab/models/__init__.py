@@ -1,6 +1,9 @@
 """Transformers: blocks around attention."""
 
-from poslab.models.build import build_model
+from poslab.models.build import Model, build_model
 from poslab.models.decoder import Decoder
+from poslab.models.encoder import Encoder
+from poslab.models.encoder_decoder import EncoderDecoder
+from poslab.models.sequence_model import Outputs
 
-__all__ = ["Decoder", "build_model"]
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Model", "Outputs", "build_model"]

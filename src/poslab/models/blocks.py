@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention import AttentionContext, MultiHeadAttention
+from poslab.models.memory import LayerMemory
 
 
 class GatedMlp(nn.Module):
@@ -29,23 +30,39 @@ class GatedMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then a feed-forward layer.
+    """Pre-norm residual block: attention, perhaps attention to a memory, then a feed-forward layer.
 
     Args:
         attention: self-attention of the block.
         d_model: width M.
         mlp_hidden: inner width of the feed-forward layer.
         dropout: probability of dropping a residual's element.
+        memory_attention: attention of the block to a memory; None has none.
     """
 
-    def __init__(self, attention: MultiHeadAttention, d_model: int, mlp_hidden: int, dropout: float) -> None:
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        d_model: int,
+        mlp_hidden: int,
+        dropout: float,
+        memory_attention: MultiHeadAttention | None = None,
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(d_model)
         self.attention = attention
+        if memory_attention is not None:
+            self.memory_norm = nn.RMSNorm(d_model)
+        self.memory_attention = memory_attention
         self.mlp_norm = nn.RMSNorm(d_model)
         self.mlp = GatedMlp(d_model, mlp_hidden)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTM: Tensor, context: AttentionContext) -> Tensor:
+    def forward(self, x_BTM: Tensor, context: AttentionContext, memory: LayerMemory | None = None) -> Tensor:
+        """The output of the block, (B, T, M); a memory is given if and only if the block attends to one."""
         x_BTM = x_BTM + self.dropout(self.attention(self.attention_norm(x_BTM), context))
+        if self.memory_attention is not None:
+            assert memory is not None
+            asked_BTM = self.memory_attention(self.memory_norm(x_BTM), memory.context, memory.states)
+            x_BTM = x_BTM + self.dropout(asked_BTM)
         return x_BTM + self.dropout(self.mlp(self.mlp_norm(x_BTM)))

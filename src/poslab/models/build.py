@@ -5,17 +5,29 @@ from typing import Any
 
 from poslab.configuration import build
 from poslab.models.decoder import Decoder
+from poslab.models.encoder import Encoder
+from poslab.models.encoder_decoder import EncoderDecoder
+from poslab.models.sequence_model import Outputs
+
+Model = Decoder | Encoder | EncoderDecoder
 
 
-def build_model(config: Mapping[str, Any], vocab_size: int) -> Decoder:
+def build_model(config: Mapping[str, Any], vocab_size: int, outputs: Outputs | None = None) -> Model:
     """The model that a configuration describes, with its encoding, positions and temperature.
+
+    Args:
+        config: the whole configuration.
+        vocab_size: tokens of its data.
+        outputs: what its task reads; None is tokens.
 
     Raises:
         ValueError: naming the full key, for what does not fit together.
     """
-    parts = {"encoding": build(config, "encoding")}
+    parts: dict[str, Any] = {"encoding": build(config, "encoding")}
     for group in ("positions", "temperature"):
         if config.get(group) is not None:
             parts[group] = build(config, group)
-    model: Decoder = build(config, "model", vocab_size=vocab_size, attention=config["attention"], **parts)
+    if outputs is not None:
+        parts["outputs"] = outputs
+    model: Model = build(config, "model", vocab_size=vocab_size, attention=config["attention"], **parts)
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poslab.run_directory import RunDirectory
+from poslab.tasks import LanguageModelling, Task
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
@@ -43,7 +44,7 @@ class RunConsole:
 
 
 class ConsoleProgress(L.Callback):
-    """A live bar with loss, bits per byte and tokens per second, and a line for each validation.
+    """A live bar with loss, the task's headline and tokens per second, and a line for each validation.
 
     Args:
         console: where they go. What is not a terminal gets the lines alone.
@@ -65,7 +66,7 @@ class ConsoleProgress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        self._header(pl_module.lengths)
+        self._header(pl_module)
         if not trainer.is_global_zero:
             return
         self._bar.start()
@@ -80,10 +81,11 @@ class ConsoleProgress(L.Callback):
         figures = pl_module.figures
         shown = ""
         if "train/loss" in figures:
-            shown = (
-                f"loss {figures['train/loss']:.3f}  {figures['train/bits_per_byte']:.3f} bits/byte  "
-                f"{pl_module.tokens_per_second:,.0f} tokens/s"
-            )
+            headline = pl_module.task.headline
+            shown = f"loss {figures['train/loss']:.3f}  " if headline != "loss" else ""
+            shown += f"{words(headline)} {figures[f'train/{headline}']:.3f}"
+            if (rate := figures.get("train/tokens_per_second")) is not None:
+                shown += f"  {rate:,.0f} tokens/s"
         self._bar.update(self._task, completed=trainer.global_step, figures=shown, description="train")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -93,11 +95,13 @@ class ConsoleProgress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            figures = pl_module.figures
-            cells = [f"{figures[f'validation/bits_per_byte@{length}']:9.4f}" for length in pl_module.lengths]
+            figures, headline = pl_module.figures, pl_module.task.headline
+            tags = [f"validation/{headline}@{length}" for length in pl_module.lengths["validation"]]
+            if pl_module.task.pools_lengths:
+                tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may not have recorded a training step yet.
-            train = f"{figures['train/bits_per_byte']:.4f}" if "train/bits_per_byte" in figures else "–"
-            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(cells))
+            train = f"{figures[f'train/{headline}']:.4f}" if f"train/{headline}" in figures else "–"
+            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(f"{figures[t]:9.4f}" for t in tags))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.stop()
@@ -105,29 +109,46 @@ class ConsoleProgress(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._bar.stop()
 
-    def _header(self, lengths: list[int]) -> None:
-        self.console.print("bits per byte, by length of the window in tokens:")
-        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{length:>9}" for length in lengths))
+    def _header(self, learner: Learner) -> None:
+        columns = [f"{length:>9}" for length in learner.lengths["validation"]]
+        of_what = "the window in tokens"
+        if learner.task.pools_lengths:
+            columns.insert(0, f"{'all':>9}")
+            of_what = "the example"
+        self.console.print(f"{words(learner.task.headline)}, by length of {of_what}:")
+        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(columns))
 
 
-def test_table(metrics: Mapping[str, float], lengths: list[int], step: int) -> Table:
+def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
     """The test figures of a run, one row a length; a dash where the encoding ends.
 
     Args:
+        task: what was learned.
         metrics: the final figures by tag.
-        lengths: all window lengths (tokens) that were asked for, the training length first.
+        lengths: all that were asked for, ascending; of windows, the training length first.
         step: the step of the checkpoint that was tested.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
-    for name in ("length", "", "loss", "perplexity", "bits per byte"):
+    for name in ("length", "", *map(words, task.shown)):
         table.add_column(name, justify="right")
+
+    def add(length: str, multiple: str, suffix: str) -> None:
+        tags = [f"test/{name}{suffix}" for name in task.shown]
+        table.add_row(length, multiple, *(f"{metrics[tag]:.4f}" if tag in metrics else "–" for tag in tags))
+
     for length in lengths:
-        figures = [
-            f"{metrics[tag]:.4f}" if (tag := f"test/{name}@{length}") in metrics else "–"
-            for name in ("loss", "perplexity", "bits_per_byte")
-        ]
-        table.add_row(f"{length:,}", f"{length // lengths[0]}x", *figures)
+        multiple = "" if task.pools_lengths else f"{length // lengths[0]}x"
+        add(f"{length:,}", multiple, f"@{length}")
+    if task.pools_lengths:
+        add("all", "", "")
+    if any(f"test/{name}_beyond" in metrics for name in task.shown):
+        add("beyond", "", "_beyond")
     return table
+
+
+def words(name: str) -> str:
+    """The name of a figure as a person reads it."""
+    return name.replace("_", " ")
 
 
 def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
@@ -144,14 +165,19 @@ def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
     )
 
 
-def next_commands(run: RunDirectory, config: Mapping[str, Any]) -> list[str]:
+def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
     """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
     other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+    use = [
+        f"  evaluate    python -m src.evaluate run={run.path}",
+        f'  write       python -m src.generate run={run.path} prompt="The "',
+    ]
+    if not isinstance(task, LanguageModelling):
+        use = [f'  answer      python -m src.generate run={run.path} prompt="..."'] if task.answers else []
     return [
         "next (with the other choices of this run, where it had any):",
         f"  look        tensorboard --logdir {run.path.parent}",
-        f"  evaluate    python -m src.evaluate run={run.path}",
-        f'  write       python -m src.generate run={run.path} prompt="The "',
+        *use,
         f"  compare     python -m src.train encoding={other}",
         f"  train on    python -m src.train init_from={run.path}",
         "  if stopped  python -m src.train resume=auto",

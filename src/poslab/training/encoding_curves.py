@@ -79,7 +79,8 @@ class EncodingCurves(L.Callback):
 
 
 def _encodings(pl_module: L.LightningModule) -> StackEncodings:
-    encodings = pl_module.get_submodule("model.encodings")
+    assert isinstance(pl_module, Learner)
+    encodings = pl_module.model.encodings
     assert isinstance(encodings, StackEncodings)
     return encodings
 

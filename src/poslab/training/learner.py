@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -13,26 +14,28 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from poslab.data.batch import TokenBatch
+from poslab.data.batch import Batch
 from poslab.errors import NonFiniteLossError
+from poslab.models.blocks import Block
+from poslab.tasks import Task
 from poslab.training.environment import peak_memory_mb
-from poslab.training.language_modelling import LanguageModelling, TokenMeans
 from poslab.training.optimizer import AdamWithCosine
 
 
 class Learner(L.LightningModule):
     """A model that learns a task.
 
-    The loss of a step is a sum over tokens divided by the number of predicted tokens of the *global* batch, so that
-    devices, micro-batches and padding change nothing. What is random in a step (dropout) is a function of the seed,
-    the step and the process alone, so that a resumed run needs no state of random generators.
+    The loss of a step is a sum over what counts (tokens, examples) divided by how much of that the *global* batch
+    holds, so that devices, micro-batches and padding change nothing. What is random in a step (dropout) is a function
+    of the seed, the step and the process alone, so that a resumed run needs no state of random generators.
 
     Args:
-        model: tokens in, logits out.
+        model: what the task needs.
         task: what a batch means.
         optimizer: how the model is trained.
-        batch_size: windows in the global batch.
-        lengths: window lengths (tokens) of the evaluation loaders, in their order; the first is the training length.
+        batch_size: windows or examples in the global batch.
+        lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or as examples have it.
+        longest_trained: the most of these that is trained on.
         seed: of everything that is random in training.
         log_every: optimizer steps between two records of training figures.
     """
@@ -40,11 +43,12 @@ class Learner(L.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        task: LanguageModelling,
+        task: Task,
         optimizer: AdamWithCosine,
         *,
         batch_size: int,
-        lengths: list[int],
+        lengths: Mapping[str, Sequence[int]],
+        longest_trained: int,
         seed: int,
         log_every: int,
     ) -> None:
@@ -52,17 +56,22 @@ class Learner(L.LightningModule):
         self.model = model
         self.task = task
         self.optimizer_settings = optimizer
-        self.tokens_per_step = batch_size * lengths[0]
+        self.batch_size = batch_size
         self.lengths = lengths
         self.seed = seed
         self.log_every = log_every
-        self.means = nn.ModuleDict({str(length): TokenMeans() for length in lengths})
+        self.longest_trained = longest_trained
+        self.measurements = {
+            f"{split}@{length}": task.measurement(split) for split in lengths for length in lengths[split]
+        }
+        if task.pools_lengths:
+            self.measurements |= {split: task.measurement(split) for split in lengths}
         self.figures: dict[str, float] = {}
         """The newest figures by tag, such as `validation/loss@512`."""
         self.stop_requested = False
         """Set from outside, by a signal for instance; all processes stop together after the step."""
         self.stopping = False
-        self.trained_tokens = 0
+        self._tokens_read = torch.zeros((), dtype=torch.float64)
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:
@@ -70,8 +79,9 @@ class Learner(L.LightningModule):
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
-        for block in self.model.get_submodule("blocks").children():
-            fully_shard(block, mesh=mesh)
+        for module in self.model.modules():
+            if isinstance(module, Block):
+                fully_shard(module, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -83,26 +93,28 @@ class Learner(L.LightningModule):
     def on_train_start(self) -> None:
         self._counted_until = time.perf_counter()
 
-    def on_train_batch_start(self, batch: TokenBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._step_sums = torch.zeros(4, device=self.device)  # loss, correct, tokens, requests to stop
+            # loss, correct, counted, tokens read, requests to stop
+            self._step_sums = torch.zeros(5, device=self.device)
         entropy = (self.seed, batch_idx, self.trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         sums = self.task.sums(self.model, batch)
-        self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.tokens])
-        # As if every token were predicted; `on_before_optimizer_step` turns it into the mean over those that are.
-        return sums.loss / batch.targets.numel()
+        self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.counted])
+        self._step_sums[3] += batch.num_tokens
+        # As if one token or example of each row counted; `on_before_optimizer_step` makes the mean over those that do.
+        return sums.loss / batch.num_rows
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Normalises the gradient by the number of predicted tokens in the global batch.
+        """Normalises the gradient by how much counts in the global batch.
 
-        Until here it is a mean over micro-batches (by Lightning) and processes (by DDP) of sums over all tokens.
+        Until here it is a mean over micro-batches (by Lightning), processes (by DDP) and rows of sums.
         """
-        self._step_sums[3] = float(self.stop_requested)
+        self._step_sums[4] = float(self.stop_requested)
         self._step_sums = self.trainer.strategy.reduce(self._step_sums, reduce_op="sum")
-        correction = self.tokens_per_step / self._step_sums[2]
+        correction = self.batch_size / self._step_sums[2]
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch._foreach_mul_([g.to_local() if isinstance(g, DTensor) else g for g in gradients], correction)
 
@@ -115,12 +127,12 @@ class Learner(L.LightningModule):
         """Ends an optimizer step, before any callback looks at it: Lightning asks those before `on_train_batch_end`."""
         step, last_step = self.trainer.global_step, self.trainer.max_steps
         # Looking at a tensor makes a GPU wait, so a single process looks at figures only when they are recorded.
-        self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[3].item() > 0
+        self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[4].item() > 0
         assert self.trainer.val_check_batch is not None
         validates = step * self.trainer.accumulate_grad_batches % self.trainer.val_check_batch == 0
         if step % self.log_every == 0 or validates or step in (1, last_step):
             self._record_step(step)
-        self.trained_tokens += self.tokens_per_step
+        self._tokens_read = self._tokens_read + self._step_sums[3].double()
         now = time.perf_counter()
         self.training_seconds += now - self._counted_until
         self._counted_until = now
@@ -130,18 +142,18 @@ class Learner(L.LightningModule):
 
     def require_finite(self) -> None:
         """Raises NonFiniteLossError if this step has spoilt the model, which is then not to be saved."""
-        loss, tokens, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
+        loss, counted, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"the loss at step {self.trainer.global_step} is {loss / tokens:.4g} with a gradient norm of "
+                f"the loss at step {self.trainer.global_step} is {loss / counted:.4g} with a gradient norm of "
                 f"{norm:.4g}: try a smaller optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer "
                 "optimizer.warmup_fraction"
             )
 
     def _record_step(self, step: int) -> None:
         self.require_finite()
-        loss, correct, tokens, _ = self._step_sums.tolist()
-        figures = self.task.figures("train", loss / tokens, correct / tokens)
+        loss, correct, counted, *_ = self._step_sums.tolist()
+        figures = self.task.figures("train", loss / counted, correct / counted)
         figures["gradient_norm"] = float(self._gradient_norm)
         figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.training_seconds:
@@ -149,22 +161,49 @@ class Learner(L.LightningModule):
         self.record({f"train/{name}": value for name, value in figures.items()})
 
     @property
+    def trained_tokens(self) -> int:
+        """Tokens that all processes have read in training, padding aside."""
+        return int(self._tokens_read.item())
+
+    @property
     def tokens_per_second(self) -> float:
-        """Tokens trained on per second of training: waiting for data is part of it, validation is not."""
+        """Tokens read per second of training, padding aside: waiting for data is part of it, validation is not."""
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained"] = {"tokens": self.trained_tokens, "seconds": self.training_seconds}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.trained_tokens, self.training_seconds = checkpoint["trained"]["tokens"], checkpoint["trained"]["seconds"]
+        self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
+        self.training_seconds = checkpoint["trained"]["seconds"]
 
     # Evaluation
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._means_at(self.lengths[dataloader_idx]).update(self.task.sums(self.model, batch))
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._observe("validation", batch, dataloader_idx)
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._observe("test", batch, dataloader_idx)
+
+    def on_validation_start(self) -> None:
+        self._begin("validation")
+
+    def on_test_start(self) -> None:
+        self._begin("test")
+
+    def _begin(self, split: str) -> None:
+        for name, measurement in self.measurements.items():
+            if name.partition("@")[0] == split:
+                measurement.begin(self.device)
+
+    def _observe(self, split: str, batch: Batch, place: int) -> None:
+        observation = self.task.observe(self.model, batch, split)
+        length = self.lengths[split][place]
+        self.measurements[f"{split}@{length}"].update(observation)
+        # What is chosen by a validation is not chosen by how well it does beyond the training length.
+        chosen_by = max(self.longest_trained, min(self.lengths[split]))
+        if self.task.pools_lengths and (split == "test" or length <= chosen_by):
+            self.measurements[split].update(observation)
 
     def on_validation_end(self) -> None:
         self._counted_until = time.perf_counter()  # a validation is no training, nor is the save after it
@@ -179,21 +218,14 @@ class Learner(L.LightningModule):
         self._record_evaluation("test")
 
     def _record_evaluation(self, split: str) -> None:
-        """Records the figures of each length, and those of the training length under the plain tag as well."""
-        recorded: dict[str, float] = {}
-        for length in self.lengths:
-            means = self._means_at(length)
-            figures = self.task.figures(split, *means.compute())
-            means.reset()
-            if length == self.lengths[0]:
-                recorded |= {f"{split}/{name}": value for name, value in figures.items()}
+        """Records the figures of each length, and under the plain tag those of the split."""
+        by_length = {length: self.measurements[f"{split}@{length}"].figures() for length in self.lengths[split]}
+        whole = self.measurements[split].figures() if self.task.pools_lengths else by_length[min(by_length)]
+        whole = {**whole, **self.task.figures_over_lengths(by_length)}
+        recorded = {f"{split}/{name}": value for name, value in whole.items()}
+        for length, figures in by_length.items():
             recorded |= {f"{split}/{name}@{length}": value for name, value in figures.items()}
         self.record(recorded)
-
-    def _means_at(self, length: int) -> TokenMeans:
-        means = self.means[str(length)]
-        assert isinstance(means, TokenMeans)
-        return means
 
     def record(self, figures: dict[str, float]) -> None:
         """Keeps figures and writes them to every logger, at the present step."""

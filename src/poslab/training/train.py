@@ -22,11 +22,13 @@ from torch import distributed
 from poslab.checking import micro_batches
 from poslab.checkpoint import load_checkpoint
 from poslab.configuration import build, encoding_named, with_full_key
-from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import HELD_OUT, RunData
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
-from poslab.models import Decoder, build_model
+from poslab.models import Model, build_model
 from poslab.processes import agreed, external_environment, first_alone, join
 from poslab.run_directory import RunDirectory
+from poslab.tasks import Task
+from poslab.tasks.choice import data_of, task_of
 from poslab.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from poslab.training.console import (
     ConsoleProgress,
@@ -39,7 +41,6 @@ from poslab.training.encoding_curves import EncodingCurves
 from poslab.training.environment import environment, peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
-from poslab.training.language_modelling import LanguageModelling
 from poslab.training.launch import launch
 from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
@@ -139,8 +140,8 @@ def train_here(
 
     datamodule = prepared_data(config)
     first_step = _first_step(checkpoint, datamodule)
-    model = build_model(config, datamodule.vocab_size)
-    datamodule.max_length = model.max_length
+    task = task_of(config, datamodule)
+    model = _model(config, datamodule, task)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
     console.print(f"{type(model).__name__} with {encoding_named(config)}: {parameters:,} parameters, {precision}")
@@ -159,26 +160,27 @@ def train_here(
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     tensorboard = RunTensorBoard(run.path, first_step)
     metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
-    learner = _learner(config, model, datamodule, settings)
+    learner = _learner(config, model, task, datamodule, settings)
     trainer = _trainer(
         settings,
-        batch_size=datamodule.corpus.batch_size,
+        batch_size=datamodule.batch_size,
         directory=run.path,
         callbacks=[
             ConsoleProgress(console),
             signals,
             checkpoints,
-            EncodingCurves(learner.lengths[0]),
+            EncodingCurves(datamodule.training_length),
             *([] if observer is None else [ObserveValidations(observer)]),
         ],
         loggers=[tensorboard, metrics_csv],
     )
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
+        run.write_task(task.record())
         metrics_csv.begin()
         if not first_step:  # later it is there already
             split = "test" if observer is None else "validation"
-            tensorboard.log_configuration(config, metrics=_headline_tags(split, learner.lengths))
+            tensorboard.log_configuration(config, metrics=_headline_tags(task, split, learner.lengths[split]))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     training = {  # before the test reads the best state, which may be of an earlier step
@@ -202,11 +204,10 @@ def train_here(
         if settings.profiler:
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
         if observer is None:
-            asked = sorted(datamodule.corpus.sequence_length * m for m in datamodule.corpus.length_multiples)
-            console.print(test_table(metrics, asked, checkpoints.best_step))
+            console.print(test_table(task, metrics, datamodule.lengths_asked, checkpoints.best_step))
         console.print(closing_facts(run, metrics))
         if observer is None:
-            for line in next_commands(run, config):
+            for line in next_commands(run, config, task):
                 console.print(line)
 
 
@@ -230,11 +231,11 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     settings: TrainerSettings = dataclasses.replace(build(config, "trainer"), devices=1, num_nodes=1, profiler=None)
     datamodule = prepared_data(config)
     _first_step(run.best_checkpoint, datamodule)
-    model = build_model(config, datamodule.vocab_size)
-    datamodule.max_length = model.max_length
+    task = task_of(config, datamodule)
+    model = _model(config, datamodule, task)
     tensorboard = RunTensorBoard(run.path, first_step=None)
-    learner = _learner(config, model, datamodule, settings)
-    trainer = _trainer(settings, datamodule.corpus.batch_size, run.path, callbacks=[], loggers=[tensorboard])
+    learner = _learner(config, model, task, datamodule, settings)
+    trainer = _trainer(settings, datamodule.batch_size, run.path, callbacks=[], loggers=[tensorboard])
     tested = _tested(trainer, learner, datamodule, run)
     tensorboard.log_by_length(tested)
     tensorboard.close()
@@ -242,33 +243,45 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     return tested
 
 
-def _tested(trainer: L.Trainer, learner: Learner, datamodule: TextDataModule, run: RunDirectory) -> dict[str, float]:
+def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunDirectory) -> dict[str, float]:
     """The test figures of a run's best checkpoint, by tag."""
     trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
     return {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
 
 
+def _model(config: Mapping[str, Any], datamodule: RunData, task: Task) -> Model:
+    """The model of a task, for whose positions the data leaves out what is too long."""
+    model = build_model(config, datamodule.vocab_size + task.extra_tokens, task.outputs)
+    datamodule.max_length = model.max_length
+    return model
+
+
 def _learner(
-    config: Mapping[str, Any], model: Decoder, datamodule: TextDataModule, settings: TrainerSettings
+    config: Mapping[str, Any], model: Model, task: Task, datamodule: RunData, settings: TrainerSettings
 ) -> Learner:
+    lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
+    for split, found in lengths.items():
+        if not found:
+            raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     return Learner(
         model,
-        LanguageModelling(datamodule.bytes_per_token),
+        task,
         build(config, "optimizer"),
-        batch_size=datamodule.corpus.batch_size,
-        lengths=datamodule.lengths,
+        batch_size=datamodule.batch_size,
+        lengths=lengths,
+        longest_trained=datamodule.longest_trained,
         seed=config["seed"],
         log_every=settings.log_every,
     )
 
 
-def prepared_data(config: Mapping[str, Any]) -> TextDataModule:
+def prepared_data(config: Mapping[str, Any]) -> RunData:
     """The data of a configuration, tokenised by the first process alone.
 
     Raises:
         ValueError: naming the key, if it cannot be had or is too short.
     """
-    datamodule = TextDataModule(build(config, "dataset"))
+    datamodule = data_of(config)
     try:
         first_alone(datamodule.prepare_data)
         datamodule.setup()
@@ -277,7 +290,7 @@ def prepared_data(config: Mapping[str, Any]) -> TextDataModule:
     return datamodule
 
 
-def _first_step(checkpoint: Path | None, datamodule: TextDataModule) -> int:
+def _first_step(checkpoint: Path | None, datamodule: RunData) -> int:
     """The step that a run goes on after; ValueError if it was trained on other tokens than these."""
     if checkpoint is None:
         return 0
@@ -330,10 +343,10 @@ def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
 
 
-def _headline_tags(split: str, lengths: list[int]) -> list[str]:
+def _headline_tags(task: Task, split: str, lengths: Sequence[int]) -> list[str]:
     """What stands beside a run's choices in the HPARAMS tab."""
-    names = [f"{split}/{name}" for name in ("loss", "bits_per_byte", "perplexity", "accuracy")]
-    return names + [f"{split}/bits_per_byte@{length}" for length in lengths]
+    names = dict.fromkeys((task.headline, *task.validated, *(task.shown if split == "test" else ())))
+    return [f"{split}/{name}" for name in names] + [f"{split}/{task.headline}@{length}" for length in lengths]
 
 
 def _require_space(run: RunDirectory, parameters: int) -> None:

@@ -15,6 +15,8 @@ from rich.console import Console
 from poslab.configuration import build
 from poslab.errors import RunInterruptedError, RunStoppedError
 from poslab.run_directory import write_atomically
+from poslab.tasks import Task
+from poslab.tasks.choice import task_of
 from poslab.training.settings import TrainerSettings
 from poslab.training.train import prepared_data
 from poslab.tuning.attributes import MADE_WITH
@@ -49,7 +51,9 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     default = configurations.check()
     config = configurations.of({})
     settings: TrainerSettings = build(config, "trainer")
-    _check_lengths(sweep, config, prepared_data(config).lengths)
+    data = prepared_data(config)
+    _check_figures(sweep, task_of(config, data))
+    _check_lengths(sweep, config, data.lengths_of("validation"))
     try_sampler(sweep.sampler, sweep.search_space, default, [objective.direction for objective in sweep.all_objectives])
     output = Path(sweep.output)
     if sweep.storage is None:
@@ -93,13 +97,22 @@ def _claim(output: Path, study: str) -> None:
     write_atomically(owner, study)
 
 
+def _check_figures(sweep: Sweep, task: Task) -> None:
+    """Raises ValueError for a figure of a validation that the task does not have."""
+    for tag in (tag for objective in sweep.all_objectives for tag in objective.figures):
+        split, _, name = tag.partition("@")[0].partition("/")
+        if split == "validation" and name.removesuffix("_beyond") not in task.validated:
+            known = ", ".join(f"validation/{known}" for known in task.validated)
+            raise ValueError(f"objectives: there is no {tag} in this task, which has {known}")
+
+
 def _check_lengths(sweep: Sweep, config: Mapping[str, Any], lengths: Sequence[int]) -> None:
-    """Raises ValueError if the text does not fill the windows that an objective looks at."""
+    """Raises ValueError if the data does not have the lengths that an objective looks at."""
     for objective in sweep.all_objectives:
         if missing := set(objective.lengths(config["dataset"]["sequence_length"])) - set(lengths):
             raise ValueError(
-                f"{objective.label} looks at windows of {min(missing):,} tokens, which the validation or the test text "
-                "does not fill"
+                f"{objective.label} looks at lengths of {min(missing):,} tokens, which the validation or the test data "
+                "does not have"
             )
 
 

@@ -56,8 +56,8 @@ class TrialConfigurations:
         settings = check(config)
         if settings.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
-        length, multiples = config["dataset"]["sequence_length"], config["dataset"]["length_multiples"]
-        for objective in self._objectives:
+        length, multiples = config["dataset"]["sequence_length"], config["dataset"].get("length_multiples")
+        for objective in self._objectives if multiples is not None else ():
             if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
                 raise ValueError(
                     f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "

@@ -34,10 +34,11 @@ class ExampleSource(Source):
     """A source of examples. Subclasses say where they come from and of which kind they are.
 
     Args:
-        max_length: tokens of an example that a model reads, at least 1 (default 256): a longer text to be classified
-            is cut, and any other longer example is left out.
-        train_max_length: longer examples are kept from training and left to validation and test, which show what a
-            model makes of lengths that it has not seen; None trains on all.
+        sequence_length: the most tokens of an example that is trained on, at least 1 (default 256).
+        max_length: the most tokens of an example that validation and test read; None is `sequence_length`. Where it is
+            more, they show what a model makes of lengths that it has not seen: longer examples than `sequence_length`
+            are kept from training. A text to be classified that is longer than `max_length` is cut, and any other
+            example that is longer is left out.
         deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out (default true).
         others: those of `Source`.
     """
@@ -46,19 +47,22 @@ class ExampleSource(Source):
     tokenizer: str = "bpe"
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
-    max_length: int = 256
-    train_max_length: int | None = None
+    sequence_length: int = 256
+    max_length: int | None = None
     deduplicate: bool = True
 
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("max_length", self.max_length, least=1)
-        if self.train_max_length is not None:
-            require_integer("train_max_length", self.train_max_length, least=1)
-            if self.train_max_length > self.max_length:
-                raise ValueError(f"train_max_length must not pass max_length={self.max_length}")
+        require_integer("sequence_length", self.sequence_length, least=1)
+        if self.max_length is not None:
+            require_integer("max_length", self.max_length, least=self.sequence_length)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of an example that is read at all."""
+        return self.max_length or self.sequence_length
 
     @cached_property
     @abstractmethod

@@ -51,6 +51,7 @@ class MusicTransformer(PositionalEncoding):
 
     shared_by_layers = False
     causal_only = True
+    bidirectional_form = "shaw"
 
     def __init__(self, num_heads: int, head_dim: int, num_distances: int = 512) -> None:
         super().__init__()

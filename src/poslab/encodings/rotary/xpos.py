@@ -64,6 +64,7 @@ class XPos(PositionalEncoding):
     """
 
     causal_only = True
+    bidirectional_form = "rotary"
 
     def __init__(self, head_dim: int, base: float = 10_000.0, scale_base: float = 512.0, gamma: float = 0.4) -> None:
         super().__init__()

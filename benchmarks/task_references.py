@@ -1,0 +1,100 @@
+"""What a task comes to without a transformer: figures that a trained model is held against, on the same split."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from torchmetrics.functional.text import chrf_score, rouge_score, sacre_bleu_score
+
+from poslab.data.examples.datamodule import ExampleDataModule
+
+
+def classification_reference(data: ExampleDataModule) -> dict[str, float]:
+    """Logistic regression on TF-IDF of words and pairs of words (scikit-learn), trained on the training split."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, f1_score
+    from sklearn.pipeline import make_pipeline
+
+    def texts(split: str) -> list[str]:
+        return [data.tokenizer.decode(tokens) for tokens in data.examples(split)["tokens"]]
+
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10.0, max_iter=2000)
+    )
+    model.fit(texts("train"), data.examples("train")["label"][:])
+    told, right = model.predict(texts("test")), data.examples("test")["label"][:]
+    return {
+        "tf-idf accuracy": float(accuracy_score(right, told)),
+        "tf-idf macro_f1": float(f1_score(right, told, average="macro")),
+    }
+
+
+def copying_reference(data: ExampleDataModule) -> dict[str, float]:
+    """The source itself as its target."""
+    test = data.examples("test")
+    return {f"copying {name}": value for name, value in likeness(test["source"][:], test["target"][:]).items()}
+
+
+def lead_reference(data: ExampleDataModule) -> dict[str, float]:
+    """The first sentence of the source as its headline."""
+    test = data.examples("test")
+    leads = [source.strip().split(". ")[0].split("\n")[0] for source in test["source"][:]]
+    return {f"lead {name}": value for name, value in likeness(leads, test["target"][:]).items()}
+
+
+def dictionary_reference(data: ExampleDataModule) -> dict[str, float]:
+    """Word by word, each by what IBM's model 1 finds the most probable translation in the training pairs.
+
+    Source: Brown et al., "The Mathematics of Statistical Machine Translation" (1993), model 1.
+    """
+    train, test = data.examples("train"), data.examples("test")
+    best = dictionary(train["source"][:], train["target"][:])
+    told = [" ".join(best.get(word, word) for word in source.split()) for source in test["source"][:]]
+    return {f"dictionary {name}": value for name, value in likeness(told, test["target"][:]).items()}
+
+
+def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int = 5) -> dict[str, str]:
+    """For each word of the sources its most probable translation, by expectation maximisation of IBM's model 1."""
+    pairs = [(source.split(), target.split()) for source, target in zip(sources, targets, strict=True)]
+    source_words, target_words = _numbered(s for s, _ in pairs), _numbered(t for _, t in pairs)
+    links: dict[tuple[int, int], int] = {}
+    sentences = []
+    for source, target in pairs:
+        theirs = [target_words[word] for word in target]
+        ours = [source_words[word] for word in source]
+        sentences.append(
+            np.array([[links.setdefault((f, e), len(links)) for e in ours] for f in theirs], dtype=np.int64)
+        )
+    of_source = np.array([e for _, e in links])
+    p = np.ones(len(links))
+    for _ in range(iterations):
+        counts = np.zeros(len(links))
+        for link_FE in sentences:
+            if link_FE.size:
+                share = p[link_FE] / p[link_FE].sum(axis=1, keepdims=True)
+                np.add.at(counts, link_FE, share)
+        totals = np.bincount(of_source, weights=counts)
+        p = counts / totals[of_source]
+    found: dict[int, tuple[float, int]] = defaultdict(lambda: (0.0, -1))
+    for (f, e), number in links.items():
+        found[e] = max(found[e], (float(p[number]), f))
+    words, names = list(source_words), list(target_words)
+    return {words[e]: names[f] for e, (_, f) in found.items()}
+
+
+def _numbered(texts: object) -> dict[str, int]:
+    counts = Counter(word for text in texts for word in text)  # type: ignore[attr-defined]
+    return {word: number for number, word in enumerate(counts)}
+
+
+def likeness(told: Sequence[str], right: Sequence[str]) -> dict[str, float]:
+    """BLEU and chrF (0 to 100), ROUGE-L (0 to 1)."""
+    references = [[text] for text in right]
+    return {
+        "bleu": 100 * sacre_bleu_score(list(told), references).item(),
+        "chrf": 100 * chrf_score(list(told), references, n_word_order=0).item(),  # type: ignore[union-attr]
+        "rouge_l": rouge_score(list(told), list(right), rouge_keys="rougeL")["rougeL_fmeasure"].item(),
+    }

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from poslab.data.algorithmic.strings import draw
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+ACTIONS = ("POP", "PUSH0", "PUSH1")
+
+
+@dataclass(frozen=True)
+class StackManipulation(AlgorithmicTask):
+    """What a stack holds after some actions, from the top down; the input gives it from the bottom up.
+
+        0 1 1 0 PUSH1 POP POP  ->  1 1 0 . 0 0 0 0    0 1 1 is left
+        1 1 0 POP POP POP      ->  . 0 0 0 0 0 0      nothing is left
+
+    An empty stack stays as it is under POP. A stop ends the output, and zeros fill it up: it is as long for every input
+    of a length, and does not tell beforehand how much is left. The authors' accuracy leaves out what follows the stop.
+
+    `length` is the number of input symbols, from 1; the output has one more. The height of the stack is as likely to be
+    any number from 1 to `length` - 1, and each symbol and action as likely as the others of its kind. A length of 1 has
+    no action.
+
+    Args:
+        padded: whether zeros follow the stop (paper: they do). A decoder needs none.
+
+    Attributes:
+        end: the stop.
+
+    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; distributions and filling
+    up from the authors' code.
+    """
+
+    end: ClassVar[str] = "."
+
+    padded: bool = True
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return "0", "1", *ACTIONS, self.end
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        height = int(generator.integers(1, length)) if length > 1 else 1
+        bottom_up = draw(("0", "1"), height, generator)
+        actions = draw(ACTIONS, length - height, generator)
+        stack = list(bottom_up)
+        for action in actions:
+            if action != "POP":
+                stack.append(action[-1])
+            elif stack:
+                stack.pop()
+        output = (*reversed(stack), self.end)
+        zeros = ("0",) * (length + 1 - len(output) if self.padded else 0)
+        return Example(bottom_up + actions, output + zeros)

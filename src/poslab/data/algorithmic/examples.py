@@ -1,0 +1,141 @@
+"""Examples of an algorithmic task: which lengths, and which of them are for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.source import require_integer
+
+SHARES = {"validation": 0.1, "test": 0.1}
+"""Of all inputs, those that only validation and only test may ask for."""
+TRIES = 200
+"""How often an example is drawn until one belongs to the split that asks."""
+
+
+@dataclass(kw_only=True)
+class AlgorithmicExamples:
+    """Examples of an algorithmic task, made as they are needed.
+
+    What split an example belongs to is a function of its input alone, so that no two splits share one, however many are
+    made. Training draws one length for each step, and all its examples of that length; one of more tokens than
+    `sequence_length` is drawn again.
+
+    Args:
+        task: makes the examples.
+        train_lengths: the shortest and the longest that are trained on, as the task counts them.
+        sequence_length: tokens of the longest examples that are trained on, at least: what hyperparameters of encodings
+            that follow the training length take for it.
+        test_lengths: validation and test are on these, each by itself.
+        test_examples: how many examples of each of these, at most: of a short length there may be fewer; at least 1
+            (default 256).
+        batch_size: examples in one optimizer step over all devices and micro-batches together, at least 1 (default 32).
+        overfit: train on the first batch over and over, to see that a model learns at all (default false).
+        num_workers: processes that make batches; 0 makes them in the training process (default 0).
+        seed: of the training examples, at least 0. The others do not depend on it: all seeds share one test.
+
+    Raises:
+        ValueError: one sentence that begins with the argument's name.
+    """
+
+    task: AlgorithmicTask
+    train_lengths: Sequence[int] = (1, 40)
+    sequence_length: int
+    test_lengths: Sequence[int] = (20, 40, 60, 80, 100)
+    test_examples: int = 256
+    batch_size: int = 32
+    overfit: bool = False
+    num_workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train_lengths", "test_lengths"):
+            for length in getattr(self, name):
+                require_integer(name, length, least=1)
+        if len(self.train_lengths) != 2 or self.train_lengths[0] > self.train_lengths[1]:
+            raise ValueError(f"train_lengths must be the shortest and the longest, got {list(self.train_lengths)}")
+        if not self.lengths_trained:
+            raise ValueError(f"train_lengths={list(self.train_lengths)} has no length that the task has")
+        if not self.test_lengths:
+            raise ValueError("test_lengths must hold at least one length")
+        for length in self.test_lengths:
+            if not self.task.has_length(length):
+                raise ValueError(f"test_lengths must be lengths that the task has, got {length}")
+        for name in ("test_examples", "batch_size"):
+            require_integer(name, getattr(self, name), least=1)
+        require_integer("num_workers", self.num_workers, least=0)
+        require_integer("seed", self.seed, least=0)
+
+    def check(self) -> None:
+        """Raises ValueError if longer examples are trained on than `sequence_length` says."""
+        generator = np.random.default_rng(0)
+        drawn = (self.task.example(self.lengths_trained[-1], generator) for _ in range(32))
+        if (most := max(map(num_tokens, drawn))) > self.sequence_length:
+            raise ValueError(
+                f"sequence_length must be at least {most}, the tokens of examples of length "
+                f"{self.lengths_trained[-1]}, got {self.sequence_length}"
+            )
+
+    @property
+    def title(self) -> str:
+        """The name of the task."""
+        return type(self.task).__name__
+
+    @property
+    def lengths_trained(self) -> list[int]:
+        """The lengths that are trained on, of those that the task has."""
+        first, last = self.train_lengths
+        return [length for length in range(first, last + 1) if self.task.has_length(length)]
+
+    def training_examples(self, step: int, places: Sequence[int]) -> list[Example]:
+        """Examples of a training step, at these places of its global batch."""
+        if self.overfit:
+            step = 0
+        lengths = np.random.default_rng([self.seed, step]).permutation(self.lengths_trained).tolist()
+        return [self._training_example(lengths, step, place) for place in places]
+
+    def _training_example(self, lengths: list[int], step: int, place: int) -> Example:
+        generator = np.random.default_rng([self.seed, step, place])
+        # A length may have so few examples that none is for training: then another is taken.
+        for length in lengths:
+            if (example := self._drawn("train", length, generator)) is not None:
+                return example
+        raise ValueError(f"train_lengths={list(self.train_lengths)} has too few examples to hold any out")
+
+    def held_out_examples(self, split: str, length: int) -> list[Example]:
+        """The examples of `validation` or `test` at a length, no two with the same input."""
+        generator = np.random.default_rng([list(SHARES).index(split), length])
+        found: dict[tuple[str, ...], Example] = {}
+        for _ in range(2 * self.test_examples):
+            if (example := self._drawn(split, length, generator)) is None:
+                break
+            found.setdefault(example.input, example)
+            if len(found) == self.test_examples:
+                break
+        return list(found.values())
+
+    def _drawn(self, split: str, length: int, generator: np.random.Generator) -> Example | None:
+        """An example that belongs to a split; None where there seems to be none."""
+        for _ in range(TRIES):
+            example = self.task.example(length, generator)
+            if split_of(example) == split and (split != "train" or num_tokens(example) <= self.sequence_length):
+                return example
+        return None
+
+
+def num_tokens(example: Example) -> int:
+    """Tokens that a model reads of an example, at most."""
+    return len(example.input) + len(example.output) + 1
+
+
+def split_of(example: Example) -> str:
+    """The split that an example belongs to, by its input alone."""
+    digest = hashlib.blake2b("\0".join(example.input).encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "little") / 2**64
+    if share < SHARES["test"]:
+        return "test"
+    return "validation" if share < SHARES["test"] + SHARES["validation"] else "train"

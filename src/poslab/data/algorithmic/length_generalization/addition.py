@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+
+@dataclass(frozen=True)
+class Addition(AlgorithmicTask):
+    """The sum of two decimal numbers, the highest digit of each first.
+
+        5 3 7 2 6 + 1 9 1 7  ->  5 5 6 4 3
+
+    `length` is the digits of the longer number, from `least_digits`. Of all pairs of digit counts with that maximum,
+    each is as likely; numbers do not begin with 0, unless they have one digit. The paper's text is "Compute 5 3 7 2 6 +
+    1 9 1 7 ?" and "The answer is 5 5 6 4 3."
+
+    The paper has as many examples of every pair of digit counts from its least to its largest one, so that there are
+    more of the longer lengths: (length - least) * 2 + 1 pairs have a maximum of `length`. It tests pairs of which one
+    or both have more digits than in training.
+
+    Args:
+        least_digits: of a number, from 1 (the default of the authors' script is 4).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1; distributions from the authors' code.
+    """
+
+    least_digits: int = 1
+
+    def __post_init__(self) -> None:
+        require_integer("least_digits", self.least_digits, 1)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *numbered(10), "+"
+
+    def has_length(self, length: int) -> bool:
+        return length >= self.least_digits
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        assert self.has_length(length), "a length below least_digits"
+        # 2n + 1 pairs, in a row: the first number shorter, both as long, the second number shorter.
+        by_fewer = length - self.least_digits
+        place = int(generator.integers(-by_fewer, by_fewer + 1))
+        first = _digits(length - max(-place, 0), generator)
+        second = _digits(length - max(place, 0), generator)
+        return Example((*map(str, first), "+", *map(str, second)), tuple(map(str, _sum(first, second))))
+
+
+def _digits(count: int, generator: np.random.Generator) -> list[int]:
+    digits: list[int] = generator.integers(10, size=count).tolist()
+    if count > 1:
+        digits[0] = int(generator.integers(1, 10))
+    return digits
+
+
+def _sum(first: list[int], second: list[int]) -> list[int]:
+    """By hand: Python takes no numbers of more than 4,300 digits from text, nor writes them."""
+    total, carry = [], 0
+    for one, other in zip_longest(reversed(first), reversed(second), fillvalue=0):
+        carry, digit = divmod(one + other + carry, 10)
+        total.append(digit)
+    return [1] * carry + total[::-1]

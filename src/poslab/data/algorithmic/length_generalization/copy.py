@@ -1,0 +1,122 @@
+"""Copying: of a string once and twice, of one word that repeats, and with another word in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+NEXT = "[NEXT]"
+
+
+@dataclass(frozen=True)
+class Copy(AlgorithmicTask):
+    """A random string of words, again.
+
+        w7 w0 w98 w7  ->  w7 w0 w98 w7
+
+    `length` is the number of input words, from 1, and of output words. The paper's text is "Copy: Q 0 ! Q" and, behind
+    a separator, "Q 0 ! Q"; its words are characters and others that T5's tokenizer has a token for.
+
+    Args:
+        num_words: different words, from 2 (paper: 100).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1; in the authors' code, `copy_multi_char`.
+    """
+
+    num_words: int = 100
+
+    def __post_init__(self) -> None:
+        require_integer("num_words", self.num_words, 2)
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """What strings are made of."""
+        return numbered(self.num_words, "w")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.words
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.words, length, generator)
+        return Example(string, string)
+
+
+@dataclass(frozen=True)
+class CopyTwice(Copy):
+    """A random string of words, twice, with a mark between.
+
+        w7 w0 w98  ->  w7 w0 w98 [NEXT] w7 w0 w98
+
+    `length` is the number of input words, from 1; the output has twice as many and the mark. All else is as in `Copy`;
+    in the authors' code, `copy_multi_char_2x`.
+    """
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *self.words, NEXT
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.words, length, generator)
+        return Example(string, (*string, NEXT, *string))
+
+
+@dataclass(frozen=True)
+class CopyOneWord(Copy):
+    """A random word that repeats, as often again: what is to be learned is to count.
+
+        w7 w7 w7  ->  w7 w7 w7
+
+    `length` is the number of input words, from 1, and of output words. All else is as in `Copy`; in the authors' code,
+    `repeat_single_char`, where there are as many words as examples of a length, about 6,000.
+    """
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.words, 1, generator) * length
+        return Example(string, string)
+
+
+@dataclass(frozen=True)
+class CopyOneWordTwice(Copy):
+    """A random word that repeats, twice as often.
+
+        w7 w7 w7  ->  w7 w7 w7 w7 w7 w7
+
+    `length` is the number of input words, from 1; the output has twice as many. All else is as in `CopyOneWord`; in the
+    authors' code, `repeat_single_2x_char`.
+    """
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.words, 1, generator) * length
+        return Example(string, string * 2)
+
+
+@dataclass(frozen=True)
+class ReplaceWord(Copy):
+    """A random word that repeats, with another in its place.
+
+        replace w7 with w3 in w7 w7 w7  ->  w3 w3 w3
+
+    `length` is the number of words to be replaced, from 1, and of output words; the input has five more. The paper's
+    text is "Replace 7 with 3 in 7 7 7" and, behind a separator, "3 3 3". All else is as in `CopyOneWord`; in the
+    authors' code, `repeat_double_char`.
+    """
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *self.words, "replace", "with", "in"
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        old, shift = int(generator.integers(self.num_words)), int(generator.integers(1, self.num_words))
+        word, other = self.words[old], self.words[(old + shift) % self.num_words]
+        return Example(("replace", word, "with", other, "in", *[word] * length), (other,) * length)

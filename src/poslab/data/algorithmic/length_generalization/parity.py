@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poslab.data.algorithmic.strings import draw
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+
+@dataclass(frozen=True)
+class Parity(AlgorithmicTask):
+    """Whether the ones of a random binary string are even in number, in words.
+
+        1 0 0 1 1  ->  No     three ones
+        0 0 1 1    ->  Yes    two
+
+    `length` is the number of bits, from 1; the output is one symbol. The paper's text is "Is the number of 1's even in
+    the sequence [ 1, 0, 0, 1, 1 ] ?" and "The answer is No." But for the words, it is `ParityCheck`.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1; form and distribution from the authors' code.
+    """
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return "0", "1", "Yes", "No"
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(("0", "1"), length, generator)
+        return Example(string, ("No" if string.count("1") % 2 else "Yes",))

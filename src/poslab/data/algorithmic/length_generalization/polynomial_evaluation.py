@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+
+@dataclass(frozen=True)
+class PolynomialEvaluation(AlgorithmicTask):
+    """What a polynomial is for a number, up to multiples of the modulus.
+
+        x = - 2 in 3 * x ** 2 + - 1 * x ** 0  ->  1    12 - 1 = 11
+
+    `length` is the number of terms, from 1. A coefficient is any integer from -3 to 3, an exponent from 0 to 3, and x
+    from -2 to 2, each as likely; exponents are in no order and may come again. The output is one symbol. The paper's
+    text is "Evaluate at x = - 2 in 3 * x ** 2 + - 1 * x ** 0 ?" and "The answer is 1."
+
+    Args:
+        modulus: what is counted up to, from 2 (paper: 10).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1; form and distributions from the authors' code.
+    """
+
+    modulus: int = 10
+
+    def __post_init__(self) -> None:
+        require_integer("modulus", self.modulus, 2)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *numbered(max(4, self.modulus)), "x", "=", "in", "*", "**", "+", "-"
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        coefficients = generator.integers(-3, 4, size=length).tolist()
+        exponents = generator.integers(4, size=length).tolist()
+        x = int(generator.integers(-2, 3))
+        question, value = ["x", "=", *_signed(x), "in"], 0
+        for coefficient, exponent in zip(coefficients, exponents, strict=True):
+            question += [*_signed(coefficient), "*", "x", "**", str(exponent), "+"]
+            value += coefficient * x**exponent
+        return Example(tuple(question[:-1]), (str(value % self.modulus),))
+
+
+def _signed(number: int) -> list[str]:
+    return ["-", str(-number)] if number < 0 else [str(number)]

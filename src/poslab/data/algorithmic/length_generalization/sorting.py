@@ -1,0 +1,88 @@
+"""Sorting: of single symbols, and of numbers of several digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase, digits
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+ORDER = digits + ascii_lowercase + ascii_uppercase
+
+
+@dataclass(frozen=True)
+class Sorting(AlgorithmicTask):
+    """A random string of single symbols in order: digits, then small letters, then capitals.
+
+        k 3 B k 0  ->  0 3 k k B
+
+    `length` is the number of input symbols, from 1, and of output symbols. The paper's text is "Sort the following list
+    [ k, 3, B, k, 0 ]." and "The sorted list is [ 0, 3, k, k, B ]."
+
+    Args:
+        num_symbols: different symbols, from 2 to 62 (paper: 50): the first ones of the order.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1, sorting of single tokens; symbols and distribution from the authors' code.
+    """
+
+    num_symbols: int = 50
+
+    def __post_init__(self) -> None:
+        require_integer("num_symbols", self.num_symbols, 2, len(ORDER))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(ORDER[: self.num_symbols])
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        places = generator.integers(self.num_symbols, size=length)
+        in_order = np.sort(places)
+        return Example(tuple([ORDER[n] for n in places.tolist()]), tuple([ORDER[n] for n in in_order.tolist()]))
+
+
+@dataclass(frozen=True)
+class SortingNumbers(AlgorithmicTask):
+    """Random numbers in order, digit by digit, with commas between.
+
+        5 7 1 , 4 0 2 6 , 9 3  ->  9 3 , 5 7 1 , 4 0 2 6
+
+    `length` is how many numbers there are, from 1. A number is any from `least` to `most`, each as likely. The paper's
+    text is "Sort the following list [ 5 7 1, 4 0 2 6, 9 3 ]." and "The sorted list is [ 9 3, 5 7 1, 4 0 2 6 ]."
+
+    Args:
+        least: smallest number, from 0 (paper: 10).
+        most: largest number, from `least` (paper: 9999).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
+    2023), table 1, sorting of numbers of several digits; distribution from the authors' code.
+    """
+
+    least: int = 10
+    most: int = 9999
+
+    def __post_init__(self) -> None:
+        require_integer("least", self.least, 0)
+        require_integer("most", self.most, self.least)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *numbered(10), ","
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        numbers = generator.integers(self.least, self.most, size=length, endpoint=True)
+        return Example(_digit_by_digit(numbers.tolist()), _digit_by_digit(np.sort(numbers).tolist()))
+
+
+def _digit_by_digit(numbers: list[int]) -> tuple[str, ...]:
+    return tuple(",".join(map(str, numbers)))

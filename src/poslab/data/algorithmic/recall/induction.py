@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+SPECIAL = "=>"
+
+
+@dataclass(frozen=True)
+class Induction(AlgorithmicTask):
+    """What followed the special symbol when it came before, which ends a random string.
+
+        3 11 => 7 0 0 14 2 =>  ->  7
+
+    `length` is the number of input symbols, from `answer_length` + 2; the output has `answer_length`. The special
+    symbol may come first anywhere before that many symbols, each place as likely. What changes with the length is how
+    far away that can be.
+
+    Args:
+        num_symbols: different symbols besides the special one, from 2 (paper: 15, which makes 16).
+        answer_length: how many symbols are to be repeated, from 1 (paper: 1).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Fu et al., "Hungry Hungry Hippos" (ICLR 2023), section 3.1; with 16 symbols and at many lengths, Gu and Dao,
+    "Mamba" (2023), section 4.1.2.
+    """
+
+    num_symbols: int = 15
+    answer_length: int = 1
+
+    def __post_init__(self) -> None:
+        require_integer("num_symbols", self.num_symbols, 2)
+        require_integer("answer_length", self.answer_length, 1)
+
+    @cached_property
+    def ordinary(self) -> tuple[str, ...]:
+        """All symbols but the special one."""
+        return numbered(self.num_symbols)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *self.ordinary, SPECIAL
+
+    def has_length(self, length: int) -> bool:
+        return length >= self.answer_length + 2
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        assert self.has_length(length), "a length below answer_length + 2"
+        string = draw(self.ordinary, length - 2, generator)
+        place = int(generator.integers(length - 1 - self.answer_length))
+        answer = string[place : place + self.answer_length]
+        return Example((*string[:place], SPECIAL, *string[place:], SPECIAL), answer)

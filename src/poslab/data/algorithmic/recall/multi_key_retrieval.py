@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+
+@dataclass(frozen=True)
+class MultiKeyRetrieval(AlgorithmicTask):
+    """Some keys, each with a value behind it, among random fillers, and one of the keys again at the end.
+
+        f3 k7 v0 f1 f1 k2 v5 f8 k7  ->  v0
+
+    `length` is the number of input symbols, from 2 `num_pairs` + 1; the output is one symbol. Pairs may stand anywhere,
+    all ways to place them being as likely, and so may the one whose key is asked for. No key comes in two pairs; values
+    may. What changes with the length is how many fillers there are.
+
+    Args:
+        num_pairs: keys with values, from 1 to `num_keys` (paper: 4).
+        num_keys: different keys, from 1.
+        num_values: different values, from 2.
+        num_fillers: different fillers, from 1.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, multi-key needle in a haystack; symbols in place of its
+    sentences, whose number the paper does not have.
+    """
+
+    num_pairs: int = 4
+    num_keys: int = 64
+    num_values: int = 64
+    num_fillers: int = 16
+
+    def __post_init__(self) -> None:
+        require_integer("num_keys", self.num_keys, 1)
+        require_integer("num_pairs", self.num_pairs, 1, self.num_keys)
+        require_integer("num_values", self.num_values, 2)
+        require_integer("num_fillers", self.num_fillers, 1)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return numbered(self.num_keys, "k")
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        return numbered(self.num_values, "v")
+
+    @cached_property
+    def fillers(self) -> tuple[str, ...]:
+        return numbered(self.num_fillers, "f")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *self.keys, *self.values, *self.fillers
+
+    def has_length(self, length: int) -> bool:
+        return length >= 2 * self.num_pairs + 1
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        assert self.has_length(length), "a length below 2 num_pairs + 1"
+        keys = [self.keys[n] for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
+        values = draw(self.values, self.num_pairs, generator)
+        # Among fillers and pairs, of which each takes one place.
+        num_parts = length - 1 - self.num_pairs
+        places = np.sort(generator.choice(num_parts, self.num_pairs, replace=False)).tolist()
+        fillers = draw(self.fillers, num_parts - self.num_pairs, generator)
+        question: list[str] = []
+        taken = 0
+        for count, (place, key, value) in enumerate(zip(places, keys, values, strict=True)):
+            question += [*fillers[taken : place - count], key, value]
+            taken = place - count
+        asked = int(generator.integers(self.num_pairs))
+        return Example((*question, *fillers[taken:], keys[asked]), (values[asked],))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+FILLER = "."
+
+
+@dataclass(frozen=True)
+class MultiQueryRecall(AlgorithmicTask):
+    """Keys with values behind them, then all keys once more in any order, with gaps: the values in that order (MQAR).
+
+        k1 v8 k4 v7 . . k4 . . . . . k1 . .  ->  v7 v8
+
+    `length` is the number of input symbols, from 4 `num_pairs`; the output has `num_pairs`. Keys are different from
+    each other, and so are values. A query stands an even number of symbols 2 g behind the pairs, and of the g that are
+    left for it, each is drawn with a probability in proportion to (g + 1) ** (power - 1): small ones more often, as
+    words come again in texts. What changes with the length is how far behind the pairs queries can be.
+
+    The authors ask for a value where its key comes again, and here all values follow the input, in the order of the
+    queries. An odd length, which they do not have, ends in one more filler. In their figure 2, lengths of 64, 128, 256
+    and 512 have 4, 8, 16 and 64 pairs.
+
+    Args:
+        num_pairs: from 1 to `num_keys` and `num_values` (the authors' code: 8).
+        num_keys: different keys, from 1 (paper: 4095, which makes 8192 symbols with values and filler).
+        num_values: different values, from 2 (paper: 4096).
+        power: above 0 and at most 1 (paper: 0.01); 1 makes every place as likely.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Arora et al., "Zoology" (ICLR 2024), section 3 and figure 2; distributions from the authors' code, without
+    the random symbols that it can have in place of fillers.
+    """
+
+    num_pairs: int = 8
+    num_keys: int = 4095
+    num_values: int = 4096
+    power: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_integer("num_keys", self.num_keys, 1)
+        require_integer("num_values", self.num_values, 2)
+        require_integer("num_pairs", self.num_pairs, 1, min(self.num_keys, self.num_values))
+        if not 0 < self.power <= 1:
+            raise ValueError(f"power must be above 0 and at most 1, got {self.power}")
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return numbered(self.num_keys, "k")
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        return numbered(self.num_values, "v")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *self.keys, *self.values, FILLER
+
+    def has_length(self, length: int) -> bool:
+        return length >= 4 * self.num_pairs
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        assert self.has_length(length), "a length below 4 num_pairs"
+        keys = [self.keys[n] for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
+        values = [self.values[n] for n in generator.choice(self.num_values, self.num_pairs, replace=False).tolist()]
+        string = [FILLER] * length
+        pairs = 2 * self.num_pairs
+        string[:pairs:2], string[1:pairs:2] = keys, values
+        chances = _chances((length - pairs) // 2, self.power)
+        gaps = generator.choice(len(chances), self.num_pairs, replace=False, p=chances).tolist()
+        for gap, key in zip(gaps, keys, strict=True):
+            string[pairs + 2 * gap] = key
+        return Example(tuple(string), tuple([value for _, value in sorted(zip(gaps, values, strict=True))]))
+
+
+@lru_cache(maxsize=1024)
+def _chances(num_places: int, power: float) -> np.ndarray:
+    weights = np.arange(1, num_places + 1) ** (power - 1.0)
+    chances: np.ndarray = weights / weights.sum()
+    return chances

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+SENTENCES = "the path goes on . the wind is cold . the hills are far away . we walk and we rest and we walk again ."
+FILLER = tuple(SENTENCES.split())
+MARK = "passkey"
+
+
+@dataclass(frozen=True)
+class Passkey(AlgorithmicTask):
+    """A random number among sentences that repeat, and is asked for at the end.
+
+        the path goes passkey 5 8 2 1 3 the path passkey  ->  5 8 2 1 3
+
+    `length` is the number of input symbols, from `digits` + 2; the output has `digits`. The number may stand anywhere,
+    each place as likely, and the sentences begin anew behind it. What changes with the length is how much there is to
+    pass over, and how far away the number can be.
+
+    Args:
+        digits: of the number, from 1; each is any, as likely (the paper's numbers go up to 50,000).
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Mohtashami and Jaggi, "Landmark Attention" (NeurIPS 2023), section 4.2, with our own sentences and a mark in
+    place of the question.
+    """
+
+    digits: int = 5
+
+    def __post_init__(self) -> None:
+        require_integer("digits", self.digits, 1)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *numbered(10), *dict.fromkeys(FILLER), MARK
+
+    def has_length(self, length: int) -> bool:
+        return length >= self.digits + 2
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        assert self.has_length(length), "a length below digits + 2"
+        number = draw(numbered(10), self.digits, generator)
+        room = length - self.digits - 2
+        before = int(generator.integers(room + 1))
+        return Example((*_sentences(before), MARK, *number, *_sentences(room - before), MARK), number)
+
+
+def _sentences(length: int) -> tuple[str, ...]:
+    return tuple(islice(cycle(FILLER), length))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poslab.data.algorithmic.bounds import require_integer
+from poslab.data.algorithmic.strings import draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+MOVES = ("left", "stay", "right")
+
+
+@dataclass(frozen=True)
+class CycleNavigation(AlgorithmicTask):
+    """Where random steps on a circle end that begin at position 0.
+
+        right left stay left left  ->  3    -2 on a circle of five
+        right right right left     ->  2
+
+    `length` is the number of moves, from 1; each is as likely as the others. The output is one symbol, a position.
+
+    Args:
+        cycle_length: positions of the circle, from 2 (paper: 5); `right` counts up.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1, where the moves are the
+    digits 1, 0 and 2.
+    """
+
+    cycle_length: int = 5
+
+    def __post_init__(self) -> None:
+        require_integer("cycle_length", self.cycle_length, 2)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return *numbered(self.cycle_length), *MOVES
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        moves = draw(MOVES, length, generator)
+        position = (moves.count("right") - moves.count("left")) % self.cycle_length
+        return Example(moves, (str(position),))

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poslab.data.algorithmic.strings import draw
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+
+@dataclass(frozen=True)
+class EvenPairs(AlgorithmicTask):
+    """Whether the pairs 01 and 10 of a random binary string are even in number: 0 if they are, 1 if not.
+
+        0 0 1 1 1 0    ->  0    one 01 and one 10
+        0 1 0 1 0 0 1  ->  1    three 01 and two 10
+
+    Each of these pairs changes the symbol, so that they are even exactly where the last symbol is the first one.
+
+    `length` is the number of input symbols, from 1; the output is one symbol.
+
+    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; 0 and 1 for even and odd
+    as in the authors' code.
+    """
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return "0", "1"
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.symbols, length, generator)
+        return Example(string, ("0" if string[0] == string[-1] else "1",))

@@ -1,0 +1,86 @@
+"""A user's own questions, and their answers within a text."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from poslab.data.examples.answer_spans import spans
+from poslab.data.examples.cells import text_in
+from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.examples.source import Kind
+from poslab.data.examples.table_files import Row, Table
+from poslab.data.source import require_text
+
+
+@dataclass(kw_only=True)
+class AnswersFile(ExampleFiles):
+    """Questions, and texts in which their answers stand: JSON as SQuAD has it, or files with a column each.
+
+    In SQuAD's JSON (articles with `paragraphs`) no column needs a name, and the questions on an article belong
+    together. Elsewhere an answer is a text, a list of texts where several are right, or one of SQuAD's own forms. No
+    answer means that the text does not answer the question.
+
+    Args:
+        question: the column that holds the question (default `question`).
+        context: the column that holds the text (default `context`).
+        answer: the column that holds the answer (default `answer`).
+        start: the column that says at which character of the context, from 0, the answer begins; None, or an empty
+            cell: where it first stands.
+        others: those of `ExampleFiles`; `sequence_length` is 512 here.
+    """
+
+    sequence_length: int = 512
+    question: str = "question"
+    context: str = "context"
+    answer: str = "answer"
+    start: str | None = None
+
+    title: ClassVar[str] = "answers_file"
+    kind: ClassVar[Kind] = "answers"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start is not None:
+            require_text("start", self.start)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        columns = {"question": self.question, "context": self.context, "answer": self.answer, "start": self.start}
+        return {argument: column for argument, column in columns.items() if column is not None}
+
+    def as_rows(self, table: Table) -> Table:
+        if "paragraphs" not in table.columns:
+            return table
+        rows = [row for article in table.rows for row in self._questions(article)]
+        return Table([*self.columns.values()], rows)
+
+    def _questions(self, article: Row) -> list[Row]:
+        """The questions on an article of SQuAD's JSON, in the columns that are asked for."""
+        try:
+            return [
+                Row(
+                    {
+                        self.question: question["question"],
+                        self.context: paragraph["context"],
+                        self.answer: question.get("answers", []),
+                    },
+                    f"{article.place} question {question.get('id', question['question'])!r}",
+                    document=str(article.values.get("title", article.place)),
+                )
+                for paragraph in article.values["paragraphs"]
+                for question in paragraph["qas"]
+            ]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"files must have SQuAD's form, but {article.place} lacks {error}") from error
+
+    def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {
+            "question": [text_in(row.values, "question", self.question, row.place) for row in rows],
+            "context": [text_in(row.values, "context", self.context, row.place) for row in rows],
+        }
+        starts = [row.values.get(self.start) if self.start is not None else None for row in rows]
+        return columns | {
+            "answers": [
+                spans(context, row.values.get(self.answer), start, row.place)
+                for row, context, start in zip(rows, columns["context"], starts, strict=True)
+            ]
+        }

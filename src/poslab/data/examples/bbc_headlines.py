@@ -1,0 +1,31 @@
+"""The headline of a news article."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from poslab.data.examples.bbc_news import BbcNews
+from poslab.data.examples.columns import as_examples
+from poslab.data.examples.source import Kind
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(kw_only=True)
+class BbcHeadlines(BbcNews):
+    """BBC News articles without their headlines, to be summarised in a headline of about five words.
+
+    Args: those of `ExampleSource`; `sequence_length` is 1024 here, which leaves one article in twelve out.
+
+    Source: see `BbcNews`.
+    """
+
+    sequence_length: int = 1024
+
+    title: ClassVar[str] = "bbc_headlines"
+    kind: ClassVar[Kind] = "pairs"
+
+    def examples(self) -> "dict[str, Dataset]":
+        articles = self.articles()
+        bodies, headlines = [article.body for article in articles], [article.headline for article in articles]
+        return {"train": as_examples(source=bodies, target=headlines)}

@@ -1,0 +1,35 @@
+"""The values of rows of examples, as text."""
+
+from typing import Any
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: nothing, blanks, or the `NaN` that pandas writes for it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def as_written(value: Any) -> str:
+    """A value of JSON or Parquet as it would stand in CSV; a whole number has no point, whatever its type is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def text_in(values: dict[str, Any], argument: str, column: str, place: str) -> str:
+    """The text of a cell.
+
+    Args:
+        values: a row, by column.
+        argument: name of the argument that names the column, for messages.
+        column: name of the column.
+        place: where the row stands, for messages.
+
+    Raises:
+        ValueError: the cell is empty, or holds a list or an object.
+    """
+    value = values.get(column)
+    if is_missing(value):
+        raise ValueError(f"{argument} must stand in every row, but {column!r} is empty in {place}")
+    if isinstance(value, list | dict):
+        raise ValueError(f"{argument} must hold text, but {column!r} in {place} is {str(value)[:40]}")
+    return as_written(value)

@@ -1,0 +1,172 @@
+"""The batches of a run over examples."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from poslab.data.batch import Batch
+from poslab.data.cache import SPLITS
+from poslab.data.examples.preparation import Facts, prepare, read_facts
+from poslab.data.examples.source import ExampleSource
+from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
+from poslab.data.order import BatchPlan, ExampleOrder
+from poslab.data.run_data import HELD_OUT, RunData
+from poslab.data.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class MakeBatch(Protocol):
+    """Makes batches of examples."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What it needs of each example."""
+
+    def __call__(self, rows: Mapping[str, Sequence[Any]], counts: np.ndarray) -> Batch:
+        """The batch of examples that are given by column, of which some do not count, (B,) bool."""
+
+
+class ExampleDataModule(RunData):
+    """Examples of a task, those of a batch of about the same length.
+
+    The lengths at which it evaluates are halves, quarters ... of `sequence_length` and twice, four times ... as much:
+    each example counts at the least of them that it does not pass.
+
+    Args:
+        source: the examples and their settings.
+        joined: whether the texts of a pair are read as one.
+
+    Attributes that the caller sets:
+        make_batch: what a batch of examples is, for the model that is trained.
+
+    Attributes after `setup`, beside those of `RunData`:
+        facts: what is known of the examples.
+    """
+
+    facts: Facts
+    make_batch: MakeBatch
+
+    def __init__(self, source: ExampleSource, joined: bool = False) -> None:
+        super().__init__(source.batch_size)
+        self.source = source
+        self.joined = joined
+        self._examples: dict[str, Dataset] = {}
+        self._lengths: dict[str, np.ndarray] = {}
+
+    def prepare_data(self) -> None:
+        """Tokenise the examples unless that was done before."""
+        prepare(self.source, self.joined)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the examples."""
+        if self._examples:
+            return
+        from datasets import load_from_disk
+
+        folder = prepare(self.source, self.joined)
+        self.facts = read_facts(folder)
+        self.tokenizer = load_tokenizer(folder)
+        self.vocab_size = self.tokenizer.vocab_size
+        examples = {name: load_from_disk(str(folder / name)) for name in SPLITS}
+        self._lengths = {
+            name: np.minimum(np.array(examples[name]["length"], dtype=np.int64), self.source.longest) for name in SPLITS
+        }
+        self._examples = examples
+        self._prepared = folder.name
+
+    def examples(self, split: str) -> "Dataset":
+        """The examples of a split, after `setup`."""
+        return self._examples[split]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the data: the name of the prepared examples, which changes with them."""
+        return {"prepared": self._prepared}
+
+    @property
+    def training_length(self) -> int:
+        """The most tokens of an example that is trained on."""
+        return self.source.sequence_length
+
+    def lengths_of(self, split: str) -> list[int]:
+        """The lengths of which a held-out split has examples that the model has positions for, ascending."""
+        return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length))]
+
+    @property
+    def lengths_asked(self) -> Sequence[int]:
+        """The lengths of which the test has examples, ascending."""
+        return self._lengths_of_all("test")
+
+    def _lengths_of_all(self, split: str) -> list[int]:
+        return [int(length) for length in np.unique(self._upper_lengths(split))]
+
+    def train_dataloader(self) -> RunLoader:
+        """The micro-batches of the whole run for this process, from the trainer's present step on."""
+        assert self.trainer is not None
+        source = self.source
+        plan = BatchPlan.of(self.trainer, source.batch_size)
+        repeat = source.batch_size if source.overfit else None
+        order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
+        everything = np.arange(len(self._lengths["train"]))
+        batches = ExampleBatches(self._examples["train"], everything, self.make_batch)
+        return training_loader(batches, plan, order, source.num_workers)
+
+    def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
+        """The examples of a split that are of this length and of no shorter one."""
+        assert self.trainer is not None
+        chosen = self.numbers(split, length)
+        batches = ExampleBatches(self._examples[split], chosen, self.make_batch)
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        return evaluation_loader(
+            batches, len(chosen), self.rows(length, len(chosen)), processes, rank, self.source.num_workers
+        )
+
+    def numbers(self, split: str, length: int) -> np.ndarray:
+        """The numbers of the examples of a split that are of this length, of no shorter one, and fit the model."""
+        chosen = self._upper_lengths(split) == length
+        return np.flatnonzero(chosen if self.max_length is None else chosen & (self._lengths[split] <= self.max_length))
+
+    def report_lines(self) -> list[str]:
+        """What a person should know of the data before training, in a few lines."""
+        facts, source = self.facts, self.source
+        counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
+        lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.vocab_size:,} tokens)"]
+        if facts.classes:
+            shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
+            lines.append(f"{len(facts.classes)} classes: {shown}")
+        for what, counted in (("cut", facts.cut), ("left out", facts.left_out)):
+            if some := ", ".join(f"{count:,} of {name}" for name, count in counted.items() if count):
+                lines.append(f"{what} for their length: {some}")
+        if self.max_length is not None:
+            past = {split: int((self._lengths[split] > self.max_length).sum()) for split in HELD_OUT}
+            if some := ", ".join(f"{count:,} of {name}" for name, count in past.items() if count):
+                lines.append(f"left out where the encoding ends, after {self.max_length:,} tokens: {some}")
+        return lines
+
+    def _upper_lengths(self, split: str) -> np.ndarray:
+        """For each example, the length at which it is evaluated."""
+        length = self.source.sequence_length
+        limits = sorted({*(length >> shift for shift in range(4)), *(length << shift for shift in range(1, 12))} - {0})
+        return np.array(limits)[np.searchsorted(limits, self._lengths[split])]
+
+
+class ExampleBatches:
+    """Makes batches of examples by number.
+
+    Args:
+        examples: all of a split.
+        chosen: which of them are numbered 0, 1, ...; from there on, rows do not count.
+        make_batch: what a batch is.
+    """
+
+    def __init__(self, examples: "Dataset", chosen: np.ndarray, make_batch: MakeBatch) -> None:
+        self.examples = examples.select_columns(list(make_batch.columns))
+        self.chosen = chosen
+        self.make_batch = make_batch
+
+    def __getitems__(self, numbers: list[int]) -> Batch:
+        within = np.minimum(numbers, len(self.chosen) - 1)
+        return self.make_batch(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))

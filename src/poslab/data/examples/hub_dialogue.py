@@ -1,0 +1,71 @@
+"""Conversations of the Hugging Face Hub as pairs of context and reply."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.examples.dialogue import replies
+from poslab.data.examples.hub_examples import HubExamples
+from poslab.data.examples.source import Kind
+from poslab.data.source import require_integer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(kw_only=True)
+class HubDialogue(HubExamples):
+    """Conversations, each a row with a list of turns: every turn but the first is a reply to those before it.
+
+    A conversation stays in one split.
+
+    Args:
+        turns: the column that holds the turns, a list of texts (default `dialog`).
+        context_turns: how many turns before a reply are its context, a line a turn, at least 1; None: all (default).
+        others: those of `HubExamples`; `document` groups conversations, None: each is one.
+    """
+
+    turns: str = "dialog"
+    context_turns: int | None = None
+
+    title: ClassVar[str] = "hub_dialogue"
+    kind: ClassVar[Kind] = "pairs"
+    texts: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.context_turns is not None:
+            require_integer("context_turns", self.context_turns, least=1)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {"turns": self.turns}
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        return (self.context_turns,)
+
+    def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
+        from datasets import Features, LargeList, List, Value
+
+        feature = rows.features["turns"]
+        if not (isinstance(feature, List | LargeList) and "string" in str(getattr(feature.feature, "dtype", ""))):
+            raise ValueError(f"turns must hold lists of texts, and {self.turns!r} holds {feature}")
+        return rows.map(
+            _with_replies,
+            fn_kwargs={"context_turns": self.context_turns},
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            features=Features(dict.fromkeys(("source", "target", "document"), Value("string"))),
+        )
+
+
+def _with_replies(batch: dict[str, list[Any]], indices: list[int], context_turns: int | None) -> dict[str, list[Any]]:
+    documents = batch.get("document", indices)
+    examples = [
+        (source, target, str(document))
+        for turns, document in zip(batch["turns"], documents, strict=True)
+        for source, target in replies([turn or "" for turn in turns or []], context_turns)
+    ]
+    columns = ("source", "target", "document")
+    return {name: [example[place] for example in examples] for place, name in enumerate(columns)}

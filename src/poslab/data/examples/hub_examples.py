@@ -1,0 +1,148 @@
+"""What sources of examples on the Hugging Face Hub have in common."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.examples.source import ExampleSource
+from poslab.data.hub import check_data_files, library_errors, require_column, require_split
+from poslab.data.source import require_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(kw_only=True)
+class HubExamples(ExampleSource):
+    """Examples by the name of their data set on the Hub, or in local files of a format that `load_dataset` reads.
+
+    A column within another is written with a point: `translation.en`. Rows that lack a text are left out.
+
+    Args:
+        path: as `load_dataset` takes it: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        name: configuration of the data set, where it has several.
+        data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
+        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` holds the rows of many a
+            data set whose owner offers nothing but a script, which `load_dataset` no longer runs.
+        document: a column that says which examples belong together, so that they all come into one split; None: each
+            stands alone.
+        train_split: name of the training split (default `train`); a part of it as `train[:10%]` or `train[:50000]`.
+        validation_split, test_split: the same of held-out splits; None: hold out a share of the training split.
+        others: those of `ExampleSource`.
+
+    Raises:
+        ValueError: one sentence that begins with the argument's name.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
+    revision: str | None = None
+    document: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = None
+
+    texts: ClassVar[tuple[str, ...]]
+    """The arguments whose columns hold text."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for argument in ("path", "train_split"):
+            require_text(argument, getattr(self, argument))
+        for argument in ("name", "revision", "document", "validation_split", "test_split"):
+            if getattr(self, argument) is not None:
+                require_text(argument, getattr(self, argument))
+        owners: dict[str, str] = {}
+        for argument, column in self._all_columns.items():
+            require_text(argument, column)
+            if owners.setdefault(column, argument) != argument:
+                raise ValueError(f"{argument} must name a column of its own, and {owners[column]} is {column!r} too")
+        splits: dict[str, str] = {}
+        for argument, split in self._splits.items():
+            if splits.setdefault(split, argument) != argument:
+                raise ValueError(f"{argument} must be a split of its own, and {splits[split]} is {split!r} too")
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """The columns that the data set must have, by the arguments that name them."""
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Values of other arguments that decide which examples come out of the data set."""
+        return ()
+
+    @abstractmethod
+    def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
+        """The examples that rows hold.
+
+        Args:
+            rows: in columns that have the names of arguments, and `document`, a string, where there is one.
+            split_argument: name of the argument that names the split of these rows.
+        """
+
+    def check(self) -> None:
+        super().check()
+        check_data_files(str(self.path), self.data_files)
+
+    @cached_property
+    def identity(self) -> str:
+        from datasets import load_dataset_builder
+
+        with library_errors(self.path, self.name, self.data_files):
+            builder = load_dataset_builder(self.path, self.name, data_files=self.data_files, revision=self.revision)
+        # The first two change with the revision on the Hub, or with local files.
+        source = [builder.config_id, builder.hash, self.path, self.name, self.revision]
+        return json.dumps([*source, self.kind, self.columns, self.document, self._splits, *self.settings])
+
+    def examples(self) -> "dict[str, Dataset]":
+        return {
+            argument.removesuffix("_split"): self.from_rows(self._rows(argument, split), argument)
+            for argument, split in self._splits.items()
+        }
+
+    @property
+    def _all_columns(self) -> dict[str, str]:
+        return self.columns | ({"document": self.document} if self.document is not None else {})
+
+    @property
+    def _splits(self) -> dict[str, str]:
+        """The splits that are named, by the argument that names them."""
+        arguments = ("train_split", "validation_split", "test_split")
+        return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
+
+    @cached_property
+    def _source(self) -> Any:
+        return self._load()
+
+    def _load(self, split: str | None = None) -> Any:
+        from datasets import load_dataset
+
+        with library_errors(self.path, self.name, self.data_files):
+            return load_dataset(self.path, self.name, data_files=self.data_files, revision=self.revision, split=split)
+
+    def _rows(self, argument: str, split: str) -> Any:
+        """The rows of a split, their columns named as the arguments are."""
+        from datasets import Value
+
+        name, part, _ = split.partition("[")
+        require_split(argument, name, self._source)
+        rows = self._load(split) if part else self._source[name]
+        columns = self._all_columns
+        within = rows.flatten().column_names
+        for column_argument, column in columns.items():
+            require_column(column_argument, column, within if "." in column else rows.column_names)
+        if any(column not in rows.column_names for column in columns.values()):
+            rows = rows.flatten()
+        rows = rows.select_columns(list(columns.values()))
+        for column_argument, column in columns.items():
+            feature = rows.features[column]
+            if column_argument in self.texts and "string" not in str(getattr(feature, "dtype", "")):
+                raise ValueError(f"{column_argument} must hold text, and {column!r} holds {feature}")
+        if self.document is not None and "string" not in str(rows.features[self.document].dtype):
+            rows = rows.cast_column(self.document, Value("string"))
+        return rows.rename_columns({column: argument for argument, column in columns.items() if column != argument})

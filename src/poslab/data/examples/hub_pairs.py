@@ -1,0 +1,43 @@
+"""Pairs of texts, of the Hugging Face Hub."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.examples.cells import is_missing
+from poslab.data.examples.hub_examples import HubExamples
+from poslab.data.examples.source import Kind
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(kw_only=True)
+class HubPairs(HubExamples):
+    """Texts and what they become: a translation, a summary, an answer.
+
+    Args:
+        source: the column that holds the text (default `source`).
+        target: the column that holds what it becomes (default `target`).
+        others: those of `HubExamples`.
+    """
+
+    source: str = "source"
+    target: str = "target"
+
+    title: ClassVar[str] = "hub_pairs"
+    kind: ClassVar[Kind] = "pairs"
+    texts: ClassVar[tuple[str, ...]] = ("source", "target")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {"source": self.source, "target": self.target}
+
+    def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
+        return rows.filter(_are_whole, batched=True)
+
+
+def _are_whole(batch: dict[str, list[Any]]) -> list[bool]:
+    return [
+        not (is_missing(source) or is_missing(target))
+        for source, target in zip(batch["source"], batch["target"], strict=True)
+    ]

@@ -1,0 +1,36 @@
+"""A user's own pairs of texts."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from poslab.data.examples.cells import text_in
+from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.examples.source import Kind
+from poslab.data.examples.table_files import Row
+
+
+@dataclass(kw_only=True)
+class PairsFile(ExampleFiles):
+    """Texts and what they become (a translation, a summary, a reply), in files with a column each.
+
+    Args:
+        source: the column that holds the text (default `source`).
+        target: the column that holds what it becomes (default `target`).
+        others: those of `ExampleFiles`.
+    """
+
+    source: str = "source"
+    target: str = "target"
+
+    title: ClassVar[str] = "pairs_file"
+    kind: ClassVar[Kind] = "pairs"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {"source": self.source, "target": self.target}
+
+    def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
+        return {
+            name: [text_in(row.values, name, column, row.place) for row in rows]
+            for name, column in self.columns.items()
+        }

@@ -1,0 +1,152 @@
+"""From a source of examples to token ids on the disk: repeats dropped, examples split, tokenised."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from poslab.data import cache
+from poslab.data.examples.answers import tokenised_answers
+from poslab.data.examples.classes import tokenised_classes
+from poslab.data.examples.pairs import tokenised_pairs
+from poslab.data.examples.source import ExampleSource
+from poslab.data.examples.splitting import TEXTS, split_examples
+from poslab.data.preparation import make_tokenizer, tokenizer_settings
+from poslab.data.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Raised by every change that makes other tokens of the same examples: old ones are not found.
+VERSION = 1
+KEPT = {"classification": ("label",), "pairs": ("source", "target"), "answers": ("context", "answers")}
+"""The columns that are kept beside token ids: what answers are held against."""
+TOKENISERS = {"classification": tokenised_classes, "pairs": tokenised_pairs, "answers": tokenised_answers}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of prepared examples.
+
+    Args:
+        num_examples: by split.
+        cut: by split, how many texts are longer than is read, of which only the beginning is read.
+        left_out: by split, how many examples are longer than is read.
+        classes: their names, in the order of their numbers; empty where there are none.
+        several_classes: whether an example may have several, or none.
+        two_texts: whether what is classified are two texts.
+    """
+
+    num_examples: dict[str, int]
+    cut: dict[str, int]
+    left_out: dict[str, int]
+    classes: list[str]
+    several_classes: bool
+    two_texts: bool
+
+
+def prepare(source: ExampleSource, joined: bool = False) -> Path:
+    """Make the token ids of a source unless they are there; returns their folder.
+
+    Args:
+        source: the examples and their settings.
+        joined: whether the texts of a pair are read as one.
+
+    Raises:
+        ValueError: one sentence that begins with the argument to change.
+    """
+    source.check()
+    folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
+    if folder.exists():
+        return folder
+    splits = split_examples(source)
+    with cache.new_folder(folder) as temporary:
+        tokenizer = make_tokenizer(source, _texts(splits["train"], source))
+        tokenizer.save(temporary)
+        written = {name: _write(name, splits[name], source, tokenizer, joined, temporary) for name in cache.SPLITS}
+        for name, counts in written.items():
+            if not counts.read:
+                raise ValueError(
+                    f"sequence_length={source.sequence_length} leaves no example in {name}: all are longer"
+                )
+        facts = Facts(
+            {name: counts.read for name, counts in written.items()},
+            {name: counts.cut for name, counts in written.items()},
+            {name: counts.left_out for name, counts in written.items()},
+            _classes(splits, source),
+            _several(splits, source),
+            "text_pair" in splits["train"].column_names,
+        )
+        (temporary / "facts.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
+    return folder
+
+
+def read_facts(folder: Path) -> Facts:
+    return Facts(**json.loads((folder / "facts.json").read_text()))
+
+
+def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
+    """Everything that decides which tokens come out."""
+    return {
+        "version": VERSION,
+        "kind": source.kind,
+        "joined": joined,
+        "source": source.identity,
+        "deduplicate": source.deduplicate,
+        "fractions": [source.validation_fraction, source.test_fraction],
+        "lengths": [source.sequence_length, source.longest],
+        **tokenizer_settings(source),
+    }
+
+
+def _texts(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
+    columns = [name for name in TEXTS[source.kind] if name in examples.column_names]
+    for batch in examples.select_columns(columns).iter(batch_size=1000):
+        yield [text for name in columns for text in batch[name] if text]
+
+
+def _several(splits: "dict[str, Dataset]", source: ExampleSource) -> bool:
+    return source.kind == "classification" and not isinstance(splits["train"][0]["label"], str)
+
+
+def _classes(splits: "dict[str, Dataset]", source: ExampleSource) -> list[str]:
+    """The classes of all splits, in alphabetical order."""
+    if source.kind != "classification":
+        return []
+    labels = (label for examples in splits.values() for label in examples["label"])
+    found = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
+    if len(found) < 2:
+        only = f"only {found.pop()!r}" if found else "none"
+        raise ValueError(f"label must tell at least two classes apart, and there is {only}")
+    return sorted(found)
+
+
+def _write(
+    name: str, examples: "Dataset", source: ExampleSource, tokenizer: Tokenizer, joined: bool, folder: Path
+) -> "_Written":
+    """Tokenises a split and writes what is read of it."""
+    tokenised = examples.map(
+        TOKENISERS[source.kind],
+        batched=True,
+        fn_kwargs={"tokenizer": tokenizer, **({"joined": joined} if source.kind == "pairs" else {})},
+        remove_columns=[column for column in examples.column_names if column not in KEPT[source.kind]],
+        desc=f"Tokenising {name}",
+    )
+    lengths = np.array(tokenised["length"], dtype=np.int64)
+    too_long = lengths > source.longest
+    fits = np.ones_like(too_long) if source.kind == "classification" else ~too_long
+    if name == "train" and source.longest > source.sequence_length:
+        fits = lengths <= source.sequence_length
+    tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder / name))
+    return _Written(int(fits.sum()), cut=int((fits & too_long).sum()), left_out=int((~fits).sum()))
+
+
+class _Written(NamedTuple):
+    """How many examples of a split are read, how many of these are cut, and how many are not read."""
+
+    read: int
+    cut: int
+    left_out: int

@@ -1,0 +1,172 @@
+"""Which examples are for training, which for validation and which for test, and that none is in two of them.
+
+The split does not depend on the seed of a run: all runs on a source share one test.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.splitting import SPLIT_SEED, hold_out
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TEXTS: dict[Kind, tuple[str, ...]] = {
+    "classification": ("text", "text_pair"),
+    "pairs": ("source", "target"),
+    "answers": ("question", "context"),
+}
+"""The columns by which two examples are the same: two classes of one text, or two answers, would contradict each other,
+while a text may well be translated, summarised or replied to in two ways."""
+
+
+def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
+    """The examples of a source as `train`, `validation` and `test`.
+
+    Held-out splits of its own stay as they were published; those that it lacks are held out of training.
+
+    Raises:
+        ValueError: one sentence that begins with the argument to change.
+    """
+    splits = source.examples()
+    columns = [column for column in TEXTS[source.kind] if column in splits["train"].column_names]
+    if source.deduplicate:
+        splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], columns)}, columns)
+    fractions = {"validation": source.validation_fraction, "test": source.test_fraction}
+    missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
+    stratify = "label" if source.kind == "classification" else None
+    return splits | (split(splits["train"], missing, stratify=stratify) if missing else {})
+
+
+def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
+    """The examples whose texts no earlier one has.
+
+    Args:
+        dataset: examples.
+        columns: those that hold the texts.
+    """
+    seen: set[bytes] = set()
+    kept = []
+    for row, digest in enumerate(_digests(dataset, columns)):
+        if digest not in seen:
+            seen.add(digest)
+            kept.append(row)
+    return _select(dataset, kept)
+
+
+def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "dict[str, Dataset]":
+    """The splits without what they share: training loses what is in validation or test, validation what is in test.
+
+    A test is left whole, so that its scores stand beside published ones.
+
+    Args:
+        splits: `train` and any of `validation` and `test`.
+        columns: those that hold the texts.
+    """
+    held_out: set[bytes] = set()
+    apart = dict(splits)
+    for name in ("test", "validation", "train"):
+        if name in splits:
+            digests = list(_digests(splits[name], columns))
+            apart[name] = _select(splits[name], [row for row, d in enumerate(digests) if d not in held_out])
+            held_out.update(digests)
+    for name, dataset in apart.items():
+        if not len(dataset):
+            raise ValueError(
+                f"deduplicate leaves nothing of {name}: each of its examples stands in what is held out too"
+            )
+    return apart
+
+
+def split(
+    dataset: "Dataset", fractions: Mapping[str, float], *, stratify: str | None = None, seed: int = SPLIT_SEED
+) -> "dict[str, Dataset]":
+    """Hold out shares of examples, chosen at random.
+
+    Every split has at least one example, and as many as its share says, to the nearest. Those of one `document`, where
+    there is such a column, stay together, so that shares are met as nearly as documents allow.
+
+    Args:
+        dataset: examples.
+        fractions: share of the whole by held-out split; together they leave something for training.
+        stratify: a column of classes, of which every split has its share to the nearest example; a class with too few
+            examples for that is for training. Of several classes of an example, the rarest counts, and of the examples
+            of a document, the first. None: at random.
+        seed: of the choice.
+
+    Returns:
+        The held-out splits and `train`, each in the order of `dataset`.
+
+    Raises:
+        ValueError: there are fewer examples, or documents, than splits.
+    """
+    rows_of = _documents(dataset)
+    if len(rows_of) <= len(fractions):
+        what = "documents" if "document" in dataset.column_names else "different examples"
+        raise ValueError(
+            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {what}, got {len(rows_of)}"
+        )
+    order = np.random.default_rng(seed).permutation(len(rows_of))
+    if stratify is not None:
+        classes = _classes(dataset[stratify][:])
+        order = spread_classes([classes[rows[0]] for rows in rows_of], order)
+    chosen = hold_out([len(rows) for rows in rows_of], order, fractions)
+    return {
+        name: dataset.select(sorted(row for document in documents for row in rows_of[document]))
+        for name, documents in chosen.items()
+    }
+
+
+def spread_classes(classes: Sequence[Any], order: np.ndarray) -> np.ndarray:
+    """An order in which every stretch has its share of each class.
+
+    The examples of a class are spread evenly from 0 to 1, at 1/2N, 3/2N, 5/2N, ... for N of them, and all are sorted by
+    that. A class of one example comes to the middle, which is training's wherever less than half is held out.
+
+    Args:
+        classes: class of each example.
+        order: an order of the examples, which stays within a class and decides between classes.
+    """
+    totals, seen = Counter(classes), Counter[Any]()
+    places = []
+    for example in order:
+        name = classes[example]
+        places.append((seen[name] + 0.5) / totals[name])
+        seen[name] += 1
+    return order[np.argsort(places, kind="stable")]
+
+
+def _classes(labels: list[Any]) -> list[Any]:
+    """The class by which an example is shared out: its own, or the rarest of several."""
+    counts = Counter(name for names in labels if isinstance(names, list) for name in names)
+    return [
+        min(names, key=lambda name: (counts[name], name), default=None) if isinstance(names, list) else names
+        for names in labels
+    ]
+
+
+def _documents(dataset: "Dataset") -> list[list[int]]:
+    """The rows of each document, in order; each row is one where there is no such column."""
+    if "document" not in dataset.column_names:
+        return [[row] for row in range(len(dataset))]
+    rows_of: dict[str, list[int]] = {}
+    for row, document in enumerate(dataset["document"][:]):
+        rows_of.setdefault(document, []).append(row)
+    return list(rows_of.values())
+
+
+def _digests(dataset: "Dataset", columns: Sequence[str]) -> Iterator[bytes]:
+    """A short name of the texts of each example."""
+    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
+        for texts in zip(*(batch[column] for column in columns), strict=True):
+            yield hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
+
+
+def _select(dataset: "Dataset", rows: list[int]) -> "Dataset":
+    return dataset if len(rows) == len(dataset) else dataset.select(rows)

@@ -1,0 +1,88 @@
+"""What a run reads, whatever its source: what the learner and the console know of data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from poslab.data.tokenizers import Tokenizer
+
+HELD_OUT = ("validation", "test")
+
+
+class RunData(pl.LightningDataModule, ABC):
+    """The batches of a run.
+
+    The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
+
+    Attributes that the caller sets:
+        max_length: what is longer is left out of the evaluation, for a model whose positions end there (default None).
+
+    Attributes after `setup`:
+        tokenizer: the tokenizer.
+        vocab_size: number of its token ids.
+
+    Raises:
+        ValueError: one sentence that begins with the name of the argument to change.
+    """
+
+    tokenizer: Tokenizer
+    vocab_size: int
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.max_length: int | None = None
+
+    @abstractmethod
+    def setup(self, stage: str | None = None) -> None:
+        """Open what was prepared."""
+
+    @property
+    @abstractmethod
+    def training_length(self) -> int:
+        """The most tokens of a window or example that is trained on."""
+
+    @property
+    def longest_trained(self) -> int:
+        """The most that is trained on, in the measure of `lengths_of`."""
+        return self.training_length
+
+    @abstractmethod
+    def lengths_of(self, split: str) -> list[int]:
+        """The lengths of the loaders of a held-out split, ascending: tokens of a window, or the most of an example."""
+
+    @abstractmethod
+    def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
+        """The batches of a held-out split at one of its lengths."""
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each length of `validation`."""
+        return [self.evaluation_loader("validation", length) for length in self.lengths_of("validation")]
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each length of `test`."""
+        return [self.evaluation_loader("test", length) for length in self.lengths_of("test")]
+
+    @property
+    def lengths_asked(self) -> Sequence[int]:
+        """The lengths at which test figures are shown; some may have none."""
+        return self.lengths_of("test")
+
+    @abstractmethod
+    def report_lines(self) -> list[str]:
+        """What a person should know of the data before training, in a few lines."""
+
+    def rows(self, length: int, count: int) -> int:
+        """Rows of an evaluation batch: as many tokens as training has in a micro-batch, so that what trains fits.
+
+        Args:
+            length: tokens of a row.
+            count: rows in all.
+        """
+        assert self.trainer is not None
+        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        fitting = self.batch_size * self.training_length // (length * shares)
+        return max(1, min(fitting, -(-count // self.trainer.world_size)))

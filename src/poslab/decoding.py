@@ -1,0 +1,121 @@
+"""Text that a model finds most probable, by beam search on cached keys; one beam is greedy decoding."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from poslab.attention import KeyValueCache
+from poslab.encodings import Positions
+from poslab.models import Decoder
+
+
+class Writing(Protocol):
+    """Texts that are being written, a row each."""
+
+    def next_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the token that follows those that are written now, (B, V)."""
+
+    def select(self, rows_R: Tensor) -> None:
+        """Goes on with these rows, each any number of times."""
+
+
+class Continuation:
+    """Texts that a decoder goes on with.
+
+    Args:
+        model: a causal model in evaluation mode.
+        real: (B, T) bool, False at the padding of the first tokens, which is on the left; None has none.
+    """
+
+    def __init__(self, model: Decoder, real: Tensor | None = None) -> None:
+        self.model = model
+        self.real = real
+        self.cache: KeyValueCache = model.new_cache()
+
+    def next_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the token that follows those that are written now, (B, V)."""
+        model, positions, real = self.model, None, None
+        if not len(self.cache) and self.real is not None:
+            positions, real = Positions.padded(self.real), self.real
+        # Not by `forward`, which may be compiled: each length would be compiled anew.
+        logits_BV: Tensor = model.output(model.hidden_states(tokens_BT, positions, real, self.cache)[:, -1])
+        return logits_BV
+
+    def select(self, rows_R: Tensor) -> None:
+        """Goes on with these rows, each any number of times."""
+        self.cache.select(rows_R)
+
+
+@torch.no_grad()
+def beam_search(
+    writing: Writing,
+    first_BT: Tensor,
+    *,
+    max_new_tokens: int,
+    end_id: int,
+    beams: int = 1,
+    length_penalty: float = 1.0,
+) -> list[Tensor]:
+    """The most probable continuation of each row that a beam search finds, without its end.
+
+    K texts of each row are kept, those with the highest score
+
+        log p(text) / length ** length_penalty
+
+    where the end counts as a token. One that has ended stays as it is, and may be overtaken. The search ends when all
+    have, or after `max_new_tokens`.
+
+    Args:
+        writing: nothing has been written yet.
+        first_BT: what it reads first.
+        max_new_tokens: how many tokens are written at most, from 1.
+        end_id: the token that ends a text.
+        beams: K, from 1 (greedy decoding).
+        length_penalty: 0 prefers short texts, 1 compares log probabilities per token.
+
+    Returns:
+        Token ids of each row, (0 to max_new_tokens,) each.
+
+    Source: Wu et al., "Google's Neural Machine Translation System" (2016), section 7, with the plain power of length.
+    """
+    if beams < 1 or max_new_tokens < 1:
+        raise ValueError(f"beams and max_new_tokens must be positive integers, got {beams} and {max_new_tokens}")
+    batch, device = first_BT.shape[0], first_BT.device
+    log_p_BV = writing.next_logits(first_BT).float().log_softmax(-1)
+    vocab_size = log_p_BV.shape[-1]
+    if beams > 1:
+        writing.select(torch.arange(batch, device=device).repeat_interleave(beams))
+    log_p_BKV = log_p_BV.unsqueeze(1).expand(-1, beams, -1)
+    # At first all K texts are the same, and all but one of them out of the question.
+    sums_BK = torch.full((batch, beams), -torch.inf, device=device)
+    sums_BK[:, 0] = 0.0
+    lengths_BK = torch.zeros(batch, beams, dtype=torch.int64, device=device)
+    ended_BK = torch.zeros(batch, beams, dtype=torch.bool, device=device)
+    written_BKN = torch.empty(batch, beams, 0, dtype=torch.int64, device=device)
+    only_end_V = torch.full((vocab_size,), -torch.inf, device=device)
+    only_end_V[end_id] = 0.0
+    rows_B1 = torch.arange(batch, device=device).unsqueeze(-1)
+    for step in range(max_new_tokens):
+        if step:
+            logits = writing.next_logits(written_BKN[..., -1].reshape(-1, 1)).float()
+            log_p_BKV = logits.log_softmax(-1).unflatten(0, (batch, beams))
+        log_p_BKV = torch.where(ended_BK.unsqueeze(-1), only_end_V, log_p_BKV)
+        new_sums_BKV = sums_BK.unsqueeze(-1) + log_p_BKV
+        new_lengths_BK = lengths_BK + ~ended_BK
+        scores_BKV = new_sums_BKV / new_lengths_BK.unsqueeze(-1) ** length_penalty
+        places_BK = scores_BKV.flatten(1).topk(beams, dim=-1).indices
+        from_BK, next_BK = places_BK // vocab_size, places_BK % vocab_size
+        sums_BK = new_sums_BKV.flatten(1).gather(1, places_BK)
+        lengths_BK = new_lengths_BK.gather(1, from_BK)
+        written_BKN = torch.cat([written_BKN[rows_B1, from_BK], next_BK.unsqueeze(-1)], dim=-1)
+        ended_BK = next_BK == end_id
+        if ended_BK.all():
+            break
+        if beams > 1:
+            writing.select((rows_B1 * beams + from_BK).flatten())
+    best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
+    texts = written_BKN[rows_B1[:, 0], best_B]
+    return [text[: int((text == end_id).int().argmax())] if bool((text == end_id).any()) else text for text in texts]

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from poslab.models.sequence_model import SequenceModel
+
+
+class Encoder(SequenceModel):
+    """A bidirectional transformer: each token sees all of its sequence."""
+
+    causal = False

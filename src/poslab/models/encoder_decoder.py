@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from poslab.attention import KeyValueCache, Route, choose_route
+from poslab.encodings import (
+    EncodingFactory,
+    NoPosition,
+    Positions,
+    PositionSampler,
+    StackEncodings,
+    StackShape,
+    TemperatureFactory,
+)
+from poslab.models.memory import Memory
+from poslab.models.transformer import Transformer
+
+
+class SourceStack(Transformer):
+    """The stack of an encoder-decoder that reads the source."""
+
+    causal = False
+
+
+class TargetStack(Transformer):
+    """The stack of an encoder-decoder that writes the target, and asks the source."""
+
+    causal = True
+
+
+class EncoderDecoder(nn.Module):
+    """A transformer that reads a source and writes a target: a bidirectional stack, and a causal one that asks it.
+
+    Each stack has its own encodings, of the same kind. They share the token embeddings, which are the output layer too.
+
+    Args:
+        num_layers: blocks of each stack.
+        cross_encoding: makes the encoding of the attention to the source; None is no position there, as in T5, whose
+            position biases are in both self-attentions alone. One that is mixed into embeddings, or remembers a state
+            of each token, serves no attention between two sequences.
+        others: those of `Transformer`.
+
+    Raises:
+        ValueError: as `Transformer` does, and for a `cross_encoding` that does not serve two sequences.
+
+    Source: Vaswani et al., "Attention Is All You Need" (2017); Raffel et al., "Exploring the Limits of Transfer
+    Learning with a Unified Text-to-Text Transformer" (2020), section 2.1.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        encoding: EncodingFactory,
+        d_model: int,
+        num_layers: int,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        mlp_ratio: float = 8 / 3,
+        qk_norm: bool = False,
+        dropout: float = 0.0,
+        cross_encoding: EncodingFactory | None = None,
+        attention: Route = "auto",
+        positions: PositionSampler | None = None,
+        temperature: TemperatureFactory | None = None,
+    ) -> None:
+        super().__init__()
+
+        def stack(kind: type[Transformer], asks_memory: bool) -> Transformer:
+            return kind(
+                vocab_size=vocab_size,
+                encoding=encoding,
+                d_model=d_model,
+                num_layers=num_layers,
+                num_heads=num_heads,
+                num_kv_heads=num_kv_heads,
+                head_dim=head_dim,
+                mlp_ratio=mlp_ratio,
+                qk_norm=qk_norm,
+                dropout=dropout,
+                attention=attention,
+                positions=positions,
+                temperature=temperature,
+                asks_memory=asks_memory,
+            )
+
+        self.encoder = stack(SourceStack, asks_memory=False)
+        self.decoder = stack(TargetStack, asks_memory=True)
+        shape = replace(self.encoder.shape, causal=False)
+        self.cross_encodings = StackEncodings(cross_encoding or NoPosition, shape)
+        for instance in self.cross_encodings:
+            if unfit := sorted({"embed", "state"} & instance.hooks):
+                reason = "is mixed into embeddings" if "embed" in unfit else "remembers a state of each token"
+                raise ValueError(
+                    f"cross_encoding {type(instance).__name__} {reason}, and serves no attention to another sequence"
+                )
+            choose_route(instance, attention)
+        self.route = attention
+        self.output = nn.Linear(d_model, vocab_size, bias=False)
+        self.encoder.initialize(self.output)
+        self.decoder.initialize(self.output)
+        self.decoder.embedding.weight = self.encoder.embedding.weight
+        self.output.weight = self.encoder.embedding.weight
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens V."""
+        return self.encoder.vocab_size
+
+    @property
+    def shape(self) -> StackShape:
+        """That of the stack that reads the source."""
+        return self.encoder.shape
+
+    @property
+    def encodings(self) -> StackEncodings:
+        """Those of the stack that reads the source."""
+        return self.encoder.encodings
+
+    @property
+    def position_sampler(self) -> PositionSampler | None:
+        """What draws positions for both stacks."""
+        return self.encoder.position_sampler
+
+    @property
+    def max_length(self) -> int | None:
+        """The number of positions at which the encoding of either stack ends; None if neither does."""
+        return self.encoder.max_length
+
+    def forward(
+        self,
+        source_BS: Tensor,
+        target_BT: Tensor,
+        real_source: Tensor | None = None,
+        real_target: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the token that follows each of the target, (B, T, V).
+
+        Args:
+            source_BS, target_BT: token ids; the target begins with the token that begins all targets.
+            real_source, real_target: (B, S) and (B, T) bool, False at padding; None has none.
+        """
+        memory = self.read(source_BS, real_source)
+        logits_BTV: Tensor = self.output(self.decoder.hidden_states(target_BT, real=real_target, memory=memory))
+        return logits_BTV
+
+    def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
+        """What the decoder attends to of a source.
+
+        Args:
+            source_BS: token ids.
+            real: (B, S) bool, False at padding; None has none.
+            cache: keeps keys and values of the source, for a target that is written token by token.
+        """
+        states = self.encoder.hidden_states(source_BS, real=real)
+        positions = Positions.range(source_BS.shape[1], device=source_BS.device)
+        return Memory(states, self.cross_encodings, positions, real, self.route, cache)
+
+    def begin(self, source_BS: Tensor, real: Tensor | None = None) -> TargetWriting:
+        """The decoding of a target of which nothing has been written."""
+        return TargetWriting(self, self.read(source_BS, real, self.decoder.new_cache()), self.decoder.new_cache())
+
+
+@dataclass
+class TargetWriting:
+    """A target that is being written, token by token; each is read once.
+
+    Args:
+        model: the model.
+        memory: the source.
+        cache: of what has been written.
+    """
+
+    model: EncoderDecoder
+    memory: Memory
+    cache: KeyValueCache
+
+    def next_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Logits of the token that follows those that are written now, (B, V)."""
+        hidden_BTM = self.model.decoder.hidden_states(tokens_BT, cache=self.cache, memory=self.memory)
+        logits_BV: Tensor = self.model.output(hidden_BTM[:, -1])
+        return logits_BV
+
+    def select(self, rows_R: Tensor) -> None:
+        """Goes on with these rows, each any number of times."""
+        self.cache.select(rows_R)
+        assert self.memory.cache is not None
+        self.memory.cache.select(rows_R)
+        real = self.memory.real
+        self.memory = replace(
+            self.memory,
+            states=self.memory.states[rows_R],
+            real=None if real is None else real[rows_R],
+        )

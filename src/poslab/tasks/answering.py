@@ -1,0 +1,84 @@
+"""The task of giving the one right answer: written after its input, or told at places that are left for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.data.batch import IGNORE, TokenBatch
+from poslab.tasks.task import Means, Measurement, Observation, Sums, Task
+from poslab.tasks.token_prediction import predict_tokens
+
+
+class Answering(Task):
+    """Give the answer to an input, token by token.
+
+    `accuracy` is the share of symbols of answers that are right, `exact_match` that of answers of which all are, with
+    the end that a decoder writes. A decoder is given the right symbols before each that it is to tell: an answer all of
+    whose symbols are right there is what greedy decoding writes, and no other is (unless positions are drawn at random,
+    which decoding does not do).
+
+    Args:
+        training_lengths: the lengths that are trained on; figures at longer ones are averaged too, as `..._beyond`.
+        end_id: the token that ends an answer, which is no symbol.
+    """
+
+    headline = "accuracy"
+    shown = validated = ("accuracy", "exact_match", "loss")
+
+    def __init__(self, training_lengths: Sequence[int], end_id: int) -> None:
+        self.longest_trained = max(training_lengths)
+        self.end_id = end_id
+
+    def sums(self, model: nn.Module, batch: TokenBatch) -> Sums:
+        return self._sums(*self._losses_and_right(model, batch), batch)
+
+    def observe(self, model: nn.Module, batch: TokenBatch, split: str) -> Observation:
+        losses_BT, right_BT = self._losses_and_right(model, batch)
+        counts_B = (batch.targets != IGNORE).any(-1)
+        exact_B = (right_BT | (batch.targets == IGNORE)).all(-1) & counts_B
+        is_symbol_BT = (batch.targets != IGNORE) & (batch.targets != self.end_id)
+        symbols = Sums(losses_BT.sum(), (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
+        exact = Sums(losses_BT.sum(), exact_B.sum(), counts_B.sum())
+        return Observation(self._sums(losses_BT, right_BT, batch), (symbols, exact))
+
+    def measurement(self, split: str) -> Measurement:
+        return AnsweringMeasurement(self, split)
+
+    def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+        beyond = [figures for length, figures in by_length.items() if length > self.longest_trained]
+        if not beyond:
+            return {}
+        return {f"{name}_beyond": sum(f[name] for f in beyond) / len(beyond) for name in ("accuracy", "exact_match")}
+
+    def _losses_and_right(self, model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The loss at each place, 0 where nothing is predicted, and whether what is most probable is the target."""
+        logits_BTV = predict_tokens(model, batch).float()
+        losses_BT = functional.cross_entropy(
+            logits_BTV.transpose(1, 2), batch.targets, ignore_index=IGNORE, reduction="none"
+        )
+        return losses_BT, logits_BTV.detach().argmax(-1) == batch.targets
+
+    def _sums(self, losses_BT: Tensor, right_BT: Tensor, batch: TokenBatch) -> Sums:
+        return Sums(losses_BT.sum(), right_BT.sum(), (batch.targets != IGNORE).sum())
+
+
+class AnsweringMeasurement(Measurement):
+    """Loss by token, accuracy by symbol, and the share of answers that are right as a whole."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        super().__init__(task, split)
+        self.symbols = Means()
+        self.exact = Means()
+
+    def update(self, observation: Observation) -> None:
+        super().update(observation)
+        symbols, exact = observation.answers
+        self.symbols.update(symbols)
+        self.exact.update(exact)
+
+    def figures(self) -> dict[str, float]:
+        accuracy, exact_match = self.symbols.compute()[1], self.exact.compute()[1]
+        return {**super().figures(), "accuracy": accuracy, "exact_match": exact_match}

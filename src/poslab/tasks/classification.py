@@ -1,0 +1,136 @@
+"""The task of telling the class of a text, or all of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+    MultilabelF1Score,
+    MultilabelMatthewsCorrCoef,
+)
+
+from poslab.data.batch import IGNORE, ClassBatch
+from poslab.models import Outputs
+from poslab.tasks.task import Measurement, Observation, Sums, Task
+
+
+class Classification(Task):
+    """Tell the one class of each text.
+
+    Args:
+        classes: their names, in the order of their numbers.
+        two_texts: whether what is classified are two texts.
+    """
+
+    headline = "accuracy"
+    shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
+
+    def __init__(self, classes: Sequence[str], two_texts: bool = False) -> None:
+        self.classes = classes
+        self.two_texts = two_texts
+        self.outputs = Outputs(len(classes), pooled=True)
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": False}
+
+    def sums(self, model: nn.Module, batch: ClassBatch) -> Sums:
+        return self._sums(model(batch.tokens, real=batch.real).float(), batch)
+
+    def observe(self, model: nn.Module, batch: ClassBatch, split: str) -> Observation:
+        logits_BC = model(batch.tokens, real=batch.real).float()
+        counts = batch.classes != IGNORE
+        return Observation(self._sums(logits_BC, batch), (logits_BC[counts].argmax(-1), batch.classes[counts]))
+
+    def measurement(self, split: str) -> Measurement:
+        count = len(self.classes)
+        return ClassificationMeasurement(
+            self,
+            split,
+            MulticlassF1Score(count, average="macro"),
+            MulticlassMatthewsCorrCoef(count),
+        )
+
+    def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
+        loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
+        correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
+        return Sums(loss, correct, (batch.classes != IGNORE).sum())
+
+
+class MultiLabelClassification(Task):
+    """Tell all classes of each text, which may be several or none; one that is as probable as not is told.
+
+    The loss of an example is the mean over the classes of the binary cross-entropy; accuracy is the share of examples
+    of which all classes and no other are told.
+
+    Args:
+        classes: their names, in the order of their numbers.
+        two_texts: whether what is classified are two texts.
+    """
+
+    headline = "accuracy"
+    shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
+
+    def __init__(self, classes: Sequence[str], two_texts: bool = False) -> None:
+        self.classes = classes
+        self.two_texts = two_texts
+        self.outputs = Outputs(len(classes), pooled=True)
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": True}
+
+    def sums(self, model: nn.Module, batch: ClassBatch) -> Sums:
+        return self._sums(model(batch.tokens, real=batch.real).float(), batch)
+
+    def observe(self, model: nn.Module, batch: ClassBatch, split: str) -> Observation:
+        logits_BC = model(batch.tokens, real=batch.real).float()
+        counts = batch.classes[:, 0] != IGNORE
+        told_BC = (logits_BC >= 0).long()
+        return Observation(self._sums(logits_BC, batch), (told_BC[counts], batch.classes[counts]))
+
+    def measurement(self, split: str) -> Measurement:
+        count = len(self.classes)
+        return ClassificationMeasurement(
+            self,
+            split,
+            MultilabelF1Score(count, average="macro"),
+            MultilabelMatthewsCorrCoef(count),
+        )
+
+    def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
+        counts_B = batch.classes[:, 0] != IGNORE
+        losses_BC = functional.binary_cross_entropy_with_logits(
+            logits_BC, batch.classes.clamp_min(0).float(), reduction="none"
+        )
+        right_B = ((logits_BC.detach() >= 0) == (batch.classes == 1)).all(-1)
+        return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
+
+
+class ClassificationMeasurement(Measurement):
+    """Loss, accuracy, macro F1 and Matthews' correlation coefficient.
+
+    Args:
+        task, split: as of `Measurement`.
+        f1: macro F1: the mean over the classes, however many examples each has.
+        mcc: Matthews' correlation coefficient, from -1 to 1; 0 is chance.
+    """
+
+    def __init__(self, task: Task, split: str, f1: Metric, mcc: Metric) -> None:
+        super().__init__(task, split)
+        self.f1 = f1
+        self.mcc = mcc
+
+    def update(self, observation: Observation) -> None:
+        super().update(observation)
+        told, classes = observation.answers
+        if len(classes):
+            self.f1.update(told, classes)
+            self.mcc.update(told, classes)
+
+    def figures(self) -> dict[str, float]:
+        return {**super().figures(), "macro_f1": self.f1.compute().item(), "mcc": self.mcc.compute().item()}

@@ -1,0 +1,37 @@
+import pytest
+
+from poslab.data.algorithmic.context_free import SolveEquation
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def solver(modulus):
+    def solve(equation):
+        left, right = "".join(equation).split("=")
+        assert int(right) in range(modulus)
+        (solution,) = [x for x in range(modulus) if (eval(left, {"x": x}) - int(right)) % modulus == 0]
+        return (str(solution),)
+
+    return solve
+
+
+def test_solve_equation_has_one_solution_and_asks_for_it():
+    assert_solved(SolveEquation(), solver(5))
+
+
+@pytest.mark.parametrize("modulus", [2, 11])
+def test_solve_equation_has_one_solution_with_other_numbers(modulus):
+    solve = solver(modulus)
+    assert all(solve(example.input) == example.output for _, example in drawn(SolveEquation(modulus)))
+
+
+def test_solve_equation_has_the_length_from_three_and_one_symbol_of_output():
+    task = SolveEquation()
+    assert [length for length in range(6) if task.has_length(length)] == [3, 4, 5]
+    for length, example in drawn(task):
+        assert (len(example.input), len(example.output)) == (length, 1)
+        assert example.input.count("x") == example.input.count("=") == 1
+
+
+def test_every_solution_comes_as_often():
+    outputs = [example.output[0] for example in many(SolveEquation(), 20, 2000)]
+    assert all(330 < outputs.count(str(number)) < 470 for number in range(5))

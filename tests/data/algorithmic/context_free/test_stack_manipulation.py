@@ -1,0 +1,50 @@
+from collections import Counter
+
+from poslab.data.algorithmic.context_free import StackManipulation
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def what_is_left(string):
+    """From the end: a symbol is left unless a POP behind it takes it."""
+    left, to_pop = [], 0
+    for symbol in reversed(string):
+        if symbol == "POP":
+            to_pop += 1
+        elif to_pop:
+            to_pop -= 1
+        else:
+            left.append(symbol[-1])
+    return left
+
+
+def solve(string):
+    left = what_is_left(string)
+    return [*left, ".", *["0"] * (len(string) - len(left))]
+
+
+def test_stack_manipulation_gives_what_is_left_from_the_top():
+    assert_solved(StackManipulation(), solve)
+
+
+def test_stack_manipulation_has_one_more_symbol_of_output_than_of_input():
+    for length, example in drawn(StackManipulation()):
+        assert (len(example.input), len(example.output)) == (length, length + 1)
+        assert example.output.count(StackManipulation.end) == 1
+
+
+def test_stack_manipulation_without_padding_ends_at_the_stop():
+    for _, example in drawn(StackManipulation(padded=False)):
+        assert [*example.output] == [*what_is_left(example.input), "."]
+
+
+def test_the_stack_comes_first_with_any_height_as_often():
+    heights = Counter()
+    for example in many(StackManipulation(), 6, 3000):
+        heights[height := sum(symbol in ("0", "1") for symbol in example.input)] += 1
+        assert not {"0", "1"} & set(example.input[height:])
+    assert sorted(heights) == [1, 2, 3, 4, 5]
+    assert all(530 < count < 670 for count in heights.values())
+
+
+def test_a_length_of_one_has_no_action():
+    assert {example.input for example in many(StackManipulation(), 1, 50)} == {("0",), ("1",)}

@@ -1,0 +1,48 @@
+from collections import Counter
+
+from poslab.data.algorithmic.context_sensitive import BinaryAddition
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def add(first, second):
+    """Bit by bit, from the lowest."""
+    total, carry = "", 0
+    for place in range(max(len(first), len(second))):
+        ones = carry + (first[place : place + 1] == "1") + (second[place : place + 1] == "1")
+        total, carry = total + str(ones % 2), ones // 2
+    return (total + "1" * carry).rstrip("0")
+
+
+def solve(string):
+    total = add(*"".join(string).split("+"))
+    return (total + ".").ljust(len(string) + 1, "0")
+
+
+def test_binary_addition_adds():
+    assert_solved(BinaryAddition(), solve)
+
+
+def test_binary_addition_adds_numbers_of_hundreds_of_bits():
+    assert_solved(BinaryAddition(), solve, [499, 500, 1000])
+
+
+def test_binary_addition_has_the_length_from_three_and_one_more_symbol_of_output():
+    assert [length for length in range(6) if BinaryAddition().has_length(length)] == [3, 4, 5]
+    for length, example in drawn(BinaryAddition()):
+        assert (len(example.input), len(example.output)) == (length, length + 1)
+        assert example.output.count(BinaryAddition.end) == 1
+
+
+def test_binary_addition_without_padding_ends_at_the_stop():
+    for _, example in drawn(BinaryAddition(padded=False)):
+        assert "".join(example.output) == solve(example.input).rstrip("0")
+
+
+def test_the_first_number_has_any_length_as_often_and_a_number_is_any_but_zero():
+    texts = ["".join(example.input) for example in many(BinaryAddition(), 6, 4000)]
+    splits = Counter(text.index("+") for text in texts)
+    assert sorted(splits) == [1, 2, 3, 4]
+    assert all(880 < count < 1120 for count in splits.values())
+    numbers = Counter(text[:2] for text in texts if text.index("+") == 2)
+    assert sorted(numbers) == ["01", "10", "11"]
+    assert all(260 < count < 410 for count in numbers.values())

@@ -1,0 +1,41 @@
+from poslab.data.algorithmic.context_sensitive import BinaryMultiplication
+from tests.data.algorithmic.context_sensitive.test_binary_addition import add
+from tests.data.algorithmic.solving import assert_solved, drawn
+
+
+def multiply(first, second):
+    """On paper: the second number moved along for every one of the first, and all added."""
+    product = ""
+    for place, bit in enumerate(first):
+        if bit == "1":
+            product = add(product, "0" * place + second)
+    return product
+
+
+def solve(string):
+    product = multiply(*"".join(string).split("*"))
+    return (product + ".").ljust(len(string), "0")
+
+
+def test_binary_multiplication_multiplies():
+    assert_solved(BinaryMultiplication(), solve)
+
+
+def test_binary_multiplication_multiplies_numbers_of_hundreds_of_bits():
+    for _, example in drawn(BinaryMultiplication(), [500], seeds=2):
+        first, second = "".join(example.input).split("*")
+        product = "".join(example.output).split(".")[0]
+        assert eval(f"0b{first[::-1]} * 0b{second[::-1]} == 0b{product[::-1]}")
+        assert product[-1] == "1"
+
+
+def test_binary_multiplication_has_the_length_from_three_in_input_and_output():
+    assert [length for length in range(6) if BinaryMultiplication().has_length(length)] == [3, 4, 5]
+    for length, example in drawn(BinaryMultiplication()):
+        assert len(example.input) == len(example.output) == length
+        assert example.output.count(BinaryMultiplication.end) == 1
+
+
+def test_binary_multiplication_without_padding_ends_at_the_stop():
+    for _, example in drawn(BinaryMultiplication(padded=False)):
+        assert "".join(example.output) == solve(example.input).rstrip("0")

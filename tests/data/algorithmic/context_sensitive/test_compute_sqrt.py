@@ -1,0 +1,31 @@
+from collections import Counter
+
+from poslab.data.algorithmic.context_sensitive import ComputeSqrt
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def solve(string):
+    """One bit of the root after the other, from the highest: it is set where the square stays within the number."""
+    number = sum(2**place for place, bit in enumerate(reversed(string)) if bit == "1")
+    num_bits = -(-len(string) // 2)
+    root = 0
+    for place in reversed(range(num_bits)):
+        if (root + 2**place) ** 2 <= number:
+            root += 2**place
+    return "".join("1" if root & 2**place else "0" for place in reversed(range(num_bits)))
+
+
+def test_compute_sqrt_is_the_largest_number_whose_square_fits():
+    assert_solved(ComputeSqrt(), solve, [*range(1, 61), 500, 501])
+
+
+def test_compute_sqrt_has_half_as_many_symbols_of_output_rounded_up():
+    for length, example in drawn(ComputeSqrt()):
+        assert (len(example.input), len(example.output)) == (length, (length + 1) // 2)
+
+
+def test_the_number_is_any_but_zero_as_often():
+    numbers = Counter("".join(example.input) for example in many(ComputeSqrt(), 3, 2100))
+    assert len(numbers) == 7
+    assert "000" not in numbers
+    assert all(240 < count < 360 for count in numbers.values())

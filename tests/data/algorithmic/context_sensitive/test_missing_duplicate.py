@@ -1,0 +1,32 @@
+from collections import Counter
+
+from poslab.data.algorithmic.context_sensitive import MissingDuplicate
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def solve(string):
+    text = "".join(string).removesuffix(".")
+    half = len(text) // 2
+    guesses = {guess: text.replace("_", guess) for guess in "01"}
+    (missing,) = [guess for guess, full in guesses.items() if full[:half] == full[half:]]
+    return missing
+
+
+def test_missing_duplicate_has_one_answer_and_asks_for_it():
+    assert_solved(MissingDuplicate(), solve)
+
+
+def test_missing_duplicate_has_the_length_from_two_and_one_symbol_of_output():
+    assert not MissingDuplicate().has_length(1)
+    for length, example in drawn(MissingDuplicate()):
+        assert (len(example.input), len(example.output)) == (length, 1)
+        assert example.input.count("_") == 1
+        assert example.input.count(".") == length % 2 == (example.input[-1] == ".")
+
+
+def test_any_symbol_is_missing_as_often_and_both_answers_come_as_often():
+    examples = many(MissingDuplicate(), 8, 2400)
+    places = Counter(example.input.index("_") for example in examples)
+    assert sorted(places) == list(range(8))
+    assert all(230 < count < 370 for count in places.values())
+    assert 1080 < sum(example.output == ("0",) for example in examples) < 1320

@@ -1,0 +1,18 @@
+from poslab.data.algorithmic.context_sensitive import OddsFirst
+from tests.data.algorithmic.solving import assert_solved, drawn
+
+
+def solve(string):
+    numbered_from_one = list(enumerate(string, start=1))
+    odd = [symbol for number, symbol in numbered_from_one if number % 2]
+    even = [symbol for number, symbol in numbered_from_one if not number % 2]
+    return odd + even
+
+
+def test_odds_first_counts_from_one():
+    assert_solved(OddsFirst(), solve)
+    assert "".join(solve("aaabaa")) == "aaaaba"  # table 1 of the paper
+
+
+def test_odds_first_has_the_length_in_input_and_output():
+    assert all(len(example.input) == len(example.output) == length for length, example in drawn(OddsFirst(6)))

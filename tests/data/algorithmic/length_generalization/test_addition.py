@@ -1,0 +1,49 @@
+from collections import Counter
+from decimal import Decimal, localcontext
+
+import pytest
+
+from poslab.data.algorithmic.length_generalization import Addition
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def solve(string):
+    first, second = "".join(string).split("+")
+    return str(int(first) + int(second))
+
+
+def test_addition_adds():
+    assert_solved(Addition(), solve, [*range(1, 61), 500, 1000])
+
+
+def test_addition_has_as_many_digits_as_the_length_in_one_number_and_none_has_more():
+    for length, example in drawn(Addition()):
+        numbers = "".join(example.input).split("+")
+        assert max(map(len, numbers)) == length
+        assert all(len(number) == 1 or number[0] != "0" for number in numbers)
+
+
+def test_addition_goes_on_where_python_takes_no_longer_numbers():
+    for example in many(Addition(), 6000, 3):
+        first, second = "".join(example.input).split("+")
+        with localcontext(prec=7000):
+            assert str(Decimal(first) + Decimal(second)) == "".join(example.output)
+
+
+@pytest.mark.parametrize("least_digits", [1, 4, 5])
+def test_every_pair_of_digit_counts_with_the_length_as_maximum_comes_as_often(least_digits):
+    pairs = Counter(
+        (example.input.index("+"), len(example.input) - 1 - example.input.index("+"))
+        for example in many(Addition(least_digits), 5, 2700)
+    )
+    assert set(pairs) == {(a, b) for a in range(least_digits, 6) for b in range(least_digits, 6) if max(a, b) == 5}
+    mean = 2700 / len(pairs)
+    assert all(0.8 * mean < count < 1.2 * mean for count in pairs.values())
+
+
+def test_addition_has_no_length_below_the_least_digits():
+    assert [length for length in range(8) if Addition(least_digits=4).has_length(length)] == [4, 5, 6, 7]
+
+
+def test_a_number_of_one_digit_can_be_zero():
+    assert {example.input[0] for example in many(Addition(), 1, 300)} == set("0123456789")

@@ -1,0 +1,36 @@
+import re
+from collections import Counter
+
+from poslab.data.algorithmic.recall import Induction
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def solver(answer_length):
+    def solve(string):
+        found = re.fullmatch(rf"(?:\d+ )*=> ((?:\d+ ){{{answer_length}}})(?:\d+ )*=>", " ".join(string))
+        return found[1].split()
+
+    return solve
+
+
+def test_induction_repeats_what_followed_the_special_symbol():
+    assert_solved(Induction(), solver(1))
+
+
+def test_induction_can_ask_for_more_symbols():
+    task, solve = Induction(num_symbols=2, answer_length=4), solver(4)
+    assert [length for length in range(9) if task.has_length(length)] == [6, 7, 8]
+    assert all([*example.output] == solve(example.input) for _, example in drawn(task))
+
+
+def test_induction_has_the_length_from_three_and_16_symbols_as_in_the_paper():
+    task = Induction()
+    assert len(task.symbols) == 16
+    assert [length for length in range(6) if task.has_length(length)] == [3, 4, 5]
+    assert all(len(example.input) == length for length, example in drawn(task))
+
+
+def test_the_special_symbol_comes_first_anywhere_as_often():
+    places = Counter(example.input.index("=>") for example in many(Induction(), 10, 1800))
+    assert sorted(places) == list(range(8))
+    assert all(165 < count < 285 for count in places.values())

@@ -1,0 +1,42 @@
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from poslab.data.algorithmic.recall import MultiKeyRetrieval
+from tests.data.algorithmic.solving import assert_solved, drawn, many
+
+
+def pairs(string):
+    return [pair for pair in pairwise(string[:-1]) if pair[0][0] == "k"]
+
+
+def solve(string):
+    return (dict(pairs(string))[string[-1]],)
+
+
+@pytest.mark.parametrize(
+    "task", [MultiKeyRetrieval(), MultiKeyRetrieval(1, 1, 2, 1), MultiKeyRetrieval(num_pairs=10, num_keys=10)]
+)
+def test_multi_key_retrieval_is_the_value_behind_the_key(task):
+    assert_solved(task, solve)
+
+
+def test_multi_key_retrieval_has_the_length_its_pairs_and_one_symbol_of_output():
+    task = MultiKeyRetrieval()
+    assert [length for length in range(12) if task.has_length(length)] == [9, 10, 11]
+    for length, example in drawn(task):
+        assert (len(example.input), len(example.output)) == (length, 1)
+        found = pairs(example.input)
+        assert len(found) == len({key for key, _ in found}) == 4
+        assert all(value[0] == "v" for _, value in found)
+        assert sum(symbol[0] == "f" for symbol in example.input) == length - 9
+
+
+def test_pairs_stand_anywhere_as_often_and_any_of_them_is_asked_for():
+    examples = many(MultiKeyRetrieval(num_pairs=2), 8, 3000)
+    forms = Counter("".join(symbol[0] for symbol in example.input) for example in examples)
+    assert len(forms) == 10  # two pairs among three fillers
+    assert all(220 < count < 380 for count in forms.values())
+    asked = Counter([key for key, _ in pairs(example.input)].index(example.input[-1]) for example in examples)
+    assert all(1350 < asked[place] < 1650 for place in (0, 1))

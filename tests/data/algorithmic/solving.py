@@ -1,0 +1,48 @@
+"""Whether a task and a solver that was written apart from it agree."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+
+Solver = Callable[[tuple[str, ...]], Iterable[str]]
+
+
+def drawn(
+    task: AlgorithmicTask, lengths: Iterable[int] = range(1, 61), seeds: int = 8
+) -> Iterator[tuple[int, Example]]:
+    """Examples of every one of the lengths that the task has, with the length."""
+    for length in lengths:
+        if task.has_length(length):
+            for seed in range(seeds):
+                yield length, task.example(length, np.random.default_rng([length, seed]))
+
+
+def many(task: AlgorithmicTask, length: int, count: int) -> list[Example]:
+    """Examples of one length."""
+    generator = np.random.default_rng(0)
+    return [task.example(length, generator) for _ in range(count)]
+
+
+def assert_solved(task: AlgorithmicTask, solve: Solver, lengths: Iterable[int] = range(1, 61)) -> None:
+    """The solver gives the output of every example, also of the ones in the task's docstring."""
+    checked = 0
+    for example in [*worked_examples(task), *(example for _, example in drawn(task, lengths))]:
+        assert tuple(solve(example.input)) == example.output, example
+        checked += 1
+    assert checked > 8
+
+
+def worked_examples(task: AlgorithmicTask) -> list[Example]:
+    """The lines of a docstring with an input, an arrow, an output, and maybe a remark behind some spaces."""
+    examples = []
+    for line in inspect.getdoc(type(task)).splitlines():
+        if found := re.fullmatch(r"    (\S.*?) +->  (.+?)(   +\S.*)?", line):
+            examples.append(Example(tuple(found[1].split()), tuple(found[2].split())))
+    assert examples, f"no worked example in the docstring of {type(task).__name__}"
+    return examples

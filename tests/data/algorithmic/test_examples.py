@@ -1,0 +1,136 @@
+"""Which examples are trained on and which are held out, and what batches are made of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from poslab.data.algorithmic.batches import AnswersAtPlaces, WrittenAnswers
+from poslab.data.algorithmic.context_free import ReverseString
+from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
+from poslab.data.algorithmic.examples import AlgorithmicExamples, num_tokens, split_of
+from poslab.data.algorithmic.regular import ParityCheck
+from poslab.data.algorithmic.task import Example
+from poslab.data.batch import IGNORE
+from poslab.data.tokenizers import SymbolTokenizer
+from tests.training.runs import CONF, composed
+
+TASKS = sorted(
+    path.stem
+    for base in ("_chomsky", "_length_generalization", "_recall")
+    for path in Path(CONF / "dataset").glob("[!_]*.yaml")
+    if f"- {base}\n" in path.read_text()
+)
+
+
+def source(task=None, **arguments) -> AlgorithmicExamples:
+    defaults = {"train_lengths": [1, 12], "test_lengths": [4, 12, 30], "sequence_length": 100}
+    return AlgorithmicExamples(task=task or ReverseString(), **defaults | arguments)
+
+
+def test_no_two_splits_share_an_example():
+    made = source(test_examples=400, batch_size=64)
+    trained = {e.input for step in range(60) for e in made.training_examples(step, range(64))}
+    held_out = {
+        name: {e.input for n in (4, 12, 30) for e in made.held_out_examples(name, n)} for name in ("validation", "test")
+    }
+    assert len(trained) > 1000 and min(map(len, held_out.values())) > 400
+    assert not trained & held_out["test"] and not trained & held_out["validation"]
+    assert not held_out["test"] & held_out["validation"]
+
+
+def test_a_tenth_of_all_inputs_is_for_test_and_a_tenth_for_validation():
+    task, generator = ReverseString(), np.random.default_rng(0)
+    splits = [split_of(task.example(30, generator)) for _ in range(4000)]
+    assert splits.count("test") / 4000 == pytest.approx(0.1, abs=0.015)
+    assert splits.count("validation") / 4000 == pytest.approx(0.1, abs=0.015)
+
+
+def test_held_out_examples_are_all_different_and_the_same_for_every_seed():
+    first, second = (source(seed=seed).held_out_examples("test", 12) for seed in (1, 2))
+    assert first == second and len({e.input for e in first}) == len(first) == 256
+
+
+def test_a_short_length_has_fewer_held_out_examples_and_none_twice():
+    made = source(ParityCheck(), test_lengths=[3, 12])
+    assert len({e.input for e in made.held_out_examples("test", 3)}) < 2**3
+
+
+def test_a_training_example_is_a_function_of_seed_step_and_place():
+    made = source(batch_size=8)
+    whole = made.training_examples(5, range(8))
+    assert made.training_examples(5, [6, 7]) == whole[6:]
+    assert source(batch_size=8, seed=1).training_examples(5, range(8)) != whole
+    assert made.training_examples(6, range(8)) != whole
+
+
+def test_a_step_has_one_length_and_steps_have_all():
+    made = source(batch_size=8)
+    lengths = [{len(e.input) for e in made.training_examples(step, range(8))} for step in range(300)]
+    assert set.union(*lengths) == set(range(1, 13))
+    assert sum(len(found) > 1 for found in lengths) < 40  # where a length has too few examples for all of a batch
+
+
+def test_the_first_batch_over_and_over():
+    made = source(overfit=True)
+    assert made.training_examples(0, range(4)) == made.training_examples(99, range(4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_lengths": [5]}, "train_lengths must be the shortest and the longest"),
+        ({"train_lengths": [9, 5]}, "train_lengths must be the shortest and the longest"),
+        ({"test_lengths": []}, "test_lengths must hold at least one"),
+        ({"test_examples": 0}, "test_examples must be a positive integer"),
+        ({"batch_size": 0}, "batch_size must be a positive integer"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        source(**arguments)
+
+
+def test_a_sequence_length_that_is_too_short_for_what_is_trained_on_is_refused():
+    with pytest.raises(ValueError, match=r"^sequence_length must be at least 25, .* length 12, got 20"):
+        source(sequence_length=20).check()
+
+
+SYMBOLS = SymbolTokenizer(["a", "b", "c"])
+EXAMPLES = [Example(("a", "b"), ("b", "a")), Example(("c",), ("c",))]
+
+
+def test_a_decoder_reads_the_input_and_writes_the_output_and_its_end():
+    batch = WrittenAnswers(SYMBOLS)(EXAMPLES, np.array([True, True]))
+    ask, end, none = SYMBOLS.answer_id, SYMBOLS.end_id, IGNORE
+    assert batch.tokens.tolist() == [[0, 1, ask, 1, 0], [2, ask, 2, end, 0]]
+    assert batch.targets.tolist() == [[none, none, 1, 0, end], [none, 2, end, none, none]]
+
+
+def test_an_encoder_tells_the_output_at_places_behind_the_input():
+    batch = AnswersAtPlaces(SYMBOLS)(EXAMPLES, np.array([True, False]))
+    ask, none = SYMBOLS.answer_id, IGNORE
+    assert batch.tokens.tolist() == [[0, 1, ask, ask], [2, ask, 0, 0]]
+    assert batch.targets.tolist() == [[none, none, 1, 0], [none] * 4]
+    assert batch.real.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_makes_batches_for_either_model(name):
+    config = composed(f"dataset={name}")["dataset"]
+    made: AlgorithmicExamples = instantiate(config, _convert_="all")
+    made.check()
+    data = AlgorithmicDataModule(made)
+    longest = 0
+    for step in range(20):
+        examples = made.training_examples(step, range(4))
+        longest = max(longest, *map(num_tokens, examples))
+        for kind in (WrittenAnswers, AnswersAtPlaces):
+            batch = kind(data.tokenizer)(examples, np.ones(4, dtype=bool))
+            assert batch.tokens.max() < data.vocab_size and (batch.targets != IGNORE).any(1).all()
+            assert batch.tokens.dtype == torch.int64
+    assert longest <= made.sequence_length
+    assert data.lengths_of("test") == list(made.test_lengths)

@@ -1,0 +1,377 @@
+"""A user's own files, in every format, for each kind of examples; and every mistake in them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poslab.data.examples.answers_file import AnswersFile
+from poslab.data.examples.classification_file import ClassificationFile
+from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.examples.pairs_file import PairsFile
+
+from .contract import rows_of
+
+ROWS = [
+    {"review": "Good, and short.", "stars": 5},
+    {"review": 'It says "no"\nand means it.', "stars": 1},
+    {"review": "Ça va — 好", "stars": 5},
+]
+EXPECTED = [{"text": row["review"], "label": str(row["stars"])} for row in ROWS]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def write_json(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_under_data(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps({"version": 1, "data": rows}), encoding="utf-8")
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+def text_file(path: Path, text: str) -> str:
+    path.write_bytes(text.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name, write",
+    [
+        ("r.csv", write_csv),
+        ("R.CSV", write_csv),
+        ("r.json", write_json),
+        ("lines.json", write_json_lines),
+        ("data.json", write_under_data),
+        ("r.jsonl", write_json_lines),
+        ("r.parquet", write_parquet),
+    ],
+)
+def test_a_format_is_read_as_its_suffix_says(
+    tmp_path: Path, name: str, write: Callable[[Path, list[dict[str, Any]]], None]
+) -> None:
+    write(tmp_path / name, ROWS)
+    assert rows_of(ClassificationFile(files=str(tmp_path / name), text="review", label="stars")) == EXPECTED
+
+
+def test_quotation_marks_in_tsv_are_text(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.tsv", 'source\ttarget\n"Yes" he said\t"Oui\r\nno "\tnon\n')
+    assert rows_of(PairsFile(files=files)) == [
+        {"source": '"Yes" he said', "target": '"Oui'},
+        {"source": 'no "', "target": "non"},
+    ]
+
+
+def test_cells_may_be_parted_by_another_character_and_excels_mark_is_no_text(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "\N{ZERO WIDTH NO-BREAK SPACE}source;target\na,b;c\n\n")
+    assert rows_of(PairsFile(files=files, delimiter=";")) == [{"source": "a,b", "target": "c"}]
+
+
+def test_a_cell_may_be_longer_than_the_library_expects(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", f"source,target\n{'long ' * 40_000},short\n")
+    assert len(rows_of(PairsFile(files=files))[0]["source"]) == 200_000
+
+
+def test_several_files_and_globs_are_read_once_each_and_held_out_files_are_splits(tmp_path: Path) -> None:
+    for name, text in [("a.csv", "s,t\n1,2\n"), ("b.csv", "t,s\n4,3\n"), ("test.tsv", "s\tt\n5\t6\n")]:
+        text_file(tmp_path / name, text)
+    source = PairsFile(
+        files=[str(tmp_path / "*.csv"), str(tmp_path / "a.csv")],
+        test_files=str(tmp_path / "test.tsv"),
+        source="s",
+        target="t",
+    )
+    assert rows_of(source) == [{"source": "1", "target": "2"}, {"source": "3", "target": "4"}]
+    assert rows_of(source, "test") == [{"source": "5", "target": "6"}]
+
+
+def test_a_test_may_be_of_one_class(tmp_path: Path) -> None:
+    files, more = text_file(tmp_path / "a.csv", GOOD), text_file(tmp_path / "b.csv", "text,label\nc,x\n")
+    assert rows_of(ClassificationFile(files=files, test_files=more), "test") == [{"text": "c", "label": "x"}]
+
+
+def test_a_column_of_documents_is_kept(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "source,target,page\na,b,1\nc,d,2\n")
+    assert [row["document"] for row in rows_of(PairsFile(files=files, document="page"))] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": "b.csv"},
+        {"source": "target", "target": "source"},
+        {"document": "source"},
+        {"delimiter": ";"},
+        {"files": ["a.csv", "b.csv"]},
+        {"test_files": "b.csv"},
+    ],
+)
+def test_whatever_changes_the_examples_changes_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text_file(tmp_path / "a.csv", "source,target\na,b\n")
+    text_file(tmp_path / "b.csv", "source,target\na,c\n")
+    assert PairsFile(**{"files": "a.csv", **change}).identity != PairsFile(files="a.csv").identity
+    assert PairsFile(files="a.csv", seed=3, batch_size=2).identity == PairsFile(files="a.csv").identity
+
+
+def test_a_second_text_is_kept(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "premise,hypothesis,label\na,b,yes\nc,d,no\n")
+    source = ClassificationFile(files=files, text="premise", text_pair="hypothesis")
+    assert rows_of(source)[0] == {"text": "a", "text_pair": "b", "label": "yes"}
+
+
+def test_a_separator_parts_classes_and_an_empty_cell_is_none(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "text,label\na,fast| cheap\nb,\nc,good|good\n")
+    labels = [row["label"] for row in rows_of(ClassificationFile(files=files, separator="|"))]
+    assert labels == [["fast", "cheap"], [], ["good"]]
+
+
+@pytest.mark.parametrize("name, write", [("x.jsonl", write_json_lines), ("x.parquet", write_parquet)])
+def test_lists_are_several_classes(tmp_path: Path, name: str, write: Callable[..., None]) -> None:
+    write(tmp_path / name, [{"text": "a", "label": [1, 2]}, {"text": "b", "label": []}, {"text": "c", "label": None}])
+    labels = [row["label"] for row in rows_of(ClassificationFile(files=str(tmp_path / name)))]
+    assert labels == [["1", "2"], [], []]
+
+
+def test_a_class_is_written_as_in_csv_whatever_its_type_is(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", [{"text": "a", "label": value} for value in (5.0, 5, " 5", True, 0.5)])
+    labels = [row["label"] for row in rows_of(ClassificationFile(files=str(tmp_path / "x.json")))]
+    assert labels == ["5", "5", "5", "true", "0.5"]
+
+
+CONTEXT = " The cat sat. The cat 🙂 ran."
+SQUAD = {
+    "version": "v2.0",
+    "data": [
+        {
+            "title": "Cats",
+            "paragraphs": [
+                {
+                    "context": CONTEXT,
+                    "qas": [
+                        {"id": "1", "question": "Who ran?", "answers": [{"text": "cat", "answer_start": 18}]},
+                        {"id": "2", "question": "Who flew?", "answers": [], "is_impossible": True},
+                    ],
+                }
+            ],
+        },
+        {"title": "Dogs", "paragraphs": [{"context": "A dog.", "qas": [{"question": "Who?", "answers": []}]}]},
+    ],
+}
+
+
+def test_squads_json_needs_no_columns_and_an_article_is_a_document(tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text(json.dumps(SQUAD))
+    rows = rows_of(AnswersFile(files=str(tmp_path / "dev.json"), question="other"))
+    assert rows[0] == {
+        "question": "Who ran?",
+        "context": CONTEXT,
+        "answers": [{"text": "cat", "start": 18}],
+        "document": "Cats",
+    }
+    assert [(row["answers"], row["document"]) for row in rows[1:]] == [([], "Cats"), ([], "Dogs")]
+
+
+@pytest.mark.parametrize(
+    "answer, spans",
+    [
+        ("cat", [("cat", 5)]),
+        (["cat", "ran"], [("cat", 5), ("ran", 24)]),
+        ({"text": ["cat"], "answer_start": [18]}, [("cat", 18)]),
+        ({"text": ["cat"], "answer_start": []}, [("cat", 5)]),
+        ({"text": [], "answer_start": []}, []),
+        ({"text": "cat", "start": 18}, [("cat", 18)]),
+        ([{"text": "cat", "answer_start": 18}, {"text": "ran"}], [("cat", 18), ("ran", 24)]),
+        (None, []),
+        ("", []),
+    ],
+)
+def test_an_answer_may_have_any_form_that_data_sets_give_it(
+    tmp_path: Path, answer: Any, spans: list[tuple[str, int]]
+) -> None:
+    write_json_lines(tmp_path / "x.jsonl", [{"question": "Who?", "context": CONTEXT, "answer": answer}])
+    (row,) = rows_of(AnswersFile(files=str(tmp_path / "x.jsonl")))
+    assert [(answer["text"], answer["start"]) for answer in row["answers"]] == spans
+
+
+def test_a_column_may_say_where_an_answer_begins_and_an_empty_cell_does_not(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "question,context,answer,at\nq,a b a,a,4\nq,a b a,a,\nq,a b a,,\n")
+    rows = rows_of(AnswersFile(files=files, start="at"))
+    assert [row["answers"] for row in rows] == [[{"text": "a", "start": 4}], [{"text": "a", "start": 0}], []]
+
+
+TWO_CLASSES = "label must tell at least two classes apart, and 'label' holds"
+NOT_AT_START = "answer must stand in its context where its start says, but 'cat' of '{}' line 2 does not"
+GOOD = "text,label\na,x\nb,y\n"
+
+
+@pytest.mark.parametrize(
+    "name, content, change, message",
+    [
+        (
+            "x.csv",
+            GOOD,
+            {"text": "txt"},
+            "text must be one of the columns of '{}', text, label, got 'txt'; did you mean 'text'?",
+        ),
+        ("x.csv", GOOD, {"label": "stars"}, "label must be one of the columns of '{}', text, label, got 'stars'"),
+        ("x.csv", GOOD, {"text_pair": "b"}, "text_pair must be one of the columns of '{}', text, label, got 'b'"),
+        ("x.csv", GOOD, {"document": "d"}, "document must be one of the columns of '{}', text, label, got 'd'"),
+        ("x.csv", "text;label\na;x\n", {}, "text must be one of the columns of '{}', text;label, got 'text'"),
+        ("x.csv", "text,label\na,x\nb,x\n", {}, f"{TWO_CLASSES} only 'x'"),
+        ("x.csv", "text,label\na,|\n", {"separator": "|"}, f"{TWO_CLASSES} none"),
+        (
+            "x.csv",
+            "text,label\n" + "".join(f"a,{n}.5\n" for n in range(2000)),
+            {},
+            "label must name classes, and 'label' holds 2,000 different values in 2,000 rows",
+        ),
+        ("x.csv", "text,label\na,x\n ,y\n", {}, "text must stand in every row, but 'text' is empty in '{}' line 3"),
+        ("x.csv", "text,label\na,x\nb,\n", {}, "label must stand in every row, but 'label' is empty in '{}' line 3"),
+        ("x.csv", b"text,label\na,x\nb\xe9,y\n", {}, "files must be UTF-8 text, but '{}' is not at byte 16"),
+        ("x.jsonl", b'{"text": "\xe9"}', {}, "files must be UTF-8 text, but '{}' is not at byte 10"),
+        (
+            "x.csv",
+            "text,label\na,x\nb,c,y\n",
+            {},
+            "files must have as many cells in a row as in the header, 2, but '{}' line 3 has 3",
+        ),
+        ("x.csv", 'text,label\n"a,x\n', {}, "files must hold CSV, but '{}' is not at line 2: unexpected end of data"),
+        ("x.csv", "text,label\n", {}, "files must hold examples, but '{}' has no row"),
+        ("x.json", "[]", {}, "files must hold examples, but '{}' has no row"),
+        ("x.json", "[1]", {}, "files must hold an object in every row, but '{}' row 1 is 1"),
+        ("x.json", "no", {}, "files must hold JSON, but '{}' does not at line 1 column 1: Expecting value"),
+        ("x.jsonl", '{"text": "a"}\nno', {}, "files must hold JSON, but '{}' line 2 does not: Expecting value"),
+        ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "text must hold text, but 'text' in '{}' line 1 is ['a']"),
+        (
+            "x.jsonl",
+            '{"text": "a", "label": [1]}\n{"text": "b", "label": 2}',
+            {},
+            "label must hold a list in every row or in none, but 'label' in '{}' line 2 is 2",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_told_with_its_place(
+    tmp_path: Path, name: str, content: str | bytes, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError) as error:
+        ClassificationFile(files=str(path), **change).examples()
+    assert str(error.value) == message.replace("{}", str(path))
+
+
+def test_a_file_that_is_no_parquet_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^files must hold Parquet, but '.*x.parquet' does not: Parquet magic bytes"):
+        PairsFile(files=text_file(tmp_path / "x.parquet", "source,target\n")).examples()
+
+
+def test_a_mistake_in_a_test_file_is_told_by_its_argument(tmp_path: Path) -> None:
+    files, more = (
+        text_file(tmp_path / "a.csv", "source,target\na,b\n"),
+        text_file(tmp_path / "b.csv", "source,target\n"),
+    )
+    with pytest.raises(ValueError, match=r"^test_files must hold examples, but '.*b.csv' has no row$"):
+        PairsFile(files=files, test_files=more).examples()
+
+
+@pytest.mark.parametrize(
+    "rows, change, message",
+    [
+        ("q,a cat,dog,", {}, "answer must stand in its context, but 'dog' of '{}' line 2 does not"),
+        ("q,a cat,cat,3", {"start": "start"}, NOT_AT_START),
+        ("q,a cat,cat,-3", {"start": "start"}, NOT_AT_START),
+        ("q,a cat,cat,x", {"start": "start"}, "start must be a whole number, but 'x' of '{}' line 2 is none"),
+        (",a cat,cat,", {}, "question must stand in every row, but 'question' is empty in '{}' line 2"),
+        (
+            "q,a cat,cat,",
+            {"answer": "answers"},
+            "answer must be one of the columns of '{}', question, context, answer, start, got 'answers'; did you mean"
+            " 'answer'?",
+        ),
+        ("q,a cat,cat,", {"start": ""}, "start must be a name or path, got ''"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_answers_is_told_with_its_place(
+    tmp_path: Path, rows: str, change: dict[str, Any], message: str
+) -> None:
+    files = text_file(tmp_path / "x.csv", f"question,context,answer,start\n{rows}\n")
+    with pytest.raises(ValueError) as error:
+        AnswersFile(files=files, **change).examples()
+    assert str(error.value) == message.replace("{}", files)
+
+
+def test_an_article_of_squad_without_questions_is_told(tmp_path: Path) -> None:
+    content = {"data": [{"title": "Cats", "paragraphs": [{"context": "A cat."}]}]}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"^files must have SQuAD's form, but '.*x.json' row 1 lacks 'qas'$"):
+        AnswersFile(files=str(tmp_path / "x.json")).examples()
+
+
+@pytest.mark.parametrize("source", [ClassificationFile, PairsFile, AnswersFile])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"files": None}, "files must be a path, a glob or a list of them, got None"),
+        ({"files": []}, "files must be a path, a glob or a list of them, got []"),
+        ({"test_files": 3}, "test_files must be a path, a glob or a list of them, got 3"),
+        ({"delimiter": "::"}, "delimiter must be a single character, got '::'"),
+        ({"document": ""}, "document must be a name or path, got ''"),
+        ({"files": "{}/a.cvs"}, "files names '{}/a.cvs', which does not exist; did you mean '{}/a.csv'?"),
+        ({"files": "{}/*.tsv"}, "files names '{}/*.tsv', which matches no file"),
+        ({"files": "{}"}, "files must name files, and '{}' is a folder: write '{}/*'"),
+        ({"files": "{}/notes.txt"}, "files must end in .csv, .tsv, .jsonl, .json, .parquet, got '{}/notes.txt'"),
+        ({"files": "{}/empty.csv"}, "files must hold examples, but '{}/empty.csv' is empty"),
+        ({"validation_files": "{}/no/x.csv"}, "validation_files names '{}/no/x.csv', which does not exist"),
+    ],
+)  # fmt: skip
+def test_a_mistake_that_needs_no_reading_is_found_by_the_check(
+    tmp_path: Path, source: type[ExampleFiles], change: dict[str, Any], message: str
+) -> None:
+    text_file(tmp_path / "a.csv", GOOD)
+    text_file(tmp_path / "notes.txt", GOOD)
+    text_file(tmp_path / "empty.csv", "")
+    arguments = {"files": "{}/a.csv", **change}
+    arguments = {k: v.replace("{}", str(tmp_path)) if isinstance(v, str) else v for k, v in arguments.items()}
+    with pytest.raises(ValueError) as error:
+        source(**arguments).check()
+    assert str(error.value) == message.replace("{}", str(tmp_path))
+
+
+def test_a_file_that_may_not_be_read_is_found_by_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = text_file(tmp_path / "x.csv", GOOD)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)  # no permission binds root
+    with pytest.raises(ValueError, match=r"^files must be readable, but '.*x.csv' is not: its permissions forbid it$"):
+        PairsFile(files=files).check()
+
+
+@pytest.mark.parametrize("change", [{"text": ""}, {"label": 3}, {"text_pair": ""}])
+def test_a_column_without_a_name_is_refused(change: dict[str, Any]) -> None:
+    (name,) = change
+    with pytest.raises(ValueError, match=f"^{name} must be a name or path, got "):
+        ClassificationFile(files="x.csv", **change)
+
+
+def test_a_separator_that_is_blank_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^separator must be one or more characters, got ' '$"):
+        ClassificationFile(files="x.csv", separator=" ")

@@ -1,0 +1,151 @@
+"""No example is in two splits, and splits have their shares."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from poslab.data.examples.columns import as_examples
+from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
+
+TENTHS = {"validation": 0.1, "test": 0.1}
+
+
+@dataclass(kw_only=True)
+class Given(ExampleSource):
+    """Examples that a test gives."""
+
+    given: dict[str, Dataset] = field(default_factory=dict)
+
+    title = "given"
+    kind: Kind = "pairs"  # type: ignore[misc]
+
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        return "given"
+
+    def examples(self) -> dict[str, Dataset]:
+        return self.given
+
+
+def pairs(*sources: str) -> Dataset:
+    return as_examples(source=list(sources), target=[source.upper() for source in sources])
+
+
+def numbers(count: int, **columns: list[Any]) -> Dataset:
+    return as_examples(text=[str(number) for number in range(count)], **columns)
+
+
+@pytest.mark.parametrize("count", [3, 10, 101, 1234])
+def test_held_out_splits_are_exact_disjoint_and_in_order(count: int) -> None:
+    splits = split(numbers(count), TENTHS)
+    rows = {name: [int(text) for text in dataset["text"][:]] for name, dataset in splits.items()}
+    assert sorted(row for of_split in rows.values() for row in of_split) == list(range(count))
+    assert all(of_split == sorted(of_split) for of_split in rows.values())
+    for name in TENTHS:
+        assert abs(len(rows[name]) - count / 10) <= 1 and rows[name]
+
+
+def test_a_split_is_the_same_every_time_and_another_with_another_seed() -> None:
+    first, again, other = (split(numbers(100), TENTHS, seed=seed)["test"]["text"][:] for seed in (0, 0, 1))
+    assert first == again != other
+    assert split(numbers(100), TENTHS)["test"]["text"][:] == first
+
+
+def test_the_seed_of_a_run_does_not_move_its_test() -> None:
+    given = {"train": pairs(*map(str, range(50)))}
+    assert (
+        split_examples(Given(given=given, seed=1))["test"].to_list()
+        == split_examples(Given(given=given, seed=2))["test"].to_list()
+    )
+
+
+def test_classes_have_their_shares_to_the_nearest_example() -> None:
+    labels = ["common"] * 700 + ["rare"] * 210 + ["rarer"] * 30
+    splits = split(numbers(940, label=labels), {"validation": 0.1, "test": 0.2}, stratify="label")
+    for name, share in {"validation": 0.1, "test": 0.2, "train": 0.7}.items():
+        counts = Counter(splits[name]["label"][:])
+        assert all(abs(counts[label] - share * labels.count(label)) <= 1 for label in set(labels))
+    assert [len(splits[name]) for name in ("validation", "test")] == [94, 188]
+
+
+def test_a_class_of_one_or_two_examples_is_for_training() -> None:
+    labels = ["common"] * 97 + ["twice", "once", "twice"]
+    splits = split(numbers(100, label=labels), TENTHS, stratify="label")
+    assert Counter(splits["train"]["label"][:]) == {"common": 77, "twice": 2, "once": 1}
+
+
+def test_of_several_classes_the_rarest_is_shared_out() -> None:
+    labels = [["all", "tenth"] if number % 10 == 0 else ["all"] if number % 2 else [] for number in range(1000)]
+    splits = split(numbers(1000, label=labels), TENTHS, stratify="label")
+    assert sum("tenth" in names for names in splits["test"]["label"][:]) == 10
+    assert sum(not names for names in splits["test"]["label"][:]) == pytest.approx(40, abs=1)
+
+
+def test_documents_stay_whole() -> None:
+    documents = [str(number // 7) for number in range(700)]
+    splits = split(numbers(700, document=documents), TENTHS)
+    homes = [set(dataset["document"][:]) for dataset in splits.values()]
+    assert sum(map(len, homes)) == len(set().union(*homes)) == 100
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 560, "validation": 70, "test": 70}
+
+
+def test_one_large_document_leaves_every_split_something() -> None:
+    documents = ["large"] * 98 + ["small", "smaller"]
+    assert all(len(dataset) for dataset in split(numbers(100, document=documents), TENTHS).values())
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({}, "need at least 3 different examples, got 2$"),
+        ({"document": ["one", "one"]}, "need at least 3 documents, got 1$"),
+    ],
+)
+def test_too_few_examples_are_refused(columns: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^validation_fraction and test_fraction {message}"):
+        split(numbers(2, **columns), TENTHS)
+
+
+def test_the_first_of_equal_examples_is_kept() -> None:
+    dataset = as_examples(text=["a", "b", "a", "a"], text_pair=["x", "x", "x", "y"], label=["1", "2", "3", "4"])
+    assert drop_duplicates(dataset, ["text", "text_pair"])["label"][:] == ["1", "2", "4"]
+    assert drop_duplicates(dataset, ["text"])["label"][:] == ["1", "2"]
+    parted = as_examples(source=["ab", "a"], target=["c", "bc"])
+    assert len(drop_duplicates(parted, ["source", "target"])) == 2
+
+
+def test_training_loses_what_is_held_out_and_a_published_test_stays_whole() -> None:
+    given = {"train": pairs("a", "b", "b", "c", "d"), "validation": pairs("b", "x", "x"), "test": pairs("c", "x", "c")}
+    splits = split_examples(Given(given=given))
+    assert {name: dataset["source"][:] for name, dataset in splits.items()} == {
+        "train": ["a", "d"],
+        "validation": ["b"],
+        "test": ["c", "x", "c"],
+    }
+
+
+def test_without_deduplication_nothing_is_dropped() -> None:
+    given = {"train": pairs("a", "b", "b"), "validation": pairs("b"), "test": pairs("b")}
+    assert split_examples(Given(given=given, deduplicate=False)) == given
+
+
+def test_only_what_a_source_lacks_is_held_out() -> None:
+    given = {"train": pairs(*map(str, range(100))), "test": pairs("5", "x")}
+    splits = split_examples(Given(given=given, validation_fraction=0.2))
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 79, "validation": 20, "test": 2}
+
+
+def test_a_text_with_two_translations_is_two_examples() -> None:
+    given = {"train": as_examples(source=["a"] * 9 + ["b"] * 9, target=[str(n % 8) for n in range(18)])}
+    assert sum(map(len, split_examples(Given(given=given)).values())) == 16
+
+
+def test_a_split_that_would_be_emptied_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^deduplicate leaves nothing of train: each of its examples stands in what is"
+    ):
+        drop_held_out({"train": pairs("a"), "test": pairs("a", "b")}, ["source"])
