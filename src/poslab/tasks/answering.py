@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.tasks.task import Means, Measurement, Observation, Sums, Task
-from poslab.tasks.token_prediction import predict_tokens
+from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
 
 
-class Answering(Task):
+class Answering(TokenPrediction):
     """Give the answer to an input, token by token.
 
     `accuracy` is the share of symbols of answers that are right, `exact_match` that of answers of which all are, with
@@ -25,6 +24,7 @@ class Answering(Task):
         end_id: the token that ends an answer, which is no symbol.
     """
 
+    answers = True
     headline = "accuracy"
     shown = validated = ("accuracy", "exact_match", "loss")
 
@@ -32,17 +32,15 @@ class Answering(Task):
         self.longest_trained = max(training_lengths)
         self.end_id = end_id
 
-    def sums(self, model: nn.Module, batch: TokenBatch) -> Sums:
-        return self._sums(*self._losses_and_right(model, batch), batch)
-
     def observe(self, model: nn.Module, batch: TokenBatch, split: str) -> Observation:
-        losses_BT, right_BT = self._losses_and_right(model, batch)
-        counts_B = (batch.targets != IGNORE).any(-1)
-        exact_B = (right_BT | (batch.targets == IGNORE)).all(-1) & counts_B
-        is_symbol_BT = (batch.targets != IGNORE) & (batch.targets != self.end_id)
-        symbols = Sums(losses_BT.sum(), (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
-        exact = Sums(losses_BT.sum(), exact_B.sum(), counts_B.sum())
-        return Observation(self._sums(losses_BT, right_BT, batch), (symbols, exact))
+        logits_BTV = predict_tokens(model, batch)
+        sums = token_sums(logits_BTV, batch.targets)
+        right_BT, counts_BT = logits_BTV.argmax(-1) == batch.targets, batch.targets != IGNORE
+        is_symbol_BT = counts_BT & (batch.targets != self.end_id)
+        symbols = Sums(sums.loss, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
+        exact_B, counts_B = (right_BT | ~counts_BT).all(-1), counts_BT.any(-1)
+        exact = Sums(sums.loss, (exact_B & counts_B).sum(), counts_B.sum())
+        return Observation(sums, (symbols, exact))
 
     def measurement(self, split: str) -> Measurement:
         return AnsweringMeasurement(self, split)
@@ -52,17 +50,6 @@ class Answering(Task):
         if not beyond:
             return {}
         return {f"{name}_beyond": sum(f[name] for f in beyond) / len(beyond) for name in ("accuracy", "exact_match")}
-
-    def _losses_and_right(self, model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """The loss at each place, 0 where nothing is predicted, and whether what is most probable is the target."""
-        logits_BTV = predict_tokens(model, batch).float()
-        losses_BT = functional.cross_entropy(
-            logits_BTV.transpose(1, 2), batch.targets, ignore_index=IGNORE, reduction="none"
-        )
-        return losses_BT, logits_BTV.detach().argmax(-1) == batch.targets
-
-    def _sums(self, losses_BT: Tensor, right_BT: Tensor, batch: TokenBatch) -> Sums:
-        return Sums(losses_BT.sum(), right_BT.sum(), (batch.targets != IGNORE).sum())
 
 
 class AnsweringMeasurement(Measurement):
