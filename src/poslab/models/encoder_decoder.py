@@ -134,16 +134,16 @@ class EncoderDecoder(nn.Module):
         source_BS: Tensor,
         target_BT: Tensor,
         real_source: Tensor | None = None,
-        real_target: Tensor | None = None,
     ) -> Tensor:
         """Logits of the token that follows each of the target, (B, T, V).
 
         Args:
             source_BS, target_BT: token ids; the target begins with the token that begins all targets.
-            real_source, real_target: (B, S) and (B, T) bool, False at padding; None has none.
+            real_source: (B, S) bool, False at padding; None has none. Padding of the target comes last, where no other
+                token of it sees it.
         """
         memory = self.read(source_BS, real_source)
-        logits_BTV: Tensor = self.output(self.decoder.hidden_states(target_BT, real=real_target, memory=memory))
+        logits_BTV: Tensor = self.output(self.decoder.hidden_states(target_BT, memory=memory))
         return logits_BTV
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:

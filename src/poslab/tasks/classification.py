@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +28,9 @@ class Classification(Task):
         two_texts: whether what is classified are two texts.
     """
 
+    several: ClassVar[bool] = False
+    """Whether a text may have several classes."""
+
     headline = "accuracy"
     shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
 
@@ -37,7 +40,7 @@ class Classification(Task):
         self.outputs = Outputs(len(classes), pooled=True)
 
     def record(self) -> dict[str, Any]:
-        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": False}
+        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": self.several}
 
     def sums(self, model: nn.Module, batch: ClassBatch) -> Sums:
         return self._sums(model(batch.tokens, real=batch.real).float(), batch)
@@ -62,30 +65,14 @@ class Classification(Task):
         return Sums(loss, correct, (batch.classes != IGNORE).sum())
 
 
-class MultiLabelClassification(Task):
+class MultiLabelClassification(Classification):
     """Tell all classes of each text, which may be several or none; one that is as probable as not is told.
 
     The loss of an example is the mean over the classes of the binary cross-entropy; accuracy is the share of examples
     of which all classes and no other are told.
-
-    Args:
-        classes: their names, in the order of their numbers.
-        two_texts: whether what is classified are two texts.
     """
 
-    headline = "accuracy"
-    shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
-
-    def __init__(self, classes: Sequence[str], two_texts: bool = False) -> None:
-        self.classes = classes
-        self.two_texts = two_texts
-        self.outputs = Outputs(len(classes), pooled=True)
-
-    def record(self) -> dict[str, Any]:
-        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": True}
-
-    def sums(self, model: nn.Module, batch: ClassBatch) -> Sums:
-        return self._sums(model(batch.tokens, real=batch.real).float(), batch)
+    several = True
 
     def observe(self, model: nn.Module, batch: ClassBatch, split: str) -> Observation:
         logits_BC = model(batch.tokens, real=batch.real).float()
