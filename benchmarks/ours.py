@@ -13,24 +13,26 @@ from torch.nn import functional
 
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
 from poslab.configuration import build
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.encodings import Positions, StackEncodings, StackShape, Tokens
 from poslab.models import Decoder
 from poslab.models.build import build_model
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
 NONE = "none"
+DIGITS = ByteTokenizer.digits
 
 
 def decoder(encoding: str, size: Size) -> Decoder:
     """The decoder of a training run of this size, which is trained on texts as long as they are measured."""
-    return build_model(_configuration(encoding, size), size.vocab_size)
+    return build_model(_configuration(encoding, size), size.vocab_size, digits=DIGITS)
 
 
 def encodings(encoding: str, size: Size) -> StackEncodings:
     """The encodings of a decoder of this size."""
     config = _configuration(encoding, size)
-    shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim)
+    shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim, digits=DIGITS)
     temperature = None if config.get("temperature") is None else build(config, "temperature")
     return StackEncodings(build(config, "encoding"), shape, temperature)
 
@@ -58,8 +60,9 @@ class AttentionLayer(nn.Module):
     def forward(self, x_BTM: Tensor) -> Tensor:
         """The output of the layer, tables included."""
         positions = Positions.range(x_BTM.shape[1], device=x_BTM.device)
+        tokens = Tokens(torch.zeros(x_BTM.shape[:2], dtype=torch.int64, device=x_BTM.device))
         (context,) = self_attention_contexts(self.encodings, positions)
-        return self.attention(self.encodings.embed(x_BTM, positions), context)
+        return self.attention(self.encodings.embed(x_BTM, positions, tokens), context)
 
 
 class MaskedLayer(nn.Module):

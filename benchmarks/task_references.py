@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torchmetrics.functional.text import chrf_score, rouge_score, sacre_bleu_score
 
+from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
 
 
@@ -19,7 +20,7 @@ def classification_reference(data: ExampleDataModule) -> dict[str, float]:
     from sklearn.pipeline import make_pipeline
 
     def texts(split: str) -> list[str]:
-        return [data.tokenizer.decode(tokens) for tokens in data.examples(split)["tokens"]]
+        return [data.tokenizer.decode(tokens[: data.source.longest]) for tokens in data.examples(split)["tokens"]]
 
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10.0, max_iter=2000)
@@ -88,6 +89,23 @@ def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int =
 def _numbered(texts: object) -> dict[str, int]:
     counts = Counter(word for text in texts for word in text)  # type: ignore[attr-defined]
     return {word: number for number, word in enumerate(counts)}
+
+
+def neighbours_reference(data: TextDataModule) -> dict[str, float]:
+    """Each token as it most often stands between the two beside it, both of which are told."""
+    train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
+    size = data.vocab_size
+    counts = np.bincount((train[:-2] * size + train[2:]) * size + train[1:-1], minlength=size**3)
+    told = counts.reshape(size**2, size).argmax(axis=1)[test[:-2] * size + test[2:]]
+    return {"neighbours accuracy": float((told == test[1:-1]).mean())}
+
+
+def previous_reference(data: TextDataModule) -> dict[str, float]:
+    """Each token as it most often follows the one before it."""
+    train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
+    size = data.vocab_size
+    told = np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size).argmax(axis=1)[test[:-1]]
+    return {"previous accuracy": float((told == test[1:]).mean())}
 
 
 def likeness(told: Sequence[str], right: Sequence[str]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from poslab.encodings import (
     StackEncodings,
     StackShape,
     Temperature,
+    Tokens,
 )
 
 MakeStack = Callable[[bool], StackEncodings]
@@ -133,7 +134,8 @@ def change_by_distance(
 
 def position_products(encoding: PositionalEncoding, shape: StackShape, query: int) -> Tensor:
     """Inner products of what is added at the query and at 0, ..., query, over that of the query with itself, (T,)."""
-    added_TM = encoding.embed(torch.zeros(1, query + 1, shape.d_model), Positions.range(query + 1))[0]
+    one_number = Tokens(torch.full((1, query + 1), shape.digits[0]))
+    added_TM = encoding.embed(torch.zeros(1, query + 1, shape.d_model), Positions.range(query + 1), one_number)[0]
     products_T = added_TM @ added_TM[-1]
     return products_T / products_T[-1]
 
@@ -204,7 +206,7 @@ def query_curves(make: MakeStack, shape: StackShape) -> Figure:
 
 def embedding_curves(make: MakeStack, shape: StackShape) -> Figure:
     """Inner products of position parts, for queries at several positions."""
-    encoding = make(True).layer(0)
+    encoding = make(True).eval().layer(0)
     figure, axes = _axes(DISTANCE_LABEL, "inner product of positions")
     for query, colour in reversed([*zip(_queries(encoding), QUERY_COLOURS, strict=True)]):
         products_T = position_products(encoding, shape, query).detach()

@@ -24,7 +24,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from poslab.attention import choose_route
-from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.encodings import Abacus, PositionalEncoding, Positions, StackEncodings, StackShape
 from poslab.models.transformer import stack_shape
 
 DOCS = Path(__file__).resolve().parent
@@ -180,7 +181,13 @@ class Encoding(Choice):
         """Of the default decoder."""
         model = self.config.model
         return stack_shape(
-            model.d_model, model.num_layers, model.num_heads, model.num_kv_heads, model.head_dim, causal=True
+            model.d_model,
+            model.num_layers,
+            model.num_heads,
+            model.num_kv_heads,
+            model.head_dim,
+            True,
+            ByteTokenizer.digits,
         )
 
     def make(self, causal: bool = True) -> StackEncodings:
@@ -249,7 +256,8 @@ class Encoding(Choice):
         """What a reader must know to read its picture."""
         two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
         depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
-        return CAPTIONS[self.picture] + (BOTH_SIDES if two_sided else "") + depends_on_length
+        one_number = " All tokens are digits of one number." if isinstance(self.layers[0], Abacus) else ""
+        return CAPTIONS[self.picture] + (BOTH_SIDES if two_sided else "") + depends_on_length + one_number
 
 
 def _rescales(encoding: PositionalEncoding) -> bool:

@@ -25,6 +25,9 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 MISTAKE = 2
 FAILURE = 1
 
+MOST_LISTED = 20
+"""Choices of a group that a mistake lists."""
+
 
 class FailedJobError(Exception):
     """A job that ran in another process has failed, and was told there; its argument is the exit status."""
@@ -154,9 +157,16 @@ def composition_mistake(error: Exception, name: str, arguments: list[str]) -> st
     from poslab.configuration import nearest
 
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        group, _, choice = error.missing_cfg_file.removeprefix("/").rpartition("/")
-        options = sorted(option for option in error.options if not option.startswith("_"))
-        return f"{group}={choice}: there is no such choice{nearest(choice, options)} (choices: {', '.join(options)})"
+        whole = error.missing_cfg_file.removeprefix("/")
+        groups = [argument.lstrip("+").partition("=")[0].partition("@")[0] for argument in arguments]
+        folder = whole.rpartition("/")[0]
+        group = max((own for own in groups if whole.startswith(f"{own}/")), key=len, default=folder)
+        choice = whole.removeprefix(f"{group}/")
+        found = [*(error.options if group == folder else []), *_files_in(CONF / group)]
+        options = sorted({option for option in found if not option.rpartition("/")[2].startswith("_")})
+        few = len(options) <= MOST_LISTED
+        there_are = f"choices: {', '.join(options)}" if few else f"{len(options)} choices: see conf/{group}"
+        return f"{group}={choice}: there is no such choice{nearest(choice, options)} ({there_are})"
     if isinstance(error, OverrideParseException):
         if choices := sorted(CONF.glob(f"*/{error.override}.yaml")):
             return f"{error.override!r} is no key=value; did you mean '{choices[0].parent.name}={error.override}'?"
@@ -173,6 +183,11 @@ def composition_mistake(error: Exception, name: str, arguments: list[str]) -> st
         return f"{key}: there is no such key{nearest(key, _known_keys(name, arguments))}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
     return str(error).strip().splitlines()[0] + cause
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The choices of a group, those in folders of it too."""
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
 
 
 def _listed(choices: list[str]) -> str:

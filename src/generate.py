@@ -35,6 +35,10 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
         raise ValueError(f"max_new_tokens must be a positive integer or null, got {max_new_tokens}")
 
     text = str(config["prompt"]) if prompt is None else prompt
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("prompt must be UTF-8 text") from error
     chosen = run.config()
     if "dataset" not in chosen:
         raise ValueError(f"run={config['run']} is not a run directory: its config.yaml names no dataset")
@@ -76,28 +80,28 @@ def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None) -> No
     """Prints the answer to a text, or to each line of standard input one line."""
     from rich.console import Console
 
-    from poslab.loading import device_named
     from poslab.serving import serve
 
-    beams = config["beams"]
-    if type(beams) is not int or beams < 1:
-        raise ValueError(f"beams must be a positive integer, got {beams}")
     answer = serve(
         config["run"],
-        device_named(config["device"]),
-        beams=beams,
+        config["device"],
+        beams=config["beams"],
         max_new_tokens=max_new_tokens or DEFAULT_NEW_TOKENS,
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
     console = Console(highlight=False, markup=False, emoji=False)
     if text == "-":
-        for line in sys.stdin:
-            console.out(_harmless(answer(line.rstrip("\n")).text.replace("\n", " ")))
+        for number, line in enumerate(sys.stdin.buffer, start=1):
+            try:
+                text = line.decode().rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"prompt=- must be UTF-8 text, but line {number} is not") from error
+            console.out(_harmless(answer(text).text.replace("\n", " ")) if text.strip() else "")
         return
     if not text.strip():
         raise ValueError('prompt must be a text to answer: prompt="...", or prompt=- for the lines of standard input')
     answered = answer(text)
-    console.out(_harmless(answered.text), style="bold")
+    console.out(_harmless(answered.text) or "(none)", style="bold")
     for name, probability in answered.probabilities.items():
         console.out(f"{probability:8.4f}  {name}")
 

@@ -16,7 +16,7 @@ from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings
 from poslab.models import Decoder
 
 CONF = Path(__file__).parents[1] / "conf"
-VOCAB_SIZE = 50
+VOCAB_SIZE, DIGITS = 50, tuple(range(25))
 
 
 @cache
@@ -43,7 +43,7 @@ def temperature(name: str) -> TemperatureFactory | None:
 def stack(name: str, causal: bool = True, **shape: int) -> StackEncodings:
     """The encodings of a stack of 2 layers with 4 heads of 8 dimensions, unless said otherwise."""
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8} | shape
-    return StackEncodings(factory(name), StackShape(**sizes, causal=causal))
+    return StackEncodings(factory(name), StackShape(**sizes, causal=causal, digits=DIGITS))
 
 
 def encoding(name: str, causal: bool = True, **shape: int) -> PositionalEncoding:
@@ -55,7 +55,7 @@ def small_decoder(name: str, **arguments: Any) -> Decoder:
     """A decoder with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
-    return Decoder(VOCAB_SIZE, factory(name), **sizes).eval()
+    return Decoder(VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
 
 
 def some_tokens(batch: int, length: int) -> Tensor:

@@ -90,6 +90,35 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(beams):
     assert [t.tolist() for t in together] == [t.tolist() for t in alone]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_texts_that_have_ended_are_not_read_on(beams):
+    lengths = torch.tensor([3, 0, 9, 1, 5, 1, 0, 2])
+
+    class Countdown:
+        """Writes 2 as often as its first token says, and ends."""
+
+        def __init__(self) -> None:
+            self.left: Tensor | None = None
+            self.rows: list[int] = []
+
+        def next_logits(self, tokens: Tensor) -> Tensor:
+            self.left = tokens[:, 0] if self.left is None else self.left - 1
+            self.rows.append(len(tokens))
+            logits = torch.zeros(len(tokens), VOCAB_SIZE)
+            logits[torch.arange(len(tokens)), torch.where(self.left == 0, END, 2)] = 50.0
+            return logits
+
+        def select(self, rows: Tensor) -> None:
+            assert self.left is not None
+            self.left = self.left[rows]
+
+    writing = Countdown()
+    found = beam_search(writing, lengths[:, None], max_new_tokens=20, end_id=END, beams=beams)
+    assert [text.tolist() for text in found] == [[2] * length for length in lengths.tolist()]
+    if beams == 1:  # of several beams the others end later
+        assert writing.rows == [8, 8, 4, 4, 2, 2, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_an_encoder_decoder_writes_the_same_without_a_cache(beams):
     torch.manual_seed(1)

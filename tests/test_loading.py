@@ -92,8 +92,8 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
 
 def test_a_run_without_a_checkpoint_is_refused(own_copy):
     own_copy.best_checkpoint.unlink()
-    assert_refused(own_copy.path, r"there is no checkpoint .*best\.ckpt")
-    assert_refused(own_copy.checkpoints / "lst.ckpt", r"there is no checkpoint .*lst\.ckpt")
+    assert_refused(own_copy.path, r"there is no checkpoint .*best\.ckpt, but there is .*last\.ckpt")
+    assert_refused(own_copy.checkpoints / "lst.ckpt", r"there is no checkpoint .*lst\.ckpt, but there is .*last\.ckpt")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])

@@ -19,8 +19,11 @@ def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    fast = nbformat.read(notebook, as_version=4)
+    for cell in fast.cells:
+        cell.source = cell.source.replace("trainer.max_steps=300", "trainer.max_steps=40")
     ran = NotebookClient(
-        nbformat.read(notebook, as_version=4),
+        fast,
         timeout=240,
         kernel_name="python3",
         resources={"metadata": {"path": tmp_path / "notebooks"}},

@@ -44,7 +44,8 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     from poslab.task_kinds import check_task, kind_of
 
     with torch.device("meta"):
-        model = build_model(config, vocab_size=2)
+        # Which tokens its data has is known when that is prepared.
+        model = build_model(config, vocab_size=2, digits=[0])
     check_task(config, source)
     _check_positions(model, source.sequence_length)
     if settings.strategy == "fsdp" and kind_of(source) == "pairs":
@@ -77,11 +78,11 @@ def _embed_real_positions(model: Model) -> None:
     """Raises ValueError, in the words of the encoding, if it takes integers alone."""
     import torch
 
-    from poslab.encodings import Positions
+    from poslab.encodings import Positions, Tokens
 
     with torch.device("meta"):
-        x_BTM, tokens_BT = torch.empty(1, 2, model.shape.d_model), torch.zeros(1, 2, dtype=torch.int64)
-        model.encodings.embed(x_BTM, Positions(torch.empty(2), stop=2), tokens_BT)
+        x_BTM, ids_BT = torch.empty(1, 1, model.shape.d_model), torch.zeros(1, 1, dtype=torch.int64)
+        model.encodings.embed(x_BTM, Positions(torch.empty(1), stop=1), Tokens(ids_BT))
 
 
 def micro_batches(settings: TrainerSettings, batch_size: int, processes: int) -> int:

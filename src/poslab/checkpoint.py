@@ -56,7 +56,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: if it is missing, damaged, not of this project, or holds anything but plain data.
     """
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
+        others = sorted(path.parent.glob("[!.]*.ckpt"))
+        raise ValueError(f"there is no checkpoint {path}" + (f", but there is {others[-1]}" if others else ""))
     if not _is_intact(path):
         raise ValueError(f"the checkpoint {path} is damaged: it cannot be read")
     try:

@@ -83,25 +83,27 @@ def beam_search(
     """
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beams and max_new_tokens must be positive integers, got {beams} and {max_new_tokens}")
-    batch, device = first_BT.shape[0], first_BT.device
+    device = first_BT.device
     log_p_BV = writing.next_logits(first_BT).float().log_softmax(-1)
     vocab_size = log_p_BV.shape[-1]
     if beams > 1:
-        writing.select(torch.arange(batch, device=device).repeat_interleave(beams))
+        writing.select(torch.arange(len(first_BT), device=device).repeat_interleave(beams))
     log_p_BKV = log_p_BV.unsqueeze(1).expand(-1, beams, -1)
     # At first all K texts are the same, and all but one of them out of the question.
-    sums_BK = torch.full((batch, beams), -torch.inf, device=device)
+    sums_BK = torch.full((len(first_BT), beams), -torch.inf, device=device)
     sums_BK[:, 0] = 0.0
-    lengths_BK = torch.zeros(batch, beams, dtype=torch.int64, device=device)
-    ended_BK = torch.zeros(batch, beams, dtype=torch.bool, device=device)
-    written_BKN = torch.empty(batch, beams, 0, dtype=torch.int64, device=device)
+    lengths_BK = torch.zeros(len(first_BT), beams, dtype=torch.int64, device=device)
+    ended_BK = torch.zeros(len(first_BT), beams, dtype=torch.bool, device=device)
+    written_BKN = torch.empty(len(first_BT), beams, 0, dtype=torch.int64, device=device)
     only_end_V = torch.full((vocab_size,), -torch.inf, device=device)
     only_end_V[end_id] = 0.0
-    rows_B1 = torch.arange(batch, device=device).unsqueeze(-1)
+    texts = [written_BKN.new_empty(0)] * len(first_BT)
+    # Which texts the rows are: B becomes less as texts end.
+    text_B = torch.arange(len(first_BT), device=device)
     for step in range(max_new_tokens):
         if step:
             logits = writing.next_logits(written_BKN[..., -1].reshape(-1, 1)).float()
-            log_p_BKV = logits.log_softmax(-1).unflatten(0, (batch, beams))
+            log_p_BKV = logits.log_softmax(-1).unflatten(0, (-1, beams))
         log_p_BKV = torch.where(ended_BK.unsqueeze(-1), only_end_V, log_p_BKV)
         new_sums_BKV = sums_BK.unsqueeze(-1) + log_p_BKV
         new_lengths_BK = lengths_BK + ~ended_BK
@@ -110,12 +112,31 @@ def beam_search(
         from_BK, next_BK = places_BK // vocab_size, places_BK % vocab_size
         sums_BK = new_sums_BKV.flatten(1).gather(1, places_BK)
         lengths_BK = new_lengths_BK.gather(1, from_BK)
-        written_BKN = torch.cat([written_BKN[rows_B1, from_BK], next_BK.unsqueeze(-1)], dim=-1)
+        row_B1 = torch.arange(len(text_B), device=device).unsqueeze(-1)
+        written_BKN = torch.cat([written_BKN[row_B1, from_BK], next_BK.unsqueeze(-1)], dim=-1)
         ended_BK = next_BK == end_id
-        if ended_BK.all():
+        goes_on_B = ~ended_BK.all(-1)
+        left = int(goes_on_B.sum())
+        last = step == max_new_tokens - 1 or not left
+        # Rows that have ended are let go when they are half of all: to copy what is kept of the others costs too.
+        let_go = last or 2 * left <= len(text_B)
+        if let_go:
+            best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
+            best_BN = written_BKN[row_B1[:, 0], best_B]
+            for text, goes_on, best_N in zip(text_B.tolist(), goes_on_B.tolist(), best_BN, strict=True):
+                if last or not goes_on:
+                    texts[text] = _before(end_id, best_N)
+        if last:
             break
-        if beams > 1:
-            writing.select((rows_B1 * beams + from_BK).flatten())
-    best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
-    texts = written_BKN[rows_B1[:, 0], best_B]
-    return [text[: int((text == end_id).int().argmax())] if bool((text == end_id).any()) else text for text in texts]
+        if let_go:
+            text_B, sums_BK, lengths_BK = text_B[goes_on_B], sums_BK[goes_on_B], lengths_BK[goes_on_B]
+            written_BKN, ended_BK = written_BKN[goes_on_B], ended_BK[goes_on_B]
+        if let_go or beams > 1:
+            rows_BK = row_B1 * beams + from_BK
+            writing.select((rows_BK[goes_on_B] if let_go else rows_BK).flatten())
+    return texts
+
+
+def _before(end_id: int, text_N: Tensor) -> Tensor:
+    ends_N = text_N == end_id
+    return text_N[: int(ends_N.int().argmax())] if bool(ends_N.any()) else text_N

@@ -45,10 +45,10 @@ def load(
         raise ValueError(f"{directory.path} is not a run directory: its config.yaml names no model and encoding")
     file = checkpoint_file(run)
     weights = model_weights(load_checkpoint(file))
-    vocab_size = load_tokenizer(directory.path).vocab_size
+    tokenizer = load_tokenizer(directory.path)
     task = directory.task()
     outputs = Outputs(*task["outputs"]) if task.get("outputs") else None
-    model = build_model(config, vocab_size + task.get("extra_tokens", 0), outputs)
+    model = build_model(config, tokenizer.vocab_size + task.get("extra_tokens", 0), outputs, tokenizer.digits)
     model.to(next(iter(weights.values())).dtype)
     if swap and isinstance(model, EncoderDecoder):
         raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")

@@ -77,7 +77,7 @@ class RunDirectory:
 
     @property
     def best_checkpoint(self) -> Path:
-        """The state with the lowest validation loss, which is tested."""
+        """The best state by validation (`Task.chosen_by`), which is tested."""
         return self.checkpoints / "best.ckpt"
 
     @property

@@ -18,7 +18,7 @@ from poslab.data.examples.classes import ClassBatches, tokenised_classes
 from poslab.data.examples.source import ExampleSource
 from poslab.data.tokenizers import SymbolTokenizer, load_tokenizer
 from poslab.decoding import Continuation, beam_search
-from poslab.loading import load
+from poslab.loading import device_named, load
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.run_directory import RunDirectory
 from poslab.tasks.question_answering import best_spans
@@ -57,15 +57,18 @@ def serve(
 
     Args:
         run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
-        device: where the model is put.
+        device: where the model is put; `auto` is a GPU where there is one.
         beams, length_penalty, max_new_tokens: how an answer of many tokens is found, as of `beam_search`.
 
     Raises:
-        ValueError: as of `load`; for a run that has learned to go on with a text, which has no answer
-            (`poslab.generation.generate`); and by the function, for a text that is no input of the task.
+        ValueError: as of `load`; for a device that is not there, or no beams; for a run that has learned to go on with
+            a text, which has no answer (`poslab.generation.generate`); and by the function, for a text that is no
+            input of the task.
     """
     directory = RunDirectory.of(run)
-    model = load(run, device)
+    if type(beams) is not int or beams < 1:
+        raise ValueError(f"beams must be a positive integer, got {beams}")
+    model = load(run, device_named(str(device)))
     tokenizer = load_tokenizer(directory.path)
     source = build(directory.config(), "dataset")
     writes = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
@@ -79,7 +82,7 @@ def serve(
     if isinstance(source, ExampleSource) and source.kind == "answers":
         return _span(model, tokenizer)
     if isinstance(source, ExampleSource):
-        return _written(model, tokenizer, tokenizer.end_id, writes)
+        return _written(model, tokenizer, tokenizer.end_id, writes, source.source_length)
     raise ValueError(f"run={run} has learned to predict text, and answers nothing")
 
 
@@ -105,10 +108,15 @@ def _classes(model: Any, tokenizer: Any, task: dict[str, Any], max_length: int) 
     return answer
 
 
-def _written(model: Any, tokenizer: Any, separator: int, how: dict[str, Any]) -> Server:
+def _written(
+    model: Any, tokenizer: Any, separator: int, how: dict[str, Any], source_length: int | None = None
+) -> Server:
     @torch.no_grad()
     def answer(text: str) -> Answer:
-        source = torch.tensor([[*_encoded(tokenizer, text), separator]], device=_device(model))
+        tokens = _encoded(tokenizer, text)
+        read = tokens if source_length is None else tokens[: source_length - 1]
+        source = torch.tensor([[*read, separator]], device=_device(model))
+        search = {**how, "end_id": tokenizer.end_id}
         if model.max_length is not None:
             room = model.max_length - (0 if isinstance(model, EncoderDecoder) else source.shape[1])
             if room < 1 or source.shape[1] > model.max_length:
@@ -116,14 +124,14 @@ def _written(model: Any, tokenizer: Any, separator: int, how: dict[str, Any]) ->
                     f"prompt must leave room in the {model.max_length} positions at which the model's encoding ends, "
                     f"got {source.shape[1]} tokens"
                 )
-            how["max_new_tokens"] = min(how["max_new_tokens"], room)
+            search["max_new_tokens"] = min(how["max_new_tokens"], room)
         if isinstance(model, EncoderDecoder):
             begin = torch.full((1, 1), tokenizer.end_id, device=source.device)
-            (tokens,) = beam_search(model.begin(source), begin, end_id=tokenizer.end_id, **how)
+            (written,) = beam_search(model.begin(source), begin, **search)
         else:
             assert isinstance(model, Decoder)
-            (tokens,) = beam_search(Continuation(model), source, end_id=tokenizer.end_id, **how)
-        return Answer(tokenizer.decode(tokens.tolist()), {})
+            (written,) = beam_search(Continuation(model), source, **search)
+        return Answer(tokenizer.decode(written.tolist()), {})
 
     return answer
 

@@ -52,6 +52,13 @@ def test_tokens_are_real_unless_they_are_said_to_be_padding():
     assert real.tolist() == [[True, False, True], [True, True, True]]
 
 
+def test_the_ids_of_all_tokens_come_back_and_follow_the_rows_that_are_selected():
+    cache = KeyValueCache(1)
+    assert cache.append_tokens(torch.tensor([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
+    cache.select(torch.tensor([1, 1, 0]))
+    assert cache.append_tokens(torch.tensor([[5], [6], [7]])).tolist() == [[3, 4, 5], [3, 4, 6], [1, 2, 7]]
+
+
 def test_a_buffer_holds_few_more_tokens_than_it_must():
     cache = KeyValueCache(1)
     token = torch.zeros(1, 1, 1, 4)

@@ -82,11 +82,13 @@ def test_queries_that_outnumber_their_keys_see_all_of_them(encoding, padded):
     torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
 
 
-def test_heads_that_are_taken_one_by_one_give_the_same(monkeypatch):
-    """As those of long texts are, so that the logits of a block stay in a processor's cache."""
+@pytest.mark.parametrize("taken", [("SHORT",), ("SHORT", "CACHED")], ids=["items", "heads"])
+def test_what_is_taken_one_by_one_gives_the_same(taken, monkeypatch):
+    """As items and heads of long texts are, so that the logits of a block stay in a processor's cache."""
     encoding = LearnedByDistance()
     together = output_and_gradients(encoding, Visibility(), LENGTH)
-    monkeypatch.setattr(distance_gradients, "CACHED", 1)
+    for bound in taken:
+        monkeypatch.setattr(distance_gradients, bound, 1)
     for ours, expected in zip(output_and_gradients(encoding, Visibility(), LENGTH), together, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 

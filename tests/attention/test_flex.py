@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import flex_attention as pytorch
 
@@ -70,6 +71,60 @@ def test_it_gives_the_output_and_gradients_of_the_definition(name, scenario, eag
     case = SCENARIOS[scenario]
     instance = encoding(name, case.visibility.causal)
     assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+
+
+def last_of(num_queries: int, num_keys: int, causal: bool, padded: bool) -> Scenario:
+    """The last of some tokens as queries; where there is padding, it is the first tokens of the second sequence."""
+    keys = Positions.range(num_keys)
+    real = torch.arange(num_keys) >= torch.tensor([[0], [9]])
+    visibility = Visibility(causal=causal, real_keys=real if padded else None)
+    queries = Positions.range(num_queries, num_keys - num_queries)
+    return Scenario(queries, keys, visibility, lambda b, i, j: True)  # the rule is not read
+
+
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(128, 128), (129, 129), (3, 130)])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("name", ["t5", "tupe"])
+@pytest.mark.parametrize("padded", [True, False])
+def test_lengths_that_are_no_whole_blocks_give_the_same(name, causal, padded, num_queries, num_keys, eager_gradients):
+    case, instance = last_of(num_queries, num_keys, causal, padded), encoding(name, causal)
+    assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("name", ["alibi", "tupe"])
+def test_lengths_of_as_many_blocks_are_compiled_once(name, causal, monkeypatch):
+    """Mask and attention are a graph each, whatever the length; the compiler of graphs need not run to count them."""
+    graphs = CompileCounter()
+    monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, graphs))
+    torch.compiler.reset()
+    instance, counts = encoding(name, causal), []
+    for length in (129, 130, 200, 255):
+        for padded in (False, True):
+            case = last_of(length, length, causal, padded)
+            with torch.no_grad():
+                tables = instance.prepare(case.queries, case.keys)
+                attend(*inputs(length, length), instance, tables, case.visibility, "flex")
+        counts.append(graphs.frame_count)
+    assert counts == [counts[0]] * 4
+    torch.compiler.reset()
+
+
+def test_more_forms_than_pytorch_compiles_by_default_are_compiled(monkeypatch):
+    graphs = CompileCounter()
+    monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, graphs))
+    torch.compiler.reset()
+    counts = []
+    for blocks in range(1, 6):
+        for causal in (True, False):
+            length = flex.BLOCK * blocks - 1
+            case, instance = last_of(length, length, causal, padded=False), encoding("alibi", causal)
+            with torch.no_grad():
+                tables = instance.prepare(case.queries, case.keys)
+                attend(*inputs(length, length), instance, tables, case.visibility, "flex")
+            counts.append(graphs.frame_count)
+    assert all(after > before for before, after in itertools.pairwise(counts))
+    torch.compiler.reset()
 
 
 def test_a_bias_may_join_a_rotation(eager_gradients):

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import os
+import runpy
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import optuna
 import psutil
 import pytest
 from filelock import FileLock
 
-from .running import TINY, Running, python
+from src.sweep import ONE_OF_SEVERAL
+
+from .running import ROOT, TINY, Ended, Running, python
 
 WORDS = ("time", "sea", "wind", "moved", "ship", "under", "every", "star", "until", "morning", "came", "back", "home")
 
@@ -55,6 +61,33 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             for process in [*running.descendants(), psutil.Process(running.process.pid)]:
                 process.kill()
             running.process.wait()
+
+
+@pytest.fixture
+def mistaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
+
+    For mistakes: what trains changes too much of a process.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    verbosity = optuna.logging.get_verbosity()
+    for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
+        monkeypatch.delenv(name, raising=False)
+
+    def run(module: str, *arguments: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")
+        return Ended(int(end.value.code or 0), *capfd.readouterr())
+
+    yield run
+    optuna.logging.set_verbosity(verbosity)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ import os, sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "poslab.training.train":
+        if name == "poslab.training.fit":
             sys.meta_path.remove(self)
             from {self.module} import {self.owner} as owner
             whole = owner.{self.method}

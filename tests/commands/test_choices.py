@@ -146,9 +146,14 @@ def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
 
 
 @pytest.mark.parametrize("size", choices("size"))
-def test_a_size_composes_with_every_encoding(size: str) -> None:
-    for encoding in choices("encoding"):
+def test_a_size_composes_with_an_encoding_of_each_kind(size: str) -> None:
+    for encoding in ("rotary", "t5", "shaw", "fourier", "deberta", "path"):
         check(composed(f"size={size}", f"encoding={encoding}"))
+
+
+@pytest.mark.parametrize("encoding", choices("encoding"))
+def test_an_encoding_composes_with_the_widest_heads(encoding: str) -> None:
+    check(composed("size=1b", f"encoding={encoding}"))
 
 
 def test_the_recipe_for_a_gpu_composes() -> None:
@@ -162,8 +167,10 @@ def test_the_recipe_for_a_gpu_composes() -> None:
 
 PAPERS = [
     str(path.relative_to(CONF / "experiment").with_suffix(""))
-    for path in sorted((CONF / "experiment").glob("*/**/[!_]*.yaml"))
+    for paper in ("ruoss2023", "kazemnejad2023")
+    for path in sorted((CONF / "experiment" / paper).glob("**/[!_]*.yaml"))
 ]
+SMALL = sorted(path.stem for path in (CONF / "experiment" / "small").glob("[!_]*.yaml"))
 
 
 @pytest.mark.parametrize("experiment", PAPERS)
@@ -175,7 +182,16 @@ def test_a_setting_of_a_paper_composes_with_the_task_that_it_is_named_after(expe
     assert config["model"]["_target_"].endswith(f".{kind}")
     task = composed(f"dataset={name.removeprefix('small/')}")["dataset"]["task"]
     assert config["dataset"]["task"] == task
-    assert (config["trainer"]["max_steps"] <= 2000) == name.startswith("small/")
+    assert (config["trainer"]["max_steps"] <= 2500) == name.startswith("small/")
+
+
+@pytest.mark.parametrize("dataset", SMALL)
+def test_a_small_form_composes_with_the_data_that_it_is_named_after(dataset: str) -> None:
+    config = composed(f"experiment=small/{dataset}")
+    check(config)
+    assert config["dataset"]["_target_"] == composed(f"dataset={dataset}")["dataset"]["_target_"]
+    examples = config["trainer"]["max_steps"] * config["dataset"]["batch_size"]
+    assert examples < 100_000 and config["model"]["d_model"] == 128
 
 
 def test_both_papers_have_all_of_their_tasks_in_both_sizes() -> None:

@@ -234,12 +234,19 @@ MISTAKES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", MISTAKES, ids=str)
-def test_a_mistake_is_one_sentence(typed, rotary, learned, tmp_path):
-    ended = evaluate(*typed.format(rotary=rotary, learned=learned).split(), directory=tmp_path)
-    assert ended.returncode == 2
-    assert MISTAKES[typed] in ended.stderr
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+def test_a_mistake_is_one_sentence(typed, rotary, learned, tmp_path, mistaken):
+    ended = mistaken("src.evaluate", *typed.format(rotary=rotary, learned=learned).split())
+    assert ended.status == 2
+    assert MISTAKES[typed] in ended.errors
+    assert ended.errors.startswith("error: ") and ended.errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(rotary, tmp_path):
+    ended = evaluate(f"run={rotary}", "lengths=[16,1000000]", directory=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: lengths must lie between 1 and") and ended.stderr.count("\n") == 1
 
 
 def test_the_parts_are_those_that_there_are():

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from src.command import command
 from src.train import main
-from tests.training.runs import SMALL, words
+from tests.training.runs import CONF, SMALL, words
 
 CORES = 10_000  # more than any machine has
 
@@ -50,16 +50,22 @@ def left_behind(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path != folder / "outputs"]
 
 
+def choices_in(group: str) -> int:
+    return len(list((CONF / group).glob("[!_]*.yaml")))
+
+
 MISTAKES = {
     # Choices and keys
-    "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? (choices: alibi, ",
+    "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? "
+    f"({choices_in('encoding')} choices: see conf/encoding)\n",
     "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
-    "(choices: addition, ag_news, ",
+    f"({choices_in('dataset')} choices: see conf/dataset)\n",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
     "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
-    "experiment=nope": "experiment=nope: there is no such choice (choices: small_gpu)",
+    "experiment=small/bbc_topic": "experiment=small/bbc_topic: there is no such choice; "
+    "did you mean 'small/bbc_topics'? (",
     "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
     "encodng=alibi": "encodng: there is no such key; did you mean 'encoding'?",
     "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",

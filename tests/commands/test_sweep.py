@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from filelock import FileLock
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -42,11 +44,29 @@ presets:
 """
 
 
+def arguments_of(tiny: list[str]) -> list[str]:
+    return ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.validations=2"]
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, tiny: list[str]) -> list[str]:
     """The arguments of a small sweep, in the directory `out` of the test."""
     (tmp_path / "question.yaml").write_text(QUESTION)
-    return ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.validations=2"]
+    return arguments_of(tiny)
+
+
+@pytest.fixture(scope="session")
+def swept(shared: Path, tiny: list[str]) -> tuple[Path, str]:
+    """The output of such a sweep by one worker and what it has printed, the same for all tests."""
+    folder = shared / "swept"
+    with FileLock(shared / "swept.lock"):
+        if not (folder / "output.txt").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / "question.yaml").write_text(QUESTION)
+            ended = run_sweep(folder, *arguments_of(tiny))
+            assert ended.status == 0, ended
+            (folder / "output.txt").write_text(ended.output)
+    return folder / "out", (folder / "output.txt").read_text()
 
 
 @pytest.fixture
@@ -68,11 +88,8 @@ def study_of(output: Path) -> optuna.Study:
 
 
 @pytest.mark.slow
-def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, sweep: list[str]) -> None:
-    ended = run_sweep(tmp_path, *sweep, "workers=2")
-
-    assert ended.status == 0, ended
-    out = tmp_path / "out"
+def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, swept: tuple[Path, str]) -> None:
+    out, output = swept
     study = study_of(out)
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
@@ -83,16 +100,16 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, s
     best = study.best_trial
     tested = [n for n in range(4) if any(t.startswith("test/") for t in metrics_of(out, n))]
     assert tested == [best.number], "test figures are of the best trial alone"
-    assert f"test of trial {best.number} alone" in ended.output
+    assert f"test of trial {best.number} alone" in output
     for name in ("history", "slices", "parallel"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
     assert "Does it work?" in (out / "report.html").read_text()
 
-    command = next(line for line in ended.output.splitlines() if "--config-dir" in line).split("train the best")[1]
-    trained = Running([sys.executable, *command.split()[1:], "hydra.run.dir=again"], tmp_path, None).wait(120)
+    command = next(line for line in output.splitlines() if "--config-dir" in line).split("train the best")[1]
+    again = tmp_path / "again"
+    trained = Running([sys.executable, *command.split()[1:], f"hydra.run.dir={again}"], out.parent, None).wait(120)
     assert trained.status == 0, trained
-    again = figures(tmp_path / "again")
-    assert again == figures(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
+    assert figures(again) == figures(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
 
 
 def metrics_of(output: Path, number: int) -> dict[str, float]:
@@ -102,10 +119,8 @@ def metrics_of(output: Path, number: int) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(
-    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
+    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running], swept: tuple[Path, str]
 ) -> None:
-    assert run_sweep(tmp_path, *sweep).status == 0
-
     stopped = start_sweep(*sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
     stopped.wait_until(lambda: (tmp_path / "again" / "trials" / "0001" / "metrics.csv").exists())
     stopped.ask_to_stop(signal.SIGINT)
@@ -118,7 +133,7 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     assert ended.status == 0, ended
     assert "goes on" in ended.output
 
-    first, again = study_of(tmp_path / "out").trials, study_of(tmp_path / "again").trials
+    first, again = study_of(swept[0]).trials, study_of(tmp_path / "again").trials
     assert [(t.params, t.values, t.state) for t in first] == [(t.params, t.values, t.state) for t in again]
 
 
@@ -146,17 +161,19 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
 
 
 @pytest.mark.slow
-def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path: Path, sweep: list[str]) -> None:
-    assert run_sweep(tmp_path, *sweep, "n_trials=1").status == 0
-    before = study_of(tmp_path / "out").trials[0]
+def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
+    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
+) -> None:
+    shutil.copytree(swept[0], tmp_path / "out")
+    before = study_of(tmp_path / "out").trials
 
-    ended = run_sweep(tmp_path, *sweep, "n_trials=2")
+    ended = run_sweep(tmp_path, *sweep, "n_trials=5")
 
     assert ended.status == 0, ended
     trials = study_of(tmp_path / "out").trials
-    assert len(trials) == 2
-    assert trials[0].datetime_complete == before.datetime_complete
-    assert "goes on: 1 of 2: 1 complete" in ended.output
+    assert len(trials) == 5
+    assert [trial.datetime_complete for trial in trials[:4]] == [trial.datetime_complete for trial in before]
+    assert "goes on: 4 of 5" in ended.output
 
     other = run_sweep(tmp_path, *sweep, "dataset.batch_size=8")
     assert other.status == 2
@@ -198,11 +215,9 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sw
 
 
 @pytest.mark.slow
-def test_a_sweep_shows_all_its_trials_in_tensorboard(tmp_path: Path, sweep: list[str]) -> None:
-    assert run_sweep(tmp_path, *sweep, "n_trials=2", "pruner=null").status == 0
-
-    for number in range(2):
-        events = EventAccumulator(str(tmp_path / "out" / "trials" / f"{number:04}")).Reload()
+def test_a_sweep_shows_all_its_trials_in_tensorboard(swept: tuple[Path, str]) -> None:
+    for number in range(4):
+        events = EventAccumulator(str(swept[0] / "trials" / f"{number:04}")).Reload()
         assert "validation/bits_per_byte@128" in events.Tags()["scalars"]
         session, experiment = (
             HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
@@ -251,7 +266,9 @@ MISTAKES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_a_mistake_is_one_sentence_before_any_training(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_sentence_before_any_training(
+    arguments: list[str], sentence: str, tmp_path: Path, mistaken: Callable[..., Ended]
+) -> None:
     (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
     (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
     (tmp_path / "no_condition.yaml").write_text(
@@ -259,13 +276,22 @@ def test_a_mistake_is_one_sentence_before_any_training(arguments: list[str], sen
     )
     (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
     began = time.monotonic()
-    ended = run_sweep(tmp_path, *arguments, "output=out")
+    ended = mistaken("src.sweep", *arguments, "output=out")
 
     assert ended.status == 2, ended
     assert ended.errors.startswith(f"error: {sentence}"), ended
     assert ended.errors.count("\n") == 1
     assert not list((tmp_path).glob("out/trials/*"))
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path: Path) -> None:
+    ended = run_sweep(tmp_path, "sweep=rotary_base", "model.head_dim=6")
+
+    assert ended.status == 2
+    assert ended.errors.startswith("error: space.encoding.fraction at encoding.fraction=0.25")
+    assert ended.errors.count("\n") == 1
 
 
 def test_help_names_every_sweep_and_every_key() -> None:

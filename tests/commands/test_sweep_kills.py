@@ -43,7 +43,7 @@ def test_twenty_kills_lose_nothing(
     while kills < KILLS:
         if running is None:
             running = Running(python("-m", "src.sweep", *arguments, f"n_trials={budget}"), tmp_path)
-        time.sleep(chance.uniform(1, 9))
+        time.sleep(chance.uniform(1, 7))
         if running.process.poll() is not None:  # it is done: it gets more to do
             assert running.wait().status == 0, running.wait()
             running, budget = None, budget + 6

@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.text_files import TextFiles
-from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, SymbolTokenizer, Tokenizer, load_tokenizer
 
 from .conftest import story
 
@@ -46,11 +46,35 @@ def test_a_run_directory_is_enough_to_read_its_tokens(tokenizer: Tokenizer, tmp_
     assert (loaded.vocab_size, loaded.end_id) == (tokenizer.vocab_size, tokenizer.end_id)
     assert loaded.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     assert loaded.decode(tokenizer.encode(TEXT)) == TEXT
+    assert loaded == tokenizer
+
+
+def test_tokenizers_are_equal_if_they_give_the_same_tokens(tokenizer: Tokenizer) -> None:
+    others = [SubwordTokenizer.train([["another text"]], 300), SymbolTokenizer(["a"])]
+    assert all(tokenizer != other for other in others)
+    assert SymbolTokenizer(["a", "b"]) == SymbolTokenizer(["a", "b"]) != SymbolTokenizer(["b", "a"])
 
 
 def test_byte_tokens_are_the_bytes() -> None:
     assert ByteTokenizer().encode("é").tolist() == list("é".encode())
     assert ByteTokenizer().decode([0xC3, 256, 65]) == "\N{REPLACEMENT CHARACTER}A"
+
+
+def test_the_digits_of_a_vocabulary_are_its_tokens_of_one_digit(tokenizer: Tokenizer) -> None:
+    assert [tokenizer.decode([number]) for number in tokenizer.digits] == list("0123456789")
+    bpe = SubwordTokenizer.train([["20 20 20 20 7"] * 9], 300)
+    assert "20" in [bpe.decode([number]) for number in range(bpe.vocab_size)]  # a number, and no digit
+    assert {bpe.decode([number]) for number in bpe.digits} == set("0123456789")
+
+
+def test_symbols_that_are_digits_are_digits_and_longer_numbers_are_none() -> None:
+    assert SymbolTokenizer(["+", "1", "0", "12", "k1"]).digits == (2, 1)
+    assert SymbolTokenizer(["a", "b"]).digits == ()
+
+
+def test_a_tokenizer_file_of_others_may_have_some_digits_or_none() -> None:
+    made = SubwordTokenizer(Library(models.WordLevel({"12": 0, "7": 1, "[UNK]": 2}, unk_token="[UNK]")))
+    assert made.digits == (1,)
 
 
 def test_bpe_learns_from_the_training_split_alone(stories: list[Path], arguments: dict[str, Any]) -> None:

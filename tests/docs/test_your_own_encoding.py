@@ -229,6 +229,6 @@ def test_its_own_model_takes_every_encoding(here: Path, capsys: pytest.CaptureFi
     assert of("python")[OWN_MODEL].strip().endswith(f"# {printed}")
     for name in EVERY_ENCODING:
         torch.manual_seed(0)
-        ours, x = model(factory(name)), torch.randn(1, 10, 64)
-        changed = torch.cat([x[:, :9], x[:, 9:] + 1], dim=1)
-        torch.testing.assert_close(ours(changed)[:, :9], ours(x)[:, :9], msg=f"{name} is not causal")
+        ours, tokens = model(factory(name)).eval(), torch.randint(255, (1, 10))
+        changed = torch.cat([tokens[:, :9], tokens[:, 9:] + 1], dim=1)
+        torch.testing.assert_close(ours(changed)[:, :9], ours(tokens)[:, :9], msg=f"{name} is not causal")

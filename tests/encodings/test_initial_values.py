@@ -1,9 +1,12 @@
 """What encodings learn begins as large as their docstrings say."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from poslab.encodings import (
+    Abacus,
     Deberta,
     Forgetting,
     Learned,
@@ -25,6 +28,7 @@ SHAPE = StackShape(WIDTH, num_layers=1, num_heads=16, num_kv_heads=16, head_dim=
     ("make", "parameter", "deviation"),
     [
         (Learned, "table.weight", 0.02),
+        (partial(Abacus, digits=[0]), "table.weight", 0.02),
         (Shaw, "key_table", HEAD_DIM**-0.5),
         (Shaw, "value_table", HEAD_DIM**-0.5),
         (MusicTransformer, "table", HEAD_DIM**-0.5),

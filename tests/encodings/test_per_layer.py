@@ -7,7 +7,10 @@ from transformers.models.cohere2 import modeling_cohere2
 
 from poslab.attention import MultiHeadAttention, self_attention_contexts
 from poslab.encodings import (
+    Abacus,
     Alibi,
+    Fire,
+    Learned,
     NoPosition,
     PerLayer,
     Positions,
@@ -16,6 +19,7 @@ from poslab.encodings import (
     StackShape,
     StickBreaking,
     T5Bias,
+    Tokens,
     rnope,
 )
 from poslab.models import Decoder
@@ -106,16 +110,51 @@ def test_layers_of_rnope_are_those_of_cohere2(window):
 
 @pytest.mark.parametrize(
     "pattern",
-    [rnope(every=2, window=6), PerLayer([Alibi, partial(Rotary, base=100.0)]), PerLayer([T5Bias, NoPosition])],
+    [
+        rnope(every=2, window=6),
+        PerLayer([Alibi, partial(Rotary, base=100.0)]),
+        PerLayer([T5Bias, NoPosition]),
+        PerLayer([Fire], embedding=Abacus),
+    ],
 )
 def test_patterns_keep_the_contract(pattern):
     check_encoding(pattern)
 
 
+def test_an_encoding_of_embeddings_stands_beside_those_of_the_layers():
+    encodings = StackEncodings(PerLayer([Rotary, Alibi], embedding=partial(Abacus, digits=[1, 2])), SHAPE).eval()
+    assert kinds(encodings) == ["Rotary", "Alibi"] * 3 + ["Rotary"]
+    x, tokens = torch.randn(1, 3, 32), Tokens(torch.tensor([[1, 2, 0]]))
+    (table,) = encodings.parameters()
+    assert torch.equal(encodings.embed(x, Positions.range(3), tokens), x + table[[1, 2, 0]])
+
+
+def test_the_end_of_an_encoding_of_embeddings_is_that_of_the_stack():
+    assert StackEncodings(PerLayer([Rotary], embedding=partial(Learned, max_length=9)), SHAPE).max_length == 9
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (PerLayer([Rotary], embedding=Alibi), "embedding must act on embeddings alone, which Alibi does not"),
+        (
+            PerLayer([Learned], embedding=Learned),
+            "encodings must have at most one that mixes position into embeddings, which is done once",
+        ),
+    ],
+)
+def test_what_does_not_stand_beside_the_layers_is_refused(pattern, message):
+    with pytest.raises(ValueError) as error:
+        StackEncodings(pattern, SHAPE)
+    assert str(error.value) == message
+
+
 def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
     with pytest.raises(
-        ValueError, match=r"^encoding StickBreaking is causal, and this attention is not: it has no bidirectional form$"
+        ValueError,
+        match=r"^encoding StickBreaking is causal, and this attention is not: it has no bidirectional form, and needs "
+        r"model=decoder$",
     ):
         StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
 

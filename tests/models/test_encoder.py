@@ -6,7 +6,7 @@ import torch
 from poslab.encodings import CoPE, MusicTransformer, XPos
 from poslab.models import Decoder, Encoder, Outputs
 from poslab.models.sequence_model import pooled
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
+from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
 
 SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
@@ -16,7 +16,7 @@ each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
 
 def small(name: str, kind: type[Encoder | Decoder] = Encoder, **arguments) -> Encoder | Decoder:
     torch.manual_seed(0)
-    return kind(VOCAB_SIZE, factory(name), **SIZES, **arguments).eval()
+    return kind(VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
 
 
 @each_encoding

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from omegaconf import OmegaConf
 
 import poslab
 from poslab.checking import check
+from poslab.data.examples.answers import AnswerBatches
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.evaluation.subjects import subject
 from poslab.run_directory import RunDirectory
 from poslab.tasks.choice import data_of, task_of
+from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from src.generate import main as generate
 from tests.training.runs import CONF, composed, run_of, words
 
@@ -85,13 +89,17 @@ CASES = [
 ]
 
 
-def config_of(files: Path, kind: str, *overrides: str) -> dict[str, Any]:
+def overrides_of(files: Path, kind: str) -> list[str]:
     data = [line.format(files) for line in KINDS[kind]]
     if kind != "reversing":
         data += ["dataset.tokenizer=bytes", "dataset.sequence_length=64", f"dataset.cache_dir={files}/cache"]
         data += [] if kind == "text" else ["dataset.max_length=256"]
         data += ["dataset.sequence_length=96"] if kind == "answers" else []
-    return composed(*data, *TINY, "dataset.batch_size=16", "trainer.max_steps=4", *overrides)
+    return [*data, *TINY, "dataset.batch_size=16", "trainer.max_steps=4"]
+
+
+def config_of(files: Path, kind: str, *overrides: str) -> dict[str, Any]:
+    return composed(*overrides_of(files, kind), *overrides)
 
 
 def trained(files: Path, folder: Path, kind: str, *overrides: str) -> RunDirectory:
@@ -127,6 +135,30 @@ def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, 
                 sums = task.sums(module, example)
             losses, counted = losses + sums.loss.item(), counted + sums.counted.item()
     assert run.metrics()["test/loss"] == pytest.approx(losses / counted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "figure", "best"), [("classes", "accuracy", max), ("pairs", "loss", min)])
+def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, files, kind, figure, best):
+    steps = ["trainer.max_steps=24", "trainer.validations=8", "optimizer.lr=2e-2"]
+    run = trained(files, tmp_path, kind, *steps)
+    with (run.path / "metrics.csv").open(newline="") as file:
+        validated = [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == f"validation/{figure}"]
+    assert len(set(validated)) > 2
+    assert run.metrics()[f"validation/{figure}"] == pytest.approx(best(validated))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pairs", "answers"])
+def test_two_processes_come_to_the_figures_of_one(tmp_path, files, kind):
+    """Also where the examples of a length do not divide by two, and one process has none of them."""
+    command = [sys.executable, "-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu"]
+    subprocess.run([*command, f"hydra.run.dir={tmp_path}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL)
+    together = RunDirectory(tmp_path / "run").metrics()
+    alone = trained(files, tmp_path / "alone", kind).metrics()
+    figures = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
+    assert figures and {tag: together[tag] for tag in figures} == pytest.approx(
+        {tag: alone[tag] for tag in figures}, rel=1e-3, abs=1e-4
+    )
 
 
 def every_example(data: Any, length: int) -> Any:
@@ -167,6 +199,25 @@ def test_symbols_are_answered_by_symbols_and_others_are_told(tmp_path, files, mo
         answer("0 2")
 
 
+def test_an_answer_does_not_depend_on_those_before_it(tmp_path, files):
+    """Where a long prompt leaves little room under an encoding that ends."""
+    ends = ["model=decoder", "encoding=learned", "encoding.max_length=90"]
+    answer = poslab.serve(trained(files, tmp_path, "reversing", *ends).path)
+    before = answer("0 1 1")
+    answer(" ".join(["0 1"] * 40))
+    assert answer("0 1 1") == before
+
+
+def test_beams_and_devices_that_there_are_not_are_refused(tmp_path, files):
+    run = trained(files, tmp_path, "reversing").path
+    with pytest.raises(ValueError, match=r"^beams must be a positive integer, got 0$"):
+        poslab.serve(run, beams=0)
+    with pytest.raises(
+        ValueError, match=r"^device must be auto, or one that this machine has, such as cpu, got abacus$"
+    ):
+        poslab.serve(run, "abacus")
+
+
 def test_an_answer_in_a_text_is_served(tmp_path, files):
     answer = poslab.serve(trained(files, tmp_path, "answers").path)
     context = "the ship is at the barn 7."
@@ -175,11 +226,45 @@ def test_an_answer_in_a_text_is_served(tmp_path, files):
         answer("where is the ship?")
 
 
+def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
+    read, make = set(), AnswerBatches.__call__
+
+    def spy(self, rows, counts):
+        read.add(frozenset(rows))
+        return make(self, rows, counts)
+
+    monkeypatch.setattr(AnswerBatches, "__call__", spy)
+    figures = trained(files, tmp_path, "answers").metrics()
+    of_training = frozenset({"tokens", "first", "span"})
+    assert read == {of_training, of_training | {"places", "context", "answers"}}
+    assert 0 <= figures["test/f1"] <= 1
+
+
 def test_written_answers_are_measured_by_their_likeness(tmp_path, files):
     figures = trained(files, tmp_path, "pairs").metrics()
     for name in ("bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "exact_match"):
         assert figures[f"test/{name}"] >= 0
         assert f"validation/{name}" not in figures
+
+
+@pytest.mark.parametrize("model", ["decoder", "encoder_decoder"])
+def test_what_is_written_of_a_source_does_not_depend_on_its_batch(tmp_path, files, model):
+    """Also where a text does not end, as that of an untrained model."""
+    run = trained(files, tmp_path, "pairs", f"model={model}", "trainer.max_steps=1", "trainer.validations=1")
+    data = data_of(run.config())
+    data.setup()
+    task, module = task_of(run.config(), data), poslab.load(run.path)
+    assert isinstance(task, SequenceToSequence)
+    task.longest = 1000
+    examples = data.examples("test")
+    shortest, longest = np.argsort(examples["length"])[[0, -1]].tolist()
+    with torch.no_grad():
+        alone, other, together = (
+            task.written(module, data.make_batch(examples[rows], np.array([True] * len(rows))))
+            for rows in ([shortest], [longest], [shortest, longest])
+        )
+    assert len(alone[0]) < len(other[0])
+    assert [text.tolist() for text in together] == [alone[0].tolist(), other[0].tolist()]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +279,24 @@ def test_written_answers_are_measured_by_their_likeness(tmp_path, files):
 def test_a_model_without_a_task_on_its_data_is_refused(files, kind, model, choices):
     with pytest.raises(ValueError, match=f"^model must be {choices} for "):
         check(config_of(files, kind, f"model={model}"))
+
+
+@pytest.mark.parametrize("model", ["decoder", "encoder_decoder"])
+def test_a_source_is_cut_and_its_target_is_whole(tmp_path, files, model):
+    run = trained(files, tmp_path, "pairs", f"model={model}", "dataset.source_length=9")
+    data = data_of(run.config())
+    data.setup()
+    examples = data.examples("train")
+    end = data.tokenizer.end_id
+    for source, read, target in zip(examples["source"], examples["source_tokens"], examples["target"], strict=True):
+        assert read == [*source.encode()[:8], end] and len(target) >= len(source)
+    answer = poslab.serve(run.path)
+    assert answer("ship sail wave") == answer("ship sai")
+
+
+def test_a_text_without_a_target_has_no_source_to_cut(files):
+    with pytest.raises(ValueError, match=r"^dataset.source_length must be null where no target is written"):
+        check(config_of(files, "classes", "dataset.source_length=9"))
 
 
 def test_longer_examples_than_are_trained_on_are_tested_alone(tmp_path, files):
@@ -217,9 +320,15 @@ def test_the_command_answers_a_prompt_with_probabilities_and_lines_with_a_line_e
     told, *classes = capsys.readouterr().out.splitlines()
     assert {line.split()[1] for line in classes} == {"both", "land", "sea"}
     assert classes[0].split()[1] == told
-    monkeypatch.setattr("sys.stdin", io.StringIO("ship sail\nhorse barn\n\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("ship sail\n\nhörse barn\n".encode())))
     generate(config, Path(), [], "-")
-    assert [line in ("both", "land", "sea") for line in capsys.readouterr().out.splitlines()] == [True] * 3
+    first, blank, last = capsys.readouterr().out.splitlines()
+    assert {first, last} <= {"both", "land", "sea"} and blank == ""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("hörse barn\n".encode("latin-1"))))
+    with pytest.raises(ValueError, match=r"^prompt=- must be UTF-8 text, but line 1 is not$"):
+        generate(config, Path(), [], "-")
+    with pytest.raises(ValueError, match=r"^prompt must be UTF-8 text"):
+        generate(config, Path(), [], "h\udcf6rse")
     with pytest.raises(ValueError, match=r"^prompt must be a text to answer"):
         generate(config, Path(), [], "")
 

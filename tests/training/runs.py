@@ -15,9 +15,10 @@ from torch import Tensor
 
 from poslab.checking import check
 from poslab.run_directory import RunDirectory
+from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
 from poslab.training.resume import Plan
-from poslab.training.train import train, train_here
+from poslab.training.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -8,9 +8,12 @@ from torch import nn
 
 from poslab.checking import check
 from poslab.configuration import build
+from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from poslab.run_directory import RunDirectory
 from poslab.training.initialise import initialise_from
 from tests.training.runs import composed, run_of, small, weights
+
+BYTES = ByteTokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def model(*overrides: str, vocab_size: int = 257) -> nn.Module:
 @pytest.mark.parametrize("base", [10000, 500000])
 def test_a_stretched_rotary_model_keeps_all_weights(trained: RunDirectory, base: int) -> None:
     stretched = model("encoding=rotary", f"encoding.base={base}")
-    assert initialise_from(stretched, str(trained.path)) == []
+    assert initialise_from(stretched, str(trained.path), BYTES) == []
     theirs = weights(trained.best_checkpoint)
     assert theirs.keys() == stretched.state_dict().keys()
     assert all(torch.equal(theirs[name], weight) for name, weight in stretched.state_dict().items())
@@ -40,7 +43,7 @@ def test_a_stretched_rotary_model_keeps_all_weights(trained: RunDirectory, base:
 @pytest.mark.parametrize("encoding", ["none", "sinusoidal", "alibi"])
 def test_another_encoding_without_parameters_takes_all_weights(trained: RunDirectory, encoding: str) -> None:
     other = model(f"encoding={encoding}")
-    assert initialise_from(other, str(trained.path)) == []
+    assert initialise_from(other, str(trained.path), BYTES) == []
     theirs = weights(trained.best_checkpoint)
     assert all(torch.equal(theirs[name], weight) for name, weight in other.state_dict().items())
 
@@ -48,7 +51,7 @@ def test_another_encoding_without_parameters_takes_all_weights(trained: RunDirec
 @pytest.mark.parametrize("encoding", ["t5", "learned"])
 def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained: RunDirectory, encoding: str) -> None:
     other, untouched = model(f"encoding={encoding}"), model(f"encoding={encoding}")
-    lines = initialise_from(other, str(trained.path))
+    lines = initialise_from(other, str(trained.path), BYTES)
     (own,) = [name for name in other.state_dict() if name.startswith("encodings.")]
     assert lines == [f"{own} is not in that run, and starts afresh"]
     assert torch.equal(other.state_dict()[own], untouched.state_dict()[own])
@@ -57,33 +60,68 @@ def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained: RunDi
 
 def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) -> None:
     other = model("encoding=alibi", "model.mlp_ratio=8", "model.qk_norm=true", vocab_size=300)
-    lines = initialise_from(other, str(trained.path))
+    lines = initialise_from(other, str(trained.path), SymbolTokenizer(["a", "b"]))
     assert "embedding.weight has another shape ((257, 16) there, (300, 16) here), and starts afresh" in lines
     assert any(line.startswith("blocks.0.mlp.gate_up.weight has another shape") for line in lines)
     assert any("norm" in line and line.endswith("is not in that run, and starts afresh") for line in lines)
 
     deeper = model("encoding=t5", "model.num_layers=2")
-    initialise_from(deeper, str(trained.path))
+    initialise_from(deeper, str(trained.path), BYTES)
     shallower = RunDirectory(trained.path)
     state = {f"model.{name}": weight for name, weight in deeper.state_dict().items()}
     torch.save({"state_dict": state, "callbacks": {"RunCheckpoints": {}}}, shallower.checkpoints / "deeper.ckpt")
-    lines = initialise_from(model("encoding=rotary"), str(shallower.checkpoints / "deeper.ckpt"))
+    lines = initialise_from(model("encoding=rotary"), str(shallower.checkpoints / "deeper.ckpt"), BYTES)
     assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
 
 
 def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_here(tmp_path: Path) -> None:
     run = run_of(small(tmp_path, "model.tie_embeddings=false"), tmp_path / "untied")
     tied, theirs = model("encoding=rotary"), weights(run.best_checkpoint)
-    assert initialise_from(tied, str(run.path)) == [
+    assert initialise_from(tied, str(run.path), BYTES) == [
         "output.weight is the embedding here, and another matrix there, which was left out"
     ]
     assert torch.equal(tied.state_dict()["output.weight"], theirs["embedding.weight"])
     assert not torch.equal(theirs["output.weight"], theirs["embedding.weight"])
 
 
+@pytest.mark.parametrize(("there", "here"), [(257, 300), (258, 257), (258, 300)])
+@pytest.mark.parametrize("tied", ["true", "false"])
+def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_task(
+    trained: RunDirectory, there: int, here: int, tied: str
+) -> None:
+    source = model(f"model.tie_embeddings={tied}", vocab_size=there)
+    nn.init.ones_(source.output.weight)
+    state = {f"model.{name}": weight for name, weight in source.state_dict().items()}
+    file = trained.checkpoints / "other.ckpt"
+    torch.save({"state_dict": state, "callbacks": {"RunCheckpoints": {}}}, file)
+    ours = model(f"model.tie_embeddings={tied}", vocab_size=here)
+    untouched = {name: weight.clone() for name, weight in ours.state_dict().items()}
+    rows = f"takes the 257 rows of the tokenizer ({there} rows there, {here} here), and any others start afresh"
+    names = ["embedding.weight"] if tied == "true" else ["embedding.weight", "output.weight"]
+    assert initialise_from(ours, str(file), BYTES) == [f"{name} {rows}" for name in names]
+    for name in ("embedding.weight", "output.weight"):
+        assert torch.equal(ours.state_dict()[name][:257], source.state_dict()[name][:257])
+        assert torch.equal(ours.state_dict()[name][257:], untouched[name][257:])
+
+
+def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings(tmp_path: Path) -> None:
+    masked = run_of(small(tmp_path, "model=encoder"), tmp_path / "masked")
+    (tmp_path / "classes.csv").write_text("text,label\n" + "".join(f"word {n},{'ab'[n % 2]}\n" for n in range(200)))
+    data = ["dataset=classification_file", f"dataset.files={tmp_path}/classes.csv", "dataset.tokenizer=bytes"]
+    still = ["optimizer.lr=1e-30", "optimizer.weight_decay=0", f"init_from={masked.path}"]
+    shape = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer=cpu", "trainer.max_steps=4"]
+    config = composed(*data, *still, *shape, f"dataset.cache_dir={tmp_path}/cache", "trainer.precision=32-true")
+    run = run_of(config, tmp_path / "classes")
+    log = run.log_file.read_text()
+    assert "embedding.weight takes the 257 rows of the tokenizer (258 rows there, 257 here)" in log
+    assert "output.weight has another shape ((258, 16) there, (2, 16) here), and starts afresh" in log
+    theirs, ours = (weights(path)["embedding.weight"] for path in (masked.best_checkpoint, run.last_checkpoint))
+    torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
+
+
 def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
     with pytest.raises(ValueError) as error:
-        initialise_from(model("model.d_model=24"), str(trained.path))
+        initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
     assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model"
 
 

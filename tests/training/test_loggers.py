@@ -3,11 +3,13 @@
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer import event_file_writer
 
 from poslab.run_directory import RunDirectory
 from poslab.training.loggers import RunTensorBoard
@@ -159,6 +161,18 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tm
             logger.log_metrics({"train/loss": 0.5}, step)
         logger.close()
     assert [step for step, _ in curve(events_of(tmp_path / "run"), "train/loss")] == [1, 2, 3]
+
+
+def test_what_a_run_records_is_read_in_order_though_it_was_resumed_within_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = iter((9, 10))  # of the files of a process, which come in the order of the alphabet
+    monkeypatch.setattr(event_file_writer, "_global_uid", SimpleNamespace(get=lambda: next(numbers)))
+    for step in (1, 2):
+        logger = RunTensorBoard(tmp_path / "run", first_step=step - 1)
+        logger.log_metrics({"train/loss": step / 2}, step)
+        logger.close()
+    assert curve(events_of(tmp_path / "run"), "train/loss") == [(1, 0.5), (2, 1.0)]
 
 
 def test_a_run_resumes_into_a_validation_before_any_training_figure_is_due(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from poslab.checking import check
 from poslab.errors import RunEndedEarlyError
 from poslab.run_directory import RunDirectory
+from poslab.training.fit import run_test
 from poslab.training.resume import Plan
-from poslab.training.train import run_test, train
+from poslab.training.train import train
 
 from .runs import run_of, small
 

@@ -56,6 +56,26 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path
     assert (run.path, its_config, checkpoint) == (wanted, config, wanted / "checkpoints" / "last.ckpt")
 
 
+def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
+    return {**config, group: {name: value for name, value in config[group].items() if name != key}}
+
+
+def test_auto_finds_a_run_of_before_a_key_was_there(tmp_path: Path, config: dict[str, Any]) -> None:
+    wanted = made(tmp_path / "run", without(config, "model", "dropout"))
+    run, its_config, _ = plan(resumed(config, "auto"), tmp_path / "new", [])
+    assert (run.path, its_config) == (wanted, config)
+
+
+def test_auto_takes_no_run_of_before_a_key_that_is_now_set(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "no dropout", without(config, "model", "dropout"))
+    changed = {**config, "model": {**config["model"], "dropout": 0.5}}
+    assert plan(resumed(changed, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
+    made(tmp_path / "key of another version", {**config, "model": {**config["model"], "gone": None}})
+    made(tmp_path / "no seed", {key: value for key, value in config.items() if key != "seed"})
+    made(tmp_path / "no width", without(config, "model", "d_model"))
+    assert plan(resumed(config, "auto"), tmp_path / "newer", []).run.path == tmp_path / "no dropout"
+
+
 def test_auto_starts_anew_where_there_is_nothing_to_go_on_with(tmp_path: Path, config: dict[str, Any]) -> None:
     made(tmp_path / "finished", config, finished=True)
     made(tmp_path / "other seed", {**config, "seed": 2})

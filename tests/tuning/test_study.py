@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
+from sqlalchemy import create_engine
 
 from poslab.tuning.attributes import ASKED, MADE_WITH
 from poslab.tuning.ledger import reason
@@ -118,7 +122,8 @@ def test_processes_that_take_trials_at_once_share_the_budget(
 ) -> None:
     sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
     study = joined(sweep)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["poslab.tuning.study"])  # which takes seconds to import
     taken = context.Queue()
     processes = [context.Process(target=take_everything, args=(sweep, f"worker {i}", taken)) for i in range(4)]
     for process in processes:
@@ -204,6 +209,26 @@ def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) ->
 def test_a_storage_that_cannot_be_reached_is_one_sentence(url: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=sentence):
         open_storage(small_sweep(tmp_path, storage=url))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_processes_that_begin_together_make_one_storage(
+    kind: str, storage_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = storage_url(kind)
+    if kind == "postgresql":
+        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as server:
+            server.exec_driver_sql("CREATE DATABASE without_tables")
+        url = url.replace("/postgres", "/without_tables")
+    sweep = small_sweep(tmp_path, storage=url)
+    together = Barrier(8)
+
+    def begin(_: int) -> BaseStorage:
+        together.wait()
+        return open_storage(sweep)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [storage.get_all_studies() for storage in pool.map(begin, range(8))] == [[]] * 8
 
 
 def test_a_password_is_not_shown() -> None:

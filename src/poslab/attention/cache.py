@@ -42,7 +42,7 @@ class LayerCache:
 
 
 class KeyValueCache:
-    """What every layer remembers, keys unrotated, with the positions of the tokens; for inference, without gradients.
+    """What every layer remembers, keys unrotated, with the tokens and where they are; for inference, without gradients.
 
     Keys are rotated when they are read: an encoding whose angles depend on the length so far then never meets keys
     that were turned by older angles.
@@ -54,6 +54,7 @@ class KeyValueCache:
     def __init__(self, num_layers: int) -> None:
         self.positions: Positions | None = None
         self.real: Tensor | None = None
+        self.tokens: Tensor | None = None
         self.layers = [LayerCache() for _ in range(num_layers)]
         self._may_end_with_padding = False
 
@@ -80,6 +81,7 @@ class KeyValueCache:
         if self.positions is not None:
             self.positions = self.positions.select(rows_R)
         self.real = None if self.real is None else self.real[rows_R]
+        self.tokens = None if self.tokens is None else self.tokens[rows_R]
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
         """Adds the positions of new tokens, and which of them are real; gives those of all tokens."""
@@ -93,6 +95,11 @@ class KeyValueCache:
             self._may_end_with_padding = real is not None
         self.positions = positions if self.positions is None else self.positions.followed_by(positions)
         return self.positions, self.real
+
+    def append_tokens(self, tokens_BT: Tensor) -> Tensor:
+        """Adds the ids of new tokens; gives those of all tokens, (B, S)."""
+        self.tokens = tokens_BT if self.tokens is None else torch.cat([self.tokens, tokens_BT], dim=1)
+        return self.tokens
 
 
 def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:

@@ -27,6 +27,9 @@ BLOCK = 128
 CACHED = 2**21
 """Logits that a block has in all heads that are taken together, at most: what is made of them stays in the cache."""
 
+SHORT = 2**20
+"""Logits that the blocks of several items have together, at most: one by one, short ones cost more calls than sums."""
+
 LOG2_E = 1 / math.log(2)
 """exp(x) is exp2(x log2(e)), and PyTorch's exp2 is several times as fast, most of all far below zero."""
 
@@ -68,18 +71,23 @@ def gradients(
     if bias_learns:
         num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
         rows = min(BLOCK, num_queries)
-        together = max(1, min(q_BHTD.shape[1], CACHED // (rows * num_keys)))
+        batch, num_heads = q_BHTD.shape[:2]
+        # Of long sequences some heads of an item are taken together, of short ones several items.
+        heads_together = max(1, min(num_heads, CACHED // (rows * num_keys)))
+        items_together = max(1, min(batch, SHORT // (num_heads * rows * num_keys)))
+        together = heads_together * items_together
         # Made once: memory that is new to a process costs as much as what is computed in it.
         workspaces = bias_HN.new_empty(3, together * rows * (rows + num_keys))
         # As PyTorch's kernel has it: logits and their gradients in float32, what is multiplied by them in bfloat16.
         product_dtype = torch.bfloat16 if q_BHTD.dtype == torch.bfloat16 else bias_HN.dtype
         factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
-        for item in range(len(q_BHTD)):
-            hiding_one = tuple(None if x is None else x[item : item + 1] for x in hiding)
-            for first in range(0, q_BHTD.shape[1], together):
-                heads = slice(first, first + together)
-                some = (slice(item, item + 1), heads)
-                some_blocks = blocks(bias_HN[heads] * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_one)
+        for first_item in range(0, batch, items_together):
+            items = slice(first_item, first_item + items_together)
+            hiding_some = tuple(None if x is None else x[items] for x in hiding)
+            for first_head in range(0, num_heads, heads_together):
+                heads = slice(first_head, first_head + heads_together)
+                some = (items, heads)
+                some_blocks = blocks(bias_HN[heads] * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_some)
                 _add_gradients_of_bias_too(
                     (q_gradient[some], k_gradient[some], v_gradient[some], bias_gradient[heads]),
                     [x[some] for x in kept],

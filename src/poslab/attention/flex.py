@@ -1,5 +1,8 @@
 """Attention under a bias by FlexAttention: on a GPU one fused kernel with the bias inside, compiled for each kind.
 
+It is compiled for each length too, so that queries and keys are padded to whole blocks: batches have many lengths. What
+is captured (a bias, a rule of what is visible) is padded with them, and no number in it may change with the length.
+
 Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim.
 """
 
@@ -11,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from poslab.attention.visibility import Visibility
@@ -18,6 +22,10 @@ from poslab.encodings.distance import BiasTable
 
 LEAST_WIDTH = 16
 """Of heads that its kernel takes."""
+BLOCK = 128
+"""Queries and keys of a block of its masks."""
+MOST_FORMS = 256
+"""Of the arguments of a function that is compiled."""
 
 
 def attend_by_flex(
@@ -43,35 +51,51 @@ def attend_by_flex(
     Raises:
         ValueError: for gradients on a processor, where it has none.
     """
+    num_queries, num_keys = q_BHTD.shape[2], k_BGSD.shape[2]
+    more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
+    if bias is not None:
+        bias = BiasTable(_padded(bias.values, more_keys, more_queries), num_queries + more_queries)
+    if pair_bias is not None:
+        pair_bias = _padded(pair_bias, 0, more_keys, 0, more_queries)
     try:
         output: Tensor = _fast(flex_attention, q_BHTD.device)(
-            q_BHTD,
-            k_BGSD,
-            v_BGSD,
+            _padded(q_BHTD, 0, 0, 0, more_queries),
+            _padded(k_BGSD, 0, 0, 0, more_keys),
+            _padded(v_BGSD, 0, 0, 0, more_keys),
             score_mod=_score_mod(bias, pair_bias),
-            block_mask=block_mask(visibility, q_BHTD.shape[2], k_BGSD.shape[2], q_BHTD.device),
+            block_mask=block_mask(visibility, num_queries, num_keys, q_BHTD.device),
             scale=scale,
             enable_gqa=q_BHTD.shape[1] != k_BGSD.shape[1],
         )
     except NotImplementedError as error:  # training on a processor
         raise ValueError(f"attention must not be flex here: {error}") from error
-    return output
+    return output[:, :, :num_queries]
+
+
+def _padded(x: Tensor, *sides: int) -> Tensor:
+    """With zeros at its sides, as `functional.pad` has them, which would copy it for none."""
+    return functional.pad(x, sides) if any(sides) else x
 
 
 def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:
     """What is visible, as FlexAttention takes it: which blocks of keys a block of queries sees; None if all see all.
+
+    It is of queries and keys that are padded to whole blocks; no query sees a key of the padding.
 
     Made once for each visibility, and so for all layers that share it.
     """
     key = (num_queries, num_keys)
     if key not in visibility.block_masks:
         made = None
-        if not visibility.hides_nothing(num_queries, num_keys):
-            mask_mod = _mask_mod(visibility, num_keys - num_queries)
+        more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
+        if more_keys or not visibility.hides_nothing(num_queries, num_keys):
+            mask_mod = _mask_mod(visibility, num_queries, num_keys, device)
             rules_of_rows = [x for x in (visibility.key_segments, visibility.real_keys) if x is not None]
             rows = len(rules_of_rows[0]) if rules_of_rows else None
             # Compiled, there is no T x S mask in between.
-            made = _fast(create_block_mask, device)(mask_mod, rows, None, num_queries, num_keys, device=device)
+            made = _fast(create_block_mask, device)(
+                mask_mod, rows, None, num_queries + more_queries, num_keys + more_keys, device=device
+            )
         visibility.block_masks[key] = made
     return visibility.block_masks[key]
 
@@ -93,10 +117,24 @@ def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[...
     return score_mod
 
 
-def _mask_mod(visibility: Visibility, before: int) -> Callable[..., Tensor]:
-    """Whether query i sees key j, where `before` keys stand before the first query."""
+def _mask_mod(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> Callable[..., Tensor]:
+    """Whether query i sees key j, both padded to whole blocks."""
+    more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
+    before = num_keys - num_queries  # keys before the first query
     causal, window = visibility.causal, visibility.window
-    query_segments, key_segments, real_keys = visibility.query_segments, visibility.key_segments, visibility.real_keys
+    query_segments, key_segments, real_keys = (
+        None if x is None else _padded(x, 0, more)
+        for x, more in (
+            (visibility.query_segments, more_queries),
+            (visibility.key_segments, more_keys),
+            (visibility.real_keys, more_keys),
+        )
+    )
+    # Padding is later than every query, and among keys that are not real; else it needs a rule of its own. That is a
+    # tensor, since a number would be compiled in.
+    real_S = None
+    if more_keys and not causal and real_keys is None:
+        real_S = torch.arange(num_keys + more_keys, device=device) < num_keys
 
     def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         distance = before + i - j
@@ -107,6 +145,8 @@ def _mask_mod(visibility: Visibility, before: int) -> Callable[..., Tensor]:
             visible = visible & (query_segments[b, i] == key_segments[b, j])
         if real_keys is not None:
             visible = visible & real_keys[b, j]
+        if real_S is not None:
+            visible = visible & real_S[j]
         return visible
 
     return mask_mod
@@ -118,5 +158,13 @@ def _fast(function: Callable[..., Any], device: torch.device) -> Callable[..., A
 
 
 @functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=False)
+def _compiled(function: Callable[..., Any], backend: Any = "inductor") -> Callable[..., Any]:
+    compiled = torch.compile(function, dynamic=False, backend=backend)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        # After 8 forms of its arguments PyTorch compiles no more, and falls back to a T x S matrix: numbers of blocks,
+        # causal or not, trained or not, and rules of padding come to more.
+        with torch._dynamo.config.patch(recompile_limit=MOST_FORMS):
+            return compiled(*arguments, **named)
+
+    return call

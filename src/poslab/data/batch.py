@@ -104,16 +104,17 @@ class SpanBatch(NamedTuple):
         answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
             stands for "no answer here".
         spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
-        contexts: what turns places of tokens into text, one a row.
-        right: the answers that count as right, one list a row; an empty one where there is no answer.
+        contexts: what turns places of tokens into text, one a row; none in a batch of training.
+        right: the answers that count as right, one list a row, an empty one where there is no answer; none in a batch
+            of training.
     """
 
     tokens: Tensor
     real: Tensor
     answerable: Tensor
     spans: Tensor
-    contexts: "list[Context]"
-    right: list[list[str]]
+    contexts: "Sequence[Context]" = ()
+    right: Sequence[list[str]] = ()
 
     @property
     def num_rows(self) -> int:

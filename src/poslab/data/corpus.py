@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from poslab.data.source import Source, require_integer
+from poslab.data.bounds import require_integer
+from poslab.data.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset

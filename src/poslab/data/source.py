@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from poslab.configuration import nearest
+from poslab.data.bounds import require_integer
 from poslab.data.paths import neighbours
 
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
@@ -82,12 +83,6 @@ class Source(ABC):
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
-
-
-def require_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{name} must be {kind}, got {value!r}")
 
 
 def require_text(name: str, value: Any) -> None:

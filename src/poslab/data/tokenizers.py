@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"
 # What published tokenizers call the token that ends a text.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+DIGITS = "0123456789"
 FILE_NAME = "tokenizer.json"
 OWN = '{"poslab"'
 """What the files of tokenizers begin with that are not of the `tokenizers` library."""
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer does.
+    """What every tokenizer does. Two are equal if they give the same tokens.
 
     Attributes:
         vocab_size: number of token ids; all ids lie in [0, vocab_size).
         end_id: the token behind each document. No text encodes to it.
+        digits: the tokens that are one of the digits 0 to 9 each, as far as there are any.
     """
 
     @property
@@ -32,6 +34,9 @@ class Tokenizer(Protocol):
 
     @property
     def end_id(self) -> int: ...
+
+    @property
+    def digits(self) -> Sequence[int]: ...
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids of a text, without the end of a document, in the smallest unsigned dtype for the vocabulary."""
@@ -54,6 +59,10 @@ class ByteTokenizer:
 
     vocab_size = 257
     end_id = 256
+    digits = tuple(DIGITS.encode())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByteTokenizer)
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
@@ -93,7 +102,12 @@ class SubwordTokenizer:
         self._tokenizer = tokenizer
         self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        found = map(tokenizer.token_to_id, DIGITS)
+        self.digits = tuple(number for number in found if number is not None)
         self._dtype = np.min_scalar_type(self.vocab_size - 1)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SubwordTokenizer) and self._tokenizer.to_str() == other._tokenizer.to_str()
 
     @classmethod
     def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
@@ -158,12 +172,16 @@ class SymbolTokenizer:
         self.end_id = self.answer_id + 1
         self.vocab_size = self.end_id + 1
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        self.digits = tuple(self._numbers[digit] for digit in DIGITS if digit in self._numbers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SymbolTokenizer) and self.symbols == other.symbols
 
     def number(self, symbol: str) -> int:
         """The token of a symbol; ValueError where there is no such symbol."""
         if symbol not in self._numbers:
             known = ", ".join(self.symbols[:20]) + (", ..." if len(self.symbols) > 20 else "")
-            raise ValueError(f"{symbol!r} is no symbol of this task: it has {known}")
+            raise ValueError(f"{symbol!r} is no symbol of this task: it has {known}, separated by spaces")
         return self._numbers[symbol]
 
     def encode(self, text: str) -> np.ndarray:

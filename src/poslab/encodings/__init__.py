@@ -1,5 +1,6 @@
 """Positional encodings behind one contract; nothing here depends on the rest of the laboratory."""
 
+from poslab.encodings.absolute.abacus import Abacus
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.learned import Learned
 from poslab.encodings.absolute.none import NoPosition
@@ -39,8 +40,10 @@ from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape, 
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.temperature.log_n import LogN
 from poslab.encodings.temperature.ssmax import SSMax
+from poslab.encodings.tokens import Tokens
 
 __all__ = [
+    "Abacus",
     "Alibi",
     "BiasTable",
     "Cape",
@@ -83,6 +86,7 @@ __all__ = [
     "Temperature",
     "TemperatureFactory",
     "Tisa",
+    "Tokens",
     "TransformerXL",
     "Tupe",
     "XPos",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.positions import Positions
+from poslab.encodings.tokens import Tokens
 
 HOOKS = (
     "embed",
@@ -35,8 +36,8 @@ class PositionalEncoding(nn.Module):
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
     does nothing must stay as it is here. `prepare` is no hook: it makes what the others read, and is always called.
 
-    Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal` or `shape`
-    (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
+    Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
+    `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
     parameters there takes them `.to(q.dtype)`, and adds to what `super()` gives.
@@ -68,8 +69,14 @@ class PositionalEncoding(nn.Module):
         """The names of the hooks that this encoding overrides."""
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
 
-    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
-        """Token embeddings with position mixed in, (B, T, M)."""
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
+        """Token embeddings with position mixed in, (B, T, M).
+
+        Args:
+            x_BTM: embeddings of the new tokens.
+            positions: of the new tokens.
+            tokens: the past tokens and the new ones, in storage order; None where the caller has none.
+        """
         return x_BTM
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Any:

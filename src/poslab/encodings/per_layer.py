@@ -15,12 +15,14 @@ from poslab.encodings.rotary import Rotary
 class PerLayer:
     """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
 
-    An encoding that shares its parameters has one instance for all layers that its maker serves.
+    An encoding that shares its parameters has one instance for all layers that its maker serves. FIRE in all layers,
+    and digits told apart before the first, is `PerLayer([Fire], embedding=Abacus)`.
 
     Args:
         encodings: makers of encodings, one for each layer of the pattern.
         windows: how many of the last tokens each token sees in each layer of the pattern, itself included; None for a
             layer sees all, and None in all sees all everywhere.
+        embedding: makes one that is mixed into embeddings beside those of the layers; None has none.
 
     Raises:
         ValueError: for an empty pattern, or windows that do not fit it.
@@ -28,6 +30,7 @@ class PerLayer:
 
     encodings: Sequence[Callable[..., PositionalEncoding]]
     windows: Sequence[int | None] | None = None
+    embedding: Callable[..., PositionalEncoding] | None = None
 
     def __post_init__(self) -> None:
         if not self.encodings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -15,13 +15,19 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
 from poslab.encodings.temperature.base import Temperature
+from poslab.encodings.tokens import Tokens
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class StackShape:
-    """What an encoding may ask of the stack of attention layers that it serves."""
+    """What an encoding may ask of the stack of attention layers that it serves, and of what that reads.
+
+    Args:
+        digits: the ids of the tokens that are one decimal digit each.
+        others: as of a model.
+    """
 
     d_model: int
     num_layers: int
@@ -29,6 +35,7 @@ class StackShape:
     num_kv_heads: int
     head_dim: int
     causal: bool = True
+    digits: Sequence[int] = ()
 
     def fill(self, factory: Callable[..., T]) -> T:
         """What a factory makes, given those of its arguments that are named as the shape's, or `shape`."""
@@ -72,7 +79,11 @@ class StackEncodings(nn.Module):
                 instance = shape.fill(maker)
                 if instance.causal_only and not shape.causal:
                     form = instance.bidirectional_form
-                    instead = f"its bidirectional form is {form}" if form else "it has no bidirectional form"
+                    instead = (
+                        f"its bidirectional form is {form}"
+                        if form
+                        else "it has no bidirectional form, and needs model=decoder"
+                    )
                     raise ValueError(
                         f"encoding {type(instance).__name__} is causal, and this attention is not: {instead}"
                     )
@@ -80,6 +91,11 @@ class StackEncodings(nn.Module):
                 if instance.shared_by_layers:
                     shared[id(maker)] = len(self.distinct) - 1
             self._places.append(shared.get(id(maker), len(self.distinct) - 1))
+        if pattern.embedding is not None:
+            instance = shape.fill(pattern.embedding)
+            if instance.hooks != {"embed"}:
+                raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
+            self.distinct.append(instance)
         if sum("embed" in instance.hooks for instance in self) > 1:
             raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
         windows = pattern.windows or [None] * len(pattern.encodings)
@@ -108,10 +124,10 @@ class StackEncodings(nn.Module):
         """The number of positions at which the first of the encodings ends; None if none does."""
         return min((encoding.max_length for encoding in self if encoding.max_length is not None), default=None)
 
-    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
-        """Token embeddings with position mixed in, by every encoding that does so."""
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
+        """Token embeddings with position mixed in, by every encoding that does so. Arguments as there."""
         for encoding in self:
-            x_BTM = encoding.embed(x_BTM, positions, tokens_BT)
+            x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> list[Any]:

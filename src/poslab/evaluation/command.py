@@ -99,7 +99,7 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
-    shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True)
+    shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
     (encoding,) = StackEncodings(build(config, "encoding"), shape)
     name = encoding_named(config)
     exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])

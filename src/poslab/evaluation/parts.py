@@ -224,7 +224,8 @@ def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
     start = None
     if not one.swap:
         torch.manual_seed(one.config["seed"])
-        start = build_model(one.config, one.tokenizer.vocab_size).to(one.model.embedding.weight.dtype).encodings
+        start = build_model(one.config, one.tokenizer.vocab_size, digits=one.tokenizer.digits).encodings
+        start = start.to(one.model.embedding.weight.dtype)
     length = one.model.max_length or 2 * one.training_length
     bias = learned_bias(encodings, length, start, DRAWN)
     if len(bias):

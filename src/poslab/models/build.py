@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poslab.configuration import build
@@ -12,18 +12,21 @@ from poslab.models.sequence_model import Outputs
 Model = Decoder | Encoder | EncoderDecoder
 
 
-def build_model(config: Mapping[str, Any], vocab_size: int, outputs: Outputs | None = None) -> Model:
+def build_model(
+    config: Mapping[str, Any], vocab_size: int, outputs: Outputs | None = None, digits: Sequence[int] = ()
+) -> Model:
     """The model that a configuration describes, with its encoding, positions and temperature.
 
     Args:
         config: the whole configuration.
         vocab_size: tokens of its data.
         outputs: what its task reads; None is tokens.
+        digits: which of the tokens are one digit each.
 
     Raises:
         ValueError: naming the full key, for what does not fit together.
     """
-    parts: dict[str, Any] = {"encoding": build(config, "encoding")}
+    parts: dict[str, Any] = {"encoding": build(config, "encoding"), "digits": digits}
     for group in ("positions", "temperature"):
         if config.get(group) is not None:
             parts[group] = build(config, group)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -65,6 +66,7 @@ class EncoderDecoder(nn.Module):
         attention: Route = "auto",
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
+        digits: Sequence[int] = (),
     ) -> None:
         super().__init__()
 
@@ -83,6 +85,7 @@ class EncoderDecoder(nn.Module):
                 attention=attention,
                 positions=positions,
                 temperature=temperature,
+                digits=digits,
                 asks_memory=asks_memory,
             )
 

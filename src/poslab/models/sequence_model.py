@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -58,6 +59,7 @@ class SequenceModel(Transformer):
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
         outputs: Outputs | None = None,
+        digits: Sequence[int] = (),
     ) -> None:
         super().__init__(
             vocab_size=vocab_size,
@@ -74,6 +76,7 @@ class SequenceModel(Transformer):
             attention=attention,
             positions=positions,
             temperature=temperature,
+            digits=digits,
         )
         self.pooling: Pooling | None = None
         if outputs is not None and outputs.pooled:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from poslab.encodings import (
     StackShape,
     TemperatureFactory,
 )
+from poslab.encodings.tokens import PADDING, Tokens
 from poslab.models.blocks import Block
 from poslab.models.memory import Memory
 
@@ -45,6 +47,7 @@ class Transformer(nn.Module):
         attention: forces an attention route; `auto` takes the cheapest that is exact for the encoding.
         positions: draws other positions than 0, 1, 2, ... for the tokens; None does not.
         temperature: makes what scales the logits of a layer by how many keys are visible; None leaves them.
+        digits: the ids of the tokens that are one digit each, for encodings that ask for them.
         asks_memory: whether each block attends to a memory as well (cross-attention).
 
     Raises:
@@ -71,10 +74,11 @@ class Transformer(nn.Module):
         attention: Route = "auto",
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
+        digits: Sequence[int] = (),
         asks_memory: bool = False,
     ) -> None:
         super().__init__()
-        shape = stack_shape(d_model, num_layers, num_heads, num_kv_heads, head_dim, self.causal)
+        shape = stack_shape(d_model, num_layers, num_heads, num_kv_heads, head_dim, self.causal, digits)
         if not mlp_ratio > 0:
             raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio}")
         if not 0 <= dropout < 1:
@@ -150,7 +154,9 @@ class Transformer(nn.Module):
         contexts = self_attention_contexts(
             self.encodings, positions, real, cache, causal=self.causal, window=self.window, route=self.route
         )
-        x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens_BT))
+        ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
+        tokens = Tokens(ids if cache is None else cache.append_tokens(ids), contexts[0].key_positions.segments)
+        x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens))
         asked = [None] * len(contexts) if memory is None else memory.asked_from(positions)
         for block, context, memory_of_layer in zip(self.blocks, contexts, asked, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
@@ -174,7 +180,13 @@ class Transformer(nn.Module):
 
 
 def stack_shape(
-    d_model: int, num_layers: int, num_heads: int, num_kv_heads: int | None, head_dim: int | None, causal: bool
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None,
+    head_dim: int | None,
+    causal: bool,
+    digits: Sequence[int] = (),
 ) -> StackShape:
     """The shape of a stack, with defaults filled in.
 
@@ -193,4 +205,4 @@ def stack_shape(
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     if num_kv_heads < 1 or num_heads % num_kv_heads:
         raise ValueError(f"num_kv_heads must divide num_heads={num_heads}, got {num_kv_heads}")
-    return StackShape(d_model, num_layers, num_heads, num_kv_heads, head_dim, causal)
+    return StackShape(d_model, num_layers, num_heads, num_kv_heads, head_dim, causal, tuple(digits))

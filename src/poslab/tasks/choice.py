@@ -47,7 +47,9 @@ def task_of(config: Mapping[str, Any], data: RunData) -> Task:
         return _of_text(data, model)
     if isinstance(data, AlgorithmicDataModule):
         data.make_batch = (AnswersAtPlaces if model is Encoder else WrittenAnswers)(data.tokenizer)
-        return Answering(data.source.lengths_trained, data.tokenizer.end_id)
+        stop = data.source.task.stop
+        stop_id = None if stop is None else data.tokenizer.number(stop)
+        return Answering(data.source.lengths_trained, data.tokenizer.end_id, stop_id)
     assert isinstance(data, ExampleDataModule)
     if data.source.kind == "classification":
         facts = data.facts

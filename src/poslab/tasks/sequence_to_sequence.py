@@ -28,7 +28,7 @@ class SequenceToSequence(TargetPrediction):
 
     Args:
         tokenizer: turns tokens into the texts that are compared.
-        longest: the most tokens that are written.
+        longest: the most tokens that are written; of a source of S tokens at most 2 S + 50.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "rouge_l", "exact_match", "loss")
@@ -56,13 +56,18 @@ class SequenceToSequence(TargetPrediction):
             assert isinstance(model, EncoderDecoder)
             writing: Writing = model.begin(batch.source, batch.real_source)
             first, room = batch.target[:, :1], model.max_length
+            real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
         else:
             assert isinstance(model, Decoder)
             first, real = prompts(batch)
             writing = Continuation(model, real)
             room = None if model.max_length is None else model.max_length - first.shape[1]
-        most = self.longest if room is None else max(1, min(self.longest, room))
-        return beam_search(writing, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
+        # A text that does not end, as an untrained model writes it, is not to hold up the others. What is written of a
+        # source is the same whatever stands beside it in its batch.
+        most_B = [min(self.longest, 2 * length + 50) for length in real.sum(-1).tolist()]
+        most = max(most_B) if room is None else max(1, min(max(most_B), room))
+        written = beam_search(writing, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
+        return [text[:own] for text, own in zip(written, most_B, strict=True)]
 
     def measurement(self, split: str) -> Measurement:
         return WritingMeasurement(self, split)

@@ -58,6 +58,9 @@ class Task(ABC):
     validated: ClassVar[tuple[str, ...]]
     """The figures of a validation."""
 
+    chosen_by: ClassVar[str] = "loss"
+    """The figure of a validation that chooses the best state of a run: the least loss, or the most of another one."""
+
     pools_lengths: ClassVar[bool] = True
     """Whether the lengths of a split are of different examples, so that its figures are those of many lengths together.
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
 from poslab.attention.blockwise import by_blocks
 from poslab.attention.cache import LayerCache
-from poslab.encodings import PositionalEncoding, Positions, StackEncodings
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.models import Decoder
-from poslab.testing.subject import LENGTH, Case, Subject
+from poslab.testing.subject import LENGTH, Case, Subject, some_tokens
 
 
 def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") -> list[Tensor]:
@@ -62,9 +62,9 @@ def attended(
 ) -> list[Tensor]:
     """The output of each layer's attention over the same inputs, position mixed in where its own encoding does so."""
     inputs = subject.inputs if inputs is None else inputs
-    outputs = []
+    tokens, outputs = Tokens(some_tokens(*inputs.shape[:2])), []
     for layer in range(len(encodings.windows)):
-        x = encodings.layer(layer).embed(inputs, positions)
+        x = encodings.layer(layer).embed(inputs, positions, tokens)
         context = context_of(encodings, layer, positions, Visibility(causal))
         outputs.append(subject.attention(x, context))
     return outputs

@@ -51,7 +51,7 @@ def check_a_state_dict_makes_the_same_encoding(subject: Subject) -> None:
     one = subject.stack()
     assert set(one.state_dict()) == {name for name, _ in one.named_parameters()}, "state_dict holds tables"
     torch.manual_seed(9)
-    other = StackEncodings(subject.factory, subject.shape(), subject.temperature)
+    other = StackEncodings(subject.factory, subject.shape(), subject.temperature).eval()
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     positions = Positions.range(LENGTH)
     for ours, expected in zip(attended(subject, other, positions), attended(subject, one, positions), strict=True):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poslab.encodings import PositionalEncoding, Positions, StackEncodings
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.testing.float64 import Float64
 from poslab.testing.outputs import assert_near, attended, last_rows, tensors_of
-from poslab.testing.subject import LENGTH, Subject
+from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 
 def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:
@@ -57,12 +57,12 @@ def check_low_precision_loses_no_position(subject: Subject) -> None:
         tables, states = _tables_and_states(encodings, x)
     _assert_same(tables, exact_tables, "tables differ under bfloat16 autocast")
     _assert_same(states, exact_states, "states differ under bfloat16 autocast")
-    positions = Positions.range(x.shape[1])
+    positions, tokens = Positions.range(x.shape[1]), Tokens(some_tokens(*x.shape[:2]))
     for encoding in encodings:
         if "embed" in encoding.hooks:
-            exact = encoding.embed(torch.zeros_like(x), positions)[0]
+            exact = encoding.embed(torch.zeros_like(x), positions, tokens)[0]
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                embedded = encoding.embed(torch.zeros_like(x), positions)[0]
+                embedded = encoding.embed(torch.zeros_like(x), positions, tokens)[0]
             assert len(embedded.unique(dim=0)) == len(exact.unique(dim=0)), (
                 "embeddings of two positions become the same"
             )

@@ -15,6 +15,8 @@ from poslab.encodings import EncodingFactory, PerLayer, Positions, StackEncoding
 from poslab.models import Decoder
 
 VOCAB_SIZE = 50
+DIGITS = tuple(range(25))
+"""Half of the tokens, so that even a short text has numbers of several digits."""
 BATCH, LENGTH = 2, 20
 SEGMENTS = torch.tensor([[0] * 8 + [1] * 12, [0] * 3 + [1] * 1 + [2] * 16])
 LEFT_PADDED = torch.arange(LENGTH) >= torch.tensor([[6], [0]])
@@ -39,14 +41,14 @@ class Subject:
         """The stack that the encoding is built into."""
         pattern = len(self.factory.encodings) if isinstance(self.factory, PerLayer) else 1
         usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
-        return StackShape(**{**usual, **self.sizes}, causal=causal)
+        return StackShape(**{**usual, **self.sizes}, causal=causal, digits=DIGITS)
 
     def stack(self, causal: bool = True) -> StackEncodings:
-        """Its encodings, with whatever they learn moved away from where it starts."""
+        """Its encodings in evaluation mode, with whatever they learn moved away from where it starts."""
         torch.manual_seed(0)
         encodings = StackEncodings(self.factory, self.shape(causal), self.temperature)
         stir(encodings)
-        return encodings
+        return encodings.eval()
 
     @functools.cached_property
     def attention(self) -> MultiHeadAttention:
@@ -73,6 +75,7 @@ class Subject:
             shape.num_kv_heads,
             shape.head_dim,
             temperature=self.temperature,
+            digits=DIGITS,
             **arguments,
         )
         stir(decoder.encodings)
@@ -124,6 +127,6 @@ def stir(encodings: StackEncodings) -> None:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
-def some_tokens() -> Tensor:
-    """Token ids (B, T)."""
-    return torch.randint(VOCAB_SIZE, (BATCH, LENGTH), generator=torch.Generator().manual_seed(6))
+def some_tokens(batch: int = BATCH, length: int = LENGTH) -> Tensor:
+    """Token ids (batch, length)."""
+    return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(6))

@@ -53,7 +53,9 @@ class RunCheckpoints(Checkpoint):
         if trainer.state.fn != "fit":
             return
         figures = {tag: value for tag, value in pl_module.figures.items() if tag.startswith("validation/")}
-        if figures["validation/loss"] < self.best_figures.get("validation/loss", math.inf):
+        figure = f"validation/{pl_module.task.chosen_by}"
+        sign = 1 if figure == "validation/loss" else -1
+        if sign * figures[figure] < sign * self.best_figures.get(figure, sign * math.inf):
             self.best_step, self.best_figures = trainer.global_step, figures
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +104,9 @@ class ConsoleProgress(L.Callback):
                 tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may not have recorded a training step yet.
             train = f"{figures[f'train/{headline}']:.4f}" if f"train/{headline}" in figures else "–"
-            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(f"{figures[t]:9.4f}" for t in tags))
+            width = _width(tags)
+            columns = (f"{figures[tag]:{width}.4f}" for tag in tags)
+            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.stop()
@@ -110,13 +115,18 @@ class ConsoleProgress(L.Callback):
         self._bar.stop()
 
     def _header(self, learner: Learner) -> None:
-        columns = [f"{length:>9}" for length in learner.lengths["validation"]]
+        columns = [str(length) for length in learner.lengths["validation"]]
         of_what = "the window in tokens"
         if learner.task.pools_lengths:
-            columns.insert(0, f"{'all':>9}")
+            columns.insert(0, "all")
             of_what = "the example"
         self.console.print(f"{words(learner.task.headline)}, by length of {of_what}:")
-        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(columns))
+        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
+
+
+def _width(columns: Sequence[str]) -> int:
+    """Of a column of figures: 9, or 8 where that lets all stand in 80 characters."""
+    return 9 if 9 * len(columns) <= 60 else 8
 
 
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
@@ -167,21 +177,42 @@ def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
 
 def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
     """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
+    typed = _typed(run)
+    choices = _without("hydra", typed or [])
     other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
+    named = shlex.quote(f"run={run.path}")
     use = [
-        f"  evaluate    python -m src.evaluate run={run.path}",
-        f'  write       python -m src.generate run={run.path} prompt="The "',
+        f"  evaluate    python -m src.evaluate {named}",
+        f'  write       python -m src.generate {named} prompt="The "',
     ]
     if not isinstance(task, LanguageModelling):
-        use = [f'  answer      python -m src.generate run={run.path} prompt="..."'] if task.answers else []
+        use = [f'  answer      python -m src.generate {named} prompt="..."'] if task.answers else []
     return [
-        "next (with the other choices of this run, where it had any):",
-        f"  look        tensorboard --logdir {run.path.parent}",
+        "next:" if typed is not None else "next (with the other choices of this run, where it had any):",
+        f"  look        {shlex.join(['tensorboard', '--logdir', str(run.path.parent)])}",
         *use,
-        f"  compare     python -m src.train encoding={other}",
-        f"  train on    python -m src.train init_from={run.path}",
-        "  if stopped  python -m src.train resume=auto",
+        f"  compare     {_train_command(_without('encoding', choices), f'encoding={other}')}",
+        f"  train on    {_train_command(_without('init_from', choices), f'init_from={run.path}')}",
+        f"  if stopped  {_train_command(typed or [], 'resume=auto')}",
     ]
+
+
+def _typed(run: RunDirectory) -> list[str] | None:
+    """The choices that a run was begun with; None where they are unknown, or of several jobs."""
+    program, *words = json.loads(run.environment_file.read_text()).get("command") or [""]
+    is_known = Path(program).name == "train.py" and all(re.match(r"~|[^-]\S*=", word) for word in words)
+    if not is_known or any(word.startswith("hydra.mode=") for word in words):
+        return None
+    return _without("resume", words)
+
+
+def _without(key: str, choices: Sequence[str]) -> list[str]:
+    """Choices but for those of a key and what is below it."""
+    return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
+
+
+def _train_command(choices: Sequence[str], last: str) -> str:
+    return shlex.join(["python", "-m", "src.train", *choices, last])
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:

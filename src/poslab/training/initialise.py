@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
+from poslab.data.tokenizers import Tokenizer, load_tokenizer
+from poslab.run_directory import RunDirectory
+
+OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.weight", "output.weight")
+"""What has a row for each token: those of the tokenizer, and behind them those of the task, such as one that masks."""
 
 
-def initialise_from(model: nn.Module, source: str) -> list[str]:
+def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list[str]:
     """Gives a model the weights of another run, as far as they fit.
+
+    Where both have the same tokenizer, its tokens keep their rows, whatever tokens of its own either task has.
 
     Args:
         model: what is to be trained.
         source: a run directory, whose best checkpoint is taken, or a checkpoint.
+        tokenizer: that of the data that the model is to be trained on.
 
     Returns:
         What did not fit, a line each.
@@ -20,11 +30,13 @@ def initialise_from(model: nn.Module, source: str) -> list[str]:
         ValueError: if there is no such run, or nothing of it fits.
     """
     theirs, ours = model_weights(load_checkpoint(checkpoint_file(source))), model.state_dict()
+    lines = []
+    if tokenizer == _tokenizer_of(source):
+        lines = _take_rows(theirs, ours, tokenizer.vocab_size)
     fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
     one_matrix = {"embedding.weight", "output.weight"} <= ours.keys() & theirs.keys() and (
         ours["embedding.weight"].data_ptr() == ours["output.weight"].data_ptr()
     )
-    lines = []
     if one_matrix and not torch.equal(theirs["embedding.weight"], theirs["output.weight"]):
         fitting.pop("output.weight", None)
         lines.append("output.weight is the embedding here, and another matrix there, which was left out")
@@ -40,3 +52,30 @@ def initialise_from(model: nn.Module, source: str) -> list[str]:
             shapes = f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
             lines.append(f"{name} has another shape ({shapes}), and starts afresh")
     return lines
+
+
+def _tokenizer_of(source: str) -> Tokenizer | None:
+    """The tokenizer of a run; None where a checkpoint lies outside its run."""
+    try:
+        return load_tokenizer(RunDirectory.of(source).path)
+    except ValueError:
+        return None
+
+
+def _take_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens: int) -> list[str]:
+    """Makes their weights of tokens fit ours, with our rows behind those of the tokenizer; a line for each matrix."""
+    # An output layer that gives classes has no row for each token.
+    sizes = _vocab_size(theirs), _vocab_size(ours)
+    lines: dict[int, str] = {}
+    for name in [name for name in OF_TOKENS if name in ours.keys() & theirs.keys()]:
+        there, here = theirs[name], ours[name]
+        if (len(there), len(here)) == sizes and len(there) != len(here) and there.shape[1:] == here.shape[1:]:
+            theirs[name] = torch.cat([there[:num_tokens], here[num_tokens:]])
+            rows = f"{len(there):,} rows there, {len(here):,} here"
+            told = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
+            lines.setdefault(here.data_ptr(), told)
+    return list(lines.values())
+
+
+def _vocab_size(weights: Mapping[str, Tensor]) -> int:
+    return next(len(weights[name]) for name in OF_TOKENS if name in weights)

@@ -201,8 +201,8 @@ class Learner(L.LightningModule):
         length = self.lengths[split][place]
         self.measurements[f"{split}@{length}"].update(observation)
         # What is chosen by a validation is not chosen by how well it does beyond the training length.
-        chosen_by = max(self.longest_trained, min(self.lengths[split]))
-        if self.task.pools_lengths and (split == "test" or length <= chosen_by):
+        longest_that_chooses = max(self.longest_trained, min(self.lengths[split]))
+        if self.task.pools_lengths and (split == "test" or length <= longest_that_chooses):
             self.measurements[split].update(observation)
 
     def on_validation_end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,16 @@ class RunTensorBoard(TensorBoardLogger):
 
     def __init__(self, directory: Path, first_step: int | None) -> None:
         directory = directory.absolute()
+        before = sorted(directory.glob("events.out.*"))
+        if before and before[-1].name.startswith(f"events.out.tfevents.{int(time.time())}."):
+            time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with a second
         threading.excepthook = _untold_where_told_already
         super().__init__(
             directory.parent,
             name="",
             version=directory.name,
             default_hp_metric=False,
-            purge_step=None if first_step is None or not any(directory.glob("events.out.*")) else first_step + 1,
+            purge_step=None if first_step is None or not before else first_step + 1,
         )
 
     @rank_zero_only

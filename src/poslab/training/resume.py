@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.configuration import nearest
+from poslab.configuration import nearest, target
 from poslab.data.paths import neighbours
 from poslab.run_directory import RunDirectory
 
@@ -80,9 +81,28 @@ def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirector
 
 def _has_configuration(run: RunDirectory, config: Mapping[str, Any]) -> bool:
     try:
-        return run.config() == config
+        return _is_same(run.config(), config)
     except ValueError:  # a config.yaml of something else
         return False
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Whether an old configuration is a new one, keys aside that there were not yet and that are at their default."""
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return bool(old == new)
+    return (
+        old.keys() <= new.keys()
+        and all(_is_same(old[key], new[key]) for key in old)
+        and all(new[key] == _default(new, key) for key in new.keys() - old.keys())
+    )
+
+
+def _default(node: Mapping[str, Any], key: str) -> Any:
+    """What the `_target_` of a node takes where a key is left out; null where it has none."""
+    arguments = inspect.signature(target(node["_target_"], key)).parameters if "_target_" in node else {}
+    return arguments[key].default if key in arguments else None
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

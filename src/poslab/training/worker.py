@@ -21,10 +21,10 @@ def main(messages: str, run_directory: str, checkpoint: str | None = None) -> No
     from poslab.errors import full_disk_told
     from poslab.processes import external_environment, join
     from poslab.run_directory import RunDirectory
+    from poslab.training.fit import train_here
     from poslab.training.interruption import StopOnSignals
     from poslab.training.observation import distant_observer
     from poslab.training.settings import TrainerSettings
-    from poslab.training.train import train_here
 
     run = RunDirectory.of(run_directory)
     config = run.config()

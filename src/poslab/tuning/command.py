@@ -17,8 +17,8 @@ from poslab.errors import RunInterruptedError, RunStoppedError
 from poslab.run_directory import write_atomically
 from poslab.tasks import Task
 from poslab.tasks.choice import task_of
+from poslab.training.components import prepared_data
 from poslab.training.settings import TrainerSettings
-from poslab.training.train import prepared_data
 from poslab.tuning.attributes import MADE_WITH
 from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time

@@ -16,7 +16,7 @@ from rich.table import Table
 from poslab.errors import RunStoppedError
 from poslab.evaluation.report import write_exhibits, write_report
 from poslab.run_directory import write_atomically
-from poslab.training.train import run_test
+from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
 from poslab.tuning.exhibits import front, sections

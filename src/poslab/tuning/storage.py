@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.tuning.sweep import Sweep
 
@@ -31,6 +31,9 @@ SECONDS_TO_ANSWER = 10
 
 SECONDS_TO_WAIT_FOR_SQLITE = 60
 """How long a process waits for another one that writes."""
+
+STEPS_TO_MAKE_TABLES = 20
+"""More than Optuna takes: its tables and two rows of versions."""
 
 
 def url_of(sweep: Sweep) -> str:
@@ -65,14 +68,26 @@ def open_storage(sweep: Sweep) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(Path(url.removeprefix("journal:")).absolute())))
         if url.startswith("grpc:"):
             return _behind_grpc(url)
-        try:
-            return _database(url, sweep)
-        except SQLAlchemyError:  # perhaps another process made the tables at the same moment
-            return _database(url, sweep)
+        return _database_whose_tables_others_may_make(url, sweep)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
     except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         raise ValueError(f"storage={without_password(url)} cannot be reached: {_first_line(error)}") from error
+
+
+def _database_whose_tables_others_may_make(url: str, sweep: Sweep) -> RDBStorage:
+    """Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
+
+    Whoever fails has left out a step that another one has made, and finds it when it looks again.
+    """
+    for _ in range(STEPS_TO_MAKE_TABLES):
+        try:
+            return _database(url, sweep)
+        except SQLAlchemyError as error:
+            # PostgreSQL says so in its own language, but as an error of the program.
+            if not isinstance(error, IntegrityError | ProgrammingError) and "already exists" not in str(error):
+                raise
+    return _database(url, sweep)
 
 
 def _database(url: str, sweep: Sweep) -> RDBStorage:

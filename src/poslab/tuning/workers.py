@@ -195,6 +195,8 @@ class Workers:
 def shares(workers: int, settings: TrainerSettings) -> list[tuple[int, str | None]]:
     """What each worker has of the machine: threads, and the GPUs that it sees (None: as the command does).
 
+    Threads are shares of those that PyTorch uses in the command: as many as cores, or fewer by `OMP_NUM_THREADS`.
+
     Args:
         workers: how many.
         settings: how trials are trained.
@@ -202,8 +204,7 @@ def shares(workers: int, settings: TrainerSettings) -> list[tuple[int, str | Non
     Raises:
         ValueError: if there are not enough GPUs.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // workers)
+    threads = max(1, torch.get_num_threads() // workers)
     if not settings.on_gpu:
         return [(threads, None)] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))

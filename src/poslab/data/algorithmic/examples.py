@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.source import require_integer
+from poslab.data.bounds import require_integer
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Of all inputs, those that only validation and only test may ask for."""
@@ -93,13 +93,18 @@ class AlgorithmicExamples:
 
     def training_examples(self, step: int, places: Sequence[int]) -> list[Example]:
         """Examples of a training step, at these places of its global batch."""
-        if self.overfit:
-            step = 0
-        lengths = np.random.default_rng([self.seed, step]).permutation(self.lengths_trained).tolist()
-        return [self._training_example(lengths, step, place) for place in places]
+        # A generator that counts: each place has a stretch of its own, and to seek it costs less than a new generator.
+        stream = np.random.Philox([self.seed, 0 if self.overfit else step])
+        generator, start = np.random.Generator(stream), stream.state
+        lengths = generator.permutation(self.lengths_trained).tolist()
+        examples = []
+        for place in places:
+            stream.state = start
+            stream.advance((place + 1) << 64)
+            examples.append(self._training_example(lengths, generator))
+        return examples
 
-    def _training_example(self, lengths: list[int], step: int, place: int) -> Example:
-        generator = np.random.default_rng([self.seed, step, place])
+    def _training_example(self, lengths: list[int], generator: np.random.Generator) -> Example:
         # A length may have so few examples that none is for training: then another is taken.
         for length in lengths:
             if (example := self._drawn("train", length, generator)) is not None:

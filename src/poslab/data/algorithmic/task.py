@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class AlgorithmicTask(ABC):
 
     Everything random in an example comes from the generator that is given: equally seeded, it makes equal examples.
     """
+
+    stop: ClassVar[str | None] = None
+    """The symbol that ends an output where more symbols fill it up, which no accuracy counts; None where none does."""
 
     @property
     @abstractmethod

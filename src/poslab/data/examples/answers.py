@@ -39,10 +39,11 @@ def _span(places: np.ndarray, answer: Mapping[str, Any], first: int) -> list[int
 class AnswerBatches:
     """Makes batches of questions with their contexts."""
 
-    columns = ("tokens", "first", "span", "places", "context", "answers")
+    columns = ("tokens", "first", "span")
+    measured = ("places", "context", "answers")
 
     def __call__(self, rows: Mapping[str, Sequence[Any]], counts: np.ndarray) -> SpanBatch:
-        """The batch of these examples, of which some do not count."""
+        """The batch of these examples, of which some do not count; without texts where the rows have none."""
         tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
         place_T = torch.arange(tokens.shape[1])
         first_B1 = torch.as_tensor(np.asarray(rows["first"], dtype=np.int64)).unsqueeze(-1)
@@ -50,6 +51,8 @@ class AnswerBatches:
         answerable = ((place_T >= first_B1) & (place_T < last_B1)) | (place_T == 0)
         spans = torch.as_tensor(np.asarray(rows["span"], dtype=np.int64))
         spans[torch.from_numpy(~counts)] = IGNORE
+        if "context" not in rows:
+            return SpanBatch(tokens, real, answerable, spans)
         right = [[answer["text"] for answer in answers] for answers in rows["answers"]]
         contexts = [
             Context(text, int(first), np.asarray(places))
@@ -73,7 +76,10 @@ class Context:
         self.places = places
 
     def between(self, first: int, last: int) -> str:
-        """The text from one token to another, by their places in what a model reads; nothing before the context."""
+        """The text from one token to another, by their places in what a model reads; nothing before the context.
+
+        A token may begin with the space before its word, which is no part of an answer.
+        """
         if first < self.first:
             return ""
-        return self.text[self.places[first - self.first, 0] : self.places[last - self.first, 1]]
+        return self.text[self.places[first - self.first, 0] : self.places[last - self.first, 1]].strip()

@@ -35,6 +35,7 @@ class ClassBatches:
     """
 
     columns = ("tokens", "label")
+    measured = ()
 
     def __init__(self, classes: Sequence[str], several: bool, max_length: int) -> None:
         self.number = {name: number for number, name in enumerate(classes)}

@@ -26,6 +26,10 @@ class MakeBatch(Protocol):
     def columns(self) -> tuple[str, ...]:
         """What it needs of each example."""
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What it needs beside, of examples on which a model is measured."""
+
     def __call__(self, rows: Mapping[str, Sequence[Any]], counts: np.ndarray) -> Batch:
         """The batch of examples that are given by column, of which some do not count, (B,) bool."""
 
@@ -111,14 +115,15 @@ class ExampleDataModule(RunData):
         repeat = source.batch_size if source.overfit else None
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
-        batches = ExampleBatches(self._examples["train"], everything, self.make_batch)
+        batches = ExampleBatches(self._examples["train"], everything, self.make_batch, self.make_batch.columns)
         return training_loader(batches, plan, order, source.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
         """The examples of a split that are of this length and of no shorter one."""
         assert self.trainer is not None
         chosen = self.numbers(split, length)
-        batches = ExampleBatches(self._examples[split], chosen, self.make_batch)
+        columns = (*self.make_batch.columns, *self.make_batch.measured)
+        batches = ExampleBatches(self._examples[split], chosen, self.make_batch, columns)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         return evaluation_loader(
             batches, len(chosen), self.rows(length, len(chosen)), processes, rank, self.source.num_workers
@@ -137,9 +142,15 @@ class ExampleDataModule(RunData):
         if facts.classes:
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
             lines.append(f"{len(facts.classes)} classes: {shown}")
-        for what, counted in (("cut", facts.cut), ("left out", facts.left_out)):
+        limit = f"{source.sequence_length:,}"
+        if source.longest > source.sequence_length and any(facts.left_out[split] for split in HELD_OUT):
+            limit += f" (train) or {source.longest:,}"
+        for what, counted in (
+            (f"cut after {source.longest:,}", facts.cut),
+            (f"left out after {limit}", facts.left_out),
+        ):
             if some := ", ".join(f"{count:,} of {name}" for name, count in counted.items() if count):
-                lines.append(f"{what} for their length: {some}")
+                lines.append(f"{what} tokens: {some}")
         if self.max_length is not None:
             past = {split: int((self._lengths[split] > self.max_length).sum()) for split in HELD_OUT}
             if some := ", ".join(f"{count:,} of {name}" for name, count in past.items() if count):
@@ -160,10 +171,11 @@ class ExampleBatches:
         examples: all of a split.
         chosen: which of them are numbered 0, 1, ...; from there on, rows do not count.
         make_batch: what a batch is.
+        columns: what is read of each example, since texts take long to decode.
     """
 
-    def __init__(self, examples: "Dataset", chosen: np.ndarray, make_batch: MakeBatch) -> None:
-        self.examples = examples.select_columns(list(make_batch.columns))
+    def __init__(self, examples: "Dataset", chosen: np.ndarray, make_batch: MakeBatch, columns: Sequence[str]) -> None:
+        self.examples = examples.select_columns(list(columns))
         self.chosen = chosen
         self.make_batch = make_batch
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from poslab.configuration import nearest
+from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.dialogue import replies
 from poslab.data.examples.packaged import PackagedExamples
 from poslab.data.examples.source import Kind
-from poslab.data.source import require_integer, require_text
+from poslab.data.source import require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

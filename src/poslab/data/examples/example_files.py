@@ -134,8 +134,14 @@ class ExampleFiles(ExampleSource):
 def _require_columns(table: Table, columns: dict[str, str], path: Path) -> None:
     for argument, column in columns.items():
         if column not in table.columns:
-            there = f"the columns of {str(path)!r}, {', '.join(table.columns)}"
+            there = f"the columns of {str(path)!r}, {', '.join(map(_short, table.columns))}"
             raise ValueError(f"{argument} must be one of {there}, got {column!r}{nearest(column, table.columns)}")
+
+
+def _short(column: str) -> str:
+    """The name of a column, or the beginning of what stands where a name should."""
+    quoted = repr(column) if "," in column else column
+    return quoted if len(column) <= 30 else f"{column[:30]!r}..."
 
 
 def _patterns(argument: str, files: Any) -> list[str]:

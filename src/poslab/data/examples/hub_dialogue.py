@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from poslab.data.bounds import require_integer
 from poslab.data.examples.dialogue import replies
 from poslab.data.examples.hub_examples import HubExamples
 from poslab.data.examples.source import Kind
-from poslab.data.source import require_integer
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,15 +10,20 @@ from poslab.data.batch import IGNORE, PairBatch, TokenBatch, padded, unless_whol
 from poslab.data.tokenizers import Tokenizer
 
 
-def tokenised_pairs(batch: Mapping[str, Sequence[Any]], tokenizer: Tokenizer, joined: bool) -> dict[str, list[Any]]:
+def tokenised_pairs(
+    batch: Mapping[str, Sequence[Any]], tokenizer: Tokenizer, joined: bool, source_length: int | None = None
+) -> dict[str, list[Any]]:
     """Token ids of source and target, each with the end of a document, and the length of what is read at once.
 
-    That is the longer one, or, where they are joined, both without the last end.
+    That is the longer one, or, where they are joined, both without the last end. Of a source `source_length` tokens are
+    read, the end among them.
     """
     end = np.array([tokenizer.end_id])
     sources, targets = (
         [np.append(tokenizer.encode(text), end) for text in batch[column]] for column in ("source", "target")
     )
+    if source_length is not None:
+        sources = [np.append(source[:-1][: source_length - 1], end) for source in sources]
     lengths = [
         len(source) + len(target) - 1 if joined else max(len(source), len(target))
         for source, target in zip(sources, targets, strict=True)
@@ -34,6 +39,7 @@ class PairBatches:
     """
 
     columns = ("source_tokens", "target_tokens")
+    measured = ()
 
     def __init__(self, end_id: int) -> None:
         self.end_id = end_id
@@ -53,6 +59,7 @@ class ContinuedBatches:
     """Makes batches for a decoder: the target follows the source in one text, and is all that is predicted of it."""
 
     columns = ("source_tokens", "target_tokens")
+    measured = ()
 
     def __call__(self, rows: Mapping[str, Sequence[Any]], counts: np.ndarray) -> TokenBatch:
         """The batch of these examples, of which some do not count."""

@@ -98,6 +98,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
         "deduplicate": source.deduplicate,
         "fractions": [source.validation_fraction, source.test_fraction],
         "lengths": [source.sequence_length, source.longest],
+        **({} if source.source_length is None else {"source_length": source.source_length}),
         **tokenizer_settings(source),
     }
 
@@ -128,10 +129,11 @@ def _write(
     name: str, examples: "Dataset", source: ExampleSource, tokenizer: Tokenizer, joined: bool, folder: Path
 ) -> "_Written":
     """Tokenises a split and writes what is read of it."""
+    of_pairs = {"joined": joined, "source_length": source.source_length}
     tokenised = examples.map(
         TOKENISERS[source.kind],
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, **({"joined": joined} if source.kind == "pairs" else {})},
+        fn_kwargs={"tokenizer": tokenizer, **(of_pairs if source.kind == "pairs" else {})},
         remove_columns=[column for column in examples.column_names if column not in KEPT[source.kind]],
         desc=f"Tokenising {name}",
     )

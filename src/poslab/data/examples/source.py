@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from poslab.data.source import Source, require_integer
+from poslab.data.bounds import require_integer
+from poslab.data.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,6 +40,8 @@ class ExampleSource(Source):
             more, they show what a model makes of lengths that it has not seen: longer examples than `sequence_length`
             are kept from training. A text to be classified that is longer than `max_length` is cut, and any other
             example that is longer is left out.
+        source_length: of pairs, the most tokens of a source that are read, its end included; what follows is cut, as is
+            usual before summarising. None cuts nothing.
         deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out (default true).
         others: those of `Source`.
     """
@@ -49,6 +52,7 @@ class ExampleSource(Source):
     test_fraction: float = 0.1
     sequence_length: int = 256
     max_length: int | None = None
+    source_length: int | None = None
     deduplicate: bool = True
 
     kind: ClassVar[Kind]
@@ -58,6 +62,10 @@ class ExampleSource(Source):
         require_integer("sequence_length", self.sequence_length, least=1)
         if self.max_length is not None:
             require_integer("max_length", self.max_length, least=self.sequence_length)
+        if self.source_length is not None:
+            require_integer("source_length", self.source_length, least=2)
+            if self.kind != "pairs":
+                raise ValueError("source_length must be null where no target is written of a source")
 
     @property
     def longest(self) -> int:

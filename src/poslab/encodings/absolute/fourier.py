@@ -8,6 +8,7 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
+from poslab.encodings.tokens import Tokens
 
 Components = Literal["sine", "cosine", "product"]
 """What each channel holds of its harmonic."""
@@ -65,7 +66,7 @@ class Fourier(PositionalEncoding):
         self.components = components
         self.embedding_scale = d_model**0.5 if scale is None else scale
 
-    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         harmonics = torch.arange(1, x_BTM.shape[-1] + 1, device=x_BTM.device)
         # Whole turns go before the angle is made, exactly where positions are integers: a float32 of 1,000 radians has
         # lost four digits.

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
+from poslab.encodings.tokens import Tokens
 
 
 class Learned(PositionalEncoding):
@@ -49,7 +50,7 @@ class Learned(PositionalEncoding):
         self.table = nn.Embedding(max_length, d_model)
         nn.init.normal_(self.table.weight, std=0.02)
 
-    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         if positions.ids.is_floating_point():
             raise ValueError(
                 "positions must be integers for learned positions, got real numbers: a table has nothing between its "

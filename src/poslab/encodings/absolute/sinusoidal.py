@@ -8,6 +8,7 @@ from torch import Tensor
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
 from poslab.encodings.positions import Positions
+from poslab.encodings.tokens import Tokens
 
 Layout = Literal["interleaved", "concatenated"]
 """Whether sines and cosines alternate, or all sines stand before all cosines."""
@@ -67,7 +68,7 @@ class Sinusoidal(PositionalEncoding):
         self.embedding_scale = d_model**0.5 if scale is None else scale
         self._join = _interleaved if layout == "interleaved" else _concatenated
 
-    def embed(self, x_BTM: Tensor, positions: Positions, tokens_BT: Tensor | None = None) -> Tensor:
+    def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         angle = angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device))
         table = self._join(angle.sin(), angle.cos())
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

@@ -33,7 +33,7 @@ def test_binary_multiplication_has_the_length_from_three_in_input_and_output():
     assert [length for length in range(6) if BinaryMultiplication().has_length(length)] == [3, 4, 5]
     for length, example in drawn(BinaryMultiplication()):
         assert len(example.input) == len(example.output) == length
-        assert example.output.count(BinaryMultiplication.end) == 1
+        assert example.output.count(BinaryMultiplication.stop) == 1
 
 
 def test_binary_multiplication_without_padding_ends_at_the_stop():

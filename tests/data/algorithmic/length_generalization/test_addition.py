@@ -16,6 +16,35 @@ def test_addition_adds():
     assert_solved(Addition(), solve, [*range(1, 61), 500, 1000])
 
 
+def solve_reversed(string):
+    """By hand, digit by digit as they come."""
+    first, second = "".join(string).split("+")
+    carry = 0
+    for place in range(max(len(first), len(second))):
+        carry += sum(int(number[place]) for number in (first, second) if place < len(number))
+        yield str(carry % 10)
+        carry //= 10
+    if carry:
+        yield str(carry)
+
+
+def test_reversed_numbers_begin_with_their_lowest_digit():
+    task = Addition(reversed=True)
+    for length, example in drawn(task, [*range(1, 61), 500]):
+        assert tuple(solve_reversed(example.input)) == example.output
+        numbers = "".join(example.input).split("+")
+        assert max(map(len, numbers)) == length
+        assert all(len(number) == 1 or number[-1] != "0" for number in numbers)
+    assert "".join(solve_reversed("62735+7191")) == "34655"  # 53726 + 1917 = 55643
+
+
+def test_reversed_examples_are_the_others_from_right_to_left():
+    for plain, example in zip(many(Addition(), 7, 50), many(Addition(reversed=True), 7, 50), strict=True):
+        assert example.output == plain.output[::-1]
+        first, second = "".join(plain.input).split("+")
+        assert "".join(example.input) == f"{first[::-1]}+{second[::-1]}"
+
+
 def test_addition_has_as_many_digits_as_the_length_in_one_number_and_none_has_more():
     for length, example in drawn(Addition()):
         numbers = "".join(example.input).split("+")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.regular.modular_arithmetic import OPERATORS, require_operators
 from poslab.data.algorithmic.strings import draw, numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 

@@ -19,7 +19,8 @@ class StackManipulation(AlgorithmicTask):
         1 1 0 POP POP POP      ->  . 0 0 0 0 0 0      nothing is left
 
     An empty stack stays as it is under POP. A stop ends the output, and zeros fill it up: it is as long for every input
-    of a length, and does not tell beforehand how much is left. The authors' accuracy leaves out what follows the stop.
+    of a length, and does not tell beforehand how much is left. Accuracy leaves out what follows the stop, as the
+    authors' does; the loss has it in, as theirs.
 
     `length` is the number of input symbols, from 1; the output has one more. The height of the stack is as likely to be
     any number from 1 to `length` - 1, and each symbol and action as likely as the others of its kind. A length of 1 has
@@ -28,20 +29,17 @@ class StackManipulation(AlgorithmicTask):
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.
 
-    Attributes:
-        end: the stop.
-
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; distributions and filling
     up from the authors' code.
     """
 
-    end: ClassVar[str] = "."
+    stop: ClassVar[str] = "."
 
     padded: bool = True
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return "0", "1", *ACTIONS, self.end
+        return "0", "1", *ACTIONS, self.stop
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         height = int(generator.integers(1, length)) if length > 1 else 1
@@ -53,6 +51,6 @@ class StackManipulation(AlgorithmicTask):
                 stack.append(action[-1])
             elif stack:
                 stack.pop()
-        output = (*reversed(stack), self.end)
+        output = (*reversed(stack), self.stop)
         zeros = ("0",) * (length + 1 - len(output) if self.padded else 0)
         return Example(bottom_up + actions, output + zeros)

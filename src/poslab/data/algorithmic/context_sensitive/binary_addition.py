@@ -16,8 +16,8 @@ class BinaryAddition(AlgorithmicTask):
         1 0 0 1 + 0 0 0 0 0 1    ->  1 0 0 1 0 1 . 0 0 0 0 0        9 + 32 = 41
 
     Numbers of the input may end in zeros; the sum does not. A stop ends it, and zeros fill the output up: it is as long
-    for every input of a length, and does not tell beforehand how many bits the sum has. The authors' accuracy leaves
-    out what follows the stop.
+    for every input of a length, and does not tell beforehand how many bits the sum has. Accuracy leaves out what
+    follows the stop, as the authors' does; the loss has it in, as theirs.
 
     `length` is the number of input symbols, from 3; the output has one more. How many bits the first number has is as
     likely to be any number from 1 to `length` - 2, and a number any of so many bits but 0. For lengths of 1 and 2 the
@@ -26,20 +26,17 @@ class BinaryAddition(AlgorithmicTask):
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.
 
-    Attributes:
-        end: the stop.
-
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; order of the bits,
     distributions and filling up from the authors' code.
     """
 
-    end: ClassVar[str] = "."
+    stop: ClassVar[str] = "."
 
     padded: bool = True
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "+", self.end
+        return "0", "1", "+", self.stop
 
     def has_length(self, length: int) -> bool:
         return length >= 3
@@ -47,7 +44,7 @@ class BinaryAddition(AlgorithmicTask):
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 3"
         first, second = draw_bits_of_two_numbers(length - 1, generator)
-        output = bits(number(first) + number(second)) + self.end
+        output = bits(number(first) + number(second)) + self.stop
         zeros = "0" * (length + 1 - len(output) if self.padded else 0)
         return Example(tuple(f"{first}+{second}"), tuple(output + zeros))
 

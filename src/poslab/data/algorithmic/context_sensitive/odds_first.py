@@ -5,9 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import draw, numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from itertools import zip_longest
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,13 @@ class Addition(AlgorithmicTask):
     more of the longer lengths: (length - least) * 2 + 1 pairs have a maximum of `length`. It tests pairs of which one
     or both have more digits than in training.
 
+    Under `reversed`, every number begins with its lowest digit instead, the sum too: `6 2 7 3 5 + 7 1 9 1` gives
+    `3 4 6 5 5`. Each digit of the sum then follows from digits of its own place and from what has been written, and
+    encodings of digits by their place (Abacus) fit.
+
     Args:
         least_digits: of a number, from 1 (the default of the authors' script is 4).
+        reversed: whether numbers begin with their lowest digit (paper: not; McLeish et al. 2024: so).
 
     Raises:
         ValueError: for an argument out of its range.
@@ -35,6 +40,7 @@ class Addition(AlgorithmicTask):
     """
 
     least_digits: int = 1
+    reversed: bool = False
 
     def __post_init__(self) -> None:
         require_integer("least_digits", self.least_digits, 1)
@@ -53,7 +59,9 @@ class Addition(AlgorithmicTask):
         place = int(generator.integers(-by_fewer, by_fewer + 1))
         first = _digits(length - max(-place, 0), generator)
         second = _digits(length - max(place, 0), generator)
-        return Example((*map(str, first), "+", *map(str, second)), tuple(map(str, _sum(first, second))))
+        numbers = [first, second, _sum(first, second)]
+        first, second, total = (number[::-1] if self.reversed else number for number in numbers)
+        return Example((*map(str, first), "+", *map(str, second)), tuple(map(str, total)))
 
 
 def _digits(count: int, generator: np.random.Generator) -> list[int]:

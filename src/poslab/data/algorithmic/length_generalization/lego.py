@@ -6,8 +6,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from string import ascii_uppercase
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import draw
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 String = tuple[str, ...]
 

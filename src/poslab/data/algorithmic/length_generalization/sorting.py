@@ -7,9 +7,9 @@ from string import ascii_lowercase, ascii_uppercase, digits
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 ORDER = digits + ascii_lowercase + ascii_uppercase
 

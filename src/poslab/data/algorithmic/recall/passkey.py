@@ -5,9 +5,9 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import draw, numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 SENTENCES = "the path goes on . the wind is cold . the hills are far away . we walk and we rest and we walk again ."
 FILLER = tuple(SENTENCES.split())

