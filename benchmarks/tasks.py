@@ -72,7 +72,8 @@ CLASSES, TEXTS = ["accuracy", "macro_f1"], ["bleu", "chrf", "rouge_l", "exact_ma
 WORDS, LENGTHS = [classification_reference], ["accuracy", "accuracy_beyond", "exact_match", "exact_match_beyond"]
 ONCE = {"encodings": ["rotary"], "seeds": [1]}
 TRANSLATED = [copying_reference, dictionary_reference]
-TRANSLATING = {"encodings": ["t5 encoding@model.cross_encoding=rotary"], "seeds": [1]}
+WITH_ROTARY_ACROSS = ["t5 encoding@model.cross_encoding=rotary"]
+TRANSLATING = {"encodings": WITH_ROTARY_ACROSS, "seeds": [1]}
 CASES = {
     "topics": Case(["experiment=small/bbc_topics"], CLASSES, WORDS),
     "film sentiment": Case(["experiment=small/film_sentiment"], CLASSES, WORDS),
@@ -104,7 +105,9 @@ CASES = {
     "question types": Case(["experiment=small/question_types"], CLASSES, WORDS, **ONCE),
     "tweet sentiment": Case(["experiment=small/tweet_sentiment"], CLASSES, WORDS, **ONCE),
     "unwanted messages": Case(["experiment=small/sms_spam"], CLASSES, WORDS, **ONCE),
-    "headlines": Case(["experiment=small/bbc_headlines"], TEXTS, [copying_reference, lead_reference], **ONCE),
+    "headlines": Case(
+        ["experiment=small/bbc_headlines"], TEXTS, [copying_reference, lead_reference], WITH_ROTARY_ACROSS
+    ),
     "messages": Case(["experiment=small/gettext_messages"], TEXTS, TRANSLATED, **TRANSLATING),
     "dialogue": Case(["experiment=small/dialogue_pairs"], TEXTS, [copying_reference], **ONCE),
     "dialogue of films": Case(["experiment=small/movie_dialogue"], TEXTS, [copying_reference], **ONCE),

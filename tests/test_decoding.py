@@ -8,7 +8,7 @@ from torch import Tensor
 
 from poslab.decoding import Continuation, beam_search
 from poslab.encodings import NoPosition, Rotary, T5Bias
-from poslab.models import Decoder, EncoderDecoder
+from poslab.models import Decoder, EncoderDecoder, PointerGenerator
 
 VOCAB_SIZE, END = 5, 4
 
@@ -119,10 +119,11 @@ def test_texts_that_have_ended_are_not_read_on(beams):
         assert writing.rows == [8, 8, 4, 4, 2, 2, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("kind", [EncoderDecoder, PointerGenerator])
 @pytest.mark.parametrize("beams", [1, 4])
-def test_an_encoder_decoder_writes_the_same_without_a_cache(beams):
+def test_an_encoder_decoder_writes_the_same_without_a_cache(beams, kind):
     torch.manual_seed(1)
-    model = EncoderDecoder(VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
+    model = kind(VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
     model.encoder.embedding.weight.data.mul_(60)
     source = torch.tensor([[0, 1, 2, 3, 0], [2, 2, 1, 0, 0]])
     real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])

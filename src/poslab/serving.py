@@ -29,6 +29,7 @@ class Answer(NamedTuple):
 
     Args:
         text: the answer: a class, a translation, the result of an algorithm; classes of several, separated by commas.
+            One that is written has no white space around it.
         probabilities: of each class, the most probable first; empty where there are no classes.
     """
 
@@ -131,7 +132,7 @@ def _written(
         else:
             assert isinstance(model, Decoder)
             (written,) = beam_search(Continuation(model), source, **search)
-        return Answer(tokenizer.decode(written.tolist()), {})
+        return Answer(tokenizer.decode(written.tolist()).strip(), {})
 
     return answer
 

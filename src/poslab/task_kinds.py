@@ -43,7 +43,8 @@ def check_task(config: Mapping[str, Any], source: AnySource) -> None:
     model, kind = model_kind(config), kind_of(source)
     if model not in TASKS[kind]:
         choices = " or ".join(snake(known.__name__) for known in TASKS[kind])
-        raise ValueError(f"model must be {choices} for {kind} data, got {snake(model.__name__)}")
+        given = snake(config["model"]["_target_"].rpartition(".")[2])
+        raise ValueError(f"model must be {choices} for {kind} data, got {given}")
     sampler = str((config.get("positions") or {}).get("_target_", "")).rpartition(".")[2]
     if (kind == "pairs" or model is EncoderDecoder) and sampler not in ("", "Contiguous"):
         raise ValueError(f"positions must be contiguous where a target is written of a source, got {snake(sampler)}")

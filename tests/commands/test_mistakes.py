@@ -107,6 +107,9 @@ MISTAKES = {
     "model.mlp_ratio=0": "model.mlp_ratio must be positive, got 0",
     "model.dropout=1": "model.dropout must lie in [0, 1), got 1",
     "model.qk_norm=yes": "model.qk_norm must be true or false, got 'yes'",
+    "model=pointer_generator model.qk_norm=3": "model.qk_norm must be true or false, got 3",
+    "model=pointer_generator +model.drop_out=1": "model.drop_out: poslab.models.pointer_generator.PointerGenerator "
+    "has no such argument; did you mean 'dropout'?",
     "model.window=0": "model.window must be a positive integer or null, got 0",
     "attention=flush": "attention must be one of auto, flash, distance, flex, blockwise, dense, got flush",
     "encoding=alibi attention=flash": "attention must not be flash, which leaves out the bias of Alibi",

@@ -106,6 +106,10 @@ class EncoderDecoder(nn.Module):
         self.decoder.initialize(self.output)
         self.decoder.embedding.weight = self.encoder.embedding.weight
         self.output.weight = self.encoder.embedding.weight
+        self.add_layers(d_model)
+
+    def add_layers(self, d_model: int) -> None:
+        """Makes what else a model of this kind needs to tell the next token."""
 
     @property
     def vocab_size(self) -> int:
@@ -146,7 +150,17 @@ class EncoderDecoder(nn.Module):
                 token of it sees it.
         """
         memory = self.read(source_BS, real_source)
-        logits_BTV: Tensor = self.output(self.decoder.hidden_states(target_BT, memory=memory))
+        return self.logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
+
+    def logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
+        """Logits of the token that follows each of the last T of a target, (B, T, V).
+
+        Args:
+            hidden_BTM: what the decoder has made of these.
+            written_BN: the target from its beginning to there.
+            memory: the source.
+        """
+        logits_BTV: Tensor = self.output(hidden_BTM)
         return logits_BTV
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
@@ -159,7 +173,7 @@ class EncoderDecoder(nn.Module):
         """
         states = self.encoder.hidden_states(source_BS, real=real)
         positions = Positions.range(source_BS.shape[1], device=source_BS.device)
-        return Memory(states, self.cross_encodings, positions, real, self.route, cache)
+        return Memory(source_BS, states, self.cross_encodings, positions, real, self.route, cache)
 
     def begin(self, source_BS: Tensor, real: Tensor | None = None) -> TargetWriting:
         """The decoding of a target of which nothing has been written."""
@@ -183,8 +197,8 @@ class TargetWriting:
     def next_logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits of the token that follows those that are written now, (B, V)."""
         hidden_BTM = self.model.decoder.hidden_states(tokens_BT, cache=self.cache, memory=self.memory)
-        logits_BV: Tensor = self.model.output(hidden_BTM[:, -1])
-        return logits_BV
+        assert self.cache.tokens is not None
+        return self.model.logits(hidden_BTM[:, -1:], self.cache.tokens, self.memory)[:, 0]
 
     def select(self, rows_R: Tensor) -> None:
         """Goes on with these rows, each any number of times."""
@@ -194,6 +208,7 @@ class TargetWriting:
         real = self.memory.real
         self.memory = replace(
             self.memory,
+            tokens=self.memory.tokens[rows_R],
             states=self.memory.states[rows_R],
             real=None if real is None else real[rows_R],
         )

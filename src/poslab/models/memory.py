@@ -26,7 +26,8 @@ class Memory:
     """What a stack attends to beside its own sequence: what an encoder has made of a source.
 
     Args:
-        states: (B, S, M), hidden states of the source.
+        tokens: (B, S) ids, the source itself.
+        states: (B, S, M), its hidden states.
         encodings: of the attention to it.
         positions: of the source.
         real: (B, S) bool, False at padding; None has none.
@@ -34,6 +35,7 @@ class Memory:
         cache: keeps its keys and values, which are then made once however often it is asked; None makes them anew.
     """
 
+    tokens: Tensor
     states: Tensor
     encodings: StackEncodings
     positions: Positions
