@@ -90,8 +90,8 @@ def test_every_split_has_its_share_of_each_class(source: type[PackagedExamples],
 def test_a_topic_is_told_by_the_whole_article_and_a_headline_from_the_rest() -> None:
     article, pair = rows_of(BbcTopics())[0], rows_of(BbcHeadlines())[0]
     assert pair["target"] == " Ad sales boost Time Warner profit"
-    assert article == {"text": f"{pair['target'].strip()}\n\n{pair['source']}", "label": "business"}
-    assert pair["source"].startswith("Quarterly profits at US media giant TimeWarner jumped 76% to $1.13bn (£600m)")
+    assert article == {"text": f"{pair['target'].strip()}\n\n{pair['source'].strip()}", "label": "business"}
+    assert pair["source"].startswith(" Quarterly profits at US media giant TimeWarner jumped 76% to $1.13bn (£600m)")
 
 
 @installed(BbcTopics)
