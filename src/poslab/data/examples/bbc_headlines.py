@@ -28,8 +28,9 @@ class BbcHeadlines(BbcNews):
     def examples(self) -> "dict[str, Dataset]":
         articles = self.articles()
         # A word after a space is the same token wherever it stands: also the first one can be copied.
-        bodies, headlines = (
-            [f" {text}" for text in texts]
-            for texts in zip(*((article.body, article.headline) for article in articles), strict=True)
-        )
-        return {"train": as_examples(source=bodies, target=headlines)}
+        return {
+            "train": as_examples(
+                source=[f" {article.body}" for article in articles],
+                target=[f" {article.headline}" for article in articles],
+            )
+        }
