@@ -175,9 +175,16 @@ def composition_mistake(error: Exception, name: str, arguments: list[str]) -> st
     if several:
         values = several.group(1)
         return f"{values}: -m runs several values one after another: python -m src.{name} -m {values}"
+    unknown = re.search(r"config group '([^']+)' does not exist", str(error))
+    if unknown:
+        groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+        return f"{unknown.group(1)}: there is no such group{nearest(unknown.group(1), groups)}"
     override = re.search(r"Could not override '([^']+)'", str(error))
     if override:
-        key = override.group(1).partition("@")[0]
+        key, place, _ = override.group(1).partition("@")
+        if place:
+            places = re.findall(r"[\w.]+@[\w.]+", str(error).splitlines()[1])
+            return f"{override.group(1)}: there is no such place for {key} here{nearest(override.group(1), places)}"
         if elsewhere := _choices_with(key):
             return f"{key}: there is no such key here; it is one of {_listed(elsewhere)}"
         return f"{key}: there is no such key{nearest(key, _known_keys(name, arguments))}"

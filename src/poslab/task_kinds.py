@@ -9,14 +9,14 @@ from poslab.configuration import target
 from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.corpus import Corpus
 from poslab.data.examples.source import ExampleSource
-from poslab.models import Decoder, Encoder, EncoderDecoder
+from poslab.models import Decoder, Encoder, EncoderDecoder, PointerGenerator
 
 AnySource = Corpus | ExampleSource | AlgorithmicExamples
 
 TASKS: dict[str, tuple[type, ...]] = {
-    "text": (Decoder, Encoder, EncoderDecoder),
+    "text": (Decoder, Encoder, EncoderDecoder, PointerGenerator),
     "classification": (Decoder, Encoder),
-    "pairs": (Decoder, EncoderDecoder),
+    "pairs": (Decoder, EncoderDecoder, PointerGenerator),
     "answers": (Encoder,),
     "algorithmic": (Decoder, Encoder),
 }

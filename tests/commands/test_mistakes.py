@@ -67,6 +67,11 @@ MISTAKES = {
     "experiment=small/bbc_topic": "experiment=small/bbc_topic: there is no such choice; "
     "did you mean 'small/bbc_topics'? (",
     "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
+    "dataset=bbc_headlines encoding@model.cross_encodin=rotary": "encoding@model.cross_encodin: "
+    "there is no such place for encoding here; did you mean 'encoding@model.cross_encoding'?",
+    "encoding@model.cross_encoding=rotary": "encoding@model.cross_encoding: there is no such place for encoding here\n",
+    "dataset=bbc_headlines encodin@model.cross_encoding=rotary": "encodin: there is no such group; "
+    "did you mean 'encoding'?",
     "encodng=alibi": "encodng: there is no such key; did you mean 'encoding'?",
     "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "

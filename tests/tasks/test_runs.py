@@ -271,7 +271,7 @@ def test_what_is_written_of_a_source_does_not_depend_on_its_batch(tmp_path, file
     ("kind", "model", "choices"),
     [
         ("classes", "encoder_decoder", "decoder or encoder"),
-        ("pairs", "encoder", "decoder or encoder_decoder"),
+        ("pairs", "encoder", "decoder or encoder_decoder or pointer_generator"),
         ("answers", "decoder", "encoder"),
         ("reversing", "pointer_generator", "decoder or encoder"),
     ],
