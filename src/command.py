@@ -20,6 +20,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.hydra_files import check_config_dir
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 MISTAKE = 2
@@ -59,11 +61,10 @@ def command(name: str, main: Main) -> NoReturn:
         try:
             config = OmegaConf.to_container(composed, resolve=True)
             assert isinstance(config, dict)
-            main(
-                {str(key): value for key, value in config.items()},
-                _as_typed(directory),
-                list(hydra_config.overrides.task),
-            )
+            overrides = list(hydra_config.overrides.task)
+            if not any(override.lstrip("+").startswith("trust=") for override in overrides):
+                config["trust"] = []  # no file can say that it is trusted
+            main({str(key): value for key, value in config.items()}, _as_typed(directory), overrides)
         except BaseException as error:
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
@@ -72,6 +73,7 @@ def command(name: str, main: Main) -> NoReturn:
                 raise FailedJobError(statuses[-1]) from None
 
     try:
+        check_config_dir(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except FailedJobError as failed:
         statuses.append(failed.args[0])

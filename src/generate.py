@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
         config, directory, overrides: as `command` gives them.
         prompt: the text; `-` is each line of standard input; None is that of the configuration.
     """
-    from poslab.configuration import build
+    from poslab.configuration import build, trusted_packages
     from poslab.data.corpus import Corpus
+    from poslab.data.sources import AnySource
     from poslab.run_directory import RunDirectory
     from poslab.sampling import Sampling
 
     if config["run"] is None:
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
-    run = RunDirectory.of(config["run"])
+    trust = trusted_packages(config)
+    run = RunDirectory.of(config["run"], trust)
     sampling = Sampling(**config["sampling"])
     seed, max_new_tokens = config["seed"], config["max_new_tokens"]
     if type(seed) is not int or not 0 <= seed < 2**32:
@@ -42,8 +45,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     chosen = run.config()
     if "dataset" not in chosen:
         raise ValueError(f"run={config['run']} is not a run directory: its config.yaml names no dataset")
-    if not isinstance(build(chosen, "dataset"), Corpus):
-        _answer(config, text, max_new_tokens)
+    if not isinstance(build(chosen, "dataset", AnySource), Corpus):
+        _answer(config, text, max_new_tokens, trust)
         return
 
     import torch
@@ -54,7 +57,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     from poslab.loading import device_named, load
     from poslab.models import Decoder
 
-    model = load(config["run"], device_named(config["device"]))
+    model = load(config["run"], device_named(config["device"]), trust=trust)
     if not isinstance(model, Decoder):
         raise ValueError(f"run={config['run']} has learned to fill in text, and does not go on from it")
     device = next(model.parameters()).device
@@ -76,7 +79,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     console.out("")
 
 
-def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None) -> None:
+def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
     """Prints the answer to a text, or to each line of standard input one line."""
     from rich.console import Console
 
@@ -87,6 +90,7 @@ def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None) -> No
         config["device"],
         beams=config["beams"],
         max_new_tokens=max_new_tokens or DEFAULT_NEW_TOKENS,
+        trust=trust,
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
     console = Console(highlight=False, markup=False, emoji=False)

@@ -30,6 +30,7 @@ OWN_KEYS = {
     "objectives": "figures of metrics.json that are made small or large",
     "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
     "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
+    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
 }
 """Keys of the command line that speak of the sweep; all others are choices of `python -m src.train`."""
 

@@ -43,8 +43,15 @@ def test_a_mistake_in_the_data_is_found_without_torch(overrides: list[str]) -> N
 
 def test_a_model_of_a_billion_parameters_is_checked_without_its_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    check(composed("size=1b", "encoding=t5"))
+    check(composed("size=1b", "encoding=t5", "trainer.precision=bf16-true"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB; its weights are 4 GB
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_made() -> None:
+    with pytest.raises(
+        ValueError, match=r"^model has [\d,]+ parameters, which take at least [\d,.]+ GB to train, and "
+    ):
+        check(composed("model.d_model=1000000", "model.num_layers=1", "model.num_heads=100"))
 
 
 def test_it_gives_how_the_run_is_trained() -> None:

@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -34,13 +35,21 @@ class Kettle:
 class Tray:
     """Something that holds another thing."""
 
-    kettle: Any
-    width: int = 1
+    kettle: Kettle | Callable[..., Kettle]
+    others: Sequence[Callable[..., Kettle]] = ()
+    thing: Any = None
 
 
-def anything(**words: Any) -> dict[str, Any]:
-    """Takes every name."""
-    return words
+class Bowl(Kettle):
+    """Something that takes every name."""
+
+    def __init__(self, **words: Any) -> None:
+        self.words = words
+
+
+def kettle() -> Kettle:
+    """A function that makes one."""
+    return Kettle(1)
 
 
 def node(target: str = "Kettle", **values: Any) -> dict[str, Any]:
@@ -50,13 +59,15 @@ def node(target: str = "Kettle", **values: Any) -> dict[str, Any]:
 def mistake(config: dict[str, Any], key: str = "kettle") -> str:
     """The one sentence that building it ends with."""
     with pytest.raises(ValueError) as error:
-        build(config, key)
+        build(config, key, Tray if key == "tray" else Kettle, "tests")
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 def test_what_a_configuration_describes_is_built() -> None:
-    built = build({"kettle": node(litres=2, heat="high", times=[1, 2.5], hours="always")}, "kettle", cups=3)
+    built = build(
+        {"kettle": node(litres=2, heat="high", times=[1, 2.5], hours="always")}, "kettle", Kettle, "tests", cups=3
+    )
     assert built == Kettle(2, cups=3, heat="high", hours="always", times=[1, 2.5])
 
 
@@ -102,25 +113,76 @@ def test_things_within_things_are_checked_too() -> None:
     assert mistake(config, "tray") == "tray.kettle.litres must be a number, got 'two'"
 
 
+def test_a_place_that_takes_a_factory_gets_one_whether_or_not_the_node_says_partial() -> None:
+    for said in ({}, {"_partial_": True}):
+        kettles = [node(litres=1, **said), node(litres=2)]
+        tray = build({"tray": node("Tray", kettle=kettles[0], others=kettles)}, "tray", Tray, "tests")
+        assert [make().litres for make in (tray.kettle, *tray.others)] == [1, 1, 2]
+
+
 def test_a_target_that_takes_every_name_is_given_every_name() -> None:
-    assert build({"it": node("anything", a=1, b=None)}, "it") == {"a": 1, "b": None}
+    assert build({"it": node("Bowl", a=1, b=None)}, "it", Kettle, "tests").words == {"a": 1, "b": None}
+
+
+def test_an_argument_that_is_needed_is_named() -> None:
+    assert mistake({"kettle": node(cups=2)}) == f"kettle.litres must be given: {__name__}.Kettle needs it"
+
+
+@pytest.mark.parametrize("target", [42, None, "", "Kettle", "os;system", "${oc.env:HOME}", "a..b", ".a", "a.b "])
+def test_a_target_that_is_not_a_dotted_name_is_refused(target: Any) -> None:
+    assert mistake({"kettle": {"_target_": target}}).startswith("kettle._target_ must name a class, as in poslab.")
 
 
 @pytest.mark.parametrize(
-    "target", ["nothing.Nope", f"{__name__}.Kettel", "poslab.encodings.nope.Nope", "poslab.__version", 42, None, ""]
+    "target, message",
+    [
+        (
+            "tests.nope.Nope",
+            "must name a class that can be imported, got tests.nope.Nope (No module named 'tests.nope')",
+        ),
+        (f"{__name__}.Kettel", f": {__name__} has no Kettel; did you mean 'Kettle'?"),
+        (f"{__name__}.Tray", f" must name a Kettle, got {__name__}.Tray"),
+        (f"{__name__}.kettle", f" must name a Kettle, got {__name__}.kettle"),
+        (f"{__name__}.Path", f" must name a Kettle, got {__name__}.Path"),
+    ],
 )
-def test_a_target_that_cannot_be_imported_is_refused(target: Any) -> None:
-    shown = "null" if target is None else repr(target)
-    expected = f"kettle._target_ must name a class that can be imported, got {shown}"
-    assert mistake({"kettle": {"_target_": target}}) == expected
+def test_a_target_that_is_not_of_the_kind_is_refused(target: str, message: str) -> None:
+    assert message in mistake({"kettle": {"_target_": target}})
+
+
+def test_what_another_package_defines_is_neither_imported_nor_built(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "package_of_a_user.py").write_text(
+        "from tests.test_configuration import Kettle\nclass Own(Kettle): ..."
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"_target_": "package_of_a_user.Own", "litres": 3}
+    assert mistake({"kettle": own}) == (
+        "kettle._target_ names package_of_a_user.Own, which is not part of tests and could run any code: "
+        "if you trust it, add trust=package_of_a_user"
+    )
+    assert "package_of_a_user" not in sys.modules
+    config = {"kettle": own, "trust": ["package_of_a_user"]}
+    assert build(config, "kettle", Kettle, "tests").litres == 3
+    assert "which is not part of" in mistake(
+        {"kettle": {"_target_": "package.Own"}, "trust": ["pack", "package.other"]}
+    )
+
+
+@pytest.mark.parametrize("trust", [3, {"a": 1}, ["a", None], ["not a name"], "a;b"])
+def test_trust_that_names_no_packages_is_refused(trust: Any) -> None:
+    assert mistake({"kettle": node(), "trust": trust}).startswith("trust must name packages")
+
+
+def test_a_place_that_takes_anything_takes_no_target() -> None:
+    assert "tray.thing must not have a _target_" in mistake({"tray": node("Tray", kettle=node(), thing=node())}, "tray")
 
 
 def test_a_target_whose_module_fails_says_why(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_module_of_a_user.py").write_text("import a_library_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
-    message = mistake({"kettle": {"_target_": "broken_module_of_a_user.Kettle"}})
+    message = mistake({"kettle": {"_target_": "broken_module_of_a_user.Kettle"}, "trust": "broken_module_of_a_user"})
     assert message == (
-        "kettle._target_ must name a class that can be imported, got 'broken_module_of_a_user.Kettle' "
+        "kettle._target_ must name a class that can be imported, got broken_module_of_a_user.Kettle "
         "(No module named 'a_library_that_is_not_there')"
     )
 

@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from poslab.checkpoint import OWN_STATE, save_atomically
 from poslab.configuration import build
 from poslab.data.tokenizers import ByteTokenizer, Tokenizer
+from poslab.encodings import EncodingFactory
+from poslab.models import Model
 from poslab.run_directory import RunDirectory
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -30,7 +32,9 @@ def write_run(
     tokenizer.save(path)
     for seed, file in enumerate((run.best_checkpoint, run.last_checkpoint)):
         torch.manual_seed(seed)
-        model = build(config, "model", vocab_size=tokenizer.vocab_size, encoding=build(config, "encoding"))
+        model = build(
+            config, "model", Model, vocab_size=tokenizer.vocab_size, encoding=build(config, "encoding", EncodingFactory)
+        )
         weights = {f"model.{name}": weight for name, weight in model.to(dtype).state_dict().items()}
         save_atomically({"state_dict": weights, "callbacks": {OWN_STATE: {}}}, file)
     return run

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poslab.configuration import build, with_full_key
+from poslab.data.sources import AnySource
 
 if TYPE_CHECKING:
     from poslab.models import Model
-    from poslab.task_kinds import AnySource
     from poslab.training.settings import TrainerSettings
 
 
@@ -30,7 +30,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
-    source: AnySource = build(config, "dataset")
+    source: AnySource = build(config, "dataset", AnySource)
     try:
         source.check()
     except ValueError as error:
@@ -38,8 +38,11 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
 
     import torch  # takes a second; a mistake in what was checked before is told without it
 
-    settings: TrainerSettings = build(config, "trainer")
-    build(config, "optimizer")
+    from poslab.training.optimizer import AdamWithCosine
+    from poslab.training.settings import TrainerSettings
+
+    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
+    build(config, "optimizer", AdamWithCosine)
     from poslab.models import build_model
     from poslab.task_kinds import check_task, kind_of
 
@@ -47,6 +50,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
         # Which tokens its data has is known when that is prepared.
         model = build_model(config, vocab_size=2, digits=[0])
     check_task(config, source)
+    _check_memory(model, settings)
     _check_positions(model, source.sequence_length)
     if settings.strategy == "fsdp" and kind_of(source) == "pairs":
         raise ValueError(
@@ -55,6 +59,22 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     micro_batches(settings, source.batch_size, settings.local_processes * settings.num_nodes)
     _check_checkpoints(config["init_from"], checkpoint)
     return settings
+
+
+def _check_memory(model: Model, settings: TrainerSettings) -> None:
+    """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
+    from poslab.training.environment import memory_bytes
+
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    sharing = settings.local_processes * settings.num_nodes if settings.strategy == "fsdp" else 1
+    needed = parameters * (8 if settings.precision == "bf16-true" else 16) / sharing
+    here = needed if settings.on_gpu else needed * settings.local_processes
+    memory = memory_bytes(settings.on_gpu)
+    if here > memory:
+        raise ValueError(
+            f"model has {parameters:,} parameters, which take at least {here / 1e9:,.1f} GB to train, and there are "
+            f"{memory / 1e9:,.1f} GB here: choose a smaller size, or trainer=fsdp on several GPUs"
+        )
 
 
 def _check_positions(model: Model, sequence_length: int) -> None:

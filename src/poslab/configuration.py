@@ -1,45 +1,97 @@
-"""From a composed configuration to objects, with mistakes told in one sentence that names the key."""
+"""Build the objects of a configuration, and report mistakes in one sentence that names the key."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import math
-import pydoc
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+FACTORIES = "poslab.encodings"
+"""The package whose functions may be named as well as its classes. Others could build a configuration in turn."""
 
 
-def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """The object that `config[key]` describes with its `_target_`.
+def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:
+    """Build the object that `config[key]` describes with its `_target_`.
+
+    A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place takes,
+    defined in `root` or in a package that the user trusts (`config["trust"]`). That is decided by the name before
+    anything is imported, then by the object. Nothing else in a configuration has an effect: interpolations and Hydra's
+    other special keys stay plain values.
 
     Args:
         config: the whole configuration.
         key: the group, such as `encoding`.
-        arguments: what the program itself passes on.
+        kind: the annotation that the object fits. A class is built; for `Callable[..., X]` the result is a factory of X
+            with the arguments of the node bound, whether the node says `_partial_` or not.
+        root: the package that is trusted by itself.
+        arguments: further arguments of the object, which the program itself passes.
 
     Raises:
-        ValueError: naming the full key, if a value has the wrong type or its owner refuses it.
+        ValueError: naming the full key, if a `_target_` or a value is not what its place takes.
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ValueError(f"{key} must have a _target_, as the choices in conf/{key} do")
-    check_types(node, key)
     try:
-        if not arguments:
-            return instantiate(node, _convert_="all")
-        # Hydra would make a dictionary of an argument that is a dataclass.
-        return instantiate(node, _convert_="all", _partial_=True)(**arguments)
+        return _built(node, key, kind, (root, *trusted_packages(config)), arguments)
     except ValueError as error:
         raise ValueError(with_full_key(str(error), key, config)) from error
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):
-            raise ValueError(with_full_key(str(error.__cause__), key, config)) from error
-        raise
+
+
+def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the packages that the user trusts beside Poslab; ValueError if they are not names of packages."""
+    trust = config.get("trust") or []
+    packages = [trust] if isinstance(trust, str) else trust
+    if not isinstance(packages, list) or not all(isinstance(x, str) and _NAME.fullmatch(x) for x in packages):
+        raise ValueError(f"trust must name packages, as in trust=my_package or trust=[one,another], got {trust!r}")
+    return tuple(packages)
+
+
+def _built(
+    node: Mapping[str, Any], key: str, kind: Any, trusted: Sequence[str], arguments: Mapping[str, Any] | None = None
+) -> Any:
+    """Build a node and what is nested in it."""
+    found = target(node["_target_"], key, kind, trusted)
+    parameters = _parameters(found)
+    takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    values = {}
+    for name, value in node.items():
+        if name == "_target_":
+            continue
+        if name == "_partial_" and isinstance(value, bool):
+            continue  # Hydra needs it, and here the kind says it
+        if name not in parameters and (name.startswith("_") or not takes_any_name):
+            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
+        hint = parameters[name].annotation if name in parameters else Any
+        values[name] = _value(value, f"{key}.{name}", hint, trusted)
+    if _is_factory_of(found, kind):
+        return partial(found, **values)
+    values |= arguments or {}
+    for name, parameter in parameters.items():
+        is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if is_one and parameter.default is parameter.empty and name not in values:
+            raise ValueError(f"{key}.{name} must be given: {node['_target_']} needs it")
+    return found(**values)
+
+
+def _value(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:
+    """Return the value of an argument, built where it is a node; ValueError if it does not fit its annotation."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        if hint is Any:
+            raise ValueError(f"{key} must not have a _target_")
+        return _built(value, key, hint, trusted)
+    items = _items(hint)
+    if isinstance(value, list) and items is not None and any(isinstance(item, Mapping) for item in value):
+        return [_value(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
+    if not _fits(value, hint):
+        raise ValueError(f"{key} must be {_described(hint)}, got {_shown(value)}{nearest(str(value), _choices(hint))}")
+    return value
 
 
 def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
@@ -79,33 +131,104 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def check_types(node: Mapping[str, Any], key: str) -> None:
-    """Raises ValueError if a value is not what the signature of the `_target_` asks for."""
-    parameters = inspect.signature(target(node["_target_"], key), eval_str=True).parameters
-    takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    for name, value in node.items():
-        if name not in parameters:
-            if not name.startswith("_") and not takes_any_name:
-                raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
-            continue
-        hint = parameters[name].annotation
-        if isinstance(value, Mapping) and "_target_" in value:
-            check_types(value, f"{key}.{name}")
-        elif not _fits(value, hint):
-            suggestion = nearest(str(value), _choices(hint))
-            raise ValueError(f"{key}.{name} must be {_described(hint)}, got {_shown(value)}{suggestion}")
+def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[..., Any]:
+    """Return the class or factory that a `_target_` names.
 
+    Args:
+        path: what the configuration says.
+        key: of the node, for messages.
+        kind: the annotation that what it makes must fit.
+        trusted: the packages that may define it, first our own. Nothing outside them is imported.
 
-def target(path: Any, key: str) -> Callable[..., Any]:
-    """What a `_target_` names; ValueError if that cannot be imported or called."""
-    reason = ""
+    Raises:
+        ValueError: if it cannot be imported, is defined elsewhere or makes something else.
+    """
+    if not isinstance(path, str) or not _DOTTED_NAME.fullmatch(path):
+        raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {_shown(path)}")
+    if not _is_within(path, trusted):
+        package = path.partition(".")[0]
+        raise ValueError(
+            f"{key}._target_ names {path}, which is not part of {trusted[0]} and could run any code: "
+            f"if you trust it, add trust={package}"
+        )
+    module_name, _, name = path.rpartition(".")
     try:
-        found: Any = pydoc.locate(str(path))
-    except pydoc.ErrorDuringImport as error:
-        found, reason = None, f" ({error.value})"
-    if not callable(found):
-        raise ValueError(f"{key}._target_ must name a class that can be imported, got {_shown(path)}{reason}")
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a module of the user's own raises
+        raise ValueError(f"{key}._target_ must name a class that can be imported, got {path} ({error})") from error
+    found = getattr(module, name, None)
+    if found is None:
+        raise ValueError(f"{key}._target_: {module_name} has no {name}{nearest(name, vars(module))}")
+    home = str(getattr(found, "__module__", ""))
+    is_class = isinstance(found, type) and _is_within(home, trusted)
+    is_factory = isinstance(found, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
+    if not ((is_class or is_factory) and _makes(found, kind)):
+        raise ValueError(f"{key}._target_ must name {_named_kind(kind)}, got {path}")
     return found
+
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def _is_within(path: str, packages: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{package}.") for package in packages)
+
+
+def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class or function with their annotations as types; Any where one cannot be had."""
+    try:
+        return inspect.signature(found, eval_str=True).parameters
+    except NameError:  # a name that only type checkers import
+        init = inspect.unwrap(vars(found)["__init__"] if isinstance(found, type) else found)
+        return {
+            name: parameter.replace(annotation=_evaluated(parameter.annotation, init.__globals__))
+            for name, parameter in inspect.signature(found).parameters.items()
+        }
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:
+        return Any
+
+
+def _options(hint: Any) -> list[Any]:
+    """Return the types of a union, or a type itself."""
+    return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
+
+
+def _items(hint: Any) -> Any:
+    """Return the type of the items of a list; None for what is not one."""
+    found = [get_args(option)[0] for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
+    return found[0] if found else None
+
+
+def _made_by(found: Callable[..., Any]) -> Any:
+    """Return the type of what a class or a function makes."""
+    return found if isinstance(found, type) else _evaluated(found.__annotations__.get("return"), found.__globals__)
+
+
+def _is_a(made: Any, kind: Any) -> bool:
+    return kind is Any or made == kind or (isinstance(made, type) and isinstance(kind, type) and issubclass(made, kind))
+
+
+def _is_factory_of(found: Callable[..., Any], kind: Any) -> bool:
+    """Whether a place takes not what a class or function makes, but the maker itself."""
+    made = _made_by(found)
+    return any(get_origin(x) is Callable and _is_a(made, get_args(x)[1]) for x in _options(kind))
+
+
+def _makes(found: Callable[..., Any], kind: Any) -> bool:
+    return _is_factory_of(found, kind) or any(_is_a(_made_by(found), option) for option in _options(kind))
+
+
+def _named_kind(kind: Any) -> str:
+    """Return a kind in words: `a PositionalEncoding or PerLayer`."""
+    made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
+    names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
+    return f"a {' or '.join(names)}" if names else "what this place takes"
 
 
 def _choices(hint: Any) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
+from poslab.checkpoint import checkpoint_file, load_weights
 from poslab.data.tokenizers import load_tokenizer
 from poslab.models import EncoderDecoder, Model, Outputs, build_model
 from poslab.run_directory import RunDirectory
@@ -18,9 +19,15 @@ ENCODINGS = "encodings."
 
 
 def load(
-    run: str | Path, device: torch.device | str = "cpu", swap: Mapping[str, Mapping[str, Any] | None] | None = None
+    run: str | Path,
+    device: torch.device | str = "cpu",
+    swap: Mapping[str, Mapping[str, Any] | None] | None = None,
+    trust: Sequence[str] = (),
 ) -> Model:
-    """The trained model of a run, in evaluation mode.
+    """Load the trained model of a run, in evaluation mode.
+
+    A run of a stranger is safe to load: nothing in it is run as code, and no more memory is taken than its checkpoint
+    has on the disk.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
         tokenizer = load_tokenizer("outputs/2026-01-31_12-00-00_python_docs_rotary")
@@ -31,35 +38,61 @@ def load(
         device: where the model is put.
         swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
             `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns is as at initialisation.
+        trust: packages beside Poslab that define what the run names, such as your encoding. They are imported.
 
     Returns:
         The model with the weights as they were trained: float32, or bfloat16 after `trainer.precision=bf16-true`.
 
     Raises:
-        ValueError: if there is no such run, or its checkpoint is missing, damaged, of something else, or holds code; or
-            for a swap that does not fit the model.
+        ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or holds code;
+            if it names what is defined in a package that is not trusted; or for a swap that does not fit the model.
     """
-    directory = RunDirectory.of(run)
+    directory = RunDirectory.of(run, trust)
     config = directory.config() | dict(swap or {})
     if not {"model", "encoding"} <= config.keys():
         raise ValueError(f"{directory.path} is not a run directory: its config.yaml names no model and encoding")
     file = checkpoint_file(run)
-    weights = model_weights(load_checkpoint(file))
+    weights = load_weights(file)
     tokenizer = load_tokenizer(directory.path)
     task = directory.task()
-    outputs = Outputs(*task["outputs"]) if task.get("outputs") else None
-    model = build_model(config, tokenizer.vocab_size + task.get("extra_tokens", 0), outputs, tokenizer.digits)
+    outputs = None if task.outputs is None else Outputs(*task.outputs)
+    parts = (config, tokenizer.vocab_size + task.extra_tokens, outputs, tokenizer.digits)
+    if not _fits(parts, weights, whole=not swap):
+        raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}")
+    model = build_model(*parts)
     model.to(next(iter(weights.values())).dtype)
     if swap and isinstance(model, EncoderDecoder):
         raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
     if swap:
         fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
-        weights = {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)} | fresh
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}") from error
+        weights = _without_encodings(weights) | fresh
+    model.load_state_dict(weights)
     return model.to(device).eval()
+
+
+def _fits(parts: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
+    """Whether a model has just these weights, found out before any memory is taken.
+
+    Args:
+        parts: arguments of `build_model`.
+        weights: of the checkpoint.
+        whole: whether the weights of encodings count.
+    """
+    num_layers = parts[0]["model"].get("num_layers")
+    if isinstance(num_layers, int) and num_layers > len(weights):
+        return False
+    try:
+        with torch.device("meta"):
+            ours = build_model(*parts).state_dict()
+    except RuntimeError:  # sizes that no memory has
+        return False
+    if not whole:
+        ours, weights = _without_encodings(ours), _without_encodings(weights)
+    return {name: weight.shape for name, weight in ours.items()} == {name: w.shape for name, w in weights.items()}
+
+
+def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)}
 
 
 def device_named(name: str) -> torch.device:

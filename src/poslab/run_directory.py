@@ -7,17 +7,20 @@ import errno
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+
+from poslab.reading import read_json, read_yaml
+from poslab.task_record import TaskRecord
 
 SECONDS_TO_LET_GO = 7
 """How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
+
+GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,19 @@ class RunDirectory:
 
     Args:
         path: the directory; it need not exist yet.
+        trust: packages beside Poslab that its configuration may name, as whoever opens it says.
     """
 
     path: Path
+    trust: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: str | Path) -> RunDirectory:
-        """The run of a directory, or of a checkpoint inside one.
+    def of(cls, run: str | Path, trust: Sequence[str] = ()) -> RunDirectory:
+        """Find the run of a directory, or of a checkpoint inside one.
+
+        Args:
+            run: the directory or checkpoint.
+            trust: packages beside Poslab that its configuration may name.
 
         Raises:
             ValueError: if there is no run there.
@@ -40,7 +49,7 @@ class RunDirectory:
         path = Path(run)
         if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
             path = path.parent.parent
-        found = cls(path)
+        found = cls(path, tuple(trust))
         if not found.config_file.is_file():
             raise ValueError(f"{run} is not a run directory: it holds no config.yaml")
         return found
@@ -113,22 +122,26 @@ class RunDirectory:
             yield
 
     def config(self) -> dict[str, Any]:
-        """The configuration that the run was started with.
+        """Read the configuration that the run was started with.
+
+        It is what somebody wrote: `build` makes objects of it only from packages that are trusted, which are those of
+        this object, whatever the file says.
 
         Raises:
             ValueError: if the file holds something else.
         """
-        try:
-            config = OmegaConf.to_container(OmegaConf.load(self.config_file))
-        except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError):
-            config = None
-        if not isinstance(config, dict):
-            raise ValueError(f"{self.config_file} is not the configuration of a run")
-        return {str(key): value for key, value in config.items()}
+        config = read_yaml(self.config_file)
+        for group in GROUPS & config.keys():
+            if not isinstance(config[group], Mapping):
+                raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
+        return config | {"trust": list(self.trust)}
 
     def metrics(self) -> dict[str, float]:
-        """The final figures of a finished run."""
-        metrics: dict[str, float] = json.loads(self.metrics_file.read_text())
+        """Read the final figures of a finished run; ValueError if they are not numbers."""
+        metrics = read_json(self.metrics_file)
+        for tag, value in metrics.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {value!r}")
         return metrics
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
@@ -158,8 +171,9 @@ class RunDirectory:
     def _with_resumed(self, environment: Mapping[str, Any]) -> dict[str, Any]:
         if not self.environment_file.is_file():
             return dict(environment)
-        began = json.loads(self.environment_file.read_text())
-        return {**began, "resumed": [*began.get("resumed", []), dict(environment)]}
+        began = read_json(self.environment_file)
+        earlier = began.get("resumed", [])
+        return {**began, "resumed": [*(earlier if isinstance(earlier, list) else []), dict(environment)]}
 
     def discard(self) -> None:
         """Takes back what `start` wrote, and the log, of a run that turned out to be a mistake before it trained."""
@@ -173,9 +187,13 @@ class RunDirectory:
         """Writes down what a task knows of its data."""
         write_atomically(self.task_file, json.dumps(record, indent=2) + "\n")
 
-    def task(self) -> dict[str, Any]:
-        """What its task knows of its data; nothing where the run has written down nothing."""
-        return json.loads(self.task_file.read_text()) if self.task_file.is_file() else {}
+    def task(self) -> TaskRecord:
+        """Read what its task knows of its data; nothing where the run has written down nothing.
+
+        Raises:
+            ValueError: naming the file, if it holds something else.
+        """
+        return TaskRecord.of(read_json(self.task_file) if self.task_file.is_file() else {}, self.task_file)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Writes down the final figures; from then on the run is finished."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,13 @@ from poslab.data.algorithmic.task import Example
 from poslab.data.examples.answers import AnswerBatches, tokenised_answers
 from poslab.data.examples.classes import ClassBatches, tokenised_classes
 from poslab.data.examples.source import ExampleSource
+from poslab.data.sources import AnySource
 from poslab.data.tokenizers import SymbolTokenizer, load_tokenizer
 from poslab.decoding import Continuation, beam_search
 from poslab.loading import device_named, load
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.run_directory import RunDirectory
+from poslab.task_record import TaskRecord
 from poslab.tasks.question_answering import best_spans
 
 
@@ -47,6 +49,7 @@ def serve(
     beams: int = 1,
     length_penalty: float = 1.0,
     max_new_tokens: int = 400,
+    trust: Sequence[str] = (),
 ) -> Server:
     """What a run has learned to do, as a function of a text.
 
@@ -60,18 +63,19 @@ def serve(
         run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
         device: where the model is put; `auto` is a GPU where there is one.
         beams, length_penalty, max_new_tokens: how an answer of many tokens is found, as of `beam_search`.
+        trust: as of `load`.
 
     Raises:
         ValueError: as of `load`; for a device that is not there, or no beams; for a run that has learned to go on with
             a text, which has no answer (`poslab.generation.generate`); and by the function, for a text that is no
             input of the task.
     """
-    directory = RunDirectory.of(run)
+    directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:
         raise ValueError(f"beams must be a positive integer, got {beams}")
-    model = load(run, device_named(str(device)))
+    model = load(run, device_named(str(device)), trust=trust)
     tokenizer = load_tokenizer(directory.path)
-    source = build(directory.config(), "dataset")
+    source = build(directory.config(), "dataset", AnySource)
     writes = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
     if isinstance(source, AlgorithmicExamples):
         assert isinstance(tokenizer, SymbolTokenizer)
@@ -87,23 +91,23 @@ def serve(
     raise ValueError(f"run={run} has learned to predict text, and answers nothing")
 
 
-def _classes(model: Any, tokenizer: Any, task: dict[str, Any], max_length: int) -> Server:
-    batches = ClassBatches(task["classes"], several=task["several"], max_length=max_length)
+def _classes(model: Any, tokenizer: Any, task: TaskRecord, max_length: int) -> Server:
+    batches = ClassBatches(list(task.classes), several=task.several, max_length=max_length)
 
     @torch.no_grad()
     def answer(text: str) -> Answer:
-        names = ("text", "text_pair") if task["two_texts"] else ("text",)
-        if task["two_texts"] and "\t" not in text:
+        names = ("text", "text_pair") if task.two_texts else ("text",)
+        if task.two_texts and "\t" not in text:
             raise ValueError("prompt must be two texts that are separated by a tab, as the model has learned")
         rows = tokenised_classes(
             dict(zip(names, ([part] for part in text.split("\t", len(names) - 1)), strict=True)), tokenizer
         )
-        label: Any = [] if task["several"] else task["classes"][0]
+        label: Any = [] if task.several else task.classes[0]
         batch = batches({**rows, "label": [label]}, np.array([True]))
         logits_C = model(batch.tokens.to(_device(model)), real=batch.real.to(_device(model)))[0].float()
-        p_C = logits_C.sigmoid() if task["several"] else logits_C.softmax(-1)
-        ranked = sorted(zip(task["classes"], p_C.tolist(), strict=True), key=lambda pair: -pair[1])
-        told = [name for name, p in ranked if p >= 0.5] if task["several"] else [ranked[0][0]]
+        p_C = logits_C.sigmoid() if task.several else logits_C.softmax(-1)
+        ranked = sorted(zip(task.classes, p_C.tolist(), strict=True), key=lambda pair: -pair[1])
+        told = [name for name, p in ranked if p >= 0.5] if task.several else [ranked[0][0]]
         return Answer(", ".join(told), dict(ranked))
 
     return answer

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from poslab.configuration import target
-from poslab.data.algorithmic.examples import AlgorithmicExamples
+from poslab.configuration import target, trusted_packages
 from poslab.data.corpus import Corpus
 from poslab.data.examples.source import ExampleSource
-from poslab.models import Decoder, Encoder, EncoderDecoder, PointerGenerator
-
-AnySource = Corpus | ExampleSource | AlgorithmicExamples
+from poslab.data.sources import AnySource
+from poslab.models import Decoder, Encoder, EncoderDecoder, Model, PointerGenerator
 
 TASKS: dict[str, tuple[type, ...]] = {
     "text": (Decoder, Encoder, EncoderDecoder, PointerGenerator),
@@ -32,7 +30,7 @@ def kind_of(source: AnySource) -> str:
 
 def model_kind(config: Mapping[str, Any]) -> type:
     """The kind of model that a configuration describes; a model of one's own counts as a decoder."""
-    model = target(config["model"]["_target_"], "model")
+    model = target(config["model"]["_target_"], "model", Model, ("poslab", *trusted_packages(config)))
     return next(
         (kind for kind in (Encoder, EncoderDecoder) if isinstance(model, type) and issubclass(model, kind)), Decoder
     )

@@ -12,6 +12,7 @@ import torch
 from poslab.checking import check
 from poslab.configuration import build
 from poslab.data.corpus import Corpus
+from poslab.data.sources import AnySource
 from poslab.run_directory import RunDirectory
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
 
@@ -142,7 +143,7 @@ def corpora() -> list[str]:
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
     config = composed(f"dataset={dataset}")
     check(config)
-    assert isinstance(build(config, "dataset"), Corpus)
+    assert isinstance(build(config, "dataset", AnySource), Corpus)
 
 
 @pytest.mark.parametrize("size", choices("size"))

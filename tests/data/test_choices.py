@@ -12,6 +12,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from poslab.configuration import build
+from poslab.data.sources import AnySource
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted((CONF / "dataset").glob("*.yaml"))
@@ -39,13 +40,13 @@ def test_a_choice_shows_every_argument_of_its_class_with_its_default(choice: str
 def test_lists_and_mappings_of_a_configuration_reach_load_dataset_as_its_own() -> None:
     data_files = {"train": ["a.json"], "dev": "b.json"}
     config = {"dataset": {"_target_": "poslab.data.hub_text.HubText", "path": "json", "data_files": data_files}}
-    files = build(config, "dataset").data_files
+    files = build(config, "dataset", AnySource).data_files
     assert (type(files), type(files["train"]), files) == (dict, list, data_files)
 
 
 @pytest.mark.parametrize("choice", sorted(set(CHOICES) - {"text", "hub"}))
 def test_a_preset_passes_its_check(choice: str) -> None:
-    build({"dataset": composed(choice)}, "dataset").check()
+    build({"dataset": composed(choice)}, "dataset", AnySource).check()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
 from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
+from poslab.data.sources import AnySource
 from poslab.data.text_files import TextFiles
 
 
@@ -60,7 +61,7 @@ def test_a_wrong_value_is_refused_at_once(change: dict[str, Any], message: str) 
 def test_a_wrong_value_in_a_configuration_is_refused_with_its_full_key(change: dict[str, Any], message: str) -> None:
     node = {"_target_": "poslab.data.hub_text.HubText", "path": "x/y", **change}
     with pytest.raises(ValueError) as error:
-        build({"dataset": node}, "dataset")
+        build({"dataset": node}, "dataset", AnySource)
     assert str(error.value) == message
 
 
@@ -174,8 +175,8 @@ def test_checking_imports_neither_torch_nor_lightning_nor_datasets() -> None:
         {"_target_": "poslab.data.hub_text.HubText", "path": "x/y"},
     ]
     program = (
-        "import sys; from poslab.configuration import build;"
-        f"[build({{'dataset': node}}, 'dataset').check() for node in {nodes!r}];"
+        "import sys; from poslab.configuration import build; from poslab.data.sources import AnySource;"
+        f"[build({{'dataset': node}}, 'dataset', AnySource).check() for node in {nodes!r}];"
         "print(sorted({'torch', 'lightning', 'datasets', 'tokenizers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

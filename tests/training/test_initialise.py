@@ -9,6 +9,8 @@ from torch import nn
 from poslab.checking import check
 from poslab.configuration import build
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
+from poslab.encodings import EncodingFactory
+from poslab.models import Model
 from poslab.run_directory import RunDirectory
 from poslab.training.initialise import initialise_from
 from tests.training.runs import composed, run_of, small, weights
@@ -27,7 +29,9 @@ def model(*overrides: str, vocab_size: int = 257) -> nn.Module:
     sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.sequence_length=16"]
     config = composed(*sizes, *overrides)
     torch.manual_seed(99)
-    made: nn.Module = build(config, "model", vocab_size=vocab_size, encoding=build(config, "encoding"))
+    made: nn.Module = build(
+        config, "model", Model, vocab_size=vocab_size, encoding=build(config, "encoding", EncodingFactory)
+    )
     return made
 
 

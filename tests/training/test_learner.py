@@ -15,9 +15,11 @@ import poslab
 from poslab.configuration import build
 from poslab.data.batch import TokenBatch
 from poslab.data.datamodule import TextDataModule
+from poslab.data.sources import AnySource
 from poslab.data.windows import EvaluationWindows, TrainingWindows
-from poslab.encodings import Positions
+from poslab.encodings import EncodingFactory, Positions
 from poslab.errors import NonFiniteLossError
+from poslab.models import Model
 from poslab.run_directory import RunDirectory
 from tests.training.runs import recorded, run_of, small, weights, words
 
@@ -37,7 +39,7 @@ def documents(tmp_path: Path) -> str:
 
 def data_of(config: dict[str, Any]) -> TextDataModule:
     """The data of a run as its only process sees them, in batches that are not cut into smaller ones."""
-    data = TextDataModule(build(config, "dataset"))
+    data = TextDataModule(build(config, "dataset", AnySource))
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         world_size=1,
         global_rank=0,
@@ -52,7 +54,9 @@ def data_of(config: dict[str, Any]) -> TextDataModule:
 def initial_model(config: dict[str, Any]) -> nn.Module:
     """The model that a run begins with."""
     torch.manual_seed(config["seed"])
-    model: nn.Module = build(config, "model", vocab_size=257, encoding=build(config, "encoding"))
+    model: nn.Module = build(
+        config, "model", Model, vocab_size=257, encoding=build(config, "encoding", EncodingFactory)
+    )
     return model
 
 

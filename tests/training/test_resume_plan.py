@@ -170,9 +170,10 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path, config: dict[s
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        ("model: gpt2\n", "resume={0} is no run of this command: its config.yaml has no attention"),
-        ("- a\n- list\n", "{0}/config.yaml is not the configuration of a run"),
-        ("key: [broken\n", "{0}/config.yaml is not the configuration of a run"),
+        ("model: gpt2\n", "{0}/config.yaml is not the configuration of a run: model must hold keys"),
+        ("name: gpt2\n", "resume={0} is no run of this command: its config.yaml has no attention"),
+        ("- a\n- list\n", "{0}/config.yaml must hold keys and values"),
+        ("key: [broken\n", "{0}/config.yaml, line 2 is not YAML: expected ',' or ']', but got '<stream end>'"),
     ],
 )
 def test_a_directory_with_the_configuration_of_something_else_is_refused(

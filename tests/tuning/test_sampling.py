@@ -76,9 +76,15 @@ def test_an_exhaustive_sampler_tries_everything_once() -> None:
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_ must name one of optuna\.samplers"),
-        ({"_target_": "optuna.pruners.NopPruner"}, r"sampler\._target_ must name one of optuna\.samplers"),
-        ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler: .*n_startups"),
+        ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_: optuna\.samplers has no TPE"),
+        (
+            {"_target_": "optuna.pruners.NopPruner"},
+            r"must name a BaseSampler, got optuna\.pruners\.NopPruner",
+        ),
+        (
+            {"_target_": "optuna.samplers.TPESampler", "n_startups": 3},
+            r"sampler\.n_startups: .* has no such argument",
+        ),
     ],
 )
 def test_a_sampler_that_is_none_is_one_sentence(node: dict[str, Any], sentence: str) -> None:
@@ -95,5 +101,5 @@ def test_a_pruner_can_wrap_another() -> None:
 
     assert isinstance(build_pruner(node), optuna.pruners.PatientPruner)
     assert isinstance(build_pruner(None), optuna.pruners.NopPruner)
-    with pytest.raises(ValueError, match=r"pruner\._target_ must name one of optuna\.pruners"):
+    with pytest.raises(ValueError, match=r"pruner\._target_ must name a BasePruner, got optuna\.samplers\.TPESampler"):
         build_pruner({"_target_": "optuna.samplers.TPESampler"})

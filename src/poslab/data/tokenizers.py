@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from poslab.reading import read_json
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
@@ -202,12 +204,23 @@ class SymbolTokenizer:
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """The tokenizer that was saved in a directory, such as that of a run; ValueError where there is none."""
+    """Load the tokenizer that was saved in a directory, such as that of a run; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{directory} holds no {FILE_NAME}")
-    with path.open() as file:
-        if file.read(len(OWN)) != OWN:
+    with path.open("rb") as file:
+        if file.read(len(OWN)) != OWN.encode():
             return SubwordTokenizer.from_file(path)
-    own = json.loads(path.read_text())
-    return ByteTokenizer() if own["poslab"] == "bytes" else SymbolTokenizer(own["symbols"])
+    own = read_json(path)
+    if own["poslab"] == "bytes":
+        return ByteTokenizer()
+    symbols = own.get("symbols")
+    if own["poslab"] != "symbols" or not isinstance(symbols, list) or not all(_is_symbol(x) for x in symbols):
+        raise ValueError(f"{path} is damaged: it must hold symbols without white space")
+    if len(set(symbols)) != len(symbols):
+        raise ValueError(f"{path} is damaged: a symbol stands in it twice")
+    return SymbolTokenizer(symbols)
+
+
+def _is_symbol(symbol: object) -> bool:
+    return isinstance(symbol, str) and symbol.split() == [symbol]

@@ -15,8 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
-from poslab.configuration import build, encoding_named
-from poslab.encodings import StackEncodings, StackShape
+from poslab.configuration import build, encoding_named, trusted_packages
+from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.exhibits import Table
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
@@ -53,9 +53,10 @@ def evaluate_runs(
         join(environment, torch.cuda.is_available())
     is_first = environment is None or environment.global_rank() == 0
     chosen = (config["split"], config["tokens"], device_named(config["device"]))
-    subjects = told_apart([subject(run, *chosen) for run in runs], runs)
+    trust = trusted_packages(config)
+    subjects = told_apart([subject(run, *chosen, trust=trust) for run in runs], runs)
     if swaps:
-        swapped = [subject(run, *chosen, swap, config["seed"]) for run, swap in zip(runs, swaps, strict=True)]
+        swapped = [subject(run, *chosen, swap, config["seed"], trust) for run, swap in zip(runs, swaps, strict=True)]
         subjects += told_apart(swapped, runs)
     _require_one_text(subjects)
     settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
@@ -100,7 +101,7 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
-    (encoding,) = StackEncodings(build(config, "encoding"), shape)
+    (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
     name = encoding_named(config)
     exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
     evaluation = Evaluation([Section("Rotary diagnostics", ROTARY, exhibits)])

@@ -65,6 +65,7 @@ def subject(
     device: torch.device | str = "cpu",
     swap: Mapping[str, Any] | None = None,
     seed: int = 1,
+    trust: Sequence[str] = (),
 ) -> Subject:
     """The model of a run with the text that it was kept from.
 
@@ -75,16 +76,17 @@ def subject(
         device: where the model is put.
         swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
         seed: of what a swapped encoding has at first.
+        trust: as of `load`.
 
     Raises:
         ValueError: as of `load`, where the text of the run is gone or is another one now, or for a run that has
             learned another task than language modelling.
     """
-    directory = RunDirectory.of(run)
+    directory = RunDirectory.of(run, trust)
     config = directory.config()
     if swap:
         torch.manual_seed(seed)
-    model = load(run, device, swap)
+    model = load(run, device, swap, trust)
     data = data_of(config)
     if not (isinstance(model, Decoder) and isinstance(data, TextDataModule)):
         raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poslab.configuration import build
+from poslab.encodings import EncodingFactory, PositionSampler, TemperatureFactory
 from poslab.models.decoder import Decoder
 from poslab.models.encoder import Encoder
 from poslab.models.encoder_decoder import EncoderDecoder
@@ -26,11 +27,11 @@ def build_model(
     Raises:
         ValueError: naming the full key, for what does not fit together.
     """
-    parts: dict[str, Any] = {"encoding": build(config, "encoding"), "digits": digits}
-    for group in ("positions", "temperature"):
+    parts: dict[str, Any] = {"encoding": build(config, "encoding", EncodingFactory), "digits": digits}
+    for group, kind in (("positions", PositionSampler), ("temperature", TemperatureFactory)):
         if config.get(group) is not None:
-            parts[group] = build(config, group)
+            parts[group] = build(config, group, kind)
     if outputs is not None:
         parts["outputs"] = outputs
-    model: Model = build(config, "model", vocab_size=vocab_size, attention=config["attention"], **parts)
+    model: Model = build(config, "model", Model, vocab_size=vocab_size, attention=config["attention"], **parts)
     return model

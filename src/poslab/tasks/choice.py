@@ -17,8 +17,9 @@ from poslab.data.examples.pairs import ContinuedBatches, PairBatches
 from poslab.data.examples.source import ExampleSource
 from poslab.data.objectives import CorruptedSpans, MaskedTokens
 from poslab.data.run_data import RunData
+from poslab.data.sources import AnySource
 from poslab.models import Decoder, Encoder, EncoderDecoder
-from poslab.task_kinds import AnySource, check_task, model_kind
+from poslab.task_kinds import check_task, model_kind
 from poslab.tasks.answering import Answering
 from poslab.tasks.classification import Classification, MultiLabelClassification
 from poslab.tasks.language_modelling import LanguageModelling
@@ -31,7 +32,7 @@ from poslab.tasks.task import Task
 
 def data_of(config: Mapping[str, Any]) -> RunData:
     """The data of a configuration, of which nothing has been prepared yet."""
-    source: AnySource = build(config, "dataset")
+    source: AnySource = build(config, "dataset", AnySource)
     check_task(config, source)
     if isinstance(source, Corpus):
         return TextDataModule(source)

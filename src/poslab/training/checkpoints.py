@@ -46,7 +46,10 @@ class RunCheckpoints(Checkpoint):
         return {"best_step": self.best_step, "best_figures": self.best_figures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_step, self.best_figures = state_dict["best_step"], state_dict["best_figures"]
+        step, figures = state_dict.get("best_step"), state_dict.get("best_figures")
+        if not isinstance(step, int) or not isinstance(figures, dict):
+            raise ValueError("resume: the checkpoint does not say which state is the best")
+        self.best_step, self.best_figures = step, figures
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)

@@ -24,6 +24,7 @@ from poslab.tasks import Task
 from poslab.tasks.choice import data_of
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
+from poslab.training.optimizer import AdamWithCosine
 from poslab.training.settings import TrainerSettings
 
 
@@ -74,7 +75,7 @@ def learner_of(
     return Learner(
         model,
         task,
-        build(config, "optimizer"),
+        build(config, "optimizer", AdamWithCosine),
         batch_size=datamodule.batch_size,
         lengths=lengths,
         longest_trained=datamodule.longest_trained,

@@ -54,6 +54,17 @@ def reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def memory_bytes(on_gpu: bool) -> int:
+    """Return the memory of a GPU, or that of this machine, or of the container that this process is confined to."""
+    if on_gpu:
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        memory = min(memory, int(limit.read_text()))
+    return memory
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """The most memory that the run has held so far, in MB: of the device, or of the process on a CPU."""
     if device.type == "cuda":

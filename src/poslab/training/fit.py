@@ -65,7 +65,7 @@ def train_here(
         RunInterruptedError: if it was asked to stop; what it has learned is saved.
         RunEndedEarlyError: if the observer ended it.
     """
-    settings: TrainerSettings = build(config, "trainer")
+    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
     quieten_lightning()
     reset_peak_memory()
     L.seed_everything(config["seed"], verbose=False)
@@ -163,7 +163,9 @@ def run_test(run: RunDirectory) -> dict[str, float]:
         return already
     quieten_lightning()
     torch.set_flush_denormal(True)
-    settings: TrainerSettings = dataclasses.replace(build(config, "trainer"), devices=1, num_nodes=1, profiler=None)
+    settings: TrainerSettings = dataclasses.replace(
+        build(config, "trainer", TrainerSettings), devices=1, num_nodes=1, profiler=None
+    )
     datamodule = prepared_data(config)
     first_step_of(run.best_checkpoint, datamodule)
     task = task_of(config, datamodule)

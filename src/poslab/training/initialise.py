@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from poslab.checkpoint import checkpoint_file, load_checkpoint, model_weights
+from poslab.checkpoint import checkpoint_file, load_weights
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.run_directory import RunDirectory
 
@@ -29,7 +29,7 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
     Raises:
         ValueError: if there is no such run, or nothing of it fits.
     """
-    theirs, ours = model_weights(load_checkpoint(checkpoint_file(source))), model.state_dict()
+    theirs, ours = load_weights(checkpoint_file(source)), model.state_dict()
     lines = []
     if tokenizer == _tokenizer_of(source):
         lines = _take_rows(theirs, ours, tokenizer.vocab_size)

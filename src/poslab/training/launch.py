@@ -21,6 +21,7 @@ from poslab.errors import (
     RunEndedEarlyError,
     RunInterruptedError,
 )
+from poslab.run_directory import RunDirectory
 from poslab.training.observation import Observer, answering
 
 SECONDS_TO_SAVE = 600
@@ -30,13 +31,13 @@ Where one has died the others get torch's own 30 seconds.
 """
 
 
-def launch(run_directory: Path, checkpoint: Path | None, processes: int, observer: Observer | None = None) -> None:
+def launch(run: RunDirectory, checkpoint: Path | None, processes: int, observer: Observer | None = None) -> None:
     """Trains the run of a directory in several processes on this machine, each in a session of its own.
 
     They take everything from the run's resolved configuration, never from this process's command line.
 
     Args:
-        run_directory: where config.yaml is.
+        run: where config.yaml is.
         checkpoint: what they resume from; None starts anew.
         processes: how many.
         observer: is told of every validation, in this process, and may end the run.
@@ -54,12 +55,13 @@ def launch(run_directory: Path, checkpoint: Path | None, processes: int, observe
     }
     try:
         with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
-            arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, str(run_directory)]
+            trust = ",".join(run.trust)
+            arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, trust, str(run.path)]
             if checkpoint is not None:
                 arguments.append(str(checkpoint))
             if observer is not None:
                 answers.enter_context(answering(observer, Path(messages)))
-            elastic_launch(_launch_config(run_directory.name, processes, messages), sys.executable)(*arguments)
+            elastic_launch(_launch_config(run.path.name, processes, messages), sys.executable)(*arguments)
     except SignalException as error:
         raise RunInterruptedError(int(error.sigval)) from None
     except ChildFailedError as error:

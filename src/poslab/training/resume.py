@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.configuration import nearest, target
+from poslab.configuration import nearest, target, trusted_packages
 from poslab.data.paths import neighbours
 from poslab.run_directory import RunDirectory
 
@@ -38,7 +38,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     resume = config["resume"]
     config = {**config, "resume": None}
     if resume is None:
-        run = RunDirectory(directory)
+        run = RunDirectory(directory, trusted_packages(config))
         if run.config_file.exists():
             raise ValueError(
                 f"{directory} holds a run already: go on with resume={directory}, or choose another directory"
@@ -53,11 +53,11 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
     path = Path(str(resume))
     if path.is_dir() and _is_fresh(path):
-        return Plan(RunDirectory(path), config, None)
+        return Plan(RunDirectory(path, trusted_packages(config)), config, None)
     if not path.exists():
         suggestion = nearest(str(path), neighbours(str(path)))
         raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{suggestion}")
-    run = RunDirectory.of(path)
+    run = RunDirectory.of(path, trusted_packages(config))
     own = run.config()
     if missing := sorted(config.keys() - own.keys()):
         raise ValueError(f"resume={resume} is no run of this command: its config.yaml has no {missing[0]}")
@@ -74,34 +74,35 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
     """The newest run below a directory that has this configuration, has not come to its end and does not train."""
-    candidates = (RunDirectory(file.parent) for file in directory.glob("**/config.yaml"))
+    trust = trusted_packages(config)
+    candidates = (RunDirectory(file.parent, trust) for file in directory.glob("**/config.yaml"))
     unfinished = [r for r in candidates if not (r.is_finished or r.is_held) and _has_configuration(r, config)]
     return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
 
 
 def _has_configuration(run: RunDirectory, config: Mapping[str, Any]) -> bool:
     try:
-        return _is_same(run.config(), config)
+        return _is_same(run.config(), config, ("poslab", *run.trust))
     except ValueError:  # a config.yaml of something else
         return False
 
 
-def _is_same(old: Any, new: Any) -> bool:
+def _is_same(old: Any, new: Any, trusted: Sequence[str]) -> bool:
     """Whether an old configuration is a new one, keys aside that there were not yet and that are at their default."""
     if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_is_same, old, new))
+        return len(old) == len(new) and all(_is_same(*pair, trusted) for pair in zip(old, new, strict=True))
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return bool(old == new)
     return (
         old.keys() <= new.keys()
-        and all(_is_same(old[key], new[key]) for key in old)
-        and all(new[key] == _default(new, key) for key in new.keys() - old.keys())
+        and all(_is_same(old[key], new[key], trusted) for key in old)
+        and all(new[key] == _default(new, key, trusted) for key in new.keys() - old.keys())
     )
 
 
-def _default(node: Mapping[str, Any], key: str) -> Any:
+def _default(node: Mapping[str, Any], key: str, trusted: Sequence[str]) -> Any:
     """What the `_target_` of a node takes where a key is left out; null where it has none."""
-    arguments = inspect.signature(target(node["_target_"], key)).parameters if "_target_" in node else {}
+    arguments = inspect.signature(target(node["_target_"], key, Any, trusted)).parameters if "_target_" in node else {}
     return arguments[key].default if key in arguments else None
 
 

@@ -55,7 +55,7 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
             first_alone(lambda: _begin(plan, settings, holding))
             try:
                 if external is None and processes > 1:
-                    launch(run.path, plan.checkpoint, processes, observer)
+                    launch(run, plan.checkpoint, processes, observer)
                 else:
                     with full_disk_told(run.path):
                         train_here(run, plan.config, plan.checkpoint, signals, observer)

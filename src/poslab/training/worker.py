@@ -1,6 +1,6 @@
 """One process of a run that `launch` started.
 
-`python -m poslab.training.worker LAUNCHER MESSAGES DIRECTORY [CHECKPOINT]`
+`python -m poslab.training.worker LAUNCHER MESSAGES TRUST DIRECTORY [CHECKPOINT]`
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 
 
-def main(messages: str, run_directory: str, checkpoint: str | None = None) -> None:
+def main(messages: str, trust: str, run_directory: str, checkpoint: str | None = None) -> None:
     """Trains this process's share of a run. What is slow to import waits until this process cannot be left behind."""
     from pathlib import Path
 
@@ -26,9 +26,9 @@ def main(messages: str, run_directory: str, checkpoint: str | None = None) -> No
     from poslab.training.observation import distant_observer
     from poslab.training.settings import TrainerSettings
 
-    run = RunDirectory.of(run_directory)
+    run = RunDirectory.of(run_directory, trust.split(",") if trust else ())
     config = run.config()
-    settings: TrainerSettings = build(config, "trainer")
+    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
     environment = external_environment()
     assert environment is not None
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))

@@ -50,11 +50,12 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     configurations = TrialConfigurations(conf, sweep)
     default = configurations.check()
     config = configurations.of({})
-    settings: TrainerSettings = build(config, "trainer")
+    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
     data = prepared_data(config)
     _check_figures(sweep, task_of(config, data))
     _check_lengths(sweep, config, data.lengths_of("validation"))
-    try_sampler(sweep.sampler, sweep.search_space, default, [objective.direction for objective in sweep.all_objectives])
+    directions = [objective.direction for objective in sweep.all_objectives]
+    try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
     if sweep.storage is None:
         _make(output)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import pydoc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from optuna import Study, create_study
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
@@ -17,8 +14,11 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from poslab.configuration import build
 from poslab.tuning.ledger import first_attempt
 from poslab.tuning.space import Space
+
+OPTUNA = "optuna"
 
 
 class NumberedSampler(BaseSampler):
@@ -30,13 +30,16 @@ class NumberedSampler(BaseSampler):
         node: `_target_` and arguments of an Optuna sampler.
         seed: of the sweep.
         default: the parameters of trial 0, by name.
+        trust: packages beside Optuna that may define the sampler.
 
     Raises:
         ValueError: if there is no such sampler, or it does not take these arguments.
     """
 
-    def __init__(self, node: Mapping[str, Any], seed: int, default: Mapping[str, Any]) -> None:
-        self._node = node
+    def __init__(
+        self, node: Mapping[str, Any], seed: int, default: Mapping[str, Any], trust: Sequence[str] = ()
+    ) -> None:
+        self._config = {"sampler": node, "trust": list(trust)}
         self._seed = seed
         self._default = default
         self._sampler = self._seeded(seed)
@@ -69,14 +72,16 @@ class NumberedSampler(BaseSampler):
             self._sampler.after_trial(study, trial, state, values)
 
     def _seeded(self, seed: int) -> BaseSampler:
-        takes_seed = "seed" in inspect.signature(_class_of(self._node, "sampler", BaseSampler)).parameters
-        return _built(self._node, "sampler", BaseSampler, **({"seed": seed} if takes_seed else {}))
+        made = build(self._config, "sampler", Callable[..., BaseSampler], OPTUNA)
+        return made(**({"seed": seed} if "seed" in inspect.signature(made).parameters else {}))
 
 
-def try_sampler(node: Mapping[str, Any], space: Space, default: Mapping[str, Any], directions: Sequence[str]) -> None:
-    """Draws two trials in memory; ValueError if the sampler cannot serve the space."""
+def try_sampler(
+    node: Mapping[str, Any], space: Space, default: Mapping[str, Any], directions: Sequence[str], trust: Sequence[str]
+) -> None:
+    """Draw two trials in memory; ValueError if the sampler cannot serve the space."""
     known = [StudyDirection[direction.upper()] for direction in directions]
-    study = create_study(sampler=NumberedSampler(node, 0, default), directions=known)
+    study = create_study(sampler=NumberedSampler(node, 0, default, trust), directions=known)
     for _ in range(2):
         try:
             space.suggest(study.ask())
@@ -91,25 +96,17 @@ def _is_default(trial: FrozenTrial) -> bool:
     return first_attempt(trial) == 0
 
 
-def build_pruner(node: Mapping[str, Any] | None) -> BasePruner:
-    """The pruner that `_target_` and arguments describe; one that prunes nothing for None.
+def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> BasePruner:
+    """Build the pruner that `_target_` and arguments describe; one that prunes nothing for None.
+
+    Args:
+        node: the description.
+        trust: packages beside Optuna that may define it.
 
     Raises:
         ValueError: if there is no such pruner, or it does not take these arguments.
     """
-    return NopPruner() if node is None else _built(node, "pruner", BasePruner)
-
-
-def _class_of(node: Mapping[str, Any], key: str, kind: type) -> type:
-    target = pydoc.locate(str(node.get("_target_"))) if isinstance(node, Mapping) else None
-    if not isinstance(target, type) or not issubclass(target, kind):
-        raise ValueError(f"{key}._target_ must name one of optuna.{key}s, as in {{_target_: ...}}, got {node!r}")
-    return target
-
-
-def _built(node: Mapping[str, Any], key: str, kind: type, **arguments: Any) -> Any:
-    _class_of(node, key, kind)
-    try:
-        return instantiate(dict(node), **arguments, _convert_="all")
-    except InstantiationException as error:
-        raise ValueError(f"{key}: {error.__cause__ or error}") from error
+    if node is None:
+        return NopPruner()
+    pruner: BasePruner = build({"pruner": node, "trust": list(trust)}, "pruner", BasePruner, OPTUNA)
+    return pruner

@@ -47,8 +47,8 @@ class SweepStudy(optuna.Study):
         super().__init__(
             study_name=sweep.name,
             storage=storage,
-            sampler=NumberedSampler(sweep.sampler, seed, default),
-            pruner=build_pruner(sweep.pruner),
+            sampler=NumberedSampler(sweep.sampler, seed, default, sweep.trust),
+            pruner=build_pruner(sweep.pruner, sweep.trust),
         )
         self.n_trials = sweep.n_trials
         self.storage = storage

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from poslab.configuration import nearest
+from poslab.reading import read_yaml
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
 
@@ -47,6 +45,7 @@ class Sweep:
             in the directory.
         hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
+        trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Sweep:
     storage: str | None = None
     hang_after: int = 1800
     lost_after: int = 60
+    trust: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("n_trials", 1), ("seeds", 1), ("workers", 1), ("hang_after", 1), ("lost_after", 3)):
@@ -83,6 +83,8 @@ class Sweep:
             raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")
         if not isinstance(self.train, Mapping):
             raise ValueError("train must be choices by key, as in {encoding: rotary}")
+        if "trust" in self.train:
+            raise ValueError("train must not have trust, which is given on the command line alone")
         _ = self.search_space
         if len(self.all_objectives) > 1 and self.pruner is not None:
             raise ValueError("pruner must be null where there are several objectives: trials cannot be compared early")
@@ -166,15 +168,7 @@ def _file(folder: Path, sweep: Any) -> Path:
 
 
 def _contents(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        node = OmegaConf.to_container(OmegaConf.load(path))  # its YAML reads 1e-3 as a number
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(node, dict):
-        raise ValueError(f"{path} must hold keys and values")
-    contents = {str(key): value for key, value in node.items()}
+    contents = read_yaml(path)
     if unknown := [key for key in contents if key not in OF_FILES]:
         raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(unknown[0], OF_FILES)}")
     return contents

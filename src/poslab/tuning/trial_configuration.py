@@ -30,6 +30,7 @@ class TrialConfigurations:
         self._conf = conf
         self._space = sweep.search_space
         self._objectives = sweep.all_objectives
+        self._trust = list(sweep.trust)
         self._shared = [*(self._override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
         for override in self._shared:
             key = override.lstrip("+~").partition("=")[0]
@@ -40,7 +41,7 @@ class TrialConfigurations:
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The resolved configuration under these values, by key; Hydra's errors where a key does not exist."""
-        return _resolved(self._composed(values))
+        return self._resolved(self._composed(values))
 
     def check(self) -> Values:
         """Finds what is wrong with the default, or with a parameter at an end of its range, before any training.
@@ -52,7 +53,7 @@ class TrialConfigurations:
             ValueError: one sentence; Hydra's errors where a key does not exist.
         """
         default = self._composed({})
-        config = _resolved(default)
+        config = self._resolved(default)
         settings = check(config)
         if settings.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
@@ -73,10 +74,16 @@ class TrialConfigurations:
                         "when: {encoding: rotary}"
                     )
             try:
-                check(_resolved(composed))
+                check(self._resolved(composed))
             except ValueError as error:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
+
+    def _resolved(self, composed: DictConfig) -> dict[str, Any]:
+        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        config = OmegaConf.to_container(own, resolve=True)
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items()} | {"trust": self._trust}
 
     def _default(self, composed: DictConfig, key: str) -> Any:
         """The value of a key without a search; of a config group the choice."""
@@ -102,13 +109,6 @@ def _has(composed: DictConfig, key: str) -> bool:
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(composed, group) if group else composed
     return isinstance(node, DictConfig) and name in node
-
-
-def _resolved(composed: DictConfig) -> dict[str, Any]:
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    config = OmegaConf.to_container(own, resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
 
 
 def _in_hydras_grammar(value: Any) -> str:

@@ -110,10 +110,10 @@ def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirector
         number: of the first attempt.
         seed: of the configuration.
     """
-    directory = directory_of(sweep, number)
+    directory, trust = directory_of(sweep, number), tuple(sweep.trust)
     if sweep.seeds == 1:
-        return [(seed, RunDirectory(directory))]
-    return [(s, RunDirectory(directory / f"seed_{s}")) for s in range(seed, seed + sweep.seeds)]
+        return [(seed, RunDirectory(directory, trust))]
+    return [(s, RunDirectory(directory / f"seed_{s}", trust)) for s in range(seed, seed + sweep.seeds)]
 
 
 def _trained(

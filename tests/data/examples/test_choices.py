@@ -12,6 +12,7 @@ from hydra.utils import get_class
 from poslab.configuration import build
 from poslab.data.examples.hub_examples import HubExamples
 from poslab.data.examples.source import ExampleSource
+from poslab.data.sources import AnySource
 from tests.data.test_choices import CHOICES as CORPORA
 from tests.data.test_choices import CONF, composed
 
@@ -55,7 +56,7 @@ def test_the_choices_are_these() -> None:
 
 @pytest.mark.parametrize("choice", PRESETS)
 def test_a_preset_of_the_hub_passes_its_check_offline(choice: str) -> None:
-    build({"dataset": composed(choice)}, "dataset").check()
+    build({"dataset": composed(choice)}, "dataset", AnySource).check()
 
 
 def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
@@ -66,7 +67,7 @@ def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
 @pytest.mark.parametrize("choice", sorted(NEED_FILES))
 def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
     with pytest.raises(ValueError, match=r"^dataset.files must be a path, a glob or a list of them, got None$"):
-        build({"dataset": composed(choice)}, "dataset")
+        build({"dataset": composed(choice)}, "dataset", AnySource)
 
 
 def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) -> None:
@@ -76,8 +77,9 @@ def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) 
     program = (
         "import contextlib, sys\n"
         "from poslab.configuration import build\n"
+        "from poslab.data.sources import AnySource\n"
         f"for node in {nodes!r}:\n"
-        "    source = build({'dataset': node}, 'dataset')\n"
+        "    source = build({'dataset': node}, 'dataset', AnySource)\n"
         "    with contextlib.suppress(ValueError):  # a package that is not installed\n"
         "        source.check()\n"
         "print(sorted({'torch', 'lightning', 'datasets', 'pandas', 'pyarrow', 'tokenizers'} & set(sys.modules)))"

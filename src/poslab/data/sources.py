@@ -1,0 +1,7 @@
+"""Every kind of source that a configuration can name as its dataset; none of them imports torch."""
+
+from poslab.data.algorithmic.examples import AlgorithmicExamples
+from poslab.data.corpus import Corpus
+from poslab.data.examples.source import ExampleSource
+
+AnySource = Corpus | ExampleSource | AlgorithmicExamples
