@@ -9,12 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
-from torchmetrics.classification import (
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MultilabelConfusionMatrix,
-    MultilabelF1Score,
-)
 
 from poslab.data.batch import IGNORE, ClassBatch
 from poslab.models import Outputs
@@ -52,13 +46,7 @@ class Classification(Task):
         return Observation(self._sums(logits_BC, batch), (logits_BC[counts].argmax(-1), batch.classes[counts]))
 
     def measurement(self, split: str) -> Measurement:
-        count = len(self.classes)
-        return ClassificationMeasurement(
-            self,
-            split,
-            MulticlassF1Score(count, average="macro"),
-            MulticlassMatthews(count),
-        )
+        return ClassificationMeasurement(self, split, ClassCounts(len(self.classes)))
 
     def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
         loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
@@ -67,10 +55,10 @@ class Classification(Task):
 
 
 class MultiLabelClassification(Classification):
-    """Tell all classes of each text, which may be several or none; one that is as probable as not is told.
+    """Predict every class whose probability is at least 0.5, which may be several or none.
 
     The loss of an example is the mean over the classes of the binary cross-entropy; accuracy is the share of examples
-    of which all classes and no other are told.
+    of which all classes and no other are predicted, in per cent.
     """
 
     several = True
@@ -82,13 +70,7 @@ class MultiLabelClassification(Classification):
         return Observation(self._sums(logits_BC, batch), (told_BC[counts], batch.classes[counts]))
 
     def measurement(self, split: str) -> Measurement:
-        count = len(self.classes)
-        return ClassificationMeasurement(
-            self,
-            split,
-            MultilabelF1Score(count, average="macro"),
-            MultilabelMatthews(count),
-        )
+        return ClassificationMeasurement(self, split, LabelCounts(len(self.classes)))
 
     def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
         counts_B = batch.classes[:, 0] != IGNORE
@@ -99,33 +81,75 @@ class MultiLabelClassification(Classification):
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
 
 
-def matthews(counts_CC: Tensor) -> Tensor:
-    """Matthews' correlation coefficient of several classes, from -1 to 1 (Gorodkin 2004, eq. 8).
+class ClassCounts(Metric):
+    """Counts of each class over all batches and processes, of which macro F1 and Matthews' coefficient follow.
 
-    It is 0 where only one class was told or is there, of which torchmetrics makes another number for two classes.
+    They take memory for each class and not for each pair of classes, as a confusion matrix does.
 
     Args:
-        counts_CC: how many examples are of one class and were told to be of another.
+        num_classes: C.
     """
-    counts_CC = counts_CC.cpu().double()  # which not every device has
-    right, total = counts_CC.trace(), counts_CC.sum()
-    there_C, told_C = counts_CC.sum(1), counts_CC.sum(0)
-    spread = torch.sqrt((total**2 - told_C @ told_C) * (total**2 - there_C @ there_C))
-    return torch.where(spread > 0, (right * total - told_C @ there_C) / spread, 0.0)
+
+    full_state_update = False
+
+    right: Tensor
+    predicted: Tensor
+    actual: Tensor
+    total: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("right", "predicted", "actual"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted_N: Tensor, actual_N: Tensor) -> None:
+        """Count examples, of each of which this class was predicted and that one is right, (N,) int64 both."""
+        size = len(self.right)
+        self.right += actual_N[predicted_N == actual_N].bincount(minlength=size)
+        self.predicted += predicted_N.bincount(minlength=size)
+        self.actual += actual_N.bincount(minlength=size)
+        self.total += len(actual_N)
+
+    def compute(self) -> tuple[float, float]:
+        """Return macro F1, 0 to 100, over the classes that were predicted or are there, and `matthews`."""
+        right_C, predicted_C, actual_C = (x.cpu().double() for x in (self.right, self.predicted, self.actual))
+        f1_C = 2 * right_C / (predicted_C + actual_C)  # NaN of a class that was neither
+        return 100 * f1_C.nanmean().item(), matthews(right_C.sum(), self.total.cpu().double(), predicted_C, actual_C)
 
 
-class MulticlassMatthews(MulticlassConfusionMatrix):
-    """`matthews` of the one class of each example."""
+class LabelCounts(ClassCounts):
+    """Counts of each class where an example may have several or none."""
 
-    def compute(self) -> Tensor:
-        return matthews(super().compute())
+    def update(self, predicted_NC: Tensor, actual_NC: Tensor) -> None:
+        """Count examples, 1 for each class that was predicted or is right, (N, C) int64 both."""
+        self.right += (predicted_NC & actual_NC).sum(0)
+        self.predicted += predicted_NC.sum(0)
+        self.actual += actual_NC.sum(0)
+        self.total += len(actual_NC)
+
+    def compute(self) -> tuple[float, float]:
+        """Return macro F1, 0 to 100, in which a class without examples counts 0, and `matthews` of yes and no."""
+        right_C, predicted_C, actual_C = (x.cpu().double() for x in (self.right, self.predicted, self.actual))
+        f1_C = 2 * right_C / (predicted_C + actual_C).clamp_min(1)
+        decisions = self.total.cpu().double() * len(right_C)
+        predicted_2, actual_2 = (torch.stack([x.sum(), decisions - x.sum()]) for x in (predicted_C, actual_C))
+        agreed = decisions - predicted_C.sum() - actual_C.sum() + 2 * right_C.sum()
+        return 100 * f1_C.mean().item(), matthews(agreed, decisions, predicted_2, actual_2)
 
 
-class MultilabelMatthews(MultilabelConfusionMatrix):
-    """`matthews` of whether an example has a class, over all examples and classes."""
+def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor) -> float:
+    """Return Matthews' correlation coefficient of several classes, -100 to 100; 0 is chance (Gorodkin 2004, eq. 8).
 
-    def compute(self) -> Tensor:
-        return matthews(super().compute().sum(0))
+    It is 0 where one class alone was predicted or is there.
+
+    Args:
+        right: examples whose class was predicted.
+        total: all examples.
+        predicted_C, actual_C: examples of each class.
+    """
+    spread = torch.sqrt((total**2 - predicted_C @ predicted_C) * (total**2 - actual_C @ actual_C))
+    return 100 * ((right * total - predicted_C @ actual_C) / spread).item() if spread > 0 else 0.0
 
 
 class ClassificationMeasurement(Measurement):
@@ -133,21 +157,17 @@ class ClassificationMeasurement(Measurement):
 
     Args:
         task, split: as of `Measurement`.
-        f1: macro F1: the mean over the classes, however many examples each has.
-        mcc: Matthews' correlation coefficient, from -1 to 1; 0 is chance.
+        counts: of each class.
     """
 
-    def __init__(self, task: Task, split: str, f1: Metric, mcc: Metric) -> None:
+    def __init__(self, task: Task, split: str, counts: ClassCounts) -> None:
         super().__init__(task, split)
-        self.f1 = f1
-        self.mcc = mcc
+        self.counts = counts
 
     def update(self, observation: Observation) -> None:
         super().update(observation)
-        told, classes = observation.answers
-        if len(classes):
-            self.f1.update(told, classes)
-            self.mcc.update(told, classes)
+        self.counts.update(*observation.answers)
 
     def figures(self) -> dict[str, float]:
-        return {**super().figures(), "macro_f1": self.f1.compute().item(), "mcc": self.mcc.compute().item()}
+        macro_f1, mcc = self.counts.compute()
+        return {**super().figures(), "macro_f1": macro_f1, "mcc": mcc}
