@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from torchmetrics.functional.text import chrf_score, rouge_score, sacre_bleu_score
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.tasks.written_text import compare, corpus_figures
 
 
 def classification_reference(data: ExampleDataModule) -> dict[str, float]:
@@ -28,8 +28,8 @@ def classification_reference(data: ExampleDataModule) -> dict[str, float]:
     model.fit(texts("train"), data.examples("train")["label"][:])
     told, right = model.predict(texts("test")), data.examples("test")["label"][:]
     return {
-        "tf-idf accuracy": float(accuracy_score(right, told)),
-        "tf-idf macro_f1": float(f1_score(right, told, average="macro")),
+        "tf-idf accuracy": 100 * float(accuracy_score(right, told)),
+        "tf-idf macro_f1": 100 * float(f1_score(right, told, average="macro")),
     }
 
 
@@ -97,7 +97,7 @@ def neighbours_reference(data: TextDataModule) -> dict[str, float]:
     size = data.vocab_size
     counts = np.bincount((train[:-2] * size + train[2:]) * size + train[1:-1], minlength=size**3)
     told = counts.reshape(size**2, size).argmax(axis=1)[test[:-2] * size + test[2:]]
-    return {"neighbours accuracy": float((told == test[1:-1]).mean())}
+    return {"neighbours accuracy": 100 * float((told == test[1:-1]).mean())}
 
 
 def previous_reference(data: TextDataModule) -> dict[str, float]:
@@ -105,14 +105,10 @@ def previous_reference(data: TextDataModule) -> dict[str, float]:
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
     told = np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size).argmax(axis=1)[test[:-1]]
-    return {"previous accuracy": float((told == test[1:]).mean())}
+    return {"previous accuracy": 100 * float((told == test[1:]).mean())}
 
 
 def likeness(told: Sequence[str], right: Sequence[str]) -> dict[str, float]:
-    """BLEU and chrF (0 to 100), ROUGE-L (0 to 1)."""
-    references = [[text] for text in right]
-    return {
-        "bleu": 100 * sacre_bleu_score(list(told), references).item(),
-        "chrf": 100 * chrf_score(list(told), references, n_word_order=0).item(),  # type: ignore[union-attr]
-        "rouge_l": rouge_score(list(told), list(right), rouge_keys="rougeL")["rougeL_fmeasure"].item(),
-    }
+    """Return BLEU, chrF and ROUGE-L of texts, 0 to 100, as those that models write are measured."""
+    figures = corpus_figures([compare(*pair) for pair in zip(told, right, strict=True)])
+    return {name: figures[name] for name in ("bleu", "chrf", "rouge_l")}

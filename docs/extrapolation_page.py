@@ -73,7 +73,7 @@ def _cell(row: pd.Series, figure: str) -> str:
     if pd.isna(row["loss"]):
         return "-"
     if figure == "accuracy":
-        return f"{100 * row['accuracy']:.1f} %"
+        return f"{row['accuracy']:.1f} %"
     return f"{row['bits_per_byte']:.3f} ({row['bits_low']:.2f} to {row['bits_high']:.2f})"
 
 

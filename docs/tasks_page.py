@@ -55,9 +55,6 @@ LEARNED_WITH = ["rotary", "t5 encoding@model.cross_encoding=rotary"]
 
 AT_RANDOM_POSITIONS = ", at random positions"
 BEYOND = ["copying", "addition"]
-HUNDREDTHS = {"bleu", "chrf"}
-"""Figures that are from 0 to 100 as they come; others are shares, and shown in per cent."""
-
 REPEAT = """\
 # How to repeat it
 
@@ -100,11 +97,11 @@ def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
             if tag.endswith(f" {figure}")
         }
         runs = list(runs_of[encoding].values())
-        beside = ", ".join(f"{reference} {_shown(figure, [value])}" for reference, value in references.items())
+        beside = ", ".join(f"{reference} {_shown([value])}" for reference, value in references.items())
         if figure != "accuracy" and statistics.mean(_values(runs, figure)) < max(references.values()):
             below.append(name)
         minutes = statistics.mean(run["train/seconds"] for run in runs) / 60
-        reached = _shown(figure, _values(runs, figure))
+        reached = _shown(_values(runs, figure))
         rows.append([name, _short(encoding), figure.replace("_", "-"), reached, beside, f"{minutes:.1f}"])
     yield _table(["task", "encoding", "figure", "reached", "without a transformer", "minutes"], rows)
     if below:
@@ -114,9 +111,9 @@ def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
 def _with_and_without(tasks: Mapping[str, Case]) -> Iterator[str]:
     yield "# With and without an encoding"
     yield (
-        "Mean and deviation over seeds. BLEU and chrF are from 0 to 100, the rest is in per cent. A number above a "
+        "Mean and deviation over seeds, all from 0 to 100. A number above a "
         "column is the length of the examples; *beyond* is the mean over lengths that are longer than all that was "
-        "trained on."
+        "trained on. The chrF of these runs is still torchmetrics', which takes short texts otherwise than sacrebleu."
     )
     for name, figures in WITH_AND_WITHOUT.items():
         if name in tasks:
@@ -188,7 +185,7 @@ def _comparison(heading: str, case: Case, labels: Sequence[str], figures: Sequen
     rows = []
     for label in labels:
         if runs := list(case["runs"].get(label, {}).values()):
-            rows.append([_short(label), str(len(runs)), *(_shown(figure, _values(runs, figure)) for figure in columns)])
+            rows.append([_short(label), str(len(runs)), *(_shown(_values(runs, figure)) for figure in columns)])
     return f"{heading}\n\n" + _table(["encoding", "seeds", *columns.values()], rows)
 
 
@@ -206,10 +203,9 @@ def _mean(runs: Mapping[str, Mapping[str, float]], figure: str) -> float:
     return statistics.mean(_values(list(runs.values()), figure))
 
 
-def _shown(figure: str, values: Sequence[float]) -> str:
-    scaled = [value if figure in HUNDREDTHS else 100 * value for value in values]
-    deviation = f" ± {statistics.stdev(scaled):.1f}" if len(scaled) > 1 else ""
-    return f"{statistics.mean(scaled):.1f}{deviation}"
+def _shown(values: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def _in_a_cell(text: str) -> str:

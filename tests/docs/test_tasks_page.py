@@ -22,5 +22,5 @@ def test_tasks_without_runs_are_left_out(tmp_path):
 
 
 def test_a_deviation_is_that_of_a_sample_and_one_seed_has_none():
-    assert tasks_page._shown("accuracy", [0.5, 0.7]) == "60.0 ± 14.1"
-    assert tasks_page._shown("bleu", [20.0]) == "20.0"
+    assert tasks_page._shown([50.0, 70.0]) == "60.0 ± 14.1"
+    assert tasks_page._shown([20.0]) == "20.0"

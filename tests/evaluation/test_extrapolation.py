@@ -50,7 +50,7 @@ def test_windows_that_do_not_overlap_equal_a_plain_loop():
     (row,) = by_length[by_length["protocol"] == NON_OVERLAPPING].to_dict("records")
     assert row["tokens"] == len(TOKENS) - 1
     assert row["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert row["accuracy"] == pytest.approx(np.mean(correct))
+    assert row["accuracy"] == pytest.approx(100 * np.mean(correct))
     assert row["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-5)
     assert row["bits_per_byte"] == pytest.approx(np.mean(losses) / math.log(2), rel=1e-5)
 

@@ -65,8 +65,8 @@ def continued(model: nn.Module, tokens: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("name", ["passkey", "needle", "multi_key", "copying"])
 def test_a_model_that_matches_suffixes_finds_everything(name):
     frame = retrieval(SuffixMatcher(), BYTES, [name], lengths=[250, 301], samples=3, filler=STORY)
-    assert (frame["accuracy"] == 1).all()
-    assert (frame["token_accuracy"] == 1).all()
+    assert (frame["accuracy"] == 100).all()
+    assert (frame["token_accuracy"] == 100).all()
     assert (frame["loss"] < 1e-4).all()
 
 
@@ -83,8 +83,8 @@ def test_a_model_that_guesses_is_at_chance(name):
     (row,) = frame.to_dict("records")
     assert row["chance_loss"] == pytest.approx(math.log(10))
     assert row["loss"] == pytest.approx(row["chance_loss"], rel=1e-3)
-    assert row["token_accuracy"] == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 1000))  # of 1,000 digits
-    assert row["accuracy"] < 0.01
+    assert row["token_accuracy"] == pytest.approx(10, abs=100 * 4 * math.sqrt(0.09 / 1000))  # of 1,000 digits
+    assert row["accuracy"] < 1
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_a_row_is_the_mean_over_its_prompts_and_their_tokens():
     (row,) = retrieval(model, BYTES, [Given()], lengths=[40], depths=[0], samples=12).to_dict("records")
     scores = score_answers(model, prompts)
     assert scores["tokens"].nunique() == 4
-    assert row["accuracy"] == pytest.approx(8 / 12)
-    assert row["token_accuracy"] == pytest.approx(scores["tokens_correct"].sum() / 30)
+    assert row["accuracy"] == pytest.approx(100 * 8 / 12)
+    assert row["token_accuracy"] == pytest.approx(100 * scores["tokens_correct"].sum() / 30)
     assert row["loss"] == pytest.approx(scores["loss"].sum() / 30)
     assert row["chance_loss"] == pytest.approx(12 * 7 / 30)
 

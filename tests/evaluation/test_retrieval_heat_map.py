@@ -29,9 +29,9 @@ def numbers(picture: Picture, panel: int = 0) -> list[list[str]]:
 
 
 def test_a_cell_shows_the_accuracy_of_its_length_and_depth():
-    frame = measured("passkey", {(512, 1.0): 0.25, (256, 0.0): 1.0, (512, 0.0): 0.5, (256, 1.0): 0.0})
+    frame = measured("passkey", {(512, 1.0): 25.0, (256, 0.0): 100.0, (512, 0.0): 50.0, (256, 1.0): 0.0})
     picture = heat_map(frame.assign(model="rotary"), "passkey")
-    assert numbers(picture) == [["1.00", "0.50"], ["0.00", "0.25"]]
+    assert numbers(picture) == [["100", "50"], ["0", "25"]]
     panel = picture.figure.axes[0]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["256", "512"]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["0", "1"]
@@ -47,32 +47,32 @@ def test_where_no_answer_is_right_it_is_the_loss_over_chance_and_the_title_says_
 
 
 def test_a_length_beyond_the_end_of_a_model_is_a_dash():
-    frame = measured("passkey", {(256, 0.0): 1.0, (512, 0.0): math.nan})
-    assert numbers(heat_map(frame.assign(model="learned"), "passkey")) == [["1.00", "–"]]
+    frame = measured("passkey", {(256, 0.0): 100.0, (512, 0.0): math.nan})
+    assert numbers(heat_map(frame.assign(model="learned"), "passkey")) == [["100", "–"]]
 
 
 def test_a_task_without_depth_has_a_row_for_each_model():
     frames = [
         measured("copying", {(256, math.nan): long, (512, math.nan): short}).assign(model=model)
-        for model, long, short in (("t5", 0.75, 0.125), ("none", 0.5, 0.0))
+        for model, long, short in (("t5", 75.0, 12.6), ("none", 50.0, 0.0))
     ]
     picture = heat_map(pd.concat(frames), "copying")
-    assert numbers(picture) == [["0.75", "0.12"], ["0.50", "0.00"]]
+    assert numbers(picture) == [["75", "13"], ["50", "0"]]
     assert [label.get_text() for label in picture.figure.axes[0].get_yticklabels()] == ["t5", "none"]
 
 
 def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_all():
-    good, bad = (measured("needle", {(256, 0.0): accuracy, (512, 0.0): 0.0}) for accuracy in (0.5, 0.0))
+    good, bad = (measured("needle", {(256, 0.0): accuracy, (512, 0.0): 0.0}) for accuracy in (50.0, 0.0))
     exhibits = retrieval_exhibits({"rotary": good, "none": bad})
     picture, table = exhibits
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.title == "Needle: accuracy"
-    assert [numbers(picture, panel) for panel in (0, 1)] == [[["0.50", "0.00"]], [["0.00", "0.00"]]]
+    assert [numbers(picture, panel) for panel in (0, 1)] == [[["50", "0"]], [["0", "0"]]]
     assert [panel.get_title() for panel in picture.figure.axes[:2]] == ["rotary", "none"]
     assert table.frame["model"].tolist() == ["rotary", "rotary", "none", "none"]
 
 
 def test_every_task_has_a_picture_of_its_own_name():
-    frame = pd.concat([measured(task, {(256, 0.0): 1.0}) for task in ("passkey", "of_my_own")])
+    frame = pd.concat([measured(task, {(256, 0.0): 100.0}) for task in ("passkey", "of_my_own")])
     names = [exhibit.name for exhibit in retrieval_exhibits({"rotary": frame})]
     assert names == ["retrieval_passkey", "retrieval_of_my_own", "retrieval"]

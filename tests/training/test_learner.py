@@ -196,7 +196,7 @@ def test_evaluated_figures_are_those_of_a_plain_loop(tmp_path: Path, documents: 
         assert metrics[f"test/loss@{length}"] == pytest.approx(nats / predicted, rel=1e-6)
         assert metrics[f"test/bits_per_byte@{length}"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-6)
         assert metrics[f"test/perplexity@{length}"] == pytest.approx(math.exp(nats / predicted), rel=1e-6)
-        assert metrics[f"test/accuracy@{length}"] == correct / predicted
+        assert metrics[f"test/accuracy@{length}"] == 100 * correct / predicted
     for name in ("loss", "bits_per_byte", "perplexity", "accuracy"):
         assert metrics[f"test/{name}"] == metrics[f"test/{name}@16"]
 

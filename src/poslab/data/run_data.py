@@ -54,6 +54,10 @@ class RunData(pl.LightningDataModule, ABC):
     def lengths_of(self, split: str) -> list[int]:
         """The lengths of the loaders of a held-out split, ascending: tokens of a window, or the most of an example."""
 
+    def num_examples(self, split: str) -> dict[int, int]:
+        """Return how many examples of a held-out split have each length; none of text, of which lengths are windows."""
+        return {}
+
     @abstractmethod
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
         """The batches of a held-out split at one of its lengths."""

@@ -217,7 +217,7 @@ def _summary(
         "bits_per_byte": mean * bits,
         "bits_low": low * bits,
         "bits_high": high * bits,
-        "accuracy": scores.correct[known].mean(),
+        "accuracy": 100 * scores.correct[known].mean(),
         "early_loss": early.mean() if len(early) else math.nan,
         "tail_loss": tail.mean() if len(tail) else math.nan,
     }

@@ -14,11 +14,11 @@ from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token
 class Answering(TokenPrediction):
     """Give the answer to an input, token by token.
 
-    `accuracy` is the share of symbols of answers that are right, `exact_match` that of answers of which all are, with
-    the end that a decoder writes. Where a stop ends an answer that is filled up, neither counts what follows it, and
-    the loss does. A decoder is given the right symbols before each that it is to tell: an answer all of
-    whose symbols are right there is what greedy decoding writes, and no other is (unless positions are drawn at random,
-    which decoding does not do).
+    `accuracy` is the share of symbols of answers that are right, in per cent, `exact_match` that of answers of which
+    all are, with the end that a decoder writes. Where a stop ends an answer that is filled up, neither counts what
+    follows it, and the loss does. A decoder is given the right symbols before each that it is to predict: an answer all
+    of whose symbols are right there is what greedy decoding writes, and no other is (unless positions are drawn at
+    random, which decoding does not do).
 
     Args:
         training_lengths: the lengths that are trained on; figures at longer ones are averaged too, as `..._beyond`.
@@ -62,7 +62,7 @@ class Answering(TokenPrediction):
 
 
 class AnsweringMeasurement(Measurement):
-    """Loss by token, accuracy by symbol, and the share of answers that are right as a whole."""
+    """Loss by token, accuracy by symbol, and the share of answers that are right as a whole, in per cent."""
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
-from torchmetrics.functional.text import rouge_score
-from torchmetrics.text import CHRFScore, SacreBLEUScore
+from torch import Tensor, distributed, nn
 
 from poslab.data.batch import IGNORE, PairBatch, TokenBatch
 from poslab.data.tokenizers import Tokenizer
@@ -17,14 +13,15 @@ from poslab.decoding import Continuation, Writing, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from poslab.tasks.target_prediction import TargetPrediction
 from poslab.tasks.task import Measurement, Observation, Task
+from poslab.tasks.written_text import WrittenText, compare, corpus_figures
 
 
 class SequenceToSequence(TargetPrediction):
     """Write the target of a source: an encoder-decoder does, or a decoder that goes on with the source.
 
     In the test, targets are written by greedy decoding as well, and compared with the right ones, both as the tokenizer
-    gives them back: BLEU and chrF (0 to 100) of all texts, and means over them of ROUGE-1, 2 and L (F measure) and of
-    exact matches.
+    gives them back. Figures are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F
+    measure) and exact match are means over texts.
 
     Args:
         tokenizer: turns tokens into the texts that are compared.
@@ -44,7 +41,7 @@ class SequenceToSequence(TargetPrediction):
         counts_B = (batch.targets != IGNORE).any(-1)
         written = self.written(model, batch)
         texts = [
-            (self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
+            compare(self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
             for ours, theirs, counts in zip(written, batch.targets, counts_B, strict=True)
             if counts
         ]
@@ -84,37 +81,29 @@ def prompts(batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
 
 class WritingMeasurement(Measurement):
-    """Loss and accuracy, and of texts that are written their likeness to the right ones."""
+    """Loss and accuracy, and in the test the likeness of all texts that are written to the right ones."""
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)
-        if split == "test":
-            self.bleu = SacreBLEUScore()
-            self.chrf = CHRFScore(n_word_order=0)
-            self.rouge_1, self.rouge_2, self.rouge_l = MeanMetric(), MeanMetric(), MeanMetric()
-            self.exact_match = MeanMetric()
+        self.texts: list[WrittenText] = []
+
+    def begin(self, device: torch.device) -> None:
+        super().begin(device)
+        self.texts = []
 
     def update(self, observation: Observation) -> None:
         super().update(observation)
-        texts: Sequence[tuple[str, str]] | None = observation.answers
-        if not texts:
-            return
-        ours, references = [pair[0] for pair in texts], [[pair[1]] for pair in texts]
-        self.bleu.update(ours, references)
-        self.chrf.update(ours, references)
-        for told, right in texts:
-            # One by one, as means: torchmetrics' own ROUGE cannot be gathered from processes that have unequal numbers.
-            rouge = rouge_score(told, right, rouge_keys=("rouge1", "rouge2", "rougeL"))
-            for mean, key in ((self.rouge_1, "rouge1"), (self.rouge_2, "rouge2"), (self.rouge_l, "rougeL")):
-                mean.update(rouge[f"{key}_fmeasure"].item())
-            self.exact_match.update(float(told.strip() == right.strip()))
+        self.texts += observation.answers or []
 
     def figures(self) -> dict[str, float]:
         figures = super().figures()
-        if self.split != "test":
-            return figures
-        means = {
-            name: getattr(self, name).compute().item() for name in ("rouge_1", "rouge_2", "rouge_l", "exact_match")
-        }
-        bleu, chrf = self.bleu.compute().item(), self.chrf.compute().item()  # type: ignore[union-attr]
-        return {**figures, "bleu": 100 * bleu, "chrf": 100 * chrf, **means}
+        return figures | corpus_figures(_of_all_processes(self.texts)) if self.split == "test" else figures
+
+
+def _of_all_processes(texts: list[WrittenText]) -> list[WrittenText]:
+    """Gather the texts of all processes: BLEU and chrF of the whole are not means over shares."""
+    if not distributed.is_initialized():
+        return texts
+    shares: list[list[WrittenText]] = [[]] * distributed.get_world_size()
+    distributed.all_gather_object(shares, texts)
+    return [text for share in shares for text in share]

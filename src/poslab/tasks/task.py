@@ -82,7 +82,7 @@ class Task(ABC):
         return Measurement(self, split)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        """What is reported of a mean loss (nats) and an accuracy on a split."""
+        """Return what is reported of a mean loss (nats) and an accuracy (0 to 100) on a split."""
         return {"loss": loss, "accuracy": accuracy}
 
     def record(self) -> dict[str, Any]:
@@ -96,6 +96,8 @@ class Task(ABC):
 
 class Measurement:
     """The figures of all batches and processes together, each example counted once.
+
+    Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
     It is no module: a model that is moved to bfloat16 would take its counts along.
 
@@ -129,7 +131,7 @@ class Measurement:
 
 
 class Means(Metric):
-    """Mean loss and accuracy over all that counts in all batches and processes."""
+    """Mean loss and accuracy (0 to 100) over all that counts in all batches and processes."""
 
     full_state_update = False
 
@@ -148,5 +150,5 @@ class Means(Metric):
         self.counted += sums.counted
 
     def compute(self) -> tuple[float, float]:
-        """The mean loss, and the share that is right."""
-        return (self.loss / self.counted).item(), (self.correct / self.counted).item()
+        """Return the mean loss, and what is right in per cent."""
+        return (self.loss / self.counted).item(), (100 * self.correct / self.counted).item()

@@ -86,7 +86,8 @@ class ConsoleProgress(L.Callback):
         if "train/loss" in figures:
             headline = pl_module.task.headline
             shown = f"loss {figures['train/loss']:.3f}  " if headline != "loss" else ""
-            shown += f"{words(headline)} {figures[f'train/{headline}']:.3f}"
+            newest = figures[f"train/{headline}"]
+            shown += f"{words(headline)} {shown_figure(headline, newest, open_ended=3)}"
             if (rate := figures.get("train/tokens_per_second")) is not None:
                 shown += f"  {rate:,.0f} tokens/s"
         self._bar.update(self._task, completed=trainer.global_step, figures=shown, description="train")
@@ -103,9 +104,9 @@ class ConsoleProgress(L.Callback):
             if pl_module.task.pools_lengths:
                 tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may not have recorded a training step yet.
-            train = f"{figures[f'train/{headline}']:.4f}" if f"train/{headline}" in figures else "–"
+            train = shown_figure(headline, figures[f"train/{headline}"]) if f"train/{headline}" in figures else "–"
             width = _width(tags)
-            columns = (f"{figures[tag]:{width}.4f}" for tag in tags)
+            columns = (f"{shown_figure(headline, figures[tag]):>{width}}" for tag in tags)
             self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -130,7 +131,9 @@ def _width(columns: Sequence[str]) -> int:
 
 
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
-    """The test figures of a run, one row a length; a dash where the encoding ends.
+    """Return the test figures of a run, one row a length; a dash where the encoding ends.
+
+    Of examples each row says how many it is of: a figure of few says little.
 
     Args:
         task: what was learned.
@@ -139,21 +142,41 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
         step: the step of the checkpoint that was tested.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
-    for name in ("length", "", *map(words, task.shown)):
+    if scored := [words(name) for name in task.shown if name not in OPEN_ENDED]:
+        table.caption, table.caption_justify = f"from 0 to 100: {', '.join(scored)}", "left"
+    for name in ("length", "examples" if task.pools_lengths else "", *map(words, task.shown)):
         table.add_column(name, justify="right")
 
-    def add(length: str, multiple: str, suffix: str) -> None:
-        tags = [f"test/{name}{suffix}" for name in task.shown]
-        table.add_row(length, multiple, *(f"{metrics[tag]:.4f}" if tag in metrics else "–" for tag in tags))
+    def add(length: str, second: str, suffix: str) -> None:
+        tags = {name: f"test/{name}{suffix}" for name in task.shown}
+        cells = (shown_figure(name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
+        table.add_row(length, second, *cells)
+
+    def examples(suffix: str) -> str:
+        return f"{metrics.get(f'test/examples{suffix}', 0):,}"
 
     for length in lengths:
-        multiple = "" if task.pools_lengths else f"{length // lengths[0]}x"
-        add(f"{length:,}", multiple, f"@{length}")
+        second = examples(f"@{length}") if task.pools_lengths else f"{length // lengths[0]}x"
+        add(f"{length:,}", second, f"@{length}")
     if task.pools_lengths:
-        add("all", "", "")
+        add("all", examples(""), "")
     if any(f"test/{name}_beyond" in metrics for name in task.shown):
         add("beyond", "", "_beyond")
     return table
+
+
+OPEN_ENDED = {"loss", "perplexity", "bits_per_byte"}
+"""Figures that have no largest value. All others are shares and scores from 0 to 100."""
+
+
+def shown_figure(name: str, value: float, open_ended: int = 4) -> str:
+    """Return a figure as a person reads it, with two decimals where it is from 0 to 100.
+
+    Args:
+        name, value: of the figure.
+        open_ended: decimals of a figure that has no largest value.
+    """
+    return f"{value:.{open_ended if name in OPEN_ENDED else 2}f}"
 
 
 def words(name: str) -> str:

@@ -181,9 +181,13 @@ def run_test(run: RunDirectory) -> dict[str, float]:
 
 
 def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunDirectory) -> dict[str, float]:
-    """The test figures of a run's best checkpoint, by tag."""
+    """Return the test figures of a run's best checkpoint by tag, with the number of examples that each is of."""
     trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
-    return {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
+    tested = {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
+    if counts := datamodule.num_examples("test"):
+        tested["test/examples"] = sum(counts.values())
+        tested |= {f"test/examples@{length}": count for length, count in counts.items()}
+    return tested
 
 
 def _headline_tags(task: Task, split: str, lengths: Sequence[int]) -> list[str]:

@@ -153,7 +153,7 @@ class Learner(L.LightningModule):
     def _record_step(self, step: int) -> None:
         self.require_finite()
         loss, correct, counted, *_ = self._step_sums.tolist()
-        figures = self.task.figures("train", loss / counted, correct / counted)
+        figures = self.task.figures("train", loss / counted, 100 * correct / counted)
         figures["gradient_norm"] = float(self._gradient_norm)
         figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.training_seconds:

@@ -79,6 +79,10 @@ class AlgorithmicDataModule(RunData):
             HeldOutExamples(examples, self.make_batch), len(examples), rows, processes, rank, self.source.num_workers
         )
 
+    def num_examples(self, split: str) -> dict[int, int]:
+        """Return how many examples of a held-out split have each length."""
+        return {length: len(self.examples(split, length)) for length in self.lengths_of(split)}
+
     def report_lines(self) -> list[str]:
         """What a person should know of the data before training, in a few lines."""
         first, last = self.source.lengths_trained[0], self.source.lengths_trained[-1]

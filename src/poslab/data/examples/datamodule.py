@@ -129,6 +129,10 @@ class ExampleDataModule(RunData):
             batches, len(chosen), self.rows(length, len(chosen)), processes, rank, self.source.num_workers
         )
 
+    def num_examples(self, split: str) -> dict[int, int]:
+        """Return how many examples of a held-out split have each length."""
+        return {length: len(self.numbers(split, length)) for length in self.lengths_of(split)}
+
     def numbers(self, split: str, length: int) -> np.ndarray:
         """The numbers of the examples of a split that are of this length, of no shorter one, and fit the model."""
         chosen = self._upper_lengths(split) == length

@@ -28,8 +28,9 @@ def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
     table = Table(
         name="retrieval",
         title="Retrieval at every length and depth",
-        how_to_read="Accuracy counts answers that are right in every token, token_accuracy single tokens; a loss (nats "
-        "per token) below chance_loss means that the model has learned something, even if no answer is right.",
+        how_to_read="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
+        "a loss (nats per token) below chance_loss means that the model has learned something, even if no answer is "
+        "right.",
         source="",
         frame=together,
     )
@@ -63,12 +64,12 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     panels = figure.subplots(tall, abreast, sharex=True, sharey=True, squeeze=False)
     # Brighter is better. Of losses, a few that are far above all others do not take the colours from the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
-    scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 1)
+    scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
     for number, (panel, name) in enumerate(zip(panels.flat, panel_names, strict=False)):
         cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
         cells = cells.reindex(index=lines, columns=lengths)
         panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
-        _numbers(panel, cells.to_numpy(), size=9 if len(lengths) * abreast <= 10 else 7)
+        _numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0, size=9 if len(lengths) * abreast <= 10 else 7)
         panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
         panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
         if len(panel_names) > 1:
@@ -83,7 +84,7 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     figure.colorbar(
         ScalarMappable(scale, colours),
         ax=list(panels.flat),
-        label="loss / chance" if by_loss else "accuracy",
+        label="loss / chance" if by_loss else "accuracy (%)",
         extend="max" if by_loss else "neither",
     )
     title = task.replace("_", " ").capitalize()
@@ -91,7 +92,7 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         "No answer is right, so each cell is the loss of the answers over that of a guess which knows their form "
         "alone: below 1, the model knows more than that"
         if by_loss
-        else "Each cell is the share of prompts whose whole answer the model knows"
+        else "Each cell is the share of prompts whose whole answer the model knows, in per cent"
     )
     where = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
     how_to_read = f"{how}{where}; a dash is a length that the model was not asked at, or at which its encoding ends."
@@ -104,11 +105,11 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     )
 
 
-def _numbers(panel: Axes, cells: np.ndarray, size: float) -> None:
-    """The number of each cell, light on dark and dark on light; a dash where there is none."""
+def _numbers(panel: Axes, cells: np.ndarray, decimals: int, size: float) -> None:
+    """Write the number of each cell, light on dark and dark on light; a dash where there is none."""
     image = panel.get_images()[0]
     for (row, column), value in np.ndenumerate(cells):
         red, green, blue, _ = image.to_rgba(value)
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        text = "–" if np.isnan(value) else f"{value:.2f}"
+        text = "–" if np.isnan(value) else f"{value:.{decimals}f}"
         panel.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")

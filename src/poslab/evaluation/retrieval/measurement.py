@@ -65,10 +65,10 @@ def retrieval(
         tokens_at_once: tokens of a batch, at most, but one prompt at least: it bounds the memory.
 
     Returns:
-        Columns `task`; `length`; `depth` (NaN where the task has none); `samples`; `accuracy`, the share of prompts of
-        whose answer every token is the most probable one; `token_accuracy`, the share of such tokens; `loss`, nats per
-        token of the answers; `chance_loss`, the same for one who knows the form of an answer but has not read the
-        prompt. Beyond the end of a model, `samples` is 0 and the figures are NaN.
+        Columns `task`; `length`; `depth` (NaN where the task has none); `samples`; `accuracy`, the share
+        of prompts of whose answer every token is the most probable one, and `token_accuracy`, that of such tokens, both
+        in per cent; `loss`, nats per token of the answers; `chance_loss`, the same for one who knows the form of an
+        answer but has not read the prompt. Beyond the end of a model, `samples` is 0 and the figures are NaN.
 
     Raises:
         ValueError: for an argument outside of these, or a length at which a task has no room for its facts, question
@@ -110,8 +110,8 @@ def make_prompts(
 def _figures(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float]:
     tokens = scores["tokens"].sum()
     return {
-        "accuracy": float(scores["correct"].mean()),
-        "token_accuracy": scores["tokens_correct"].sum() / tokens,
+        "accuracy": 100 * float(scores["correct"].mean()),
+        "token_accuracy": 100 * scores["tokens_correct"].sum() / tokens,
         "loss": scores["loss"].sum() / tokens,
         "chance_loss": sum(prompt.log_choices for prompt in prompts) / tokens,
     }
