@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from poslab.data.batch import IGNORE, make_batch
+from poslab.data.datamodule import bytes_per_token
 from poslab.data.text_files import TextFiles
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 
 
 def test_segments_count_documents_and_no_target_crosses_an_end() -> None:
@@ -27,7 +30,7 @@ def test_every_token_but_the_first_of_each_document_is_predicted_once(
     end = datamodule.tokenizer.end_id
     text = datamodule._tokens["validation"].ids.tolist()
     expected = [after for before, after in pairwise(text) if before != end]
-    size = sum(len(datamodule.tokenizer.decode([token]).encode()) for token in text)
+    size = sum(len(datamodule.tokenizer.decode([token]).encode()) for token in expected)
     for loader in datamodule.val_dataloader():
         batches = list(loader)
         assert [t for batch in batches for t in batch.targets.flatten().tolist() if t != IGNORE] == expected
@@ -46,3 +49,25 @@ def test_windows_number_their_documents(
             assert number == current
             current += token == datamodule.tokenizer.end_id
     assert segments.max() >= 1
+
+
+@pytest.mark.parametrize(("boundary", "expected"), [(256, 3 / 5), (None, 4 / 6)])
+def test_bytes_count_where_their_cost_does(
+    monkeypatch: pytest.MonkeyPatch, boundary: int | None, expected: float
+) -> None:
+    """Of "ab" and "cde": b, d, e and two ends are predicted where documents are kept apart; else c and all these."""
+    monkeypatch.setattr("poslab.data.datamodule.TOKENS_AT_ONCE", 2)  # a document begins where a piece does too
+    tokens = ByteTokenizer().encode_documents(["ab", "cde"])
+    assert bytes_per_token(5, tokens, ByteTokenizer(), boundary) == expected
+
+
+def test_subword_tokens_that_are_parts_of_a_character_have_its_bytes_between_them() -> None:
+    """The first token of each document is left out with as many bytes as it is of, not those of its replacement."""
+    texts = ["é", "日本", "the sea", "sea"]
+    tokenizer = SubwordTokenizer.train([texts], vocab_size=258)  # 256 bytes, the end, and one pair of bytes
+    tokens = tokenizer.encode_documents(texts)
+    assert tokenizer.num_bytes(tokens) == sum(len(text.encode()) for text in texts)
+    rest = [tokenizer.num_bytes(tokenizer.encode(text)[1:]) for text in texts]
+    predicted = sum(len(tokenizer.encode(text)) for text in texts)  # the end takes the place of the first
+    size = bytes_per_token(sum(len(text.encode()) for text in texts), tokens, tokenizer, tokenizer.end_id)
+    assert size == sum(rest) / predicted

@@ -15,8 +15,11 @@ from poslab.data.order import BatchPlan, WindowOrder
 from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.streaming import StreamLoader
-from poslab.data.tokenizers import load_tokenizer
+from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.data.windows import EvaluationWindows, TrainingWindows
+
+TOKENS_AT_ONCE = 2**24
+"""Tokens of a file that are looked through together, which bounds the memory."""
 
 
 class TextDataModule(RunData):
@@ -30,8 +33,8 @@ class TextDataModule(RunData):
 
     Attributes after `setup`, beside those of `RunData`:
         num_tokens: tokens by split; of a stream, no `train`.
-        bytes_per_token: bytes of text per predicted token by split; ends of documents are tokens. It turns a loss in
-            nats per token into bits per byte: `loss / ln 2 / bytes_per_token`.
+        bytes_per_token: bytes of text per predicted token by split, see `bytes_per_token`. It turns a loss in nats per
+            token into bits per byte: `loss / ln 2 / bytes_per_token`.
         overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too (of a
             stream: that its first documents hold too).
 
@@ -66,7 +69,10 @@ class TextDataModule(RunData):
         self.num_tokens = {
             n: count for n, count in facts.num_tokens.items() if n in HELD_OUT or not self.corpus.streaming
         }
-        self.bytes_per_token = {name: facts.num_bytes[name] / self._num_predicted(facts, name) for name in cache.SPLITS}
+        self.bytes_per_token = {
+            name: bytes_per_token(facts.num_bytes[name], tokens[name].ids, self.tokenizer, self.boundary)
+            for name in cache.SPLITS
+        }
         self.overlap = facts.overlap
         self.objective = self.objective or NextToken(self.boundary)
         self._tokens = tokens
@@ -150,10 +156,6 @@ class TextDataModule(RunData):
         """The token that ends a document, where documents are kept apart; None where they are not."""
         return self.tokenizer.end_id if self.corpus.document_boundaries else None
 
-    def _num_predicted(self, facts: cache.Facts, split: str) -> int:
-        """Targets of a split: all tokens but the first, or but the first of each document where boundaries count."""
-        return facts.num_tokens[split] - (facts.num_documents[split] if self.corpus.document_boundaries else 1)
-
     def _require_a_window(self, num_tokens: dict[str, int]) -> None:
         needed = self.corpus.sequence_length + 1
         for name, count in num_tokens.items():
@@ -162,3 +164,27 @@ class TextDataModule(RunData):
                     f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
                     f" (one more to predict), and {name} holds only {count}"
                 )
+
+
+def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, boundary: int | None) -> float:
+    """Return the bytes of text per predicted token, which turn nats per token into bits per byte.
+
+    The first token of the text, or of each document where documents are kept apart, is not predicted: neither its cost
+    nor its bytes count. Ends of documents are tokens without bytes.
+
+    Example: with boundaries, the documents "ab" and "cde" as bytes have 3 bytes in 5 predicted tokens: b, d, e and two
+    ends.
+
+    Args:
+        num_bytes: of the whole text.
+        tokens: (N,) of the text, each document with its end.
+        tokenizer: of the tokens.
+        boundary: the token that ends a document, where documents are kept apart; else None.
+    """
+    unpredicted = [np.asarray(tokens[:1])]
+    if boundary is not None:
+        for start in range(0, len(tokens) - 1, TOKENS_AT_ONCE):
+            piece = np.asarray(tokens[start : start + TOKENS_AT_ONCE + 1])
+            unpredicted.append(piece[1:][piece[:-1] == boundary])
+    firsts = np.concatenate(unpredicted)
+    return (num_bytes - tokenizer.num_bytes(firsts)) / (len(tokens) - len(firsts))

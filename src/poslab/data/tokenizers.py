@@ -52,6 +52,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD, ends of documents nothing."""
 
+    def num_bytes(self, ids: np.ndarray) -> int:
+        """Count the bytes of text, in UTF-8, that tokens stand for one by one; ends of documents stand for none."""
+
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json`, which `load_tokenizer` reads, into a directory."""
 
@@ -79,6 +82,9 @@ class ByteTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return bytes(number for number in map(int, ids) if number < 256).decode(errors="replace")
+
+    def num_bytes(self, ids: np.ndarray) -> int:
+        return int(np.count_nonzero(ids != self.end_id))
 
     def save(self, directory: str | Path) -> None:
         (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "bytes"}) + "\n")
@@ -155,6 +161,19 @@ class SubwordTokenizer:
         text = [number for number in map(int, ids) if number != self.end_id]
         return self._tokenizer.decode(text, skip_special_tokens=False)
 
+    def num_bytes(self, ids: np.ndarray) -> int:
+        numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)
+        return sum(count * self._size(number) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    def _size(self, number: int) -> int:
+        from tokenizers.decoders import ByteLevel
+
+        # A byte-level token may be a part of a character, which decodes to U+FFFD; it has a letter for each byte.
+        is_of_bytes = isinstance(self._tokenizer.decoder, ByteLevel)
+        text = self._tokenizer.id_to_token(number) if is_of_bytes else self.decode([number]).encode()
+        assert text is not None, "a token that was encoded is one of the vocabulary"
+        return len(text)
+
     def save(self, directory: str | Path) -> None:
         self._tokenizer.save(str(Path(directory) / FILE_NAME))
 
@@ -198,6 +217,9 @@ class SymbolTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(self.symbols[number] for number in map(int, ids) if number < len(self.symbols))
+
+    def num_bytes(self, ids: np.ndarray) -> int:
+        return sum(len(self.decode([number]).encode()) for number in ids.tolist())
 
     def save(self, directory: str | Path) -> None:
         (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "symbols", "symbols": self.symbols}) + "\n")

@@ -12,7 +12,7 @@ import torch
 
 from poslab.checkpoint import checkpoint_file, load_checkpoint
 from poslab.configuration import encoding_named
-from poslab.data.datamodule import TextDataModule
+from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
 from poslab.loading import load
 from poslab.models import Decoder
@@ -97,9 +97,10 @@ def subject(
         raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
     name = encoding_named(config)
     whole = np.asarray(data.tokens(split))
-    tokens, bytes_per_token = whole[:max_tokens], data.bytes_per_token[split]
+    tokens, size = whole[:max_tokens], data.bytes_per_token[split]
     if len(tokens) < len(whole):
-        bytes_per_token = len(data.tokenizer.decode(tokens[1:]).encode()) / (len(tokens) - 1)
+        num_bytes = len(data.tokenizer.decode(tokens).encode())
+        size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
     return Subject(
         name=name if swap is None else f"{name} -> {encoding_named(config | dict(swap))}",
         run=directory,
@@ -107,7 +108,7 @@ def subject(
         model=model,
         tokenizer=data.tokenizer,
         tokens=tokens,
-        bytes_per_token=bytes_per_token,
+        bytes_per_token=size,
         keep_documents_apart=data.corpus.document_boundaries,
         swap=dict(swap or {}),
     )
