@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
 
+FEWEST = 5
+"""Documents that have an interval: of fewer, too many resamples hold one document alone."""
+
 
 def ratio_interval(
     sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of `sum(sums) / sum(counts)` under resampling of documents with replacement.
+    """Return the studentised bootstrap interval of `sum(sums) / sum(counts)`.
+
+    Documents are drawn with replacement. Of each resample R* the pivot is `t = (R* - R) / se*`, where `se` is the error
+    of a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval is from `R - t_high se` to
+    `R - t_low se`. With few documents whose losses are skewed it covers more nearly what it promises than percentiles,
+    BCa or Student's t do: `python benchmarks/interval_coverage.py`.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
         resamples: how many samples are drawn.
-        level: share of them within the interval, in (0, 1).
+        level: share of intervals that hold the true ratio, in (0, 1).
         seed: of the draws.
 
     Returns:
-        Lower and upper end; NaN with fewer than two documents, which say nothing of how documents differ.
+        Lower and upper end; NaN with fewer than 5 documents, which say little of how documents differ.
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5; Cochran, "Sampling
+        Techniques" (1977), section 6.4, for the error.
     """
     documents = counts > 0
     sums, counts = sums[documents].astype(np.float64), counts[documents].astype(np.float64)
-    if len(sums) < 2:
-        return float("nan"), float("nan")
+    if len(sums) < FEWEST:
+        return math.nan, math.nan
+    ratio, error = _ratio_and_error(sums, counts)
     generator = np.random.default_rng(seed)
-    ratios = np.empty(resamples)
+    pivots = np.empty(resamples)
     for resample in range(resamples):
         drawn = generator.integers(len(sums), size=len(sums))
-        ratios[resample] = sums[drawn].sum() / counts[drawn].sum()
-    lower, upper = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return float(lower), float(upper)
+        of_drawn, its_error = _ratio_and_error(sums[drawn], counts[drawn])
+        difference = of_drawn - ratio
+        pivots[resample] = difference / its_error if its_error else math.copysign(math.inf, difference)
+    low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return (ratio - high * error, ratio - low * error) if error else (ratio, ratio)
+
+
+def _ratio_and_error(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    total = counts.sum()
+    ratio = sums.sum() / total
+    residuals = sums - ratio * counts
+    return float(ratio), float(math.sqrt(len(sums) / (len(sums) - 1) * (residuals @ residuals)) / total)

@@ -159,9 +159,9 @@ def extrapolation(
         seed: of the bootstrap.
 
     Returns:
-        A row for each length and protocol, with a 95 % bootstrap interval over documents (over pieces
-        of 1,024 tokens where there are fewer than 10); and a row for each of these
-        and range of contexts, with the mean loss of the tokens that had so many tokens before them.
+        A row for each length and protocol, with a 95 % bootstrap interval over documents (over pieces of 1,024 tokens
+        where there are fewer than 10; `pieces` is their number); and a row for each of these and range of contexts,
+        with the mean loss of the tokens that had so many tokens before them.
 
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
@@ -190,10 +190,10 @@ def extrapolation(
 
 SUMMARY = (
     *("bits_per_byte", "bits_low", "bits_high", "loss", "loss_low", "loss_high", "perplexity", "accuracy"),
-    *("early_loss", "tail_loss", "tokens"),
+    *("early_loss", "tail_loss", "tokens", "pieces"),
 )
 """Columns of the table by length. `early_loss` is that of tokens which saw less than half of a training window,
-`tail_loss` that of tokens which saw more than a whole one."""
+`tail_loss` that of tokens which saw more than a whole one; intervals are over so many `pieces`."""
 
 BINS = ("context_from", "context_to", "tokens", "loss")
 
@@ -217,6 +217,7 @@ def _summary(
         "bits_per_byte": mean * bits,
         "bits_low": low * bits,
         "bits_high": high * bits,
+        "pieces": np.count_nonzero(counts),
         "accuracy": 100 * scores.correct[known].mean(),
         "early_loss": early.mean() if len(early) else math.nan,
         "tail_loss": tail.mean() if len(tail) else math.nan,

@@ -37,10 +37,10 @@ def extrapolation_exhibits(
         Table(
             name="per_length",
             title="Every length",
-            how_to_read="low and high are a 95 % bootstrap interval over documents, or over pieces of 1,024 tokens "
-            "where there are fewer than 10; early_loss is that of tokens which saw less than half a training window "
-            "(of sliding windows, those of the first one alone), tail_loss that of tokens which saw more than a whole "
-            "one; a dash is a length at which the encoding ends.",
+            how_to_read="low and high are a 95 % bootstrap interval over so many documents (pieces), or over pieces of "
+            "1,024 tokens where there are fewer than 10; early_loss is that of tokens which saw less than half a "
+            "training window (of sliding windows, those of the first one alone), tail_loss that of tokens which saw "
+            "more than a whole one; a dash is a length at which the encoding ends.",
             source=SOURCE,
             frame=together,
         ),
@@ -73,7 +73,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         title="Prediction beyond the training length",
         how_to_read="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
         "model that reads longer texts as well as those it was trained on. Shaded: 95 % bootstrap "
-        "interval.",
+        f"interval over {_pieces(together)}.",
         source=SOURCE,
         figure=figure,
     )
@@ -123,6 +123,12 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         "the loss: Press et al., appendix B",
         figure=figure,
     )
+
+
+def _pieces(together: pd.DataFrame) -> str:
+    """Return over how many documents or pieces intervals are made."""
+    counts = sorted({int(count) for count in together["pieces"].dropna()})
+    return f"{' or '.join(map(str, counts))} documents or pieces of a document" if counts else "no documents"
 
 
 def _window_axis(panel: Axes, lengths: list[int], training_lengths: set[int]) -> None:
