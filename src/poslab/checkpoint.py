@@ -19,6 +19,8 @@ CHECKSUM = "checksum"
 """Where a checkpoint has the checksum of all else in it; those of earlier versions have none."""
 MODEL = "model."
 """What the names of a model's weights begin with in a checkpoint."""
+ENCODING_CURVES = "EncodingCurves"
+"""Where, beside it, stands what the encodings began with."""
 MOST_VALUES = 1_000_000
 """Numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
 
@@ -96,11 +98,16 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: as `load_checkpoint` does, and if there are none.
     """
-    weights = load_checkpoint(path).get("state_dict", {}).items()
-    ours = {name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)}
-    if not ours:
+    weights = model_weights(load_checkpoint(path))
+    if not weights:
         raise ValueError(f"the checkpoint {path} holds no weights of a model")
-    return ours
+    return weights
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of the learner's model, by the model's own names."""
+    weights = checkpoint.get("state_dict", {}).items()
+    return {name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)}
 
 
 def checksum(value: Any) -> str:
@@ -174,3 +181,14 @@ def _is_intact(path: Path) -> bool:
             return are_plain and archive.testzip() is None
     except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError, NotImplementedError, OSError):
         return False
+
+
+def encoding_start(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor] | None:
+    """Return the state that a model's encodings began with; None where the run has kept none.
+
+    Runs of earlier versions kept that of learned biases alone; one that is shared out among processes keeps none.
+    """
+    curves = checkpoint["callbacks"].get(ENCODING_CURVES)
+    start = curves.get("start") if isinstance(curves, dict) else None
+    is_state = isinstance(start, dict) and all(isinstance(value, torch.Tensor) for value in start.values())
+    return start if start and is_state else None

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poslab.checkpoint import checkpoint_file, load_weights
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import EncoderDecoder, Model, Outputs, build_model
+from poslab.models import Decoder, EncoderDecoder, Model, Outputs, build_model
 from poslab.run_directory import RunDirectory
 
 ENCODINGS = "encodings."
@@ -37,7 +37,8 @@ def load(
         run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
         device: where the model is put.
         swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
-            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns is as at initialisation.
+            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns keeps its weights
+            where class and shape are the same, and is else as at initialisation: `untrained` counts that.
         trust: packages beside Poslab that define what the run names, such as your encoding. They are imported.
 
     Returns:
@@ -64,8 +65,15 @@ def load(
     if swap and isinstance(model, EncoderDecoder):
         raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
     if swap:
+        with torch.device("meta"):
+            own = build_model(directory.config(), tokenizer.vocab_size, outputs, tokenizer.digits)
         fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
-        weights = _without_encodings(weights) | fresh
+        kept = {
+            name: weights[name]
+            for name, weight in fresh.items()
+            if name in weights and weights[name].shape == weight.shape and _same_owners(name, own, model)
+        }
+        weights = _without_encodings(weights) | fresh | kept
     model.load_state_dict(weights)
     return model.to(device).eval()
 
@@ -93,6 +101,29 @@ def _fits(parts: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) ->
 
 def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)}
+
+
+def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
+    """Whether all modules that a parameter is inside of are of the same classes in two models."""
+    path = name.split(".")[:-1]
+    owners = [".".join(path[: depth + 1]) for depth in range(len(path))]
+    return all(type(own.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
+
+
+def untrained(model: Decoder, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count the numbers that the encodings and temperatures of a model learn and that no training has set, by class.
+
+    Args:
+        model: of a run, under another encoding than its own.
+        weights: that the run has trained.
+    """
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        is_trained = name in weights and torch.equal(weights[name], parameter.detach().cpu())
+        if name.startswith(ENCODINGS) and not is_trained:
+            owner = type(model.get_submodule(".".join(name.split(".")[:3]))).__name__  # encodings.distinct.0
+            counts[owner] = counts.get(owner, 0) + parameter.numel()
+    return counts
 
 
 def device_named(name: str) -> torch.device:

@@ -50,8 +50,9 @@ def test_networks_inside_an_encoding_are_no_curves(tmp_path):
     assert {tag.split("/")[1] for tag in tags} == {"over.r1", "over.r2"}
 
 
-def test_a_resumed_run_still_knows_its_start_and_what_pictures_have_taken(tmp_path):
-    config = small(tmp_path, "encoding=t5", *STEPS)
+@pytest.mark.parametrize("encoding", ["t5", "shaw"])
+def test_a_resumed_run_still_knows_its_start_and_what_pictures_have_taken(tmp_path, encoding):
+    config = small(tmp_path, f"encoding={encoding}", *STEPS)
 
     def kept(run: RunDirectory) -> dict[str, Any]:
         return torch.load(run.last_checkpoint, weights_only=True)["callbacks"]["EncodingCurves"]

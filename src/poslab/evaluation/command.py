@@ -84,6 +84,9 @@ def evaluate_runs(
         evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
     for line in summary(evaluation):
         console.print(line)
+    for one in subjects:
+        for warning in one.warnings:
+            console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
@@ -161,12 +164,14 @@ def _require_one_text(subjects: Sequence[Subject]) -> None:
 
 
 def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
+    warnings = [warning for one in subjects for warning in one.warnings]
     text = subjects[0].config["dataset"]["_target_"].rpartition(".")[2]
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
         "read here": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
+        **({"not trained": "; ".join(warnings)} if warnings else {}),
         "asked for": " ".join(typed),
         "made": _now(),
     }

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from poslab.encodings import StackEncodings
 from poslab.evaluation.attention_pictures import (
     attention_maps,
     attention_overview,
@@ -202,6 +203,10 @@ def _encoding(subjects: Sequence[Subject], settings: Settings, evaluation: Evalu
         exhibits += _of(one, subjects, _learned(one, settings))
     if exhibits:
         text = "What the encoding itself is after training, beside what it began with unless it was swapped in."
+        for one in subjects:
+            if not one.swap and _start(one) is None:
+                text += f" What {one.name} began with is not known: its run began with the weights of another one, and "
+                text += "has kept no start."
         evaluation.sections.append(Section("The encoding", text, exhibits))
 
 
@@ -219,13 +224,28 @@ def _rotary(subjects: Sequence[Subject], settings: Settings, evaluation: Evaluat
         evaluation.sections.append(Section("Rotary diagnostics", ROTARY, exhibits))
 
 
+def _start(one: Subject) -> StackEncodings | None:
+    """Return what the encodings of a run began with, as it has kept it; None where nobody can tell.
+
+    Raises:
+        ValueError: where what was kept is of another model.
+    """
+    if one.start is None and one.config.get("init_from") is not None:
+        return None
+    torch.manual_seed(one.config["seed"])  # as earlier versions, which kept nothing, began
+    model = build_model(one.config, one.tokenizer.vocab_size, digits=one.tokenizer.digits)
+    start = model.encodings.to(one.model.embedding.weight.dtype)
+    if one.start is not None:
+        try:
+            start.load_state_dict(one.start)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f"the checkpoint of {one.run.path} keeps the start of another encoding") from error
+    return start
+
+
 def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
     encodings = one.model.encodings
-    start = None
-    if not one.swap:
-        torch.manual_seed(one.config["seed"])
-        start = build_model(one.config, one.tokenizer.vocab_size, digits=one.tokenizer.digits).encodings
-        start = start.to(one.model.embedding.weight.dtype)
+    start = None if one.swap else _start(one)
     length = one.model.max_length or 2 * one.training_length
     bias = learned_bias(encodings, length, start, DRAWN)
     if len(bias):

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from poslab.checkpoint import checkpoint_file, load_checkpoint
+from poslab.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.configuration import encoding_named
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
-from poslab.loading import load
+from poslab.loading import load, untrained
 from poslab.models import Decoder
 from poslab.run_directory import RunDirectory
 from poslab.tasks.choice import data_of
@@ -34,6 +35,8 @@ class Subject:
         bytes_per_token: of these tokens.
         keep_documents_apart: whether it was trained on documents one by one.
         swap: groups of the configuration that have taken the place of the run's own.
+        untrained: numbers that a swapped encoding or temperature learns and no training has set, by its class.
+        start: the state that the run's own encodings began with; None where the run has kept none.
     """
 
     name: str
@@ -45,11 +48,22 @@ class Subject:
     bytes_per_token: float
     keep_documents_apart: bool
     swap: Mapping[str, Any]
+    untrained: Mapping[str, int]
+    start: Mapping[str, Tensor] | None
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.embedding.weight.device
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be known before its figures are believed, a sentence each."""
+        return [
+            f"{owner} learns {count:,} numbers, which no training has set: the figures of {self.name} are those of an "
+            "untrained encoding"
+            for owner, count in self.untrained.items()
+        ]
 
     @property
     def training_length(self) -> int:
@@ -92,7 +106,8 @@ def subject(
         raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
     data.prepare_data()
     data.setup()
-    trained_on = load_checkpoint(checkpoint_file(run)).get(type(data).__qualname__)
+    checkpoint = load_checkpoint(checkpoint_file(run))
+    trained_on = checkpoint.get(type(data).__qualname__)
     if trained_on is not None and trained_on != data.state_dict():
         raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
     name = encoding_named(config)
@@ -111,6 +126,8 @@ def subject(
         bytes_per_token=size,
         keep_documents_apart=data.corpus.document_boundaries,
         swap=dict(swap or {}),
+        untrained=untrained(model, model_weights(checkpoint)) if swap else {},
+        start=encoding_start(checkpoint),
     )
 
 

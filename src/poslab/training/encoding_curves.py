@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from poslab.checkpoint import ENCODING_CURVES
 from poslab.encodings import PositionalEncoding, StackEncodings
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
@@ -27,6 +28,8 @@ COST_OF_A_PANEL = 0.2
 class EncodingCurves(L.Callback):
     """At validations, the numbers of a trained encoding as curves over steps, and its bias over distance as a picture.
 
+    It keeps what the encoding began with, which every checkpoint of the run then holds (`encoding_start`).
+
     Numbers (slopes, rates, thresholds, temperatures) are written at every validation, the picture of the bias, with its
     start, whenever it and what was written before take less than 1 % of the training time so far. Nothing is written of
     an encoding without parameters, nor of a model whose parts are shared out among processes (FSDP).
@@ -41,6 +44,10 @@ class EncodingCurves(L.Callback):
         self._cost: float | None = None
         self._start: dict[str, Tensor] = {}
 
+    @property
+    def state_key(self) -> str:
+        return ENCODING_CURVES
+
     def state_dict(self) -> dict[str, Any]:
         return {"spent": self.spent, "start": self._start}
 
@@ -50,7 +57,7 @@ class EncodingCurves(L.Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         encodings = _encodings(pl_module)
-        if not self._start and _are_whole(encodings) and _biases_that_learn(encodings):
+        if not self._start and _are_whole(encodings):
             self._start = {name: x.detach().cpu().clone() for name, x in encodings.state_dict().items()}
 
     @rank_zero_only
@@ -68,8 +75,9 @@ class EncodingCurves(L.Callback):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
         told = time.perf_counter()
-        cost = self._cost or FIRST_COST + COST_OF_A_PANEL * _biases_that_learn(encodings)
-        if self._start and self.spent + (told - began) + cost <= SHARE * pl_module.training_seconds:
+        panels = _biases_that_learn(encodings)
+        cost = self._cost or FIRST_COST + COST_OF_A_PANEL * panels
+        if panels and self._start and self.spent + (told - began) + cost <= SHARE * pl_module.training_seconds:
             start = copy.deepcopy(encodings)
             start.load_state_dict(self._start)
             bias = learned_bias(encodings, encodings.max_length or 2 * self.training_length, start, DRAWN)
