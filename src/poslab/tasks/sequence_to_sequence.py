@@ -13,7 +13,7 @@ from poslab.decoding import Continuation, Writing, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from poslab.tasks.target_prediction import TargetPrediction
 from poslab.tasks.task import Measurement, Observation, Task
-from poslab.tasks.written_text import WrittenText, compare, corpus_figures
+from poslab.tasks.written_text import Comparison, compare, corpus_figures
 
 
 class SequenceToSequence(TargetPrediction):
@@ -40,12 +40,12 @@ class SequenceToSequence(TargetPrediction):
             return Observation(sums)
         counts_B = (batch.targets != IGNORE).any(-1)
         written = self.written(model, batch)
-        texts = [
+        compared = [
             compare(self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
             for ours, theirs, counts in zip(written, batch.targets, counts_B, strict=True)
             if counts
         ]
-        return Observation(sums, texts)
+        return Observation(sums, compared)
 
     def written(self, model: nn.Module, batch: PairBatch | TokenBatch) -> list[Tensor]:
         """What greedy decoding writes of the sources of a batch."""
@@ -85,25 +85,25 @@ class WritingMeasurement(Measurement):
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)
-        self.texts: list[WrittenText] = []
+        self.comparisons: list[Comparison] = []
 
     def begin(self, device: torch.device) -> None:
         super().begin(device)
-        self.texts = []
+        self.comparisons = []
 
     def update(self, observation: Observation) -> None:
         super().update(observation)
-        self.texts += observation.answers or []
+        self.comparisons += observation.answers or []
 
     def figures(self) -> dict[str, float]:
         figures = super().figures()
-        return figures | corpus_figures(_of_all_processes(self.texts)) if self.split == "test" else figures
+        return figures | corpus_figures(_of_all_processes(self.comparisons)) if self.split == "test" else figures
 
 
-def _of_all_processes(texts: list[WrittenText]) -> list[WrittenText]:
-    """Gather the texts of all processes: BLEU and chrF of the whole are not means over shares."""
+def _of_all_processes(comparisons: list[Comparison]) -> list[Comparison]:
+    """Gather the comparisons of all processes: BLEU and chrF of the whole are not means over shares."""
     if not distributed.is_initialized():
-        return texts
-    shares: list[list[WrittenText]] = [[]] * distributed.get_world_size()
-    distributed.all_gather_object(shares, texts)
-    return [text for share in shares for text in share]
+        return comparisons
+    shares: list[list[Comparison]] = [[]] * distributed.get_world_size()
+    distributed.all_gather_object(shares, comparisons)
+    return [one for share in shares for one in share]
