@@ -28,7 +28,16 @@ class NonFiniteLossError(RunStoppedError):
 
 
 class ProcessDiedError(RunStoppedError):
-    """A process of the run died, and the others were ended."""
+    """A process of the run died, and the others were ended.
+
+    Args:
+        message: one sentence.
+        ended_by: the signal that ended it, if one did.
+    """
+
+    def __init__(self, message: str, ended_by: signal.Signals | None = None) -> None:
+        super().__init__(message)
+        self.ended_by = ended_by
 
 
 class DiskError(RunStoppedError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -16,7 +18,10 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
 
-from poslab.errors import ProcessDiedError
+from poslab.errors import ProcessDiedError, RunStoppedError
+
+RAN_OUT_OF_TIME = ("timed out", "timeout")
+"""Words of gloo's and NCCL's errors where another process did not answer in time."""
 
 T = TypeVar("T")
 
@@ -40,20 +45,70 @@ def external_environment() -> ClusterEnvironment | None:
     return environment if environment.world_size() > 1 else None
 
 
-def join(environment: ClusterEnvironment, on_gpu: bool) -> None:
-    """Joins the other processes of the run, for all runs of a multirun; Lightning then finds them joined."""
+def join(
+    environment: ClusterEnvironment,
+    on_gpu: bool,
+    hang_after: int = 1800,
+    on_one_machine: bool = False,
+    directory: Path | None = None,
+) -> None:
+    """Join the other processes of the run, for all runs of a multirun; Lightning then finds them joined.
+
+    Args:
+        environment: this process's place among them.
+        on_gpu: whether they use GPUs.
+        hang_after: seconds that one waits for another.
+        on_one_machine: whether they talk through the loopback interface alone, which other machines do not reach.
+        directory: where they meet, in a file; None: at the address of the environment.
+
+    Raises:
+        ProcessDiedError: if they cannot meet.
+    """
     if distributed.is_initialized():
         return
     if on_gpu:
         torch.cuda.set_device(environment.local_rank())
-    address = f"tcp://{environment.main_address}:{environment.main_port}"
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        init_method="env://" if isinstance(environment, TorchElasticEnvironment) else address,
-        rank=environment.global_rank(),
-        world_size=environment.world_size(),
-    )
+    if on_one_machine:
+        loopback = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+    rank, size = environment.global_rank(), environment.world_size()
+    patience = timedelta(seconds=hang_after)
+    meeting: dict[str, Any]
+    if directory is not None:
+        store = distributed.FileStore(str(directory / "store"), size)  # type: ignore[attr-defined]
+        store.set_timeout(patience)
+        place, meeting = str(directory), {"store": store}
+    else:
+        place = f"tcp://{environment.main_address}:{environment.main_port}"
+        meeting = {"init_method": "env://" if isinstance(environment, TorchElasticEnvironment) else place}
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    try:
+        distributed.init_process_group(backend, rank=rank, world_size=size, timeout=patience, **meeting)
+    except distributed.DistError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ProcessDiedError(f"the processes of the run cannot meet at {place}: {reason}") from error
     atexit.register(distributed.destroy_process_group)
+
+
+@contextlib.contextmanager
+def hang_told(seconds: int) -> Iterator[None]:
+    """Within it, a collective that ran out of time raises a ProcessDiedError.
+
+    Args:
+        seconds: `trainer.hang_after`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        is_late = distributed.is_initialized() and any(words in str(error).lower() for words in RAN_OUT_OF_TIME)
+        if isinstance(error, RunStoppedError) or not is_late:
+            raise
+        raise ProcessDiedError(hung(seconds)) from error
+
+
+def hung(seconds: int) -> str:
+    """Return the sentence for a run in which no process has come further for so long."""
+    return f"the processes of the run came no further for {seconds:,} seconds (trainer.hang_after): one of them hangs"
 
 
 def leave(status: int) -> NoReturn:

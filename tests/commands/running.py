@@ -57,7 +57,7 @@ class Running:
             start_new_session=True,
         )
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Waits for something that the command brings about; it must still run then."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -98,7 +98,7 @@ class Running:
 
 
 class Moment(NamedTuple):
-    """The beginning of a call in which a command sends itself a signal: none from outside could be that exact.
+    """The beginning of a call at which something happens to a command: nothing from outside could be that exact.
 
     Args:
         module, owner, method: what is called.
@@ -111,11 +111,24 @@ class Moment(NamedTuple):
     condition: str = "True"
 
     def environment(self, folder: Path, number: signal.Signals) -> dict[str, str]:
-        """What the command must find in its environment: the command itself is the real one."""
+        """Return the environment of a command that sends itself a signal then: the command itself is the real one."""
+        return self._with(folder, f"os.kill(os.getpid(), {int(number)})")
+
+    def stuck(self, folder: Path) -> dict[str, str]:
+        """Return the environment of a command that then begins an operation of C which never returns.
+
+        Python runs no handler of a signal within it. The file `begun` in the folder says that it has begun.
+        """
+        block = "libc.pthread_mutex_lock(mutex)"
+        return self._with(folder, f"open({str(folder / 'begun')!r}, 'w').close(); {block}; {block}")
+
+    def _with(self, folder: Path, statement: str) -> dict[str, str]:
         folder.mkdir()
         # Python imports a module of this name when it starts.
         (folder / "sitecustomize.py").write_text(f"""
-import os, sys
+import ctypes, os, sys
+
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -125,7 +138,7 @@ class Finder:
             whole = owner.{self.method}
             def {self.method}(self, *arguments, **keywords):
                 if {self.condition}:
-                    os.kill(os.getpid(), {int(number)})
+                    {statement}
                 return whole(self, *arguments, **keywords)
             owner.{self.method} = {self.method}
 
@@ -134,9 +147,10 @@ sys.meta_path.insert(0, Finder())
         return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
 
-def at_step(step: int) -> Moment:
-    """The beginning of an optimizer step, without micro-batches."""
-    return Moment("poslab.training.learner", "Learner", "on_train_batch_start", f"arguments[1] == {step - 1}")
+def at_step(step: int, condition: str = "True") -> Moment:
+    """Return the beginning of an optimizer step, without micro-batches, under a further condition."""
+    method = "on_train_batch_start"
+    return Moment("poslab.training.learner", "Learner", method, f"arguments[1] == {step - 1} and {condition}")
 
 
 IN_THE_TEST = Moment("poslab.training.learner", "Learner", "on_test_epoch_end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from poslab.run_directory import RunDirectory
 
-from .running import STEPS, Running, assert_same_run, figures, python, recorded, rows
+from .running import STEPS, Running, assert_same_run, at_step, figures, python, recorded, rows
 
 pytestmark = pytest.mark.slow
 
@@ -153,3 +154,46 @@ def test_a_mistake_that_a_process_finds_is_one_sentence(
     assert len(ended.errors.splitlines()) == 1
     assert ended.errors.startswith("error: dataset.sequence_length of 512 takes 513 tokens a window")
     assert not list((tmp_path / "outputs").iterdir())
+
+
+HANG = "error: the processes of the run came no further for {} seconds (trainer.hang_after): one of them hangs\n"
+
+
+def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_on(
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running = start(*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", f"hydra.run.dir={run}")
+    running.wait_until(lambda: recorded(run, 30))
+    descendants, (_, second) = running.descendants(), running.workers()
+    second.suspend()
+    ended = running.wait(60)
+    assert (ended.status, ended.errors) == (1, HANG.format(15)), ended
+    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
+    assert_gone(descendants)
+    assert start("resume=run").wait().status == 0
+
+
+def test_processes_that_torchrun_started_end_when_one_hangs(
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    stuck = at_step(30, "os.environ['RANK'] == '1'").stuck(tmp_path / "stuck")
+    overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=20", "hydra.run.dir=run"]
+    running = start(*overrides, command=torchrun, environment=stuck)
+    ended = running.wait(150)
+    assert ended.status == 1
+    assert HANG.format(20) in ended.errors, ended
+
+
+def test_an_address_in_use_is_one_sentence(start: Callable[..., Running], tiny: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        slurm = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+        here = {"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "poslab"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
+        first = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+        ended = start(*tiny, "trainer=ddp_cpu", environment={**slurm, **here, **address, **first}).wait()
+    assert ended.status == 1, ended
+    place = f"tcp://127.0.0.1:{address['MASTER_PORT']}"
+    assert ended.errors.splitlines()[-1].startswith(f"error: the processes of the run cannot meet at {place}: ")
+    assert "Traceback" not in ended.errors

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Running, assert_same_run, at_step, checkpoint, recorded
+from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Running, assert_same_run, at_step, checkpoint, python, recorded
+from .test_sweep import QUESTION
 
 pytestmark = pytest.mark.slow
 
@@ -76,15 +79,52 @@ def test_a_signal_before_training_ends_the_command_at_once_and_leaves_nothing(
     assert bool(ended.errors) == any((tmp_path / "outputs").glob("*"))
 
 
-def test_a_second_ctrl_c_ends_at_once(start: Callable[..., Running], tiny: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    slow = ["dataset.batch_size=2048"]  # some seconds a step
-    running = start(*tiny, *OVERRIDES, *slow, f"hydra.run.dir={run}")
-    running.wait_until((run / "metrics.csv").exists)
-    time.sleep(1)
-    running.ask_to_stop(signal.SIGINT)
-    time.sleep(0.5)
+def saved_before_step_30(
+    start: Callable[..., Running], arguments: list[str], run: Path, condition: str = "True"
+) -> tuple[Running, bytes]:
+    """Start a run whose step 30 never returns, and wait for it; return its last checkpoint too."""
+    stuck = run.parent / "stuck"
+    running = start(*arguments, f"hydra.run.dir={run}", environment=at_step(30, condition).stuck(stuck))
+    running.wait_until((stuck / "begun").exists, seconds=120)
+    return running, (run / "checkpoints" / "last.ckpt").read_bytes()
+
+
+def assert_second_signal_ends(running: Running, number: signal.Signals, process: int) -> None:
+    os.kill(process, number)
+    time.sleep(1)  # two signals within a moment are one
     assert running.process.poll() is None
-    running.ask_to_stop(signal.SIGINT)
-    ended = running.wait(5)
-    assert (ended.status, ended.errors) == (130, "error: stopped by SIGINT\n")
+    os.kill(process, number)
+    ended = running.wait(30)
+    assert (ended.status, ended.errors) == (128 + number, f"error: stopped by {number.name}\n"), ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_step_that_never_returns(
+    number: signal.Signals, start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running, saved = saved_before_step_30(start, [*tiny, *OVERRIDES], run)
+    assert_second_signal_ends(running, number, running.process.pid)
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
+
+
+def test_a_second_signal_ends_a_run_of_two_processes(
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    running, saved = saved_before_step_30(start, [*tiny, "trainer=ddp_cpu"], run, "os.environ['RANK'] == '1'")
+    processes = running.descendants()
+    assert_second_signal_ends(running, signal.SIGTERM, running.process.pid)
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
+
+
+def test_a_second_signal_ends_a_sweep(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    stuck = at_step(30).stuck(tmp_path / "stuck")
+    arguments = ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny]
+    running = Running(python("-m", "src.sweep", *arguments), tmp_path, stuck)
+    running.wait_until((tmp_path / "stuck" / "begun").exists, seconds=120)
+    processes = running.descendants()
+    assert_second_signal_ends(running, signal.SIGTERM, running.process.pid)
+    assert not psutil.wait_procs(processes, timeout=10)[1]

@@ -49,6 +49,7 @@ def train_here(
     checkpoint: Path | None,
     signals: StopOnSignals,
     observer: Observer | None = None,
+    callbacks: Sequence[L.Callback] = (),
 ) -> None:
     """Trains, tests and reports a run in this process, which may be one of several that have joined.
 
@@ -58,6 +59,7 @@ def train_here(
         checkpoint: what it resumes from; None starts anew.
         signals: what may ask it to stop.
         observer: as of `train`; that of the first process is asked.
+        callbacks: further ones of Lightning's.
 
     Raises:
         ValueError: for a mistake that shows only now, such as a text that is too short.
@@ -106,6 +108,7 @@ def train_here(
             checkpoints,
             EncodingCurves(datamodule.training_length),
             *([] if observer is None else [ObserveValidations(observer)]),
+            *callbacks,
         ],
         loggers=[tensorboard, metrics_csv],
     )

@@ -1,6 +1,14 @@
+"""Signals that ask a run to stop: it is saved first, unless a second signal comes."""
+
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import signal
+import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Self
 
@@ -9,29 +17,61 @@ import lightning as L
 from poslab.errors import RunInterruptedError
 from poslab.training.learner import Learner
 
+SECONDS_APART = 0.3
+"""Signals closer together are one: `timeout` and others signal a process and then its whole group."""
+
+SECONDS_TO_UNWIND = 2
+"""How long Python may take after a second signal; inside one long operation it does not see a signal at all."""
+
 
 class StopOnSignals(L.Callback):
     """Turns SIGTERM and Ctrl-C into a request to stop after the present step; outside of training they stop at once.
 
-    A context manager: within it the signals are handled, after it they are as before. A second Ctrl-C stops at once; a
-    second SIGTERM does not, for a process of several may get it from its launcher and from whoever stopped them all.
+    A second signal ends the process, also in the midst of an operation that never returns. A context manager: within it
+    the signals are handled, after it they are as before.
+
+    Args:
+        second_sigterm_ends: whether a second SIGTERM does as well; not in a process that may get one from whoever
+            started it and another one from whoever stops them all.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, second_sigterm_ends: bool = True) -> None:
+        self._second_ends = self.SIGNALS if second_sigterm_ends else (signal.SIGINT,)
         self._learner: Learner | None = None
+        self._only_noted = False
         self._before: dict[int, Any] = {}
+        self._first_at = 0.0
         self.received: int | None = None
+        self.repeated = False
 
     def __enter__(self) -> Self:
         self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        # Python runs a handler between two of its own operations; the number of a signal is in this pipe at once.
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._end_if_second, args=[reading], daemon=True)
+        self._thread.start()
         self._install()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writing)
+        self._thread.join()
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within it a signal only sets `received`, and a second one `repeated`."""
+        self._only_noted = True
+        try:
+            yield
+        finally:
+            self._only_noted = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
@@ -51,8 +91,37 @@ class StopOnSignals(L.Callback):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.received is not None and number == signal.SIGINT
+        now = time.monotonic()
+        if self.received is None:
+            self._first_at = now
+        elif now - self._first_at < SECONDS_APART:
+            return
+        else:
+            self.repeated = self.repeated or number in self._second_ends
         self.received = number
-        if self._learner is None or again:
+        if self._only_noted:
+            return
+        if self._learner is None or self.repeated:
             raise RunInterruptedError(number)
         self._learner.stop_requested = True
+
+    def _end_if_second(self, reading: int) -> None:
+        """Wait for a second signal, in a thread, and end the process if Python does not."""
+        first_at: float | None = None
+        with os.fdopen(reading, "rb", buffering=0) as numbers:
+            while number := numbers.read(1):
+                now = time.monotonic()
+                if number[0] not in self.SIGNALS:
+                    continue
+                if first_at is None:
+                    first_at = now
+                elif now - first_at >= SECONDS_APART and number[0] in self._second_ends:
+                    break
+            else:
+                return
+            while select.select([numbers], [], [], SECONDS_TO_UNWIND)[0]:
+                if not numbers.read(1):
+                    return
+        interrupted = RunInterruptedError(number[0])
+        os.write(2, f"error: {interrupted}\n".encode())
+        os._exit(interrupted.exit_status)

@@ -1,4 +1,4 @@
-"""Several processes for one run on this machine, started by torchrun's launcher."""
+"""Several processes for one run on this machine, started and watched."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from poslab.errors import (
     DiskError,
@@ -21,8 +21,13 @@ from poslab.errors import (
     RunEndedEarlyError,
     RunInterruptedError,
 )
+from poslab.processes import hung
 from poslab.run_directory import RunDirectory
+from poslab.training.interruption import StopOnSignals
 from poslab.training.observation import Observer, answering
+from poslab.training.progress import newest_sign
+
+SECONDS_BETWEEN_LOOKS = 0.1
 
 SECONDS_TO_SAVE = 600
 """How long processes that a signal asked to stop may take, which may have a validation to finish before they save.
@@ -31,76 +36,125 @@ Where one has died the others get torch's own 30 seconds.
 """
 
 
-def launch(run: RunDirectory, checkpoint: Path | None, processes: int, observer: Observer | None = None) -> None:
-    """Trains the run of a directory in several processes on this machine, each in a session of its own.
+def launch(
+    run: RunDirectory,
+    checkpoint: Path | None,
+    processes: int,
+    hang_after: int,
+    signals: StopOnSignals,
+    observer: Observer | None = None,
+) -> None:
+    """Train the run of a directory in several processes on this machine, each in a session of its own.
 
-    They take everything from the run's resolved configuration, never from this process's command line.
+    They read everything from the run's resolved configuration, never from this process's command line. They meet in a
+    private directory: this process listens on nothing.
 
     Args:
         run: where config.yaml is.
         checkpoint: what they resume from; None starts anew.
         processes: how many.
-        observer: is told of every validation, in this process, and may end the run.
+        hang_after: seconds without a finished batch after which they are ended, once they have begun to train.
+        signals: what asks them to stop; a second signal ends them.
+        observer: is called with every validation, in this process, and may end the run.
 
     Raises:
-        ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: what a process said.
-        ProcessDiedError: if one died otherwise.
+        ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: as a process raised it.
+        ProcessDiedError: if one died otherwise, or all hang.
         RunInterruptedError: if a signal asked all of them to stop.
     """
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # each has a level of its own
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
+        if observer is not None:
+            answers.enter_context(answering(observer, Path(messages)))
+        with signals.noted():
+            group = _started(run, checkpoint, processes, messages)
+            try:
+                failures = _watched(group, Path(messages), hang_after, signals)
+            finally:
+                group.close(signal.SIGKILL)
+    error = _explained(failures) if failures else None
+    if signals.received is not None and (error is None or isinstance(error, ProcessDiedError)):
+        raise RunInterruptedError(signals.received)  # a process that had just begun may have died of the signal
+    if error is not None:
+        raise error
+
+
+def _started(run: RunDirectory, checkpoint: Path | None, processes: int, messages: str) -> PContext:
+    """Start the processes, which leave word of their errors in the directory `messages`."""
+    trust = ",".join(run.trust)
+    arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, trust, str(run.path)]
+    if checkpoint is not None:
+        arguments.append(str(checkpoint))
     handlers = {
         number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     }
     try:
-        with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
-            trust = ",".join(run.trust)
-            arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, trust, str(run.path)]
-            if checkpoint is not None:
-                arguments.append(str(checkpoint))
-            if observer is not None:
-                answers.enter_context(answering(observer, Path(messages)))
-            elastic_launch(_launch_config(run.path.name, processes, messages), sys.executable)(*arguments)
-    except SignalException as error:
-        raise RunInterruptedError(int(error.sigval)) from None
-    except ChildFailedError as error:
-        raise _explained(error) from None
+        return start_processes(
+            "run",
+            sys.executable,
+            args={rank: tuple(arguments) for rank in range(processes)},
+            envs={rank: _place(rank, processes) for rank in range(processes)},
+            logs_specs=DefaultLogsSpecs(log_dir=messages),
+        )
     finally:
-        for number, handler in handlers.items():
+        for number, handler in handlers.items():  # which torch replaces
             signal.signal(number, handler)
 
 
-def _launch_config(name: str, processes: int, messages: str) -> LaunchConfig:
-    """Processes on this machine alone, which leave word of their errors in the directory `messages`."""
-    return LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        shutdown_timeout=SECONDS_TO_SAVE,
-        logs_specs=DefaultLogsSpecs(log_dir=messages),
-    )
+def _place(rank: int, processes: int) -> dict[str, str]:
+    """Return the environment of a process as torchrun sets it, but for an address: they meet in a file."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "poslab",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+    }
 
 
-def _explained(error: ChildFailedError) -> BaseException:
-    """What a process had to say, or else how the first one ended."""
-    for failure in error.failures.values():
+def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSignals) -> dict[int, ProcessFailure]:
+    """Wait for the end of the processes, and return how those ended that failed, by rank."""
+    newest, silent, asked_at = 0.0, 0.0, None
+    while (result := group.wait(timeout=0)) is None:
+        if signals.repeated or (asked_at is not None and time.monotonic() - asked_at > SECONDS_TO_SAVE):
+            assert signals.received is not None
+            raise RunInterruptedError(signals.received)
+        if signals.received is not None and asked_at is None:
+            asked_at = time.monotonic()
+            for pid in group.pids().values():
+                with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
+                    os.kill(pid, signals.received)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        silent += SECONDS_BETWEEN_LOOKS  # looks are counted, not seconds: this process may have been stopped as well
+        if (sign := newest_sign(messages)) != newest:
+            newest, silent = sign, 0.0
+        if newest and silent > hang_after:
+            raise ProcessDiedError(hung(hang_after))
+    return result.failures
+
+
+def _explained(failures: dict[int, ProcessFailure]) -> BaseException:
+    """Return the error that a process raised, or else how the first one ended."""
+    for failure in failures.values():
         kind, _, text = _message(failure).partition(": ")
         for known in (ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError):
             if kind == known.__name__:
                 return known(text)
     # The others then fail too: they miss the one that died, and are sent a SIGTERM.
-    killed = [(rank, f) for rank, f in error.failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
-    rank, failure = killed[0] if killed else error.get_first_failure()
+    killed = [(rank, f) for rank, f in failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
+    rank, failure = killed[0] if killed else min(failures.items(), key=lambda item: item[1].timestamp)
     if failure.exitcode < 0:
-        return ProcessDiedError(f"process {rank} of the run was ended by {signal.Signals(-failure.exitcode).name}")
+        number = signal.Signals(-failure.exitcode)
+        return ProcessDiedError(f"process {rank} of the run was ended by {number.name}", ended_by=number)
     if failure.exitcode > 128:
         return RunInterruptedError(failure.exitcode - 128)
+    kind, _, text = _message(failure).partition(": ")
+    if kind == ProcessDiedError.__name__:
+        return ProcessDiedError(text)
     return ProcessDiedError(f"process {rank} of the run failed: {_message(failure)}")
 
 

@@ -26,6 +26,7 @@ class TrainerSettings:
         validations: how often a run is validated, and its state kept if it is the best; positive.
         saves: how often the last state of a run is saved; positive.
         log_every: steps between two records of training figures; positive.
+        hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
         compile: whether the model is compiled (torch.compile).
         deterministic: whether only algorithms run that give the same bits each time; a GPU has faster ones that do not.
         profiler: prints where the time goes, `simple` or `advanced`; null does not.
@@ -41,12 +42,13 @@ class TrainerSettings:
     validations: int = 5
     saves: int = 10
     log_every: int = 10
+    hang_after: int = 1800
     compile: bool = False
     deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "num_nodes", "validations", "saves", "log_every"):
+        for name in ("max_steps", "num_nodes", "validations", "saves", "log_every", "hang_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
-from poslab.processes import agreed, external_environment, first_alone, join
+from poslab.processes import agreed, external_environment, first_alone, hang_told, join
 from poslab.run_directory import RunDirectory
 from poslab.training.console import RunConsole
 from poslab.training.environment import environment
@@ -43,9 +43,10 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
         raise ValueError(
             f"trainer.devices x trainer.num_nodes is {processes}, and {external.world_size()} processes were started"
         )
-    with StopOnSignals() as signals:
+    is_whole = external is None and observer is None  # neither a process of several, nor a worker of a sweep
+    with StopOnSignals(second_sigterm_ends=is_whole) as signals:
         if external is not None:
-            join(external, settings.on_gpu)
+            join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
             plan = agreed(plan)
         run, is_first = plan.run, external is None or external.global_rank() == 0
         if run.is_finished:
@@ -55,9 +56,9 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
             first_alone(lambda: _begin(plan, settings, holding))
             try:
                 if external is None and processes > 1:
-                    launch(run, plan.checkpoint, processes, observer)
+                    launch(run, plan.checkpoint, processes, settings.hang_after, signals, observer)
                 else:
-                    with full_disk_told(run.path):
+                    with full_disk_told(run.path), hang_told(settings.hang_after):
                         train_here(run, plan.config, plan.checkpoint, signals, observer)
             except ValueError:
                 if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():

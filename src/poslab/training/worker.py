@@ -19,11 +19,12 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
 
     from poslab.configuration import build
     from poslab.errors import full_disk_told
-    from poslab.processes import external_environment, join
+    from poslab.processes import external_environment, hang_told, join
     from poslab.run_directory import RunDirectory
     from poslab.training.fit import train_here
     from poslab.training.interruption import StopOnSignals
     from poslab.training.observation import distant_observer
+    from poslab.training.progress import SignsOfProgress
     from poslab.training.settings import TrainerSettings
 
     run = RunDirectory.of(run_directory, trust.split(",") if trust else ())
@@ -32,10 +33,11 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     environment = external_environment()
     assert environment is not None
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))
-    with StopOnSignals() as signals, full_disk_told(run.path):
-        join(environment, settings.on_gpu)
+    with StopOnSignals(second_sigterm_ends=False) as signals, full_disk_told(run.path), hang_told(settings.hang_after):
+        join(environment, settings.on_gpu, settings.hang_after, on_one_machine=True, directory=Path(messages))
         observer = distant_observer(Path(messages))
-        train_here(run, config, Path(checkpoint) if checkpoint else None, signals, observer)
+        progress = SignsOfProgress(Path(messages), environment.global_rank())
+        train_here(run, config, Path(checkpoint) if checkpoint else None, signals, observer, [progress])
 
 
 def die_with(launcher: int) -> None:
