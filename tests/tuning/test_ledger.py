@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from poslab.tuning.attributes import CAN_PASS, FIRST_ATTEMPT, REASON, RETRY_OF
-from poslab.tuning.ledger import LOST, SILENT, Ledger, first_attempt, is_lost, reason
+from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
+from poslab.tuning.ledger import LOST, MOST_KILLS, SILENT, Ledger, begun_trials, first_attempt, is_lost, reason
 
 RUNNING, COMPLETE, PRUNED, FAIL, WAITING = (
     *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING),
@@ -77,6 +77,51 @@ def test_a_trial_is_retried_twice_at_most() -> None:
     ledger = Ledger.of(trials(*chain, third), n_trials=1)
     assert ledger.owed == []
     assert ledger.is_settled
+
+
+def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
+    """Failed attempts at trial 0 with these further attributes, in order."""
+    first, *retries = ({CAN_PASS: True, REASON: "failed", **attempt} for attempt in attempts)
+    pointing = ({**retry, RETRY_OF: number, FIRST_ATTEMPT: 0} for number, retry in enumerate(retries))
+    return trials(*((FAIL, attributes) for attributes in (first, *pointing)))
+
+
+def is_owed(attempts: list[FrozenTrial]) -> bool:
+    return bool(Ledger.of(attempts, n_trials=1).owed)
+
+
+def test_kills_from_outside_are_no_failures_of_a_trial() -> None:
+    killed, failed = {FROM_OUTSIDE: True}, {FROM_OUTSIDE: False}
+
+    assert is_owed(chain(*[killed] * MOST_KILLS))
+    assert is_owed(chain(*[killed] * 10, failed, failed))
+    assert not is_owed(chain(*[killed] * 10, failed, failed, failed))
+
+
+def test_a_trial_that_is_killed_again_and_again_without_progress_is_given_up() -> None:
+    began = {FROM_OUTSIDE: True, BEGAN_AFTER: 5}
+
+    assert not is_owed(chain(*[began] * (MOST_KILLS + 1)))
+
+
+@pytest.mark.parametrize("from_outside", [True, False])
+def test_a_trial_that_makes_progress_between_its_failures_is_never_given_up(from_outside: bool) -> None:
+    attempts = [{FROM_OUTSIDE: from_outside, BEGAN_AFTER: steps} for steps in range(3 * MOST_KILLS)]
+
+    assert is_owed(chain(*attempts))
+
+
+def test_saved_steps_that_are_lost_and_made_again_are_no_progress() -> None:
+    """As where two machines that share no directory take turns."""
+    attempts = [{FROM_OUTSIDE: False, BEGAN_AFTER: steps} for steps in (0, 10, 0, 10)]
+
+    assert not is_owed(chain(*attempts))
+
+
+def test_a_budget_holds_every_trial_that_has_begun() -> None:
+    assert begun_trials(trials(COMPLETE, RUNNING, (COMPLETE, {RETRY_OF: 0}), FAIL, WAITING)) == 3
+    assert begun_trials(trials(COMPLETE, WAITING, PRUNED)) == 3, "one that was put back stands between them"
+    assert begun_trials([]) == 0
 
 
 def test_of_two_retries_of_one_trial_the_first_counts() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import Trial, TrialState
 
-from poslab.tuning.ledger import can_pass, reason
+from poslab.tuning.ledger import can_pass, is_from_outside, reason
 from poslab.tuning.life import Watch, give_sign_of_life, is_dead, kept_alive, locked
 from poslab.tuning.study import SweepStudy
 
@@ -82,6 +82,7 @@ def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
     assert study.current(trial).state == TrialState.FAIL
     assert reason(study.current(trial)) == "its worker was killed"
     assert can_pass(study.current(trial))
+    assert is_from_outside(study.current(trial))
 
 
 def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path) -> None:
@@ -131,6 +132,7 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
 
     assert study.current(trial).state == TrialState.FAIL
     assert can_pass(study.current(trial))
+    assert is_from_outside(study.current(trial))
 
 
 @pytest.mark.parametrize("kind", STORAGES)

@@ -193,6 +193,18 @@ def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) ->
     assert joined(small_sweep(tmp_path, n_trials=9, workers=3, lost_after=5)).ledger().missing == 9
 
 
+def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, n_trials=4))
+    for _ in range(3):
+        trial = study.take("worker")
+        assert trial is not None
+        study.complete(trial, [1.0], {})
+
+    joined(small_sweep(tmp_path, n_trials=3))
+    with pytest.raises(ValueError, match=r"^n_trials must be at least 3, as many .* as have begun already, got 2$"):
+        joined(small_sweep(tmp_path, n_trials=2))
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from poslab.errors import RunInterruptedError
 from poslab.run_directory import RunDirectory
 from poslab.tuning import trial_run
-from poslab.tuning.attributes import FIGURES
+from poslab.tuning.attributes import BEGAN_AFTER, FIGURES
 from poslab.tuning.ledger import can_pass, reason
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_run import directory_of, run_trial
 
+from ..training.runs import stop_run
 from .sweeps import CONF, joined, small_sweep
 
 
@@ -29,6 +31,18 @@ class PruneAtOnce(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         return trial.number > 0
+
+
+class LoseTheDirectory(BasePruner):
+    """Prunes nothing; removes a directory while trial 0 is trained."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        if trial.number == 0:
+            shutil.rmtree(self.directory)
+        return False
 
 
 PRUNE_AT_ONCE = {"_target_": f"{PruneAtOnce.__module__}.PruneAtOnce"}
@@ -168,6 +182,47 @@ def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_ag
 
     assert again.value == study.current(trial).value
     assert (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns == written
+
+
+def cut_in_half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
+def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path, "trainer.saves=4")
+    run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
+    if damaged is not None:
+        cut_in_half(run.path / damaged)
+
+    trial = run_next(joined(sweep), sweep)
+
+    assert trial.state == TrialState.COMPLETE, reason(trial)
+    assert (trial.user_attrs[BEGAN_AFTER] > 0) == (damaged is None)
+    assert run.metrics()["steps"] == 4
+
+
+def test_a_finished_trial_whose_figures_are_damaged_begins_anew(tmp_path: Path) -> None:
+    sweep = small_sweep(tmp_path)
+    expected = run_next(joined(sweep), sweep)
+    cut_in_half(RunDirectory(directory_of(sweep, 0)).metrics_file)
+
+    other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
+
+    assert run_next(other, sweep).value == expected.value
+
+
+def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path: Path) -> None:
+    directory = directory_of(small_sweep(tmp_path), 0)
+    pruner = {"_target_": f"{LoseTheDirectory.__module__}.LoseTheDirectory", "directory": str(directory)}
+    sweep = small_sweep(tmp_path, n_trials=1, pruner=pruner)
+    study = joined(sweep)
+
+    lost, again = run_next(study, sweep), run_next(study, sweep)
+
+    assert (lost.state, can_pass(lost)) == (TrialState.FAIL, True), reason(lost)
+    assert again.state == TrialState.COMPLETE
+    assert RunDirectory(directory).metrics()["steps"] == 4
 
 
 def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ WORKER = "worker"
 ALIVE = "alive"
 """Of a trial: changes with each sign of life, where the storage has no heartbeat of Optuna's."""
 
+BEGAN_AFTER = "began_after"
+"""Of an attempt: how many steps of its runs had been saved when it began to train."""
+
 FIGURES = "figures"
 """Of a trial that is complete: the figures of its run by tag, the mean of several runs."""
 
@@ -26,3 +29,6 @@ RETRY_OF, FIRST_ATTEMPT = "retry_of", "first_attempt"
 
 REASON, CAN_PASS = "reason", "can_pass"
 """Of a trial that failed: why, and whether it may do better a second time."""
+
+FROM_OUTSIDE = "from_outside"
+"""Of a trial that failed: whether somebody ended its worker, which says nothing about the trial."""

@@ -24,7 +24,7 @@ from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import STORAGE_ERRORS, open_storage, quieten_optuna, url_of, without_password
+from poslab.tuning.storage import STORAGE_ERRORS, open_storage, quieten_optuna, storage_told, url_of, without_password
 from poslab.tuning.study import SweepStudy, make_or_join
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -44,6 +44,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         ValueError: for a mistake, before any training.
         RunInterruptedError: if a signal asked for it; the same command goes on.
         DiskError, ProcessDiedError: as `Workers.look_after` does.
+        RunStoppedError: if the storage cannot be used any more.
     """
     console = Console(highlight=False, markup=False, emoji=False)
     quieten_optuna()
@@ -61,23 +62,24 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         _make(output)
     storage = open_storage(sweep)
     _make(output)
-    with one_at_a_time(output):
-        study = make_or_join(sweep, storage, default, config)
-        _claim(output, study.user_attrs[MADE_WITH]["id"])
-    workers = Workers(sweep, study, conf, default, config["seed"], settings)
-    record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
-    with one_at_a_time(output):
-        write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+    with storage_told(sweep):
+        with one_at_a_time(output):
+            study = make_or_join(sweep, storage, default, config)
+            _claim(output, study.user_attrs[MADE_WITH]["id"])
+        workers = Workers(sweep, study, conf, default, config["seed"], settings)
+        record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
+        with one_at_a_time(output):
+            write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
 
-    console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
-    console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
-    try:
-        _train(sweep, study, workers, Display(console, sweep.all_objectives, sweep.workers))
-    except (RunInterruptedError, RunStoppedError):
-        console.print(f"{counts(study.ledger())}: go on with the same command", soft_wrap=True)
-        raise
-    with one_at_a_time(output):
-        Results(sweep, study, configurations).write(console)
+        console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
+        console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
+        try:
+            _train(sweep, study, workers, Display(console, sweep.all_objectives, sweep.workers))
+        except (RunInterruptedError, RunStoppedError):
+            console.print(f"{counts(study.ledger())}: go on with the same command", soft_wrap=True)
+            raise
+        with one_at_a_time(output):
+            Results(sweep, study, configurations).write(console)
 
 
 def _make(output: Path) -> None:
@@ -131,9 +133,9 @@ def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) 
                     reached = time.monotonic()
                     display.update(ledger)
                     workers.look_after(ledger)
-                except STORAGE_ERRORS as error:
+                except STORAGE_ERRORS:
                     if time.monotonic() - reached > sweep.lost_after:
-                        raise RunStoppedError(f"the storage cannot be reached any more: {error}") from error
+                        raise
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     continue
                 if asked or ledger.is_settled:

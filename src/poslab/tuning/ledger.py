@@ -5,7 +5,8 @@ all is read from the trials, by number, so that everyone who reads them comes to
 
 The first `n_trials` trials that are no retries are the budget. Two machines that make the last trial at the same time
 make one too many, which then stays waiting, for a larger budget. A trial that failed for a reason that can pass is
-retried by a trial that points to it; of two that do, the later one stays waiting.
+retried by a trial that points to it; of two that do, the later one stays waiting. An attempt that begins after more
+saved steps than those before it proves progress: what failed before it does not count any more.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.tuning.attributes import CAN_PASS, FIRST_ATTEMPT, REASON, RETRY_OF
+from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
 
 MOST_RETRIES = 2
+"""Of a trial that failed by itself, without progress in between."""
+
+MOST_KILLS = 20
+"""From outside, without progress in between, after which a trial is given up: a worker that the system kills for the
+memory that its trial takes can look the same.
+"""
 
 LOST = "its worker was lost without a word"
 """The reason of a trial that failed without one."""
@@ -69,9 +76,7 @@ class Ledger:
     def owed(self) -> list[FrozenTrial]:
         """The failed attempts of which a retry is still to be made."""
         return [
-            chain[-1]
-            for chain in self.attempts
-            if chain[-1].state == TrialState.FAIL and len(chain) <= MOST_RETRIES and can_pass(chain[-1])
+            chain[-1] for chain in self.attempts if chain[-1].state == TrialState.FAIL and _may_be_tried_again(chain)
         ]
 
     @property
@@ -105,9 +110,32 @@ class Ledger:
         return self.unfinished == 0
 
 
+def begun_trials(trials: Sequence[FrozenTrial]) -> int:
+    """Return the smallest budget that holds every trial which somebody has taken."""
+    firsts = [trial for trial in sorted(trials, key=lambda trial: trial.number) if RETRY_OF not in trial.user_attrs]
+    return max((place for place, trial in enumerate(firsts, start=1) if trial.state != TrialState.WAITING), default=0)
+
+
 def can_pass(trial: FrozenTrial) -> bool:
     """Whether a failed trial may do better a second time; one that was lost without a word may."""
     return bool(trial.user_attrs.get(CAN_PASS, True))
+
+
+def _may_be_tried_again(chain: Sequence[FrozenTrial]) -> bool:
+    """Return whether a failed trial gets another attempt, from its attempts in order."""
+    farthest, since = -1, 0
+    for index, attempt in enumerate(chain):
+        began_after = attempt.user_attrs.get(BEGAN_AFTER, -1)
+        if began_after > farthest:
+            farthest, since = began_after, index
+    kills = sum(map(is_from_outside, chain[since:]))
+    failures = len(chain) - since - kills
+    return can_pass(chain[-1]) and failures <= MOST_RETRIES and kills <= MOST_KILLS
+
+
+def is_from_outside(trial: FrozenTrial) -> bool:
+    """Return whether somebody ended the worker of a failed trial; one that was lost without a word was."""
+    return bool(trial.user_attrs.get(FROM_OUTSIDE, CAN_PASS not in trial.user_attrs))
 
 
 def first_attempt(trial: FrozenTrial) -> int:

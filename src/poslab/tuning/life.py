@@ -158,4 +158,4 @@ class Watch:
         """Fails a trial, unless somebody else has taken it in the meantime."""
         now = self.study.current(trial)
         if now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == trial.user_attrs.get(WORKER):
-            self.study.fail(trial, reason, can_pass=True)
+            self.study.fail(trial, reason, can_pass=True, from_outside=True)

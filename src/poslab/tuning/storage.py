@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sqlite3
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -15,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from poslab.errors import RunStoppedError
 from poslab.tuning.sweep import Sweep
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
@@ -22,6 +26,9 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, RpcError)
 """What a storage raises that cannot be reached, perhaps for a moment."""
+
+DAMAGED_JOURNAL = (json.JSONDecodeError, UnicodeDecodeError)
+"""What a journal raises that is damaged."""
 
 BEATS = 6
 """Signs of life of a trial in the time after whose silence it counts as lost."""
@@ -71,8 +78,19 @@ def open_storage(sweep: Sweep) -> BaseStorage:
         return _database_whose_tables_others_may_make(url, sweep)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
-    except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
-        raise ValueError(f"storage={without_password(url)} cannot be reached: {_first_line(error)}") from error
+    except (OSError, RuntimeError, OptunaError, SQLAlchemyError, *DAMAGED_JOURNAL) as error:
+        raise ValueError(f"storage={without_password(url)} cannot be reached: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def storage_told(sweep: Sweep) -> Iterator[None]:
+    """Within it, a storage that cannot be used raises a RunStoppedError that names it."""
+    url = without_password(url_of(sweep))
+    errors = STORAGE_ERRORS + (DAMAGED_JOURNAL if url.startswith("journal:") else ())
+    try:
+        yield
+    except errors as error:
+        raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
 
 
 def _database_whose_tables_others_may_make(url: str, sweep: Sweep) -> RDBStorage:
@@ -135,5 +153,8 @@ def _behind_grpc(url: str) -> GrpcStorageProxy:
     return storage
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a storage says is wrong; Optuna wraps what a database says into an error that guesses."""
+    if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -21,13 +21,14 @@ from poslab.tuning.attributes import (
     EXHAUSTED,
     FIGURES,
     FIRST_ATTEMPT,
+    FROM_OUTSIDE,
     MADE_WITH,
     QUESTION,
     REASON,
     RETRY_OF,
     WORKER,
 )
-from poslab.tuning.ledger import Ledger, first_attempt
+from poslab.tuning.ledger import Ledger, begun_trials, first_attempt
 from poslab.tuning.life import give_sign_of_life
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep import Sweep
@@ -122,15 +123,17 @@ class SweepStudy(optuna.Study):
         except UpdateFinishedTrialError:
             return
 
-    def fail(self, trial: Trial | FrozenTrial, reason: str, can_pass: bool) -> None:
-        """Ends a trial that failed; nothing if it has ended already.
+    def fail(self, trial: Trial | FrozenTrial, reason: str, can_pass: bool, from_outside: bool = False) -> None:
+        """End a trial that failed; do nothing if it has ended already.
 
         Args:
             trial: it is running.
             reason: in a few words.
             can_pass: whether it may do better a second time.
+            from_outside: whether somebody ended its worker.
         """
         try:
+            self.storage.set_trial_user_attr(trial._trial_id, FROM_OUTSIDE, from_outside)
             self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
             self.storage.set_trial_user_attr(trial._trial_id, CAN_PASS, can_pass)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -150,7 +153,7 @@ def make_or_join(
         config: the configuration of trial 0.
 
     Raises:
-        ValueError: if the study that is there asks something else.
+        ValueError: if the study that is there asks something else, or has begun more trials than this budget.
     """
     asked = {
         "space": dict(sweep.space),
@@ -177,6 +180,11 @@ def make_or_join(
         raise ValueError(
             f"the study {sweep.name} was begun with another {key}, and trials that differ in it cannot be compared: "
             "repeat the command that began it, or give this sweep a name of its own (name=...)"
+        )
+    if (begun := begun_trials(study.get_trials(deepcopy=False))) > sweep.n_trials:
+        raise ValueError(
+            f"n_trials must be at least {begun}, as many trials of {sweep.name} as have begun already, "
+            f"got {sweep.n_trials}"
         )
     return study
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
 from poslab.checking import check
+from poslab.checkpoint import load_checkpoint
 from poslab.errors import (
     DiskError,
     NonFiniteLossError,
+    ProcessDiedError,
     RunEndedEarlyError,
     RunInterruptedError,
     RunStoppedError,
@@ -24,8 +29,10 @@ from poslab.training.observation import Observer
 from poslab.training.resume import Plan
 from poslab.training.settings import TrainerSettings
 from poslab.training.train import train
+from poslab.tuning.attributes import BEGAN_AFTER
 from poslab.tuning.ledger import first_attempt
 from poslab.tuning.objective import Objective
+from poslab.tuning.outside import ended_from_outside
 from poslab.tuning.space import Values
 from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.study import SweepStudy
@@ -65,6 +72,8 @@ def run_trial(
         values = sweep.search_space.suggest(trial)
         figures, length = _trained(study, trial, sweep, configurations, values, heed)
         results = [finite(objective.value(figures, length)) for objective in sweep.all_objectives]
+    except UpdateFinishedTrialError:  # somebody took it for lost
+        return
     except RunInterruptedError:
         study.put_back(trial)
         raise
@@ -80,18 +89,18 @@ def run_trial(
             study.fail(trial, str(error), can_pass=True)
         raise
     except Exception as error:
-        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=_can_pass(error))
-        if not isinstance(error, RunStoppedError | MemoryError | torch.OutOfMemoryError):
+        by = error.ended_by if isinstance(error, ProcessDiedError) else None
+        from_outside = by is not None and ended_from_outside(by)
+        study.fail(trial, f"{type(error).__name__}: {error}", can_pass=_can_pass(error), from_outside=from_outside)
+        if not isinstance(error, RunStoppedError | MemoryError | torch.OutOfMemoryError | OSError):
             raise
     else:
         study.complete(trial, results, figures)
 
 
 def _can_pass(error: Exception) -> bool:
-    """Whether a trial that failed may do better another time: a process died, memory or the storage was short."""
-    if isinstance(error, RunStoppedError | MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, STORAGE_ERRORS):
+    """Return whether a trial may do better another time: a process died, a file vanished, memory or storage failed."""
+    if isinstance(error, (RunStoppedError, MemoryError, torch.OutOfMemoryError, OSError, *STORAGE_ERRORS)):
         return True
     # On a CPU torch says so in words alone.
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
@@ -131,14 +140,15 @@ def _trained(
     first = configurations.of(values)
     length: int = first["dataset"]["sequence_length"]
     every: list[Mapping[str, float]] = []
+    steps_before = 0
     for index, (seed, run) in enumerate(runs_of(sweep, number, first["seed"]), start=1):
         config = first if seed == first["seed"] else configurations.of({**values, "seed": seed})
-        if run.config_file.exists() and run.config() != config:
-            raise ValueError(f"{run.path} holds a run of another configuration")
+        while run.is_held:  # by a worker that counts as lost, which its next report will tell
+            heed()
+        saved_steps = _saved_steps(run, config)
         if not run.is_finished:
             settings = check(config)
-            while run.is_held:  # by a worker that counts as lost, which its next report will tell
-                heed()
+            study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, steps_before + saved_steps)
             reports = is_reported and sweep.seeds == 1
             observer = _reporting(study, trial, objective, length, settings) if reports else _looking_on
             checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
@@ -146,6 +156,9 @@ def _trained(
             if settings.compile:
                 torch.compiler.reset()  # after eight models of a process torch would compile no more
             train(Plan(run, config, checkpoint), settings, observer)
+            if not run.config_file.exists():
+                raise FileNotFoundError(f"{run.path} vanished while it was trained")
+        steps_before += config["trainer"]["max_steps"]
         every.append(run.metrics())
         if is_reported and sweep.seeds > 1:
             try:
@@ -156,6 +169,27 @@ def _trained(
                 raise RunEndedEarlyError(PRUNED)
     shared = [tag for tag in every[0] if all(tag in figures for figures in every)]
     return {tag: sum(figures[tag] for figures in every) / len(every) for tag in shared}, length
+
+
+def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
+    """Return how many steps of an unfinished run are saved; set aside a run that is damaged, so that it begins anew."""
+    if not run.path.exists():
+        return 0
+    try:
+        if run.config() != config:
+            raise ValueError(f"{run.config_file} holds another configuration")
+        if run.environment_file.exists():
+            json.loads(run.environment_file.read_text())
+        if run.is_finished:
+            run.metrics()
+        elif run.last_checkpoint.exists():
+            return int(load_checkpoint(run.last_checkpoint)["global_step"])
+    except ValueError as error:
+        aside = run.path.with_name(f"{run.path.name}.damaged")
+        print(f"{run.path} begins anew, what was there is in {aside}: {error}", flush=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        run.path.rename(aside)
+    return 0
 
 
 def _reporting(

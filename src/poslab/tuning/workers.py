@@ -21,6 +21,7 @@ from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import WORKER
 from poslab.tuning.ledger import Ledger, first_attempt, is_lost
 from poslab.tuning.life import worker_name
+from poslab.tuning.outside import MemoryWatch, ended_from_outside
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_run import directory_of
@@ -82,6 +83,7 @@ class Workers:
         self._shares = shares(sweep.workers, settings)
         self._workers: list[Worker | None] = [None] * sweep.workers
         self._deaths_in_vain = 0
+        self._memory = MemoryWatch()
         self._is_asked_to_stop = False
 
     @property
@@ -109,6 +111,7 @@ class Workers:
             DiskError: if one died because nothing can be written any more.
             ProcessDiedError: if one after another dies before it takes a trial.
         """
+        self._memory.look()
         for place, worker in enumerate(self._workers):
             if worker is None:
                 continue
@@ -184,7 +187,9 @@ class Workers:
         taken = self._trials_of(worker)
         for trial in taken:
             if not trial.state.is_finished():
-                self._study.fail(trial, _cause(status), can_pass=True)
+                is_short = status == -signal.SIGKILL and self._memory.was_short
+                from_outside = status < 0 and ended_from_outside(-status) and not is_short
+                self._study.fail(trial, _cause(status, is_short), can_pass=True, from_outside=from_outside)
         failed = not taken and status > 0 and status not in STOPPED  # who was killed may have been about to take one
         self._deaths_in_vain = self._deaths_in_vain + 1 if failed else 0
         if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:
@@ -226,8 +231,8 @@ def _newest(directory: Path) -> float:
     return max(times, default=0.0)
 
 
-def _cause(status: int) -> str:
+def _cause(status: int, is_short_of_memory: bool) -> str:
     if status < 0:
         name = signal.Signals(-status).name
-        return f"its worker was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return f"its worker was ended by {name}" + (" (out of memory)" if is_short_of_memory else "")
     return f"its worker ended with status {status}"
