@@ -164,10 +164,10 @@ def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_o
 ) -> None:
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, 30))
+    running.wait_until(lambda: recorded(run, 30), seconds=300)
     descendants, (_, second) = running.descendants(), running.workers()
     second.suspend()
-    ended = running.wait(60)
+    ended = running.wait()
     assert (ended.status, ended.errors) == (1, HANG.format(15)), ended
     assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
     assert_gone(descendants)

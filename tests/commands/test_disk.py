@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .running import STEPS, VALIDATE_EVERY, Running, assert_same_run, checkpoint, recorded
+from .running import STEPS, VALIDATE_EVERY, Running, assert_same_run, checkpoint, python, recorded
+from .test_sweep import QUESTION
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +82,22 @@ def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence
     assert (ended.status, ended.errors) == (1, sentence), ended
     assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=disk/run"
     assert VALIDATE_EVERY <= checkpoint(full / "run", "last")["global_step"] < STEPS
+
+
+def test_a_disk_that_fills_up_ends_a_sweep_in_a_sentence(
+    disk: Callable[[str], Path], tiny: list[str], tmp_path: Path
+) -> None:
+    full = disk("size=16m")
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    arguments = ["sweep=question.yaml", "output=disk/out", "trainer=cpu", *tiny, "trainer.max_steps=1000"]
+    running = Running(python("-m", "src.sweep", *arguments, "n_trials=2", "lost_after=6"), tmp_path)
+    running.wait_until(lambda: recorded(full / "out" / "trials" / "0000", VALIDATE_EVERY), seconds=120)
+    fill(full, 0)
+    ended = running.wait(150)
+    assert ended.status == 1, ended
+    assert len(ended.errors.splitlines()) == 1, ended
+    assert ended.errors.startswith("error: "), ended
+    assert "disk" in ended.errors, "it does not say what is full"
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_said_before_training(

@@ -133,6 +133,7 @@ def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) 
                     reached = time.monotonic()
                     display.update(ledger)
                     workers.look_after(ledger)
+                    watch.fail_lost(ledger.running)
                 except STORAGE_ERRORS:
                     if time.monotonic() - reached > sweep.lost_after:
                         raise
@@ -147,7 +148,6 @@ def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) 
                     workers.ask_to_stop()
                 if len(asked) > 1:
                     break
-                watch.fail_lost(ledger.running)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             display.update(study.ledger())
         finally:
