@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, to workers and to the command itself: no trial is lost, and nothing is done twice."""
+"""SIGKILL to the workers and the command of a sweep that trains: no trial is lost, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.run_directory import RunDirectory
-from poslab.tuning.ledger import Ledger, first_attempt
+from poslab.tuning.attributes import RETRY_OF, WORKER
+from poslab.tuning.ledger import Ledger, first_attempt, reason
 
 from .running import Running, python
 from .test_sweep import QUESTION
 
 KILLS = 20
-N_TRIALS = 4
+N_TRIALS = 6
 
 
 @pytest.mark.slow
@@ -32,45 +33,68 @@ def test_twenty_kills_lose_no_trial(
 ) -> None:
     (tmp_path / "question.yaml").write_text(QUESTION)
     url = storage_url(kind)
-    # Its trials are not finished before the last kill, so that it always has something to lose.
-    arguments = [
-        *("sweep=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={url}", "workers=2"),
-        *("pruner=null", f"n_trials={N_TRIALS}", "trainer=cpu", *tiny, "trainer.max_steps=1000", "trainer.saves=50"),
+    command = [
+        *python("-m", "src.sweep", "sweep=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={url}"),
+        *(f"n_trials={N_TRIALS}", "workers=2", "pruner=null", "trainer=cpu", *tiny),
+        *("trainer.max_steps=2000", "trainer.saves=200"),  # long enough to be there for the last kill
     ]
     chance = random.Random(kind)
     kills = {"command": 0, "worker": 0}
+    killed: set[str] = set()
     finished: dict[int, tuple[TrialState, list[float] | None]] = {}
-    running = Running(python("-m", "src.sweep", *arguments), tmp_path)
+    running = Running(command, tmp_path)
     while sum(kills.values()) < KILLS:
-        running.wait_until(partial(workers_of, running), seconds=300)
-        time.sleep(chance.uniform(0, 7))  # in that time some begin to train, and some do not
-        workers = workers_of(running)
-        victim = "command" if sum(kills.values()) % 5 == 4 or not workers else "worker"
-        kills[victim] += 1
-        if victim == "worker":
-            chance.choice(workers).kill()
-        else:
+        running.wait_until(partial(two_train, tmp_path.name, url, killed), seconds=300)
+        time.sleep(chance.uniform(0, 2))
+        trials = trials_of(tmp_path.name, url)
+        killed |= workers_of(trials)
+        now = ended(trials)
+        assert {number: now.get(number) for number in finished} == finished, "a finished result is missing"
+        finished = now
+        workers = worker_processes(running)
+        if sum(kills.values()) % 5 == 0:
+            kills["command"] += 1
             running.kill()
-            assert not psutil.wait_procs(workers, timeout=30)[1], "a worker has outlived its command"
-            running = Running(python("-m", "src.sweep", *arguments), tmp_path)
-        with contextlib.suppress(KeyError):  # it was killed before it made the study
-            now = ended(optuna.load_study(study_name=tmp_path.name, storage=url).trials)
-            assert {number: now.get(number) for number in finished} == finished, "a finished result is missing"
-            finished = now
-    last = running.wait(600)
+            running = Running(command, tmp_path)
+        else:
+            kills["worker"] += len(workers)
+            for worker in workers:
+                worker.kill()
+        assert not psutil.wait_procs(workers, timeout=30)[1], "a worker has outlived its command"
+    last = running.wait(900)
     assert last.status == 0, last
 
-    trials = optuna.load_study(study_name=tmp_path.name, storage=url).trials
+    trials = trials_of(tmp_path.name, url)
     assert [trial.number for trial in trials] == list(range(len(trials))), "two trials have the same number"
-    ledger = Ledger.of(trials, N_TRIALS)
-    complete = ledger.in_state(TrialState.COMPLETE)
-    assert sorted(map(first_attempt, complete)) == list(range(N_TRIALS)), [t.user_attrs for t in trials]
+    retries = [trial for trial in trials if RETRY_OF in trial.user_attrs]
+    assert len(retries) >= KILLS // 2, "the kills hit nobody who trained"
+    complete = Ledger.of(trials, N_TRIALS).in_state(TrialState.COMPLETE)
+    assert sorted(map(first_attempt, complete)) == list(range(N_TRIALS)), [(t.number, reason(t)) for t in trials]
     assert (tmp_path / "out" / "best.yaml").exists()
     for trial in complete:
         metrics = RunDirectory(tmp_path / "out" / "trials" / f"{first_attempt(trial):04}").metrics()
         means = [metrics[f"validation/bits_per_byte@{length}"] for length in (64, 128)]
         assert trial.value == sum(means) / 2
-    print(f"{kind}: {kills}, {len(trials) - N_TRIALS} retries")
+    print(f"{kind}: {kills} kills, {len(retries)} retries")
+
+
+def trials_of(name: str, url: str) -> list[FrozenTrial]:
+    """Return the trials of a study; none before it is made."""
+    with contextlib.suppress(KeyError):
+        return optuna.load_study(study_name=name, storage=url).trials
+    return []
+
+
+def workers_of(trials: list[FrozenTrial]) -> set[str]:
+    """Return the names of the workers that have taken a trial."""
+    return {trial.user_attrs[WORKER] for trial in trials if trial.user_attrs.get(WORKER)}
+
+
+def two_train(name: str, url: str, killed: set[str]) -> bool:
+    """Return whether two workers that were not killed have each taken a trial and not finished it."""
+    time.sleep(0.1)  # the storage has more to do than to be asked
+    running = [trial for trial in trials_of(name, url) if trial.state == TrialState.RUNNING]
+    return len(workers_of(running) - killed) == 2
 
 
 def ended(trials: list[FrozenTrial]) -> dict[int, tuple[TrialState, list[float] | None]]:
@@ -78,7 +102,7 @@ def ended(trials: list[FrozenTrial]) -> dict[int, tuple[TrialState, list[float] 
     return {trial.number: (trial.state, trial.values) for trial in trials if trial.state.is_finished()}
 
 
-def workers_of(running: Running) -> list[psutil.Process]:
+def worker_processes(running: Running) -> list[psutil.Process]:
     """Return the processes of a sweep that take trials."""
     found = []
     for process in running.descendants():
