@@ -59,10 +59,11 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own for `load_dataset`."""
+    """A cache of its own for `load_dataset`, and one for data sets without `cache_dir`."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import platform
 import subprocess
 import sys
 import time
@@ -93,7 +94,7 @@ def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path
     assert outputs[0][0] == outputs[1][0] != ""
     (folder,) = (tmp_path / "cache").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == [
-        "facts.json", "test.bin", "tokenizer.json", "train.bin", "validation.bin",
+        "checksums.json", "facts.json", "test.bin", "tokenizer.json", "train.bin", "validation.bin",
     ]  # fmt: skip
 
 
@@ -113,27 +114,60 @@ def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_what_a_killed_preparation_left_is_removed_a_day_later_and_nothing_else(tmp_path: Path) -> None:
-    day = 24 * 60 * 60
+TOKEN = "0123456789abcdef"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from poslab.data.cache import new_folder;"
+        f"writing = new_folder(Path({str(tmp_path)!r}) / f'text-{{sys.argv[1] * 20}}');"
+        "print(writing.__enter__().name, flush=True); sys.stdin.readline()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, number], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in "12"
+    ]
+    left, written = [process.stdout.readline().strip() for process in processes if process.stdout]
+    processes[0].kill()
+    processes[0].wait()
+    with cache.new_folder(tmp_path / f"text-{'3' * 20}") as temporary:
+        assert {path.name for path in tmp_path.iterdir()} == {written, temporary.name}, left
+    processes[1].kill()
+    for process in processes:
+        process.communicate()
+
+
+def test_without_a_lock_that_tells_what_was_left_is_removed_a_day_later_and_nothing_else(tmp_path: Path) -> None:
+    day, key = 24 * 60 * 60, "0" * 20
 
     def left(name: str, folder_age: float, file_age: float) -> Path:
         folder = tmp_path / name
-        folder.mkdir()
-        (folder / "train.bin").touch()
-        for path, age in ((folder / "train.bin", file_age), (folder, folder_age)):
+        (folder / "train").mkdir(parents=True)
+        (folder / "train" / "data.arrow").touch()
+        for path, age in (
+            (folder / "train" / "data.arrow", file_age),
+            (folder / "train", 2 * day),
+            (folder, folder_age),
+        ):
             os.utime(path, (time.time() - age, time.time() - age))
         return folder
 
-    stale = left("text-1-0123.tmp", 1.1 * day, 1.1 * day)
+    stale = [
+        left(f"text-{key}-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
+        left(f"text-{key}-elsewhere-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
+        left(f"text-{key}-{platform.node()}-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
+    ]
     kept = {
-        left("text-1-4567.tmp", 0.9 * day, 0.9 * day),
-        left("text-1-89ab.tmp", 2 * day, 0),  # still being written
-        left("text-2-0123.tmp", 2 * day, 2 * day),
-        left("text-3", 2 * day, 2 * day),
+        left(f"text-{key[1:]}1-{TOKEN}.tmp", 0.9 * day, 2 * day),
+        left(f"text-{key}-other-{TOKEN}.tmp", 2 * day, 0),  # still being written
+        left("mine.tmp", 2 * day, 2 * day),
+        left(f"text-{key}", 2 * day, 2 * day),
     }
-    with cache.new_folder(tmp_path / "text-1") as temporary:
+    with cache.new_folder(tmp_path / f"text-{'1' * 20}") as temporary:
         assert set(tmp_path.iterdir()) == kept | {temporary}
-    assert not stale.exists()
+    assert not any(path.exists() for path in stale)
 
 
 def test_a_full_disk_is_told_as_the_fault_of_the_cache(tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
-"""Prepared text on the disk: one folder for each combination of text and settings, written once.
+"""Prepared data on the disk: one folder for each combination of data and settings, written once.
+
+Every folder holds `checksums.json`, the size and hash of each of its other files. A folder of text holds beside
 
 tokenizer.json                            the tokenizer, see `tokenizers.py`
 train.bin  validation.bin  test.bin       token ids, one array each
 facts.json                                the dtype of the arrays, and what was counted and measured
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 SPLITS = ("train", "validation", "test")
+CHECKSUMS = "checksums.json"
+
+_TEMPORARY = re.compile(r".+-[0-9a-f]{20}-(?:(?P<machine>.+)-)?[0-9a-f]{16}\.tmp")
 _STALE_SECONDS = 24 * 60 * 60
 
 
@@ -66,39 +76,139 @@ def key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def is_kept(folder: Path) -> bool:
+    """Return whether a folder is there and as it was written; a damaged one is removed, with a line of warning.
+
+    Raises:
+        ValueError: the disk refuses to remove it.
+    """
+    try:
+        number = folder.stat().st_ino
+    except FileNotFoundError:
+        return False
+    damaged = _damaged_file(folder)
+    if damaged is None:
+        return True
+    print(f"warning: {folder / damaged} is not as it was written: the data is prepared again", file=sys.stderr)
+    with _writing(folder), suppress(FileNotFoundError):
+        # Another process may have found the same damage and have prepared the data again by now.
+        if folder.stat().st_ino == number:
+            aside = _temporary(folder)
+            os.replace(folder, aside)
+            shutil.rmtree(aside, ignore_errors=True)
+    return False
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block ends well, and is gone when it does not.
 
-    When two processes prepare the same text at once, both finish and the folder of the first one stays. What a process
-    left that was killed is removed a day later.
+    It is on the disk with its checksums before it gets its name. When two processes prepare the same data at once, both
+    finish and the folder of the first one stays. What processes left that were killed is removed first.
 
     Raises:
         ValueError: the disk refuses, or is full.
     """
-    try:
+    with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
-        temporary = folder.with_name(f"{folder.name}-{secrets.token_hex(8)}.tmp")
+        _remove_left_over(folder.parent)
+        temporary = _temporary(folder)
         temporary.mkdir()
         try:
-            yield temporary
-            if not folder.exists():
-                _publish(temporary, folder)
+            with (temporary / CHECKSUMS).open("w") as file:
+                with suppress(OSError):  # a file system without locks: see `_is_left_over`
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                yield temporary
+                if not folder.exists():
+                    json.dump(_checksums(temporary), file)
+                    file.flush()
+                    _sync(temporary)
+                    _publish(temporary, folder)
+                    _sync(folder.parent, deep=False)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ValueError(f"cache_dir {str(folder.parent)!r} cannot be written: {error}") from error
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove the temporary folders of `folder` in which nothing was written for a day."""
-    for temporary in folder.parent.glob(f"{folder.name}-*.tmp"):
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-{platform.node()}-{secrets.token_hex(8)}.tmp")
+
+
+def _checksums(folder: Path) -> dict[str, list[Any]]:
+    """Return the size and the hash of each file of a folder, by its path there."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / CHECKSUMS)
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in paths}
+
+
+def _checksum(path: Path) -> list[Any]:
+    # Damage is what is looked for, not forgery: this hash is ten times as fast as one that withstands it.
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()]
+
+
+def _damaged_file(folder: Path) -> str | None:
+    """Return the first file of a folder that is not as it was written, or None."""
+    try:
+        kept = json.loads((folder / CHECKSUMS).read_bytes())
+    except (OSError, ValueError):
+        return CHECKSUMS
+    if not isinstance(kept, dict) or not kept:
+        return CHECKSUMS
+    for name, checksum in kept.items():
+        try:
+            if _checksum(folder / name) != checksum:
+                return name
+        except (OSError, ValueError):  # gone, or not to be read
+            return name
+    return None
+
+
+def _remove_left_over(parent: Path) -> None:
+    """Remove the temporary folders that no process writes any more."""
+    for temporary in parent.glob("*.tmp"):
         # Another process may be removing it too.
         with suppress(FileNotFoundError):
-            written = max(path.stat().st_mtime for path in (temporary, *temporary.iterdir()))
-            if time.time() - written > _STALE_SECONDS:
+            if _is_left_over(temporary):
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_left_over(temporary: Path) -> bool:
+    """Return whether a folder is one of `new_folder` whose process has ended.
+
+    Without a lock that tells, a folder is left over after a day in which nothing was written. The lock of another
+    machine may be free here although that machine holds it: not all file systems share locks.
+    """
+    name = _TEMPORARY.fullmatch(temporary.name)
+    if name is None:
+        return False
+    if name["machine"] == platform.node():
+        try:
+            with (temporary / CHECKSUMS).open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:  # no such file, or no locks
+            pass
+    written = max(path.stat().st_mtime for path in (temporary, *temporary.rglob("*")))
+    return time.time() - written > _STALE_SECONDS
+
+
+def _sync(folder: Path, deep: bool = True) -> None:
+    """Wait until a folder and what is in it are on the disk."""
+    for path in (*(folder.rglob("*") if deep else ()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _publish(temporary: Path, folder: Path) -> None:

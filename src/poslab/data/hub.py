@@ -1,13 +1,80 @@
-"""What goes wrong with `datasets.load_dataset`, told in one sentence that begins with the argument to change."""
+"""Data sets that the library `datasets` loads; an error is one sentence that begins with the argument to change."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from poslab.configuration import nearest
+from poslab.data import cache
 from poslab.data.paths import matching_files
 
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
 FORMATS = ("json", "parquet", "text", "csv")
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """The rows of a data set, by split.
+
+    They are kept in a folder of our own: what the library keeps it never verifies.
+
+    Args:
+        cache: the directory where prepared data is kept.
+        path, name, data_files, revision: as `load_dataset` takes them.
+
+    Raises:
+        ValueError: one sentence that begins with the argument to change.
+    """
+
+    cache: Path
+    path: str | None
+    name: str | None
+    data_files: str | Sequence[str] | Mapping[str, Any] | None
+    revision: str | None = None
+
+    @cached_property
+    def identity(self) -> list[str | None]:
+        """Strings of which one changes whenever the rows do."""
+        # The first two change with the revision on the Hub, or with local files.
+        return [self._builder.config_id, self._builder.hash, self.path, self.name, self.revision]
+
+    def load(self, split: str | None = None) -> Any:
+        """Return all splits, or one such as `train[:10%]`."""
+        from datasets import DownloadConfig
+
+        folder = self.cache / f"rows-{cache.key({'source': self.identity})}"
+        if not cache.is_kept(folder):
+            with cache.new_folder(folder) as temporary, self._errors():
+                downloads, rows = temporary / "downloads", temporary / "rows"
+                self._builder.download_and_prepare(str(rows), DownloadConfig(cache_dir=str(downloads)))
+                shutil.rmtree(downloads, ignore_errors=True)
+                for lock in temporary.glob("*.lock"):
+                    lock.unlink()
+        with self._errors():
+            self._builder.download_and_prepare(str(folder / "rows"))
+            return self._builder.as_dataset(split)
+
+    def stream(self) -> Any:
+        """Return all splits, read from their source each time."""
+        with self._errors():
+            return self._builder.as_streaming_dataset()
+
+    @cached_property
+    def _builder(self) -> "DatasetBuilder":
+        from datasets import load_dataset_builder
+
+        arguments = {"data_files": self.data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
+        with self._errors():
+            return load_dataset_builder(self.path, self.name, **arguments)
+
+    def _errors(self) -> Any:
+        return library_errors(self.path, self.name, self.data_files)
 
 
 def check_data_files(path: str, data_files: Any) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.corpus import Corpus, as_dataset
-from poslab.data.hub import check_data_files, library_errors, require_column, require_split
+from poslab.data.hub import HubRows, check_data_files, require_column, require_split
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ class HubText(Corpus):
 
     @cached_property
     def identity(self) -> str:
-        from datasets import load_dataset_builder
-
-        with library_errors(self.path, self.name, self.data_files):
-            builder = load_dataset_builder(self.path, self.name, data_files=self.data_files)
-        # The first two change with the revision on the Hub, or with local files.
-        source = [builder.config_id, builder.hash, self.path, self.name]
-        return json.dumps([*source, self.column, list(self._split_names.items()), self.streaming])
+        return json.dumps([*self._rows.identity, self.column, list(self._split_names.items()), self.streaming])
 
     def documents(self) -> "dict[str, Dataset]":
         splits = {split: self._texts(name) for split, name in self._split_names.items()}
@@ -105,11 +99,12 @@ class HubText(Corpus):
         return [split for split in ("validation", "test") if split not in self._split_names]
 
     @cached_property
-    def _source(self) -> Any:
-        from datasets import load_dataset
+    def _rows(self) -> HubRows:
+        return HubRows(self.cache, self.path, self.name, self.data_files)
 
-        with library_errors(self.path, self.name, self.data_files):
-            return load_dataset(self.path, self.name, data_files=self.data_files, streaming=self.streaming)
+    @cached_property
+    def _source(self) -> Any:
+        return self._rows.stream() if self.streaming else self._rows.load()
 
     def _texts(self, split: str) -> Any:
         """One split with a single column `text`."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Raised by every change that makes other tokens of the same text, or other files of them: old ones are not found.
-VERSION = 3
+VERSION = 4
 # Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
 MEASURED_BYTES = 1 << 20
 _DOCUMENTS_AT_ONCE = 1000
@@ -34,7 +34,7 @@ def prepare(corpus: Corpus) -> Path:
     """
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
-    if folder.exists():
+    if cache.is_kept(folder):
         return folder
     documents = _split(_drop_repeats(corpus), corpus)
     if corpus.deduplicate:

@@ -269,7 +269,6 @@ def test_what_the_library_raises_is_told_in_one_sentence(
     def refuse(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
     monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     examples = source(path="a/b", name="x")
     examples.check()
@@ -282,10 +281,11 @@ def test_what_the_library_raises_is_told_in_one_sentence(
 def test_the_name_and_revision_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def load(path: str, name: str | None, **arguments: Any) -> dict[str, Dataset]:
-        seen.append((path, name, arguments))
-        return {"train": Dataset.from_dict({"source": ["a"], "target": ["b"]})}
+    def load(path: str, name: str | None, **arguments: Any) -> None:
+        seen.append((path, name, arguments["revision"]))
+        raise ConnectionError("there is no network")
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    HubPairs(path="owner/x", name="de-en", revision="refs/convert/parquet").examples()
-    assert seen == [("owner/x", "de-en", {"data_files": None, "revision": "refs/convert/parquet", "split": None})]
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    with pytest.raises(ValueError, match="there is no network"):
+        HubPairs(path="owner/x", name="de-en", revision="refs/convert/parquet").examples()
+    assert seen == [("owner/x", "de-en", "refs/convert/parquet")]

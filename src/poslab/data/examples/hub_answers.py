@@ -50,6 +50,7 @@ class HubAnswers(HubExamples):
             with_indices=True,
             remove_columns=rows.column_names,
             features=Features(types),
+            load_from_cache_file=False,
         )
 
 

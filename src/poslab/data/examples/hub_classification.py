@@ -60,6 +60,7 @@ class HubClassification(HubExamples):
             batched=True,
             remove_columns=rows.column_names,
             features=Features(types),
+            load_from_cache_file=False,
         )
         if not len(examples):
             raise ValueError(

@@ -57,6 +57,7 @@ class HubDialogue(HubExamples):
             with_indices=True,
             remove_columns=rows.column_names,
             features=Features(dict.fromkeys(("source", "target", "document"), Value("string"))),
+            load_from_cache_file=False,
         )
 
 

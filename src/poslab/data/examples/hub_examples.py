@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.examples.source import ExampleSource
-from poslab.data.hub import check_data_files, library_errors, require_column, require_split
+from poslab.data.hub import HubRows, check_data_files, require_column, require_split
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -91,13 +91,9 @@ class HubExamples(ExampleSource):
 
     @cached_property
     def identity(self) -> str:
-        from datasets import load_dataset_builder
-
-        with library_errors(self.path, self.name, self.data_files):
-            builder = load_dataset_builder(self.path, self.name, data_files=self.data_files, revision=self.revision)
-        # The first two change with the revision on the Hub, or with local files.
-        source = [builder.config_id, builder.hash, self.path, self.name, self.revision]
-        return json.dumps([*source, self.kind, self.columns, self.document, self._splits, *self.settings])
+        return json.dumps(
+            [*self._kept_rows.identity, self.kind, self.columns, self.document, self._splits, *self.settings]
+        )
 
     def examples(self) -> "dict[str, Dataset]":
         return {
@@ -116,14 +112,12 @@ class HubExamples(ExampleSource):
         return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
 
     @cached_property
+    def _kept_rows(self) -> HubRows:
+        return HubRows(self.cache, self.path, self.name, self.data_files, self.revision)
+
+    @cached_property
     def _source(self) -> Any:
-        return self._load()
-
-    def _load(self, split: str | None = None) -> Any:
-        from datasets import load_dataset
-
-        with library_errors(self.path, self.name, self.data_files):
-            return load_dataset(self.path, self.name, data_files=self.data_files, revision=self.revision, split=split)
+        return self._kept_rows.load()
 
     def _rows(self, argument: str, split: str) -> Any:
         """The rows of a split, their columns named as the arguments are."""
@@ -131,7 +125,7 @@ class HubExamples(ExampleSource):
 
         name, part, _ = split.partition("[")
         require_split(argument, name, self._source)
-        rows = self._load(split) if part else self._source[name]
+        rows = self._kept_rows.load(split) if part else self._source[name]
         columns = self._all_columns
         within = rows.flatten().column_names
         for column_argument, column in columns.items():
@@ -144,5 +138,7 @@ class HubExamples(ExampleSource):
             if column_argument in self.texts and "string" not in str(getattr(feature, "dtype", "")):
                 raise ValueError(f"{column_argument} must hold text, and {column!r} holds {feature}")
         if self.document is not None and "string" not in str(rows.features[self.document].dtype):
-            rows = rows.cast_column(self.document, Value("string"))
+            features = rows.features.copy()
+            features[self.document] = Value("string")
+            rows = rows.cast(features, load_from_cache_file=False)
         return rows.rename_columns({column: argument for argument, column in columns.items() if column != argument})

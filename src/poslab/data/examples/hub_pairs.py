@@ -33,7 +33,7 @@ class HubPairs(HubExamples):
         return {"source": self.source, "target": self.target}
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        return rows.filter(_are_whole, batched=True)
+        return rows.filter(_are_whole, batched=True, load_from_cache_file=False)
 
 
 def _are_whole(batch: dict[str, list[Any]]) -> list[bool]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Raised by every change that makes other tokens of the same examples: old ones are not found.
-VERSION = 2
+VERSION = 3
 KEPT = {"classification": ("label",), "pairs": ("source", "target"), "answers": ("context", "answers")}
 """The columns that are kept beside token ids: what answers are held against."""
 TOKENISERS = {"classification": tokenised_classes, "pairs": tokenised_pairs, "answers": tokenised_answers}
@@ -60,7 +60,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     """
     source.check()
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
-    if folder.exists():
+    if cache.is_kept(folder):
         return folder
     splits = split_examples(source)
     with cache.new_folder(folder) as temporary:
@@ -136,6 +136,7 @@ def _write(
         fn_kwargs={"tokenizer": tokenizer, **(of_pairs if source.kind == "pairs" else {})},
         remove_columns=[column for column in examples.column_names if column not in KEPT[source.kind]],
         desc=f"Tokenising {name}",
+        load_from_cache_file=False,
     )
     lengths = np.array(tokenised["length"], dtype=np.int64)
     too_long = lengths > source.longest
