@@ -1,6 +1,6 @@
 """How much of the held-out text stands in the training text too: bytes inside 60-byte strings that both hold."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -70,11 +70,22 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
     return np.asarray(shared_before[last] > shared_before[first])
 
 
-def shared_fraction(documents: list[str], training: Iterable[bytes]) -> float:
-    """Share of the bytes of held-out documents that lie in 60-byte strings which training holds too."""
-    text = SEPARATOR.join(document.encode() for document in documents)
-    is_text = np.frombuffer(text, dtype=np.uint8) != SEPARATOR[0]
-    return float(shared_bytes(text, training)[is_text].sum()) / max(1, int(is_text.sum()))
+def shared_by_document(documents: Sequence[str], training: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Count the bytes of held-out documents, and those that lie in 60-byte strings which training holds too.
+
+    Returns: two arrays of an integer for each document.
+    """
+    encoded = [document.encode() for document in documents]
+    shared_before = np.concatenate([[0], np.cumsum(shared_bytes(SEPARATOR.join(encoded), training))])
+    sizes = np.array([len(document) for document in encoded], dtype=np.int64)
+    starts = np.cumsum(sizes + len(SEPARATOR)) - sizes - len(SEPARATOR)
+    return sizes, shared_before[starts + sizes] - shared_before[starts]
+
+
+def shared_fraction(documents: Sequence[str], training: Iterable[bytes]) -> float:
+    """Return the share of the bytes of held-out documents that lie in 60-byte strings which training holds too."""
+    sizes, shared = shared_by_document(documents, training)
+    return float(shared.sum()) / max(1, int(sizes.sum()))
 
 
 def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:

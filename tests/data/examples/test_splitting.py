@@ -2,14 +2,18 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from poslab.data.examples.columns import as_examples
+from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.examples.source import ExampleSource, Kind
 from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
+
+from ..conftest import story
 
 TENTHS = {"validation": 0.1, "test": 0.1}
 
@@ -139,9 +143,44 @@ def test_only_what_a_source_lacks_is_held_out() -> None:
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 79, "validation": 20, "test": 2}
 
 
+def reads(texts: list[str]) -> set[str]:
+    return {"".join(character for character in text.lower() if character.isalnum()) for text in texts}
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_what_reads_the_same_is_never_in_two_splits(documents: bool) -> None:
+    sources = [f"{text}{sign}" for text in map(chr, range(ord("a"), ord("z") + 1)) for sign in ("", "!", " ...")]
+    columns = {"source": [*sources, *map(str.upper, sources)], "target": [str(n) for n in range(2 * len(sources))]}
+    more = {"document": [str(number % 26) for number in range(2 * len(sources))]} if documents else {}
+    splits = split_examples(Given(given={"train": as_examples(**columns, **more)}))
+    train, validation, test = (reads(splits[name]["source"][:]) for name in ("train", "validation", "test"))
+    assert validation and test and not train & validation and not train & test and not validation & test
+    if not documents:  # nothing has to be dropped where what is alike can stay together
+        assert sum(map(len, splits.values())) == 2 * len(sources)
+
+
+def test_published_training_loses_what_reads_as_a_held_out_example() -> None:
+    given = {"train": pairs("A b.", "c", "d"), "validation": pairs("C!", "x"), "test": pairs("a  B", "X?")}
+    splits = split_examples(Given(given=given))
+    assert {name: dataset["source"][:] for name, dataset in splits.items()} == {
+        "train": ["d"],
+        "validation": ["C!"],
+        "test": ["a  B", "X?"],
+    }
+
+
+def test_what_is_alike_moves_no_other_example() -> None:
+    apart, alike = [str(number) for number in range(100, 200)], [str(number) for number in range(100, 200)]
+    alike[70] = f"{alike[30]}."
+    before, after = (split_examples(Given(given={"train": pairs(*texts)})) for texts in (apart, alike))
+    for name in before:
+        moved = {text.rstrip(".") for text in set(before[name]["source"][:]) ^ set(after[name]["source"][:])}
+        assert len(moved - {apart[30], apart[70]}) <= 1, name
+
+
 def test_a_text_with_two_translations_is_two_examples() -> None:
-    given = {"train": as_examples(source=["a"] * 9 + ["b"] * 9, target=[str(n % 8) for n in range(18)])}
-    assert sum(map(len, split_examples(Given(given=given)).values())) == 16
+    given = {"train": as_examples(source=["a"] * 9 + ["b"] * 9 + ["c"] * 9, target=[str(n % 8) for n in range(27)])}
+    assert sum(map(len, split_examples(Given(given=given)).values())) == 24
 
 
 def test_a_split_that_would_be_emptied_is_refused() -> None:
@@ -149,3 +188,21 @@ def test_a_split_that_would_be_emptied_is_refused() -> None:
         ValueError, match=r"^deduplicate leaves nothing of train: each of its examples stands in what is"
     ):
         drop_held_out({"train": pairs("a"), "test": pairs("a", "b")}, ["source"])
+
+
+def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> None:
+    long = [f"{number:02} " + " ".join(story(number, paragraphs=1).split()) for number in range(40)]
+    given = {
+        "train": pairs(*long[:30], "short"),
+        "validation": pairs(*(f"and {text}" for text in long[:3]), *long[30:35], "shorter"),
+        "test": pairs(*long[35:]),
+    }
+    data = ExampleDataModule(Given(given=given, cache_dir=str(tmp_path), tokenizer="bytes"))
+    data.setup()
+    (line,) = (line for line in data.report_lines() if line.startswith("overlap"))
+    shared = sum(len(text) for text in long[:3])
+    total = shared + 3 * len("and ") + sum(map(len, long[30:35])) + len("shorter")
+    assert line.startswith(
+        f"overlap with training: {shared / total:.2%} of validation, 0.00% of test (60-byte strings)"
+    )
+    assert line.endswith("that overlap by half: 3 of 8 in validation, 0 of 5 in test")

@@ -12,6 +12,7 @@ from poslab.data.examples.preparation import Facts, prepare, read_facts
 from poslab.data.examples.source import ExampleSource
 from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
+from poslab.data.overlap import STRING_BYTES
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.tokenizers import load_tokenizer
 
@@ -143,6 +144,12 @@ class ExampleDataModule(RunData):
         facts, source = self.facts, self.source
         counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
         lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.vocab_size:,} tokens)"]
+        shared = ", ".join(f"{share:.2%} of {name}" for name, share in facts.overlap.items())
+        near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items())
+        lines.append(
+            f"overlap with training: {shared} ({STRING_BYTES}-byte strings);"
+            f" examples of at least {STRING_BYTES} bytes that overlap by half: {near}"
+        )
         if facts.classes:
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
             lines.append(f"{len(facts.classes)} classes: {shown}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from poslab.data.examples.answers import tokenised_answers
 from poslab.data.examples.classes import tokenised_classes
 from poslab.data.examples.pairs import tokenised_pairs
 from poslab.data.examples.source import ExampleSource
-from poslab.data.examples.splitting import TEXTS, split_examples
-from poslab.data.preparation import make_tokenizer, tokenizer_settings
+from poslab.data.examples.splitting import READ, TEXTS, split_examples
+from poslab.data.overlap import SEPARATOR, STRING_BYTES, shared_by_document
+from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_settings
+from poslab.data.run_data import HELD_OUT
+from poslab.data.splitting import random_order
 from poslab.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ class Facts:
         classes: their names, in the order of their numbers; empty where there are none.
         several_classes: whether an example may have several, or none.
         two_texts: whether what is classified are two texts.
+        overlap: share of the bytes that are read of `validation` and `test` inside 60-byte strings which training holds
+            too.
+        near_duplicates: of the same, how many examples are such strings for at least half of their bytes, and how many
+            were looked at: those of 60 bytes or more.
     """
 
     num_examples: dict[str, int]
@@ -46,6 +53,8 @@ class Facts:
     classes: list[str]
     several_classes: bool
     two_texts: bool
+    overlap: dict[str, float]
+    near_duplicates: dict[str, list[int]]
 
 
 def prepare(source: ExampleSource, joined: bool = False) -> Path:
@@ -79,6 +88,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
             _classes(splits, source),
             _several(splits, source),
             "text_pair" in splits["train"].column_names,
+            **_alike(splits, source),
         )
         (temporary / "facts.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
     return folder
@@ -101,6 +111,35 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
         **({} if source.source_length is None else {"source_length": source.source_length}),
         **tokenizer_settings(source),
     }
+
+
+def _alike(splits: "dict[str, Dataset]", source: ExampleSource) -> dict[str, Any]:
+    """Measure how much of what is held out stands in training too: see `Facts`."""
+    found: dict[str, Any] = {"overlap": {}, "near_duplicates": {}}
+    for name in HELD_OUT:
+        training = (SEPARATOR.join(text.encode() for text in texts) for texts in _read(splits["train"], source))
+        sizes, shared = shared_by_document(_sample(splits[name], source), training)
+        long = sizes >= STRING_BYTES
+        found["overlap"][name] = float(shared.sum() / max(1, sizes.sum()))
+        found["near_duplicates"][name] = [int((long & (2 * shared >= sizes)).sum()), int(long.sum())]
+    return found
+
+
+def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
+    """Return what is read of examples drawn at random, at least `MEASURED_BYTES` where there is as much."""
+    sample: list[str] = []
+    for texts in _read(examples.select(random_order(len(examples))), source):
+        sample += texts
+        if sum(map(len, sample)) >= MEASURED_BYTES:
+            break
+    return sample
+
+
+def _read(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
+    """Yield what is read of examples, in lists."""
+    columns = [name for name in READ[source.kind] if name in examples.column_names]
+    for batch in examples.select_columns(columns).iter(batch_size=1000):
+        yield ["\n".join(texts) for texts in zip(*(batch[name] for name in columns), strict=True)]
 
 
 def _texts(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:

@@ -42,7 +42,9 @@ class ExampleSource(Source):
             example that is longer is left out.
         source_length: of pairs, the most tokens of a source that are read, its end included; what follows is cut, as is
             usual before summarising. None cuts nothing.
-        deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out (default true).
+        deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out, and let no two
+            splits have examples that read the same but for case, white space, punctuation and Unicode form: they stay
+            together, or, where documents or published splits part them, the one in training is dropped (default true).
         others: those of `Source`.
     """
 

@@ -6,11 +6,12 @@ The split does not depend on the seed of a run: all runs on a source share one t
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.source import ExampleSource, Kind
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
@@ -24,24 +25,33 @@ TEXTS: dict[Kind, tuple[str, ...]] = {
 }
 """The columns by which two examples are the same: two classes of one text, or two answers, would contradict each other,
 while a text may well be translated, summarised or replied to in two ways."""
+READ: dict[Kind, tuple[str, ...]] = {**TEXTS, "pairs": ("source",)}
+"""The columns that a model reads. Examples that read the same (`normal_form.py`) are never in two splits, whatever they
+are to become."""
 
 
 def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
-    """The examples of a source as `train`, `validation` and `test`.
+    """Return the examples of a source as `train`, `validation` and `test`.
 
-    Held-out splits of its own stay as they were published; those that it lacks are held out of training.
+    A published test stays as it is; of published validation and training, what reads as an example held out is dropped.
+    Splits that the source lacks are held out of training.
 
     Raises:
         ValueError: one sentence that begins with the argument to change.
     """
     splits = source.examples()
-    columns = [column for column in TEXTS[source.kind] if column in splits["train"].column_names]
+    texts, read = ([c for c in of[source.kind] if c in splits["train"].column_names] for of in (TEXTS, READ))
     if source.deduplicate:
-        splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], columns)}, columns)
+        splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
     fractions = {"validation": source.validation_fraction, "test": source.test_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
+    if not missing:
+        return splits
     stratify = "label" if source.kind == "classification" else None
-    return splits | (split(splits["train"], missing, stratify=stratify) if missing else {})
+    together = read if source.deduplicate else ()
+    splits |= split(splits["train"], missing, stratify=stratify, together=together)
+    # Documents that share a line are in splits of their own all the same.
+    return drop_held_out(splits, read) if source.deduplicate else splits
 
 
 def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
@@ -61,19 +71,19 @@ def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
 
 
 def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "dict[str, Dataset]":
-    """The splits without what they share: training loses what is in validation or test, validation what is in test.
+    """Drop what reads as an example of validation or test from training, and what reads as one of test from validation.
 
     A test is left whole, so that its scores stand beside published ones.
 
     Args:
         splits: `train` and any of `validation` and `test`.
-        columns: those that hold the texts.
+        columns: those that are read.
     """
     held_out: set[bytes] = set()
     apart = dict(splits)
     for name in ("test", "validation", "train"):
         if name in splits:
-            digests = list(_digests(splits[name], columns))
+            digests = list(_digests(splits[name], columns, normal_form))
             apart[name] = _select(splits[name], [row for row, d in enumerate(digests) if d not in held_out])
             held_out.update(digests)
     for name, dataset in apart.items():
@@ -85,7 +95,12 @@ def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "d
 
 
 def split(
-    dataset: "Dataset", fractions: Mapping[str, float], *, stratify: str | None = None, seed: int = SPLIT_SEED
+    dataset: "Dataset",
+    fractions: Mapping[str, float],
+    *,
+    stratify: str | None = None,
+    together: Sequence[str] = (),
+    seed: int = SPLIT_SEED,
 ) -> "dict[str, Dataset]":
     """Hold out shares of examples, chosen at random.
 
@@ -98,6 +113,7 @@ def split(
         stratify: a column of classes, of which every split has its share to the nearest example; a class with too few
             examples for that is for training. Of several classes of an example, the rarest counts, and of the examples
             of a document, the first. None: at random.
+        together: columns of text; examples that read the same there stay together, where there are no documents.
         seed: of the choice.
 
     Returns:
@@ -107,38 +123,53 @@ def split(
         ValueError: there are fewer examples, or documents, than splits.
     """
     rows_of = _documents(dataset)
-    if len(rows_of) <= len(fractions):
-        what = "documents" if "document" in dataset.column_names else "different examples"
-        raise ValueError(
-            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {what}, got {len(rows_of)}"
-        )
     order = np.random.default_rng(seed).permutation(len(rows_of))
+    has_documents = "document" in dataset.column_names
+    if together and not has_documents:
+        # What is alike is where the first of it is, so that no other example changes its split.
+        groups: dict[bytes, list[int]] = {}
+        for row, digest in enumerate(_digests(dataset, together, normal_form)):
+            groups.setdefault(digest, []).append(row)
+        rows_of = [[] for _ in rows_of]
+        for rows in groups.values():
+            rows_of[rows[0]] = rows
+        order = np.array([number for number in order if rows_of[number]])
+    if len(order) <= len(fractions):
+        what = "documents" if has_documents else "different examples"
+        raise ValueError(
+            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {what}, got {len(order)}"
+        )
+    sizes = [len(rows) for rows in rows_of]
     if stratify is not None:
         classes = _classes(dataset[stratify][:])
-        order = spread_classes([classes[rows[0]] for rows in rows_of], order)
-    chosen = hold_out([len(rows) for rows in rows_of], order, fractions)
+        order = spread_classes([classes[rows[0]] if rows else None for rows in rows_of], sizes, order)
+    chosen = hold_out(sizes, order, fractions)
     return {
-        name: dataset.select(sorted(row for document in documents for row in rows_of[document]))
-        for name, documents in chosen.items()
+        name: dataset.select(sorted(row for number in numbers for row in rows_of[number]))
+        for name, numbers in chosen.items()
     }
 
 
-def spread_classes(classes: Sequence[Any], order: np.ndarray) -> np.ndarray:
-    """An order in which every stretch has its share of each class.
+def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarray) -> np.ndarray:
+    """Return an order in which every stretch has its share of each class.
 
-    The examples of a class are spread evenly from 0 to 1, at 1/2N, 3/2N, 5/2N, ... for N of them, and all are sorted by
-    that. A class of one example comes to the middle, which is training's wherever less than half is held out.
+    The groups of a class are spread evenly from 0 to 1, single examples at 1/2N, 3/2N, 5/2N, ... for N of them, and all
+    are sorted by that. A class of one group comes to the middle, which is training's wherever less than half is held
+    out.
 
     Args:
-        classes: class of each example.
-        order: an order of the examples, which stays within a class and decides between classes.
+        classes: class of each group.
+        sizes: examples of each group.
+        order: an order of the groups, which stays within a class and decides between classes.
     """
-    totals, seen = Counter(classes), Counter[Any]()
+    totals, seen = Counter[Any](), Counter[Any]()
+    for group in order:
+        totals[classes[group]] += sizes[group]
     places = []
-    for example in order:
-        name = classes[example]
-        places.append((seen[name] + 0.5) / totals[name])
-        seen[name] += 1
+    for group in order:
+        name, size = classes[group], sizes[group]
+        places.append((seen[name] + size / 2) / totals[name])
+        seen[name] += size
     return order[np.argsort(places, kind="stable")]
 
 
@@ -161,11 +192,11 @@ def _documents(dataset: "Dataset") -> list[list[int]]:
     return list(rows_of.values())
 
 
-def _digests(dataset: "Dataset", columns: Sequence[str]) -> Iterator[bytes]:
-    """A short name of the texts of each example."""
+def _digests(dataset: "Dataset", columns: Sequence[str], form: Callable[[str], str] = str) -> Iterator[bytes]:
+    """Yield a short name of the texts of each example, in this form."""
     for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
         for texts in zip(*(batch[column] for column in columns), strict=True):
-            yield hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
+            yield hashlib.blake2b(json.dumps([form(text) for text in texts]).encode(), digest_size=16).digest()
 
 
 def _select(dataset: "Dataset", rows: list[int]) -> "Dataset":
