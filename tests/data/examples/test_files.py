@@ -375,3 +375,111 @@ def test_a_column_without_a_name_is_refused(change: dict[str, Any]) -> None:
 def test_a_separator_that_is_blank_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^separator must be one or more characters, got ' '$"):
         ClassificationFile(files="x.csv", separator=" ")
+
+
+SURROGATE = r"has half of a surrogate pair, '\ud800', which is no character"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("x.csv", "source,target,source\na,b,c\n", "have one column 'source', but '{}' has 2 of this name"),
+        ("x.tsv", "target\ttarget\na\tb\n", "have one column 'target', but '{}' has 2 of this name"),
+        ("x.jsonl", r'{"source": "a \ud800", "target": "b"}', f"hold JSON, but '{{}}' line 1 {SURROGATE}"),
+        ("x.json", r'[{"source": "a", "target": "\ud800"}]', f"hold JSON, but '{{}}' {SURROGATE}"),
+        (
+            "x.jsonl",
+            f'\n{{"source": {"9" * 5000}, "target": "b"}}',
+            "hold JSON, but '{}' line 2 has a number of 5,000 digits",
+        ),
+        ("x.json", f'[{{"source": {"9" * 5000}}}]', "hold JSON, but '{}' has a number of 5,000 digits"),
+        (
+            "x.jsonl",
+            '{"source": 1e400, "target": "b"}',
+            "hold JSON, but '{}' line 1 has the number 1e400, which is too large",
+        ),
+        ("x.jsonl", '{"source": -Infinity, "target": "b"}', "hold JSON, but '{}' line 1 has the number -Infinity"),
+        (
+            "x.jsonl",
+            '{"source": "a", "target": "b", "source": "c"}',
+            "hold JSON, but '{}' line 1 has an object with two values of 'source'",
+        ),
+        ("x.jsonl", "[" * 100_000, "hold JSON, but '{}' line 1 is nested too deeply"),
+        ("x.json", "[" * 100_000, "hold JSON, but '{}' is nested too deeply"),
+        (
+            "x.jsonl",
+            '{"source": "a\0", "target": "b"}',
+            "hold JSON, but '{}' line 1 does not: Invalid control character at",
+        ),
+        (
+            "x.jsonl",
+            '\n\N{ZERO WIDTH NO-BREAK SPACE}{"source": "a"}',
+            "hold JSON, but '{}' line 2 does not: Unexpected UTF-8 BOM (decode using utf-8-sig)",
+        ),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_told_with_its_place(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    files = text_file(tmp_path / name, content)
+    with pytest.raises(ValueError) as error:
+        PairsFile(files=files).examples()
+    assert str(error.value) == f"files must {message.replace('{}', files)}"
+
+
+def test_odd_columns_that_nobody_asked_for_do_no_harm(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.csv", "source,target,,,note,note\na\0,b,,,1,2\n")
+    assert rows_of(PairsFile(files=files)) == [{"source": "a\0", "target": "b"}]
+
+
+def test_pairs_of_surrogates_and_a_missing_number_are_read_as_ever(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.jsonl", r'{"source": "\ud83d\ude00", "target": 12.0, "note": NaN}')
+    assert rows_of(PairsFile(files=files)) == [{"source": "\N{GRINNING FACE}", "target": "12"}]
+
+
+def parquet_of(path: Path, *columns: tuple[str, Any]) -> str:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = [name for name, _ in columns]
+    parquet.write_table(pa.Table.from_arrays([pa.array(values) for _, values in columns], names=names), path)
+    return str(path)
+
+
+def test_text_that_parquet_holds_as_bytes_is_text_if_it_is_utf8(tmp_path: Path) -> None:
+    files = parquet_of(tmp_path / "x.parquet", ("source", ["Ça".encode()]), ("target", ["b"]))
+    assert rows_of(PairsFile(files=files)) == [{"source": "Ça", "target": "b"}]
+    files = parquet_of(tmp_path / "y.parquet", ("source", [b"\xff"]), ("target", ["b"]))
+    with pytest.raises(ValueError, match=r"^files must hold Parquet, but '.*y.parquet' does not: Invalid UTF8"):
+        PairsFile(files=files).examples()
+
+
+def test_odd_parquet_is_told_with_its_file(tmp_path: Path) -> None:
+    import numpy as np
+
+    twice = parquet_of(tmp_path / "x.parquet", ("source", ["a"]), ("source", ["b"]), ("target", ["c"]))
+    with pytest.raises(ValueError, match=r"^files must have one column 'source', but '.*x.parquet' has 2 of this name"):
+        PairsFile(files=twice).examples()
+    late = np.array([2**60], dtype="datetime64[ms]")
+    files = parquet_of(tmp_path / "y.parquet", ("source", late), ("target", ["b"]))
+    with pytest.raises(ValueError, match=r"^files must hold Parquet, but '.*y.parquet' does not: "):
+        PairsFile(files=files).examples()
+    whole = Path(files).read_bytes()
+    (tmp_path / "z.parquet").write_bytes(whole[:-60] + bytes(reversed(whole[-60:-8])) + whole[-8:])
+    with pytest.raises(ValueError, match=r"^files must hold Parquet, but '.*z.parquet' does not: "):
+        PairsFile(files=str(tmp_path / "z.parquet")).examples()
+
+
+def test_a_list_of_lists_is_no_list_of_classes(tmp_path: Path) -> None:
+    files = text_file(tmp_path / "x.jsonl", '{"text": "a", "label": [["x"]]}')
+    with pytest.raises(
+        ValueError, match=r"^label must hold classes, but 'label' in '.*x.jsonl' line 1 is \[\['x'\]\]$"
+    ):
+        ClassificationFile(files=files).examples()
+
+
+@pytest.mark.parametrize("start", ["[1]", "1e300", "{}"])
+def test_a_start_that_is_no_number_is_told(tmp_path: Path, start: str) -> None:
+    row = f'{{"question": "q", "context": "a cat", "answer": "cat", "start": {start}}}'
+    with pytest.raises(ValueError, match=r"^(start must be a whole number|answer must stand in its context where)"):
+        AnswersFile(files=text_file(tmp_path / "x.jsonl", row), start="start").examples()

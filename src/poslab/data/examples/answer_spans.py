@@ -47,7 +47,7 @@ def _span(context: str, text: str, start: Any, place: str) -> dict[str, Any]:
         return {"text": text, "start": found}
     try:
         begin = int(start)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"start must be a whole number, but {start!r} of {place} is none") from None
     if begin < 0 or not context.startswith(text, begin):
         raise ValueError(

@@ -74,6 +74,8 @@ class ClassificationFile(ExampleFiles):
             raise ValueError(
                 f"label must hold a list in every row or in none, but {self.label!r} in {row.place} is {value!r}"
             )
+        if any(isinstance(item, list | dict) for item in value):
+            raise ValueError(f"label must hold classes, but {self.label!r} in {row.place} is {str(value)[:40]}")
         return list(
             dict.fromkeys(name for item in value if not is_missing(item) and (name := as_written(item).strip()))
         )

@@ -7,6 +7,7 @@ of the files, and what it raises does not name the line.
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_table(argument: str, path: Path, delimiter: str | None = None, columns:
         argument: name of the argument that names the file, for messages.
         path: a file whose suffix is one of `SUFFIXES`.
         delimiter: what parts cells, in place of the comma of CSV and the tab of TSV.
-        columns: those that are needed; of Parquet, no others are read.
+        columns: those that are needed, each of which the file must have once; of Parquet, no others are read.
 
     Raises:
         ValueError: one sentence that begins with `argument`, if the file is not of its format.
@@ -55,7 +56,7 @@ def read_table(argument: str, path: Path, delimiter: str | None = None, columns:
         if suffix == ".parquet":
             return _read_parquet(argument, path, columns)
         if suffix in (".csv", ".tsv"):
-            return _read_cells(argument, path, delimiter or {".csv": ",", ".tsv": "\t"}[suffix])
+            return _read_cells(argument, path, delimiter or {".csv": ",", ".tsv": "\t"}[suffix], columns)
         rows = _read_objects(argument, path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{argument} must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None
@@ -67,7 +68,15 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
 
 
-def _read_cells(argument: str, path: Path, delimiter: str) -> Table:
+def _require_once(argument: str, path: Path, columns: Sequence[str], names: list[str]) -> None:
+    for column in columns:
+        if names.count(column) > 1:
+            raise ValueError(
+                f"{argument} must have one column {column!r}, but {str(path)!r} has {names.count(column)} of this name"
+            )
+
+
+def _read_cells(argument: str, path: Path, delimiter: str, columns: Sequence[str]) -> Table:
     # In TSV, quotation marks are a part of the text.
     lines = io.StringIO(_text(path), newline="")
     if delimiter == "\t":
@@ -78,6 +87,7 @@ def _read_cells(argument: str, path: Path, delimiter: str) -> Table:
     try:
         with _long_cells():
             header = next(reader, [])
+            _require_once(argument, path, columns, header)
             for cells in reader:
                 place = f"{str(path)!r} line {reader.line_num}"
                 if cells and len(cells) != len(header):
@@ -106,12 +116,14 @@ def _read_objects(argument: str, path: Path) -> list[Row]:
     text = _text(path)
     if path.suffix.lower() == ".json":
         try:
-            content = json.loads(text)
+            content = _value(text)
         except json.JSONDecodeError as error:
             # Many a file of JSON lines is called .json.
             if not error.msg.startswith("Extra data"):
                 where = f"at line {error.lineno} column {error.colno}: {error.msg}"
                 raise ValueError(f"{argument} must hold JSON, but {str(path)!r} does not {where}") from error
+        except _UnreadableError as error:
+            raise ValueError(f"{argument} must hold JSON, but {str(path)!r} {error}") from error
         else:
             # SQuAD has its articles under `data`, as has much else.
             articles = content.get("data", [content]) if isinstance(content, dict) else content
@@ -125,11 +137,62 @@ def _read_objects(argument: str, path: Path) -> list[Row]:
         place = f"{str(path)!r} line {number}"
         if line.strip():
             try:
-                value = json.loads(line)
+                value = _value(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{argument} must hold JSON, but {place} does not: {error.msg}") from error
+            except _UnreadableError as error:
+                raise ValueError(f"{argument} must hold JSON, but {place} {error}") from error
             rows.append(Row(_object(argument, value, place), place))
     return rows
+
+
+class _UnreadableError(Exception):
+    """JSON that Python would read as something else, or not at all; its message goes on after the place."""
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(
+            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_fields
+        )
+    except RecursionError:
+        raise _UnreadableError("is nested too deeply") from None
+    if "\\u" in text:  # half of a pair of surrogates can only be written so
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start : error.start + 1]
+            raise _UnreadableError(f"has half of a surrogate pair, {half!r}, which is no character") from None
+    return value
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python reads no more than 4,300
+        raise _UnreadableError(f"has a number of {len(digits):,} digits") from None
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _UnreadableError(f"has the number {digits[:20]}, which is too large")
+    return number
+
+
+def _constant(name: str) -> float:
+    if name != "NaN":  # which pandas writes for an empty cell
+        raise _UnreadableError(f"has the number {name}")
+    return math.nan
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _UnreadableError(f"has an object with two values of {twice!r}")
+    return fields
 
 
 def _object(argument: str, value: Any, place: str) -> dict[str, Any]:
@@ -140,12 +203,18 @@ def _object(argument: str, value: Any, place: str) -> dict[str, Any]:
 
 def _read_parquet(argument: str, path: Path, columns: Sequence[str]) -> Table:
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow import parquet, types
 
     try:
         names = parquet.read_schema(path).names
-        values = parquet.read_table(path, columns=[name for name in names if name in columns]).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+        _require_once(argument, path, columns, names)
+        table = parquet.read_table(path, columns=[name for name in names if name in columns])
+        for place, field in enumerate(table.schema):
+            if types.is_binary(field.type) or types.is_large_binary(field.type):  # as some programs write text
+                table = table.set_column(place, field.name, table[place].cast(pyarrow.large_string()))
+        table.validate(full=True)
+        values = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{argument} must hold Parquet, but {str(path)!r} does not: {reason}") from error
     return Table(names, [Row(row, f"{str(path)!r} row {number}") for number, row in enumerate(values, start=1)])
