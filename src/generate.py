@@ -1,9 +1,9 @@
-"""Goes on from a text, or answers it: `python -m src.generate run=outputs/RUN prompt="A list is"`."""
+"""Continues a text, or answers it: `python -m src.generate run=outputs/RUN prompt="A list is"`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,27 @@ from src.command import command
 
 DEFAULT_NEW_TOKENS = 400
 
+SAMPLING = ("temperature", "top_k", "top_p")
+
+OPTIONS = ("max_new_tokens", *SAMPLING, "seed", "beams")
+"""Keys that say how tokens are chosen; no kind of run heeds all of them."""
+
+HEEDED = {
+    "a language model": ("max_new_tokens", *SAMPLING, "seed"),
+    "a model that writes its answer": ("max_new_tokens", "beams"),
+    "a model whose answer is not written token by token": (),
+}
+"""The options that each kind of run heeds."""
+
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: str | None = None) -> None:
-    """Prints the prompt and what follows it, as it comes, or the answer to it, as the run has learned.
+    """Print the prompt and its continuation as it comes, or the answer to it, as the run has learned.
 
     Args:
         config, directory, overrides: as `command` gives them.
         prompt: the text; `-` is each line of standard input; None is that of the configuration.
     """
     from poslab.configuration import build, trusted_packages
-    from poslab.data.corpus import Corpus
     from poslab.data.sources import AnySource
     from poslab.run_directory import RunDirectory
     from poslab.sampling import Sampling
@@ -45,21 +56,27 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     chosen = run.config()
     if "dataset" not in chosen:
         raise ValueError(f"run={config['run']} is not a run directory: its config.yaml names no dataset")
-    if not isinstance(build(chosen, "dataset", AnySource), Corpus):
+    kind = _kind(chosen, build(chosen, "dataset", AnySource))
+    _refuse_unheeded(kind, overrides)
+    if kind != "a language model":
         _answer(config, text, max_new_tokens, trust)
         return
+    if text == "-":
+        raise ValueError(
+            "prompt must be a text for a language model, got -, which is for runs that answer line by line"
+        )
 
     import torch
-    from rich.console import Console
 
     from poslab.data.tokenizers import load_tokenizer
     from poslab.generation import generate, stream_text
     from poslab.loading import device_named, load
     from poslab.models import Decoder
+    from poslab.terminal import HarmlessConsole, harmless, take_any_character
 
     model = load(config["run"], device_named(config["device"]), trust=trust)
     if not isinstance(model, Decoder):
-        raise ValueError(f"run={config['run']} has learned to fill in text, and does not go on from it")
+        raise ValueError(f"run={config['run']} has learned to fill in text, and does not continue it")
     device = next(model.parameters()).device
     tokenizer = load_tokenizer(run.path)
     prompt_tokens = tokenizer.encode(text).tolist()
@@ -71,19 +88,42 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     generator = torch.Generator(device).manual_seed(seed)
     continuation = generate(model, context, max_new_tokens, sampling, generator=generator, end_id=tokenizer.end_id)
 
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
-    console = Console(highlight=False)
-    console.out(text, style="bold", end="")
+    take_any_character()
+    console = HarmlessConsole()
+    shown = harmless if console.is_terminal else str  # a file gets what the model has written
+    console.out(shown(text), style="bold", end="")
     for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
-        console.out(_harmless(piece) if console.is_terminal else piece, end="")
+        console.out(shown(piece), end="")
     console.out("")
 
 
-def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
-    """Prints the answer to a text, or to each line of standard input one line."""
-    from rich.console import Console
+def _kind(config: dict[str, Any], source: Any) -> str:
+    """Return the key of `HEEDED` for a run."""
+    from poslab.models import Encoder
+    from poslab.task_kinds import kind_of, model_kind
 
+    data = kind_of(source)
+    if data == "text":
+        return "a language model"
+    if data == "pairs" or (data == "algorithmic" and model_kind(config) is not Encoder):
+        return "a model that writes its answer"
+    return "a model whose answer is not written token by token"
+
+
+def _refuse_unheeded(kind: str, overrides: Iterable[str]) -> None:
+    """Raise ValueError if the command line has an option that means nothing to this kind of run."""
+    given = {override.lstrip("+~").partition("=")[0].removeprefix("sampling.") for override in overrides}
+    heeded = HEEDED[kind]
+    for option in OPTIONS:
+        if option not in heeded and (option in given or (option in SAMPLING and "sampling" in given)):
+            instead = f"heeds {', '.join(heeded)}" if heeded else "heeds no option but prompt and device"
+            raise ValueError(f"{option} must be left out for {kind}, which {instead}")
+
+
+def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
+    """Print the answer to a text, or to each line of standard input one line."""
     from poslab.serving import serve
+    from poslab.terminal import HarmlessConsole, harmless, take_any_character
 
     answer = serve(
         config["run"],
@@ -92,39 +132,34 @@ def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None, trust
         max_new_tokens=max_new_tokens or DEFAULT_NEW_TOKENS,
         trust=trust,
     )
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # for terminals without UTF-8
-    console = Console(highlight=False, markup=False, emoji=False)
+    take_any_character()
+    console = HarmlessConsole()
     if text == "-":
         for number, line in enumerate(sys.stdin.buffer, start=1):
             try:
                 text = line.decode().rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise ValueError(f"prompt=- must be UTF-8 text, but line {number} is not") from error
-            console.out(_harmless(answer(text).text.replace("\n", " ")) if text.strip() else "")
+            console.out(harmless(answer(text).text.replace("\n", " ")) if text.strip() else "")
         return
     if not text.strip():
         raise ValueError('prompt must be a text to answer: prompt="...", or prompt=- for the lines of standard input')
     answered = answer(text)
-    console.out(_harmless(answered.text) or "(none)", style="bold")
+    console.out(harmless(answered.text) or "(none)", style="bold")
     for name, probability in answered.probabilities.items():
-        console.out(f"{probability:8.4f}  {name}")
-
-
-def _harmless(text: str) -> str:
-    """Without what a terminal would obey: a model of bytes can come upon escape sequences."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        console.out(f"{probability:8.4f}  {harmless(name)}")
 
 
 def _taken_from(arguments: list[str], key: str) -> str | None:
-    """Takes `key=text` from a command line, and gives the text of the last."""
+    """Take `key=text` from a command line, and return the text of the last."""
     given = [argument for argument in arguments if argument.startswith(f"{key}=")]
     arguments[:] = [argument for argument in arguments if argument not in given]
     return given[-1].partition("=")[2] if given else None
 
 
 def _in_full(argument: str) -> str:
-    """`temperature=0` as `sampling.temperature=0`: Hydra would take the short one for the config group of that name."""
-    return f"sampling.{argument}" if argument.partition("=")[0] in ("temperature", "top_k", "top_p") else argument
+    """Return `temperature=0` as `sampling.temperature=0`: Hydra takes the short one for the group of that name."""
+    return f"sampling.{argument}" if argument.partition("=")[0] in SAMPLING else argument
 
 
 if __name__ == "__main__":

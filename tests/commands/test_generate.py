@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
-from src.generate import _harmless, _in_full, _taken_from, main
+from poslab.run_directory import RunDirectory
+from src.generate import _in_full, _taken_from, main
 from tests.written_run import CONF, write_run
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +34,10 @@ def command(*arguments, directory):
 
 def text_of(capsys, *overrides, prompt=None):
     """What the command prints, run in this process."""
+    typed = [_in_full(override) for override in overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("generate", overrides=[_in_full(override) for override in overrides]))
-    main(config, Path(), [], prompt)
+        config = OmegaConf.to_container(compose("generate", overrides=typed))
+    main(config, Path(), typed, prompt)
     return capsys.readouterr().out
 
 
@@ -118,9 +120,50 @@ def test_the_last_prompt_counts_and_none_is_none():
     assert _taken_from(["run=prompt=a", "-m"], "prompt") is None
 
 
-def test_a_terminal_is_given_nothing_that_it_would_obey():
-    assert _harmless("a\tb\nné😀") == "a\tb\nné😀"
-    assert _harmless("\x1b[2J\r\x07\x9b") == "�[2J���"
+# What a run does not heed
+
+
+@pytest.fixture(scope="module")
+def answering_runs(tmp_path_factory):
+    """Run directories that are read as far as their configuration."""
+    runs = {"language model": write_run(tmp_path_factory.mktemp("heeded") / "text").path}
+    for name, overrides in {
+        "reversing encoder": ["dataset=reverse_string", "model=encoder"],
+        "reversing decoder": ["dataset=reverse", "model=decoder"],
+        "classifier": ["dataset=classification_file", "dataset.files=x.csv", "dataset.text=a", "dataset.label=b"],
+        "translator": ["dataset=pairs_file", "dataset.files=x.csv", "dataset.source=a", "dataset.target=b"],
+        "reader": ["dataset=answers_file", "dataset.files=x.json"],
+    }.items():
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
+        runs[name] = tmp_path_factory.mktemp("heeded") / name.replace(" ", "_")
+        RunDirectory(runs[name]).start(config, {})
+    return runs
+
+
+WRITES = "a model that writes its answer, which heeds max_new_tokens, beams"
+ANSWERS_AT_ONCE = "a model whose answer is not written token by token, which heeds no option but prompt and device"
+UNHEEDED = {
+    "language model": (["beams=4", "beams=1"], "a language model, which heeds max_new_tokens, temperature, top_k"),
+    "reversing decoder": (["temperature=0", "top_k=5", "top_p=0.9", "seed=2", "sampling={top_k:5}"], WRITES),
+    "translator": (["temperature=0", "seed=2"], WRITES),
+    "reversing encoder": (["beams=4", "max_new_tokens=9", "temperature=0", "seed=2"], ANSWERS_AT_ONCE),
+    "classifier": (["beams=4", "max_new_tokens=9", "temperature=0", "top_k=5", "top_p=0.9", "seed=2"], ANSWERS_AT_ONCE),
+    "reader": (["beams=4", "max_new_tokens=9", "temperature=0", "seed=2"], ANSWERS_AT_ONCE),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in UNHEEDED for option in UNHEEDED[name][0]])
+def test_an_option_that_a_run_does_not_heed_is_refused(answering_runs, capsys, name, option):
+    with pytest.raises(ValueError) as caught:
+        text_of(capsys, f"run={answering_runs[name]}", option, prompt="x")
+    key = "temperature" if option.startswith("sampling=") else option.partition("=")[0]
+    assert str(caught.value).startswith(f"{key} must be left out for {UNHEEDED[name][1]}")
+
+
+def test_lines_of_standard_input_are_not_continued(written_run, capsys):
+    with pytest.raises(ValueError, match=r"^prompt must be a text for a language model, got -"):
+        text_of(capsys, f"run={written_run}", prompt="-")
 
 
 # Mistakes

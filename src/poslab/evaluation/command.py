@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table as Lines
 
 from poslab.configuration import build, encoding_named, trusted_packages
@@ -26,6 +25,7 @@ from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject, subject, told_apart
 from poslab.loading import device_named
 from poslab.processes import external_environment, join
+from poslab.terminal import HarmlessConsole
 
 
 def evaluate_runs(
@@ -60,7 +60,7 @@ def evaluate_runs(
         subjects += told_apart(swapped, runs)
     _require_one_text(subjects)
     settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
-    console = Console(quiet=not is_first, highlight=False)
+    console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
         evaluation = evaluate(subjects, settings, told=lambda part: status.update(f"{part} ..."))
     if not is_first:
@@ -117,7 +117,7 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
         "made": _now(),
     }
     evaluation.write(directory, f"{name} before training", facts)
-    console = Console(highlight=False)
+    console = HarmlessConsole()
     for exhibit in exhibits:
         if isinstance(exhibit, Table) and exhibit.name == "rotary_base_bound":
             console.print(_lines(exhibit))

@@ -11,17 +11,17 @@ from typing import Any
 
 import lightning as L
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from poslab.run_directory import RunDirectory
 from poslab.tasks import LanguageModelling, Task
+from poslab.terminal import HarmlessConsole
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
-AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
 
 
 class RunConsole:
@@ -33,7 +33,7 @@ class RunConsole:
     """
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
-        self.terminal = Console(quiet=silent, **AS_IT_IS)
+        self.terminal = HarmlessConsole(quiet=silent)
         self._log_file = None if silent else log_file
 
     def print(self, content: RenderableType) -> None:
@@ -42,7 +42,7 @@ class RunConsole:
         self.terminal.print(content, soft_wrap=soft_wrap)
         if self._log_file is not None:
             with self._log_file.open("a") as file:
-                log = Console(file=file, force_terminal=False, width=LOG_WIDTH, **AS_IT_IS)
+                log = HarmlessConsole(file, force_terminal=False, width=LOG_WIDTH)
                 log.print(content, soft_wrap=soft_wrap)
 
 

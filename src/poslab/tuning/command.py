@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from poslab.configuration import build
 from poslab.errors import RunInterruptedError, RunStoppedError
 from poslab.run_directory import write_atomically
 from poslab.tasks import Task
 from poslab.tasks.choice import task_of
+from poslab.terminal import HarmlessConsole
 from poslab.training.components import prepared_data
 from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import MADE_WITH
@@ -46,7 +46,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         DiskError, ProcessDiedError: as `Workers.look_after` does.
         RunStoppedError: if the storage cannot be used any more.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = HarmlessConsole()
     quieten_optuna()
     configurations = TrialConfigurations(conf, sweep)
     default = configurations.check()

@@ -63,6 +63,7 @@ def main(job: Job) -> int:
     import torch
 
     from poslab.errors import DiskError, RunInterruptedError
+    from poslab.terminal import one_line
     from poslab.tuning.life import kept_alive, locked
     from poslab.tuning.storage import beat_interval, open_storage
     from poslab.tuning.study import SweepStudy
@@ -87,7 +88,7 @@ def main(job: Job) -> int:
     except RunInterruptedError as stopped:
         return stopped.exit_status
     except DiskError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
         return FULL_DISK
     return 0
 

@@ -1,0 +1,55 @@
+"""What is printed holds nothing that a terminal obeys: names come from files, and texts from models."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories of controls, formats (which can reverse the order of letters), surrogates and separators of lines."""
+
+WRITTEN = "\n\t\u200c\u200d"
+"""Those of them that are text: joiners are letters of Persian and Hindi, and hold emoji together."""
+
+
+def harmless(text: str) -> str:
+    """Return a text with a replacement character for each one that a terminal would obey."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as `harmless` does, on one line."""
+    return harmless(" ".join(text.split()))
+
+
+def _is_obeyed(character: str) -> bool:
+    return unicodedata.category(character) in OBEYED and character not in WRITTEN
+
+
+class HarmlessConsole(Console):
+    """A console of rich that prints text as it stands: without markup, emoji codes, colours of its own, or controls.
+
+    Args:
+        file: where it prints; None is the standard output.
+        arguments: others of `rich.console.Console`.
+    """
+
+    def __init__(self, file: TextIO | None = None, **arguments: Any) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **arguments)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of a renderable; those of rich itself, such as to move the cursor, stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
+def take_any_character() -> None:
+    """Make the standard output replace what the terminal's encoding lacks, instead of failing."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
