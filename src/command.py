@@ -88,6 +88,20 @@ def command(name: str, main: Main) -> NoReturn:
     _leave(max(statuses, default=0))
 
 
+def choices_of_configuration(name: str) -> list[str]:
+    """Return the words of the running job's command line that choose its configuration, its overrides aside.
+
+    Args:
+        name: of the configuration unless another one is chosen.
+    """
+    hydra = HydraConfig.get()
+    words = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    if hydra.job.config_name != name:
+        words = ["--config-name", hydra.job.config_name, *words]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [*(word for folder in folders for word in ("--config-dir", str(_as_typed(Path(folder))))), *words]
+
+
 def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
     """Runs a command that reads its own command line, and exits as `command` does.
 

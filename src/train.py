@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from src.command import command
+from src.command import choices_of_configuration, command
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Checks, then trains. What is slow to import waits until nothing quick is left to be wrong."""
+    """Check, then train. What is slow to import waits until nothing quick is left to be wrong."""
     from poslab.training.resume import plan
 
-    planned = plan(config, directory, [override for override in overrides if not override.startswith("resume=")])
+    given = [override for override in overrides if not override.startswith("resume=")]
+    planned = plan(config, directory, given)._replace(choices=[*choices_of_configuration("train"), *given])
 
     from poslab.checking import check
 

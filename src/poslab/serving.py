@@ -12,7 +12,7 @@ import torch
 from poslab.configuration import build
 from poslab.data.algorithmic.batches import AnswersAtPlaces
 from poslab.data.algorithmic.examples import AlgorithmicExamples
-from poslab.data.algorithmic.task import Example
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.examples.answers import AnswerBatches, tokenised_answers
 from poslab.data.examples.classes import ClassBatches, tokenised_classes
 from poslab.data.examples.source import ExampleSource
@@ -172,20 +172,37 @@ def _at_places(model: Encoder, tokenizer: SymbolTokenizer, source: AlgorithmicEx
     @torch.no_grad()
     def answer(text: str) -> Answer:
         symbols = tuple(tokenizer.symbols[number] for number in _encoded(tokenizer, text))
-        length, generator = len(symbols), np.random.default_rng(0)
+        length = len(symbols)
         if not source.task.has_length(length):
             raise ValueError(f"prompt must have a length that the task has, got {length} symbols")
-        drawn = [source.task.example(length, generator) for _ in range(8)]
-        if {len(example.input) for example in drawn} != {length} or len({len(e.output) for e in drawn}) > 1:
+        answer_length = _answer_length(source.task, length)
+        if answer_length is None:
             raise ValueError(
                 "run must be of a decoder: an encoder needs to know how long the answer is, which the input of this "
                 "task does not tell"
             )
-        example = Example(symbols, (tokenizer.symbols[0],) * len(drawn[0].output))
+        example = Example(symbols, (tokenizer.symbols[0],) * answer_length)
         tokens = batches([example], np.array([True])).tokens.to(_device(model))
         return Answer(tokenizer.decode(model(tokens)[0, length:].argmax(-1).tolist()), {})
 
     return answer
+
+
+def example_prompt(source: AlgorithmicExamples, model: type) -> str | None:
+    """Return an input of an algorithmic task; None if a model of that kind cannot answer it without its answer."""
+    length = source.lengths_trained[0]
+    if model is Encoder and _answer_length(source.task, length) is None:
+        return None
+    return " ".join(source.task.example(length, np.random.default_rng(0)).input)
+
+
+def _answer_length(task: AlgorithmicTask, length: int) -> int | None:
+    """Return how many symbols answer an input of that length; None if the length of the input does not say it."""
+    generator = np.random.default_rng(0)
+    drawn = [task.example(length, generator) for _ in range(8)]
+    if {len(example.input) for example in drawn} != {length} or len({len(e.output) for e in drawn}) > 1:
+        return None
+    return len(drawn[0].output)
 
 
 def _device(model: torch.nn.Module) -> torch.device:

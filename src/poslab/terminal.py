@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories of controls, formats (which can reverse the order of letters), surrogates and separators of lines."""
+"""Unicode categories of controls, of formats (which can reverse letters), of surrogates and of line separators."""
 
 WRITTEN = "\n\t\u200c\u200d"
 """Those of them that are text: joiners are letters of Persian and Hindi, and hold emoji together."""

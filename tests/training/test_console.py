@@ -1,17 +1,14 @@
 """What a person sees of a run."""
 
 import io
-import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from poslab.run_directory import RunDirectory
 from poslab.tasks import Answering, LanguageModelling
-from poslab.training.console import RunConsole, facts_table, next_commands, test_table
+from poslab.training.console import RunConsole, facts_table, test_table
 from tests.training.runs import run_of, small
 
 test_table.__test__ = False  # type: ignore[attr-defined]  # pytest, it is no test
@@ -55,41 +52,6 @@ def test_the_log_has_what_the_terminal_has(tmp_path: Path, capsys: pytest.Captur
     assert "[/brackets] and :smile:" in text and "outputs/run [bold]" in text
 
 
-def next_of(folder: Path, program: str, *words: str) -> dict[str, list[str]]:
-    """The commands that a run names which was begun by this one, as a shell reads them."""
-    (folder / "environment.json").write_text(json.dumps({"command": [f"/poslab/src/{program}", *words]}))
-    config = {"encoding": {"_target_": "poslab.encodings.Rotary"}}
-    heading, *lines = next_commands(RunDirectory(folder), config, LanguageModelling({}))
-    assert heading.startswith("next")
-    return {line[2:14].strip(): shlex.split(line[14:]) for line in lines}
-
-
-def test_the_commands_that_come_next_keep_the_choices_of_a_run(tmp_path: Path) -> None:
-    shared = ["dataset=text", "dataset.files=[a b.txt,'c(1).txt']", "encoding@model.cross_encoding=t5", "~debug"]
-    own = ["encoding=per_layer", "+encoding@encoding.embedding=abacus", "encoding.base=5"]
-    typed = [*shared, *own, "init_from=outputs/A", "hydra.run.dir=mine/one"]
-    commands = next_of(tmp_path, "train.py", *typed, "resume=auto")
-    train = ["python", "-m", "src.train"]
-    assert commands["compare"] == [*train, *shared, "init_from=outputs/A", "encoding=alibi"]
-    assert commands["train on"] == [*train, *shared, *own, f"init_from={tmp_path}"]
-    assert commands["if stopped"] == [*train, *typed, "resume=auto"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["train.py", "-m", "seed=1,2"],
-        ["train.py", "hydra.mode=MULTIRUN", "seed=1,2"],
-        ["train.py", "--config-dir", "out", "--config-name", "best"],
-        ["_submit.py", "/jobs/.submitit/%j"],
-        ["pytest", "tests"],
-    ],
-    ids=" ".join,
-)
-def test_choices_that_are_not_those_of_one_run_are_not_repeated(command: list[str], tmp_path: Path) -> None:
-    assert next_of(tmp_path, *command)["compare"] == ["python", "-m", "src.train", "encoding=alibi"]
-
-
 def test_other_processes_are_silent_and_keep_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RunConsole(tmp_path / "train.log", silent=True).print("hello")
     assert capsys.readouterr().out == ""
@@ -106,12 +68,10 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
     lines = [line.split() for line in text.splitlines()]
     assert ["step", "train", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
-    for fact in ("parameters", "training", "peak", "written", "look", "compare"):
+    for fact in ("parameters", "training", "peak", "written", "look", "evaluate", "write"):
         assert any(line and line[0] == fact for line in lines), fact
     for command in (
         f"tensorboard --logdir {run.path.parent}",
-        "python -m src.train encoding=alibi",
-        f"python -m src.train init_from={run.path}",
         f'python -m src.generate run={run.path} prompt="The "',
     ):
         assert command in text, "it is not on one line, to be copied"

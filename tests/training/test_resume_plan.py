@@ -1,6 +1,7 @@
 """Which run `resume` means, read from run directories alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def made(path: Path, config: dict[str, Any], *, age: int = 0, saved: bool = True
 
 
 def test_a_new_run_is_kept_where_it_is_said(tmp_path: Path, config: dict[str, Any]) -> None:
-    run, its_config, checkpoint = plan(config, tmp_path / "new", [])
+    run, its_config, checkpoint, *_ = plan(config, tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
 
 
@@ -52,8 +53,34 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path
     made(tmp_path / "finished", config, age=100, finished=True)
     made(tmp_path / "other seed", {**config, "seed": 2})
     made(tmp_path / "other encoding", {**config, "encoding": {**config["encoding"], "base": 5.0}})
-    run, its_config, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    run, its_config, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (wanted, config, wanted / "checkpoints" / "last.ckpt")
+
+
+def remark(config: dict[str, Any], folder: Path) -> str | None:
+    return plan(resumed(config, "auto"), folder / "new", []).remark
+
+
+def test_auto_that_finds_nothing_says_so(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "finished", config, finished=True)
+    assert remark(config, tmp_path) == f"resume=auto: there is no unfinished run in {tmp_path}; a new one starts"
+    assert plan(config, tmp_path / "new", []).remark is None
+
+
+def test_auto_names_the_nearest_unfinished_run_and_the_key_that_differs(tmp_path: Path, config: dict[str, Any]) -> None:
+    far = made(tmp_path / "far", {**config, "seed": 2, "attention": "dense"})
+    near = made(tmp_path / "near", {**config, "optimizer": {**config["optimizer"], "lr": 0.5}}, age=300)
+    nothing = f"resume=auto: no unfinished run in {tmp_path} has this configuration; a new one starts. "
+    lr = config["optimizer"]["lr"]
+    assert remark(config, tmp_path) == f"{nothing}The nearest, {near}, has optimizer.lr=0.5 where this one has {lr}"
+    shutil.rmtree(near)
+    has = "has seed=2 where this one has 1 (and 1 more keys)"
+    assert remark(config, tmp_path) == f"{nothing}The nearest, {far}, {has}"
+
+
+def test_auto_that_finds_the_run_says_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
+    made(tmp_path / "run", config)
+    assert remark(config, tmp_path) is None
 
 
 def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
@@ -62,7 +89,7 @@ def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
 
 def test_auto_finds_a_run_of_before_a_key_was_there(tmp_path: Path, config: dict[str, Any]) -> None:
     wanted = made(tmp_path / "run", without(config, "model", "dropout"))
-    run, its_config, _ = plan(resumed(config, "auto"), tmp_path / "new", [])
+    run, its_config, _, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (run.path, its_config) == (wanted, config)
 
 
@@ -79,7 +106,7 @@ def test_auto_takes_no_run_of_before_a_key_that_is_now_set(tmp_path: Path, confi
 def test_auto_starts_anew_where_there_is_nothing_to_go_on_with(tmp_path: Path, config: dict[str, Any]) -> None:
     made(tmp_path / "finished", config, finished=True)
     made(tmp_path / "other seed", {**config, "seed": 2})
-    run, its_config, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    run, its_config, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
 
 
@@ -93,14 +120,14 @@ def test_auto_passes_over_files_of_other_programs(tmp_path: Path, config: dict[s
 
 def test_auto_starts_a_run_again_that_was_killed_before_it_saved(tmp_path: Path, config: dict[str, Any]) -> None:
     path = made(tmp_path / "run", config, saved=False)
-    run, _, checkpoint = plan(resumed(config, "auto"), tmp_path / "new", [])
+    run, _, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (run.path, checkpoint) == (path, None)
 
 
 def test_a_run_goes_on_under_its_own_configuration(tmp_path: Path, config: dict[str, Any]) -> None:
     own = {**config, "seed": 7}
     path = made(tmp_path / "run", own)
-    run, its_config, checkpoint = plan(resumed(config, str(path)), tmp_path / "new", [])
+    run, its_config, checkpoint, *_ = plan(resumed(config, str(path)), tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (path, own, path / "checkpoints" / "last.ckpt")
 
 
@@ -108,7 +135,7 @@ def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]
     path = made(tmp_path / "run", config)
     best = path / "checkpoints" / "best.ckpt"
     best.touch()
-    run, _, checkpoint = plan(resumed(config, str(best)), tmp_path / "new", [])
+    run, _, checkpoint, *_ = plan(resumed(config, str(best)), tmp_path / "new", [])
     assert (run.path, checkpoint) == (path, best)
 
 
@@ -121,7 +148,7 @@ def test_auto_leaves_a_run_alone_that_is_being_trained(tmp_path: Path, config: d
 
 def test_a_finished_run_that_is_named_is_given_for_what_it_is(tmp_path: Path, config: dict[str, Any]) -> None:
     path = made(tmp_path / "run", config, finished=True)
-    run, _, _ = plan(resumed(config, str(path)), tmp_path / "new", [])
+    run, _, _, *_ = plan(resumed(config, str(path)), tmp_path / "new", [])
     assert run.path == path and run.is_finished
 
 
@@ -155,7 +182,7 @@ def test_a_recipe_that_would_change_the_run_is_refused(tmp_path: Path, config: d
 def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict[str, Any], with_folder: bool) -> None:
     path = tmp_path / "empty"
     (path / "checkpoints" if with_folder else path).mkdir(parents=True)
-    run, its_config, checkpoint = plan(resumed(config, str(path)), tmp_path / "new", ["seed=1"])
+    run, its_config, checkpoint, *_ = plan(resumed(config, str(path)), tmp_path / "new", ["seed=1"])
     assert (run.path, its_config, checkpoint) == (path, config, None)
 
 

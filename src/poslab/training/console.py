@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poslab.run_directory import RunDirectory
-from poslab.tasks import LanguageModelling, Task
+from poslab.tasks import Task
 from poslab.terminal import HarmlessConsole
 from poslab.training.learner import Learner
 
@@ -196,46 +193,6 @@ def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
             "written to": str(run.path),
         }
     )
-
-
-def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
-    """What one may want to type next, each on a line of its own, so that it can be copied from any terminal."""
-    typed = _typed(run)
-    choices = _without("hydra", typed or [])
-    other = "alibi" if "alibi" not in config["encoding"]["_target_"] else "rotary"
-    named = shlex.quote(f"run={run.path}")
-    use = [
-        f"  evaluate    python -m src.evaluate {named}",
-        f'  write       python -m src.generate {named} prompt="The "',
-    ]
-    if not isinstance(task, LanguageModelling):
-        use = [f'  answer      python -m src.generate {named} prompt="..."'] if task.answers else []
-    return [
-        "next:" if typed is not None else "next (with the other choices of this run, where it had any):",
-        f"  look        {shlex.join(['tensorboard', '--logdir', str(run.path.parent)])}",
-        *use,
-        f"  compare     {_train_command(_without('encoding', choices), f'encoding={other}')}",
-        f"  train on    {_train_command(_without('init_from', choices), f'init_from={run.path}')}",
-        f"  if stopped  {_train_command(typed or [], 'resume=auto')}",
-    ]
-
-
-def _typed(run: RunDirectory) -> list[str] | None:
-    """The choices that a run was begun with; None where they are unknown, or of several jobs."""
-    program, *words = json.loads(run.environment_file.read_text()).get("command") or [""]
-    is_known = Path(program).name == "train.py" and all(re.match(r"~|[^-]\S*=", word) for word in words)
-    if not is_known or any(word.startswith("hydra.mode=") for word in words):
-        return None
-    return _without("resume", words)
-
-
-def _without(key: str, choices: Sequence[str]) -> list[str]:
-    """Choices but for those of a key and what is below it."""
-    return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
-
-
-def _train_command(choices: Sequence[str], last: str) -> str:
-    return shlex.join(["python", "-m", "src.train", *choices, last])
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:

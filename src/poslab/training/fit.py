@@ -26,19 +26,14 @@ from poslab.training.components import (
     quieten_lightning,
     trainer_of,
 )
-from poslab.training.console import (
-    ConsoleProgress,
-    RunConsole,
-    closing_facts,
-    next_commands,
-    test_table,
-)
+from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, test_table
 from poslab.training.encoding_curves import EncodingCurves
 from poslab.training.environment import peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
+from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
 from poslab.training.settings import TrainerSettings
 

@@ -1,31 +1,38 @@
+"""Which run a command trains: a new one, or one that was interrupted."""
+
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from poslab.command_line import assignment
 from poslab.configuration import nearest, target, trusted_packages
 from poslab.data.paths import neighbours
 from poslab.run_directory import RunDirectory
 
 
 class Plan(NamedTuple):
-    """Which run is to be trained.
+    """The run that is to be trained.
 
     Args:
         run: the run.
         config: its configuration.
-        checkpoint: what it goes on from; None starts anew.
+        checkpoint: what it resumes from; None starts anew.
+        choices: words of a command line that compose the configuration again; None where they are not known.
+        remark: a line to print before it begins.
     """
 
     run: RunDirectory
     config: dict[str, Any]
     checkpoint: Path | None
+    choices: list[str] | None = None
+    remark: str | None = None
 
 
 def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
-    """What `resume` means.
+    """Return the run that `resume` means.
 
     Args:
         config: the composed configuration.
@@ -33,7 +40,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         given: the overrides of the command line, `resume` aside.
 
     Raises:
-        ValueError: if there is nothing to go on with, or it was asked to go on as something else than it is.
+        ValueError: if there is nothing to resume, or something else than what it is was asked for.
     """
     resume = config["resume"]
     config = {**config, "resume": None}
@@ -41,7 +48,8 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         run = RunDirectory(directory, trusted_packages(config))
         if run.config_file.exists():
             raise ValueError(
-                f"{directory} holds a run already: go on with resume={directory}, or choose another directory"
+                f"{directory} holds a run already: go on with {assignment('resume', directory)}, "
+                "or choose another directory"
             )
         return Plan(run, config, None)
     if resume == "auto":
@@ -49,9 +57,11 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         runs = directory.parent.parent if in_multirun else directory.parent
         found = newest_unfinished(runs, config)
         if found is None:
-            return plan(config, directory, given)
+            return plan(config, directory, given)._replace(remark=_nothing_to_resume(runs, config))
         return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
-    path = Path(str(resume))
+    if not isinstance(resume, str) or not resume:
+        raise ValueError(f"resume must be a run directory, a checkpoint or auto, got {resume!r}")
+    path = Path(resume)
     if path.is_dir() and _is_fresh(path):
         return Plan(RunDirectory(path, trusted_packages(config)), config, None)
     if not path.exists():
@@ -66,38 +76,79 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         key = differing[0].removesuffix("._target_")
         raise ValueError(
             f"resume={resume} goes on with the run's own configuration, which has another {key}: "
-            f"leave that out, or start a new run from its weights with init_from={run.path}"
+            f"leave that out, or start a new run from its weights with {assignment('init_from', run.path)}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
     return Plan(run, own, checkpoint if checkpoint.exists() else None)
 
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
-    """The newest run below a directory that has this configuration, has not come to its end and does not train."""
-    trust = trusted_packages(config)
-    candidates = (RunDirectory(file.parent, trust) for file in directory.glob("**/config.yaml"))
-    unfinished = [r for r in candidates if not (r.is_finished or r.is_held) and _has_configuration(r, config)]
-    return max(unfinished, key=lambda run: run.config_file.stat().st_mtime, default=None)
+    """Return the newest run below a directory that has this configuration, is not finished and does not train."""
+    trusted = ("poslab", *trusted_packages(config))
+    unfinished = [run for run, own in _unfinished(directory, config) if _is_same(own, config, trusted)]
+    unfinished = [run for run in unfinished if not run.is_held]
+    return max(unfinished, key=_started, default=None)
 
 
-def _has_configuration(run: RunDirectory, config: Mapping[str, Any]) -> bool:
-    try:
-        return _is_same(run.config(), config, ("poslab", *run.trust))
-    except ValueError:  # a config.yaml of something else
-        return False
+def _unfinished(directory: Path, config: Mapping[str, Any]) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
+    """Yield the runs below a directory that are not finished, each with its configuration."""
+    for file in directory.glob("**/config.yaml"):
+        run = RunDirectory(file.parent, trusted_packages(config))
+        try:
+            own = run.config()
+        except ValueError:  # a config.yaml of something else
+            continue
+        if not run.is_finished:
+            yield run, own
 
 
-def _is_same(old: Any, new: Any, trusted: Sequence[str]) -> bool:
-    """Whether an old configuration is a new one, keys aside that there were not yet and that are at their default."""
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(_is_same(*pair, trusted) for pair in zip(old, new, strict=True))
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return bool(old == new)
+def _started(run: RunDirectory) -> float:
+    return run.config_file.stat().st_mtime
+
+
+def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
+    """Return why `resume=auto` starts a new run, with the unfinished run that differs least."""
+    trusted = ("poslab", *trusted_packages(config))
+    unfinished = [(list(_differing(own, config, trusted)), run) for run, own in _unfinished(directory, config)]
+    if not unfinished:
+        return f"resume=auto: there is no unfinished run in {directory}; a new one starts"
+    differing, run = min(unfinished, key=lambda pair: (len(pair[0]), -_started(pair[1])))
+    if not differing:
+        return f"resume=auto: {run.path} is being trained by another process; a new run starts"
+    key, own, asked = differing[0]
+    more = f" (and {len(differing) - 1} more keys)" if len(differing) > 1 else ""
     return (
-        old.keys() <= new.keys()
-        and all(_is_same(old[key], new[key], trusted) for key in old)
-        and all(new[key] == _default(new, key, trusted) for key in new.keys() - old.keys())
+        f"resume=auto: no unfinished run in {directory} has this configuration; a new one starts. "
+        f"The nearest, {run.path}, has {key}={own} where this one has {asked}{more}"
     )
+
+
+def _is_same(old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str]) -> bool:
+    """Return whether an old configuration is a new one, keys aside that are new and at their default."""
+    return not any(True for _ in _differing(old, new, trusted))
+
+
+def _differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted keys at which an old configuration is not a new one, with both values, as `_is_same` says."""
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from _differing(a, b, trusted, f"{prefix}{key}.")
+        elif key not in old:
+            if b != _default(new, key, trusted):
+                yield f"{prefix}{key}", None, b
+        elif key not in new or not _is_same_value(a, b, trusted):
+            yield f"{prefix}{key}", a, b
+
+
+def _is_same_value(old: Any, new: Any, trusted: Sequence[str]) -> bool:
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_is_same_value(*pair, trusted) for pair in zip(old, new, strict=True))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return _is_same(old, new, trusted)
+    return bool(old == new)
 
 
 def _default(node: Mapping[str, Any], key: str, trusted: Sequence[str]) -> Any:

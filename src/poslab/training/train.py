@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from poslab.command_line import assignment, python_command
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.processes import agreed, external_environment, first_alone, hang_told, join
 from poslab.run_directory import RunDirectory
@@ -49,6 +50,8 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
             join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
             plan = agreed(plan)
         run, is_first = plan.run, external is None or external.global_rank() == 0
+        if plan.remark is not None:
+            RunConsole(silent=not is_first).print(plan.remark)
         if run.is_finished:
             RunConsole(silent=not is_first).print(f"{run.path} is finished already: see {run.metrics_file}")
             return run
@@ -66,7 +69,8 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:
                 if stopped.resumable and observer is None:
-                    RunConsole(silent=not is_first).print(f"go on with: python -m src.train resume={run.path}")
+                    resume = python_command("train", assignment("resume", run.path))
+                    RunConsole(silent=not is_first).print(f"go on with: {resume}")
                 raise
     return run
 
@@ -74,4 +78,4 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
 def _begin(plan: Plan, settings: TrainerSettings, holding: contextlib.ExitStack) -> None:
     """Makes the run directory, and holds it as long as the stack."""
     holding.enter_context(plan.run.held())
-    plan.run.start(plan.config, environment(settings))
+    plan.run.start(plan.config, {**environment(settings), "choices": plan.choices})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
+from poslab.command_line import python_command
 from poslab.errors import RunStoppedError
 from poslab.evaluation.report import write_exhibits, write_report
 from poslab.run_directory import write_atomically
@@ -105,7 +107,7 @@ class Results:
         )
 
     def _command(self) -> str:
-        return f"python -m src.train --config-dir {self._output} --config-name best"
+        return python_command("train", "--config-dir", str(self._output), "--config-name", "best")
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
         """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it."""
@@ -172,13 +174,16 @@ class Results:
             console.print(f"test of trial {best.number} alone, bits per byte by length: {shown_tests}", soft_wrap=True)
         else:
             console.print(f"trial {best.number} was trained on another machine, which can test it", soft_wrap=True)
-        for line in (
+        lines = [
             "next:",
             f"  train the best  {self._command()}",
             f"  read            {self._output / 'report.html'}",
-            f"  look            tensorboard --logdir {self._output / 'trials'}",
-            f"  dashboard       optuna-dashboard {without_password(url_of(self._sweep)).removeprefix('journal:')}",
-        ):
+            f"  look            {shlex.join(['tensorboard', '--logdir', str(self._output / 'trials')])}",
+        ]
+        url = url_of(self._sweep)
+        if without_password(url) == url and not url.startswith("grpc:"):  # else the command would not work as it is
+            lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url.removeprefix('journal:')])}")
+        for line in lines:
             console.print(line, soft_wrap=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.checking import check
+from poslab.command_line import in_hydras_grammar
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
 
@@ -101,7 +101,7 @@ class TrialConfigurations:
 
     def _override(self, key: str, value: Any) -> str:
         """An override of the command line; a group that is null is left out."""
-        return f"~{key}" if value is None and self._is_group(key) else f"{key}={_in_hydras_grammar(value)}"
+        return f"~{key}" if value is None and self._is_group(key) else f"{key}={in_hydras_grammar(value)}"
 
 
 def _has(composed: DictConfig, key: str) -> bool:
@@ -109,16 +109,3 @@ def _has(composed: DictConfig, key: str) -> bool:
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(composed, group) if group else composed
     return isinstance(node, DictConfig) and name in node
-
-
-def _in_hydras_grammar(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    if isinstance(value, str) and "${" not in value:
-        # Backslashes are themselves in Hydra's grammar, but before a quote.
-        return "'" + re.sub(r"(\\*)('|$)", lambda x: 2 * x[1] + ("\\'" if x[2] else ""), value) + "'"
-    if isinstance(value, list):
-        return f"[{','.join(map(_in_hydras_grammar, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_in_hydras_grammar(item)}" for key, item in value.items()) + "}"
-    return str(value)

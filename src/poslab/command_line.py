@@ -1,0 +1,42 @@
+"""Commands as they are typed: values in Hydra's grammar, words in the shell's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def python_command(module: str, *words: str) -> str:
+    """Return the line that runs `python -m src.MODULE` with these words."""
+    return shlex.join(["python", "-m", f"src.{module}", *words])
+
+
+def assignment(key: str, value: Any) -> str:
+    """Return `key=value`, the value quoted for Hydra where it needs quotes."""
+    is_plain = isinstance(value, str | Path) and _is_plain(str(value))
+    return f"{key}={value if is_plain else in_hydras_grammar(value)}"
+
+
+def in_hydras_grammar(value: Any) -> str:
+    """Return a value as Hydra reads it on a command line; texts in quotes, but for interpolations."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, Path) or (isinstance(value, str) and "${" not in value):
+        # Backslashes are themselves in Hydra's grammar, but before a quote.
+        return "'" + re.sub(r"(\\*)('|$)", lambda x: 2 * x[1] + ("\\'" if x[2] else ""), str(value)) + "'"
+    if isinstance(value, list):
+        return f"[{','.join(map(in_hydras_grammar, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{in_hydras_grammar(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether Hydra reads a text without quotes as that text, not as a number, null or a list."""
+    return (
+        re.fullmatch(r"[A-Za-z_./][\w./%+-]*", text, re.ASCII) is not None
+        and re.fullmatch(r"(?i)null|true|false|nan|inf|[\d._e+-]*", text) is None
+    )

@@ -1,0 +1,74 @@
+"""Commands that a person may want to type after a run, each of which works as it is printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from poslab.checking import check
+from poslab.command_line import assignment, python_command
+from poslab.configuration import build
+from poslab.run_directory import RunDirectory
+from poslab.serving import example_prompt
+from poslab.task_kinds import model_kind
+from poslab.tasks import Answering, Classification, LanguageModelling, Task
+from poslab.tasks.question_answering import QuestionAnswering
+
+COMPARED = {"alibi": "poslab.encodings.bias.alibi.Alibi", "rotary": "poslab.encodings.rotary.rotary.Rotary"}
+"""Encodings that a run is compared with, as conf/encoding calls them."""
+
+
+def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
+    """Return lines to copy: to look at a run, to use it, and to train others like it where its choices are known.
+
+    Args:
+        run: the run, which is finished.
+        config: its resolved configuration.
+        task: what it has learned.
+    """
+    named = assignment("run", run.path)
+    commands = {"look": shlex.join(["tensorboard", "--logdir", str(run.path.parent)])}
+    if isinstance(task, LanguageModelling):
+        commands["evaluate"] = python_command("evaluate", named)
+        commands["write"] = f'{python_command("generate", named)} prompt="The "'
+    elif task.answers and (prompt := _prompt(config, task)) is not None:
+        commands["answer"] = f"{python_command('generate', named)} prompt={prompt}"
+    choices = json.loads(run.environment_file.read_text()).get("choices")
+    if choices is not None:
+        # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
+        if "--config-name" not in choices and (other := _other_encoding(config)) is not None:
+            commands["compare"] = python_command("train", *without("encoding", choices), f"encoding={other}")
+        more = assignment("init_from", run.path)
+        commands["train on"] = python_command("train", *without("init_from", choices), more)
+    return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
+
+
+def without(key: str, choices: Sequence[str]) -> list[str]:
+    """Return choices but for those of a key and what is below it."""
+    return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
+
+
+def _other_encoding(config: Mapping[str, Any]) -> str | None:
+    """Return an encoding that the same run could have; None where a choice of it rules them out."""
+    for name, target in COMPARED.items():
+        if config["encoding"]["_target_"].rpartition(".")[2] != target.rpartition(".")[2]:
+            try:
+                check({**config, "encoding": {"_target_": target, "_partial_": True}})
+            except ValueError:  # a fixed route of attention, or positions that it cannot have
+                continue
+            return name
+    return None
+
+
+def _prompt(config: Mapping[str, Any], task: Task) -> str | None:
+    """Return a text that a task can answer, as the shell reads it; None where a run needs more than a text."""
+    if isinstance(task, Answering):
+        prompt = example_prompt(build(config, "dataset"), model_kind(config))
+        return None if prompt is None else shlex.quote(prompt)
+    if isinstance(task, QuestionAnswering):
+        return r"$'a question\tand its context'"
+    is_pair = isinstance(task, Classification) and task.two_texts
+    return r"$'one text\tanother text'" if is_pair else '"some text"'

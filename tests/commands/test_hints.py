@@ -1,0 +1,134 @@
+"""Every command that is printed works as it is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.command import CONF
+from tests.training.runs import SMALL, words
+
+from .running import Ended
+
+pytestmark = pytest.mark.slow
+
+SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"], "src.generate": [], "src.train": []}
+"""What keeps an evaluation short; the other commands run as they are printed."""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """The choices of a run of a moment."""
+    (tmp_path / "text.txt").write_text(words(1200))
+    return [*SMALL, "dataset.files=text.txt", "dataset.cache_dir=cache"]
+
+
+@pytest.fixture
+def typed_again(mistaken: Callable[..., Ended], tmp_path: Path) -> Callable[[str], dict[str, Ended]]:
+    """Types every command of what has been printed, as a shell reads it; `look` is known by its folder."""
+
+    def typed_again(output: str) -> dict[str, Ended]:
+        ended = {}
+        for name, line in re.findall(r"^  ([a-z ]+?)  +((?:python|tensorboard) .*)$", output, re.M):
+            spelled = subprocess.run(
+                ["bash", "-c", f'printf "%s\\0" {line}'], capture_output=True, text=True, check=True
+            )
+            program, *arguments = spelled.stdout.rstrip("\0").split("\0")
+            if program == "tensorboard":
+                assert list((tmp_path / arguments[-1]).glob("**/events.out.tfevents.*"))
+                continue
+            module = arguments[1]
+            ended[name] = mistaken(module, *arguments[2:], *SHORT[module])
+            assert ended[name].status == 0, (line, ended[name])
+        return ended
+
+    return typed_again
+
+
+def test_the_commands_of_jobs_with_odd_directories_work(
+    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]]
+) -> None:
+    directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='seed=${seed},t5'"]
+    ended = mistaken("src.train", "-m", *small, "encoding=t5", "seed=1,2", *directories)
+    assert ended.status == 0, ended
+    _, first, second = ended.output.split("next:")
+    again = typed_again(second)
+    assert again.keys() == {"evaluate", "write", "compare", "train on"}
+    assert "with Alibi" in again["compare"].output
+    assert "weights of several runs/seed=2,t5" in again["train on"].output
+    assert "seed=1" in first and "seed=2" not in first.splitlines()[5]
+
+
+def test_the_commands_of_a_run_of_a_whole_configuration_work(
+    small: list[str],
+    mistaken: Callable[..., Ended],
+    typed_again: Callable[[str], dict[str, Ended]],
+    tmp_path: Path,
+) -> None:
+    assert mistaken("src.train", *small, "hydra.run.dir=first").status == 0
+    config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
+    hydra = {"output_subdir": None, "run": {"dir": "outputs/${now:%H-%M-%S-%f}_best"}}
+    defaults = ["_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
+    (tmp_path / "a sweep").mkdir()
+    (tmp_path / "a sweep" / "best.yaml").write_text(yaml.safe_dump({"defaults": defaults, **config, "hydra": hydra}))
+    ended = mistaken("src.train", "--config-dir", "a sweep", "--config-name", "best", "trainer.max_steps=2")
+    assert ended.status == 0, ended
+    again = typed_again(ended.output)
+    assert again.keys() == {"evaluate", "write", "train on"}
+    assert "weights of outputs/" in again["train on"].output
+    assert "2 steps" in again["train on"].output
+
+
+def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(
+    small: list[str],
+    mistaken: Callable[..., Ended],
+    typed_again: Callable[[str], dict[str, Ended]],
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "mine" / "conf" / "encoding"
+    own.mkdir(parents=True)
+    (own / "my_own.yaml").write_text((CONF / "encoding" / "t5.yaml").read_text())
+    ended = mistaken(
+        "src.train", f"hydra.searchpath=[file://{tmp_path}/mine/conf]", *small, "encoding=my_own", "hydra.run.dir=own"
+    )
+    assert ended.status == 0, ended
+    again = typed_again(ended.output)
+    assert again.keys() == {"evaluate", "write", "compare", "train on"}
+    assert "with T5Bias" in again["train on"].output
+
+
+def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(
+    small: list[str], mistaken: Callable[..., Ended], tmp_path: Path
+) -> None:
+    run = "lr=1, seed=2"
+    assert mistaken("src.train", *small, f"hydra.run.dir='{run}'").status == 0
+    ended = mistaken("src.train", *small, f"hydra.run.dir='{run}'")
+    assert ended.status == 2
+    hint = re.search(r"go on with (.*), or choose", ended.errors)
+    assert hint is not None
+    ended = mistaken("src.train", hint.group(1))
+    assert (ended.status, ended.errors) == (0, "")
+    assert f"{run} is finished already" in ended.output
+
+
+def test_auto_that_finds_nothing_says_so_before_it_trains(small: list[str], mistaken: Callable[..., Ended]) -> None:
+    first = mistaken("src.train", *small, "resume=auto", "hydra.run.dir=outputs/first")
+    assert first.status == 0
+    assert first.output.startswith("resume=auto: there is no unfinished run in outputs; a new one starts\n")
+
+
+@pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
+def test_every_command_of_the_readme_that_only_trains_composes(language: str) -> None:
+    from tests.training.runs import composed
+
+    readme = (CONF.parent / language).read_text()
+    commands = re.findall(r"^python -m src\.train ((?!.*(?:-m |outputs/)).+)$", readme, re.M)
+    assert len(commands) >= 20
+    for command in commands:
+        assert composed(*shlex.split(command, comments=True))["encoding"]

@@ -1,0 +1,105 @@
+"""What a run says comes next."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poslab.configuration import build
+from poslab.run_directory import RunDirectory
+from poslab.tasks import Answering, Classification, LanguageModelling, Task
+from poslab.tasks.question_answering import QuestionAnswering
+from poslab.training.next_commands import next_commands
+from tests.training.runs import composed, small
+
+TRAIN = ["python", "-m", "src.train"]
+
+
+def next_of(
+    folder: Path, choices: list[str] | None, config: dict[str, Any] | None = None, task: Task | None = None
+) -> dict[str, list[str]]:
+    """The commands that a run of these choices prints, as a shell reads them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "environment.json").write_text(json.dumps({"choices": choices}))
+    heading, *lines = next_commands(RunDirectory(folder), config or composed(), task or LanguageModelling({}))
+    assert heading == "next:"
+    return {line[2:12].strip(): shlex.split(line[12:]) for line in lines}
+
+
+def test_the_choices_of_a_run_are_kept(tmp_path: Path) -> None:
+    shared = ["dataset=text", "dataset.files=[a b.txt,'c(1).txt']", "encoding@model.cross_encoding=t5", "~debug"]
+    own = ["encoding=per_layer", "+encoding@encoding.embedding=abacus", "encoding.base=5"]
+    before = ["--config-dir", "mine", "hydra.searchpath=[file://mine/conf]"]
+    commands = next_of(tmp_path, [*before, *shared, *own, "init_from=outputs/A"])
+    assert commands["compare"] == [*TRAIN, *before, *shared, "init_from=outputs/A", "encoding=alibi"]
+    assert commands["train on"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
+
+
+def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_path: Path) -> None:
+    words = ["--config-dir", "outputs/sweeps/q", "--config-name", "best"]
+    commands = next_of(tmp_path, words)
+    assert "compare" not in commands
+    assert commands["train on"] == [*TRAIN, *words, f"init_from={tmp_path}"]
+
+
+def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path) -> None:
+    assert list(next_of(tmp_path, None)) == ["look", "evaluate", "write"]
+
+
+def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
+    assert "resume" not in str(next_of(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("choices", "other"),
+    [
+        (["encoding=rotary"], "alibi"),
+        (["encoding=alibi"], "rotary"),
+        (["encoding=rotary", "attention=flash"], None),
+        (["encoding=none", "attention=flash"], "rotary"),
+    ],
+)
+def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(
+    tmp_path: Path, choices: list[str], other: str | None
+) -> None:
+    command = next_of(tmp_path, choices, small(tmp_path, *choices)).get("compare")
+    assert (command is None) == (other is None)
+    assert command is None or command[-1] == f"encoding={other}"
+
+
+@pytest.mark.parametrize("name", ["a=1,b", "with space", "it's", "5", "é[x]", "1e5", "null"])
+def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: str) -> None:
+    commands = next_of(tmp_path / name, [])
+    for what, key in (("evaluate", "run"), ("write", "run"), ("train on", "init_from")):
+        word = next(word for word in commands[what] if word.startswith(f"{key}="))
+        assert composed(f"resume={word.partition('=')[2]}")["resume"] == str(tmp_path / name)
+    assert commands["look"][-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model"), [("reverse_string", "encoder"), ("addition", "decoder"), ("scan", "encoder")]
+)
+def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, dataset: str, model: str) -> None:
+    config = composed(f"dataset={dataset}", f"model={model}")
+    source = build(config, "dataset")
+    answer = next_of(tmp_path, None, config, Answering([1], end_id=0)).get("answer")
+    if (dataset, model) == ("scan", "encoder"):  # how long its answer is, the input does not say
+        assert answer is None
+        return
+    assert answer is not None
+    symbols = answer[-1].removeprefix("prompt=").split(" ")
+    assert source.task.has_length(source.lengths_trained[0]) and set(symbols) <= set(source.task.symbols)
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt"),
+    [
+        (Classification(["a", "b"]), "prompt=some text"),
+        (Classification(["a", "b"], two_texts=True), r"prompt=$one text\tanother text"),
+        (QuestionAnswering(), r"prompt=$a question\tand its context"),
+    ],
+)
+def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path: Path, task: Task, prompt: str) -> None:
+    assert next_of(tmp_path, None, task=task)["answer"][-1] == prompt
