@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
-from src.command import CONF, command
+from src.command import command
 
 PARTS = ("extrapolation", "retrieval", "attention", "receptive_field", "encoding", "rotary")
 """Of a report, as conf/evaluate.yaml tells them."""
@@ -46,7 +46,7 @@ def _runs(config: dict[str, Any]) -> list[str]:
         key, example = ("runs", "runs=[outputs/A,outputs/B]") if config["run"] is None else ("run", "run=outputs/RUN")
         raise ValueError(f"{key} must name run directories or their checkpoints, as in {example}, got {config[key]}")
     seen: dict[Path, str] = {}
-    for run in runs:
+    for run in filter(None, runs):
         if "dataset" not in RunDirectory.of(run).config():
             raise ValueError(f"{run} is not a run directory: its config.yaml names no dataset")
         if (path := Path(run).resolve()) in seen:
@@ -59,7 +59,7 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
     """Raises ValueError for whatever is wrong with the other keys."""
     from poslab.configuration import nearest
 
-    if not runs and config.get("encoding") is None:
+    if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
         raise ValueError("encoding goes without a run: encoding@swap= takes the place of the encoding of a run")
@@ -94,6 +94,10 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
     output = None if config["output"] is None else Path(str(config["output"]))
     if output is not None and (output.is_file() or (output / "config.yaml").exists()):
         raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
+    if output is not None:
+        there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
 
 
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
@@ -118,25 +122,5 @@ def _chooses_temperature(overrides: list[str]) -> bool:
     return any(override.lstrip("~").partition("=")[0] == "temperature" for override in overrides)
 
 
-def in_full(arguments: list[str]) -> list[str]:
-    """The command line with keys of a swap's scaling written out: `swap.factor=4` as `swap.scaling.factor=4`."""
-    import yaml
-
-    choice = next((a.partition("=")[2] for a in arguments if a.startswith("encoding@swap=")), None)
-    file = CONF / "encoding" / f"{choice}.yaml"
-    if choice is None or not file.is_file():
-        return arguments
-    node = yaml.safe_load(file.read_text(encoding="utf-8"))
-    scaling = node.get("scaling") or {}
-
-    def written_out(argument: str) -> str:
-        key = argument.partition("=")[0].removeprefix("swap.")
-        inner = argument.startswith("swap.") and key not in node and key in scaling
-        return f"swap.scaling.{argument.removeprefix('swap.')}" if inner else argument
-
-    return [written_out(argument) for argument in arguments]
-
-
 if __name__ == "__main__":
-    sys.argv[1:] = in_full(sys.argv[1:])
     command("evaluate", main)

@@ -37,7 +37,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     from poslab.run_directory import RunDirectory
     from poslab.sampling import Sampling
 
-    if config["run"] is None:
+    if config["run"] in (None, ""):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     trust = trusted_packages(config)
     run = RunDirectory.of(config["run"], trust)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 
-from src.command import CONF, command_without_hydra, composition_mistake
+from poslab.command_line import assignment
+from src.arguments import CONF, SWEEPS, parsed, refuse_spaces, undashed, unreadable, written_in_full
+from src.command import command_without_hydra
+from src.mistakes import composition_mistake, known_keys
 
-SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+if TYPE_CHECKING:
+    from poslab.tuning.sweep import Sweep
 
 ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
 """What tells a run that it is one process of several; trials are not, also under srun."""
@@ -36,7 +39,7 @@ OWN_KEYS = {
 
 
 def main(arguments: list[str]) -> None:
-    """Sorts the arguments, and runs the sweep."""
+    """Sort the arguments, and run the sweep."""
     if {"-h", "--help"} & set(arguments):
         print(_help())
         return
@@ -46,31 +49,41 @@ def main(arguments: list[str]) -> None:
     from poslab.tuning.sweep import read_sweep
 
     sweep = read_sweep(SWEEPS, given, overrides)
+    shared = [assignment(key, value) for key, value in sweep.train.items()]
 
     from poslab.tuning.command import run_sweep
 
     try:
-        run_sweep(sweep, CONF)
+        try:
+            run_sweep(sweep, CONF)
+        except ConfigCompositionException:
+            whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
+            if whole == overrides:
+                raise
+            run_sweep(replace(sweep, overrides=whole), CONF)
     except HydraException as error:
-        shared = [f"{key}={value}" for key, value in sweep.train.items()]
-        raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
+        mistake = composition_mistake(error, "train", [*shared, *overrides])
+        raise ValueError(_with_what_is_searched(mistake, sweep)) from error
 
 
 def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """What speaks of the sweep, by key, and the choices of every trial as they were typed."""
+    """Return what speaks of the sweep, by key, and the choices of every trial as they were typed."""
     given: dict[str, Any] = {}
     overrides: list[str] = []
+    refuse_spaces(arguments)
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument in ("-m", "--multirun"):
             raise ValueError(f"{argument}: a sweep takes key=value alone; --help lists the keys")
+        if argument.startswith("-"):
+            raise ValueError(undashed(argument, arguments))
         key, equals, value = argument.partition("=")
         if key in ("sweep", "storage", "output") and equals:  # a URL or a path needs no quotes
             given[key] = None if value == "null" else value
             continue
         try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException as error:
-            raise ValueError(composition_mistake(error, "train", [])) from error
+            (override,) = parsed([argument])
+        except HydraException:
+            raise ValueError(unreadable(argument, arguments, "sweep")) from None
         if override.is_sweep_override():
             raise ValueError(f"{argument}: what is searched stands in the sweep file, under space")
         if key in OWN_KEYS:
@@ -78,6 +91,15 @@ def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         else:
             overrides.append(argument)
     return given, overrides
+
+
+def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
+    """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
+    key, found, rest = mistake.partition(": there is no such key here")
+    if not found or key not in sweep.space:
+        return mistake
+    choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{key.partition('.')[0]}=")), "its choices")
+    return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
 
 
 def _help() -> str:

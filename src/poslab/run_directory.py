@@ -51,7 +51,7 @@ class RunDirectory:
             path = path.parent.parent
         found = cls(path, tuple(trust))
         if not found.config_file.is_file():
-            raise ValueError(f"{run} is not a run directory: it holds no config.yaml")
+            raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
         return found
 
     @property
@@ -198,6 +198,16 @@ class RunDirectory:
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Writes down the final figures; from then on the run is finished."""
         write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+
+
+def _instead(path: Path) -> str:
+    """Return what a path that is not a run directory may mean: the run that it is in, or the newest in it."""
+    if (path / "sweep.yaml").is_file():
+        return f"; it is that of a sweep, whose runs are in {path / 'trials'}"
+    around = [parent for parent in path.parents if path.exists() and (parent / "config.yaml").is_file()]
+    within = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    meant = [*around[:1], *(file.parent for file in within[-1:])]
+    return f"; did you mean {str(meant[0])!r}?" if meant else ""
 
 
 def _locked(file: IO[Any], kind: int) -> bool:

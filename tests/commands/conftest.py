@@ -69,15 +69,15 @@ def mistaken(
 ) -> Iterator[Callable[..., Ended]]:
     """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
 
-    For mistakes: what trains changes too much of a process.
+    It runs in the directory of the test, unless another one is given.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     verbosity = optuna.logging.get_verbosity()
     for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
         monkeypatch.delenv(name, raising=False)
 
-    def run(module: str, *arguments: str) -> Ended:
-        monkeypatch.chdir(tmp_path)
+    def run(module: str, *arguments: str, directory: Path = tmp_path) -> Ended:
+        monkeypatch.chdir(directory)
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         with pytest.raises(SystemExit) as end:

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from poslab.evaluation import parts
-from src.evaluate import PARTS, in_full
+from src.evaluate import PARTS
 from tests.training.runs import words
 from tests.written_run import write_run
 
@@ -251,9 +251,3 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(rotary, tmp_path)
 
 def test_the_parts_are_those_that_there_are():
     assert list(PARTS) == list(parts.PARTS)
-
-
-def test_keys_of_a_scaling_may_be_written_short():
-    given = ["encoding@swap=yarn", "swap.factor=4", "swap.base=1e5", "run=a"]
-    assert in_full(given) == ["encoding@swap=yarn", "swap.scaling.factor=4", "swap.base=1e5", "run=a"]
-    assert in_full(["encoding@swap=none", "swap.factor=4"]) == ["encoding@swap=none", "swap.factor=4"]

@@ -97,7 +97,7 @@ MISTAKES = {
     "python -m src.train -m encoding=rotary,alibi",
     "rotary": "'rotary' is no key=value; did you mean 'encoding=rotary'?",
     "model.mlp_ratio=inf": "model.mlp_ratio must be a number, got inf",
-    "encoding": "'encoding' cannot be read as key=value: quote what holds brackets, commas or spaces",
+    "encoding": "'encoding' is no key=value; did you mean 'encoding=...'?",
     "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
     "encoding._target_=my.Encoding": "encoding._target_ must name a class that can be imported, got 'my.Encoding'",
     # Model
@@ -148,7 +148,8 @@ MISTAKES = {
     "trainer.micro_batch_size=3": "trainer.micro_batch_size must divide the 8 windows that each device has of a batch",
     "trainer=ddp_cpu dataset.batch_size=3": "dataset.batch_size must be divisible by the number of devices, 2, got 3",
     "trainer=cpu trainer.num_nodes=2": "trainer.num_nodes=2 needs torchrun or SLURM to start this on every machine",
-    "trainer.max_steps=${nothing}": "Interpolation key 'nothing' not found full_key: trainer.max_steps",
+    "trainer.max_steps=${nothing}": "trainer.max_steps: Interpolation key 'nothing' not found\n",
+    "trainer.max_steps=1000000000000000000000": "trainer.max_steps must be at most 1,000,000,000,000, got ",
     # Data
     "dataset=text dataset.files=nothing.txt": "dataset.files names 'nothing.txt', which does not exist",
     "dataset=text dataset.files=nots.txt": "dataset.files names 'nots.txt', which does not exist; "

@@ -10,6 +10,9 @@ from typing import Literal
 
 import torch
 
+MOST_STEPS = 10**12
+"""More than any run takes, and few enough to be counted in 64 bits with micro-batches and devices."""
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -51,6 +54,8 @@ class TrainerSettings:
         for name in ("max_steps", "num_nodes", "validations", "saves", "log_every", "hang_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
+        if self.max_steps > MOST_STEPS:
+            raise ValueError(f"max_steps must be at most {MOST_STEPS:,}, got {self.max_steps}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be a positive integer or null, got {self.micro_batch_size}")
         if self.on_gpu and not torch.cuda.is_available():
