@@ -56,7 +56,7 @@ def undashed(option: str, arguments: list[str]) -> str:
 def refuse_spaces(words: list[str]) -> None:
     """Raise ValueError where spaces stand around an equals sign, which the shell takes for the ends of words."""
     for number, (word, following) in enumerate(pairwise([*words, ""])):
-        if following == "=":
+        if following and not following.strip("="):
             joined = f"{word}={''.join(words[number + 2 : number + 3])}"
         elif following.startswith("=") or (word.endswith("=") and word != "=" and following and "=" not in following):
             joined = word.rstrip("=") + "=" + following.lstrip("=")
@@ -180,6 +180,25 @@ def written_in_full(words: list[str], keys: list[str]) -> list[str]:
         return f"{whole}{equals}{value}" if equals and key not in keys and whole in keys else word
 
     return [in_full(word) for word in words]
+
+
+def held_by_each_job(words: list[str]) -> list[str]:
+    """Return the command line of several jobs, with the keys of a group that varies held by each of the jobs.
+
+    Hydra looks for a key with one value in the default choice, whatever the choices of the jobs: `encoding=t5,deberta
+    encoding.num_buckets=64` fails. As a choice among one value it belongs to the jobs.
+    """
+    known, _ = get_args_parser().parse_known_intermixed_args(words)
+    if not known.multirun:
+        return words
+    overrides = parsed(known.overrides)
+    varied = [f"{override.package or override.key_or_group}." for override in overrides if override.is_sweep_override()]
+    held = {
+        override.input_line: f"{override.key_or_group}=choice({override.get_value_string()})"
+        for override in overrides
+        if not override.is_sweep_override() and override.key_or_group.startswith(tuple(varied))
+    }
+    return [held.get(word, word) for word in words]
 
 
 def config_options(words: list[str]) -> dict[str, Any]:

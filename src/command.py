@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -18,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.arguments import CONF, options_first, written_in_full
+from src.arguments import CONF, held_by_each_job, options_first, written_in_full
 from src.hydra_files import check_config_dir
 from src.mistakes import explained, known_keys
 
@@ -77,7 +78,7 @@ def command(name: str, main: Main) -> NoReturn:
             run()
         except ConfigCompositionException:
             typed = sys.argv[1:]
-            sys.argv[1:] = written_in_full(typed, known_keys(name, typed))
+            sys.argv[1:] = held_by_each_job(written_in_full(typed, known_keys(name, typed)))
             if sys.argv[1:] == typed:
                 raise
             run()
@@ -152,7 +153,9 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
 
 def _leave(status: int) -> NoReturn:
     """End the command, perhaps as one of several processes."""
-    if _nobody_reads():
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
         status = max(status, READ_NO_FURTHER)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
     if processes := sys.modules.get("poslab.processes"):
@@ -161,12 +164,16 @@ def _leave(status: int) -> NoReturn:
 
 
 def _nobody_reads() -> bool:
-    """Return whether what reads the output has ended, and something was to be printed after that."""
+    """Return whether what reads the output, such as `head`, has ended."""
     try:
         sys.stdout.flush()
+        pipe = select.poll()
+        pipe.register(sys.stdout.fileno(), 0)
     except BrokenPipeError:
         return True
-    return False
+    except (OSError, ValueError):  # closed, or not a file: of a test
+        return False
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:

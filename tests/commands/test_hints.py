@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -132,3 +133,27 @@ def test_every_command_of_the_readme_that_only_trains_composes(language: str) ->
     assert len(commands) >= 20
     for command in commands:
         assert composed(*shlex.split(command, comments=True))["encoding"]
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202e[bold]"
+"""A name that clears the screen, sets the title, goes back in its line, turns it round and is bold."""
+
+
+def test_nothing_that_a_terminal_obeys_comes_from_the_names_of_a_run(
+    mistaken: Callable[..., Ended], tmp_path: Path
+) -> None:
+    rows = [{"text": f"{kind} day {number}", "label": f"{kind}{HOSTILE}"} for number in range(60) for kind in "ab"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    choices = [*SMALL[:3], *SMALL[7:], "dataset=classification_file", "dataset.files=rows.jsonl", "dataset.text=text"]
+    more = ["dataset.label=label", "dataset.batch_size=4", "dataset.cache_dir=cache", "dataset.sequence_length=32"]
+    ended = mistaken("src.train", *choices, *more, f"hydra.run.dir='run{HOSTILE}'")
+    assert ended.status == 0, ended
+    run = next(tmp_path.glob("run*"))
+    run.rename(tmp_path / "run")  # the name of a directory with a carriage return is no word of a command
+    printed = [ended.output, (tmp_path / "run" / "train.log").read_text()]
+    for arguments in (["prompt=a day"], ["prompt=a day", "beams=2"], [f"promt='{HOSTILE}'"], [f"device='{HOSTILE}'"]):
+        answered = mistaken("src.generate", "run=run", *arguments)
+        printed += [answered.output, answered.errors]
+    assert "[bold]" in printed[2]
+    for text in printed:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), text

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.arguments import held_by_each_job, options_first, written_in_full
+from src.mistakes import known_keys
 from tests.training.runs import CONF, composed, words
 from tests.written_run import write_run
 
@@ -44,44 +46,45 @@ TYPED = {
     "train *": "'*' is no key=value\n",
     "train /tmp/a": "'/tmp/a' is no key=value\n",
     "train =rotary": "'=...' must begin with a key, as in encoding=rotary\n",
-    "train dataset=text 'dataset.files=[notes.txt,' 'b.txt]'": "dataset.files=[notes.txt, ends at a space of the shell: "
-    "write 'dataset.files=[notes.txt, b.txt]'\n",
+    "train dataset=text 'dataset.files=[notes.txt,' 'b.txt]'": "dataset.files=[notes.txt, ends at a space of the "
+    "shell: write 'dataset.files=[notes.txt, b.txt]'\n",
     "evaluate outputs/RUN": "'outputs/RUN' is no key=value; did you mean 'run=outputs/RUN'?\n",
     "generate run=run 'A list is'": "'A list is' is no key=value; did you mean 'prompt=\"A list is\"'?\n",
     "sweep rotary_base": "'rotary_base' is no key=value; did you mean 'sweep=rotary_base'?\n",
     # Options
-    "train --encoding rotary": "--encoding: there is no such option; choices are typed without dashes: encoding=rotary\n",
+    "train --encoding rotary": "--encoding: there is no such option; choices are typed without "
+    "dashes: encoding=rotary\n",
     "train --encoding=rotary": "--encoding=rotary: there is no such option; "
     "choices are typed without dashes: encoding=rotary\n",
     "train --resume auto": "--resume: there is no such option; choices are typed without dashes: resume=auto\n",
     "evaluate --lengths [16]": "--lengths: there is no such option; choices are typed without dashes: lengths=[16]\n",
-    "sweep --encoding rotary": "--encoding: there is no such option; choices are typed without dashes: encoding=rotary\n",
+    "sweep --encoding rotary": "--encoding: there is no such option; choices are typed without "
+    "dashes: encoding=rotary\n",
     "train -v": "-v: there is no such option; --help lists what there is\n",
     "train --cfg": "--cfg/-c: expected one argument\n",
     "train --cfg all_of_it": "--cfg/-c: invalid choice: 'all_of_it' (choose from 'job', 'hydra', 'all')\n",
     "train --config-name best debug=fast": "--config-name best: there is no such configuration in conf/ or in "
     "--config-dir; that of a sweep is chosen by --config-dir outputs/sweeps/NAME --config-name best\n",
-    "train --config-dir swept --config-name best debug=fast": "debug: --config-name best is a whole configuration, which "
-    "has no choice of debug: set single keys, such as trainer.max_steps=4\n",
-    "train --config-dir swept --config-name best encoding=alibi": "encoding: --config-name best is a whole configuration",
+    "train --config-dir swept --config-name best debug=fast": "debug: --config-name best is a whole configuration, "
+    "which has no choice of debug: set single keys, such as trainer.max_steps=4\n",
+    "train --config-dir swept --config-name best encoding=alibi": "encoding: --config-name best is a whole ",
     "train --config-dir swept --config-name best trainer.max_step=3": "trainer.max_step: there is no such key; "
     "did you mean 'trainer.max_steps'?\n",
-    "train --config-dir swept --config-name cut": "--config-name cut must be a whole configuration of src.train, and it "
-    "has no attention\n",
+    "train --config-dir swept --config-name cut": "--config-name cut must be a whole configuration of src.train, and "
+    "it has no attention\n",
     "train --config-name encoding/rotary": "--config-name encoding/rotary must be a whole configuration of src.train",
-    "train trainer.max_steps=0 -m seed=1": "trainer.max_steps must be a positive integer, got 0\n",
     # Characters
     "train optimizer.lr=−0.001": "optimizer.lr=−0.001 holds −, which no keyboard's command line has: write "
     "optimizer.lr=-0.001\n",
     "train encoding=“rotary”": "encoding=“rotary” holds “”, which no keyboard's command line has: write ",
-    "train encoding＝rotary": "encoding＝rotary holds ＝, which no keyboard's command line has: write encoding=rotary\n",
+    "train encoding＝rotary": "encoding＝rotary holds ＝, which no keyboard's command line has: write enc",
     "train encoding=rotary,": "encoding=rotary, ends with a comma: leave it out, or write what follows it\n",
     "evaluate run=run lengths=[16,]": "lengths=[16,] ends with a comma: leave it out, or write what follows it\n",
-    "train dataset=text dataset.files=笔记.txt": "'dataset.files=笔记.txt' cannot be read as key=value: quote what holds "
-    "brackets, commas or spaces, as in \"dataset.files='笔记.txt'\"\n",
+    "train dataset=text dataset.files=笔记.txt": "'dataset.files=笔记.txt' cannot be read as key=value: quote what "
+    "holds brackets, commas or spaces, as in \"dataset.files='笔记.txt'\"\n",
     "train dataset=text \"dataset.files='笔记.txt'\"": "dataset.files names '笔记.txt', which does not exist",
-    'train "encoding=\'rotary"': '"encoding=\'rotary" cannot be read as key=value: quote what holds brackets, commas or '
-    "spaces, and close every quote and brace\n",
+    'train "encoding=\'rotary"': '"encoding=\'rotary" cannot be read as key=value: quote what holds brackets, commas '
+    "or spaces, and close every quote and brace\n",
     # Groups and keys
     "train encoding=null": "encoding=null: a group without a choice is written encoding=none\n",
     "train temperature=null": "temperature=null: a group without a choice is written ~temperature\n",
@@ -187,19 +190,55 @@ SCALED = sorted(
 )
 
 
+def test_an_option_may_stand_among_the_choices() -> None:
+    words = ["seed=1,2", "-m", "encoding=rotary", "--config-dir", "mine", "~debug"]
+    assert options_first(words) == ["-m", "--config-dir", "mine", "seed=1,2", "encoding=rotary", "~debug"]
+
+
 @pytest.mark.parametrize("encoding", SCALED)
-def test_every_key_of_a_scaling_may_be_written_short_in_every_command(
-    encoding: str, typed: Callable[[str], Ended]
-) -> None:
-    scaling = composed(f"encoding={encoding}")["encoding"]["scaling"]
-    for key in (key for key in scaling if not key.startswith("_")):
-        refused = f"error: encoding.scaling.{key} must"
-        assert typed(f"train encoding={encoding} encoding.{key}=-1").errors.startswith(refused)
-        assert typed(f"evaluate encoding={encoding} encoding.{key}=-1").errors.startswith(refused)
-    errors = typed(f"evaluate run=run encoding@swap={encoding} swap.{key}=-1 lengths=[16]").errors
-    assert errors.startswith(f"error: encoding.scaling.{key} must")
-    errors = typed(f"sweep sweep=rotary_base output=out encoding={encoding} encoding.{key}=-1").errors
-    assert errors.startswith(f"error: encoding.scaling.{key} must")
+@pytest.mark.parametrize(
+    ("name", "place", "node"),
+    [
+        ("train", "encoding", "encoding"),
+        ("evaluate", "encoding", "encoding"),
+        ("evaluate", "encoding@swap", "swap"),
+        ("train", "encoding@model.cross_encoding", "model.cross_encoding"),
+    ],
+)
+def test_every_key_of_a_scaling_may_be_written_short(encoding: str, name: str, place: str, node: str) -> None:
+    keys = [key for key in composed(f"encoding={encoding}")["encoding"]["scaling"] if not key.startswith("_")]
+    before = [f"{place}={encoding}", f"{node}.base=5", "seed=1", *(["model=encoder_decoder"] if "." in node else [])]
+    short = [*before, *(f"{node}.{key}=3" for key in keys)]
+    assert written_in_full(short, known_keys(name, short)) == [*before, *(f"{node}.scaling.{key}=3" for key in keys)]
+
+
+def test_a_key_of_a_group_that_varies_belongs_to_each_job() -> None:
+    words = ["-m", "encoding=t5,deberta", "encoding.num_buckets=64", "seed=1,2", "model.d_model=32"]
+    held = ["-m", "encoding=t5,deberta", "encoding.num_buckets=choice(64)", "seed=1,2", "model.d_model=32"]
+    assert held_by_each_job(words) == held
+    assert held_by_each_job(words[1:]) == words[1:]
+
+
+def test_a_key_that_an_encoding_has_itself_is_not_that_of_its_scaling() -> None:
+    words = ["encoding=yarn", "encoding.base=5", "encoding.nothing=3", "+encoding.factor"]
+    assert written_in_full(words, known_keys("train", words)) == words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train encoding=yarn encoding.factor=0",
+        "train -m encoding=rope_ntk,yarn encoding.factor=0",
+        "evaluate encoding=yarn encoding.factor=0",
+        "evaluate run=run encoding@swap=yarn swap.factor=0 lengths=[16]",
+        "sweep sweep=rotary_base output=out encoding=yarn encoding.factor=0",
+    ],
+)
+def test_every_command_takes_short_keys_of_a_scaling(line: str, typed: Callable[[str], Ended]) -> None:
+    ended = typed(line)
+    assert "error: encoding.scaling.factor must be a number of at least 1, got 0\n" in ended.errors
+    assert ended.status == 2
 
 
 def test_help_whose_reader_ends_is_silent(tmp_path: Path) -> None:

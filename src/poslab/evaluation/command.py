@@ -14,7 +14,7 @@ import torch
 from rich import box
 from rich.table import Table as Lines
 
-from poslab.configuration import build, encoding_named, trusted_packages
+from poslab.configuration import build, encoding_named, trusted_packages, with_full_key
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.exhibits import Table
@@ -104,7 +104,10 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
-    (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
+    try:
+        (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
     exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
     evaluation = Evaluation([Section("Rotary diagnostics", ROTARY, exhibits)])
