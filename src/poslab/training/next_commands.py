@@ -11,6 +11,7 @@ from typing import Any
 from poslab.checking import check
 from poslab.command_line import assignment, python_command
 from poslab.configuration import build
+from poslab.data.sources import AnySource
 from poslab.run_directory import RunDirectory
 from poslab.serving import example_prompt
 from poslab.task_kinds import model_kind
@@ -66,7 +67,7 @@ def _other_encoding(config: Mapping[str, Any]) -> str | None:
 def _prompt(config: Mapping[str, Any], task: Task) -> str | None:
     """Return a text that a task can answer, as the shell reads it; None where a run needs more than a text."""
     if isinstance(task, Answering):
-        prompt = example_prompt(build(config, "dataset"), model_kind(config))
+        prompt = example_prompt(build(config, "dataset", AnySource), model_kind(config))
         return None if prompt is None else shlex.quote(prompt)
     if isinstance(task, QuestionAnswering):
         return r"$'a question\tand its context'"
