@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend, distance_gradients
-from poslab.attention.distance import DistanceAttention, distance_attention
+from poslab.attention.distance import DistanceAttention, distance_attention, distance_attention_backward
 from poslab.attention.distance_gradients import BLOCK, KERNEL_BLOCK
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 
@@ -107,6 +107,19 @@ def test_it_is_an_operator_of_pytorch(dtype):
     real = torch.ones(2, 40, dtype=torch.bool)
     torch.library.opcheck(distance_attention, (*operands(dtype=dtype), 0, 40, 0.3))
     torch.library.opcheck(distance_attention, (*operands(dtype=dtype), -40, 40, 0.3, None, None, real))
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_operators_keep_their_promises_for_transposed_views(dtype, learns):
+    """As the bias of T5 is one, of a look-up (distances, heads), and queries, keys and values are of a linear layer."""
+    with torch.no_grad():
+        inputs = [x.mT.contiguous().mT for x in operands(dtype=dtype)]
+        assert not any(x.is_contiguous() for x in inputs)
+        outputs = distance_attention(*inputs, 0, 40, 0.3)
+        arguments = (inputs[0], *inputs, *outputs, learns, 0, 40, 0.3, None, None, None)
+        torch.library.opcheck(distance_attention, (*inputs, 0, 40, 0.3))
+        torch.library.opcheck(distance_attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1e-2), (torch.float16, 1e-3)])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poslab.attention.distance_blocks import blocks
+from poslab.attention.distance_blocks import blocks, by_rows
 from poslab.attention.distance_gradients import KERNEL_BLOCK, gradients
 from poslab.attention.visibility import Visibility
 
@@ -77,6 +77,7 @@ def distance_attention(
     """
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
+    q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
     hiding = (query_segments, key_segments, real_keys)
     for rows, keys, _, mask in blocks(bias_HN, q_BHTD.shape[-2], KERNEL_BLOCK, nearest, furthest, *hiding):
         output, log_sum = flash(

@@ -54,7 +54,7 @@ def blocks(
     # Distance in storage, from the first query to the last key on, decides what is visible.
     distance_N = torch.arange(num_distances, device=bias_HN.device) - (num_queries - 1)
     hidden_N = (distance_N < nearest) | (distance_N > furthest)
-    descending_HN = bias_HN.masked_fill(hidden_N, -math.inf).flip(-1)
+    descending_HN = bias_HN.masked_fill(hidden_N, -math.inf).flip(-1).contiguous()
     for start in range(0, num_queries, block):
         stop = min(start + block, num_queries)
         begin = max(0, num_keys - num_queries + start - furthest)
@@ -73,3 +73,8 @@ def blocks(
         if real_keys is not None:
             mask = mask.masked_fill(~real_keys[:, None, None, keys], -math.inf)
         yield Block(rows, keys, first_distance, mask)
+
+
+def by_rows(x: Tensor) -> Tensor:
+    """Return x with the channels of a row side by side, which PyTorch's kernel takes for granted: it reads no stride."""
+    return x if x.stride(-1) == 1 else x.contiguous()

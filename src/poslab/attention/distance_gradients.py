@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention.distance_blocks import Block, blocks
+from poslab.attention.distance_blocks import Block, blocks, by_rows
 
 KERNEL_BLOCK = 256
 """Query rows of a block that PyTorch's kernel takes: with fewer it cuts them into pieces of less than 64."""
@@ -65,8 +65,9 @@ def gradients(
     k_gradient, v_gradient = (
         torch.zeros_like(x, dtype=bias_HN.dtype, memory_format=torch.contiguous_format) for x in (k_BHSD, v_BHSD)
     )
-    bias_gradient = torch.zeros_like(bias_HN)
-    kept = (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT)
+    # Contiguous as the fake kernel promises, though the bias may be a transposed view.
+    bias_gradient = torch.zeros_like(bias_HN, memory_format=torch.contiguous_format)
+    kept = (*(by_rows(x) for x in (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD)), log_sum_BHT)
     hiding = (query_segments, key_segments, real_keys)
     if bias_learns:
         num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]

@@ -1,0 +1,47 @@
+"""A compiled model gives what it gives uncompiled: its output, and the gradient of each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from poslab.encodings import PerLayer
+from poslab.models import Decoder
+from tests.encoding_choices import EVERY_ENCODING, factory, small_decoder, some_tokens
+
+LENGTH = 20
+
+
+def output_and_gradients(model: Decoder, forward: Callable[..., Any]) -> list[Tensor]:
+    y = forward(some_tokens(2, LENGTH))
+    parameters = list(model.parameters())
+    weight = torch.linspace(-1, 1, y.numel()).view_as(y)
+    return [y, *torch.autograd.grad((y * weight).sum(), parameters, allow_unused=True, materialize_grads=True)]
+
+
+def assert_compiled_is_eager(name: str, backend: str) -> None:
+    torch._dynamo.reset()
+    choice = factory(name)
+    model = small_decoder(name, num_layers=len(choice.encodings) if isinstance(choice, PerLayer) else 1)
+    expected = output_and_gradients(model, model)
+    actual = output_and_gradients(model, torch.compile(model, backend=backend))
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_under_every_encoding_a_traced_model_is_the_eager_one(name):
+    """Forward and backward as torch.compile traces them, without the half minute in which a C++ compiler starts."""
+    assert_compiled_is_eager(name, "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cope", "fire", "kerple_log", "rotary", "t5"])
+def test_under_encodings_of_each_kind_a_compiled_model_is_the_eager_one(name):
+    """As the training loop compiles it, with what inductor asserts of the strides of each operator's results."""
+    assert_compiled_is_eager(name, "inductor")
