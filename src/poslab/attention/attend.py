@@ -14,6 +14,7 @@ from torch.nn import functional
 from poslab.attention.blockwise import BLOCK, by_blocks
 from poslab.attention.distance import attend_by_distance
 from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
+from poslab.attention.operands import check_tables, for_one_batch
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasOfPairs, BiasTable
@@ -89,6 +90,8 @@ def attend(
 ) -> Tensor:
     """Attention output, (B, H, T, D), zero for a query that sees nothing.
 
+    Queries, keys, values, tables, state and the rules of visibility have B rows each, or one that serves all.
+
     Args:
         q_BHTD: queries, not rotated.
         k_BGSD, v_BGSD: keys, not rotated, and values; each of the G heads serves H / G query heads.
@@ -100,12 +103,19 @@ def attend(
         temperature: scales the logits by how many keys a query sees; None does not.
 
     Raises:
-        ValueError: if there is no such route, or it is not exact for the encoding.
+        ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.
     """
     forced, route = route, choose_route(encoding, route)
+    q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
+        q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
+    )
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature)
+    if not (q_BHTD.numel() and k_BGSD.numel()):
+        return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
+    if bias is not None:
+        check_tables(bias, num_queries, num_keys, q_BHTD.device)
     if forced == "auto" and route == "distance":
         route = route_under_bias(bias, q_BHTD, num_keys)
     if route in ("blockwise", "dense"):
@@ -150,6 +160,13 @@ def as_they_meet(
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
 
 
+def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
+    """Return the output where there are no queries or no keys, (B, H, T, D): zeros, with gradients of zero."""
+    group = q_BHTD.shape[1] // k_BGSD.shape[1]
+    k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BGSD, v_BGSD))
+    return (q_BHTD @ k_BHSD.mT).to(v_BHSD.dtype) @ v_BHSD
+
+
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:
     grouped = q_BHTD.shape[1] != k_BGSD.shape[1]
     width = v_BGSD.shape[-1]
@@ -165,7 +182,8 @@ def _by_distance(
     q_BHTD, k_BHSD, v_BHSD = (_widened(x, widest) for x in _in_one_dtype(q_BHTD, k_BGSD, v_BGSD))
     if group > 1:
         k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
-    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, bias.values, visibility, scale)[..., :width]
+    values_HN = bias.for_heads(q_BHTD.shape[1])
+    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale)[..., :width]
 
 
 def _by_flex(
@@ -177,7 +195,9 @@ def _by_flex(
     visibility: Visibility,
     scale: float,
 ) -> Tensor:
-    if isinstance(bias, BiasOfPairs):
+    if isinstance(bias, BiasTable):
+        bias = BiasTable(bias.for_heads(q_BHTD.shape[1]), bias.num_queries)
+    elif bias is not None:
         matrix = bias.matrix()
         bias, pair_bias = None, matrix if pair_bias is None else matrix + pair_bias
     q_BHTD, k_BGSD, v_BGSD = _in_one_dtype(q_BHTD, k_BGSD, v_BGSD)

@@ -26,23 +26,22 @@ def attend_by_distance(
 
     Args:
         q_BHTD, k_BHSD, v_BHSD: queries, keys and values of the same width and dtype, on a processor.
-        bias_HN: the values of a `BiasTable`, float32 at least; one head stands for all.
+        bias_HN: the values of a `BiasTable` for each head.
         visibility: which keys each query sees.
         scale: of the products of queries and keys.
     """
-    num_heads, num_queries, num_keys = q_BHTD.shape[1], q_BHTD.shape[-2], k_BHSD.shape[-2]
+    num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
     furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
     nearest = -furthest
     if visibility.causal:
         nearest = 0 if num_queries > 1 else -num_keys
-    dtype = torch.promote_types(bias_HN.dtype, q_BHTD.dtype)
     # torch.func does not see the autograd that an operator is registered with, and torch.compile takes the operator.
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
     output, _ = operator(
         q_BHTD,
         k_BHSD,
         v_BHSD,
-        bias_HN.to(dtype).expand(num_heads, -1),
+        bias_HN.to(_dtype_of_bias(q_BHTD)),
         nearest,
         furthest,
         scale,
@@ -51,6 +50,32 @@ def attend_by_distance(
         visibility.real_keys,
     )
     return output
+
+
+def _dtype_of_bias(q_BHTD: Tensor) -> torch.dtype:
+    """Return float32, or float64 for queries in float64."""
+    return torch.promote_types(q_BHTD.dtype, torch.float32)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hiding: tuple[Tensor | None, ...], *like_q: Tensor) -> None:
+    """Raise ValueError for operands whose sizes the kernel, which compares none, would read beyond."""
+    if not (q.dim() == k.dim() == v.dim() == 4 and bias.dim() == 2):
+        raise ValueError("q, k, v and bias must have 4, 4, 4 and 2 dimensions")
+    batch, num_heads, num_queries, width = q.shape
+    num_keys = k.shape[2]
+    if k.shape[:2] != q.shape[:2] or k.shape[3] != width or v.shape != k.shape or not (num_keys and width):
+        raise ValueError(f"k and v must be {(batch, num_heads, 'S', width)}, got {tuple(k.shape)} and {tuple(v.shape)}")
+    if bias.shape[0] != num_heads or bias.shape[1] != num_queries + num_keys - 1:
+        expected = (num_heads, num_queries + num_keys - 1)
+        raise ValueError(f"bias must be {expected} for {num_queries} queries and {num_keys} keys, got {bias.shape}")
+    if not (q.dtype == k.dtype == v.dtype and bias.dtype == _dtype_of_bias(q)):
+        raise ValueError(f"q, k and v must have one dtype and bias {_dtype_of_bias(q)}, got {bias.dtype}")
+    for x, length in zip(hiding, (num_queries, num_keys, num_keys), strict=True):
+        if x is not None and (x.dim() != 2 or x.shape[0] not in (1, batch) or x.shape[1] != length):
+            raise ValueError(f"segments and real_keys must be (1 or {batch}, {length}), got {tuple(x.shape)}")
+    for x in like_q:
+        if x.shape != q.shape[: x.dim()] or x.dim() < 3:
+            raise ValueError(f"gradient, output and log_sum must be as q, {tuple(q.shape)}, got {tuple(x.shape)}")
 
 
 @torch.library.custom_op("poslab::distance_attention", mutates_args=())
@@ -75,10 +100,11 @@ def distance_attention(
         scale: of the products.
         query_segments, key_segments, real_keys: as in `Visibility`.
     """
+    hiding = (query_segments, key_segments, real_keys)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
-    hiding = (query_segments, key_segments, real_keys)
     for rows, keys, _, mask in blocks(bias_HN, q_BHTD.shape[-2], KERNEL_BLOCK, nearest, furthest, *hiding):
         output, log_sum = flash(
             q_BHTD[:, :, rows].flip(2), k_BHSD[:, :, keys], v_BHSD[:, :, keys], attn_mask=mask, scale=scale
@@ -89,7 +115,19 @@ def distance_attention(
 
 
 @distance_attention.register_fake
-def _(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _(
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSD: Tensor,
+    bias_HN: Tensor,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    query_segments: Tensor | None = None,
+    key_segments: Tensor | None = None,
+    real_keys: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, (query_segments, key_segments, real_keys))
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
 
@@ -112,6 +150,8 @@ def distance_attention_backward(
     real_keys: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of queries, keys, values and bias, which is zero unless the bias learns: see `gradients`."""
+    hiding = (query_segments, key_segments, real_keys)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding, gradient_BHTD, output_BHTD, log_sum_BHT)
     return gradients(
         gradient_BHTD,
         q_BHTD,
@@ -124,16 +164,26 @@ def distance_attention_backward(
         nearest,
         furthest,
         scale,
-        query_segments,
-        key_segments,
-        real_keys,
+        *(None if x is None else x.expand(len(q_BHTD), -1) for x in hiding),
     )
 
 
 @distance_attention_backward.register_fake
 def _(
-    gradient_BHTD: Tensor, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, *_: Any
+    gradient_BHTD: Tensor,
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSD: Tensor,
+    bias_HN: Tensor,
+    output_BHTD: Tensor,
+    log_sum_BHT: Tensor,
+    bias_learns: bool,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    *hiding: Tensor | None,
 ) -> tuple[Tensor, ...]:
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding, gradient_BHTD, output_BHTD, log_sum_BHT)
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_BHTD, k_BHSD, v_BHSD, bias_HN))
 
 

@@ -57,8 +57,9 @@ def blocks(
     descending_HN = bias_HN.masked_fill(hidden_N, -math.inf).flip(-1).contiguous()
     for start in range(0, num_queries, block):
         stop = min(start + block, num_queries)
-        begin = max(0, num_keys - num_queries + start - furthest)
-        end = min(num_keys, num_keys - num_queries + stop - nearest)
+        # Of a block that sees nothing one key is left, and hidden: the kernel takes no mask without keys.
+        begin = min(max(0, num_keys - num_queries + start - furthest), num_keys - 1)
+        end = max(min(num_keys, num_keys - num_queries + stop - nearest), begin + 1)
         rows, keys = slice(start, stop), slice(begin, end)
         first_distance = num_queries - stop + begin
         mask = descending_HN.as_strided(
@@ -76,5 +77,5 @@ def blocks(
 
 
 def by_rows(x: Tensor) -> Tensor:
-    """Return x with the channels of a row side by side, which PyTorch's kernel takes for granted: it reads no stride."""
+    """Return x with the channels of a row side by side, as PyTorch's kernel expects without a look at the strides."""
     return x if x.stride(-1) == 1 else x.contiguous()

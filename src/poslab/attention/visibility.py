@@ -34,6 +34,12 @@ class Visibility:
     block_masks: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What FlexAttention has made of it, by T and S."""
 
+    def __post_init__(self) -> None:
+        if self.window is not None and (type(self.window) is not int or self.window < 1):
+            raise ValueError(f"window must be a positive integer or None, got {self.window!r}")
+        if (self.query_segments is None) != (self.key_segments is None):
+            raise ValueError("segments must be given for queries and keys, or for neither")
+
     @classmethod
     def between(
         cls,
@@ -46,6 +52,14 @@ class Visibility:
     ) -> Visibility:
         """The visibility of tokens at these positions, which know their documents."""
         return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
+
+    def for_rows(self, num_rows: int) -> Visibility:
+        """Return the same rules for each of several rows, of which one row of a rule serves all."""
+        query_segments, key_segments, real_keys = (
+            None if x is None else x.expand(num_rows, -1)
+            for x in (self.query_segments, self.key_segments, self.real_keys)
+        )
+        return Visibility(self.causal, self.window, query_segments, key_segments, real_keys)
 
     def hides_nothing(self, num_queries: int, num_keys: int) -> bool:
         """Whether each of T queries, the last ones, sees each of S keys; False too where that depends on tensors."""

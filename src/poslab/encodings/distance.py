@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
 ALL = slice(None)
@@ -27,6 +28,11 @@ class Pairs(NamedTuple):
     def between(cls, query_positions: Positions, key_positions: Positions) -> Pairs:
         """The pairs of all queries and keys at these positions."""
         return cls(query_positions.ids, key_positions.ids)
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys of the pairs."""
+        return MadeFor.of(self.query_ids[..., None, :, None], self.key_ids[..., None, :, None])
 
     def distance(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """The distance of some queries to some keys, (1 or B, 1, R, S), integer or real as the ids are."""
@@ -56,6 +62,21 @@ class BiasTable:
         """S."""
         return self.values.shape[-1] - self.num_queries + 1
 
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys, of any rows."""
+        return MadeFor(1, self.num_queries, self.num_keys, self.values.device)
+
+    def for_heads(self, num_heads: int) -> Tensor:
+        """Return the values, (H, T + S - 1) for H heads; one head stands for all.
+
+        Raises:
+            ValueError: for a bias of another number of heads.
+        """
+        if self.values.shape[0] not in (1, num_heads):
+            raise ValueError(f"bias must have one head, or one for each of {num_heads}, got {self.values.shape[0]}")
+        return self.values.expand(num_heads, -1)
+
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """The bias of the queries and keys, or of some rows and columns of them, (1, H, R, S)."""
         # Entry S - 1 + i - j is for row i, column j: rows of a Toeplitz matrix are windows of its reversed vector, the
@@ -78,6 +99,11 @@ class BiasOfPairs:
 
     pairs: Pairs
     bias_at: Callable[[Tensor], Tensor]
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys of the pairs."""
+        return self.pairs.made_for
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """The bias of the queries and keys, or of some rows and columns of them, (1 or B, H, R, S)."""

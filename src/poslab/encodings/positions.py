@@ -90,7 +90,7 @@ class Positions:
             raise ValueError("segments must be given for all tokens or for none, got a continuation that differs")
         ids, later_ids = self.ids, later.ids
         if ids.dim() != later_ids.dim():
-            rows = max(ids.numel() // self.length, later_ids.numel() // later.length)
+            rows = len(ids if ids.dim() == 2 else later_ids)
             ids, later_ids = ids.expand(rows, -1), later_ids.expand(rows, -1)
         segments = None
         if self.segments is not None and later.segments is not None:

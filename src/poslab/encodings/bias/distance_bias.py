@@ -16,7 +16,7 @@ class DistanceBias(PositionalEncoding):
         raise NotImplementedError
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> BiasTable | BiasOfPairs:
-        if not (query_positions.contiguous and key_positions.contiguous):
+        if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
             return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
         distance = torch.arange(1 - query_positions.length, key_positions.length, device=device)

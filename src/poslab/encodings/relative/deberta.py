@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
 
@@ -17,6 +18,11 @@ class PositionKeysAndQueries(NamedTuple):
     keys: Tensor
     queries: Tensor
     pairs: Pairs
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys of the pairs."""
+        return self.pairs.made_for
 
 
 class Deberta(PositionalEncoding):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick, skew
 
@@ -16,6 +17,11 @@ class MusicTables(NamedTuple):
 
     pairs: Pairs
     by_distance: bool
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys of the pairs."""
+        return self.pairs.made_for
 
 
 class MusicTransformer(PositionalEncoding):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
 
@@ -17,8 +18,8 @@ class KeysByDistance(NamedTuple):
 
     keys: Tensor
 
-    furthest: int
-    """S - 1: the distance in storage of the last query to the first key, which comes first."""
+    made_for: MadeFor
+    """The queries and keys: of the last query to the first key, S - 1 in storage, is the first distance."""
 
 
 class SinusoidsByPosition(NamedTuple):
@@ -33,6 +34,11 @@ class SinusoidsByPosition(NamedTuple):
     key_cos: Tensor
     pairs: Pairs
     limit: Tensor | None
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys of the pairs."""
+        return self.pairs.made_for
 
 
 class TransformerXL(PositionalEncoding):
@@ -108,7 +114,7 @@ class TransformerXL(PositionalEncoding):
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
                 keys_HND = torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float()
-                return KeysByDistance(keys_HND, key_positions.length - 1)
+                return KeysByDistance(keys_HND, MadeFor(1, query_positions.length, key_positions.length, device))
         # Only differences count, and angles near zero are the most exact: the first key of each row is at 0.
         origin = key_positions.ids[..., :1]
         query_sin, query_cos = self._sinusoid(_per_head(query_positions.ids - origin))
@@ -128,7 +134,7 @@ class TransformerXL(PositionalEncoding):
             num_keys = k_BHSD.shape[-2]
             num_rows = q_BHRD.shape[-2]
             # The last of these rows is furthest from the first key; where keys ahead have no column, skewing adds it.
-            first = rows.tables.furthest - (rows.first_key + num_rows - 1)
+            first = rows.tables.made_for.num_keys - 1 - (rows.first_key + num_rows - 1)
             keys_HND = rows.tables.keys[:, first : first + num_rows + num_keys - 1].to(dtype)
             scores_BHRS = skew(q_BHRD @ keys_HND.transpose(-2, -1), num_keys)
         else:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
 from poslab.encodings.distance import BiasOfPairs, BiasTable
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
 
@@ -18,6 +19,11 @@ class UntiedPositions(NamedTuple):
     queries: Tensor
     keys: Tensor
     relative_bias: BiasTable | BiasOfPairs | None
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys at these positions."""
+        return MadeFor.of(self.queries, self.keys)
 
 
 class Tupe(PositionalEncoding):

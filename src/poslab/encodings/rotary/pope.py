@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
 
@@ -19,6 +20,11 @@ class Phases(NamedTuple):
     query_sin: Tensor
     key_cos: Tensor
     key_sin: Tensor
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys that turn."""
+        return MadeFor.of(self.query_cos, self.key_cos)
 
 
 class PoPE(PositionalEncoding):

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -27,6 +28,11 @@ class Rotation(NamedTuple):
     key_cos: Tensor
     key_sin: Tensor
     logit_scale: float = 1.0
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys that turn."""
+        return MadeFor.of(self.query_cos, self.key_cos)
 
 
 class Rotary(PositionalEncoding):

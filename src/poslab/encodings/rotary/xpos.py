@@ -7,6 +7,7 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import rotate_half_split
 
@@ -20,6 +21,11 @@ class ScaledRotation(NamedTuple):
     key_cos: Tensor
     key_sin: Tensor
     key_log_scale: Tensor
+
+    @property
+    def made_for(self) -> MadeFor:
+        """The queries and keys that turn."""
+        return MadeFor.of(self.query_cos, self.key_cos)
 
 
 class XPos(PositionalEncoding):
@@ -81,7 +87,8 @@ class XPos(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> ScaledRotation:
         query_ids, key_ids = query_positions.ids_for_heads, key_positions.ids_for_heads
-        centre = (query_ids.amin(-1, keepdim=True) + query_ids.amax(-1, keepdim=True)) / 2
+        ends = query_ids if query_positions.length else key_ids.new_zeros(1)  # no queries have no middle
+        centre = (ends.amin(-1, keepdim=True) + ends.amax(-1, keepdim=True)) / 2
         return ScaledRotation(*self._tables(query_ids - centre, 1.0), *self._tables(key_ids - centre, -1.0))
 
     def rotate_query(self, q_BHTD: Tensor, tables: ScaledRotation) -> Tensor:

@@ -1,0 +1,138 @@
+"""Checks of what meets in attention: sizes alone are compared, so that nothing waits for a GPU.
+
+Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim, E numbers of a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poslab.attention.visibility import Visibility
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.made_for import MadeFor
+
+
+def for_one_batch(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    encoding: PositionalEncoding,
+    tables: Any,
+    visibility: Visibility,
+    state_BHSE: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Visibility, Tensor | None]:
+    """Return queries, keys, values, visibility and state as rows of one batch; what has one row serves all.
+
+    Arguments as of `attend`.
+
+    Raises:
+        ValueError: if they do not fit together.
+    """
+    check_heads(q_BHTD, k_BGSD, v_BGSD)
+    num_queries, num_keys, device = q_BHTD.shape[2], k_BGSD.shape[2], q_BHTD.device
+    if visibility.causal and num_queries > num_keys:
+        raise ValueError(
+            f"k must have a key for each query in causal attention, got {num_keys} keys for {num_queries} queries"
+        )
+    rows = [(name, x.shape[0]) for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD))]
+    rows.append(("tables", check_tables(tables, num_queries, num_keys, device)))
+    for name, x, length in _rules(visibility, num_queries, num_keys):
+        if x.dim() != 2 or x.shape[1] != length:
+            raise ValueError(f"{name} must be (batch, {length}), got {tuple(x.shape)}")
+        if name == "real_keys" and x.dtype != torch.bool:
+            raise ValueError(f"real_keys must be true or false, got {x.dtype}")
+        _check_device(name, x.device, device)
+        rows.append((name, x.shape[0]))
+    if state_BHSE is not None:
+        if state_BHSE.dim() != 4 or state_BHSE.shape[2] != num_keys:
+            raise ValueError(f"state must be (batch, heads, {num_keys}, any), got {tuple(state_BHSE.shape)}")
+        _check_device("state", state_BHSE.device, device)
+        rows.append(("state", state_BHSE.shape[0]))
+    elif "state" in encoding.hooks:
+        raise ValueError(f"state must be what {type(encoding).__name__}.state makes of the tokens, got None")
+    batch = _batch_of(rows)
+    if any(number != batch for _, number in rows):
+        q_BHTD, k_BGSD, v_BGSD = (x.expand(batch, -1, -1, -1) for x in (q_BHTD, k_BGSD, v_BGSD))
+        state_BHSE = None if state_BHSE is None else state_BHSE.expand(batch, -1, -1, -1)
+        visibility = visibility.for_rows(batch)
+    return q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE
+
+
+def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.device) -> int:
+    """Return the rows of an encoding's tables; tables that do not say what they were made for serve any.
+
+    Raises:
+        ValueError: if they were made for other queries or keys.
+    """
+    made_for: MadeFor | None = getattr(tables, "made_for", None)
+    if made_for is None:
+        return 1
+    if made_for.num_queries != num_queries or made_for.num_keys != num_keys:
+        raise ValueError(
+            f"tables must be made for {num_queries} queries and {num_keys} keys, "
+            f"got those of {made_for.num_queries} and {made_for.num_keys}"
+        )
+    _check_device("tables", made_for.device, device)
+    return made_for.num_rows
+
+
+def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:
+    """Raise ValueError unless queries, keys and values can meet, whatever rows they have."""
+    device, dtype = q_BHTD.device, q_BHTD.dtype
+    for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD)):
+        if x.dim() != 4:
+            raise ValueError(f"{name} must be (batch, heads, tokens, channels), got {tuple(x.shape)}")
+        _check_device(name, x.device, device)
+        if x.dtype != dtype and not _made_one_by_autocast(x, q_BHTD):
+            raise ValueError(f"{name} must have the dtype of q, {dtype}, got {x.dtype}")
+    if not dtype.is_floating_point:
+        raise ValueError(f"q must hold real numbers, got {dtype}")
+    _, num_heads, _, width = q_BHTD.shape
+    _, num_kv_heads, num_keys, key_width = k_BGSD.shape
+    _, value_heads, num_values, _ = v_BGSD.shape
+    if value_heads != num_kv_heads or num_values != num_keys:
+        raise ValueError(
+            f"v must have the {num_kv_heads} heads and {num_keys} tokens of k, got {value_heads} and {num_values}"
+        )
+    if key_width != width or not width:
+        raise ValueError(f"k must be as wide as q, at least 1, got {key_width} and {width}")
+    if not num_kv_heads or num_heads % num_kv_heads:
+        raise ValueError(f"k must have heads that divide the {num_heads} of q, got {num_kv_heads}")
+
+
+def _made_one_by_autocast(x: Tensor, q_BHTD: Tensor) -> bool:
+    """Return whether autocast, which leaves float64 alone, gives both the same dtype."""
+    if not torch.is_autocast_enabled(q_BHTD.device.type):
+        return False
+    return all(y.is_floating_point() and y.dtype != torch.float64 for y in (x, q_BHTD))
+
+
+def _rules(visibility: Visibility, num_queries: int, num_keys: int) -> Iterator[tuple[str, Tensor, int]]:
+    """Yield the names, tensors and lengths of the rules that are given."""
+    for name, x, length in (
+        ("query_segments", visibility.query_segments, num_queries),
+        ("key_segments", visibility.key_segments, num_keys),
+        ("real_keys", visibility.real_keys, num_keys),
+    ):
+        if x is not None:
+            yield name, x, length
+
+
+def _batch_of(rows: list[tuple[str, int]]) -> int:
+    """Return the number of rows that all have, but for those with one."""
+    first, batch = "", 1
+    for name, number in rows:
+        if number != 1 and batch == 1:
+            first, batch = name, number
+        elif number not in (1, batch):
+            raise ValueError(f"{name} must have the {batch} rows of {first}, or one, got {number}")
+    return batch
+
+
+def _check_device(name: str, device: torch.device, expected: torch.device) -> None:
+    if device != expected:
+        raise ValueError(f"{name} must be on the device of q, {expected}, got {device}")

@@ -1,0 +1,29 @@
+"""The queries and keys that an encoding's tables were made for, so that attention can refuse others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class MadeFor(NamedTuple):
+    """The sizes of tables.
+
+    Args:
+        num_rows: rows of the batch; 1 serves all.
+        num_queries, num_keys: T and S.
+        device: where the tables are.
+    """
+
+    num_rows: int
+    num_queries: int
+    num_keys: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, query_table: Tensor, key_table: Tensor) -> MadeFor:
+        """Return the sizes of tables (B, heads, T, any) and (B, heads, S, any); fewer dimensions have no B."""
+        rows = [x.shape[0] for x in (query_table, key_table) if x.dim() == 4]
+        return cls(max(rows, default=1), query_table.shape[-2], key_table.shape[-2], key_table.device)

@@ -1,0 +1,373 @@
+"""Calls of `attend` whose arguments do not fit: each is refused, or gives what its definition gives, every time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from poslab.attention import Route, Visibility, attend
+from poslab.attention.attend import SERVED_HOOKS
+from poslab.attention.distance import distance_attention, distance_attention_backward
+from poslab.encodings import Positions
+from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
+
+BATCH, HEADS, GROUPS, LENGTH, HEAD_DIM, D_MODEL = 2, 4, 2, 12, 8, 32
+ROUTES: tuple[Route, ...] = ("auto", "dense", "blockwise", "distance", "flash")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a call of `attend`, as few as all of its others can be made of."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    queries: Positions
+    keys: Positions
+    visibility: Visibility
+    state: Tensor | None
+
+    def attended(self, name: str, route: Route) -> Tensor:
+        instance = made(name)
+        tables = instance.prepare(self.queries, self.keys)
+        return attend(self.q, self.k, self.v, instance, tables, self.visibility, route, state_BHSE=self.state)
+
+    def with_rows(self) -> Call:
+        """All rows of what has one."""
+
+        def of(x: Tensor | None) -> Tensor | None:
+            return x if x is None or x.shape[0] != 1 else x.repeat(BATCH, *[1] * (x.dim() - 1))
+
+        def at(positions: Positions) -> Positions:
+            return dataclasses.replace(positions, ids=positions.ids.expand(BATCH, -1), segments=of(positions.segments))
+
+        rules = {rule: of(getattr(self.visibility, rule)) for rule in ("query_segments", "key_segments", "real_keys")}
+        return Call(
+            *(of(x) for x in (self.q, self.k, self.v)),
+            at(self.queries),
+            at(self.keys),
+            dataclasses.replace(self.visibility, **rules),
+            of(self.state),
+        )
+
+
+@cache
+def made(name: str) -> Any:
+    torch.manual_seed(0)
+    return encoding(name).eval()
+
+
+def call(name: str, batch: int = BATCH, num_queries: int = LENGTH, num_keys: int = LENGTH, **rules: Any) -> Call:
+    """A call that is right."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(HEADS, num_queries), (GROUPS, num_keys), (GROUPS, num_keys)]
+    q, k, v = (torch.randn(batch, heads, length, HEAD_DIM, generator=generator) for heads, length in shapes)
+    queries, keys = Positions.range(num_queries, max(0, num_keys - num_queries)), Positions.range(num_keys)
+    x_BSM = torch.randn(batch, num_keys, D_MODEL, generator=generator)
+    return Call(q, k, v, queries, keys, Visibility(**rules), made(name).state(x_BSM, keys, None))
+
+
+Change = Callable[[Call], Call]
+
+
+def changed(**fields: Callable[[Any], Any]) -> Change:
+    """A call with these fields made anew of what they are."""
+    return lambda call: dataclasses.replace(call, **{name: make(getattr(call, name)) for name, make in fields.items()})
+
+
+def of_tables(queries: int, keys: int, rows: int | None = None) -> Change:
+    """A call with tables for other positions."""
+
+    def at(length: int) -> Positions:
+        positions = Positions.range(length)
+        return positions if rows is None else Positions(positions.ids.expand(rows, -1), length)
+
+    return changed(queries=lambda _: at(queries), keys=lambda _: at(keys))
+
+
+def seen(**rules: Any) -> Change:
+    return changed(visibility=lambda _: Visibility(**rules))
+
+
+def of_segments(query_rows: int, queries: int, key_rows: int, keys: int) -> Change:
+    ones = torch.ones(max(query_rows, key_rows), max(queries, keys), dtype=torch.int64)
+    return seen(query_segments=ones[:query_rows, :queries], key_segments=ones[:key_rows, :keys])
+
+
+def with_state(make: Callable[[Tensor], Tensor | None]) -> Change:
+    return changed(state=lambda state: None if state is None else make(state))
+
+
+def first_row(x: Tensor) -> Tensor:
+    return x[:1]
+
+
+def one_less(x: Tensor) -> Tensor:
+    return x[:, :, :-1]
+
+
+def on_meta(x: Any) -> Any:
+    if isinstance(x, Positions):
+        return dataclasses.replace(x, ids=x.ids.to("meta"))
+    return None if x is None else x.to("meta")
+
+
+def three_heads(x: Tensor) -> Tensor:
+    return torch.cat([x, x[:, :1]], dim=1)
+
+
+SERVED: dict[str, Change] = {
+    "nothing": changed(),
+    "one row of keys and values": changed(k=first_row, v=first_row),
+    "one row of keys": changed(k=first_row),
+    "one row of values": changed(v=first_row),
+    "one row of queries": changed(q=first_row),
+    "one row of real keys": seen(real_keys=torch.arange(LENGTH)[None] > 3),
+    "one row of segments": of_segments(1, LENGTH, 1, LENGTH),
+    "one row of a state": with_state(first_row),
+    "one head of keys": changed(k=lambda x: x[:, :1], v=lambda x: x[:, :1]),
+    "transposed queries": changed(q=lambda x: x.mT.contiguous().mT),
+    "transposed keys": changed(k=lambda x: x.mT.contiguous().mT),
+    "expanded values": changed(v=lambda x: x[..., :1].expand(-1, -1, -1, HEAD_DIM)),
+    "every second token": changed(k=lambda x: x.repeat_interleave(2, dim=2)[:, :, ::2]),
+    "float64": changed(
+        q=Tensor.double, k=Tensor.double, v=Tensor.double, state=lambda x: x if x is None else x.double()
+    ),
+    "the widest window": seen(window=10**9),
+    "a window of one": seen(window=1),
+}
+"""What one would rather not write, and is yet served."""
+
+REFUSED: dict[str, Change] = {
+    "three rows of queries": changed(q=lambda x: torch.cat([x, x[:1]])),
+    "three rows of keys": changed(k=lambda x: torch.cat([x, x[:1]]), v=lambda x: torch.cat([x, x[:1]])),
+    "three rows of values": changed(v=lambda x: torch.cat([x, x[:1]])),
+    "no row of keys": changed(k=lambda x: x[:0], v=lambda x: x[:0]),
+    "three heads of keys": changed(k=three_heads, v=three_heads),
+    "three heads of values": changed(v=three_heads),
+    "eight heads of keys": changed(k=lambda x: x.repeat(1, 4, 1, 1), v=lambda x: x.repeat(1, 4, 1, 1)),
+    "no heads of keys": changed(k=lambda x: x[:, :0], v=lambda x: x[:, :0]),
+    "fewer values": changed(v=one_less),
+    "fewer keys": changed(k=one_less),
+    "fewer keys and values": changed(k=one_less, v=one_less),
+    "tables for half of the keys": changed(k=lambda x: torch.cat([x, x], 2), v=lambda x: torch.cat([x, x], 2)),
+    "tables for one more query": changed(q=one_less),
+    "no channels": changed(q=lambda x: x[..., :0], k=lambda x: x[..., :0], v=lambda x: x[..., :0]),
+    "narrower keys": changed(k=lambda x: x[..., :-2]),
+    "queries without heads": changed(q=lambda x: x[:, 0]),
+    "keys without rows": changed(k=lambda x: x[0]),
+    "integers": changed(q=Tensor.long, k=Tensor.long, v=Tensor.long),
+    "keys in float64": changed(k=Tensor.double),
+    "values in bfloat16": changed(v=Tensor.bfloat16),
+    "queries on another device": changed(q=on_meta),
+    "keys on another device": changed(k=on_meta),
+    "values on another device": changed(v=on_meta),
+    "real keys on another device": seen(real_keys=torch.ones(BATCH, LENGTH, dtype=torch.bool, device="meta")),
+    "a state on another device": with_state(on_meta),
+    "tables for 6 queries": of_tables(6, LENGTH),
+    "tables for 6 keys": of_tables(LENGTH, 6),
+    "tables for 6 tokens": of_tables(6, 6),
+    "tables for 1 token": of_tables(1, 1),
+    "tables for 24 tokens": of_tables(24, 24),
+    "tables for three rows": of_tables(LENGTH, LENGTH, rows=3),
+    "three rows of real keys": seen(real_keys=torch.ones(3, LENGTH, dtype=torch.bool)),
+    "fewer real keys": seen(real_keys=torch.ones(BATCH, LENGTH - 1, dtype=torch.bool)),
+    "real keys without rows": seen(real_keys=torch.ones(LENGTH, dtype=torch.bool)),
+    "real keys in numbers": seen(real_keys=torch.ones(BATCH, LENGTH)),
+    "three rows of segments": of_segments(3, LENGTH, 3, LENGTH),
+    "fewer segments of queries": of_segments(BATCH, LENGTH - 1, BATCH, LENGTH),
+    "fewer segments of keys": of_segments(BATCH, LENGTH, BATCH, LENGTH - 1),
+    "no state": with_state(lambda state: None),
+    "a shorter state": with_state(one_less),
+    "three rows of a state": with_state(lambda x: torch.cat([x, x[:1]])),
+}
+"""What has no meaning."""
+
+
+def is_read(kind: str, name: str, right: Call) -> bool:
+    """Return whether an encoding reads what is wrong: some have no state, and some no tables."""
+    if "state" in kind:
+        return right.state is not None
+    return not kind.startswith("tables") or made(name).prepare(right.queries, right.keys) is not None
+
+
+def routes(name: str, among: tuple[Route, ...] = ROUTES) -> list[Route]:
+    return [route for route in among if route == "auto" or made(name).hooks <= SERVED_HOOKS[route]]
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
+    for kind, change in SERVED.items():
+        odd = change(call(name))
+        expected = odd.with_rows().attended(name, "dense")
+        assert expected.shape == (BATCH, HEADS, LENGTH, HEAD_DIM)
+        for route in routes(name):
+            actual = odd.attended(name, route)
+            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5, msg=f"{kind}: not as defined")
+            assert torch.equal(odd.attended(name, route), actual), f"{kind}: another result at another call"
+
+
+@pytest.mark.parametrize("rows", [1, BATCH])
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_rows_of_tables_are_rows_of_the_batch(name, rows):
+    """Whether the queries and keys have as many, or one row that serves all."""
+    odd = of_tables(LENGTH, LENGTH, rows)(call(name))
+    if made(name).prepare(odd.queries, odd.keys) is not None:
+        one = changed(q=first_row, k=first_row, v=first_row)(with_state(first_row)(odd))
+        for some in (odd, one):
+            expected = some.with_rows().attended(name, "dense")[: max(rows, len(some.q))]
+            torch.testing.assert_close(some.attended(name, "auto"), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_what_does_not_fit_is_refused_in_one_sentence(name):
+    right = call(name)
+    for kind, change in REFUSED.items():
+        for route in routes(name, (*ROUTES, "flex")) if is_read(kind, name, right) else ():
+            try:
+                change(right).attended(name, route)
+            except ValueError as error:
+                assert "\n" not in str(error), kind
+            else:
+                raise AssertionError(f"{kind}: nothing was said")
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(0, 0), (0, LENGTH)])
+@pytest.mark.parametrize("batch", [0, BATCH])
+def test_an_empty_text_has_an_empty_output_and_gradients_of_zero(name, num_queries, num_keys, batch):
+    empty = call(name, batch, num_queries, num_keys)
+    for route in routes(name):
+        leaves = [x.clone().requires_grad_() for x in (empty.q, empty.k, empty.v)]
+        y = dataclasses.replace(empty, **dict(zip("qkv", leaves, strict=True))).attended(name, route)
+        assert y.shape == (batch, HEADS, num_queries, HEAD_DIM)
+        assert all(not gradient.any() for gradient in torch.autograd.grad(y.sum(), leaves))
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if not made(name).causal_only])
+def test_without_keys_every_query_gets_zero(name):
+    encoding_of_both, nothing = encoding(name, causal=False), Positions.range(0)
+    if "state" in encoding_of_both.hooks:
+        return
+    queries = Positions.range(LENGTH)
+    q, k = torch.ones(BATCH, HEADS, LENGTH, HEAD_DIM), torch.ones(BATCH, GROUPS, 0, HEAD_DIM)
+    tables = encoding_of_both.prepare(queries, nothing)
+    assert not attend(q, k, k, encoding_of_both, tables, Visibility(causal=False)).any()
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_a_model_reads_an_empty_text(name):
+    model = small_decoder(name)
+    logits = model(torch.zeros(2, 0, dtype=torch.int64))
+    assert logits.shape == (2, 0, model.vocab_size)
+    logits.sum().backward()
+    cache = model.new_cache()
+    model(torch.zeros(2, 0, dtype=torch.int64), cache=cache)
+
+
+@pytest.mark.parametrize("window", [0, -1, 2.5, float("nan"), True, "3"])
+def test_a_window_that_is_not_a_positive_integer_is_refused(window):
+    with pytest.raises(ValueError, match=r"^window must be a positive integer or None, got "):
+        Visibility(window=window)
+
+
+def test_segments_of_queries_or_keys_alone_are_refused():
+    with pytest.raises(ValueError, match=r"^segments must be given for queries and keys, or for neither$"):
+        Visibility(query_segments=torch.ones(1, 3))
+
+
+def test_causal_queries_that_outnumber_their_keys_are_refused():
+    with pytest.raises(ValueError, match=r"^k must have a key for each query in causal attention, got 6 keys for 12"):
+        call("none", num_queries=12, num_keys=6).attended("none", "auto")
+
+
+@pytest.mark.parametrize("window", [1, 5, 1_000])
+@pytest.mark.parametrize("name", ["none", "alibi", "t5"])
+def test_a_window_that_leaves_whole_blocks_of_queries_without_keys_leaves_zeros(name, window):
+    """Of 600 queries to 20 keys, in a window to either side, the first blocks see nothing."""
+    instance, generator = encoding(name, causal=False), torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, HEADS, n, HEAD_DIM, generator=generator).requires_grad_() for n in (600, 20, 20))
+    tables, visibility = instance.prepare(Positions.range(600), Positions.range(20)), Visibility(False, window)
+    ours, dense = (attend(q, k, v, instance, tables, visibility, route) for route in ("distance", "dense"))
+    torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
+    gradients = (torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (ours, dense))
+    for our, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(our, theirs, rtol=1e-4, atol=1e-5)
+
+
+WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {
+    "keys of one row": {1: first_row},
+    "values of one row": {2: first_row},
+    "keys and values of one row": {1: first_row, 2: first_row},
+    "three rows of queries": {0: lambda x: torch.cat([x, x[:1]])},
+    "fewer heads of keys": {1: lambda x: x[:, :1], 2: lambda x: x[:, :1]},
+    "fewer heads of a bias": {3: first_row},
+    "a short bias": {3: lambda x: x[:, :-1]},
+    "a long bias": {3: lambda x: torch.cat([x, x], dim=1)},
+    "no bias": {3: lambda x: x[:, :0]},
+    "a bias of fewer keys than none": {3: lambda x: x[:, :3]},
+    "a flat bias": {3: lambda x: x[0]},
+    "fewer keys": {1: one_less},
+    "fewer keys and values": {1: one_less, 2: one_less},
+    "no keys": {1: lambda x: x[:, :, :0], 2: lambda x: x[:, :, :0], 3: lambda x: x[:, : LENGTH - 1]},
+    "narrow values": {2: lambda x: x[..., :-2]},
+    "no channels": {0: lambda x: x[..., :0], 1: lambda x: x[..., :0], 2: lambda x: x[..., :0]},
+    "float64 keys": {1: Tensor.double},
+    "a bias in float64": {3: Tensor.double},
+    "a bias in bfloat16": {3: Tensor.bfloat16},
+    "short segments": {7: lambda _: torch.ones(BATCH, 3, dtype=torch.int64), 8: lambda _: torch.ones(BATCH, LENGTH)},
+    "three rows of real keys": {9: lambda _: torch.ones(3, LENGTH, dtype=torch.bool)},
+    "short real keys": {9: lambda _: torch.ones(BATCH, LENGTH - 1, dtype=torch.bool)},
+}
+
+
+def operands() -> list[Any]:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, BATCH, HEADS, LENGTH, HEAD_DIM, generator=generator).unbind()
+    return [q, k, v, torch.randn(HEADS, 2 * LENGTH - 1, generator=generator), 0, LENGTH, 0.3, None, None, None]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("kind", WRONG_OPERANDS)
+def test_the_operators_themselves_refuse_sizes_that_do_not_fit(kind, device):
+    """The fake kernels too, so that a compiled model says it before it runs."""
+    inputs = operands()
+    output, log_sum = distance_attention(*inputs)
+    for place, make in WRONG_OPERANDS[kind].items():
+        inputs[place] = make(inputs[place])
+    inputs = [x.to(device) if isinstance(x, Tensor) else x for x in inputs]
+    output, log_sum = output.to(device), log_sum.to(device)
+    with pytest.raises(ValueError, match=r"must"):
+        distance_attention(*inputs)
+    with pytest.raises(ValueError, match=r"must"):
+        distance_attention_backward(output, *inputs[:4], output, log_sum, True, *inputs[4:])
+
+
+@pytest.mark.parametrize("place", ["gradient", "output", "log_sum"])
+def test_the_backward_operator_refuses_results_of_other_sizes(place):
+    inputs = operands()
+    output, log_sum = distance_attention(*inputs)
+    kept = {"gradient": output, "output": output, "log_sum": log_sum}
+    kept[place] = kept[place][:, :, :-1]
+    with pytest.raises(ValueError, match=r"must be as q"):
+        distance_attention_backward(kept["gradient"], *inputs[:4], kept["output"], kept["log_sum"], True, *inputs[4:])
+
+
+@pytest.mark.parametrize("nearest", [-(2**40), -LENGTH, 0, LENGTH, 2**40])
+@pytest.mark.parametrize("furthest", [-(2**40), -1, 0, LENGTH, 2**40])
+def test_the_operator_takes_any_range_of_distances(nearest, furthest):
+    q, k, v, bias, *_ = operands()
+    output, _ = distance_attention(q, k, v, bias, nearest, furthest, 0.3)
+    place = torch.arange(LENGTH)
+    distance = place.unsqueeze(-1) - place
+    hidden = (distance < nearest) | (distance > furthest)
+    logits = q @ k.mT * 0.3 + bias[:, distance + LENGTH - 1]
+    expected = logits.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num() @ v
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
