@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import poslab.encodings.bias
-from poslab.attention import choose_route
-from poslab.encodings import PositionalEncoding
+from poslab.attention import Visibility, attend, choose_route
+from poslab.encodings import CoPE, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from tests.conftest import ROOT
-from tests.encoding_choices import EVERY_ENCODING, factory
+from tests.encoding_choices import EVERY_ENCODING, encoding, factory
 
 GUIDE = (ROOT / "docs" / "your-own-encoding.md").read_text()
 
@@ -30,7 +30,7 @@ TEST_FILE = "tests/encodings/bias/test_log_cpb.py"
 
 CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, ELSEWHERE = range(5)
 """The places of its shell blocks."""
-CHECK, MISTAKE, TABLE, LOAD, OWN_MODEL = range(5)
+CHECK, MISTAKE, TABLE, LOAD, OWN_MODEL, OWN_ATTENTION = range(6)
 """The places of its Python blocks that are no file."""
 
 
@@ -127,7 +127,7 @@ def run(checkout: Path, place: int) -> dict[str, Any]:
 def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
     assert set(FILES) == {PYTHON_FILE, YAML_FILE, TEST_FILE}
     assert len(FILES[PYTHON_FILE].splitlines()) <= 40
-    assert len(of("bash")) == 5 and len(of("python")) == 5 and len(of("text")) == 2  # each is run below
+    assert len(of("bash")) == 5 and len(of("python")) == 6 and len(of("text")) == 3  # each is run below
 
 
 def test_its_files_are_well_formed(checkout: Path) -> None:
@@ -232,3 +232,26 @@ def test_its_own_model_takes_every_encoding(here: Path, capsys: pytest.CaptureFi
         ours, tokens = model(factory(name)).eval(), torch.randint(255, (1, 10))
         changed = torch.cat([tokens[:, :9], tokens[:, 9:] + 1], dim=1)
         torch.testing.assert_close(ours(changed)[:, :9], ours(tokens)[:, :9], msg=f"{name} is not causal")
+
+
+def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attention = run(here, OWN_ATTENTION)["MyAttention"]
+    assert f"# {capsys.readouterr().out.strip()}" in of("python")[OWN_ATTENTION]
+    served, positions = [], Positions.range(10)
+    for name in EVERY_ENCODING:
+        if encoding(name).hooks <= {"rotate_query", "rotate_key", "scale", "bias"}:
+            served.append(name)
+            ours = attention(factory(name))
+            q, k, v = torch.randn(3, 1, 4, 10, 16, generator=torch.Generator().manual_seed(0)).unbind()
+            tables = ours.encoding.prepare(positions, positions)
+            expected = attend(q, k, v, ours.encoding, tables, Visibility())
+            torch.testing.assert_close(ours(q, k, v), expected, rtol=1e-4, atol=1e-5, msg=name)
+        else:
+            with pytest.raises(ValueError, match=r"^encoding \w+ (acts through .* does not call: |needs digits)"):
+                attention(factory(name))
+    assert {"rotary", "yarn", "t5"} <= set(served)
+    with pytest.raises(ValueError) as refused:
+        attention(CoPE)
+    assert str(refused.value) == of("text")[2].strip()

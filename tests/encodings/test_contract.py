@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
+from poslab.encodings.base import HOOKS
 from poslab.testing import CHECKS, Subject
 from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory, temperature
 
@@ -130,3 +131,34 @@ def test_no_position_does_nothing():
     assert instance.hooks == set()
     for ours in effects(instance, positions)[:3]:
         assert torch.equal(ours, torch.ones_like(ours))
+
+
+FUSED = {"rotate_query", "rotate_key"}
+"""The hooks that an attention calls which knows rotations alone."""
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("cope", "encoding CoPE acts through logits,"),
+        ("shaw", "encoding Shaw acts through logits, values,"),
+        ("forgetting", "encoding Forgetting acts through state, logits,"),
+        ("yarn", "encoding Rotary acts through scale,"),
+        ("alibi", "encoding Alibi acts through bias,"),
+        ("sinusoidal", "encoding Sinusoidal acts through embed,"),
+    ],
+)
+def test_an_attention_that_would_lose_what_an_encoding_does_is_refused(name, lost):
+    with pytest.raises(ValueError) as refused:
+        encoding(name).require_hooks(FUSED)
+    assert str(refused.value).startswith(f"{lost} which this attention does not call: ")
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_an_attention_that_calls_every_hook_takes_every_encoding(name):
+    encoding(name).require_hooks(HOOKS)
+
+
+def test_a_name_that_is_not_that_of_a_hook_is_refused():
+    with pytest.raises(ValueError, match=r"^hooks must be among embed, .*, values, got rotate$"):
+        encoding("rotary").require_hooks({"rotate"})

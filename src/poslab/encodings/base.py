@@ -6,6 +6,7 @@ dim, M model dim, E numbers that are remembered of a token and head.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -68,6 +69,29 @@ class PositionalEncoding(nn.Module):
     def hooks(self) -> frozenset[str]:
         """The names of the hooks that this encoding overrides."""
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
+
+    def require_hooks(self, called: Collection[str]) -> None:
+        """Refuse an attention or model that would leave out something that this encoding does.
+
+            encoding.require_hooks({"rotate_query", "rotate_key", "scale", "bias"})
+
+        Call it where an attention of your own takes an encoding: hooks that it does not call are lost without a trace.
+
+        Args:
+            called: the names of the hooks that the attention and its model call.
+
+        Raises:
+            ValueError: if the encoding overrides another hook, or a name is not that of a hook.
+        """
+        unknown = [name for name in called if name not in HOOKS]
+        if unknown:
+            raise ValueError(f"hooks must be among {', '.join(HOOKS)}, got {', '.join(unknown)}")
+        lost = [hook for hook in HOOKS if hook in self.hooks and hook not in called]
+        if lost:
+            raise ValueError(
+                f"encoding {type(self).__name__} acts through {', '.join(lost)}, which this attention does not call: "
+                "call it, attend with poslab.attention.attend, or choose an encoding that does without"
+            )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         """Token embeddings with position mixed in, (B, T, M).
