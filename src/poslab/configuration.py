@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-import math
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
+
+from poslab.arguments import check_arguments, shown
+from poslab.arguments import nearest as nearest  # for who reads a configuration
 
 FACTORIES = "poslab.encodings"
 """The package whose functions may be named as well as its classes. Others could build a configuration in turn."""
@@ -69,7 +70,8 @@ def _built(
         if name not in parameters and (name.startswith("_") or not takes_any_name):
             raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
         hint = parameters[name].annotation if name in parameters else Any
-        values[name] = _value(value, f"{key}.{name}", hint, trusted)
+        values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
+    check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
     if _is_factory_of(found, kind):
         return partial(found, **values)
     values |= arguments or {}
@@ -80,17 +82,14 @@ def _built(
     return found(**values)
 
 
-def _value(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:
-    """Return the value of an argument, built where it is a node; ValueError if it does not fit its annotation."""
+def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:
+    """Return the value of an argument with what nodes it is or lists built."""
     if isinstance(value, Mapping) and "_target_" in value:
         if hint is Any:
             raise ValueError(f"{key} must not have a _target_")
         return _built(value, key, hint, trusted)
-    items = _items(hint)
-    if isinstance(value, list) and items is not None and any(isinstance(item, Mapping) for item in value):
-        return [_value(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
-    if not _fits(value, hint):
-        raise ValueError(f"{key} must be {_described(hint)}, got {_shown(value)}{nearest(str(value), _choices(hint))}")
+    if isinstance(value, list) and (items := _items(hint)) is not None:
+        return [_with_nodes_built(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
     return value
 
 
@@ -125,12 +124,6 @@ def encoding_named(config: Mapping[str, Any]) -> str:
     return f"{name} ({', '.join(inner)})" if inner else name
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'rotary'?` for the choice closest to a word, or nothing where none is close."""
-    matches = difflib.get_close_matches(word, list(choices), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
 def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[..., Any]:
     """Return the class or factory that a `_target_` names.
 
@@ -144,7 +137,7 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
         ValueError: if it cannot be imported, is defined elsewhere or makes something else.
     """
     if not isinstance(path, str) or not _DOTTED_NAME.fullmatch(path):
-        raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {_shown(path)}")
+        raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {shown(path)}")
     if not _is_within(path, trusted):
         package = path.partition(".")[0]
         raise ValueError(
@@ -229,49 +222,3 @@ def _named_kind(kind: Any) -> str:
     made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
     names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
     return f"a {' or '.join(names)}" if names else "what this place takes"
-
-
-def _choices(hint: Any) -> list[str]:
-    """The words that a type takes."""
-    if get_origin(hint) is Literal:
-        return [str(choice) for choice in get_args(hint)]
-    if get_origin(hint) in (Union, types.UnionType):
-        return [choice for option in get_args(hint) for choice in _choices(option)]
-    return []
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin in (list, tuple, Sequence):
-        return (
-            isinstance(value, Sequence)
-            and not isinstance(value, str)
-            and all(_fits(item, get_args(hint)[0]) for item in value)
-        )
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str, types.NoneType):
-        return isinstance(value, hint)
-    return True
-
-
-def _described(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_described(option) for option in get_args(hint))
-    if origin is Literal:
-        return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
-    if origin in (list, tuple, Sequence):
-        return f"a list, each item {_described(get_args(hint)[0])}"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
-    return names.get(hint, str(hint))
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from poslab.arguments import Count, Range, with_checked_arguments
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Sampling:
     """A choice among the most probable tokens.
@@ -34,17 +36,9 @@ class Sampling:
     Holtzman et al., "The Curious Case of Neural Text Degeneration" (ICLR 2020), section 3.1.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be a number of at least 0, got {self.temperature}")
-        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
-            raise ValueError(f"top_k must be a positive integer or null, got {self.top_k}")
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be a number in (0, 1], got {self.top_p}")
+    temperature: Annotated[float, Range(at_least=0)] = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
 
     def next_token(self, logits_BV: Tensor, generator: Generator | None = None) -> Tensor:
         """The next token of each row, (B,), drawn with `generator` or torch's own."""
@@ -65,7 +59,3 @@ class Sampling:
             reached_BK = probabilities_BK.cumsum(dim=-1) >= self.top_p
             probabilities_BK[:, 1:].masked_fill_(reached_BK[:, :-1], 0.0)
         return probabilities_BK / probabilities_BK.sum(dim=-1, keepdim=True), tokens_BK
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -174,7 +174,7 @@ def test_lines_of_standard_input_are_not_continued(written_run, capsys):
     [
         ("run=null", "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
         ("run=nowhere", "nowhere is not a run directory: it holds no config.yaml"),
-        ("temperature=hot", "temperature must be a number of at least 0, got hot"),
+        ("temperature=hot", "temperature must be a number, got 'hot'"),
         ("top_k=0", "top_k must be a positive integer or null, got 0"),
         ("top_p=2", "top_p must be a number in (0, 1], got 2"),
         ("seed=-1", "seed must be an integer from 0 to 4294967295, got -1"),

@@ -164,8 +164,14 @@ def test_a_causal_encoding_in_an_encoder_is_refused():
     [
         (lambda: PerLayer([]), "encodings must name at least one encoding, got none"),
         (lambda: PerLayer([Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
-        (lambda: PerLayer([Rotary], [0]), "windows must be positive integers or null, got 0"),
-        (lambda: PerLayer([Rotary], [float("nan")]), "windows must be positive integers or null, got nan"),
+        (
+            lambda: PerLayer([Rotary], [0]),
+            "windows must be a list, each item a positive integer or null or null, got [0]",
+        ),
+        (
+            lambda: PerLayer([Rotary], [float("nan")]),
+            "windows must be a list, each item a positive integer or null or null, got [nan]",
+        ),
         (lambda: rnope(every=1), "every must be an integer of at least 2, got 1"),
         (lambda: rnope(window=0), "window must be a positive integer or null, got 0"),
         (lambda: rnope(window=float("nan")), "window must be a positive integer or null, got nan"),

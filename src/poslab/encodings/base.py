@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import CheckedArguments
 from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -31,7 +32,7 @@ HOOKS = (
 )
 
 
-class PositionalEncoding(nn.Module):
+class PositionalEncoding(CheckedArguments, nn.Module):
     """No position at all; an encoding overrides only the hooks that it needs.
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
@@ -67,7 +68,7 @@ class BiasTable:
         """The queries and keys, of any rows."""
         return MadeFor(1, self.num_queries, self.num_keys, self.values.device)
 
-    def for_heads(self, num_heads: int) -> Tensor:
+    def for_heads(self, num_heads: Count) -> Tensor:
         """Return the values, (H, T + S - 1) for H heads; one head stands for all.
 
         Raises:

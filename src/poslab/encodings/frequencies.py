@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
+
+from poslab.arguments import Range
+
+Base = Annotated[float, Range(above=1)]
+"""A frequency base."""
 
 
 def inverse_frequencies(dim: int, base: float, device: torch.device | None = None) -> Tensor:
@@ -22,9 +29,3 @@ def angles(ids: Tensor, inverse_frequencies: Tensor) -> Tensor:
     Elementwise on purpose: a matrix product could run in TF32 or bfloat16, which lose positions past 256 and 2,048.
     """
     return ids.to(torch.float32).unsqueeze(-1) * inverse_frequencies
-
-
-def check_base(base: float) -> None:
-    """Raises ValueError unless `base` is a finite number above 1."""
-    if not 1 < base < float("inf"):
-        raise ValueError(f"base must be a number greater than 1, got {base}")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
+from poslab.arguments import Count, Range, checked, with_checked_arguments
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary import Rotary
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class PerLayer:
     """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
@@ -29,7 +33,7 @@ class PerLayer:
     """
 
     encodings: Sequence[Callable[..., PositionalEncoding]]
-    windows: Sequence[int | None] | None = None
+    windows: Sequence[Count | None] | None = None
     embedding: Callable[..., PositionalEncoding] | None = None
 
     def __post_init__(self) -> None:
@@ -39,12 +43,14 @@ class PerLayer:
             raise ValueError(
                 f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"
             )
-        for window in self.windows or ():
-            if window is not None and not 1 <= window < float("inf"):
-                raise ValueError(f"windows must be positive integers or null, got {window}")
 
 
-def rnope(every: int = 4, window: int | None = None, base: float = 10_000.0) -> PerLayer:
+@checked
+def rnope(
+    every: Annotated[int, Range(at_least=2), Range(at_most=1000)] = 4,
+    window: Count | None = None,
+    base: Base = 10_000.0,
+) -> PerLayer:
     """Rotary in a sliding window, and in every nth layer no position over the whole text.
 
     What is near is told apart by its position, what is far by its content alone, so that no angle is met past the
@@ -67,9 +73,5 @@ def rnope(every: int = 4, window: int | None = None, base: float = 10_000.0) -> 
 
     Source: Yang et al., "Rope to Nope and Back Again: A New Hybrid Attention Strategy" (2025), RNoPE-SWA.
     """
-    if every < 2:
-        raise ValueError(f"every must be an integer of at least 2, got {every}")
-    if window is not None and not 1 <= window < float("inf"):
-        raise ValueError(f"window must be a positive integer or null, got {window}")
     local: Callable[..., PositionalEncoding] = partial(Rotary, base=base)
     return PerLayer([*[local] * (every - 1), NoPosition], [*[window] * (every - 1), None])

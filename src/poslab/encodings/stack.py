@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from poslab.arguments import Count, with_checked_arguments
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
@@ -20,6 +21,7 @@ from poslab.encodings.tokens import Tokens
 T = TypeVar("T")
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class StackShape:
     """What an encoding may ask of the stack of attention layers that it serves, and of what that reads.
@@ -29,11 +31,11 @@ class StackShape:
         others: as of a model.
     """
 
-    d_model: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
+    d_model: Count
+    num_layers: Count
+    num_heads: Count
+    num_kv_heads: Count
+    head_dim: Count
     causal: bool = True
     digits: Sequence[int] = ()
 

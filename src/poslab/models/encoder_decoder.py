@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, Route, choose_route
 from poslab.encodings import (
     EncodingFactory,
@@ -16,7 +17,7 @@ from poslab.encodings import (
     TemperatureFactory,
 )
 from poslab.models.memory import Memory
-from poslab.models.transformer import Transformer
+from poslab.models.transformer import Ratio, Share, Transformer
 
 
 class SourceStack(Transformer):
@@ -31,7 +32,7 @@ class TargetStack(Transformer):
     causal = True
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(CheckedArguments, nn.Module):
     """A transformer that reads a source and writes a target: a bidirectional stack, and a causal one that asks it.
 
     Each stack has its own encodings, of the same kind. They share the token embeddings, which are the output layer too.
@@ -52,16 +53,16 @@ class EncoderDecoder(nn.Module):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         encoding: EncodingFactory,
-        d_model: int,
-        num_layers: int,
-        num_heads: int,
-        num_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        mlp_ratio: float = 8 / 3,
+        d_model: Count,
+        num_layers: Count,
+        num_heads: Count,
+        num_kv_heads: Count | None = None,
+        head_dim: Count | None = None,
+        mlp_ratio: Ratio = 8 / 3,
         qk_norm: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         cross_encoding: EncodingFactory | None = None,
         attention: Route = "auto",
         positions: PositionSampler | None = None,

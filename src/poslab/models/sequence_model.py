@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.attention import KeyValueCache, Route
 from poslab.encodings import EncodingFactory, Positions, PositionSampler, TemperatureFactory
-from poslab.models.transformer import Transformer
+from poslab.models.transformer import Ratio, Share, Transformer
 
 Pooling = Literal["mean", "first", "last"]
 """Which hidden state stands for a sequence: the mean over its tokens, that of its first or of its last token."""
@@ -42,19 +43,19 @@ class SequenceModel(Transformer):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         encoding: EncodingFactory,
-        d_model: int,
-        num_layers: int,
-        num_heads: int,
-        num_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        mlp_ratio: float = 8 / 3,
+        d_model: Count,
+        num_layers: Count,
+        num_heads: Count,
+        num_kv_heads: Count | None = None,
+        head_dim: Count | None = None,
+        mlp_ratio: Ratio = 8 / 3,
         qk_norm: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         tie_embeddings: bool = True,
         pooling: Pooling | None = None,
-        window: int | None = None,
+        window: Count | None = None,
         attention: Route = "auto",
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
+from poslab.arguments import CheckedArguments, Count, Range, checked
 from poslab.attention import (
     KeyValueCache,
     MultiHeadAttention,
@@ -24,8 +25,14 @@ from poslab.encodings.tokens import PADDING, Tokens
 from poslab.models.blocks import Block
 from poslab.models.memory import Memory
 
+Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
+"""The inner width of a feed-forward layer over that of the model."""
 
-class Transformer(nn.Module):
+Share = Annotated[float, Range(at_least=0, below=1)]
+"""What is dropped."""
+
+
+class Transformer(CheckedArguments, nn.Module):
     """A stack of blocks under a positional encoding, from tokens to hidden states: what all models are made of.
 
     Pre-norm, RMSNorm, gated feed-forward layers, no biases.
@@ -60,17 +67,17 @@ class Transformer(nn.Module):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         encoding: EncodingFactory,
-        d_model: int,
-        num_layers: int,
-        num_heads: int,
-        num_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        mlp_ratio: float = 8 / 3,
+        d_model: Count,
+        num_layers: Count,
+        num_heads: Count,
+        num_kv_heads: Count | None = None,
+        head_dim: Count | None = None,
+        mlp_ratio: Ratio = 8 / 3,
         qk_norm: bool = False,
-        dropout: float = 0.0,
-        window: int | None = None,
+        dropout: Share = 0.0,
+        window: Count | None = None,
         attention: Route = "auto",
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
@@ -79,12 +86,6 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         shape = stack_shape(d_model, num_layers, num_heads, num_kv_heads, head_dim, self.causal, digits)
-        if not mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        if window is not None and window < 1:
-            raise ValueError(f"window must be a positive integer or null, got {window}")
         self.shape = shape
         self.window = window
         self.route = attention
@@ -179,12 +180,13 @@ class Transformer(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
 
 
+@checked
 def stack_shape(
-    d_model: int,
-    num_layers: int,
-    num_heads: int,
-    num_kv_heads: int | None,
-    head_dim: int | None,
+    d_model: Count,
+    num_layers: Count,
+    num_heads: Count,
+    num_kv_heads: Count | None,
+    head_dim: Count | None,
     causal: bool,
     digits: Sequence[int] = (),
 ) -> StackShape:
@@ -193,16 +195,11 @@ def stack_shape(
     Raises:
         ValueError: for a shape that does not fit together.
     """
-    for name, value in {"d_model": d_model, "num_layers": num_layers, "num_heads": num_heads}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value}")
     if head_dim is None:
         if d_model % num_heads:
             raise ValueError(f"num_heads must divide d_model={d_model} (or set head_dim), got {num_heads}")
         head_dim = d_model // num_heads
-    if head_dim < 1:
-        raise ValueError(f"head_dim must be a positive integer, got {head_dim}")
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-    if num_kv_heads < 1 or num_heads % num_kv_heads:
+    if num_heads % num_kv_heads:
         raise ValueError(f"num_kv_heads must divide num_heads={num_heads}, got {num_kv_heads}")
     return StackShape(d_model, num_layers, num_heads, num_kv_heads, head_dim, causal, tuple(digits))

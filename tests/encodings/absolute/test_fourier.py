@@ -84,9 +84,9 @@ def test_fourier_that_repeats_keeps_every_claim_but_that_of_distinct_positions()
     [
         ({"length": 1}, "length must be an integer of at least 2, got 1"),
         ({"length": float("nan")}, "length must be an integer of at least 2, got nan"),
-        ({"components": "tangent"}, "components must be one of sine, cosine, product, got tangent"),
-        ({"scale": -1.0}, "scale must be positive, got -1.0"),
-        ({"scale": float("inf")}, "scale must be positive, got inf"),
+        ({"components": "tangent"}, "components must be one of sine, cosine, product, got 'tangent'"),
+        ({"scale": -1.0}, "scale must be a positive number or null, got -1.0"),
+        ({"scale": float("inf")}, "scale must be a positive number or null, got inf"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

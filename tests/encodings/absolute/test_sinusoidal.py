@@ -91,11 +91,11 @@ def test_each_row_may_have_positions_of_its_own():
     [
         ({"base": 0.5}, "base must be a number greater than 1, got 0.5"),
         ({"base": float("inf")}, "base must be a number greater than 1, got inf"),
-        ({"scale": 0.0}, "scale must be positive, got 0.0"),
-        ({"scale": float("inf")}, "scale must be positive, got inf"),
+        ({"scale": 0.0}, "scale must be a positive number or null, got 0.0"),
+        ({"scale": float("inf")}, "scale must be a positive number or null, got inf"),
         (
             {"layout": "half_split"},
-            "layout must be one of interleaved, concatenated, got half_split",
+            "layout must be one of interleaved, concatenated, got 'half_split'",
         ),
         ({"d_model": 7}, "d_model must be even for sinusoidal positions, got 7"),
     ],

@@ -61,7 +61,7 @@ def test_learned_alibi_keeps_what_every_encoding_keeps():
 
 
 def test_a_wrong_hyperparameter_is_named():
-    with pytest.raises(ValueError, match=r"^max_exponent must be positive, got 0$"):
+    with pytest.raises(ValueError, match=r"^max_exponent must be a positive number, got 0$"):
         LearnedAlibi(4, 0)
-    with pytest.raises(ValueError, match=r"^asymmetry must lie between -1 and 1, got 1$"):
+    with pytest.raises(ValueError, match=r"^asymmetry must be a number in \(-1, 1\), got 1$"):
         LearnedAlibi(4, asymmetry=1)

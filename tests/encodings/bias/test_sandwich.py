@@ -62,7 +62,7 @@ def test_sandwich_keeps_what_every_encoding_keeps(hyperparameters):
 @pytest.mark.parametrize(
     ("hyperparameters", "sentence"),
     [
-        ({"dim": 0}, "dim must be a positive even integer, got 0"),
+        ({"dim": 0}, "dim must be a positive integer, got 0"),
         ({"dim": 7}, "dim must be a positive even integer, got 7"),
         ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
     ],

@@ -139,5 +139,5 @@ def test_positions_are_not_read():
 
 
 def test_a_wrong_hyperparameter_is_named():
-    with pytest.raises(ValueError, match=r"^num_positions must be at least 2, got 1$"):
+    with pytest.raises(ValueError, match=r"^num_positions must be an integer of at least 2, got 1$"):
         CoPE(HEAD_DIM, 1)

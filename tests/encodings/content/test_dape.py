@@ -165,7 +165,7 @@ def test_dape_keeps_what_every_encoding_keeps(dape):
         (partial(Dape, width=0), "width must be a positive integer, got 0"),
         (partial(DapeV2, width=-1), "width must be a positive integer, got -1"),
         (partial(DapeV2, kernel_size=2), "kernel_size must be a positive odd integer, got 2"),
-        (partial(DapeV2, kernel_size=-1), "kernel_size must be a positive odd integer, got -1"),
+        (partial(DapeV2, kernel_size=-1), "kernel_size must be a positive integer, got -1"),
         (
             partial(Dape, over=Sinusoidal),
             "over must only add a bias to the logits, got Sinusoidal, which has embed",

@@ -154,8 +154,8 @@ def test_it_keeps_what_every_encoding_keeps(hyperparameters):
         ({"num_buckets": 2}, "num_buckets must be even and at least 4, or null, got 2"),
         ({"num_buckets": 9}, "num_buckets must be even and at least 4, or null, got 9"),
         ({"max_distance": 129}, "max_distance must be at least 130, got 129"),
-        ({"max_distance": 0, "num_buckets": None}, "max_distance must be at least 1, got 0"),
-        ({"max_distance": float("nan")}, "max_distance must be at least 130, got nan"),
+        ({"max_distance": 0, "num_buckets": None}, "max_distance must be a positive integer, got 0"),
+        ({"max_distance": float("nan")}, "max_distance must be a positive integer, got nan"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

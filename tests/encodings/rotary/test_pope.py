@@ -135,7 +135,7 @@ def test_pope_keeps_what_every_encoding_keeps(hyperparameters):
     ("hyperparameters", "sentence"),
     [
         ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
-        ({"delta_init": "normal"}, "delta_init must be zero or uniform, got normal"),
+        ({"delta_init": "normal"}, "delta_init must be one of zero, uniform, got 'normal'; did you mean 'uniform'?"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

@@ -204,10 +204,10 @@ def test_a_bfloat16_query_turns_by_float32_angles(layout):
     [
         ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
         ({"base": float("nan")}, "base must be a number greater than 1, got nan"),
-        ({"fraction": 0.0}, r"fraction must lie in \(0, 1\], got 0.0"),
-        ({"fraction": 1.5}, r"fraction must lie in \(0, 1\], got 1.5"),
+        ({"fraction": 0.0}, r"fraction must be a number in \(0, 1\], got 0.0"),
+        ({"fraction": 1.5}, r"fraction must be a number in \(0, 1\], got 1.5"),
         ({"fraction": 0.2}, "fraction must turn an even, positive number .* 16 channels, got 0.2, which turns 3"),
-        ({"layout": "half"}, "layout must be one of half_split, interleaved, got half"),
+        ({"layout": "half"}, "layout must be one of half_split, interleaved, got 'half'"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):

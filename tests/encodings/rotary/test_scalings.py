@@ -330,14 +330,14 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
     ("scaling", "sentence"),
     [
         (partial(rope_ntk, factor=float("nan")), "factor must be a number of at least 1, got nan"),
-        (partial(hope, training_length=1), "training_length must be at least 2, got 1"),
-        (partial(hope, training_length=float("nan")), "training_length must be at least 2, got nan"),
-        (partial(hope, training_length=8, cycles=0.0), "cycles must be positive, got 0.0"),
+        (partial(hope, training_length=1), "training_length must be an integer of at least 2, got 1"),
+        (partial(hope, training_length=float("nan")), "training_length must be an integer of at least 2, got nan"),
+        (partial(hope, training_length=8, cycles=0.0), "cycles must be a positive number, got 0.0"),
         (
             partial(hope, training_length=8, cycles=2.0),
             "cycles must be at most 1.27, the turns of the fastest frequency within 8 tokens, got 2.0",
         ),
-        (partial(rotary_proportional, proportion=0.0), "proportion must lie in (0, 1], got 0.0"),
+        (partial(rotary_proportional, proportion=0.0), "proportion must be a number in (0, 1], got 0.0"),
         (
             partial(rotary_proportional, proportion=0.05),
             "proportion must keep at least one of 16 frequencies, got 0.05, which keeps none",
@@ -356,12 +356,12 @@ def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
     [
         *((kind, {"factor": 0.5}, "factor must be a number of at least 1, got 0.5") for kind in list(OURS)[:-1]),
         *(
-            (kind, {"training_length": length}, f"training_length must be at least 2, got {length}")
+            (kind, {"training_length": length}, f"training_length must be an integer of at least 2, got {length}")
             for kind in ("dynamic", "yarn", "longrope", "llama3")
             for length in (1, float("nan"))
         ),
         ("yarn", {"beta_fast": 0.3}, "beta_fast must be greater than beta_slow, which is 0.3, got 0.3"),
-        ("yarn", {"beta_slow": 0.0}, "beta_slow must be positive, got 0.0"),
+        ("yarn", {"beta_slow": 0.0}, "beta_slow must be a positive number, got 0.0"),
         ("yarn", {"attention_factor": 0.0}, "attention_factor must be a positive number or null, got 0.0"),
         ("longrope", {"attention_factor": -1.0}, "attention_factor must be a positive number or null, got -1.0"),
         (
@@ -375,7 +375,7 @@ def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
             {"long_factors": "no.json"},
             "long_factors must name a JSON file that can be read, got 'no.json' ",
         ),
-        ("llama3", {"low_freq_factor": 0.0}, "low_freq_factor must be positive, got 0.0"),
+        ("llama3", {"low_freq_factor": 0.0}, "low_freq_factor must be a positive number, got 0.0"),
         (
             "llama3",
             {"high_freq_factor": 1.0},

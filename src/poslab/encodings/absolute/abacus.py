@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
+
+Offset = Annotated[int, Range(at_least=0), NOT_HUGE]
+"""How far indices may shift."""
 
 
 class Abacus(PositionalEncoding):
@@ -54,15 +59,13 @@ class Abacus(PositionalEncoding):
     Source: McLeish et al., "Transformers Can Do Arithmetic with the Right Embeddings" (NeurIPS 2024), section 3.
     """
 
-    def __init__(self, d_model: int, digits: Sequence[int], num_embeddings: int = 1024, max_k: int = 99) -> None:
+    def __init__(self, d_model: Count, digits: Sequence[int], num_embeddings: Count = 1024, max_k: Offset = 99) -> None:
         super().__init__()
         if not digits:
             raise ValueError(
                 "encoding Abacus needs digits, and no token of this vocabulary is one: choose a dataset with numbers, "
                 "or another encoding"
             )
-        if max_k < 0:
-            raise ValueError(f"max_k must be an integer of at least 0, got {max_k}")
         if num_embeddings < max_k + 2:
             raise ValueError(f"num_embeddings must be at least max_k + 2 = {max_k + 2}, got {num_embeddings}")
         self.digits = tuple(digits)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import NOT_HUGE, Count, Positive, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -53,15 +54,13 @@ class Fourier(PositionalEncoding):
     relative = False
 
     def __init__(
-        self, d_model: int, length: int = 512, components: Components = "sine", scale: float | None = None
+        self,
+        d_model: Count,
+        length: Annotated[int, Range(at_least=2), NOT_HUGE] = 512,
+        components: Components = "sine",
+        scale: Positive | None = None,
     ) -> None:
         super().__init__()
-        if not 2 <= length < float("inf"):
-            raise ValueError(f"length must be an integer of at least 2, got {length}")
-        if components not in get_args(Components):
-            raise ValueError(f"components must be one of {', '.join(get_args(Components))}, got {components}")
-        if scale is not None and not 0 < scale < float("inf"):
-            raise ValueError(f"scale must be positive, got {scale}")
         self.length = length
         self.components = components
         self.embedding_scale = d_model**0.5 if scale is None else scale

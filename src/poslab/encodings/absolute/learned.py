@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -42,10 +43,8 @@ class Learned(PositionalEncoding):
 
     relative = False
 
-    def __init__(self, d_model: int, max_length: int = 512) -> None:
+    def __init__(self, d_model: Count, max_length: Count = 512) -> None:
         super().__init__()
-        if max_length < 1:
-            raise ValueError(f"max_length must be a positive integer, got {max_length}")
         self.max_length = max_length
         self.table = nn.Embedding(max_length, d_model)
         nn.init.normal_(self.table.weight, std=0.02)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -50,19 +51,14 @@ class Sinusoidal(PositionalEncoding):
 
     def __init__(
         self,
-        d_model: int,
-        base: float = 10_000.0,
-        scale: float | None = None,
+        d_model: Count,
+        base: Base = 10_000.0,
+        scale: Positive | None = None,
         layout: Layout = "interleaved",
     ) -> None:
         super().__init__()
-        check_base(base)
         if d_model % 2:
             raise ValueError(f"d_model must be even for sinusoidal positions, got {d_model}")
-        if scale is not None and not 0 < scale < float("inf"):
-            raise ValueError(f"scale must be positive, got {scale}")
-        if layout not in get_args(Layout):
-            raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout}")
         self.d_model = d_model
         self.base = base
         self.embedding_scale = d_model**0.5 if scale is None else scale

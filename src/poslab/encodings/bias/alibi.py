@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Positive, Range
 from poslab.encodings.bias.distance_bias import DistanceBias
+
+Offset = Annotated[float, Range(above=-1, below=1)]
+"""Tokens by which keys of one side count as nearer."""
 
 
 class Alibi(DistanceBias):
@@ -37,12 +43,10 @@ class Alibi(DistanceBias):
     repository, and Ruoss et al., "Randomized Positional Encodings" (ACL 2023), in its code.
     """
 
-    def __init__(self, num_heads: int, max_exponent: float = 8.0, asymmetry: float = 0.0, causal: bool = True) -> None:
+    def __init__(
+        self, num_heads: Count, max_exponent: Positive = 8.0, asymmetry: Offset = 0.0, causal: bool = True
+    ) -> None:
         super().__init__()
-        if not 0 < max_exponent < float("inf"):
-            raise ValueError(f"max_exponent must be positive, got {max_exponent}")
-        if not -1 < asymmetry < 1:
-            raise ValueError(f"asymmetry must lie between -1 and 1, got {asymmetry}")
         self.max_exponent = max_exponent
         self.num_heads = num_heads
         self.asymmetry = 0.0 if causal else asymmetry

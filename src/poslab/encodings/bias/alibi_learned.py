@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poslab.encodings.bias.alibi import Alibi, slope_exponents
+from poslab.arguments import Count, Positive
+from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
 
 
 class LearnedAlibi(Alibi):
@@ -34,7 +35,9 @@ class LearnedAlibi(Alibi):
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), who mention trainable slopes in section 3.
     """
 
-    def __init__(self, num_heads: int, max_exponent: float = 8.0, asymmetry: float = 0.0, causal: bool = True) -> None:
+    def __init__(
+        self, num_heads: Count, max_exponent: Positive = 8.0, asymmetry: Offset = 0.0, causal: bool = True
+    ) -> None:
         super().__init__(num_heads, max_exponent, asymmetry, causal)
         self.exponents = nn.Parameter(torch.tensor(slope_exponents(num_heads, max_exponent)))
 

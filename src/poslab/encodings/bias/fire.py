@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
@@ -45,13 +46,8 @@ class Fire(PositionalEncoding):
     causal_only = True
     relative = False
 
-    def __init__(self, num_heads: int, width: int = 32, c: float = 0.1, threshold: float = 512.0) -> None:
+    def __init__(self, num_heads: Count, width: Count = 32, c: Positive = 0.1, threshold: Positive = 512.0) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be a positive integer, got {width}")
-        for name, value in {"c": c, "threshold": threshold}.items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be a positive number, got {value}")
         self.threshold = threshold
         self.hidden = nn.Linear(1, width)
         self.output = nn.Linear(width, num_heads, bias=False)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 
 SMALLEST = 0.01
@@ -33,7 +34,7 @@ class KerpleLog(DistanceBias):
     the logarithmic variant; initial values and smallest ones as in the authors' code.
     """
 
-    def __init__(self, num_heads: int) -> None:
+    def __init__(self, num_heads: Count) -> None:
         super().__init__()
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 2.0))
         self.raw_r2 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
@@ -66,7 +67,7 @@ class KerplePower(DistanceBias):
     the power variant; initial values and ranges as in the authors' code.
     """
 
-    def __init__(self, num_heads: int) -> None:
+    def __init__(self, num_heads: Count) -> None:
         super().__init__()
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
         # The ends of the range, where a sigmoid does not learn, are left out.

@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
-from poslab.encodings.frequencies import check_base
+from poslab.encodings.frequencies import Base
 
 
 class Sandwich(DistanceBias):
@@ -33,11 +34,10 @@ class Sandwich(DistanceBias):
     (ACL 2023); the sum as in NeMo's implementation.
     """
 
-    def __init__(self, num_heads: int, dim: int = 128, base: float = 10_000.0) -> None:
+    def __init__(self, num_heads: Count, dim: Count = 128, base: Base = 10_000.0) -> None:
         super().__init__()
-        if dim < 2 or dim % 2:
+        if dim % 2:
             raise ValueError(f"dim must be a positive even integer, got {dim}")
-        check_base(base)
         self.frequencies = [base ** (-2 * m / dim) for m in range(1, dim // 2 + 1)]
         self.num_heads = num_heads
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 
 
@@ -45,19 +46,19 @@ class T5Bias(DistanceBias):
 
     def __init__(
         self,
-        num_heads: int,
-        head_dim: int,
-        d_model: int,
+        num_heads: Count,
+        head_dim: Count,
+        d_model: Count,
         causal: bool = True,
-        num_buckets: int = 32,
-        max_distance: int = 128,
+        num_buckets: Count = 32,
+        max_distance: Count = 128,
     ) -> None:
         super().__init__()
         multiple = 2 if causal else 4
-        if num_buckets < multiple or num_buckets % multiple:
+        if num_buckets % multiple:
             raise ValueError(f"num_buckets must be a positive multiple of {multiple}, got {num_buckets}")
         exact = num_buckets // multiple
-        if not exact < max_distance < float("inf"):
+        if max_distance <= exact:
             raise ValueError(
                 f"max_distance must be greater than {exact} (the number of buckets that hold one distance each), "
                 f"got {max_distance}"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 
 
@@ -34,10 +35,8 @@ class Tisa(DistanceBias):
 
     shared_by_layers = False
 
-    def __init__(self, num_heads: int, num_kernels: int = 5) -> None:
+    def __init__(self, num_heads: Count, num_kernels: Count = 5) -> None:
         super().__init__()
-        if num_kernels < 1:
-            raise ValueError(f"num_kernels must be a positive integer, got {num_kernels}")
         self.amplitudes = nn.Parameter(0.1 + 0.01 * torch.randn(num_kernels, num_heads))
         self.sharpness = nn.Parameter(0.1 + 0.01 * torch.randn(num_kernels, num_heads))
         self.offsets = nn.Parameter(5.0 * torch.randn(num_kernels, num_heads))

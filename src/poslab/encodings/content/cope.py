@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.relative.scores import pick
 
@@ -45,10 +48,8 @@ class CoPE(PositionalEncoding):
     shared_by_layers = False
     causal_only = True
 
-    def __init__(self, head_dim: int, num_positions: int = 64) -> None:
+    def __init__(self, head_dim: Count, num_positions: Annotated[int, Range(at_least=2), NOT_HUGE] = 64) -> None:
         super().__init__()
-        if num_positions < 2:
-            raise ValueError(f"num_positions must be at least 2, got {num_positions}")
         self.num_positions = num_positions
         self.gate_scale = head_dim**-0.5
         self.position_embedding = nn.Parameter(torch.zeros(num_positions, head_dim))

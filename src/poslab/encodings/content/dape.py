@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.kerple import KerpleLog
 from poslab.encodings.positions import Positions
@@ -27,8 +28,6 @@ class _AttentionMap(PositionalEncoding):
         self, shape: StackShape, over: Callable[..., PositionalEncoding], width: int, kernel_size: int
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be a positive integer, got {width}")
         if not callable(over) or isinstance(over, nn.Module):
             raise ValueError(f"over must be a class of encodings or a partial of one, got {over}")
         self.over = shape.fill(over)
@@ -106,7 +105,9 @@ class Dape(_AttentionMap):
     LeakyReLU as in the authors' code.
     """
 
-    def __init__(self, shape: StackShape, over: Callable[..., PositionalEncoding] = KerpleLog, width: int = 32) -> None:
+    def __init__(
+        self, shape: StackShape, over: Callable[..., PositionalEncoding] = KerpleLog, width: Count = 32
+    ) -> None:
         super().__init__(shape, over, width, kernel_size=1)
 
 
@@ -139,10 +140,10 @@ class DapeV2(_AttentionMap):
         self,
         shape: StackShape,
         over: Callable[..., PositionalEncoding] = KerpleLog,
-        width: int = 32,
-        kernel_size: int = 3,
+        width: Count = 32,
+        kernel_size: Count = 3,
     ) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size}")
         super().__init__(shape, over, width, kernel_size)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import NOT_EXTREME, Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.positions import Positions
 
@@ -34,7 +37,7 @@ class Forgetting(PositionalEncoding):
     enter the sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
 
     Raises:
-        ValueError: for a `gate_bias` that is not finite.
+        ValueError: for an argument out of its range.
 
     Source: Lin, Nikishin, He, Courville, "Forgetting Transformer: Softmax Attention with a Forget Gate" (ICLR 2025),
     section 3.
@@ -43,10 +46,8 @@ class Forgetting(PositionalEncoding):
     shared_by_layers = False
     causal_only = True
 
-    def __init__(self, d_model: int, num_heads: int, gate_bias: float = 0.0) -> None:
+    def __init__(self, d_model: Count, num_heads: Count, gate_bias: Annotated[float, NOT_EXTREME] = 0.0) -> None:
         super().__init__()
-        if not abs(gate_bias) < float("inf"):
-            raise ValueError(f"gate_bias must be a finite number, got {gate_bias}")
         self.gate = nn.Linear(d_model, num_heads)
         nn.init.normal_(self.gate.weight, std=d_model**-0.5)
         nn.init.constant_(self.gate.bias, gate_bias)

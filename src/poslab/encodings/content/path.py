@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.positions import Positions
 
@@ -53,18 +54,15 @@ class PaTH(PositionalEncoding):
 
     def __init__(
         self,
-        d_model: int,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        rank: int = 32,
-        conv_width: int = 3,
+        d_model: Count,
+        num_heads: Count,
+        num_kv_heads: Count,
+        head_dim: Count,
+        rank: Count = 32,
+        conv_width: Count = 3,
         forget_gate: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in {"rank": rank, "conv_width": conv_width}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value}")
         self.group = num_heads // num_kv_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim

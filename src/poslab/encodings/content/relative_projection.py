@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
@@ -45,11 +46,8 @@ class RelativeProjection(PositionalEncoding):
     shared_by_layers = False
     causal_only = True
 
-    def __init__(self, d_model: int, num_heads: int, rank: int = 16, extent: int = 1024) -> None:
+    def __init__(self, d_model: Count, num_heads: Count, rank: Count = 16, extent: Count = 1024) -> None:
         super().__init__()
-        for name, value in {"rank": rank, "extent": extent}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value}")
         self.num_heads = num_heads
         self.extent = extent
         self.projection = nn.Linear(d_model, num_heads * rank, bias=False)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.made_for import MadeFor
@@ -69,17 +70,17 @@ class Deberta(PositionalEncoding):
 
     def __init__(
         self,
-        d_model: int,
-        num_heads: int,
-        head_dim: int,
-        max_distance: int = 512,
-        num_buckets: int | None = 256,
+        d_model: Count,
+        num_heads: Count,
+        head_dim: Count,
+        max_distance: Count = 512,
+        num_buckets: Count | None = 256,
     ) -> None:
         super().__init__()
         if num_buckets is not None and (num_buckets < 4 or num_buckets % 2):
             raise ValueError(f"num_buckets must be even and at least 4, or null, got {num_buckets}")
         least = 1 if num_buckets is None else num_buckets // 2 + 2
-        if not least <= max_distance < float("inf"):
+        if max_distance < least:
             raise ValueError(f"max_distance must be at least {least}, got {max_distance}")
         self.max_distance = max_distance
         self.num_buckets = num_buckets

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.made_for import MadeFor
@@ -59,10 +60,8 @@ class MusicTransformer(PositionalEncoding):
     causal_only = True
     bidirectional_form = "shaw"
 
-    def __init__(self, num_heads: int, head_dim: int, num_distances: int = 512) -> None:
+    def __init__(self, num_heads: Count, head_dim: Count, num_distances: Count = 512) -> None:
         super().__init__()
-        if num_distances < 1:
-            raise ValueError(f"num_distances must be a positive integer, got {num_distances}")
         self.table = nn.Parameter(torch.empty(num_heads, num_distances, head_dim))
         nn.init.normal_(self.table, std=head_dim**-0.5)
 

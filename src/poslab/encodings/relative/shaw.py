@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
@@ -39,10 +40,8 @@ class Shaw(PositionalEncoding):
 
     shared_by_layers = False
 
-    def __init__(self, head_dim: int, max_distance: int = 16) -> None:
+    def __init__(self, head_dim: Count, max_distance: Count = 16) -> None:
         super().__init__()
-        if max_distance < 1:
-            raise ValueError(f"max_distance must be a positive integer, got {max_distance}")
         self.max_distance = max_distance
         self.key_table = nn.Parameter(torch.empty(2 * max_distance + 1, head_dim))
         self.value_table = nn.Parameter(torch.empty(2 * max_distance + 1, head_dim))

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
@@ -79,19 +80,16 @@ class TransformerXL(PositionalEncoding):
 
     def __init__(
         self,
-        d_model: int,
-        num_heads: int,
-        head_dim: int,
+        d_model: Count,
+        num_heads: Count,
+        head_dim: Count,
         causal: bool = True,
-        base: float = 10_000.0,
-        max_distance: int | None = None,
+        base: Base = 10_000.0,
+        max_distance: Count | None = None,
     ) -> None:
         super().__init__()
-        check_base(base)
         if d_model % 2:
             raise ValueError(f"d_model must be even for sinusoids of distances, got {d_model}")
-        if max_distance is not None and not 1 <= max_distance < float("inf"):
-            raise ValueError(f"max_distance must be a positive integer or null, got {max_distance}")
         self.d_model = d_model
         self.causal = causal
         self.base = base

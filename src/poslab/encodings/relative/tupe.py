@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
 from poslab.encodings.distance import BiasOfPairs, BiasTable
@@ -66,17 +67,15 @@ class Tupe(PositionalEncoding):
 
     def __init__(
         self,
-        d_model: int,
-        num_heads: int,
-        head_dim: int,
+        d_model: Count,
+        num_heads: Count,
+        head_dim: Count,
         causal: bool = True,
-        max_length: int = 512,
-        num_buckets: int | None = None,
-        max_distance: int = 128,
+        max_length: Count = 512,
+        num_buckets: Count | None = None,
+        max_distance: Count = 128,
     ) -> None:
         super().__init__()
-        if max_length < 1:
-            raise ValueError(f"max_length must be a positive integer, got {max_length}")
         self.max_length = max_length
         self.table = nn.Parameter(torch.empty(max_length, d_model))
         self.norm = nn.LayerNorm(d_model)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poslab.encodings.rotary.scalings import check_factor, check_training_length
+from poslab.arguments import Positive
+from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
 from poslab.encodings.rotary.yarn import by_parts, chosen_attention_factor
 
 
@@ -17,11 +18,11 @@ def longrope(
     inverse_frequencies: Tensor,
     base: float,
     length: int,
-    training_length: int,
-    factor: float = 32.0,
+    training_length: TrainingLength,
+    factor: Factor = 32.0,
     short_factors: Sequence[float] | str | None = None,
     long_factors: Sequence[float] | str | None = None,
-    attention_factor: float | None = None,
+    attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
     """LongRoPE: each frequency is divided by a number of its own, from one list up to length L, from another beyond.
 

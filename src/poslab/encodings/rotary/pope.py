@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
@@ -67,12 +68,9 @@ class PoPE(PositionalEncoding):
     straight_through = frozenset({"delta"})
 
     def __init__(
-        self, head_dim: int, num_heads: int, base: float = 10_000.0, delta_init: Literal["zero", "uniform"] = "zero"
+        self, head_dim: Count, num_heads: Count, base: Base = 10_000.0, delta_init: Literal["zero", "uniform"] = "zero"
     ) -> None:
         super().__init__()
-        check_base(base)
-        if delta_init not in ("zero", "uniform"):
-            raise ValueError(f"delta_init must be zero or uniform, got {delta_init}")
         self.base = base
         self.head_dim = head_dim
         self.delta = nn.Parameter(torch.zeros(num_heads, head_dim))

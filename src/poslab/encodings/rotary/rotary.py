@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal, NamedTuple, get_args
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poslab.arguments import Count, Range, check_arguments
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.scalings import Scaling
@@ -77,26 +79,23 @@ class Rotary(PositionalEncoding):
 
     def __init__(
         self,
-        head_dim: int,
-        base: float = 10_000.0,
-        fraction: float = 1.0,
+        head_dim: Count,
+        base: Base = 10_000.0,
+        fraction: Annotated[float, Range(above=0, at_most=1)] = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
     ) -> None:
         super().__init__()
-        check_base(base)
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
         rotary_dim = int(fraction * head_dim)
         if rotary_dim < 2 or rotary_dim % 2:
             raise ValueError(
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
-        if layout not in get_args(Layout):
-            raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout}")
         if scaling is not None and not callable(scaling):
             raise ValueError(f"scaling must be a function of frequencies or null, got {scaling!r}")
+        if isinstance(scaling, partial):
+            check_arguments(scaling.keywords, inspect.signature(scaling.func, eval_str=True).parameters)
         self.base = base
         self.rotary_dim = rotary_dim
         self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved

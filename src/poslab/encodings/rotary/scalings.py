@@ -15,17 +15,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import NOT_EXTREME, NOT_HUGE, Positive, Range
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
+
+Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
+TrainingLength = Annotated[int, Range(at_least=2), NOT_HUGE]
+Share = Annotated[float, Range(above=0, at_most=1)]
 
 Scaling = Callable[..., tuple[Tensor, float]]
 """From unscaled inverse frequencies, and `base` or `length` where asked for, to frequencies and attention factor."""
 
 
-def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tensor, float]:
+def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tensor, float]:
     """Position interpolation: as if positions stood s times as close.
 
         theta'(m) = theta(m) / s
@@ -43,7 +49,7 @@ def rope_linear(inverse_frequencies: Tensor, factor: float = 4.0) -> tuple[Tenso
     return inverse_frequencies / factor, 1.0
 
 
-def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> tuple[Tensor, float]:
+def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> tuple[Tensor, float]:
     """NTK-aware scaling: a larger base, with which the fastest pair stays and the slowest is divided by s.
 
         theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
@@ -61,7 +67,7 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: float = 4.0) -> t
 
 
 def rope_dynamic_ntk(
-    inverse_frequencies: Tensor, base: float, length: int, training_length: int, factor: float = 2.0
+    inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 2.0
 ) -> tuple[Tensor, float]:
     """Dynamic NTK: unscaled up to the training length, and beyond it NTK-aware with a factor that grows with the text.
 
@@ -89,10 +95,10 @@ def rope_dynamic_ntk(
 
 def llama3(
     inverse_frequencies: Tensor,
-    training_length: int,
-    factor: float = 8.0,
-    low_freq_factor: float = 1.0,
-    high_freq_factor: float = 4.0,
+    training_length: TrainingLength,
+    factor: Factor = 8.0,
+    low_freq_factor: Positive = 1.0,
+    high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:
     """Llama 3.1's scaling: by how often a pair turns within L, it stays, is divided by s, or something between.
 
@@ -114,7 +120,7 @@ def llama3(
     check_factor(factor)
     check_training_length(training_length)
     if not 0 < low_freq_factor < float("inf"):
-        raise ValueError(f"low_freq_factor must be positive, got {low_freq_factor}")
+        raise ValueError(f"low_freq_factor must be a positive number, got {low_freq_factor}")
     if not low_freq_factor < high_freq_factor < float("inf"):
         raise ValueError(
             f"high_freq_factor must be greater than low_freq_factor, which is {low_freq_factor}, got {high_freq_factor}"
@@ -124,7 +130,7 @@ def llama3(
     return (1 - kept) * inverse_frequencies / factor + kept * inverse_frequencies, 1.0
 
 
-def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -> tuple[Tensor, float]:
+def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -> tuple[Tensor, float]:
     """p-RoPE: the highest frequencies turn, the rest of the spectrum stands still.
 
         theta'(m) = theta(m) if m < p r / 2, else 0
@@ -144,7 +150,7 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -
     section 6.
     """
     if not 0 < proportion <= 1:
-        raise ValueError(f"proportion must lie in (0, 1], got {proportion}")
+        raise ValueError(f"proportion must be a number in (0, 1], got {proportion}")
     pairs = len(inverse_frequencies)
     kept = int(proportion * 2 * pairs // 2)
     if not kept:
@@ -155,7 +161,7 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: float = 0.75) -
     return inverse_frequencies.where(index < kept, 0.0), 1.0
 
 
-def hope(inverse_frequencies: Tensor, training_length: int, cycles: float = 1.0) -> tuple[Tensor, float]:
+def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: Positive = 1.0) -> tuple[Tensor, float]:
     """HoPE, high-frequency rotary position encoding: what turns less than once within the training length stands still.
 
         theta'(m) = theta(m) if theta(m) >= cycles * 2 pi / L, else 0
@@ -176,7 +182,7 @@ def hope(inverse_frequencies: Tensor, training_length: int, cycles: float = 1.0)
     """
     check_training_length(training_length)
     if not cycles > 0:
-        raise ValueError(f"cycles must be positive, got {cycles}")
+        raise ValueError(f"cycles must be a positive number, got {cycles}")
     slowest = cycles * 2 * math.pi / training_length
     if slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(
@@ -201,4 +207,4 @@ def check_factor(factor: float) -> None:
 
 def check_training_length(training_length: int) -> None:
     if not 2 <= training_length < float("inf"):
-        raise ValueError(f"training_length must be at least 2, got {training_length}")
+        raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import angles, check_base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import rotate_half_split
@@ -72,14 +73,12 @@ class XPos(PositionalEncoding):
     causal_only = True
     bidirectional_form = "rotary"
 
-    def __init__(self, head_dim: int, base: float = 10_000.0, scale_base: float = 512.0, gamma: float = 0.4) -> None:
+    def __init__(
+        self, head_dim: Count, base: Base = 10_000.0, scale_base: Positive = 512.0, gamma: Positive = 0.4
+    ) -> None:
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"head_dim must be even, got {head_dim}")
-        check_base(base)
-        for name, value in {"scale_base": scale_base, "gamma": gamma}.items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be a positive number, got {value}")
         self.head_dim = head_dim
         self.base = base
         self.scale_base = scale_base

@@ -5,18 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-from poslab.encodings.rotary.scalings import check_factor, check_training_length
+from poslab.arguments import Positive
+from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
 
 
 def yarn(
     inverse_frequencies: Tensor,
     base: float,
-    training_length: int,
-    factor: float = 16.0,
-    beta_fast: float = 32.0,
-    beta_slow: float = 1.0,
+    training_length: TrainingLength,
+    factor: Factor = 16.0,
+    beta_fast: Positive = 32.0,
+    beta_slow: Positive = 1.0,
     truncate: bool = True,
-    attention_factor: float | None = None,
+    attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
     """YaRN: fast frequencies stay, slow ones are divided by s, and logits sharpen.
 
@@ -47,7 +48,7 @@ def yarn(
     check_factor(factor)
     check_training_length(training_length)
     if not 0 < beta_slow < float("inf"):
-        raise ValueError(f"beta_slow must be positive, got {beta_slow}")
+        raise ValueError(f"beta_slow must be a positive number, got {beta_slow}")
     if not beta_slow < beta_fast < float("inf"):
         raise ValueError(f"beta_fast must be greater than beta_slow, which is {beta_slow}, got {beta_fast}")
     scaled = by_parts(inverse_frequencies, base, training_length, factor, beta_fast, beta_slow, truncate)

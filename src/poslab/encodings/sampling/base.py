@@ -4,10 +4,11 @@ from typing import ClassVar
 
 from torch import nn
 
+from poslab.arguments import CheckedArguments
 from poslab.encodings.positions import Positions
 
 
-class PositionSampler(nn.Module):
+class PositionSampler(CheckedArguments, nn.Module):
     """Tells tokens that they are elsewhere: in training, or always, as its mode (`train`, `eval`) and class say.
 
     Queries and keys of a forward pass share one draw, in all layers. A draw says for each position of a row where it

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import NOT_EXTREME, Range
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
+
+Shift = Annotated[float, Range(at_least=0), NOT_EXTREME]
+Stretch = Annotated[float, Range(at_least=1), NOT_EXTREME]
 
 
 class Cape(PositionSampler):
@@ -46,13 +51,8 @@ class Cape(PositionSampler):
 
     real = True
 
-    def __init__(self, max_global_shift: float = 5.0, max_local_shift: float = 0.5, max_scale: float = 1.03) -> None:
+    def __init__(self, max_global_shift: Shift = 5.0, max_local_shift: Shift = 0.5, max_scale: Stretch = 1.03) -> None:
         super().__init__()
-        for name, value in {"max_global_shift": max_global_shift, "max_local_shift": max_local_shift}.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number of at least 0, got {value}")
-        if not 1 <= max_scale < math.inf:
-            raise ValueError(f"max_scale must be a number of at least 1, got {max_scale}")
         self.max_global_shift = max_global_shift
         self.max_local_shift = max_local_shift
         self.max_scale = max_scale

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Range
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
 
@@ -40,12 +43,10 @@ class Randomized(PositionSampler):
     section 3.
     """
 
-    def __init__(self, max_position: int = 2_048, seed: int = 0) -> None:
+    def __init__(
+        self, max_position: Count = 2_048, seed: Annotated[int, Range(at_least=0), Range(at_most=2**63 - 1)] = 0
+    ) -> None:
         super().__init__()
-        if not 1 <= max_position < float("inf"):
-            raise ValueError(f"max_position must be a positive integer, got {max_position}")
-        if not 0 <= seed < float("inf"):
-            raise ValueError(f"seed must be an integer of at least 0, got {seed}")
         self.max_position = self.max_length = max_position
         self.seed = seed
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 
+from poslab.arguments import NOT_HUGE, Range
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
 
@@ -28,10 +30,8 @@ class Shifted(PositionSampler):
     Source: Kiyono et al., "SHAPE: Shifted Absolute Position Embedding for Transformers" (EMNLP 2021), section 3.
     """
 
-    def __init__(self, max_shift: int = 500) -> None:
+    def __init__(self, max_shift: Annotated[int, Range(at_least=0), NOT_HUGE] = 500) -> None:
         super().__init__()
-        if not 0 <= max_shift < float("inf"):
-            raise ValueError(f"max_shift must be an integer of at least 0, got {max_shift}")
         self.max_shift = max_shift
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from poslab.arguments import CheckedArguments
 
-class Temperature(nn.Module):
+
+class Temperature(CheckedArguments, nn.Module):
     """Makes logits larger the more keys a query sees; one instance for each layer.
 
         logit(i, j) = factor(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from torch import Tensor
 
+from poslab.arguments import NOT_HUGE, Range
 from poslab.encodings.temperature.base import Temperature
 
 
@@ -30,10 +32,8 @@ class LogN(Temperature):
     Theoretical Limitation of Self-Attention" (ACL 2022).
     """
 
-    def __init__(self, training_length: int) -> None:
+    def __init__(self, training_length: Annotated[int, Range(at_least=2), NOT_HUGE]) -> None:
         super().__init__()
-        if not 2 <= training_length < math.inf:
-            raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")
         self.training_length = training_length
 
     def forward(self, visible_BT: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from poslab.arguments import Count, Positive
 from poslab.encodings.temperature.base import Temperature
 
 
@@ -31,10 +30,8 @@ class SSMax(Temperature):
     Source: Nakanishi, "Scalable-Softmax Is Superior for Attention" (2025), section 3.
     """
 
-    def __init__(self, num_heads: int, initial_scale: float = 0.43) -> None:
+    def __init__(self, num_heads: Count, initial_scale: Positive = 0.43) -> None:
         super().__init__()
-        if not 0 < initial_scale < math.inf:
-            raise ValueError(f"initial_scale must be a positive number, got {initial_scale}")
         self.scales = nn.Parameter(torch.full((num_heads,), initial_scale))
 
     def forward(self, visible_BT: Tensor) -> Tensor:

@@ -1,0 +1,179 @@
+"""Arguments that a signature declares: their types, and their ranges, for the command line and for Python alike.
+
+    class Kettle(CheckedArguments):
+        def __init__(self, litres: Positive, cups: Count = 1, heat: Literal["low", "high"] = "low") -> None: ...
+
+`Kettle(litres=-1)` raises "litres must be a positive number, got -1". Imports nothing of the laboratory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an argument may be, as a part of its annotation: `Annotated[float, Range(above=0, at_most=1)]`.
+
+    Args:
+        at_least, at_most: ends that belong to it.
+        above, below: ends that do not.
+    """
+
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
+
+    def described(self, kind: str) -> str:
+        """Return the range in words, for `an integer` or `a number`."""
+        least, most = max(self.at_least, self.above), min(self.at_most, self.below)
+        if math.isinf(least):
+            return f"{kind} of at most {most}"
+        if math.isfinite(most):
+            first, last = "[" if least == self.at_least else "(", "]" if most == self.at_most else ")"
+            return f"{kind} in {first}{least:g}, {most:g}{last}"
+        if self.above == 0 or (self.at_least == 1 and kind == INTEGER):
+            return f"a positive {kind.partition(' ')[2]}"
+        return f"{kind} {'of at least' if least == self.at_least else 'greater than'} {least}"
+
+
+INTEGER, NUMBER = "an integer", "a number"
+
+NOT_HUGE = Range(at_most=2**31 - 1)
+"""Of sizes and positions: more than any memory holds, and few enough that sums and products of them stay exact."""
+
+NOT_EXTREME = Range(at_least=-1e9, at_most=1e9)
+"""Of numbers that meet others in float32, so that none of what they give is infinite."""
+
+Count = Annotated[int, Range(at_least=1), NOT_HUGE]
+"""A size: an integer from 1."""
+
+Positive = Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=1e9)]
+"""A number above 0 whose inverse and product with others float32 holds."""
+
+
+class CheckedArguments:
+    """A class whose constructor, and that of each subclass, takes only what its signature declares."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "__init__" in vars(cls):
+            with_checked_arguments(cls)
+
+
+def with_checked_arguments(cls: type[T]) -> type[T]:
+    """Return a class, such as a dataclass, whose constructor takes only what its signature declares."""
+    cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+    return cls
+
+
+def checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the function with its arguments checked: a ValueError for one that its signature does not declare."""
+
+    @functools.cache
+    def signature() -> inspect.Signature:  # later than the function: its annotations may name what comes after it
+        return inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def call(*positional: P.args, **named: P.kwargs) -> T:
+        check_arguments(signature().bind(*positional, **named).arguments, signature().parameters)
+        return function(*positional, **named)
+
+    return call
+
+
+def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], key: str = "") -> None:
+    """Raise ValueError for the first value that is not what its parameter declares.
+
+    Args:
+        values: by the name of their parameter.
+        parameters: of a signature whose annotations are evaluated.
+        key: begins the names that are told, such as `encoding.`.
+    """
+    for name, value in values.items():
+        hint = parameters[name].annotation
+        several = parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if not several and not _fits(value, hint):
+            suggestion = nearest(str(value), _choices(hint))
+            raise ValueError(f"{key}{name} must be {_described(hint, value)}, got {shown(value)}{suggestion}")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'rotary'?` for the choice closest to a word, or nothing where none is close."""
+    matches = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _choices(hint: Any) -> list[str]:
+    """Return the words that a type takes."""
+    if get_origin(hint) is Literal:
+        return [str(choice) for choice in get_args(hint)]
+    if get_origin(hint) in (Union, types.UnionType):
+        return [choice for option in get_args(hint) for choice in _choices(option)]
+    return []
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        plain, *limits = get_args(hint)
+        return _fits(value, plain) and all(value in limit for limit in limits if isinstance(limit, Range))
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (list, tuple, Sequence):
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(_fits(item, get_args(hint)[0]) for item in value)
+        )
+    if hint is float:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if hint is int:
+        return not isinstance(value, bool) and isinstance(value, Integral)
+    if hint in (bool, str, types.NoneType):
+        return isinstance(value, hint)
+    return True
+
+
+def _described(hint: Any, value: Any) -> str:
+    """Return what a type takes in words; of its ranges the first that a number is out of."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        plain, *limits = get_args(hint)
+        kind = _described(plain, value)
+        is_number = _fits(value, plain) or (isinstance(value, float) and not math.isfinite(value))
+        broken = (limit for limit in limits if isinstance(limit, Range) and is_number and value not in limit)
+        limit = next(broken, None)
+        return kind if limit is None else limit.described(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(option, value) for option in get_args(hint))
+    if origin is Literal:
+        return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
+    if origin in (list, tuple, Sequence):
+        item = get_args(hint)[0]
+        items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+        return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
+    names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null"}
+    return names.get(hint, str(hint))
+
+
+def shown(value: Any) -> str:
+    """Return a value as one types it on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,186 @@
+"""Arguments that a signature declares are all that a constructor takes, on the command line and from Python alike."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from poslab.arguments import Count, Positive, Range, checked
+from poslab.configuration import target
+from poslab.encodings import (
+    NoPosition,
+    PerLayer,
+    Positions,
+    PositionSampler,
+    Rotary,
+    StackShape,
+    Temperature,
+)
+from poslab.models import Decoder, Encoder, EncoderDecoder
+from poslab.models.pointer_generator import PointerGenerator
+from poslab.sampling import Sampling
+from tests.encoding_choices import CONF
+
+ODD: tuple[Any, ...] = (
+    math.nan,
+    math.inf,
+    -math.inf,
+    None,
+    True,
+    "x",
+    2**40,
+    -(2**40),
+    10**30,
+    1e30,
+    1e-300,
+    1e308,
+    -1e308,
+)
+SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+SHAPE = StackShape(**SIZES, digits=(1, 2))
+LENGTH = 6
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Yield what a choice of conf/ names, outermost first."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    for inner in node if isinstance(node, list) else ():
+        yield from targets(inner)
+
+
+NAMED = sorted(
+    {
+        path
+        for group in ("encoding", "positions", "temperature")
+        for file in (CONF / group).glob("*.yaml")
+        for path in targets(yaml.safe_load(file.read_text()))
+    }
+)
+FACTORIES: dict[str, Callable[..., Any]] = {path.rpartition(".")[2]: target(path, path) for path in NAMED} | {
+    kind.__name__: kind for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackShape)
+}
+
+MODEL = {"vocab_size": 10, "encoding": NoPosition, "d_model": 32, "num_layers": 1, "num_heads": 4}
+RIGHT: dict[str, dict[str, Any]] = {
+    "PerLayer": {"encodings": [NoPosition, Rotary]},
+    "LogN": {"training_length": 8},
+    **{kind: {"training_length": 64} for kind in ("hope", "llama3", "longrope", "rope_dynamic_ntk", "yarn")},
+    **dict.fromkeys(("Decoder", "Encoder", "EncoderDecoder", "PointerGenerator"), MODEL),
+    "StackShape": SIZES,
+}
+"""What has no default, and is not of the stack."""
+
+
+def made(name: str, **arguments: Any) -> Any:
+    """Return what a factory makes of its right arguments but for these."""
+    factory = partial(FACTORIES[name], **RIGHT.get(name, {}) | arguments)
+    if "inverse_frequencies" in inspect.signature(FACTORIES[name]).parameters:
+        return Rotary(16, scaling=factory)  # who takes a scaling checks it: it is called within a compiled model
+    return SHAPE.fill(factory)
+
+
+def output(made: Any) -> Iterator[Tensor]:
+    """Yield what it computes, in training."""
+    tokens = torch.arange(2 * LENGTH).view(2, LENGTH) % 10
+    if isinstance(made, Sampling):
+        yield made.next_token(torch.linspace(0, 1, 20).view(2, 10)).float()
+    elif isinstance(made, PositionSampler):
+        moved = made(Positions.range(LENGTH), 2)
+        yield moved.ids.double()
+        yield Rotary(8).prepare(moved, moved).query_cos
+    elif isinstance(made, Temperature):
+        yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
+    elif isinstance(made, EncoderDecoder):
+        yield made(tokens, tokens)
+    elif isinstance(made, Decoder | Encoder):
+        yield made(tokens)
+    elif not isinstance(made, StackShape):
+        yield from output(Decoder(10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(name, parameter) for name, factory in FACTORIES.items() for parameter in inspect.signature(factory).parameters],
+)
+def test_an_odd_argument_is_refused_or_gives_numbers(name, parameter):
+    for value in ODD:
+        torch.manual_seed(0)
+        try:
+            result = made(name, **{parameter: value})
+        except ValueError as error:
+            assert "\n" not in str(error)
+            continue
+        for numbers in output(result):
+            assert numbers.isfinite().all(), f"{parameter}={value} gives numbers that are not finite"
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_right_arguments_are_taken(name):
+    assert all(numbers.isfinite().all() for numbers in output(made(name)))
+
+
+def test_what_the_command_line_refuses_python_refuses_in_the_same_words():
+    for arguments, sentence in (
+        ({"base": None}, "base must be a number, got null"),
+        ({"base": True}, "base must be a number, got true"),
+        ({"base": "big"}, "base must be a number, got 'big'"),
+        ({"base": math.nan}, "base must be a number greater than 1, got nan"),
+        ({"head_dim": 2**40}, "head_dim must be an integer of at most 2147483647, got 1099511627776"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            Rotary(**{"head_dim": 8} | arguments)
+        assert str(caught.value) == sentence
+
+
+def test_an_encoding_of_a_user_is_checked_without_a_line_of_its_own():
+    class Own(NoPosition):
+        def __init__(self, num_heads: int, rate: Positive = 0.5, *rest: int, name: str = "own", **more: float) -> None:
+            super().__init__()
+
+    class Further(Own):
+        def __init__(self, width: Count) -> None:
+            super().__init__(4)
+
+    Own(4, 0.1, "not checked", name="mine", more="not checked either")
+    Own(num_heads=np.int64(4), rate=np.float32(0.5))
+    for wrong in (lambda: Own(4.5), lambda: Own(4, rate=0), lambda: Own(4, name=3), lambda: Further(0)):
+        with pytest.raises(ValueError, match=r"^(num_heads|rate|name|width) must be "):
+            wrong()
+    assert list(inspect.signature(Own).parameters) == ["num_heads", "rate", "rest", "name", "more"]
+    with pytest.raises(TypeError):
+        Own()
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "words"),
+    [
+        (Annotated[float, Range(above=0)], 0, "a positive number, got 0"),
+        (Annotated[float, Range(at_least=0, below=1)], 1.0, r"a number in \[0, 1\), got 1.0"),
+        (Annotated[float, Range(above=-1, at_most=1)], -1, r"a number in \(-1, 1\], got -1"),
+        (Annotated[int, Range(at_least=3)], 2, "an integer of at least 3, got 2"),
+        (Annotated[int, Range(at_most=3)], 4, "an integer of at most 3, got 4"),
+        (Annotated[float, Range(above=2)], 2, "a number greater than 2, got 2"),
+        (Annotated[int, Range(at_least=3)], 2.5, "an integer, got 2.5"),
+        (Annotated[int, Range(at_least=3)], math.nan, "an integer of at least 3, got nan"),
+        (Count | None, 0, "a positive integer or null, got 0"),
+        (Sequence[Count], [1, 0], r"a list, each item a positive integer, got \[1, 0\]"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_the_range_and_another_thing_with_its_type(hint, value, words):
+    def function(number): ...
+
+    function.__annotations__ = {"number": hint}
+    with pytest.raises(ValueError, match=f"^number must be {words}$"):
+        checked(function)(value)
