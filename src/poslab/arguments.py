@@ -12,6 +12,7 @@ import difflib
 import functools
 import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Range:
 
 
 INTEGER, NUMBER = "an integer", "a number"
+
+LARGEST = sys.float_info.max
 
 NOT_HUGE = Range(at_most=2**31 - 1)
 """Of sizes and positions: more than any memory holds, and few enough that sums and products of them stay exact."""
@@ -144,12 +147,13 @@ def _fits(value: Any, hint: Any) -> bool:
             and all(_fits(item, get_args(hint)[0]) for item in value)
         )
     if hint is float:
-        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+        return not isinstance(value, bool) and isinstance(value, Real) and value <= LARGEST and value >= -LARGEST
     if hint is int:
         return not isinstance(value, bool) and isinstance(value, Integral)
-    if hint in (bool, str, types.NoneType):
-        return isinstance(value, hint)
-    return True
+    if origin is Callable:
+        return callable(value)
+    is_class = isinstance(hint, type) and hint is not inspect.Parameter.empty
+    return not is_class or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
 
 
 def _described(hint: Any, value: Any) -> str:
@@ -171,7 +175,9 @@ def _described(hint: Any, value: Any) -> str:
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
     names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null"}
-    return names.get(hint, str(hint))
+    if origin is Callable:
+        return "a class or function"
+    return names.get(hint) or f"a {getattr(hint, '__name__', hint)}"
 
 
 def shown(value: Any) -> str:

@@ -36,7 +36,7 @@ class Sampling:
     Holtzman et al., "The Curious Case of Neural Text Degeneration" (ICLR 2020), section 3.1.
     """
 
-    temperature: Annotated[float, Range(at_least=0)] = 1.0
+    temperature: Annotated[float, Range(at_least=0), Range(at_most=1e9)] = 1.0
     top_k: Count | None = None
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
 

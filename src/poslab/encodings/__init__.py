@@ -1,4 +1,4 @@
-"""Positional encodings behind one contract; nothing here depends on the rest of the laboratory."""
+"""Positional encodings behind one contract; nothing here depends on the laboratory but the checks of arguments."""
 
 from poslab.encodings.absolute.abacus import Abacus
 from poslab.encodings.absolute.fourier import Fourier

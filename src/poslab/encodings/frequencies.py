@@ -20,7 +20,7 @@ def inverse_frequencies(dim: int, base: float, device: torch.device | None = Non
     """
     exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
     # Not `base**-exponents`: its last bits differ from everyone else's, and position 4,000 turns them into 1e-4.
-    return 1.0 / base**exponents
+    return 1.0 / float(base) ** exponents
 
 
 def angles(ids: Tensor, inverse_frequencies: Tensor) -> Tensor:

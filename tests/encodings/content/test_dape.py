@@ -170,7 +170,7 @@ def test_dape_keeps_what_every_encoding_keeps(dape):
             partial(Dape, over=Sinusoidal),
             "over must only add a bias to the logits, got Sinusoidal, which has embed",
         ),
-        (partial(Dape, over=PerLayer([Alibi])), "over must be a class of encodings or a partial of one, got .*"),
+        (partial(Dape, over=PerLayer([Alibi])), "over must be a class or function, got .*"),
         (partial(Dape, over=KerpleLog(3)), r"over must be a class of encodings or a partial of one, got KerpleLog\(\)"),
     ],
 )

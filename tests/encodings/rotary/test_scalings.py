@@ -342,7 +342,7 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
             partial(rotary_proportional, proportion=0.05),
             "proportion must keep at least one of 16 frequencies, got 0.05, which keeps none",
         ),
-        (3, "scaling must be a function of frequencies or null, got 3"),
+        (3, "scaling must be a class or function or null, got 3"),
     ],
 )
 def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):

@@ -28,7 +28,7 @@ class _AttentionMap(PositionalEncoding):
         self, shape: StackShape, over: Callable[..., PositionalEncoding], width: int, kernel_size: int
     ) -> None:
         super().__init__()
-        if not callable(over) or isinstance(over, nn.Module):
+        if isinstance(over, nn.Module):
             raise ValueError(f"over must be a class of encodings or a partial of one, got {over}")
         self.over = shape.fill(over)
         more = sorted(self.over.hooks - {"bias", "pair_bias"})

@@ -92,8 +92,6 @@ class Rotary(PositionalEncoding):
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
-        if scaling is not None and not callable(scaling):
-            raise ValueError(f"scaling must be a function of frequencies or null, got {scaling!r}")
         if isinstance(scaling, partial):
             check_arguments(scaling.keywords, inspect.signature(scaling.func, eval_str=True).parameters)
         self.base = base
