@@ -147,13 +147,17 @@ def _fits(value: Any, hint: Any) -> bool:
             and all(_fits(item, get_args(hint)[0]) for item in value)
         )
     if hint is float:
-        return not isinstance(value, bool) and isinstance(value, Real) and value <= LARGEST and value >= -LARGEST
+        return _is_number(value, Real) and -LARGEST <= value <= LARGEST
     if hint is int:
-        return not isinstance(value, bool) and isinstance(value, Integral)
+        return _is_number(value, Integral)
     if origin is Callable:
         return callable(value)
     is_class = isinstance(hint, type) and hint is not inspect.Parameter.empty
     return not is_class or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _described(hint: Any, value: Any) -> str:

@@ -99,8 +99,8 @@ MISTAKES = {
     "model.mlp_ratio=inf": "model.mlp_ratio must be a positive number, got inf",
     "encoding": "'encoding' is no key=value; did you mean 'encoding=...'?",
     "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
-    "encoding._target_=my.Encoding": "encoding._target_ names my.Encoding, which is not part of poslab and could run any "
-    "code: if you trust it, add trust=my",
+    "encoding._target_=my.Encoding": "encoding._target_ names my.Encoding, which is not part of poslab and could run "
+    "any code: if you trust it, add trust=my",
     # Model
     "model.num_heads=5": "model.num_heads must divide d_model=192 (or set head_dim), got 5",
     "model.num_heads=0": "model.num_heads must be a positive integer, got 0",
