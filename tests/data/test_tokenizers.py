@@ -11,7 +11,14 @@ from tokenizers import models, pre_tokenizers
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.text_files import TextFiles
-from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, SymbolTokenizer, Tokenizer, load_tokenizer
+from poslab.data.tokenizers import (
+    LONGEST_WORD,
+    ByteTokenizer,
+    SubwordTokenizer,
+    SymbolTokenizer,
+    Tokenizer,
+    load_tokenizer,
+)
 
 from .conftest import story
 
@@ -135,3 +142,19 @@ def test_no_text_encodes_to_an_end_token_that_a_file_holds_as_an_ordinary_one() 
     tokenizer = SubwordTokenizer(library)
     assert tokenizer.end_id == 2
     assert 2 not in tokenizer.encode("a <|endoftext|> a")
+
+
+def test_a_million_of_one_letter_is_learned_and_written_at_once_and_kept() -> None:
+    for text in ("a" * 1_000_000, "\n" * 300_000 + "\N{GRINNING FACE}" * 300_000):
+        tokenizer = SubwordTokenizer.train([[text]], 300)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_only_words_that_no_language_has_are_cut() -> None:
+    from tokenizers import pre_tokenizers
+
+    text = "Donaudampfschifffahrtsgesellschaft  isn't 123,456\n\n\t" * 50 + "x" * (LONGEST_WORD - 1) + " "
+    tokenizer = SubwordTokenizer.train([[text]], 400)
+    ids = tokenizer.encode(text).tolist()
+    tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert tokenizer.encode(text).tolist() == ids

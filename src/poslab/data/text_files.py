@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.corpus import Corpus, as_dataset
+from poslab.data.memory import available_memory, require_memory
 from poslab.data.paths import matching_files
 from poslab.data.splitting import FEW_DOCUMENTS
 
@@ -78,6 +79,10 @@ class TextFiles(Corpus):
         return contents.hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
+        available, held = available_memory(), 0
+        for path in self.paths:
+            held += path.stat().st_size
+            require_memory("files", path, held, available)
         return {"train": as_dataset([read(path) for path in self.paths])}
 
 

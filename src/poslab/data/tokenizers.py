@@ -17,6 +17,8 @@ END_OF_DOCUMENT = "<|endoftext|>"
 # What published tokenizers call the token that ends a text.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 DIGITS = "0123456789"
+LONGEST_WORD = 256
+"""Characters in a row without white space, or of nothing else, that a vocabulary of ours takes as one."""
 FILE_NAME = "tokenizer.json"
 OWN = '{"poslab"'
 """What the files of tokenizers begin with that are not of the `tokenizers` library."""
@@ -119,11 +121,17 @@ class SubwordTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
-        """Byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens, learned from batches of texts."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        """Learn byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens from batches of texts.
+
+        The time that a word takes grows with the square of its length: words of more than `LONGEST_WORD` are cut.
+        """
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        long = Regex(rf"\S{{{LONGEST_WORD}}}|\s{{{LONGEST_WORD}}}")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(long, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,

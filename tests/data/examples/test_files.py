@@ -483,3 +483,20 @@ def test_a_start_that_is_no_number_is_told(tmp_path: Path, start: str) -> None:
     row = f'{{"question": "q", "context": "a cat", "answer": "cat", "start": {start}}}'
     with pytest.raises(ValueError, match=r"^(start must be a whole number|answer must stand in its context where)"):
         AnswersFile(files=text_file(tmp_path / "x.jsonl", row), start="start").examples()
+
+
+def test_a_small_file_of_more_text_than_memory_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    monkeypatch.setattr("poslab.data.examples.table_files.available_memory", lambda: 100_000_000)
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 100_000]))
+    for source in (same, same.dictionary_decode()):
+        files = parquet_of(tmp_path / "x.parquet", ("source", source), ("target", ["b"] * 1000))
+        assert Path(files).stat().st_size < 1_000_000
+        with pytest.raises(ValueError, match=r"^files must fit in memory, but '.*x.parquet' holds at least 0.0 GB"):
+            PairsFile(files=files).examples()
+    files = text_file(tmp_path / "x.csv", "source,target\n" + "a,b\n" * 4_000_000)
+    with pytest.raises(ValueError, match=r"^files must fit in memory, but '.*x.csv' holds at least 0.0 GB of text"):
+        PairsFile(files=files).examples()

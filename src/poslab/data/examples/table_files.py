@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from poslab.data.memory import available_memory, require_memory
+
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # The library stops at cells of 131,072 characters, and an article may be longer.
 LONGEST_CELL = 2**31 - 1
+_ROWS_AT_ONCE = 256
 
 
 class Row(NamedTuple):
@@ -52,6 +55,7 @@ def read_table(argument: str, path: Path, delimiter: str | None = None, columns:
         ValueError: one sentence that begins with `argument`, if the file is not of its format.
     """
     suffix = path.suffix.lower()
+    require_memory(argument, path, path.stat().st_size, available_memory())
     try:
         if suffix == ".parquet":
             return _read_parquet(argument, path, columns)
@@ -205,16 +209,26 @@ def _read_parquet(argument: str, path: Path, columns: Sequence[str]) -> Table:
     import pyarrow
     from pyarrow import parquet, types
 
+    available = available_memory()
+    held, rows = 0, list[Row]()
     try:
-        names = parquet.read_schema(path).names
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
         _require_once(argument, path, columns, names)
-        table = parquet.read_table(path, columns=[name for name in names if name in columns])
-        for place, field in enumerate(table.schema):
-            if types.is_binary(field.type) or types.is_large_binary(field.type):  # as some programs write text
-                table = table.set_column(place, field.name, table[place].cast(pyarrow.large_string()))
-        table.validate(full=True)
-        values = table.to_pylist()
+        # In parts, since a file may hold a thousand times as much text as it is long.
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[name for name in names if name in columns]):
+            for place, field in enumerate(batch.schema):
+                column = batch[place]
+                if types.is_dictionary(field.type):
+                    column = column.dictionary_decode()
+                if types.is_binary(column.type) or types.is_large_binary(column.type):  # as some programs write text
+                    column = column.cast(pyarrow.large_string())
+                batch = batch.set_column(place, field.name, column)
+            held += batch.nbytes
+            require_memory(argument, path, held, available)
+            batch.validate(full=True)
+            rows += [Row(row, f"{str(path)!r} row {len(rows) + n}") for n, row in enumerate(batch.to_pylist(), start=1)]
     except (pyarrow.ArrowException, OSError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{argument} must hold Parquet, but {str(path)!r} does not: {reason}") from error
-    return Table(names, [Row(row, f"{str(path)!r} row {number}") for number, row in enumerate(values, start=1)])
+    return Table(names, rows)
