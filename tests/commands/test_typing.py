@@ -110,8 +110,8 @@ TYPED = {
     "python -m src.evaluate -m lengths=16,32; a list is written 'lengths=[16,32]'\n",
     "sweep sweep=rotary_base encoding=alibi": "encoding.base: there is no such key under encoding=alibi, and "
     "sweep=rotary_base searches it; it is one of encoding=hope, ",
-    "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must each have a _target_, as the "
-    "choices in conf/encoding do, got 'rotary'\n",
+    "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must each have a _target_, as "
+    "the choices in conf/encoding do, got 'rotary'\n",
     # Directories
     "train hydra.run.dir=": "hydra.run.dir must name a directory, got nothing\n",
     "train hydra.searchpath=[file://nowhere]": "hydra.searchpath names 'nowhere', which does not exist",
