@@ -25,7 +25,11 @@ def check_config_dir(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-path", "-cp")
-    for folder in filter(None, vars(parser.parse_known_args(arguments)[0]).values()):
+    parser.add_argument("--experimental-rerun")
+    named = vars(parser.parse_known_args(arguments)[0])
+    if named.pop("experimental_rerun") is not None:
+        raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
+    for folder in filter(None, named.values()):
         for file in sorted(Path(folder).rglob("*.yaml")):
             content = file.read_bytes()
             if b"hydra" in content or b"\\" in content or "hydra" in file.relative_to(folder).parts:

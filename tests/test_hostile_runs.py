@@ -482,3 +482,8 @@ def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(copy: RunD
         else:
             assert all(torch.equal(loaded[name], weight) for name, weight in right.items()), f"bit {bit}"
     assert refused > 2000
+
+
+def test_a_pickle_of_hydra_is_not_read() -> None:
+    with pytest.raises(ValueError, match="reads a pickle"):
+        check_config_dir(["--experimental-rerun", "outputs/RUN/config.pickle"])

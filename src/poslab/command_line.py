@@ -6,7 +6,10 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from poslab.run_directory import RunDirectory
 
 
 def python_command(module: str, *words: str) -> str:
@@ -18,6 +21,11 @@ def assignment(key: str, value: Any) -> str:
     """Return `key=value`, the value quoted for Hydra where it needs quotes."""
     is_plain = isinstance(value, str | Path) and _is_plain(str(value))
     return f"{key}={value if is_plain else in_hydras_grammar(value)}"
+
+
+def trust_words(run: RunDirectory) -> list[str]:
+    """Return the word that trusts the packages that a run was trusted with, where there are any."""
+    return [assignment("trust", list(run.trust))] if run.trust else []
 
 
 def in_hydras_grammar(value: Any) -> str:

@@ -110,6 +110,12 @@ TYPED = {
     "python -m src.evaluate -m lengths=16,32; a list is written 'lengths=[16,32]'\n",
     "sweep sweep=rotary_base encoding=alibi": "encoding.base: there is no such key under encoding=alibi, and "
     "sweep=rotary_base searches it; it is one of encoding=hope, ",
+    # Classes
+    "train encoding._target_=poslab.models.Decoder": "encoding._target_ must name a PositionalEncoding or ",
+    "train encoding._target_=poslab.encodings.temperature.ssmax.SSMax": "encoding._target_ must name a PositionalEnc",
+    "train encoding._target_=poslab.encodings.Rotry": "encoding._target_: poslab.encodings has no Rotry; did you mean ",
+    "train encoding._target_=collections.Counter": "encoding._target_ names collections.Counter, which is not part of ",
+    "train encoding._partial_=false trainer.max_steps=0": "trainer.max_steps must be a positive integer, got 0\n",
     "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must each have a _target_, as "
     "the choices in conf/encoding do, got 'rotary'\n",
     # Directories

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poslab.checking import check
-from poslab.command_line import assignment, python_command
+from poslab.command_line import assignment, python_command, trust_words
 from poslab.configuration import build
 from poslab.data.sources import AnySource
 from poslab.run_directory import RunDirectory
@@ -30,13 +30,13 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> l
         config: its resolved configuration.
         task: what it has learned.
     """
-    named = assignment("run", run.path)
+    named = [assignment("run", run.path), *trust_words(run)]
     commands = {"look": shlex.join(["tensorboard", "--logdir", str(run.path.parent)])}
     if isinstance(task, LanguageModelling):
-        commands["evaluate"] = python_command("evaluate", named)
-        commands["write"] = f'{python_command("generate", named)} prompt="The "'
+        commands["evaluate"] = python_command("evaluate", *named)
+        commands["write"] = f'{python_command("generate", *named)} prompt="The "'
     elif task.answers and (prompt := _prompt(config, task)) is not None:
-        commands["answer"] = f"{python_command('generate', named)} prompt={prompt}"
+        commands["answer"] = f"{python_command('generate', *named)} prompt={prompt}"
     choices = json.loads(run.environment_file.read_text()).get("choices")
     if choices is not None:
         # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
