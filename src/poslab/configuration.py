@@ -200,7 +200,9 @@ def _items(hint: Any) -> Any:
 
 def _made_by(found: Callable[..., Any]) -> Any:
     """Return the type of what a class or a function makes."""
-    return found if isinstance(found, type) else _evaluated(found.__annotations__.get("return"), found.__globals__)
+    if isinstance(found, type):
+        return found
+    return _evaluated(found.__annotations__.get("return"), inspect.unwrap(found).__globals__)
 
 
 def _is_a(made: Any, kind: Any) -> bool:
