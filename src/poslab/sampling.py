@@ -52,9 +52,8 @@ class Sampling:
 
         K is `top_k`, or V. A token that `top_p` leaves out has probability 0. The temperature must be above 0.
         """
-        logits_BK, tokens_BK = (logits_BV.float() / max(self.temperature, 1e-9)).sort(
-            dim=-1, descending=True, stable=True
-        )
+        temperature = max(self.temperature, 1e-9)  # less makes infinite logits of large ones
+        logits_BK, tokens_BK = (logits_BV.float() / temperature).sort(dim=-1, descending=True, stable=True)
         logits_BK, tokens_BK = logits_BK[:, : self.top_k], tokens_BK[:, : self.top_k]
         probabilities_BK = logits_BK.softmax(dim=-1)
         if self.top_p < 1:
