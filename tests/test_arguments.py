@@ -68,9 +68,9 @@ NAMED = sorted(
         for path in targets(yaml.safe_load(file.read_text()))
     }
 )
-FACTORIES: dict[str, Callable[..., Any]] = {path.rpartition(".")[2]: target(path, path) for path in NAMED} | {
-    kind.__name__: kind for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackShape)
-}
+FACTORIES: dict[str, Callable[..., Any]] = {
+    path.rpartition(".")[2]: target(path, path, Any, ("poslab",)) for path in NAMED
+} | {kind.__name__: kind for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackShape)}
 
 MODEL = {"vocab_size": 10, "encoding": NoPosition, "d_model": 32, "num_layers": 1, "num_heads": 4}
 RIGHT: dict[str, dict[str, Any]] = {

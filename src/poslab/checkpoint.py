@@ -45,7 +45,8 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.writing")
     try:
         with temporary.open("wb") as file:
-            torch.save({**checkpoint, CHECKSUM: checksum(checkpoint)}, file)
+            content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
+            torch.save({**content, CHECKSUM: checksum(content)}, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

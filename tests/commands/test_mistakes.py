@@ -269,7 +269,8 @@ def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
     ended = train("resume=run")
     assert (ended.status, ended.err) == (
         2,
-        "error: resume: the checkpoint run/checkpoints/last.ckpt is damaged: it cannot be read\n",
+        "error: resume: the checkpoint run/checkpoints/last.ckpt is damaged: it cannot be read, "
+        "but run/checkpoints/best.ckpt is whole and can be resumed\n",
     )
     assert set(left_behind(tmp_path)) == before
 

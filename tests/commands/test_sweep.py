@@ -187,7 +187,7 @@ def test_two_processes_of_a_trial_are_pruned_together(
 ) -> None:
     pruner = "pruner={_target_:tests.tuning.test_trial_run.PruneAtOnce}"
     two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=3", f"storage={storage_url(storage)}"]
-    ended = run_sweep(tmp_path, *sweep, pruner, *two)
+    ended = run_sweep(tmp_path, *sweep, pruner, "trust=tests", *two)
 
     assert ended.status == 0, ended
     assert ended.output.count("pruned") >= 2

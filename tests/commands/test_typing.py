@@ -116,8 +116,8 @@ TYPED = {
     "train encoding._target_=poslab.encodings.Rotry": "encoding._target_: poslab.encodings has no Rotry; did you mean ",
     "train encoding._target_=collections.Counter": "encoding._target_ names collections.Counter, which is not part of ",
     "train encoding._partial_=false trainer.max_steps=0": "trainer.max_steps must be a positive integer, got 0\n",
-    "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must each have a _target_, as "
-    "the choices in conf/encoding do, got 'rotary'\n",
+    "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must be a list, each item "
+    "a class or function, got ['rotary', 'alibi']\n",
     # Directories
     "train hydra.run.dir=": "hydra.run.dir must name a directory, got nothing\n",
     "train hydra.searchpath=[file://nowhere]": "hydra.searchpath names 'nowhere', which does not exist",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from poslab.configuration import build
+from poslab.data.sources import AnySource
 from poslab.run_directory import RunDirectory
 from poslab.tasks import Answering, Classification, LanguageModelling, Task
 from poslab.tasks.question_answering import QuestionAnswering
@@ -83,7 +84,7 @@ def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: st
 )
 def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, dataset: str, model: str) -> None:
     config = composed(f"dataset={dataset}", f"model={model}")
-    source = build(config, "dataset")
+    source = build(config, "dataset", AnySource)
     answer = next_of(tmp_path, None, config, Answering([1], end_id=0)).get("answer")
     if (dataset, model) == ("scan", "encoder"):  # how long its answer is, the input does not say
         assert answer is None

@@ -37,6 +37,7 @@ def small_sweep(folder: Path, *overrides: str, **given: Any) -> Sweep:
         "sampler": {"_target_": "optuna.samplers.RandomSampler"},
         "pruner": None,
         "output": str(folder / "sweep"),
+        "trust": ["tests"],  # for pruners of tests
         **given,
     }
     own = [*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides]
