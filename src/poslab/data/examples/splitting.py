@@ -50,8 +50,9 @@ def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
     stratify = "label" if source.kind == "classification" else None
     together = read if source.deduplicate else ()
     splits |= split(splits["train"], missing, stratify=stratify, together=together)
-    # Documents that share a line are in splits of their own all the same.
-    return drop_held_out(splits, read) if source.deduplicate else splits
+    # What is alike in two documents may be in two splits.
+    has_documents = "document" in splits["train"].column_names
+    return drop_held_out(splits, read) if source.deduplicate and has_documents else splits
 
 
 def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
