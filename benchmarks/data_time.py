@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from poslab.configuration import build
 from poslab.tasks.choice import task_of
 from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
+from poslab.training.settings import TrainerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "benchmarks" / "figures" / "data_time.json"
@@ -59,7 +60,7 @@ def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]
     preparing = time.perf_counter() - begin
     task = task_of(config, data)
     model = model_of(config, data, task)
-    settings = build(config, "trainer")
+    settings = build(config, "trainer", TrainerSettings)
     trainer = trainer_of(settings, data.batch_size, folder, callbacks=[], loggers=[])
     trainer.limit_val_batches = 0
     profiler = trainer.profiler = SimpleProfiler()  # type: ignore[attr-defined]

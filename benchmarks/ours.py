@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 from size import Size
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +15,7 @@ from torch.nn import functional
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
 from poslab.configuration import build
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.encodings import Positions, StackEncodings, StackShape, Tokens
+from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, TemperatureFactory, Tokens
 from poslab.models import Decoder
 from poslab.models.build import build_model
 
@@ -33,8 +34,8 @@ def encodings(encoding: str, size: Size) -> StackEncodings:
     """The encodings of a decoder of this size."""
     config = _configuration(encoding, size)
     shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim, digits=DIGITS)
-    temperature = None if config.get("temperature") is None else build(config, "temperature")
-    return StackEncodings(build(config, "encoding"), shape, temperature)
+    temperature = None if config.get("temperature") is None else build(config, "temperature", TemperatureFactory)
+    return StackEncodings(build(config, "encoding", EncodingFactory), shape, temperature)
 
 
 def routes(encoding: str, size: Size | None = None) -> list[Route]:
@@ -88,7 +89,7 @@ class MaskedLayer(nn.Module):
         return self.attention.output(y_BHTD.transpose(1, 2).flatten(2))
 
 
-def _configuration(encoding: str, size: Size) -> DictConfig:
+def _configuration(encoding: str, size: Size) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [
             f"encoding={encoding}",
@@ -97,4 +98,6 @@ def _configuration(encoding: str, size: Size) -> DictConfig:
             f"model.num_heads={size.num_heads}",
             f"dataset.sequence_length={size.sequence_length}",
         ]
-        return compose("train", overrides)
+        config = OmegaConf.to_container(compose("train", overrides), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}

@@ -29,8 +29,8 @@ class Source(ABC):
         overfit: train on the first batch over and over, to see that a model learns at all (default false).
         num_workers: processes that load batches; 0 loads them in the training process, which always reads streams
             (default 0).
-        cache_dir: where tokens, and rows of the Hub, are kept (default: `poslab` in the user's cache directory); they are
-            verified whenever they are opened, and prepared again where they are damaged.
+        cache_dir: where tokens, and rows of the Hub, are kept (default: `poslab` in the user's cache directory). They
+            are verified whenever they are opened, and prepared again where they are damaged.
         seed: of the order of training, at least 0. The split does not depend on it: all seeds share one test.
 
     Raises:
