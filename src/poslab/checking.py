@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poslab.configuration import build, with_full_key
-from poslab.data.sources import AnySource
+from poslab.data.data_source import DataSource
 
 if TYPE_CHECKING:
+    from poslab.data.sources import AnySource
     from poslab.models import Model
     from poslab.training.settings import TrainerSettings
 
@@ -30,7 +31,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> TrainerS
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
-    source: AnySource = build(config, "dataset", AnySource)
+    source: AnySource = build(config, "dataset", DataSource)
     try:
         source.check()
     except ValueError as error:

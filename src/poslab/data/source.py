@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from poslab.configuration import nearest
 from poslab.data.bounds import require_integer
+from poslab.data.data_source import DataSource
 from poslab.data.paths import neighbours
 
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
 
 
 @dataclass(kw_only=True)
-class Source(ABC):
+class Source(DataSource, ABC):
     """Where data comes from, how its text becomes tokens, and what is held out of it.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
+from poslab.data.data_source import DataSource
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Of all inputs, those that only validation and only test may ask for."""
@@ -18,7 +19,7 @@ TRIES = 200
 
 
 @dataclass(kw_only=True)
-class AlgorithmicExamples:
+class AlgorithmicExamples(DataSource):
     """Examples of an algorithmic task, made as they are needed.
 
     What split an example belongs to is a function of its input alone, so that no two splits share one, however many are
