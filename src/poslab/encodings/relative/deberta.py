@@ -106,8 +106,10 @@ class Deberta(PositionalEncoding):
         row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
         if rows.visible is not None:
             row = row.masked_fill(~rows.visible, self.span)
-        # Of the table only the rows that these queries and visible keys need: of a causal block at most half.
-        first, last = (int(end) for end in row.aminmax())
+        # Of the table only the rows that these queries and visible keys need: of a causal block at most half. Finding
+        # them looks into a tensor, which would cut a compiled graph, so that one takes all rows.
+        compiling = torch.compiler.is_compiling()
+        first, last = (0, 2 * self.span - 1) if compiling else (int(end) for end in row.aminmax())
         row = row - first
         keys_HND, queries_HND = (x[:, first : last + 1].to(q_BHRD.dtype) for x in (tables.keys, tables.queries))
         content_to_position = pick(q_BHRD @ keys_HND.transpose(-2, -1), row)
