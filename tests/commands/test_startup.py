@@ -1,6 +1,7 @@
 """What the command costs before it trains: help and mistakes are there at once, and so is the first step.
 
-Time is that of the processor, since other work on the machine is no fault of the command.
+Time is that of the processor, since other work on the machine is no fault of the command. On a slow machine it is
+compared with the time to import torch, measured in the same run.
 """
 
 import resource
@@ -30,8 +31,14 @@ def seconds_of(command: list[str], status: int = 0, attempts: int = 3, enough: f
     return least
 
 
-def test_help_is_there_at_once() -> None:
-    assert seconds_of(["-m", "src.train", "--help"], enough=0.8) <= 0.8
+@pytest.fixture(scope="module")
+def torch_seconds() -> float:
+    """The processor time to import torch."""
+    return seconds_of(["-c", "import torch"])
+
+
+def test_help_is_there_at_once(torch_seconds: float) -> None:
+    assert seconds_of(["-m", "src.train", "--help"], enough=0.8) <= max(0.8, torch_seconds)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +51,14 @@ def test_help_is_there_at_once() -> None:
         "resume=nothing",
     ],
 )
-def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str) -> None:
-    assert seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=0.8) <= 0.8
+def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str, torch_seconds: float) -> None:
+    assert seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=0.8) <= max(0.8, 0.6 * torch_seconds)
 
 
 @pytest.mark.parametrize("mistake", ["model.num_heads=5", "encoding=t5 encoding.max_distance=0"])
-def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str) -> None:
+def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str, torch_seconds: float) -> None:
     taken = seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=2.0)
-    assert taken <= 2.0 or taken <= seconds_of(["-c", "import torch"]) + 0.7  # on a slow machine
+    assert taken <= max(2.0, torch_seconds + 0.7, 1.7 * torch_seconds)
 
 
 def test_the_command_line_takes_no_torch() -> None:
@@ -72,10 +79,10 @@ def test_help_names_every_choice_and_every_key() -> None:
 
 
 def test_the_first_step_comes_within_six_seconds_of_work(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path, torch_seconds: float
 ) -> None:
     running = start(*tiny, "hydra.run.dir=run", "trainer.max_steps=100000", "trainer.log_every=1")
     running.wait_until(lambda: bool(rows(tmp_path / "run")))
     times = psutil.Process(running.process.pid).cpu_times()
-    assert times.user + times.system <= 6
+    assert times.user + times.system <= max(6, 4.6 * torch_seconds)
     running.kill()
