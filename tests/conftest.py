@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import absl.logging
 import pytest
 import torch
 from filelock import FileLock
@@ -15,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 # long. The variable is for the commands that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# The handler that absl adds when it is imported closes its stream when Hydra sets up logging. Unless it is the standard
+# error, that is the file in which pytest captures it, and every later test of this process fails.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What the command costs before it trains: help and mistakes are there at once, and so is the first step.
 
-Time is that of the processor, since other work on the machine is no fault of the command. On a slow machine it is
-compared with the time to import torch, measured in the same run.
+Time is that of the processor, since other work on the machine is no fault of the command. It is compared with the time
+to import torch just before, in some attempts, since a processor that does other work as well is slower.
 """
 
 import resource
@@ -16,29 +16,28 @@ import pytest
 from .running import ROOT, Running, rows
 
 
-def seconds_of(command: list[str], status: int = 0, attempts: int = 3, enough: float = 0.0) -> float:
-    """The least processor time of some attempts, which stop at what is enough."""
-    least = float("inf")
-    for _ in range(attempts):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == status, done.stderr
-        assert status == 0 or done.stderr.count("\n") == 1, done.stderr
-        least = min(least, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if least <= enough:
-            break
-    return least
+def seconds_of(command: list[str], status: int = 0) -> float:
+    """The processor time of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == status, done.stderr
+    assert status == 0 or done.stderr.count("\n") == 1, done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.fixture(scope="module")
-def torch_seconds() -> float:
-    """The processor time to import torch."""
-    return seconds_of(["-c", "import torch"])
+def assert_cheap(taken: Callable[[], float], seconds: float, times_torch: float) -> None:
+    """In one of three attempts it takes at most so many seconds, or so many times what it takes to import torch."""
+    attempts = []
+    for _ in range(3):
+        attempts.append((taken(), seconds_of(["-c", "import torch"])))
+        if attempts[-1][0] <= max(seconds, times_torch * attempts[-1][1]):
+            return
+    pytest.fail(f"seconds taken, and to import torch: {attempts}")
 
 
-def test_help_is_there_at_once(torch_seconds: float) -> None:
-    assert seconds_of(["-m", "src.train", "--help"], enough=0.8) <= max(0.8, torch_seconds)
+def test_help_is_there_at_once() -> None:
+    assert_cheap(lambda: seconds_of(["-m", "src.train", "--help"]), 0.8, 1)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +50,13 @@ def test_help_is_there_at_once(torch_seconds: float) -> None:
         "resume=nothing",
     ],
 )
-def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str, torch_seconds: float) -> None:
-    assert seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=0.8) <= max(0.8, 0.6 * torch_seconds)
+def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str) -> None:
+    assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 0.8, 0.6)
 
 
 @pytest.mark.parametrize("mistake", ["model.num_heads=5", "encoding=t5 encoding.max_distance=0"])
-def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str, torch_seconds: float) -> None:
-    taken = seconds_of(["-m", "src.train", *mistake.split()], status=2, enough=2.0)
-    assert taken <= max(2.0, torch_seconds + 0.7, 1.7 * torch_seconds)
+def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str) -> None:
+    assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 2, 1.7)
 
 
 def test_the_command_line_takes_no_torch() -> None:
@@ -79,10 +77,14 @@ def test_help_names_every_choice_and_every_key() -> None:
 
 
 def test_the_first_step_comes_within_six_seconds_of_work(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path, torch_seconds: float
+    start: Callable[..., Running], tiny: list[str], tmp_path: Path
 ) -> None:
-    running = start(*tiny, "hydra.run.dir=run", "trainer.max_steps=100000", "trainer.log_every=1")
-    running.wait_until(lambda: bool(rows(tmp_path / "run")))
-    times = psutil.Process(running.process.pid).cpu_times()
-    assert times.user + times.system <= max(6, 4.6 * torch_seconds)
-    running.kill()
+    def taken() -> float:
+        run = tmp_path / str(len(list(tmp_path.iterdir())))
+        running = start(*tiny, f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1")
+        running.wait_until(lambda: bool(rows(run)))
+        times = psutil.Process(running.process.pid).cpu_times()
+        running.kill()
+        return times.user + times.system
+
+    assert_cheap(taken, 6, 4.6)
