@@ -66,9 +66,9 @@ def serve(
         trust: as of `load`.
 
     Raises:
-        ValueError: as of `load`; for a device that is not there, or no beams; for a run that has learned to go on with
-            a text, which has no answer (`poslab.generation.generate`); and by the function, for a text that is no
-            input of the task.
+        ValueError: as of `load`; for a device that is not there, or no beams; for beams where nothing is written token
+            by token, as by a classifier; for a run that has learned to go on with a text, which has no answer
+            (`poslab.generation.generate`); and by the function, for a text that is no input of the task.
     """
     directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:
@@ -77,6 +77,8 @@ def serve(
     tokenizer = load_tokenizer(directory.path)
     source = build(directory.config(), "dataset", AnySource)
     writes = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
+    if beams > 1 and isinstance(model, Encoder):
+        raise ValueError(f"beams must be 1 for an encoder, which writes nothing token by token, got {beams}")
     if isinstance(source, AlgorithmicExamples):
         assert isinstance(tokenizer, SymbolTokenizer)
         if isinstance(model, Encoder):

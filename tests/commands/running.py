@@ -63,7 +63,7 @@ class Running:
         while not condition():
             assert self.process.poll() is None, f"it ended too early: {self.wait()}"
             assert time.monotonic() < deadline, f"{condition} did not come about"
-            time.sleep(0.001)
+            time.sleep(0.01)
 
     def descendants(self) -> list[psutil.Process]:
         """The processes that it has started."""

@@ -212,6 +212,7 @@ MISTAKES = {
     "runs={rotary}": "runs must name run directories or their checkpoints, as in runs=[outputs/A,outputs/B], got",
     "runs=[{rotary},{rotary}/]": "runs must all be different",
     "run={rotary} output={learned}": "output must be a directory of its own, neither a file nor a run directory",
+    "run={rotary} lengths=[16] output=/proc/here": "output=/proc/here cannot be made: No such file or directory",
     "run={rotary} encoding=alibi": "encoding@swap= takes the place of the encoding of a run",
     "run={rotary} temperature=log_n": "temperature goes with encoding@swap",
     "run={rotary} model.head_dim=8": "model.head_dim is that of the run, and cannot be another one",

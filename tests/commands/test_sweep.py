@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -110,6 +111,23 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, s
     trained = Running([sys.executable, *command.split()[1:], f"hydra.run.dir={again}"], out.parent, None).wait(120)
     assert trained.status == 0, trained
     assert figures(again) == figures(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
+
+
+@pytest.mark.slow
+def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(
+    tmp_path: Path, swept: tuple[Path, str], tiny: list[str]
+) -> None:
+    shutil.copytree(swept[0].parent, tmp_path, dirs_exist_ok=True)
+    best = RunDirectory(tmp_path / "out" / "trials" / f"{study_of(tmp_path / 'out').best_trial.number:04}")
+    untested = {tag: value for tag, value in best.metrics().items() if not tag.startswith("test/")}
+    (best.path / "metrics.json").write_text(json.dumps(untested))
+    best.best_checkpoint.write_bytes(best.best_checkpoint.read_bytes()[:1000])
+    (tmp_path / "out" / "report.html").unlink()
+    ended = run_sweep(tmp_path, *arguments_of(tiny))
+    assert ended.status == 0, ended
+    assert ended.errors.startswith("warning: the best trial is not tested: the checkpoint ")
+    assert ended.errors.count("\n") == 1
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def metrics_of(output: Path, number: int) -> dict[str, float]:

@@ -220,6 +220,11 @@ def test_beams_and_devices_that_there_are_not_are_refused(tmp_path, files):
         ValueError, match=r"^device must be auto, or one that this machine has, such as cpu, got abacus$"
     ):
         poslab.serve(run, "abacus")
+    reads = trained(files, tmp_path, "answers").path
+    with pytest.raises(
+        ValueError, match=r"^beams must be 1 for an encoder, which writes nothing token by token, got 2$"
+    ):
+        poslab.serve(reads, beams=2)
 
 
 def test_an_answer_in_a_text_is_served(tmp_path, files):

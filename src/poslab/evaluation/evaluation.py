@@ -50,7 +50,10 @@ class Evaluation:
 
     def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
         """Writes metrics.json, tables, figures and report.html; gives the contents of tables and figures by file."""
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"output={directory} cannot be made: {error.strerror}") from error
         drawn = write_exhibits(directory, self.sections)
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from poslab.command_line import python_command
 from poslab.errors import RunStoppedError
 from poslab.evaluation.report import write_exhibits, write_report
 from poslab.run_directory import write_atomically
+from poslab.terminal import one_line
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
@@ -110,11 +112,18 @@ class Results:
         return python_command("train", "--config-dir", str(self._output), "--config-name", "best")
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
-        """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it."""
+        """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
+
+        Nor where its run can no longer be tested, which one line of warning says.
+        """
         runs = [run for _, run in runs_of(self._sweep, first_attempt(best), config["seed"])]
         if not all(run.is_finished for run in runs):
             return {}
-        every = [run_test(run) for run in runs]
+        try:
+            every = [run_test(run) for run in runs]
+        except ValueError as error:
+            print(f"warning: the best trial is not tested: {one_line(str(error))}", file=sys.stderr)
+            return {}
         return {tag: sum(figures[tag] for figures in every) / len(every) for tag in every[0]}
 
     def _facts(self, ledger: Ledger, best: FrozenTrial) -> dict[str, str]:
