@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.configuration import trusted_packages
 from src.arguments import CONF, held_by_each_job, options_first, written_in_full
 from src.hydra_files import check_config_dir
 from src.mistakes import explained, known_keys
@@ -60,9 +61,10 @@ def command(name: str, main: Main) -> NoReturn:
             if hydra_config.job.config_name != name:
                 _require_whole(config, name, str(hydra_config.job.config_name))
             overrides = list(hydra_config.overrides.task)
-            if not any(override.lstrip("+").startswith("trust=") for override in overrides):
-                config["trust"] = []  # no file can say that it is trusted
-            main({str(key): value for key, value in config.items()}, _as_typed(directory), overrides)
+            whole = {str(key): value for key, value in config.items()}
+            is_given = any(override.lstrip("+").startswith("trust=") for override in overrides)
+            whole["trust"] = list(trusted_packages(whole)) if is_given else []  # no file can say that it is trusted
+            main(whole, _as_typed(directory), overrides)
         except BaseException as error:
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either

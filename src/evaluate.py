@@ -103,12 +103,14 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     """What takes the place of a run's encoding, for its training length; its temperature stays unless one is given."""
     from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from poslab.run_directory import RunDirectory
 
     length = RunDirectory.of(run).config()["dataset"]["sequence_length"]
-    composed = compose("evaluate", overrides=[f"dataset.sequence_length={length}", *overrides])
+    searched = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath")]
+    composed = compose("evaluate", overrides=[f"dataset.sequence_length={length}", *overrides, *searched])
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     swap = {"encoding": config["swap"]}

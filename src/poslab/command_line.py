@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from poslab.run_directory import RunDirectory
+from typing import Any
 
 
 def python_command(module: str, *words: str) -> str:
@@ -23,9 +20,9 @@ def assignment(key: str, value: Any) -> str:
     return f"{key}={value if is_plain else in_hydras_grammar(value)}"
 
 
-def trust_words(run: RunDirectory) -> list[str]:
-    """Return the word that trusts the packages that a run was trusted with, where there are any."""
-    return [assignment("trust", list(run.trust))] if run.trust else []
+def trusting(packages: Sequence[str]) -> list[str]:
+    """Return the word that trusts packages; none where there are none."""
+    return [f"trust={packages[0]}" if len(packages) == 1 else f"trust=[{','.join(packages)}]"] if packages else []
 
 
 def in_hydras_grammar(value: Any) -> str:

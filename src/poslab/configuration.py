@@ -47,9 +47,13 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
 
 def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the packages that the user trusts beside Poslab; ValueError if they are not names of packages."""
-    trust = config.get("trust") or []
-    packages = [trust] if isinstance(trust, str) else trust
-    if not isinstance(packages, list) or not all(isinstance(x, str) and _NAME.fullmatch(x) for x in packages):
+    return package_names(config.get("trust") or ())
+
+
+def package_names(trust: Any) -> tuple[str, ...]:
+    """Return what `trust` names, one package or several; ValueError if it is anything else."""
+    packages = (trust,) if isinstance(trust, str) else trust
+    if not isinstance(packages, list | tuple) or not all(isinstance(x, str) and _NAME.fullmatch(x) for x in packages):
         raise ValueError(f"trust must name packages, as in trust=my_package or trust=[one,another], got {trust!r}")
     return tuple(packages)
 
@@ -140,9 +144,10 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
         raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {shown(path)}")
     if not _is_within(path, trusted):
         package = path.partition(".")[0]
+        told = f" (trusted so far: {', '.join(trusted[1:])})" if len(trusted) > 1 else ""
         raise ValueError(
             f"{key}._target_ names {path}, which is not part of {trusted[0]} and could run any code: "
-            f"if you trust it, add trust={package}"
+            f"if you trust it, add trust={package}{told}"
         )
     module_name, _, name = path.rpartition(".")
     try:

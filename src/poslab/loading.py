@@ -22,7 +22,7 @@ def load(
     run: str | Path,
     device: torch.device | str = "cpu",
     swap: Mapping[str, Mapping[str, Any] | None] | None = None,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
 ) -> Model:
     """Load the trained model of a run, in evaluation mode.
 
@@ -39,7 +39,8 @@ def load(
         swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
             `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns keeps its weights
             where class and shape are the same, and is else as at initialisation: `untrained` counts that.
-        trust: packages beside Poslab that define what the run names, such as your encoding. They are imported.
+        trust: the package, or packages, beside Poslab that define what the run names, such as your encoding. They are
+            imported.
 
     Returns:
         The model with the weights as they were trained: float32, or bfloat16 after `trainer.precision=bf16-true`.

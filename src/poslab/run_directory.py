@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from poslab.configuration import package_names
 from poslab.reading import read_json, read_yaml
 from poslab.task_record import TaskRecord
 
@@ -36,12 +37,12 @@ class RunDirectory:
     trust: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: str | Path, trust: Sequence[str] = ()) -> RunDirectory:
+    def of(cls, run: str | Path, trust: str | Sequence[str] = ()) -> RunDirectory:
         """Find the run of a directory, or of a checkpoint inside one.
 
         Args:
             run: the directory or checkpoint.
-            trust: packages beside Poslab that its configuration may name.
+            trust: the package, or packages, beside Poslab that its configuration may name.
 
         Raises:
             ValueError: if there is no run there.
@@ -49,7 +50,7 @@ class RunDirectory:
         path = Path(run)
         if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
             path = path.parent.parent
-        found = cls(path, tuple(trust))
+        found = cls(path, package_names(trust))
         if not found.config_file.is_file():
             raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
         return found

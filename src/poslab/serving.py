@@ -49,7 +49,7 @@ def serve(
     beams: int = 1,
     length_penalty: float = 1.0,
     max_new_tokens: int = 400,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
 ) -> Server:
     """What a run has learned to do, as a function of a text.
 

@@ -1,8 +1,11 @@
 from functools import partial
 
+import pytest
 import torch
 
-from poslab.encodings import PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+from poslab.encodings import Alibi, PerLayer, PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+from poslab.encodings.base import HOOKS
+from poslab.encodings.temperature.ssmax import SSMax
 from tests.encodings.examples import OneTablePerLayer, TurningAndDiscounting
 
 SHAPE = StackShape(d_model=32, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8)
@@ -57,3 +60,25 @@ def test_a_stack_ends_where_the_first_of_its_encodings_ends():
     lengths = iter([None, 7, 9])
     assert StackEncodings(Ends, SHAPE).max_length == 7
     assert StackEncodings(Rotary, SHAPE).max_length is None
+
+
+@pytest.mark.parametrize("wrong", [lambda: PerLayer([Rotary]), SSMax])
+def test_what_makes_no_encoding_is_refused(wrong):
+    with pytest.raises(
+        ValueError, match=r"^encoding must be a class of encodings, a partial of one, or a PerLayer, got "
+    ):
+        StackEncodings(wrong, SHAPE)
+
+
+def test_an_attention_that_would_lose_a_window_or_a_temperature_is_refused():
+    windowed = StackEncodings(PerLayer([Rotary, Rotary], windows=[4, None]), SHAPE)
+    with pytest.raises(ValueError, match=r"^encoding has a window, which this attention does not call: "):
+        windowed.require_hooks(HOOKS)
+    windowed.require_hooks({*HOOKS, "window"})
+    scaled = StackEncodings(Rotary, SHAPE, SSMax)
+    with pytest.raises(ValueError, match=r"^encoding has a temperature, which this attention does not call: "):
+        scaled.require_hooks(HOOKS)
+    with pytest.raises(ValueError, match=r"^encoding Alibi acts through bias, which"):
+        StackEncodings(PerLayer([Rotary, Alibi, Rotary]), SHAPE).require_hooks({"rotate_query", "rotate_key", "scale"})
+    with pytest.raises(ValueError, match=r"^called must be a set of hooks, .*, got 'bias'$"):
+        scaled.require_hooks("bias")

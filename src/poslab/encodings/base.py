@@ -84,6 +84,8 @@ class PositionalEncoding(CheckedArguments, nn.Module):
         Raises:
             ValueError: if the encoding overrides another hook, or a name is not that of a hook.
         """
+        if isinstance(called, str):
+            raise ValueError(f"called must be a set of hooks, as in {{'rotate_query', 'rotate_key'}}, got {called!r}")
         unknown = [name for name in called if name not in HOOKS]
         if unknown:
             raise ValueError(f"hooks must be among {', '.join(HOOKS)}, got {', '.join(unknown)}")

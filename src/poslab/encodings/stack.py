@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -47,6 +47,9 @@ class StackShape:
         return factory(**{name: value for name, value in known.items() if name in asked_for})
 
 
+WINDOW, TEMPERATURE = "window", "temperature"
+"""What a stack does beside the hooks of its encodings."""
+
 EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
 """An encoding class, a partial of one with its hyperparameters, or a pattern of these."""
 
@@ -79,6 +82,11 @@ class StackEncodings(nn.Module):
             maker = pattern.encodings[layer % len(pattern.encodings)]
             if id(maker) not in shared:
                 instance = shape.fill(maker)
+                if not isinstance(instance, PositionalEncoding):
+                    raise ValueError(
+                        f"encoding must be a class of encodings, a partial of one, or a PerLayer, got {maker}, which "
+                        f"makes {type(instance).__name__}"
+                    )
                 if instance.causal_only and not shape.causal:
                     form = instance.bidirectional_form
                     instead = (
@@ -125,6 +133,25 @@ class StackEncodings(nn.Module):
     def max_length(self) -> int | None:
         """The number of positions at which the first of the encodings ends; None if none does."""
         return min((encoding.max_length for encoding in self if encoding.max_length is not None), default=None)
+
+    def require_hooks(self, called: Collection[str]) -> None:
+        """Refuse attention layers or a model that would leave out something that this stack does.
+
+        Args:
+            called: as of `PositionalEncoding.require_hooks`, with `window` where the attention keeps to `windows`, and
+                `temperature` where it multiplies its logits.
+
+        Raises:
+            ValueError: as of each encoding; for windows or a temperature that are not called.
+        """
+        own = {WINDOW: any(self.windows), TEMPERATURE: len(self.temperatures) > 0}
+        for encoding in self:
+            encoding.require_hooks(called if isinstance(called, str) else set(called) - own.keys())
+        if lost := [name for name, is_there in own.items() if is_there and name not in called]:
+            raise ValueError(
+                f"encoding has a {' and a '.join(lost)}, which this attention does not call: call it, attend with "
+                "poslab.attention.attend, or choose an encoding that does without"
+            )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         """Token embeddings with position mixed in, by every encoding that does so. Arguments as there."""

@@ -79,7 +79,7 @@ def subject(
     device: torch.device | str = "cpu",
     swap: Mapping[str, Any] | None = None,
     seed: int = 1,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
 ) -> Subject:
     """The model of a run with the text that it was kept from.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poslab.checking import check
-from poslab.command_line import assignment, python_command, trust_words
+from poslab.command_line import assignment, python_command, trusting
 from poslab.configuration import build
 from poslab.data.sources import AnySource
 from poslab.run_directory import RunDirectory
@@ -30,7 +30,7 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> l
         config: its resolved configuration.
         task: what it has learned.
     """
-    named = [assignment("run", run.path), *trust_words(run)]
+    named = [assignment("run", run.path), *trusting(run.trust)]
     commands = {"look": shlex.join(["tensorboard", "--logdir", str(run.path.parent)])}
     if isinstance(task, LanguageModelling):
         commands["evaluate"] = python_command("evaluate", *named)

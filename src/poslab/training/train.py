@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from poslab.command_line import assignment, python_command
+from poslab.command_line import assignment, python_command, trusting
 from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.processes import agreed, external_environment, first_alone, hang_told, join
 from poslab.run_directory import RunDirectory
@@ -69,7 +69,7 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:
                 if stopped.resumable and observer is None:
-                    resume = python_command("train", assignment("resume", run.path))
+                    resume = python_command("train", assignment("resume", run.path), *trusting(run.trust))
                     RunConsole(silent=not is_first).print(f"go on with: {resume}")
                 raise
     return run

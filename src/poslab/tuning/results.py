@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from poslab.command_line import python_command
+from poslab.command_line import python_command, trusting
 from poslab.errors import RunStoppedError
 from poslab.evaluation.report import write_exhibits, write_report
 from poslab.run_directory import write_atomically
@@ -109,7 +109,8 @@ class Results:
         )
 
     def _command(self) -> str:
-        return python_command("train", "--config-dir", str(self._output), "--config-name", "best")
+        chosen = ("--config-dir", str(self._output), "--config-name", "best")
+        return python_command("train", *chosen, *trusting(self._sweep.trust))
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
         """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it.

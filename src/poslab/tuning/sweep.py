@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from poslab.configuration import nearest
+from poslab.configuration import nearest, package_names
 from poslab.reading import read_yaml
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
@@ -138,6 +138,8 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     allowed = [argument.name for argument in fields(Sweep) if argument.name not in ("overrides", "question")]
     if unknown := sorted(set(given) - set(allowed)):
         raise ValueError(f"{unknown[0]}: there is no such key{nearest(unknown[0], ['sweep', 'preset', *allowed])}")
+    if "trust" in given:
+        given["trust"] = package_names(given["trust"])
     node = {"name": name, "train": {}, **node, **given, "overrides": list(overrides)}
     node.setdefault("output", f"outputs/sweeps/{node['name']}")
     if missing := [key for key in ("question", "space", "n_trials") if key not in node]:

@@ -34,7 +34,7 @@ class TrialConfigurations:
         self._shared = [*(self._override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
         for override in self._shared:
             key = override.lstrip("+~").partition("=")[0]
-            if key == "resume" or key.partition(".")[0] == "hydra":
+            if key == "resume" or (key.partition(".")[0] == "hydra" and key != "hydra.searchpath"):
                 raise ValueError(f"{key} belongs to a single run: the same command goes on with a sweep")
             if searched := [p.key for p in self._space.parameters if p.key == key and override in sweep.overrides]:
                 raise ValueError(f"{searched[0]} is what the sweep searches: its range is in the sweep file")
