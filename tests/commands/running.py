@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from .warm import WarmProcess
+
 ROOT = Path(__file__).parents[2]
 
 STEPS, VALIDATE_EVERY, SAVE_EVERY, LOG_EVERY = 80, 20, 10, 5
@@ -42,20 +44,35 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A command that runs, in a session of its own, as an interactive shell starts it."""
+    """A command that runs, in a session of its own, as an interactive shell starts it.
 
-    def __init__(self, command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._errors,
-            start_new_session=True,
-        )
+    Args:
+        command: its words. One of ours, `python -m src.NAME`, begins with the libraries imported.
+        directory: where it runs.
+        environment: beside that of the tests.
+        cold: whether it imports the libraries itself.
+    """
+
+    def __init__(
+        self, command: list[str], directory: Path, environment: dict[str, str] | None = None, cold: bool = False
+    ) -> None:
+        self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
+        whole = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.process: WarmProcess | subprocess.Popen[bytes]
+        if command[:2] == python("-m") and command[2].startswith("src.") and not cold:
+            files = self._output.name, self._errors.name
+            self.process = WarmProcess(command[2], command[3:], directory, whole, *files)
+        else:
+            self.process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=whole,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._errors,
+                start_new_session=True,
+            )
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Waits for something that the command brings about; it must still run then."""

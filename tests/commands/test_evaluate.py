@@ -3,9 +3,9 @@
 import csv
 import json
 import math
-import os
-import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from src.evaluate import PARTS
 from tests.training.runs import words
 from tests.written_run import write_run
 
-ROOT = Path(__file__).parents[2]
+from .running import Ended, Running
+
 ONLY_LENGTHS = "parts=[extrapolation]"
 FIGURES = [
     f"{protocol}{figure}@{length}"
@@ -27,15 +28,17 @@ FIGURES = [
 ]
 
 
-def evaluate(*arguments: str, directory: Path, command: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*(command or [sys.executable]), "-m", "src.evaluate", *arguments],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+@pytest.fixture
+def evaluate(mistaken, monkeypatch) -> Callable[..., Ended]:
+    """Runs the command in this process, in the directory of the test."""
+    monkeypatch.setenv("COLUMNS", "80")
+    return partial(mistaken, "src.evaluate")
+
+
+def evaluate_alone(*arguments: str, directory: Path, command: list[str] | None = None) -> Ended:
+    """Runs the command in a process of its own, or in several."""
+    whole = [*(command or [sys.executable]), "-m", "src.evaluate", *arguments]
+    return Running(whole, directory, {"COLUMNS": "80"}).wait(200)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +67,9 @@ def learned(tmp_path_factory, text) -> Path:
 
 @pytest.mark.slow
 def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
-    ended = evaluate(f"run={rotary}", "lengths=[16,32,64]", ONLY_LENGTHS, directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert max(map(len, ended.stdout.splitlines()[:-1])) <= 80
+    ended = evaluate_alone(f"run={rotary}", "lengths=[16,32,64]", ONLY_LENGTHS, directory=tmp_path)
+    assert (ended.status, ended.errors) == (0, "")
+    assert max(map(len, ended.output.splitlines()[:-1])) <= 80
     assert list(tmp_path.iterdir()) == []
     made = rotary / "evaluation"
     figures = json.loads((made / "metrics.json").read_text())
@@ -83,9 +86,9 @@ def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_part_has_its_section_and_its_files(rotary, tmp_path):
-    ended = evaluate(f"run={rotary}", "lengths=[16,256]", "output=here", directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_every_part_has_its_section_and_its_files(rotary, tmp_path, evaluate):
+    ended = evaluate(f"run={rotary}", "lengths=[16,256]", "output=here")
+    assert (ended.status, ended.errors) == (0, "")
     page = (tmp_path / "here" / "report.html").read_text()
     for title in (
         "Length extrapolation",
@@ -103,20 +106,20 @@ def test_every_part_has_its_section_and_its_files(rotary, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_heads_of_two_runs_are_compared(rotary, learned, tmp_path):
+def test_the_heads_of_two_runs_are_compared(rotary, learned, tmp_path, evaluate):
     parts = "parts=[attention,encoding]"
-    ended = evaluate(f"runs=[{rotary},{learned}]", "lengths=[16]", parts, "output=here", directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = evaluate(f"runs=[{rotary},{learned}]", "lengths=[16]", parts, "output=here")
+    assert (ended.status, ended.errors) == (0, "")
     made = {path.name for path in (tmp_path / "here").iterdir()}
     assert {"attention_divergence.png", "attention_overview_rotary.png", "attention_overview_learned.png"} <= made
 
 
 @pytest.mark.slow
-def test_an_encoding_without_a_run_is_diagnosed(tmp_path):
+def test_an_encoding_without_a_run_is_diagnosed(tmp_path, evaluate):
     typed = ("encoding=rotary", "encoding.base=1e4", "model.head_dim=64", "lengths=[1024]", "output=here")
-    ended = evaluate(*typed, directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    (row,) = [line.split() for line in ended.stdout.splitlines() if line.split()[:1] == ["1,024"]]
+    ended = evaluate(*typed)
+    assert (ended.status, ended.errors) == (0, "")
+    (row,) = [line.split() for line in ended.output.splitlines() if line.split()[:1] == ["1,024"]]
     assert row[:4] == ["1,024", "10,000", "no", "725"]
     assert {"report.html", "rotary_wavelengths.png", "rotary_islands.svg"} <= {
         p.name for p in (tmp_path / "here").iterdir()
@@ -124,37 +127,37 @@ def test_an_encoding_without_a_run_is_diagnosed(tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_stand_side_by_side_and_a_dash_is_where_an_encoding_ends(rotary, learned, tmp_path):
-    ended = evaluate(f"runs=[{rotary},{learned}]", "lengths=[16,32]", ONLY_LENGTHS, directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_runs_stand_side_by_side_and_a_dash_is_where_an_encoding_ends(rotary, learned, tmp_path, evaluate):
+    ended = evaluate(f"runs=[{rotary},{learned}]", "lengths=[16,32]", ONLY_LENGTHS)
+    assert (ended.status, ended.errors) == (0, "")
     (made,) = (tmp_path / "outputs").iterdir()
     figures = json.loads((made / "metrics.json").read_text())
     assert {"Rotary/loss@16", "Rotary/loss@32", "Learned/loss@16"} <= set(figures)
     assert "Learned/loss@32" not in figures
-    (line, *_) = [line for line in ended.stdout.splitlines() if line.split()[:1] == ["Learned"]]
+    (line, *_) = [line for line in ended.output.splitlines() if line.split()[:1] == ["Learned"]]
     assert line.split()[-1] == "-"
 
 
 @pytest.mark.slow
-def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does(rotary, tmp_path):
+def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does(rotary, tmp_path, evaluate):
     arguments = (f"run={rotary}", "lengths=[16]", ONLY_LENGTHS)
-    same = evaluate(*arguments, "encoding@swap=rotary", directory=tmp_path)
-    other = evaluate(*arguments, "encoding@swap=yarn", "swap.factor=4", directory=tmp_path)
-    assert (same.returncode, same.stderr, other.returncode, other.stderr) == (0, "", 0, "")
-    own, swapped, *_ = [line.split()[-1] for line in same.stdout.splitlines() if line.strip().startswith("Rotary")]
+    same = evaluate(*arguments, "encoding@swap=rotary")
+    other = evaluate(*arguments, "encoding@swap=yarn", "swap.factor=4")
+    assert (same.status, same.errors, other.status, other.errors) == (0, "", 0, "")
+    own, swapped, *_ = [line.split()[-1] for line in same.output.splitlines() if line.strip().startswith("Rotary")]
     assert own == swapped
     figures = json.loads((rotary / "evaluation_yarn" / "metrics.json").read_text())
     assert figures["Rotary/loss@16"] != figures["Rotary -> Rotary (yarn)/loss@16"]
 
 
 @pytest.mark.slow
-def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path):
+def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path, evaluate):
     run = write_run(tmp_path / "log_n", *text, "encoding=log_n").path
     arguments = (f"run={run}", "lengths=[64]", ONLY_LENGTHS)
-    same = evaluate(*arguments, "encoding@swap=rotary", directory=tmp_path)
-    without = evaluate(*arguments, "encoding@swap=rotary", "~temperature", "output=without", directory=tmp_path)
-    ssmax = evaluate(*arguments, "encoding@swap=ssmax", "output=ssmax", directory=tmp_path)
-    assert [ended.returncode for ended in (same, without, ssmax)] == [0, 0, 0], ssmax.stderr
+    same = evaluate(*arguments, "encoding@swap=rotary")
+    without = evaluate(*arguments, "encoding@swap=rotary", "~temperature", "output=without")
+    ssmax = evaluate(*arguments, "encoding@swap=ssmax", "output=ssmax")
+    assert [ended.status for ended in (same, without, ssmax)] == [0, 0, 0], ssmax.errors
 
     def losses(folder: Path) -> set[float]:
         figures = json.loads((folder / "metrics.json").read_text())
@@ -166,13 +169,13 @@ def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path)
 
 
 @pytest.mark.slow
-def test_jobs_have_a_directory_each_and_a_swap_is_for_the_training_length_of_its_run(rotary, text, tmp_path):
+def test_jobs_have_a_directory_each_and_a_swap_is_for_the_training_length_of_its_run(rotary, text, tmp_path, evaluate):
     longer = write_run(tmp_path / "longer", *text, "dataset.sequence_length=32").path
     swap = ("lengths=[64]", ONLY_LENGTHS, "encoding@swap=rope_dynamic_ntk")
-    ended = evaluate("-m", f"run={rotary},{longer}", *swap, directory=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    ended = evaluate("-m", f"run={rotary},{longer}", *swap)
+    assert (ended.status, ended.errors) == (0, "")
     (jobs,) = (tmp_path / "outputs").iterdir()
-    assert evaluate(f"runs=[{longer},{rotary}]", *swap, "output=both", directory=tmp_path).returncode == 0
+    assert evaluate(f"runs=[{longer},{rotary}]", *swap, "output=both").status == 0
     both = json.loads((tmp_path / "both" / "metrics.json").read_text())
     for job, run in enumerate((rotary, longer)):
         alone = json.loads((jobs / f"{job}" / "metrics.json").read_text())
@@ -182,22 +185,22 @@ def test_jobs_have_a_directory_each_and_a_swap_is_for_the_training_length_of_its
 
 
 @pytest.mark.slow
-def test_an_evaluation_takes_the_place_of_the_one_before(rotary, tmp_path):
+def test_an_evaluation_takes_the_place_of_the_one_before(rotary, tmp_path, evaluate):
     made = rotary / "evaluation"
     for chosen, expected in (("[extrapolation,encoding]", True), ("[rotary]", False)):
-        assert evaluate(f"run={rotary}", "lengths=[16]", f"parts={chosen}", directory=tmp_path).returncode == 0
+        assert evaluate(f"run={rotary}", "lengths=[16]", f"parts={chosen}").status == 0
         assert (made / "per_length.csv").exists() == expected
     assert len(list(rotary.glob("events.*.evaluation"))) == 1
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(rotary, tmp_path):
+def test_two_processes_equal_one(rotary, tmp_path, evaluate):
     arguments = (f"run={rotary}", "lengths=[16,64]", ONLY_LENGTHS)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    alone = evaluate(*arguments, directory=tmp_path)
+    alone = evaluate(*arguments)
     expected = json.loads((rotary / "evaluation" / "metrics.json").read_text())
-    together = evaluate(*arguments, directory=tmp_path, command=torchrun)
-    assert (alone.returncode, together.returncode) == (0, 0), together.stderr
+    together = evaluate_alone(*arguments, directory=tmp_path, command=torchrun)
+    assert (alone.status, together.status) == (0, 0), together.errors
     figures = json.loads((rotary / "evaluation" / "metrics.json").read_text())
     assert figures.keys() == expected.keys()
     np.testing.assert_allclose(list(figures.values()), list(expected.values()), rtol=1e-6)
@@ -245,9 +248,9 @@ def test_a_mistake_is_one_sentence(typed, rotary, learned, tmp_path, mistaken):
 
 @pytest.mark.slow
 def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(rotary, tmp_path):
-    ended = evaluate(f"run={rotary}", "lengths=[16,1000000]", directory=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: lengths must lie between 1 and") and ended.stderr.count("\n") == 1
+    ended = evaluate_alone(f"run={rotary}", "lengths=[16,1000000]", directory=tmp_path)
+    assert ended.status == 2
+    assert ended.errors.startswith("error: lengths must lie between 1 and") and ended.errors.count("\n") == 1
 
 
 def test_the_parts_are_those_that_there_are():
