@@ -15,7 +15,7 @@ from torch import Tensor
 from poslab.attention import Route, Visibility, attend
 from poslab.attention.attend import SERVED_HOOKS
 from poslab.attention.distance import distance_attention, distance_attention_backward
-from poslab.encodings import Positions
+from poslab.encodings import PositionalEncoding, Positions
 from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
 
 BATCH, HEADS, GROUPS, LENGTH, HEAD_DIM, D_MODEL = 2, 4, 2, 12, 8, 32
@@ -237,6 +237,36 @@ def test_what_does_not_fit_is_refused_in_one_sentence(name):
                 assert "\n" not in str(error), kind
             else:
                 raise AssertionError(f"{kind}: nothing was said")
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if made(name).hooks & {"bias", "pair_bias"}])
+def test_a_bias_for_fewer_heads_is_refused(name):
+    twice = changed(q=lambda x: x.repeat(1, 2, 1, 1))(call(name))
+    for route in routes(name):
+        with pytest.raises(
+            ValueError, match=rf"^bias must have one head, or one for each of {2 * HEADS}, got {HEADS}$"
+        ):
+            twice.attended(name, route)
+
+
+def test_tables_that_were_forgotten_are_refused():
+    prepared = [name for name in EVERY_ENCODING if type(made(name)).prepare is not PositionalEncoding.prepare]
+    assert len(prepared) > 30
+    for name in prepared:
+        right = call(name)
+        for route in routes(name):
+            with pytest.raises(
+                ValueError, match=r"^tables must be what \w+\.prepare makes of the positions, got None$"
+            ):
+                attend(right.q, right.k, right.v, made(name), None, right.visibility, route, state_BHSE=right.state)
+
+
+@pytest.mark.parametrize("name", ["rotary", "xpos"])
+def test_heads_that_are_wider_than_the_rotation_are_refused(name):
+    right = call(name)
+    wider = changed(q=lambda x: torch.cat([x, x[..., :2]], -1), k=lambda x: torch.cat([x, x[..., :2]], -1))(right)
+    with pytest.raises(ValueError, match=rf"^queries and keys must be head_dim={HEAD_DIM} wide, got {HEAD_DIM + 2}$"):
+        wider.attended(name, "auto")
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)

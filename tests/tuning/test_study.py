@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from poslab.tuning.storage import open_storage, without_password
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 
+from ..commands.warm import CONTEXT
 from ..storages import STORAGES
 from .sweeps import joined, small_sweep
 
@@ -122,10 +122,8 @@ def test_processes_that_take_trials_at_once_share_the_budget(
 ) -> None:
     sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
     study = joined(sweep)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["poslab.tuning.study"])  # which takes seconds to import
-    taken = context.Queue()
-    processes = [context.Process(target=take_everything, args=(sweep, f"worker {i}", taken)) for i in range(4)]
+    taken = CONTEXT.Queue()
+    processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", taken)) for i in range(4)]
     for process in processes:
         process.start()
     for process in processes:

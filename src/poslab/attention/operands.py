@@ -39,6 +39,8 @@ def for_one_batch(
             f"k must have a key for each query in causal attention, got {num_keys} keys for {num_queries} queries"
         )
     rows = [(name, x.shape[0]) for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD))]
+    if tables is None and type(encoding).prepare is not PositionalEncoding.prepare:
+        raise ValueError(f"tables must be what {type(encoding).__name__}.prepare makes of the positions, got None")
     rows.append(("tables", check_tables(tables, num_queries, num_keys, device)))
     for name, x, length in _rules(visibility, num_queries, num_keys):
         if x.dim() != 2 or x.shape[1] != length:

@@ -147,10 +147,15 @@ class PositionalEncoding(CheckedArguments, nn.Module):
         """The logits of a block of query rows before any mask, (B, H, R, S)."""
         logits_BHRS = q_BHRD @ k_BHSD.transpose(-2, -1) * rows.scale
         bias = self.bias(rows.tables)
-        if bias is not None:
-            logits_BHRS = logits_BHRS + bias.matrix(rows.rows, rows.keys)
-        pair_bias = self.pair_bias(rows)
-        return logits_BHRS if pair_bias is None else logits_BHRS + pair_bias
+        added = (None if bias is None else bias.matrix(rows.rows, rows.keys), self.pair_bias(rows))
+        for bias_HRS in added:
+            if bias_HRS is not None:
+                if bias_HRS.shape[-3] not in (1, logits_BHRS.shape[1]):
+                    raise ValueError(
+                        f"bias must have one head, or one for each of {logits_BHRS.shape[1]}, got {bias_HRS.shape[-3]}"
+                    )
+                logits_BHRS = logits_BHRS + bias_HRS
+        return logits_BHRS
 
     def weights(self, logits_BHRS: Tensor, visible: Tensor | None) -> Tensor:
         """Attention weights from logits, zero where nothing is visible: the softmax over the visible keys."""

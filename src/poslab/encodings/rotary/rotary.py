@@ -94,6 +94,7 @@ class Rotary(PositionalEncoding):
             )
         if isinstance(scaling, partial):
             check_arguments(scaling.keywords, inspect.signature(scaling.func, eval_str=True).parameters)
+        self.head_dim = head_dim
         self.base = base
         self.rotary_dim = rotary_dim
         self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
@@ -119,9 +120,11 @@ class Rotary(PositionalEncoding):
         return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
+        check_width(q_BHTD, self.head_dim)
         return self._rotate(q_BHTD, tables.query_cos, tables.query_sin)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
+        check_width(k_BHSD, self.head_dim)
         return self._rotate(k_BHSD, tables.key_cos, tables.key_sin)
 
     def scale(self, tables: Rotation) -> float:
@@ -131,6 +134,12 @@ class Rotary(PositionalEncoding):
 def _cos_sin(positions: Positions, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     angle = angles(positions.ids_for_heads, frequencies)
     return angle.cos(), angle.sin()
+
+
+def check_width(x: Tensor, head_dim: int) -> None:
+    """Raise ValueError unless queries or keys are as wide as what turns them was made for."""
+    if x.shape[-1] != head_dim:
+        raise ValueError(f"queries and keys must be head_dim={head_dim} wide, got {x.shape[-1]}")
 
 
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import rotate_half_split
+from poslab.encodings.rotary.rotary import check_width, rotate_half_split
 
 
 class ScaledRotation(NamedTuple):
@@ -91,9 +91,11 @@ class XPos(PositionalEncoding):
         return ScaledRotation(*self._tables(query_ids - centre, 1.0), *self._tables(key_ids - centre, -1.0))
 
     def rotate_query(self, q_BHTD: Tensor, tables: ScaledRotation) -> Tensor:
+        check_width(q_BHTD, self.head_dim)
         return _rotate_and_scale(q_BHTD, tables.query_cos, tables.query_sin, tables.query_log_scale)
 
     def rotate_key(self, k_BHSD: Tensor, tables: ScaledRotation) -> Tensor:
+        check_width(k_BHSD, self.head_dim)
         return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
 
     def _tables(self, places: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
