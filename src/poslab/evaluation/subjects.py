@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poslab.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
-from poslab.configuration import encoding_named
+from poslab.configuration import encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
 from poslab.loading import load, untrained
@@ -104,8 +104,11 @@ def subject(
     data = data_of(config)
     if not (isinstance(model, Decoder) and isinstance(data, TextDataModule)):
         raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
-    data.prepare_data()
-    data.setup()
+    try:
+        data.prepare_data()
+        data.setup()
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "dataset", config)) from error
     checkpoint = load_checkpoint(checkpoint_file(run))
     trained_on = checkpoint.get(type(data).__qualname__)
     if trained_on is not None and trained_on != data.state_dict():
