@@ -266,7 +266,10 @@ MISTAKES = [
     ),
     (["sweep=rotary_base", "storage=grpc://127.0.0.1:1"], "storage=grpc://127.0.0.1:1 cannot be reached"),
     (["sweep=rotary_base", "model.head_dim=6"], "space.encoding.fraction at encoding.fraction=0.25"),
-    (["sweep=rotary_base", "sampler={_target_:optuna.samplers.TPE}"], "sampler._target_ must name one of"),
+    (
+        ["sweep=rotary_base", "sampler={_target_:optuna.samplers.TPE}"],
+        "sampler._target_: optuna.samplers has no TPE; did you mean 'TPESampler'?",
+    ),
     (["sweep=rotary_base", "objectives=[test/loss]"], "objectives must not be test figures"),
     (["sweep=quality_and_speed", "pruner={_target_:optuna.pruners.MedianPruner}"], "pruner must be null where"),
     (["sweep=unknown_key.yaml"], "encoding.bse: there is no such key; did you mean 'encoding.base'?"),
