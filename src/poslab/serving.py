@@ -85,7 +85,10 @@ def serve(
             return _at_places(model, tokenizer, source)
         return _written(model, tokenizer, tokenizer.answer_id, writes)
     if isinstance(source, ExampleSource) and source.kind == "classification":
-        return _classes(model, tokenizer, directory.task(), source.longest)
+        task = directory.task()
+        if not task.classes:
+            raise ValueError(f"{directory.task_file} must name the classes of the task, and names none")
+        return _classes(model, tokenizer, task, source.longest)
     if isinstance(source, ExampleSource) and source.kind == "answers":
         return _span(model, tokenizer)
     if isinstance(source, ExampleSource):
