@@ -85,7 +85,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "hydra._internal.utils._locate": {"path": "evil_package.Payload"},
         "omegaconf.OmegaConf.save": {"config": {}, "f": mark},
         "lightning.pytorch.cli.LightningCLI": {},
-        "poslab.run_directory.write_atomically": {"path": mark, "text": "x"},
+        "poslab.writing.write_atomically": {"path": mark, "text": "x"},
         "poslab.checkpoint.save_atomically": {"checkpoint": {}, "path": mark},
         "poslab.configuration.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
         "poslab.configuration.importlib.import_module": {"name": "evil_package"},
