@@ -17,6 +17,7 @@ from poslab.serving import serve
 from poslab.training.loggers import MetricsCsv
 from poslab.training.resume import newest_unfinished
 from poslab.writing import write_atomically
+from tests.training.runs import composed
 from tests.written_run import write_run
 
 PLANTED = [
@@ -205,13 +206,21 @@ def test_a_task_without_a_name_for_each_class_is_one_sentence(run: RunDirectory,
         run.task()
 
 
-def test_a_run_that_classifies_without_classes_is_one_sentence(tmp_path: Path) -> None:
-    """A model of text whose configuration says that it has learned classes."""
-    run = write_run(tmp_path / "run")
-    classes = write_run(tmp_path / "classes", "dataset=question_types").config()
-    run.start({**run.config(), "dataset": classes["dataset"]}, {})
-    with pytest.raises(ValueError, match=r"task\.json must name the classes of the task"):
-        serve(run.path)
+@pytest.mark.parametrize(
+    ("model", "datasets"),
+    {
+        "decoder": ["question_types", "squad", "reverse_string"],
+        "encoder": ["question_types", "squad", "reverse_string", "multi30k"],
+    }.items(),
+)
+def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path: Path, model: str, datasets: list[str]) -> None:
+    """A model of text, whose configuration says that it has learned something else."""
+    run = write_run(tmp_path / "run", f"model={model}")
+    config = read_yaml(run.config_file)
+    for dataset in datasets:
+        run.start({**config, "dataset": composed(f"dataset={dataset}")["dataset"]}, {})
+        with pytest.raises(ValueError, match=r"and the model has learned something else|^model must be"):
+            serve(run.path)
 
 
 def test_no_interpolation_of_a_run_is_resolved(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
