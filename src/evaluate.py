@@ -108,7 +108,10 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
 
     from poslab.run_directory import RunDirectory
 
-    length = RunDirectory.of(run).config()["dataset"]["sequence_length"]
+    directory = RunDirectory.of(run)
+    length = directory.config()["dataset"].get("sequence_length")
+    if type(length) is not int:  # a text could be an interpolation, which Hydra would resolve
+        raise ValueError(f"{directory.config_file}: dataset.sequence_length must be an integer, got {length}")
     searched = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath")]
     composed = compose("evaluate", overrides=[f"dataset.sequence_length={length}", *overrides, *searched])
     config = OmegaConf.to_container(composed, resolve=True)

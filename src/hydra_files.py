@@ -1,4 +1,4 @@
-"""Refuse files of `--config-dir` that would make Hydra itself run code, before Hydra reads them."""
+"""Refuse files of `--config-dir` that would make Hydra run code, write elsewhere or read secrets, before it does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ALLOWED = {"output_subdir", "job.name", "run.dir", "sweep.dir", "sweep.subdir"}
-"""What such a file may say of Hydra: where a run is written."""
+from poslab.writing import refuse_links
+
+PATHS = {"job.name", "run.dir", "sweep.dir", "sweep.subdir"}
+"""What such a file may say of Hydra: where below the working directory a run is written."""
+OUTPUT_SUBDIRS = (None, ".hydra")
+"""And where in it Hydra writes files of its own: nowhere, or into a folder that is nobody else's."""
+OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job\.num|hydra\.job\.num)\}")
+"""Interpolations whose values are names, not paths."""
 LOGGING = ({"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"})
 
 
@@ -20,7 +26,9 @@ def check_config_dir(arguments: list[str]) -> None:
     the user's own; a folder that is named on it may be a stranger's.
 
     Raises:
-        ValueError: naming the file, if it sets more of Hydra than where a run is written.
+        ValueError: naming the file, if it sets more of Hydra than where below the working directory a run is written,
+            chooses files outside the folder, or has interpolations that `check_interpolations` refuses; and naming a
+            link, which would lead out of the folder.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd")
@@ -29,20 +37,29 @@ def check_config_dir(arguments: list[str]) -> None:
     named = vars(parser.parse_known_args(arguments)[0])
     if named.pop("experimental_rerun") is not None:
         raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
-    for folder in filter(None, named.values()):
-        for file in sorted(Path(folder).rglob("*.yaml")):
+    for folder in map(Path, filter(None, named.values())):
+        if not folder.is_dir():
+            continue  # Hydra says so
+        refuse_links(folder)
+        for file in sorted(filter(Path.is_file, folder.rglob("*.yaml"))):
             content = file.read_bytes()
-            if b"hydra" in content or b"\\" in content or "hydra" in file.relative_to(folder).parts:
-                _check(file, Path(folder))
+            is_plain = not any(word in content for word in (b"hydra", b"\\", b"..", b"${"))
+            if not is_plain or "hydra" in file.relative_to(folder).parts:
+                _check(file, folder)
 
 
 def _check(file: Path, folder: Path) -> None:
+    from poslab.interpolations import check_interpolations, texts
     from poslab.reading import read_yaml
 
     node = read_yaml(file)
-    own = node.pop("hydra", None)
-    wrong = [key for key in _dotted(own or {}) if key not in ALLOWED] if isinstance(own or {}, dict) else ["hydra"]
+    check_interpolations(node, file)
+    own = node.pop("hydra", None) or {}
+    settings = dict(_dotted(own)) if isinstance(own, dict) else {"hydra": own}
+    wrong = [key for key in settings if key not in PATHS | {"output_subdir"}]
     defaults = node.get("defaults")
+    if outside := [word for word in texts(defaults) if ".." in re.split(r"[/@: ]", word)]:
+        raise ValueError(f"{file}: defaults must name files of {folder}, got {outside[0]!r}")
     if isinstance(defaults, list):
         node["defaults"] = [entry for entry in defaults if entry not in LOGGING]
     package = re.search(r"#\s*@package\s+(.*)", file.read_text(encoding="utf-8"))
@@ -53,14 +70,30 @@ def _check(file: Path, folder: Path) -> None:
             f"{file} must not set {wrong[0]} of Hydra, which can run any code: if it is yours, put it into conf/ "
             "or on the command line"
         )
+    for key, value in settings.items():
+        if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
+            raise ValueError(
+                f"{file}: hydra.{key} must be "
+                + ("null or .hydra" if key == "output_subdir" else "a path below the working directory")
+                + f", got {value!r}: give it on the command line"
+            )
 
 
-def _dotted(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+def _is_below(path: Any) -> bool:
+    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become."""
+    if not isinstance(path, str):
+        return False
+    rest = OF_THE_JOB.sub("x", path)
+    return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
+
+
+def _dotted(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of nested nodes with their values."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
 
 
 def _words(node: Any) -> Iterator[str]:

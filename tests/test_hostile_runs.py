@@ -20,7 +20,10 @@ from poslab.checkpoint import OWN_STATE
 from poslab.run_directory import RunDirectory
 from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
+from poslab.tuning.storage import journal_lock
 from poslab.tuning.sweep import read_sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+from poslab.writing import refuse_links
 from src import evaluate, generate
 from src.hydra_files import check_config_dir
 from tests.written_run import CONF, write_run
@@ -85,7 +88,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "hydra._internal.utils._locate": {"path": "evil_package.Payload"},
         "omegaconf.OmegaConf.save": {"config": {}, "f": mark},
         "lightning.pytorch.cli.LightningCLI": {},
-        "poslab.run_directory.write_atomically": {"path": mark, "text": "x"},
+        "poslab.writing.write_atomically": {"path": mark, "text": "x"},
         "poslab.checkpoint.save_atomically": {"checkpoint": {}, "path": mark},
         "poslab.configuration.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
         "poslab.configuration.importlib.import_module": {"name": "evil_package"},
@@ -247,9 +250,8 @@ def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None
         other = {"_target_": "optuna.pruners.PatientPruner", "wrapped_pruner": node, "patience": 1}
         for one in (node, other) if name == "pruner" else (node,):
             file = folder / "sweep.yaml"
-            file.write_text(
-                yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": [1, 2]}, "pruner": None, name: one})
-            )
+            content = {"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, "pruner": None, name: one}
+            file.write_text(yaml.safe_dump(content))
             with pytest.raises(ValueError):
                 sweep = read_sweep(folder, {"sweep": str(file)}, [])
                 NumberedSampler(sweep.sampler, 1, {}, sweep.trust)
@@ -270,7 +272,7 @@ def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None
 )
 def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(folder: Path, content: dict[str, Any]) -> None:
     file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": [1, 2]}, **content}))
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
     with pytest.raises(ValueError):
         run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(folder / "out")}, []), CONF)
     assert "evil_package" not in sys.modules
@@ -318,6 +320,146 @@ def test_a_folder_of_choices_has_no_choices_of_hydra(tmp_path: Path) -> None:
     (tmp_path / "hydra" / "launcher" / "evil.yaml").write_text("_target_: os.system")
     with pytest.raises(ValueError, match="must not set hydra of Hydra"):
         check_config_dir(["--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("link", ["dataset", "dataset/evil.yaml", "best.yaml"])
+def test_a_folder_of_choices_holds_no_links(tmp_path: Path, link: str) -> None:
+    """Hydra follows them, and what they lead to would not be checked."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "evil.yaml").write_text("# @package hydra.callbacks\nx: {_target_: os.system}")
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    if link == "dataset":
+        (tmp_path / "mine" / "dataset").rmdir()
+    (tmp_path / "mine" / link).symlink_to(elsewhere / ("" if link == "dataset" else "evil.yaml"))
+    with pytest.raises(ValueError, match=f"{tmp_path}/mine/{link} is one"):
+        check_config_dir(["--config-dir", str(tmp_path / "mine")])
+
+
+def test_a_folder_of_choices_may_lie_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    check_config_dir(["--config-dir", str(tmp_path / "link")])
+
+
+@pytest.mark.parametrize(
+    "defaults", ["[../evil]", "[/../evil]", "[dataset: ../../evil]", "[dataset: [a, ../../evil]]", "[../evil@x: y]"]
+)
+def test_a_folder_of_choices_chooses_no_file_outside_it(tmp_path: Path, defaults: str) -> None:
+    (tmp_path / "best.yaml").write_text(f"defaults: {defaults}")
+    with pytest.raises(ValueError, match=r"best\.yaml: defaults must name files of"):
+        check_config_dir(["--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "hydra",
+    [
+        "{output_subdir: ../victim}",
+        "{output_subdir: /victim}",
+        "{output_subdir: src}",
+        "{output_subdir: [1]}",
+        "{run: {dir: /victim}}",
+        "{run: {dir: ../victim}}",
+        "{run: {dir: outputs/../../victim}}",
+        "{run: {dir: '${now:/victim}'}}",
+        "{run: {dir: '${now:..}/victim'}}",
+        "{run: {dir: '${now:..}/${now:..}/victim'}}",
+        "{run: {dir: '${place}/victim'}}",
+        "{run: {dir: '${hydra:runtime.cwd}/victim'}}",
+        "{run: {dir: 3}}",
+        "{run: {dir: null}}",
+        "{sweep: {dir: ../victim}}",
+        "{sweep: {subdir: ../../victim}}",
+        "{job: {name: ../victim}}",
+    ],
+)
+def test_a_folder_of_choices_writes_below_the_working_directory(tmp_path: Path, hydra: str) -> None:
+    (tmp_path / "best.yaml").write_text(f"place: ..\nhydra: {hydra}")
+    with pytest.raises(ValueError, match=r"best\.yaml: hydra\.[\w.]+ must be (a path below|null or)"):
+        check_config_dir(["--config-dir", str(tmp_path), "--config-name", "best"])
+
+
+SECRETS = [
+    "${oc.env:SECRET}",
+    "a ${oc.env:SECRET} b",
+    "${oc.env:[SECRET]}",
+    "${oc.decode:${oc.env:SECRET}}",
+    "${now:${oc.env:SECRET}}",
+    "${${resolver}:SECRET}",
+    "${oc.${name}:SECRET}",
+    "${oc.env:${oc.env:SECRET}}",
+    "${oc.create:{a:b}}",
+    "${python_version:major}",
+    "${ oc.env:SECRET}",
+    "${" * 1000 + "a" + "}" * 1000,
+]
+
+
+@pytest.mark.parametrize("text", SECRETS, ids=range(len(SECRETS)))
+@pytest.mark.parametrize("place", ["{seed: X}", "{dataset: {files: [a, {b: X}]}}", "{hydra: {run: {dir: X}}}"])
+def test_a_folder_of_choices_reads_no_environment(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "best.yaml").write_text(place.replace("X", f"'{text}'"))
+    with pytest.raises(ValueError, match=r"best\.yaml (must have no interpolations but|is not YAML)"):
+        check_config_dir(["--config-dir", str(tmp_path)])
+
+
+def test_every_file_of_conf_could_be_that_of_a_stranger(tmp_path: Path) -> None:
+    """Their choices and interpolations are allowed, as is what they say of Hydra but for its help and its launchers."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    for name in ("train", "evaluate", "generate"):
+        file = tmp_path / "conf" / f"{name}.yaml"
+        config = yaml.safe_load(file.read_text())
+        kept = {key: config["hydra"][key] for key in ("run", "sweep", "output_subdir")}
+        file.write_text(yaml.safe_dump(config | {"hydra": kept}))
+    check_config_dir(["--config-dir", str(tmp_path / "conf")])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({"train": {"dataset.files": text}} for text in SECRETS[:3]),
+        {"train": {"hydra.searchpath": ["file:///evil"]}},
+        {"train": {"hydra/launcher": "evil"}},
+        {"train": {"+hydra/launcher": "evil"}},
+        {"train": {"dataset": "../../evil"}},
+        {"train": {"+experiment": "../../evil"}},
+        {"train": {"dataset@x": "../../evil"}},
+        {"train": {"../evil": "x"}},
+        {"space": {"encoding": {"choices": ["rotary", "../../evil"]}}},
+        {"presets": {"small": {"train": {"seed": "${oc.env:SECRET}"}}}},
+    ],
+    ids=str,
+)
+def test_a_sweep_file_reads_neither_the_environment_nor_files_of_others(folder: Path, content: dict[str, Any]) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    with pytest.raises(ValueError, match=r"must have no interpolations|must not have|must be a choice of conf"):
+        TrialConfigurations(CONF, read_sweep(folder, {"sweep": str(file)}, [])).check()
+
+
+@pytest.mark.parametrize("link", ["sweep.yaml", "trials", "study.db", "workers"])
+def test_a_sweep_with_a_link_in_it_is_refused(folder: Path, tmp_path: Path, link: str) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / link).symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=rf"must hold no symbolic links.*out/{link} is one"):
+        run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_the_lock_of_a_journal_is_a_link_that_may_stay(folder: Path, tmp_path: Path) -> None:
+    """Optuna makes it for a moment, on any machine that shares the sweep."""
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
+    given = {"sweep": str(file), "output": str(tmp_path), "storage": f"journal:{tmp_path / 'journal.log'}"}
+    lock = journal_lock(read_sweep(folder, given, []))
+    for name in ("journal.log.lock", "journal.log.lock1234.rename"):
+        (tmp_path / name).symlink_to(tmp_path / "journal.log")
+    refuse_links(tmp_path, allowed=lock)
+    (tmp_path / "journal.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"journal\.log is one"):
+        refuse_links(tmp_path, allowed=lock)
 
 
 BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" for i in range(12))

@@ -17,11 +17,15 @@ from omegaconf import OmegaConf
 from poslab.configuration import package_names
 from poslab.reading import read_json, read_yaml
 from poslab.task_record import TaskRecord
+from poslab.writing import refuse_links, write_atomically
 
 SECONDS_TO_LET_GO = 7
 """How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
 
 GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of a figure, such as of steps: the largest that TensorBoard has."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class RunDirectory:
             trust: the package, or packages, beside Poslab that its configuration may name.
 
         Raises:
-            ValueError: if there is no run there.
+            ValueError: if there is no run there, or something in it is not what a run writes, such as a link.
         """
         path = Path(run)
         if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
@@ -53,6 +57,7 @@ class RunDirectory:
         found = cls(path, package_names(trust))
         if not found.config_file.is_file():
             raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
+        found.check_files()
         return found
 
     @property
@@ -96,6 +101,11 @@ class RunDirectory:
         return self.path / "train.log"
 
     @property
+    def metrics_csv(self) -> Path:
+        """All figures, one line each, as they came."""
+        return self.path / "metrics.csv"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the run has come to its end."""
         return self.metrics_file.is_file()
@@ -103,7 +113,7 @@ class RunDirectory:
     @property
     def is_held(self) -> bool:
         """Whether a process is training the run at this moment."""
-        with contextlib.suppress(FileNotFoundError), self.log_file.open("rb") as log:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError), self.log_file.open("rb") as log:
             return not _locked(log, fcntl.LOCK_SH)
         return False
 
@@ -112,15 +122,30 @@ class RunDirectory:
         """Makes the directory; within it no other process trains the run. A process that dies holds nothing.
 
         Raises:
-            ValueError: if another one is training it, or the directory cannot be written.
+            ValueError: if another one is training it, the directory cannot be written, or it holds a link.
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
+            self.check_files()
             log = self.log_file.open("a")
         with log:
             if not _locked(log, fcntl.LOCK_EX):
                 raise ValueError(f"{self.path} is being trained by another process at this moment")
             yield
+
+    def check_files(self) -> None:
+        """Check that files are files and folders folders, before any of them is opened.
+
+        Raises:
+            ValueError: naming what is something else, such as a link to a file of another folder.
+        """
+        refuse_links(self.path)
+        files = (self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file)
+        for file in (*files, self.path / "tokenizer.json", self.log_file, self.last_checkpoint, self.best_checkpoint):
+            if file.is_dir():
+                raise ValueError(f"{file} must be a file, and is a folder")
+        if self.checkpoints.is_file():
+            raise ValueError(f"{self.checkpoints} must be a folder, and is a file")
 
     def config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with.
@@ -138,11 +163,21 @@ class RunDirectory:
         return config | {"trust": list(self.trust)}
 
     def metrics(self) -> dict[str, float]:
-        """Read the final figures of a finished run; ValueError if they are not numbers."""
+        """Read the final figures of a finished run.
+
+        A figure may be infinite, or not a number: a test can be of a model that fails at some length.
+
+        Raises:
+            ValueError: naming the file, if they are not numbers, or its steps are not a count.
+        """
         metrics = read_json(self.metrics_file)
         for tag, value in metrics.items():
-            if not isinstance(value, int | float):
-                raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {value!r}")
+            is_number = isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST_INTEGER)
+            if not is_number:
+                raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {str(value)[:40]!r}")
+        steps = metrics.get("steps", 0)
+        if type(steps) is not int or steps < 0:
+            raise ValueError(f"{self.metrics_file}: steps must be an integer of at least 0, got {steps}")
         return metrics
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
@@ -157,8 +192,9 @@ class RunDirectory:
         """
         with self._writing():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for leftover in self.checkpoints.glob(".*.writing"):  # of a run that was killed while it saved
-                leftover.unlink()
+            for folder in (self.path, self.checkpoints):
+                for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed in between
+                    leftover.unlink()
             write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
 
@@ -227,10 +263,3 @@ def _locked(file: IO[Any], kind: int) -> bool:
             return True
         else:
             return True
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that is whole or not there."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -22,6 +22,7 @@ from poslab.decoding import Continuation, beam_search
 from poslab.loading import device_named, load
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.run_directory import RunDirectory
+from poslab.task_kinds import check_task, kind_of
 from poslab.task_record import TaskRecord
 from poslab.tasks.question_answering import best_spans
 
@@ -76,6 +77,12 @@ def serve(
     model = load(run, device_named(str(device)), trust=trust)
     tokenizer = load_tokenizer(directory.path)
     source = build(directory.config(), "dataset", AnySource)
+    kind, task = kind_of(source), directory.task()
+    check_task(directory.config(), source)
+    outputs_fit = {"classification": bool(task.classes), "answers": task.outputs == (2, False)}
+    is_symbolic = isinstance(tokenizer, SymbolTokenizer)
+    if not outputs_fit.get(kind, task.outputs is None) or (kind == "algorithmic" and not is_symbolic):
+        raise ValueError(f"{directory.config_file} names {kind} data, and the model has learned something else")
     writes = {"beams": beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens}
     if beams > 1 and isinstance(model, Encoder):
         raise ValueError(f"beams must be 1 for an encoder, which writes nothing token by token, got {beams}")
@@ -85,7 +92,7 @@ def serve(
             return _at_places(model, tokenizer, source)
         return _written(model, tokenizer, tokenizer.answer_id, writes)
     if isinstance(source, ExampleSource) and source.kind == "classification":
-        return _classes(model, tokenizer, directory.task(), source.longest)
+        return _classes(model, tokenizer, task, source.longest)
     if isinstance(source, ExampleSource) and source.kind == "answers":
         return _span(model, tokenizer)
     if isinstance(source, ExampleSource):

@@ -16,10 +16,10 @@ class TaskRecord:
     """The part of a task that a trained model cannot be used without.
 
     Args:
-        outputs: numbers that the output layer gives, and whether it gives them once for a sequence rather than for each
-            token; None means token logits.
+        outputs: numbers that the output layer gives, and whether it gives them once for a sequence, one for each class,
+            rather than for each token; None means token logits.
         extra_tokens: tokens beside those of the tokenizer, such as one that masks.
-        classes: names of the classes, none for other tasks.
+        classes: names of the classes, all different; none for other tasks.
         two_texts: whether two texts are classified together.
         several: whether a text may have several classes.
     """
@@ -51,8 +51,11 @@ class TaskRecord:
         if wrong := [key for key, is_right in fits.items() if not is_right]:
             raise ValueError(f"{file} is damaged: {wrong[0]} must not be {str(content[wrong[0]])[:40]!r}")
         classes = tuple(content.get("classes", []))
-        if classes and (outputs is None or outputs[0] != len(classes)):
+        is_of_classes = bool(classes) or (outputs is not None and outputs[1])
+        if is_of_classes and outputs != [len(classes), True]:
             raise ValueError(f"{file} is damaged: it has {len(classes)} classes for outputs {outputs}")
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"{file} is damaged: its classes must all be different")
         return cls(
             outputs=None if outputs is None else (outputs[0], outputs[1]),
             extra_tokens=content.get("extra_tokens", 0),

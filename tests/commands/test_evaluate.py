@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -251,6 +252,41 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(rotary, tmp_path)
     ended = evaluate_alone(f"run={rotary}", "lengths=[16,1000000]", directory=tmp_path)
     assert ended.status == 2
     assert ended.errors.startswith("error: lengths must lie between 1 and") and ended.errors.count("\n") == 1
+
+
+HARMFUL = {
+    "evaluation is a file": lambda run: (run / "evaluation").write_text("mine"),
+    ".evaluation.writing is a file": lambda run: (run / ".evaluation.writing").write_text("mine"),
+    "evaluation is a link": lambda run: (run / "evaluation").symlink_to(run.parent),
+    ".evaluation.writing is a link": lambda run: (run / ".evaluation.writing").symlink_to(run.parent),
+    "metrics.json has no steps": lambda run: (run / "metrics.json").write_text('{"steps": Infinity}'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", HARMFUL)
+def test_a_run_that_an_evaluation_cannot_be_written_into_is_refused_before_it(harm, rotary, tmp_path, mistaken):
+    """And nothing is written, least of all where a link leads."""
+    shutil.copytree(rotary, tmp_path / "run", ignore=shutil.ignore_patterns("*evaluation*"))
+    HARMFUL[harm](tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    ended = mistaken("src.evaluate", "run=run", ONLY_LENGTHS, "lengths=[16]", "tokens=100")
+    assert ended.status == 2
+    assert harm.split()[0] in ended.errors and ended.errors.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, mistaken, monkeypatch):
+    monkeypatch.setenv("POSLAB_SECRET", "64")
+    shutil.copytree(rotary, tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(
+        config.replace("sequence_length: 16", "sequence_length: ${oc.env:POSLAB_SECRET}")
+    )
+    ended = mistaken("src.evaluate", "run=run", "encoding@swap=alibi")
+    assert ended.status == 2
+    assert "dataset.sequence_length must be an integer, got ${oc.env:POSLAB_SECRET}" in ended.errors
 
 
 def test_the_parts_are_those_that_there_are():

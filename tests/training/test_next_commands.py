@@ -49,6 +49,24 @@ def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path) -> N
     assert list(next_of(tmp_path, None)) == ["look", "evaluate", "write"]
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        3,
+        "seed=1",
+        [3],
+        ["trust=evil"],
+        ["+trust=[evil]"],
+        ["hydra/launcher=evil"],
+        ["++hydra.launcher._target_=os.system"],
+    ],
+    ids=str,
+)
+def test_choices_that_no_command_of_ours_has_kept_are_not_known(tmp_path: Path, choices: Any) -> None:
+    """Those of a stranger's run that goes on: nobody is to copy them."""
+    assert list(next_of(tmp_path, choices)) == ["look", "evaluate", "write"]
+
+
 def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
     assert "resume" not in str(next_of(tmp_path, []))
 

@@ -202,14 +202,19 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
     assert run.metrics()["steps"] == 4
 
 
-def test_a_finished_trial_whose_figures_are_damaged_begins_anew(tmp_path: Path) -> None:
+def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is said on one line without what a terminal would obey."""
     sweep = small_sweep(tmp_path)
     expected = run_next(joined(sweep), sweep)
-    cut_in_half(RunDirectory(directory_of(sweep, 0)).metrics_file)
+    RunDirectory(directory_of(sweep, 0)).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')
 
     other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
 
     assert run_next(other, sweep).value == expected.value
+    said = [line for line in capsys.readouterr().out.splitlines() if "begins anew" in line]
+    assert len(said) == 1 and said[0].endswith("steps must be a number, got '4'") and "\x1b" not in said[0]
 
 
 def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path: Path) -> None:

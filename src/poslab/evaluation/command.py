@@ -59,6 +59,14 @@ def evaluate_runs(
         swapped = [subject(run, *chosen, swap, config["seed"], trust) for run, swap in zip(runs, swaps, strict=True)]
         subjects += told_apart(swapped, runs)
     _require_one_text(subjects)
+    name = f"evaluation_{swap_choice}" if swaps else "evaluation"
+    own = subjects[0].run.path / name if len(runs) == 1 else None
+    directory = output_directory(config, own)
+    written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
+    if files := [place for place in (directory, written) if place.is_file()]:
+        raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
+    run = subjects[0].run
+    steps = run.metrics().get("steps", 0) if directory == own and run.is_finished else 0
     settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
     console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
@@ -68,19 +76,14 @@ def evaluate_runs(
     if not evaluation.sections:
         names = " and ".join(one.name for one in subjects)
         raise ValueError(f"parts must hold one that shows something of {names}, got {list(config['parts'])}")
-    name = f"evaluation_{swap_choice}" if swaps else "evaluation"
-    own = subjects[0].run.path / name if len(runs) == 1 else None
-    directory = output_directory(config, own)
     title = "Evaluation of " + " and ".join(one.name for one in subjects)
-    written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
-    if written != directory:
-        shutil.rmtree(written, ignore_errors=True)  # of one that was killed
+    if written != directory and written.exists():
+        shutil.rmtree(written)  # of one that was killed
     drawn = evaluation.write(written, title, _facts(subjects, config, typed))
     if directory == own:  # it takes the place of an earlier one, whose figures do not mix with these
-        shutil.rmtree(directory, ignore_errors=True)
+        if directory.exists():
+            shutil.rmtree(directory)
         written.rename(directory)
-        run = subjects[0].run
-        steps = run.metrics().get("steps", 0) if run.is_finished else 0
         evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
     for line in summary(evaluation):
         console.print(line)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from poslab.evaluation.digits import readable
 from poslab.evaluation.exhibits import Exhibit, Picture, Table
+from poslab.writing import replacing
 
 FIRST_ROWS = 30
 """A longer table shows so many rows until one asks for all; report.css has the number too."""
@@ -125,12 +126,8 @@ def _check_names(sections: Sequence[Section]) -> None:
 
 def _put(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _drawn(figure: Figure, form: str, dpi: int = 100) -> bytes:

@@ -91,7 +91,7 @@ def train_here(
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     tensorboard = RunTensorBoard(run.path, first_step)
-    metrics_csv = MetricsCsv(run.path / "metrics.csv", first_step)
+    metrics_csv = MetricsCsv(run.metrics_csv, first_step)
     learner = learner_of(config, model, task, datamodule, settings)
     trainer = trainer_of(
         settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from torch.utils.tensorboard.summary import hparams
 
 FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed")
 """Of the HPARAMS tab."""
+
+_STEP = re.compile("[0-9]{1,18}")
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -105,19 +108,26 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def begin(self) -> None:
-        """Makes the file, or cuts off what will be recorded again."""
+        """Make the file, or cut off what will be recorded again.
+
+        Raises:
+            ValueError: naming the file, if it is not CSV.
+        """
         kept = []
         if self.first_step and self.file.exists():
-            with self.file.open(newline="") as file:
-                kept = [row for row in csv.reader(file) if len(row) == 3 and row[0].isdigit()]
-        with self.file.open("w", newline="") as file:
+            try:
+                with self.file.open(newline="", encoding="utf-8") as file:
+                    kept = [row for row in csv.reader(file) if len(row) == 3 and _STEP.fullmatch(row[0])]
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise ValueError(f"{self.file} is damaged: it is not CSV in UTF-8") from error
+        with self.file.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["step", "tag", "value"])
             rows.writerows(row for row in kept if int(row[0]) <= self.first_step and not row[1].startswith("test/"))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with self.file.open("a", newline="") as file:
+        with self.file.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([step, tag, value] for tag, value in metrics.items())
 
     def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:

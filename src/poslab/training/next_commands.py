@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from poslab.checking import check
 from poslab.command_line import assignment, python_command, trusting
 from poslab.configuration import build
 from poslab.data.sources import AnySource
+from poslab.reading import read_json
 from poslab.run_directory import RunDirectory
 from poslab.serving import example_prompt
 from poslab.task_kinds import model_kind
@@ -20,6 +20,9 @@ from poslab.tasks.question_answering import QuestionAnswering
 
 COMPARED = {"alibi": "poslab.encodings.bias.alibi.Alibi", "rotary": "poslab.encodings.rotary.rotary.Rotary"}
 """Encodings that a run is compared with, as conf/encoding calls them."""
+
+OF_HYDRA = "hydra.searchpath="
+"""The one word of Hydra's that is kept with a run."""
 
 
 def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
@@ -37,7 +40,7 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> l
         commands["write"] = f'{python_command("generate", *named)} prompt="The "'
     elif task.answers and (prompt := _prompt(config, task)) is not None:
         commands["answer"] = f"{python_command('generate', *named)} prompt={prompt}"
-    choices = json.loads(run.environment_file.read_text()).get("choices")
+    choices = _choices(run)
     if choices is not None:
         # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
         if "--config-name" not in choices and (other := _other_encoding(config)) is not None:
@@ -45,6 +48,21 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> l
         more = assignment("init_from", run.path)
         commands["train on"] = python_command("train", *without("init_from", choices), more)
     return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
+
+
+def _choices(run: RunDirectory) -> list[str] | None:
+    """Return the words that a run was started with; None where they are not known, or no command of ours wrote them.
+
+    A run that goes on may be a stranger's, and its words must not get someone to trust a package, or to give Hydra what
+    it runs.
+    """
+    choices = read_json(run.environment_file).get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        return None
+    others = [choice.lstrip("+~") for choice in choices if not choice.startswith(OF_HYDRA)]
+    trusts = [choice for choice in others if choice.startswith("trust")]
+    is_ours = not any(choice.startswith("hydra") for choice in others) and trusts in ([], trusting(run.trust))
+    return choices if is_ours else None
 
 
 def without(key: str, choices: Sequence[str]) -> list[str]:

@@ -96,6 +96,7 @@ def _unfinished(directory: Path, config: Mapping[str, Any]) -> Iterator[tuple[Ru
         run = RunDirectory(file.parent, trusted_packages(config))
         try:
             own = run.config()
+            run.check_files()
         except ValueError:  # a config.yaml of something else
             continue
         if not run.is_finished:

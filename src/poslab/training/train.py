@@ -64,7 +64,7 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
                     with full_disk_told(run.path), hang_told(settings.hang_after):
                         train_here(run, plan.config, plan.checkpoint, signals, observer)
             except ValueError:
-                if is_first and plan.checkpoint is None and not (run.path / "metrics.csv").exists():
+                if is_first and plan.checkpoint is None and not run.metrics_csv.exists():
                     run.discard()
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from poslab.configuration import build
 from poslab.errors import RunInterruptedError, RunStoppedError
-from poslab.run_directory import write_atomically
 from poslab.tasks import Task
 from poslab.tasks.choice import task_of
 from poslab.terminal import HarmlessConsole
@@ -24,11 +23,20 @@ from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import STORAGE_ERRORS, open_storage, quieten_optuna, storage_told, url_of, without_password
+from poslab.tuning.storage import (
+    STORAGE_ERRORS,
+    journal_lock,
+    open_storage,
+    quieten_optuna,
+    storage_told,
+    url_of,
+    without_password,
+)
 from poslab.tuning.study import SweepStudy, make_or_join
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.workers import Workers
+from poslab.writing import refuse_links, write_atomically
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -58,6 +66,8 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
+    if output.is_dir():
+        refuse_links(output.absolute(), allowed=journal_lock(sweep))
     if sweep.storage is None:
         _make(output)
     storage = open_storage(sweep)

@@ -18,7 +18,6 @@ from rich.table import Table
 from poslab.command_line import python_command, trusting
 from poslab.errors import RunStoppedError
 from poslab.evaluation.report import write_exhibits, write_report
-from poslab.run_directory import write_atomically
 from poslab.terminal import one_line
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
@@ -30,6 +29,7 @@ from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_run import runs_of
+from poslab.writing import write_atomically
 
 BEST = "best.yaml"
 

@@ -50,6 +50,12 @@ def url_of(sweep: Sweep) -> str:
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
+def journal_lock(sweep: Sweep) -> Path | None:
+    """Return the link with which Optuna locks a journal for a moment; None for other storages."""
+    scheme, _, file = url_of(sweep).partition(":")
+    return Path(f"{file}.lock").absolute() if scheme == "journal" else None
+
+
 def beat_interval(sweep: Sweep) -> int:
     """Seconds between two signs of life of a trial."""
     return max(1, sweep.lost_after // BEATS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.configuration import nearest, package_names
+from poslab.interpolations import check_interpolations
 from poslab.reading import read_yaml
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
@@ -85,6 +86,8 @@ class Sweep:
             raise ValueError("train must be choices by key, as in {encoding: rotary}")
         if "trust" in self.train:
             raise ValueError("train must not have trust, which is given on the command line alone")
+        if of_hydra := [key for key in self.train if str(key).lstrip("+~").startswith("hydra")]:
+            raise ValueError(f"train must not have {of_hydra[0]}: what is of Hydra is given on the command line alone")
         _ = self.search_space
         if len(self.all_objectives) > 1 and self.pruner is not None:
             raise ValueError("pruner must be null where there are several objectives: trials cannot be compared early")
@@ -171,6 +174,7 @@ def _file(folder: Path, sweep: Any) -> Path:
 
 def _contents(path: Path) -> dict[str, Any]:
     contents = read_yaml(path)
+    check_interpolations(contents, path)
     if unknown := [key for key in contents if key not in OF_FILES]:
         raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(unknown[0], OF_FILES)}")
     return contents

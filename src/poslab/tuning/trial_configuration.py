@@ -101,6 +101,9 @@ class TrialConfigurations:
 
     def _override(self, key: str, value: Any) -> str:
         """An override of the command line; a group that is null is left out."""
+        group = key.lstrip("+~").partition("@")[0]
+        if ".." in (*Path(group).parts, *(Path(str(value)).parts if self._is_group(group) else ())):
+            raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
         return f"~{key}" if value is None and self._is_group(key) else f"{key}={in_hydras_grammar(value)}"
 
 

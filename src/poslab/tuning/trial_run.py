@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,7 +23,9 @@ from poslab.errors import (
     RunInterruptedError,
     RunStoppedError,
 )
+from poslab.reading import read_json
 from poslab.run_directory import RunDirectory
+from poslab.terminal import one_line
 from poslab.training.observation import Observer
 from poslab.training.resume import Plan
 from poslab.training.settings import TrainerSettings
@@ -176,18 +177,20 @@ def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
     if not run.path.exists():
         return 0
     try:
+        run.check_files()
         if run.config() != config:
             raise ValueError(f"{run.config_file} holds another configuration")
         if run.environment_file.exists():
-            json.loads(run.environment_file.read_text())
+            read_json(run.environment_file)
         if run.is_finished:
             run.metrics()
         elif run.last_checkpoint.exists():
             return int(load_checkpoint(run.last_checkpoint)["global_step"])
     except ValueError as error:
         aside = run.path.with_name(f"{run.path.name}.damaged")
-        print(f"{run.path} begins anew, what was there is in {aside}: {error}", flush=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        print(one_line(f"{run.path} begins anew, what was there is in {aside}: {error}"), flush=True)
+        if aside.exists():
+            shutil.rmtree(aside)
         run.path.rename(aside)
     return 0
 

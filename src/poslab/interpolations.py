@@ -1,0 +1,48 @@
+"""Refuse interpolations of a file that would read more than the configuration, such as the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_KNOWN = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|[\w.\[\]]*)\}")
+"""Those of conf/: another key, the time, and what Hydra knows of the job."""
+DEEPEST = 3
+"""Interpolations within each other; those of conf/ have 1."""
+
+
+def check_interpolations(node: Any, file: Path) -> None:
+    """Check the texts of a file that OmegaConf will resolve, whoever wrote them.
+
+    `${oc.env:SECRET}` would put a secret into what is printed and kept.
+
+    Args:
+        node: contents of the file, unresolved.
+        file: for messages.
+
+    Raises:
+        ValueError: for an interpolation that is not another key, `now` or `hydra`.
+    """
+    for text in texts(node):
+        rest = text
+        for _ in range(DEEPEST):
+            rest = _KNOWN.sub("x", rest)
+        if "${" in rest:
+            raise ValueError(
+                f"{file} must have no interpolations but those of other keys, now: and hydra:, got {text[:80]!r}"
+            )
+
+
+def texts(node: Any) -> Iterator[str]:
+    """Yield every key and every text of plain data."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key)
+            yield from texts(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from texts(item)
+    elif isinstance(node, str):
+        yield node
