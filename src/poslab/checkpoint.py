@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from poslab.plain_pickle import load_plain
 from poslab.run_directory import RunDirectory
 
 OWN_STATE = "RunCheckpoints"
@@ -72,8 +73,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not _is_intact(path):
         raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:  # another kind of zip file
+        checkpoint = load_plain(path)
+    except KeyError as error:  # another kind of zip file
         raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
     except Exception as error:  # whatever the loader meets in a file that is not a checkpoint
         raise ValueError(
@@ -115,7 +116,8 @@ def checksum(value: Any) -> str:
     """Return the SHA-256 of plain data: dictionaries, lists, tuples, numbers, texts and tensors.
 
     Raises:
-        ValueError: for another type, for tensors whose elements share memory, and for more than a million values.
+        ValueError: for another type, for keys that are neither texts nor integers, for tensors whose elements share
+            memory, and for more than a million values.
     """
     digest = hashlib.sha256()
     waiting, count = [value], 0
@@ -128,6 +130,8 @@ def checksum(value: Any) -> str:
             digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
             digest.update(_bytes_of(one))
         elif isinstance(one, dict):
+            if other := next((key for key in one if type(key) not in (str, int)), None):
+                raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
             digest.update(f"dict {len(one)}".encode())
             waiting += [part for item in one.items() for part in item]
         elif isinstance(one, list | tuple):
@@ -177,9 +181,11 @@ def _is_intact(path: Path) -> bool:
     """Whether the checksums of the file are right: torch does not look at them, and would load spoilt weights."""
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch.save compresses nothing: what is compressed could stand for terabytes.
-            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-            return are_plain and archive.testzip() is None
+            entries = archive.infolist()
+            # torch.save compresses nothing: what is compressed, or stored once for many, could stand for terabytes.
+            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            are_apart = sum(entry.file_size for entry in entries) <= path.stat().st_size
+            return are_plain and are_apart and archive.testzip() is None
     except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError, NotImplementedError, OSError):
         return False
 
