@@ -170,6 +170,11 @@ def write(name: str, content: str) -> Callable[[Path], None]:
     return replace(name, lambda path: path.write_text(content), sealed=False)
 
 
+def be_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+
+
 def link_to(target: str) -> Callable[[Path], object]:
     return lambda path: path.symlink_to(target)
 
@@ -195,6 +200,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "a link to a file of the machine": replace("test.bin", link_to("/etc/passwd")),
     "a link to a device": replace("test.bin", link_to("/dev/zero"), sealed=False),
     "a pipe": replace("facts.json", os.mkfifo, sealed=False),
+    "a file in the folder's place": be_a_file,
     "a folder in a file's place": replace("facts.json", os.mkdir, sealed=False),
     "checksums that are a pipe": replace(cache.CHECKSUMS, os.mkfifo, sealed=False),
     "checksums that are a link": replace(cache.CHECKSUMS, link_to("/dev/zero"), sealed=False),
