@@ -72,7 +72,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     path.rpartition(".")[2]: target(path, path, Any, ("poslab",)) for path in NAMED
 } | {kind.__name__: kind for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackShape)}
 
-MODEL = {"vocab_size": 10, "encoding": NoPosition, "d_model": 32, "num_layers": 1, "num_heads": 4}
+MODEL = {"vocab_size": 10, "encoding": NoPosition, **SIZES}
 RIGHT: dict[str, dict[str, Any]] = {
     "PerLayer": {"encodings": [NoPosition, Rotary]},
     "LogN": {"training_length": 8},

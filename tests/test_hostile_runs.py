@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 
 import poslab
 from poslab.checkpoint import OWN_STATE
+from poslab.reading import read_json, read_yaml
 from poslab.run_directory import RunDirectory
 from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
@@ -472,6 +474,12 @@ BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" fo
         ("a: " + "[" * 5000 + "]" * 5000, "must not be nested more than 32 deep|exceeded maximum nesting depth"),
         ("a: [\n" + "1,\n" * 200_000 + "]", "must be at most 200,000 bytes long"),
         ("a: " + "9" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: " + "5" + ":59" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: 0x" + "f" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: '" + "${" * 5000 + "'", "must not have an interpolation of more than 1,000 characters"),
+        ("a: '" + "${" * 40 + "'", "must not have more than 32 interpolations in one value"),
+        ("a: '${a:" + "[" * 900 + "'", "is not YAML"),
+        ("a: !!timestamp x", "is not YAML"),
         ("a: !!python/object/apply:os.system [id]", "is not YAML: could not determine a constructor"),
         ("model: gpt2\nencoding: rotary", "model must hold keys|encoding must hold keys"),
         ("a: b: c", "line 1 is not YAML: mapping values are not allowed"),
@@ -485,6 +493,15 @@ def test_a_configuration_that_is_none_is_one_sentence(tmp_path: Path, content: s
     with pytest.raises(ValueError, match=reason) as error:
         poslab.load(tmp_path)
     assert str(tmp_path / "config.yaml") in str(error.value)
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for file in (tmp_path / "pipe", tmp_path / "device", tmp_path):
+        with pytest.raises(ValueError, match=f"^{file} cannot be read: it is not a regular file"):
+            read(file)
 
 
 @pytest.fixture
@@ -598,10 +615,25 @@ def test_a_checkpoint_of_another_form_is_one_sentence(copy: RunDirectory, change
 
 def test_a_model_that_is_larger_than_its_checkpoint_takes_no_memory(copy: RunDirectory) -> None:
     original = yaml.safe_load(copy.config_file.read_text())
-    for change in ({"d_model": 10**7}, {"num_layers": 10**9}, {"mlp_ratio": 900}, {"head_dim": 10**9}):
-        copy.config_file.write_text(yaml.safe_dump(original | {"model": original["model"] | change}))
-        with pytest.raises(ValueError, match="does not fit the model"):
-            poslab.load(copy.path)
+    heads = {"d_model": 2**30, "num_heads": 2**29}
+    for change in ({"d_model": 10**7}, {"num_layers": 10**9}, {"mlp_ratio": 900}, {"head_dim": 10**9}, heads):
+        for encoding in ("Rotary", "Alibi", "LearnedAlibi"):
+            config = {"model": original["model"] | change, "encoding": {"_target_": f"poslab.encodings.{encoding}"}}
+            copy.config_file.write_text(yaml.safe_dump(original | config))
+            with pytest.raises(ValueError, match="does not fit the model"):
+                poslab.load(copy.path)
+
+
+@pytest.mark.parametrize("num_heads", [1, 3, 2**31 - 1])
+@pytest.mark.parametrize("encoding", ["Alibi", "LearnedAlibi", "Sandwich"])
+def test_an_encoding_of_other_heads_than_its_model_is_one_sentence(
+    copy: RunDirectory, encoding: str, num_heads: int
+) -> None:
+    config = yaml.safe_load(copy.config_file.read_text())
+    config["encoding"] = {"_target_": f"poslab.encodings.{encoding}", "num_heads": num_heads}
+    copy.config_file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match=r"num_heads must be that of the stack, which is 2, got \d+: leave it out"):
+        poslab.load(copy.path)
 
 
 @pytest.mark.slow

@@ -148,6 +148,9 @@ def _fits(value: Any, hint: Any) -> bool:
             and not isinstance(value, str)
             and all(_fits(item, get_args(hint)[0]) for item in value)
         )
+    if origin is dict:
+        key, item = get_args(hint)
+        return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
     if hint is float:
         return _is_number(value, Real) and -LARGEST <= value <= LARGEST
     if hint is int:

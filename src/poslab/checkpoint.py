@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from poslab.plain_pickle import load_plain
 from poslab.run_directory import RunDirectory
+from poslab.writing import replacing
 
 OWN_STATE = "RunCheckpoints"
 """Where, among the states of a checkpoint's callbacks, stands that of Poslab's own; others have none there."""
@@ -42,20 +44,16 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
         OSError: if it cannot be written, a full disk among other reasons; what was there before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
+    content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
     try:
-        with temporary.open("wb") as file:
-            content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
+        with replacing(path) as file:
             torch.save({**content, CHECKSUM: checksum(content)}, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None  # a full disk, which torch.save covers with an error of its own
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -72,8 +70,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not _is_intact(path):
         raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:  # another kind of zip file
+        checkpoint = load_plain(path)
+    except KeyError as error:  # another kind of zip file
         raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
     except Exception as error:  # whatever the loader meets in a file that is not a checkpoint
         raise ValueError(
@@ -115,7 +113,8 @@ def checksum(value: Any) -> str:
     """Return the SHA-256 of plain data: dictionaries, lists, tuples, numbers, texts and tensors.
 
     Raises:
-        ValueError: for another type, for tensors whose elements share memory, and for more than a million values.
+        ValueError: for another type, for keys that are neither texts nor integers, for tensors whose elements share
+            memory, and for more than a million values.
     """
     digest = hashlib.sha256()
     waiting, count = [value], 0
@@ -128,6 +127,8 @@ def checksum(value: Any) -> str:
             digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
             digest.update(_bytes_of(one))
         elif isinstance(one, dict):
+            if other := next((key for key in one if type(key) not in (str, int)), None):
+                raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
             digest.update(f"dict {len(one)}".encode())
             waiting += [part for item in one.items() for part in item]
         elif isinstance(one, list | tuple):
@@ -177,9 +178,11 @@ def _is_intact(path: Path) -> bool:
     """Whether the checksums of the file are right: torch does not look at them, and would load spoilt weights."""
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch.save compresses nothing: what is compressed could stand for terabytes.
-            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-            return are_plain and archive.testzip() is None
+            entries = archive.infolist()
+            # torch.save compresses nothing: what is compressed, or stored once for many, could stand for terabytes.
+            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            are_apart = sum(entry.file_size for entry in entries) <= path.stat().st_size
+            return are_plain and are_apart and archive.testzip() is None
     except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError, NotImplementedError, OSError):
         return False
 

@@ -87,8 +87,11 @@ def _fits(parts: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) ->
         weights: of the checkpoint.
         whole: whether the weights of encodings count.
     """
-    num_layers = parts[0]["model"].get("num_layers")
-    if isinstance(num_layers, int) and num_layers > len(weights):
+    num_elements = sum(weight.numel() for weight in weights.values())
+    # Slopes, for one, are computed head by head on the CPU. Each layer, dimension and head has weights of its own.
+    most = {"num_layers": len(weights), **dict.fromkeys(("d_model", "num_heads", "num_kv_heads"), num_elements)}
+    sizes = {name: parts[0]["model"].get(name) for name in most}
+    if any(isinstance(size, int) and size > most[name] for name, size in sizes.items()):
         return False
     try:
         with torch.device("meta"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 MOST_YAML = 200_000
 """Bytes of a configuration; one of ours has about 5,000."""
@@ -17,6 +17,10 @@ MOST_JSON = 100_000_000
 """Bytes of a JSON file; 100,000 names of classes take about 2,000,000."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads five times as fast where PyYAML was built with libyaml."""
+NUMBER = re.compile(r"[-+]?[\da-fxo_.:]+", re.IGNORECASE)
+"""Digits of a number to any base of YAML, of which 60 is one; they take time that grows with the square of them."""
+LONGEST = 1000
+"""Characters of a number or an interpolation in YAML."""
 DEEPEST = 32
 """Levels of a YAML file; a configuration of ours has about 6."""
 
@@ -30,14 +34,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     text = _text(path, MOST_YAML)
     try:
-        if reason := _too_much(text):
-            raise ValueError(f"{path} {reason}")
-        node = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # its YAML reads 1e-3 as a number
+        reason = _too_much(text)
+        node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # reads 1e-3 as a number
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise ValueError(f"{path}{line} is not YAML: {error.problem}") from error
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    except Exception as error:  # whatever the constructors of YAML and the interpolations of OmegaConf meet
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if reason:
+        raise ValueError(f"{path} {reason}")
     if not isinstance(node, dict):
         raise ValueError(f"{path} must hold keys and values")
     return {str(key): value for key, value in node.items()}
@@ -50,8 +55,13 @@ def _too_much(text: str) -> str:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
             return f"must not use aliases, got *{event.anchor}"
-        if isinstance(event, yaml.ScalarEvent) and event.value.lstrip("+-").isdecimal() and len(event.value) > 1000:
-            return "must not have a number of more than 1,000 digits"
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST:
+            if NUMBER.fullmatch(event.value):
+                return "must not have a number of more than 1,000 digits"
+            if "${" in event.value:
+                return "must not have an interpolation of more than 1,000 characters"
+        if isinstance(event, yaml.ScalarEvent) and event.value.count("${") > DEEPEST:
+            return f"must not have more than {DEEPEST} interpolations in one value"
         if depth > DEEPEST:
             return f"must not be nested more than {DEEPEST} deep"
     return ""
@@ -74,6 +84,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path, most: int) -> str:
+    if path.exists() and not path.is_file():  # a pipe, which waits for a writer, or a device without end
+        raise ValueError(f"{path} cannot be read: it is not a regular file")
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)

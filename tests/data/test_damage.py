@@ -19,6 +19,7 @@ from poslab.data.examples.pairs_file import PairsFile
 from poslab.data.hub_text import HubText
 from poslab.data.source import Source
 from poslab.data.text_files import TextFiles
+from poslab.data.tokenizers import ByteTokenizer
 
 from .conftest import story
 
@@ -135,6 +136,131 @@ def test_every_damage_to_every_file_is_found(
                 assert_named(warnings_of(capsys), path)
                 shutil.copytree(tmp_path / "whole", folder)
         shutil.rmtree(tmp_path / "whole")
+
+
+def seal(folder: Path) -> None:
+    """Writes the checksums that a folder has now, as a stranger can."""
+    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
+
+
+def say(**facts: Any) -> Callable[[Path], None]:
+    """Changes what `facts.json` says."""
+
+    def change(folder: Path) -> None:
+        path = folder / "facts.json"
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | facts))
+        seal(folder)
+
+    return change
+
+
+def replace(name: str, make: Callable[[Path], object], sealed: bool = True) -> Callable[[Path], None]:
+    """Puts another thing in the place of a file."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+        if sealed:
+            seal(folder)
+
+    return change
+
+
+def write(name: str, content: str) -> Callable[[Path], None]:
+    return replace(name, lambda path: path.write_text(content), sealed=False)
+
+
+def be_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+
+
+def link_to(target: str) -> Callable[[Path], object]:
+    return lambda path: path.symlink_to(target)
+
+
+COUNTS = dict.fromkeys(cache.SPLITS, 10)
+
+HOSTILE: dict[str, Callable[[Path], None]] = {
+    "tokens that are objects": say(dtype="O"),
+    "tokens that are signed": say(dtype="int16"),
+    "tokens of another size": say(dtype="uint8"),
+    "tokens that are fractions": say(dtype="float16"),
+    "a dtype that is none": say(dtype=["u2"]),
+    "a number of tokens that is text": say(num_tokens="x"),
+    "a number of tokens that is not the file's": say(num_tokens=COUNTS),
+    "a split that is none": say(num_bytes={"../x": 3}),
+    "a share that is none": say(overlap={"test": float("inf")}),
+    "a fact too many": say(more=1),
+    "facts that are none": replace("facts.json", lambda path: path.write_text("[" * 100_000)),
+    "tokens past the vocabulary": replace("test.bin", lambda path: path.write_bytes(b"\xff" * 2000)),
+    "no tokens at all": replace("test.bin", lambda path: None),
+    "a tokenizer of another vocabulary": replace("tokenizer.json", lambda path: path.write_text('{"poslab": "bytes"}')),
+    "a tokenizer that is none": replace("tokenizer.json", lambda path: path.write_text("{}")),
+    "a link to a file of the machine": replace("test.bin", link_to("/etc/passwd")),
+    "a link to a device": replace("test.bin", link_to("/dev/zero"), sealed=False),
+    "a pipe": replace("facts.json", os.mkfifo, sealed=False),
+    "a file in the folder's place": be_a_file,
+    "a folder in a file's place": replace("facts.json", os.mkdir, sealed=False),
+    "checksums that are a pipe": replace(cache.CHECKSUMS, os.mkfifo, sealed=False),
+    "checksums that are a link": replace(cache.CHECKSUMS, link_to("/dev/zero"), sealed=False),
+    "checksums nested without end": write(cache.CHECKSUMS, "[" * 100_000),
+    "checksums of a device": write(cache.CHECKSUMS, '{"/dev/zero": [0, "x"]}'),
+    "checksums of what lies outside": write(cache.CHECKSUMS, '{"../x.txt": [0, "x"]}'),
+    "checksums that are none": write(cache.CHECKSUMS, '{"test.bin": 3}'),
+    "checksums that obey nobody": write(cache.CHECKSUMS, json.dumps({"\x1b]0;PWN\x07\n\x1b[31mred": [1, "x"]})),
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_prepared_text_of_a_stranger_is_prepared_again(
+    tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = content_of(texts(tmp_path))
+    (folder,) = (tmp_path / "cache").glob("text-*")
+    capsys.readouterr()
+    HOSTILE[way](folder)
+    assert content_of(texts(tmp_path)) == whole
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: ") and warning.endswith(": the data is prepared again")
+    assert warning.isprintable() or "\N{REPLACEMENT CHARACTER}" in warning
+    assert os.listdir(tmp_path / "cache") == [folder.name]
+
+
+def lead_elsewhere(folder: Path) -> None:
+    """Has the library read its rows from another place."""
+    state = json.loads((folder / "test" / "state.json").read_bytes())
+    (folder / "test" / "state.json").write_text(json.dumps(state | {"_data_files": [{"filename": "/dev/zero"}]}))
+    seal(folder)
+
+
+def lessen_the_vocabulary(folder: Path) -> None:
+    ByteTokenizer().save(folder)
+    seal(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        say(num_examples=COUNTS),
+        say(classes=[3]),
+        say(several_classes=1),
+        say(near_duplicates={"test": ["x"]}),
+        say(more=1),
+        lead_elsewhere,
+        lessen_the_vocabulary,
+        replace("facts.json", os.mkfifo, sealed=False),
+    ],
+)
+def test_prepared_examples_of_a_stranger_are_prepared_again(
+    tmp_path: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = content_of(classes(tmp_path))
+    (folder,) = (tmp_path / "cache").glob("classification_file-*")
+    capsys.readouterr()
+    change(folder)
+    assert content_of(classes(tmp_path)) == whole
+    assert len(warnings_of(capsys)) == 1
 
 
 @pytest.mark.slow

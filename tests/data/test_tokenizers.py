@@ -1,5 +1,6 @@
 """Text to tokens and back."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,104 @@ def test_only_words_that_no_language_has_are_cut() -> None:
     ids = tokenizer.encode(text).tolist()
     tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert tokenizer.encode(text).tolist() == ids
+
+
+def change(tmp_path: Path, **parts: Any) -> Path:
+    """A file of ours with other parts."""
+    SubwordTokenizer.train([["hello world"]], 300).save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+    return file
+
+
+def sequence(key: str, *steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", key: [{"type": "Sequence", key: [step]} for step in steps]}
+
+
+def replace(content: str, **pattern: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def split(**pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+
+
+def precompiled(text: bytes) -> dict[str, Any]:
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(4) + text).decode()}
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    "parts, reason",
+    [
+        ({"normalizer": sequence("normalizers", *[replace("ll", String="l")] * 22)}, "with a longer one"),
+        ({"normalizer": replace("l", String="")}, "with a longer one"),
+        ({"normalizer": sequence("normalizers", *[replace("l", Regex="")] * 22)}, "one step of a kind"),
+        ({"normalizer": sequence("normalizers", *[{"type": "ByteLevel"}] * 22)}, "one step of a kind"),
+        ({"normalizer": precompiled(b"a" * 1000)}, "more than 64 bytes of a character"),
+        ({"normalizer": {"type": "Other"}}, "normalizer must be of BertNormalizer, .*, got 'Other'"),
+        ({"decoder": sequence("decoders", *[replace("ll", String="l")] * 22)}, "with a longer one"),
+        ({"pre_tokenizer": sequence("pretokenizers", *[BYTE_LEVEL] * 22)}, "one step of a kind"),
+        ({"pre_tokenizer": split(Regex="(a+)+$x")}, "must not repeat a group"),
+        ({"pre_tokenizer": split(Regex="((a{1000}){1000}){1000}")}, "must not repeat a group"),
+        ({"post_processor": {"type": "Other"}}, "post_processor must be of"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "b"}}, "for what it does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": None}}, "for what it does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 5}}, "for what it does not know"),
+        ({"model": {"type": "Other", "vocab": {}}}, "model must be BPE, WordLevel, WordPiece or Unigram"),
+        ({"normalizer": 3}, "not subscriptable"),
+    ],
+)
+def test_a_tokenizer_file_that_makes_much_of_little_or_cannot_encode_is_refused(
+    tmp_path: Path, parts: dict[str, Any], reason: str
+) -> None:
+    file = change(tmp_path, **parts)
+    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is no Hugging Face tokenizer.json: .*{reason}"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_text_on_which_the_library_gives_up_is_one_sentence(tmp_path: Path) -> None:
+    change(tmp_path, normalizer=precompiled(b""))
+    with pytest.raises(ValueError, match=r"^the tokenizer cannot encode this text: index out of bounds"):
+        load_tokenizer(tmp_path).encode("hello")
+
+
+GPT_4 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+BERT = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
+LLAMA_2 = {
+    "normalizer": sequence("normalizers", {"type": "Prepend", "prepend": "\u2581"}, replace("\u2581", String=" ")),
+    "pre_tokenizer": None,
+    "decoder": sequence("decoders", replace(" ", String="\u2581"), {"type": "ByteFallback"}, {"type": "Fuse"}),
+}
+XLM_R = {
+    "normalizer": sequence("normalizers", replace("\u2581", Regex=" {2,}")),
+    "pre_tokenizer": METASPACE,
+    "decoder": METASPACE,
+    "model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["\u2581hello", -1.0]], "unk_id": 0},
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "GPT-2": {"pre_tokenizer": BYTE_LEVEL, "post_processor": BYTE_LEVEL},
+    "Llama 3": {"pre_tokenizer": sequence("pretokenizers", split(Regex=GPT_4), {**BYTE_LEVEL, "use_regex": False})},
+    "BERT": {
+        "normalizer": {"type": "BertNormalizer", **BERT},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+    },
+    "Llama 2": LLAMA_2,
+    "XLM-R": XLM_R,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_tokenizers_are_read(tmp_path: Path, name: str) -> None:
+    file = change(tmp_path, **PUBLISHED[name])
+    assert len(SubwordTokenizer.from_file(file).encode("hello")) > 0
+    assert load_tokenizer(tmp_path) == SubwordTokenizer.from_file(file)

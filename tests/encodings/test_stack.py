@@ -1,9 +1,20 @@
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from poslab.encodings import Alibi, PerLayer, PositionalEncoding, Positions, Rotary, StackEncodings, StackShape, T5Bias
+from poslab.encodings import (
+    Alibi,
+    LearnedAlibi,
+    PerLayer,
+    PositionalEncoding,
+    Positions,
+    Rotary,
+    StackEncodings,
+    StackShape,
+    T5Bias,
+)
 from poslab.encodings.base import HOOKS
 from poslab.encodings.temperature.ssmax import SSMax
 from tests.encodings.examples import OneTablePerLayer, TurningAndDiscounting
@@ -19,6 +30,22 @@ class AsksForAll(PositionalEncoding):
 
 def test_an_encoding_gets_what_it_asks_for_of_the_stack_and_its_hyperparameters():
     assert StackEncodings(partial(AsksForAll, rate=0.5), SHAPE).layer(0).asked == (32, 3, 4, 2, 8, True, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name, own, other", [("num_heads", 4, 1), ("num_heads", 4, 2**31 - 1), ("head_dim", 8, 16), ("causal", True, False)]
+)
+def test_a_hyperparameter_does_not_contradict_the_stack(name, own, other):
+    with pytest.raises(ValueError, match=f"^{name} must be that of the stack, which is {str(own).lower()}, got "):
+        StackEncodings(partial(AsksForAll, **{name: other}), SHAPE)
+    assert StackEncodings(partial(AsksForAll, **{name: own}), SHAPE).layer(0).asked[-1] == 1.0
+
+
+@pytest.mark.parametrize("encoding", [Alibi, LearnedAlibi])
+def test_a_number_of_heads_may_be_an_integer_of_numpy(encoding):
+    distance, device = torch.arange(3), torch.device("cpu")
+    assert torch.equal(encoding(np.int64(3)).slopes(device), encoding(3).slopes(device))
+    assert encoding(np.int64(3)).bias_at(distance).shape == (3, 3)
 
 
 def test_a_shared_encoding_is_one_instance_for_all_layers():

@@ -15,25 +15,36 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import xxhash
 
+from poslab.arguments import Range, with_checked_arguments
+from poslab.reading import read_json
+from poslab.terminal import one_line
+
+T = TypeVar("T")
+Number = Annotated[int, Range(at_least=0)]
+Share = Annotated[float, Range(at_least=0, at_most=1)]
+
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "checksums.json"
+FACTS = "facts.json"
 
 _TEMPORARY = re.compile(r".+-[0-9a-f]{20}-(?:(?P<machine>.+)-)?[0-9a-f]{16}\.tmp")
 _STALE_SECONDS = 24 * 60 * 60
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Facts:
     """What is known of prepared text, by split where it is a dictionary.
@@ -46,10 +57,21 @@ class Facts:
     """
 
     dtype: str
-    num_documents: dict[str, int]
-    num_tokens: dict[str, int]
-    num_bytes: dict[str, int]
-    overlap: dict[str, float]
+    num_documents: dict[str, Number]
+    num_tokens: dict[str, Number]
+    num_bytes: dict[str, Number]
+    overlap: dict[str, Share]
+
+    def __post_init__(self) -> None:
+        require_splits(SPLITS, self.num_documents, self.num_tokens, self.num_bytes)
+        require_splits(SPLITS[1:], self.overlap)
+
+
+def require_splits(splits: Sequence[str], *facts: dict[str, Any]) -> None:
+    """Raise ValueError for facts that are not of just these splits."""
+    for fact in facts:
+        if fact.keys() != set(splits):
+            raise ValueError(f"facts must be of {' and '.join(splits)}, got {' and '.join(fact)}")
 
 
 @dataclass(frozen=True)
@@ -76,8 +98,12 @@ def key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def is_kept(folder: Path) -> bool:
+def is_kept(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
     """Return whether a folder is there and as it was written; a damaged one is removed, with a line of warning.
+
+    Args:
+        folder: of prepared data.
+        check: raises ValueError for contents that are not ours, whatever their checksums; called with the folder.
 
     Raises:
         ValueError: the disk refuses to remove it.
@@ -86,16 +112,19 @@ def is_kept(folder: Path) -> bool:
         number = folder.stat().st_ino
     except FileNotFoundError:
         return False
-    damaged = _damaged_file(folder)
-    if damaged is None:
+    try:
+        if damaged := _damaged_file(folder):
+            raise ValueError(f"{folder / damaged} is not as it was written")
+        check(folder)
         return True
-    print(f"warning: {folder / damaged} is not as it was written: the data is prepared again", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(one_line(f"warning: {error}: the data is prepared again"), file=sys.stderr)
     with _writing(folder), suppress(FileNotFoundError):
         # Another process may have found the same damage and have prepared the data again by now.
         if folder.stat().st_ino == number:
             aside = _temporary(folder)
             os.replace(folder, aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
     return False
 
 
@@ -154,20 +183,34 @@ def _checksum(path: Path) -> list[Any]:
 
 
 def _damaged_file(folder: Path) -> str | None:
-    """Return the first file of a folder that is not as it was written, or None."""
+    """Return the first file of a folder that is not as it was written, or is a link, a pipe or a device; or None."""
     try:
-        kept = json.loads((folder / CHECKSUMS).read_bytes())
-    except (OSError, ValueError):
-        return CHECKSUMS
-    if not isinstance(kept, dict) or not kept:
+        files = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
+    except OSError:
+        return ""
+    for name, found in files.items():
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            return name
+    try:
+        kept = read_json(folder / CHECKSUMS)
+    except ValueError:
         return CHECKSUMS
     for name, checksum in kept.items():
         try:
-            if _checksum(folder / name) != checksum:
+            # Sizes first: they cost nothing, and a name outside the folder is none of its files.
+            if name not in files or checksum[0] != files[name].st_size or checksum != _checksum(folder / name):
                 return name
-        except (OSError, ValueError):  # gone, or not to be read
+        except (OSError, TypeError, LookupError):  # not to be read, or no pair
             return name
-    return None
+    return None if kept else CHECKSUMS
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or what stands in its place."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 def _remove_left_over(parent: Path) -> None:
@@ -220,12 +263,22 @@ def _publish(temporary: Path, folder: Path) -> None:
             raise
 
 
-def write_facts(folder: Path, facts: Facts) -> None:
-    (folder / "facts.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
+def write_facts(folder: Path, facts: Any) -> None:
+    """Write `facts.json`: what is known of prepared data, a dataclass."""
+    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
 def read_facts(folder: Path) -> Facts:
-    return Facts(**json.loads((folder / "facts.json").read_text()))
+    """Read what is known of prepared text; ValueError where that is not what we write."""
+    return read_facts_of(Facts, folder)
+
+
+def read_facts_of(kind: type[T], folder: Path) -> T:
+    """Read what `write_facts` wrote of a class with checked arguments; ValueError where they are not of their types."""
+    try:
+        return kind(**read_json(folder / FACTS))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / FACTS} is damaged: {error}") from error
 
 
 def token_path(folder: Path, split: str) -> Path:

@@ -14,7 +14,7 @@ from poslab.data.overlap import SEPARATOR, shared_fraction
 from poslab.data.run_data import HELD_OUT
 from poslab.data.source import BUILT_IN_TOKENIZERS, Source
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
-from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ def prepare(corpus: Corpus) -> Path:
     """
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
-    if cache.is_kept(folder):
+    if cache.is_kept(folder, _check):
         return folder
     documents = _split(_drop_repeats(corpus), corpus)
     if corpus.deduplicate:
@@ -47,6 +47,20 @@ def prepare(corpus: Corpus) -> Path:
         tokenizer.save(temporary)
         cache.write_facts(temporary, _write_tokens(documents, tokenizer, temporary))
     return folder
+
+
+def _check(folder: Path) -> None:
+    """Raise ValueError unless a folder holds tokens of its own vocabulary, as many as its facts say."""
+    facts, vocab_size = cache.read_facts(folder), load_tokenizer(folder).vocab_size
+    for name in cache.SPLITS:
+        path, count = cache.token_path(folder, name), facts.num_tokens[name]
+        if (
+            facts.dtype != str(np.min_scalar_type(vocab_size - 1))
+            or path.stat().st_size != count * np.dtype(facts.dtype).itemsize
+        ):
+            raise ValueError(f"{path} does not hold what {cache.FACTS} says")
+        if count and cache.TokenFile(path, facts.dtype).ids.max() >= vocab_size:
+            raise ValueError(f"{path} holds tokens that are not of its vocabulary")
 
 
 def _settings(corpus: Corpus) -> dict[str, object]:

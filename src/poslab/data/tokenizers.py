@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from poslab.data.tokenizer_files import check_tokenizer
 from poslab.reading import read_json
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ DIGITS = "0123456789"
 LONGEST_WORD = 256
 """Characters in a row without white space, or of nothing else, that a vocabulary of ours takes as one."""
 FILE_NAME = "tokenizer.json"
+CANNOT_ENCODE = "the tokenizer cannot encode this text"
 OWN = '{"poslab"'
 """What the files of tokenizers begin with that are not of the `tokenizers` library."""
 
@@ -92,6 +95,18 @@ class ByteTokenizer:
         (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "bytes"}) + "\n")
 
 
+@contextmanager
+def _library_errors(beginning: str) -> Iterator[None]:
+    """Raise what the library raises as a ValueError that begins like this."""
+    try:
+        yield
+    except BaseException as error:
+        # Its errors are plain exceptions; a panic of it is an exception that it does not export, and not even one.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{beginning}: {error}") from error
+
+
 class SubwordTokenizer:
     """A tokenizer of the `tokenizers` library.
 
@@ -144,30 +159,34 @@ class SubwordTokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "SubwordTokenizer":
-        """Read a Hugging Face tokenizer.json; ValueError where the file is none."""
+        """Read a Hugging Face tokenizer.json; ValueError where the file is none, or its text could grow for ever."""
         from tokenizers import Tokenizer
 
-        text = Path(path).expanduser().read_bytes()
-        try:
-            return cls(Tokenizer.from_buffer(text))
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"tokenizer {str(path)!r} is no Hugging Face tokenizer.json: {error}") from error
+        with _library_errors(f"tokenizer {str(path)!r} is no Hugging Face tokenizer.json"):
+            content = read_json(Path(path).expanduser())
+            check_tokenizer(content)
+            # Not the file itself, of which the library may read what was not checked: a key may be there twice.
+            return cls(Tokenizer.from_buffer(json.dumps(content).encode()))
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
+        with _library_errors(CANNOT_ENCODE):
+            return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        with _library_errors(CANNOT_ENCODE):
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return np.array(encoding.ids, dtype=self._dtype), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         # One thread per core, in the library's own code.
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _library_errors(CANNOT_ENCODE):
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return np.concatenate([np.array([*encoding.ids, self.end_id], dtype=self._dtype) for encoding in encodings])
 
     def decode(self, ids: Iterable[int]) -> str:
         text = [number for number in map(int, ids) if number != self.end_id]
-        return self._tokenizer.decode(text, skip_special_tokens=False)
+        with _library_errors("the tokenizer cannot decode these tokens"):
+            return self._tokenizer.decode(text, skip_special_tokens=False)
 
     def num_bytes(self, ids: np.ndarray) -> int:
         numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from poslab.arguments import Count, with_checked_arguments
+from poslab.arguments import Count, shown, with_checked_arguments
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
@@ -40,10 +40,18 @@ class StackShape:
     digits: Sequence[int] = ()
 
     def fill(self, factory: Callable[..., T]) -> T:
-        """What a factory makes, given those of its arguments that are named as the shape's, or `shape`."""
+        """Return what a factory makes, given those of its arguments that are named as the shape's, or `shape`.
+
+        Raises:
+            ValueError: for a partial that binds one of them to another value than the stack has.
+        """
         bound = factory.keywords if isinstance(factory, partial) else {}
         asked_for = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**dataclasses.asdict(self), "shape": self}
+        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve a vocabulary of its own
+            if bound[name] != known[name]:
+                own, other = shown(known[name]), shown(bound[name])
+                raise ValueError(f"{name} must be that of the stack, which is {own}, got {other}: leave it out")
         return factory(**{name: value for name, value in known.items() if name in asked_for})
 
 

@@ -1,13 +1,13 @@
 """From a source of examples to token ids on the disk: repeats dropped, examples split, tokenised."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.examples.answers import tokenised_answers
 from poslab.data.examples.classes import tokenised_classes
@@ -18,7 +18,8 @@ from poslab.data.overlap import SEPARATOR, STRING_BYTES, shared_by_document
 from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
 from poslab.data.splitting import random_order
-from poslab.data.tokenizers import Tokenizer
+from poslab.data.tokenizers import FILE_NAME, Tokenizer, load_tokenizer
+from poslab.reading import read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,6 +31,7 @@ KEPT = {"classification": ("label",), "pairs": ("source", "target"), "answers": 
 TOKENISERS = {"classification": tokenised_classes, "pairs": tokenised_pairs, "answers": tokenised_answers}
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Facts:
     """What is known of prepared examples.
@@ -47,14 +49,18 @@ class Facts:
             were looked at: those of 60 bytes or more.
     """
 
-    num_examples: dict[str, int]
-    cut: dict[str, int]
-    left_out: dict[str, int]
+    num_examples: dict[str, cache.Number]
+    cut: dict[str, cache.Number]
+    left_out: dict[str, cache.Number]
     classes: list[str]
     several_classes: bool
     two_texts: bool
-    overlap: dict[str, float]
-    near_duplicates: dict[str, list[int]]
+    overlap: dict[str, cache.Share]
+    near_duplicates: dict[str, list[cache.Number]]
+
+    def __post_init__(self) -> None:
+        cache.require_splits(cache.SPLITS, self.num_examples, self.cut, self.left_out)
+        cache.require_splits(HELD_OUT, self.overlap, self.near_duplicates)
 
 
 def prepare(source: ExampleSource, joined: bool = False) -> Path:
@@ -69,7 +75,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     """
     source.check()
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
-    if cache.is_kept(folder):
+    if cache.is_kept(folder, _check):
         return folder
     splits = split_examples(source)
     with cache.new_folder(folder) as temporary:
@@ -90,12 +96,42 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
             "text_pair" in splits["train"].column_names,
             **_alike(splits, source),
         )
-        (temporary / "facts.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
+        cache.write_facts(temporary, facts)
     return folder
 
 
 def read_facts(folder: Path) -> Facts:
-    return Facts(**json.loads((folder / "facts.json").read_text()))
+    """Read what is known of prepared examples; ValueError where that is not what we write."""
+    return cache.read_facts_of(Facts, folder)
+
+
+def _check(folder: Path) -> None:
+    """Raise ValueError unless a folder holds examples whose tokens are of its own vocabulary, as many as it says."""
+    from datasets import load_from_disk
+
+    facts, vocab_size = read_facts(folder), load_tokenizer(folder).vocab_size
+    for name in cache.SPLITS:
+        state = read_json(folder / name / "state.json")
+        try:
+            kept = {path.name for path in (folder / name).iterdir()}
+            if state["_format_type"] is not None or any(file["filename"] not in kept for file in state["_data_files"]):
+                raise ValueError("its files are elsewhere, or of another format")
+            examples = load_from_disk(str(folder / name))
+            columns = [column for column in examples.column_names if column.endswith("tokens")]
+            ends = [_least_and_most(examples, column) for column in columns]
+            is_right = len(examples) == facts.num_examples[name] and "length" in examples.column_names
+        except Exception as error:  # whatever the library meets in files that it did not write
+            raise ValueError(f"{folder / name} does not hold examples: {error}") from error
+        if not is_right or not ends or any(least < 0 or most >= vocab_size for least, most in ends):
+            raise ValueError(f"{folder / name} does not hold what {cache.FACTS} and {FILE_NAME} say")
+
+
+def _least_and_most(examples: "Dataset", column: str) -> tuple[int, int]:
+    """Return the smallest and the largest token of a column of lists of tokens."""
+    from pyarrow import compute
+
+    found = compute.min_max(compute.list_flatten(examples.data.column(column))).as_py()
+    return found["min"] or 0, found["max"] or 0
 
 
 def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:

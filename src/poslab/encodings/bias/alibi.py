@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import operator
 from typing import Annotated
 
 import torch
@@ -73,7 +74,7 @@ def slope_exponents(num_heads: int, max_exponent: float = 8.0) -> list[float]:
     Where H is not a power of two, the authors' code takes the exponents of the largest power of two below H, and then
     every second one of twice as many heads: 3 heads have the exponents 4, 8 and 2.
     """
-    power = 2 ** (num_heads.bit_length() - 1)
+    power = 2 ** (operator.index(num_heads).bit_length() - 1)
     exponents = [max_exponent * h / power for h in range(1, power + 1)]
     between = [max_exponent * h / (2 * power) for h in range(1, 2 * power + 1, 2)]
     return exponents + between[: num_heads - power]

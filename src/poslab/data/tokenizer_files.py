@@ -1,0 +1,103 @@
+"""Check what a Hugging Face `tokenizer.json` asks for before the library makes it: text must not grow without bound.
+
+A file of some hundred bytes can make gigabytes of a word, by replacing each letter with two many times over.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any
+
+NORMALIZERS = {
+    *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend"),
+    *("Replace", "Strip", "StripAccents"),
+}
+PRE_TOKENIZERS = {
+    *("BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation"),
+    *("Split", "UnicodeScripts", "Whitespace", "WhitespaceSplit"),
+}
+POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
+DECODERS = {
+    *("BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece"),
+}
+STEPS = {
+    "normalizer": ("normalizers", NORMALIZERS),
+    "pre_tokenizer": ("pretokenizers", PRE_TOKENIZERS),
+    "post_processor": ("processors", POST_PROCESSORS),
+    "decoder": ("decoders", DECODERS),
+}
+"""By the key of a file: under which key a `Sequence` of it has its steps, and which types these may have."""
+NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
+"""Steps of which there may be many: `_check_step` sees that a text is never replaced with a longer one."""
+LONGEST_CHARACTER = 64
+"""Bytes that one character may become; NFKC makes 33 of U+FDFA."""
+LONGEST_PATTERN = 1000
+REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+{]")
+"""A group that is repeated, such as in (a+)+, which takes exponential time; no published tokenizer has one."""
+
+
+def check_tokenizer(content: dict[str, Any]) -> None:
+    """Raise ValueError for a tokenizer whose text can grow without bound, or that cannot encode every text."""
+    for key, (inner, allowed) in STEPS.items():
+        steps = list(_steps(content.get(key), inner))
+        for step in steps:
+            if step["type"] not in allowed:
+                raise ValueError(f"{key} must be of {', '.join(sorted(allowed))}, got {step['type']!r}")
+            _check_step(key, step)
+        growing = [step["type"] for step in steps if not _never_grows(step)]
+        if len(set(growing)) < len(growing):
+            raise ValueError(f"{key} must have one step of a kind at most, but for Replace and Split")
+    _check_model(content["model"])
+
+
+def _steps(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
+    """Yield the steps of a sequence, of sequences in it too, or the only one."""
+    if node is not None and node["type"] == "Sequence":
+        for step in node[inner]:
+            yield from _steps(step, inner)
+    elif node is not None:
+        yield node
+
+
+def _never_grows(step: dict[str, Any]) -> bool:
+    """Return whether a text is no longer after a step; a regular expression may find nothing between all letters."""
+    return step["type"] in NEVER_GROW and not (step["type"] == "Replace" and "Regex" in step["pattern"])
+
+
+def _check_step(key: str, step: dict[str, Any]) -> None:
+    kind, pattern = step["type"], step.get("pattern", {})
+    regex = pattern.get("Regex", "")
+    if len(regex) > LONGEST_PATTERN or REPEATED_GROUP.search(regex):
+        raise ValueError(f"{key} must not repeat a group of a regular expression, or have one past 1,000 characters")
+    if kind == "Replace":
+        replaced = len(pattern["String"]) if "String" in pattern else 1
+        if len(step["content"]) > replaced or not replaced:
+            raise ValueError(f"{key} must not replace a text with a longer one")
+    if kind == "Precompiled":
+        table = base64.b64decode(step["precompiled_charsmap"], validate=True)
+        texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
+        if max(map(len, texts)) > LONGEST_CHARACTER:
+            raise ValueError(f"{key} must not make more than {LONGEST_CHARACTER} bytes of a character")
+
+
+def _check_model(model: dict[str, Any]) -> None:
+    kind, vocab = model.get("type", "BPE"), model["vocab"]  # old files of byte-pair encoding do not name their type
+    if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram"):
+        raise ValueError(f"model must be BPE, WordLevel, WordPiece or Unigram, got {kind!r}")
+    if kind == "Unigram":
+        unknown = model.get("unk_id")
+        is_known = type(unknown) is int and 0 <= unknown < len(vocab)
+    else:
+        unknown = model.get("unk_token")
+        # Byte-level vocabularies know all text; that of GPT-2 names an unknown token that is not there.
+        is_known = unknown in vocab or (kind == "BPE" and (unknown is None or _is_of_bytes(vocab)))
+    if not is_known:
+        raise ValueError("model must have a token for what it does not know, its unk_token or unk_id")
+
+
+def _is_of_bytes(vocab: dict[str, Any]) -> bool:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return set(ByteLevel.alphabet()) <= vocab.keys()
