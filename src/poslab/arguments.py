@@ -119,7 +119,7 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'rotary'?` for the choice closest to a word or begun by it, or nothing where there is none."""
     choices = list(choices)
-    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
+    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word) and choice.isidentifier()]
     matches = difflib.get_close_matches(word, choices, n=1) or begun
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

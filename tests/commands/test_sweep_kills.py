@@ -13,7 +13,9 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
 
 from poslab.run_directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
@@ -33,6 +35,7 @@ N_TRIALS = 4
 def test_kills_lose_no_trial(kind: str, storage_url: Callable[[str], str], tmp_path: Path, tiny: list[str]) -> None:
     (tmp_path / "question.yaml").write_text(QUESTION)
     url = storage_url(kind)
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # of many connections each command has some
     command = [
         *python("-m", "src.sweep", "sweep=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={url}"),
         *(f"n_trials={N_TRIALS}", "workers=2", "pruner=null", "trainer=cpu", *tiny),
@@ -44,9 +47,9 @@ def test_kills_lose_no_trial(kind: str, storage_url: Callable[[str], str], tmp_p
     finished: dict[int, tuple[TrialState, list[float] | None]] = {}
     running = Running(command, tmp_path)
     while sum(kills.values()) < KILLS:
-        running.wait_until(partial(two_train, tmp_path.name, url, killed), seconds=300)
+        running.wait_until(partial(two_train, tmp_path.name, storage, killed), seconds=300)
         time.sleep(chance.uniform(0, 2))
-        trials = trials_of(tmp_path.name, url)
+        trials = trials_of(tmp_path.name, storage)
         killed |= workers_of(trials)
         now = ended(trials)
         assert {number: now.get(number) for number in finished} == finished, "a finished result is missing"
@@ -64,7 +67,7 @@ def test_kills_lose_no_trial(kind: str, storage_url: Callable[[str], str], tmp_p
     last = running.wait(900)
     assert last.status == 0, last
 
-    trials = trials_of(tmp_path.name, url)
+    trials = trials_of(tmp_path.name, storage)
     assert [trial.number for trial in trials] == list(range(len(trials))), "two trials have the same number"
     retries = [trial for trial in trials if RETRY_OF in trial.user_attrs]
     assert len(retries) >= KILLS // 2, "the kills hit nobody who trained"
@@ -79,10 +82,10 @@ def test_kills_lose_no_trial(kind: str, storage_url: Callable[[str], str], tmp_p
     print(f"{kind}: {kills} kills, {len(retries)} retries")
 
 
-def trials_of(name: str, url: str) -> list[FrozenTrial]:
+def trials_of(name: str, storage: RDBStorage) -> list[FrozenTrial]:
     """Return the trials of a study; none before it is made."""
     with contextlib.suppress(KeyError):
-        return optuna.load_study(study_name=name, storage=url).trials
+        return optuna.load_study(study_name=name, storage=storage).trials
     return []
 
 
@@ -91,10 +94,10 @@ def workers_of(trials: list[FrozenTrial]) -> set[str]:
     return {trial.user_attrs[WORKER] for trial in trials if trial.user_attrs.get(WORKER)}
 
 
-def two_train(name: str, url: str, killed: set[str]) -> bool:
+def two_train(name: str, storage: RDBStorage, killed: set[str]) -> bool:
     """Return whether two workers that were not killed have each taken a trial and not finished it."""
     time.sleep(0.1)  # the storage has more to do than to be asked
-    running = [trial for trial in trials_of(name, url) if trial.state == TrialState.RUNNING]
+    running = [trial for trial in trials_of(name, storage) if trial.state == TrialState.RUNNING]
     return len(workers_of(running) - killed) == 2
 
 

@@ -144,17 +144,17 @@ def _explained(failures: dict[int, ProcessFailure]) -> BaseException:
         for known in (ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError):
             if kind == known.__name__:
                 return known(text)
-    # The others then fail too: they miss the one that died, and are sent a SIGTERM.
+    # The others then fail too: they miss the one that died, and get a SIGTERM, or a SIGKILL if they do not heed it.
     killed = [(rank, f) for rank, f in failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
+    hangs = [f for f in failures.values() if _message(f).startswith(f"{ProcessDiedError.__name__}: ")]
+    if hangs and all(hangs[0].timestamp <= f.timestamp for _, f in killed):
+        return ProcessDiedError(_message(hangs[0]).partition(": ")[2])
     rank, failure = killed[0] if killed else min(failures.items(), key=lambda item: item[1].timestamp)
     if failure.exitcode < 0:
         number = signal.Signals(-failure.exitcode)
         return ProcessDiedError(f"process {rank} of the run was ended by {number.name}", ended_by=number)
     if failure.exitcode > 128:
         return RunInterruptedError(failure.exitcode - 128)
-    kind, _, text = _message(failure).partition(": ")
-    if kind == ProcessDiedError.__name__:
-        return ProcessDiedError(text)
     return ProcessDiedError(f"process {rank} of the run failed: {_message(failure)}")
 
 
