@@ -11,9 +11,9 @@ from typing import Any
 from poslab.writing import refuse_links
 
 PATHS = {"job.name", "run.dir", "sweep.dir", "sweep.subdir"}
-"""What such a file may say of Hydra: where below the working directory a run is written."""
+"""Keys of Hydra that such a file may set: they say where below the working directory a run is written."""
 OUTPUT_SUBDIRS = (None, ".hydra")
-"""And where in it Hydra writes files of its own: nowhere, or into a folder that is nobody else's."""
+"""Folders of a run into which such a file may let Hydra write: none, or one that nothing else uses."""
 OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job\.num|hydra\.job\.num)\}")
 """Interpolations whose values are names, not paths."""
 LOGGING = ({"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"})

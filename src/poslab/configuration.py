@@ -144,10 +144,10 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
         raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {shown(path)}")
     if not _is_within(path, trusted):
         package = path.partition(".")[0]
-        told = f" (trusted so far: {', '.join(trusted[1:])})" if len(trusted) > 1 else ""
+        others = f" (trusted so far: {', '.join(trusted[1:])})" if len(trusted) > 1 else ""
         raise ValueError(
             f"{key}._target_ names {path}, which is not part of {trusted[0]} and could run any code: "
-            f"if you trust it, add trust={package}{told}"
+            f"if you trust it, add trust={package}{others}"
         )
     module_name, _, name = path.rpartition(".")
     try:

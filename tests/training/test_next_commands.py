@@ -67,6 +67,13 @@ def test_choices_that_no_command_of_ours_has_kept_are_not_known(tmp_path: Path, 
     assert list(next_of(tmp_path, choices)) == ["look", "evaluate", "write"]
 
 
+@pytest.mark.parametrize("typed", ["trust=mine", "trust=[mine]", "+trust=['mine']", "trust=[mine,other]", "trust=[]"])
+def test_choices_that_trust_what_their_run_is_trusted_with_are_known(tmp_path: Path, typed: str) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps({"choices": ["encoding=rotary", typed]}))
+    run = RunDirectory(tmp_path, ("mine", "other"))
+    assert typed in shlex.split(next_commands(run, composed(), LanguageModelling({}))[-1])
+
+
 def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
     assert "resume" not in str(next_of(tmp_path, []))
 

@@ -56,7 +56,7 @@ class StackShape:
 
 
 WINDOW, TEMPERATURE = "window", "temperature"
-"""What a stack does beside the hooks of its encodings."""
+"""Names, for `StackEncodings.require_hooks`, of the effects of a stack that are no hooks."""
 
 EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
 """An encoding class, a partial of one with its hyperparameters, or a pattern of these."""

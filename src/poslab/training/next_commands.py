@@ -60,8 +60,9 @@ def _choices(run: RunDirectory) -> list[str] | None:
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         return None
     others = [choice.lstrip("+~") for choice in choices if not choice.startswith(OF_HYDRA)]
-    trusts = [choice for choice in others if choice.startswith("trust")]
-    is_ours = not any(choice.startswith("hydra") for choice in others) and trusts in ([], trusting(run.trust))
+    trusts = [choice.partition("=")[2] for choice in others if choice.startswith("trust")]
+    trusted = {name for typed in trusts for name in re.findall(r"[\w.]+", typed)}
+    is_ours = not any(choice.startswith("hydra") for choice in others) and trusted <= set(run.trust)
     return choices if is_ours else None
 
 
