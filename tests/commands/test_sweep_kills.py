@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import time
 from collections.abc import Callable
@@ -24,15 +23,16 @@ from poslab.tuning.ledger import Ledger, first_attempt, reason
 from .running import Running, python
 from .test_sweep import QUESTION
 
-KILLS = int(os.environ.get("POSLAB_KILLS", "6"))
-"""How often something is killed: `POSLAB_KILLS=20 python -m pytest tests/commands/test_sweep_kills.py` takes longer."""
+KILLS = 20
 N_TRIALS = 4
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_kills_lose_no_trial(kind: str, storage_url: Callable[[str], str], tmp_path: Path, tiny: list[str]) -> None:
+def test_twenty_kills_lose_no_trial(
+    kind: str, storage_url: Callable[[str], str], tmp_path: Path, tiny: list[str]
+) -> None:
     (tmp_path / "question.yaml").write_text(QUESTION)
     url = storage_url(kind)
     storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # of many connections each command has some
