@@ -26,7 +26,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from machine import machine
 from omegaconf import OmegaConf
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.tasks.choice import task_of
 from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
 from poslab.training.settings import TrainerSettings

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, TemperatureFactory, Tokens
 from poslab.models import Decoder

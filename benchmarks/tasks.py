@@ -35,7 +35,7 @@ from task_references import (
 
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.run_data import RunData
-from poslab.serving import serve
+from poslab.runs.serving import serve
 from poslab.tasks.choice import data_of
 
 ROOT = Path(__file__).resolve().parent.parent

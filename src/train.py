@@ -1,28 +1,6 @@
-"""Trains a model under a positional encoding: `python -m src.train encoding=rotary`."""
+"""Train a model under a positional encoding: `python -m src.train encoding=rotary`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from src.command import choices_of_configuration, command
-
-
-def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Check, then train. What is slow to import waits until nothing quick is left to be wrong."""
-    from poslab.training.resume import plan
-
-    given = [override for override in overrides if not override.startswith("resume=")]
-    planned = plan(config, directory, given)._replace(choices=[*choices_of_configuration("train"), *given])
-
-    from poslab.checking import check
-
-    settings = check(planned.config, planned.checkpoint)
-
-    from poslab.training.train import train
-
-    train(planned, settings)
-
+from poslab.commands.train import run
 
 if __name__ == "__main__":
-    command("train", main)
+    run()

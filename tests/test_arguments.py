@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
-from poslab.configuration import target
+from poslab.configuration.build import target
 from poslab.encodings import (
     NoPosition,
     PerLayer,
@@ -25,9 +25,9 @@ from poslab.encodings import (
     StackShape,
     Temperature,
 )
+from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.models.pointer_generator import PointerGenerator
-from poslab.sampling import Sampling
 from tests.encoding_choices import CONF
 
 ODD: tuple[Any, ...] = (

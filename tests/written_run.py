@@ -8,12 +8,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from poslab.checkpoint import OWN_STATE, save_atomically
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.tokenizers import ByteTokenizer, Tokenizer
 from poslab.encodings import EncodingFactory
 from poslab.models import Model
-from poslab.run_directory import RunDirectory
+from poslab.runs.checkpoint import OWN_STATE, save_atomically
+from poslab.runs.directory import RunDirectory
 
 CONF = Path(__file__).parents[1] / "conf"
 

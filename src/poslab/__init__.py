@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from poslab.loading import load
-    from poslab.serving import serve
+    from poslab.runs.loading import load
+    from poslab.runs.serving import serve
 
 __all__ = ["load", "serve"]
 
@@ -12,11 +12,11 @@ __all__ = ["load", "serve"]
 def __getattr__(name: str) -> Any:
     """Imports these when they are first used: `import poslab` alone takes no torch."""
     if name == "load":
-        from poslab.loading import load
+        from poslab.runs.loading import load
 
         return load
     if name == "serve":
-        from poslab.serving import serve
+        from poslab.runs.serving import serve
 
         return serve
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

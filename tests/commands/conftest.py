@@ -13,7 +13,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from src.sweep import ONE_OF_SEVERAL
+from poslab.commands.sweep import ONE_OF_SEVERAL
 
 from .running import ROOT, TINY, Ended, Running, python
 

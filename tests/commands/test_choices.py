@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from poslab.checking import check
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
 
 from .running import Running

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 
 from .running import STEPS, Running, assert_same_run, at_step, figures, python, recorded, rows
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from poslab.commands.evaluate import PARTS
 from poslab.evaluation import parts
-from src.evaluate import PARTS
 from tests.training.runs import words
 from tests.written_run import write_run
 

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
-from poslab.run_directory import RunDirectory
-from src.generate import _in_full, _taken_from, main
+from poslab.commands.generate import _in_full, _taken_from, main
+from poslab.runs.directory import RunDirectory
 from tests.written_run import CONF, write_run
 
 ROOT = Path(__file__).parents[2]

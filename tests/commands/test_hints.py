@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.command import CONF
+from poslab.commands.hydra_command import CONF
 from tests.training.runs import SMALL, words
 
 from .running import Ended

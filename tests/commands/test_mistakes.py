@@ -10,8 +10,8 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from src.command import command
-from src.train import main
+from poslab.commands.hydra_command import command
+from poslab.commands.train import main
 from tests.training.runs import CONF, SMALL, words
 
 CORES = 10_000  # more than any machine has

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 OVERRIDES = ["trainer=cpu", "model.dropout=0.1"]
 
 RANDOM = random.Random(1)
-BEFORE_IT_IS_KNOWN = Moment("poslab.run_directory", "RunDirectory", "start")
+BEFORE_IT_IS_KNOWN = Moment("poslab.runs.directory", "RunDirectory", "start")
 BEFORE_THE_FIRST_CHECKPOINT = at_step(RANDOM.randrange(2, SAVE_EVERY))
 BETWEEN_TWO_CHECKPOINTS = Moment(
     "poslab.training.learner", "Learner", "on_before_optimizer_step", f"self.trainer.global_step == {STEPS // 2 + 7}"
@@ -29,7 +29,7 @@ BETWEEN_A_VALIDATION_AND_ITS_CHECKPOINT = Moment(
     "poslab.training.checkpoints", "RunCheckpoints", "on_validation_end", f"arguments[0].global_step == {STEPS}"
 )
 WHILE_IT_SAVES = Moment("torch.serialization", "_open_zipfile_writer_buffer", "__exit__")
-BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT = Moment("poslab.run_directory", "RunDirectory", "finish")
+BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT = Moment("poslab.runs.directory", "RunDirectory", "finish")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake:
 
 
 def test_the_command_line_takes_no_torch() -> None:
-    program = "import sys, src.command, src.train; print({'torch', 'lightning', 'datasets'} & set(sys.modules))"
+    commands = "poslab.commands.hydra_command, src.train"
+    program = f"import sys, {commands}; print({{'torch', 'lightning', 'datasets'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.tuning.ledger import LOST, reason
 
 from .running import ROOT, Ended, Running, figures, python

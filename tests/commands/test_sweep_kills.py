@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import NullPool
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
 from poslab.tuning.ledger import Ledger, first_attempt, reason
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.arguments import held_by_each_job, options_first, written_in_full
-from src.mistakes import known_keys
+from poslab.commands.mistakes import known_keys
+from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from tests.training.runs import CONF, composed, words
 from tests.written_run import write_run
 

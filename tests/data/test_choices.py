@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.sources import AnySource
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
 from poslab.data.preparation import prepare
@@ -175,7 +175,7 @@ def test_checking_imports_neither_torch_nor_lightning_nor_datasets() -> None:
         {"_target_": "poslab.data.hub_text.HubText", "path": "x/y"},
     ]
     program = (
-        "import sys; from poslab.configuration import build; from poslab.data.sources import AnySource;"
+        "import sys; from poslab.configuration.build import build; from poslab.data.sources import AnySource;"
         f"[build({{'dataset': node}}, 'dataset', AnySource).check() for node in {nodes!r}];"
         "print(sorted({'torch', 'lightning', 'datasets', 'tokenizers'} & set(sys.modules)))"
     )

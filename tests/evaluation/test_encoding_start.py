@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import poslab
-from poslab.checkpoint import model_weights, save_atomically
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.exhibits import Table
 from poslab.evaluation.learned_parameters import learned_parameters
 from poslab.evaluation.parts import evaluate
 from poslab.evaluation.subjects import subject
-from poslab.run_directory import RunDirectory
+from poslab.report.exhibits import Table
+from poslab.runs.checkpoint import model_weights, save_atomically
+from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small
 
 STEPS = ("trainer.max_steps=6", "optimizer.lr=0.1")

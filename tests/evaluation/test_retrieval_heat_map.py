@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from poslab.evaluation.exhibits import Picture, Table
 from poslab.evaluation.retrieval import heat_map, retrieval_exhibits
+from poslab.report.exhibits import Picture, Table
 
 
 def measured(task: str, accuracies: dict[tuple[int, float], float], loss: float = 1.0) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import pytest
 from poslab.encodings import Alibi, PoPE, Rotary, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.encodings.rotary.yarn import yarn
-from poslab.evaluation.exhibits import Exhibit, Table
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.report.exhibits import Exhibit, Table
 
 OF_EVERY_ROTATION = ["rotary_turns", "rotary_wavelengths"]
 OF_ROTARY = [*OF_EVERY_ROTATION, "rotary_base_bound", "rotary_sum_of_cosines"]

@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 
 from poslab.encodings import Alibi, NoPosition, PoPE, Positions, Rotary, Sinusoidal, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
-from poslab.evaluation.exhibits import COLOURS
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
+from poslab.report.exhibits import COLOURS
 from tests.encoding_choices import encoding
 
 ROTARY = [

@@ -16,14 +16,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
-from poslab.checking import check
+from poslab.commands.generate import main as generate
 from poslab.data.examples.answers import AnswerBatches
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.evaluation.subjects import subject
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.tasks.choice import data_of, task_of
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
-from src.generate import main as generate
+from poslab.training.checking import check
 from tests.training.runs import CONF, composed, run_of, words
 
 TINY = (

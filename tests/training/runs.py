@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from poslab.checking import check
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
 from poslab.training.resume import Plan

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import poslab
-from poslab.checking import check
-from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
-from poslab.run_directory import RunDirectory
+from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 from tests.training.runs import run_of, small, stop_run, weights, words
 
 SAVES_FOR_EVER = f"""
 import sys
 from pathlib import Path
 import torch
-from poslab.checkpoint import save_atomically
+from poslab.runs.checkpoint import save_atomically
 torch.set_num_threads(1)
 number = 0
 while True:

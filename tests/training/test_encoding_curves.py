@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small, stop_run
 
 STEPS = ("trainer.max_steps=6", "trainer.validations=3", "optimizer.lr=0.1")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from poslab.checking import check
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from poslab.encodings import EncodingFactory
 from poslab.models import Model
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 from poslab.training.initialise import initialise_from
 from tests.training.runs import composed, run_of, small, weights
 

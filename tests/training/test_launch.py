@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from poslab.errors import ProcessDiedError
-from poslab.processes import hung
+from poslab.runs.errors import ProcessDiedError
+from poslab.runs.processes import hung
 from poslab.training.launch import _explained
 
 HANG = f"ProcessDiedError: {hung(15)}"

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import poslab
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.batch import TokenBatch
 from poslab.data.datamodule import TextDataModule
 from poslab.data.sources import AnySource
 from poslab.data.windows import EvaluationWindows, TrainingWindows
 from poslab.encodings import EncodingFactory, Positions
-from poslab.errors import NonFiniteLossError
 from poslab.models import Model
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import NonFiniteLossError
 from tests.training.runs import recorded, run_of, small, weights, words
 
 IGNORE = -100

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer import event_file_writer
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.training.loggers import RunTensorBoard
 from tests.training.runs import recorded, run_of, small, stop_run
 

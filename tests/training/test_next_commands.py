@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.sources import AnySource
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.tasks import Answering, Classification, LanguageModelling, Task
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.training.next_commands import next_commands

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poslab.checking import check
-from poslab.errors import RunEndedEarlyError
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunEndedEarlyError
+from poslab.training.checking import check
 from poslab.training.fit import run_test
 from poslab.training.resume import Plan
 from poslab.training.train import train

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.training.resume import plan
 from tests.training.runs import composed
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from poslab.checking import check, micro_batches
+from poslab.training.checking import check, micro_batches
 from poslab.training.settings import TrainerSettings, cpu_has_bfloat16
 from tests.training.runs import composed
 

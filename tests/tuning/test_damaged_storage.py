@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.errors import RunStoppedError
+from poslab.runs.errors import RunStoppedError
 from poslab.tuning.storage import storage_told
 from poslab.tuning.sweep import Sweep
 

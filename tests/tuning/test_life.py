@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import Trial, TrialState
 
+from poslab.tuning.heartbeat import give_sign_of_life
 from poslab.tuning.ledger import can_pass, is_from_outside, reason
-from poslab.tuning.life import Watch, give_sign_of_life, is_dead, kept_alive, locked
+from poslab.tuning.life import Watch, is_dead, kept_alive, locked
 from poslab.tuning.study import SweepStudy
 
 from ..storages import STORAGES

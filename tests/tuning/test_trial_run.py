@@ -12,8 +12,8 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.errors import RunInterruptedError
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunInterruptedError
 from poslab.tuning import trial_run
 from poslab.tuning.attributes import BEGAN_AFTER, FIGURES
 from poslab.tuning.ledger import can_pass, reason

@@ -4,14 +4,13 @@ Dimensions: B windows or examples, T tokens of a row, S tokens of a source.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from poslab.data.examples.answers import Context
+from poslab.data.context import Context
 
 IGNORE = -100
 
@@ -113,7 +112,7 @@ class SpanBatch(NamedTuple):
     real: Tensor
     answerable: Tensor
     spans: Tensor
-    contexts: "Sequence[Context]" = ()
+    contexts: Sequence[Context] = ()
     right: Sequence[list[str]] = ()
 
     @property

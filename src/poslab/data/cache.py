@@ -29,8 +29,8 @@ import numpy as np
 import xxhash
 
 from poslab.arguments import Range, with_checked_arguments
-from poslab.reading import read_json
-from poslab.terminal import one_line
+from poslab.io.reading import read_json
+from poslab.io.terminal import one_line
 
 T = TypeVar("T")
 Number = Annotated[int, Range(at_least=0)]

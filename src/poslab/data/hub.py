@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 from poslab.data import cache
 from poslab.data.paths import matching_files
 

@@ -4,7 +4,7 @@ import glob
 import os
 from pathlib import Path
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 
 
 def neighbours(path: str) -> list[str]:

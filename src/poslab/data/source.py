@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
 from poslab.data.paths import neighbours

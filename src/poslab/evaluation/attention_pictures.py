@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from poslab.evaluation.attention_rows import attention_rows
-from poslab.evaluation.exhibits import COLOURS, Picture, new_figure
 from poslab.models import Decoder
+from poslab.report.exhibits import COLOURS, Picture, new_figure
 
 LONGEST_TEXT = 64
 """Tokens whose labels can still be read along an axis."""

@@ -17,8 +17,8 @@ from poslab.evaluation.base_bound import (
     plain_spectrum,
     smallest_base,
 )
-from poslab.evaluation.exhibits import COLOURS, Picture, Table, new_figure
 from poslab.evaluation.wavelengths import draw_lengths
+from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 

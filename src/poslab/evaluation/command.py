@@ -14,18 +14,18 @@ import torch
 from rich import box
 from rich.table import Table as Lines
 
-from poslab.configuration import build, encoding_named, trusted_packages, with_full_key
+from poslab.configuration.build import build, encoding_named, trusted_packages, with_full_key
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.exhibits import Table
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.parts import ROTARY, evaluate
-from poslab.evaluation.report import Section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject, subject, told_apart
-from poslab.loading import device_named
-from poslab.processes import external_environment, join
-from poslab.terminal import HarmlessConsole
+from poslab.io.terminal import HarmlessConsole
+from poslab.report.exhibits import Table
+from poslab.report.page import Section
+from poslab.runs.loading import device_named
+from poslab.runs.processes import external_environment, join
 
 
 def evaluate_runs(

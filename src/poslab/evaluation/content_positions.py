@@ -18,8 +18,8 @@ from poslab.attention.blockwise import in_float32_for_each_head
 from poslab.encodings import CoPE, Forgetting, PositionalEncoding
 from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_style, visible_label
 from poslab.evaluation.attention_rows import LayerInput, layer_inputs
-from poslab.evaluation.exhibits import Picture, new_figure
 from poslab.models import Decoder
+from poslab.report.exhibits import Picture, new_figure
 
 
 def content_positions(model: Decoder, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from poslab.evaluation.exhibits import Picture
-from poslab.evaluation.report import DOTS_PER_INCH, Section, write_exhibits, write_report
+from poslab.report.exhibits import Picture
+from poslab.report.page import DOTS_PER_INCH, Section, write_exhibits, write_report
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from poslab.evaluation.exhibits import COLOURS, Exhibit, Picture, Table, legend_columns, new_figure
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
+from poslab.report.exhibits import COLOURS, Exhibit, Picture, Table, legend_columns, new_figure
 
 FEW = 30
 """Tokens whose mean loss is not drawn: it says more of these tokens than of their place."""

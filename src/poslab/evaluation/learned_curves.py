@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
 from poslab.evaluation.attention_pictures import head_style, hide_rest
-from poslab.evaluation.exhibits import Picture, new_figure
+from poslab.report.exhibits import Picture, new_figure
 
 _BIASES = frozenset({"bias", "pair_bias"})
 

@@ -25,8 +25,8 @@ from poslab.encodings import (
 )
 from poslab.encodings.bias.kerple import SMALLEST
 from poslab.evaluation.attention_pictures import hide_rest
-from poslab.evaluation.exhibits import Picture, Table, new_figure
 from poslab.evaluation.learned_curves import device_of, served
+from poslab.report.exhibits import Picture, Table, new_figure
 
 MOST = 64
 """Numbers of a parameter that is still told number by number."""

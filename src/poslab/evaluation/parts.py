@@ -22,17 +22,17 @@ from poslab.evaluation.attention_pictures import (
 from poslab.evaluation.attention_statistics import attention_by_distance, attention_divergence, attention_statistics
 from poslab.evaluation.content_positions import content_positions, content_positions_picture
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.exhibits import Exhibit, Table
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
 from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
 from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
-from poslab.evaluation.report import Section
 from poslab.evaluation.retrieval import retrieval, retrieval_exhibits
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject
 from poslab.models import build_model
+from poslab.report.exhibits import Exhibit, Table
+from poslab.report.page import Section
 
 MULTIPLES = (1, 2, 4, 8, 16)
 ROTARY = "How fast each pair of channels turns, and whether the base is large enough for the lengths."

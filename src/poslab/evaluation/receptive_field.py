@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.evaluation.exhibits import COLOURS, Picture, legend_columns, new_figure
 from poslab.models import Decoder
+from poslab.report.exhibits import COLOURS, Picture, legend_columns, new_figure
 
 SHARE = 0.99
 """Of the gradient, within which the receptive field lies (the paper's)."""

@@ -9,8 +9,8 @@ import numpy as np
 from poslab.encodings import PositionalEncoding, Rotary
 from poslab.evaluation.base_bound import Floats
 from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
-from poslab.evaluation.exhibits import Exhibit
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
+from poslab.report.exhibits import Exhibit
 
 
 def rotary_diagnostics(

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
-from poslab.configuration import encoding_named, with_full_key
+from poslab.configuration.build import encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
-from poslab.loading import load, untrained
 from poslab.models import Decoder
-from poslab.run_directory import RunDirectory
+from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
+from poslab.runs.directory import RunDirectory
+from poslab.runs.loading import load, untrained
 from poslab.tasks.choice import data_of
 
 

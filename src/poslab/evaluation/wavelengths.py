@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poslab.encodings import PoPE, PositionalEncoding, XPos
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
-from poslab.evaluation.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.encodings import EncodingFactory, PositionSampler, TemperatureFactory
 from poslab.models.decoder import Decoder
 from poslab.models.encoder import Encoder

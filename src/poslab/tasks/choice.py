@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.algorithmic.batches import AnswersAtPlaces, WrittenAnswers
 from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
 from poslab.data.corpus import Corpus
@@ -19,7 +19,6 @@ from poslab.data.objectives import CorruptedSpans, MaskedTokens
 from poslab.data.run_data import RunData
 from poslab.data.sources import AnySource
 from poslab.models import Decoder, Encoder, EncoderDecoder
-from poslab.task_kinds import check_task, model_kind
 from poslab.tasks.answering import Answering
 from poslab.tasks.classification import Classification, MultiLabelClassification
 from poslab.tasks.language_modelling import LanguageModelling
@@ -28,6 +27,7 @@ from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from poslab.tasks.span_corruption import SpanCorruption
 from poslab.tasks.task import Task
+from poslab.tasks.task_kinds import check_task, model_kind
 
 
 def data_of(config: Mapping[str, Any]) -> RunData:

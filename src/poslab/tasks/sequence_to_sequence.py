@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 
 from poslab.data.batch import IGNORE, PairBatch, TokenBatch
 from poslab.data.tokenizers import Tokenizer
-from poslab.decoding import Continuation, Writing, beam_search
+from poslab.generation.beam_search import Continuation, Writing, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from poslab.tasks.target_prediction import TargetPrediction
 from poslab.tasks.task import Measurement, Observation, Task

@@ -11,8 +11,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from poslab.checkpoint import OWN_STATE, load_checkpoint, save_atomically
-from poslab.errors import RunInterruptedError
+from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.errors import RunInterruptedError
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
 

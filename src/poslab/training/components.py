@@ -14,14 +14,14 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from poslab.checking import micro_batches
-from poslab.checkpoint import load_checkpoint
-from poslab.configuration import build, with_full_key
+from poslab.configuration.build import build, with_full_key
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model, build_model
-from poslab.processes import external_environment, first_alone
+from poslab.runs.checkpoint import load_checkpoint
+from poslab.runs.processes import external_environment, first_alone
 from poslab.tasks import Task
 from poslab.tasks.choice import data_of
+from poslab.training.checking import micro_batches
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
 from poslab.training.optimizer import AdamWithCosine

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from poslab.run_directory import RunDirectory
+from poslab.io.terminal import HarmlessConsole
+from poslab.runs.directory import RunDirectory
 from poslab.tasks import Task
-from poslab.terminal import HarmlessConsole
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100

@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.checkpoint import ENCODING_CURVES
 from poslab.encodings import PositionalEncoding, StackEncodings
+from poslab.runs.checkpoint import ENCODING_CURVES
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
 

@@ -12,9 +12,9 @@ import lightning as L
 import torch
 from torch import distributed
 
-from poslab.configuration import build, encoding_named
+from poslab.configuration.build import build, encoding_named
 from poslab.data.run_data import RunData
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 from poslab.tasks import Task
 from poslab.tasks.choice import task_of
 from poslab.training.checkpoints import RunCheckpoints

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from poslab.checkpoint import checkpoint_file, load_weights
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.run_directory import RunDirectory
+from poslab.runs.checkpoint import checkpoint_file, load_weights
+from poslab.runs.directory import RunDirectory
 
 OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.weight", "output.weight")
 """What has a row for each token: those of the tokenizer, and behind them those of the task, such as one that masks."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import lightning as L
 
-from poslab.errors import RunInterruptedError
+from poslab.runs.errors import RunInterruptedError
 from poslab.training.learner import Learner
 
 SECONDS_APART = 0.3

@@ -14,15 +14,15 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from poslab.errors import (
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import (
     DiskError,
     NonFiniteLossError,
     ProcessDiedError,
     RunEndedEarlyError,
     RunInterruptedError,
 )
-from poslab.processes import hung
-from poslab.run_directory import RunDirectory
+from poslab.runs.processes import hung
 from poslab.training.interruption import StopOnSignals
 from poslab.training.observation import Observer, answering
 from poslab.training.progress import newest_sign

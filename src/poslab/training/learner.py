@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from poslab.data.batch import Batch
-from poslab.errors import NonFiniteLossError
 from poslab.models.blocks import Block
+from poslab.runs.errors import NonFiniteLossError
 from poslab.tasks import Task
 from poslab.training.environment import peak_memory_mb
 from poslab.training.optimizer import AdamWithCosine

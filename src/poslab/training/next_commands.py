@@ -7,16 +7,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poslab.checking import check
-from poslab.command_line import assignment, python_command, trusting
-from poslab.configuration import build
+from poslab.configuration.build import build
+from poslab.configuration.command_line import assignment, python_command, trusting
 from poslab.data.sources import AnySource
-from poslab.reading import read_json
-from poslab.run_directory import RunDirectory
-from poslab.serving import example_prompt
-from poslab.task_kinds import model_kind
+from poslab.io.reading import read_json
+from poslab.runs.directory import RunDirectory
+from poslab.runs.serving import example_prompt
 from poslab.tasks import Answering, Classification, LanguageModelling, Task
 from poslab.tasks.question_answering import QuestionAnswering
+from poslab.tasks.task_kinds import model_kind
+from poslab.training.checking import check
 
 COMPARED = {"alibi": "poslab.encodings.bias.alibi.Alibi", "rotary": "poslab.encodings.rotary.rotary.Rotary"}
 """Encodings that a run is compared with, as conf/encoding calls them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lightning as L
 
-from poslab.errors import RunEndedEarlyError
+from poslab.runs.errors import RunEndedEarlyError
 from poslab.training.learner import Learner
 
 Observer = Callable[[int, Mapping[str, float]], str | None]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.command_line import assignment
-from poslab.configuration import nearest, target, trusted_packages
+from poslab.configuration.build import nearest, target, trusted_packages
+from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
-from poslab.run_directory import RunDirectory
+from poslab.runs.directory import RunDirectory
 
 
 class Plan(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from poslab.command_line import assignment, python_command, trusting
-from poslab.errors import RunInterruptedError, RunStoppedError, full_disk_told
-from poslab.processes import agreed, external_environment, first_alone, hang_told, join
-from poslab.run_directory import RunDirectory
+from poslab.configuration.command_line import assignment, python_command, trusting
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunInterruptedError, RunStoppedError, full_disk_told
+from poslab.runs.processes import agreed, external_environment, first_alone, hang_told, join
 from poslab.training.console import RunConsole
 from poslab.training.environment import environment
 from poslab.training.fit import train_here

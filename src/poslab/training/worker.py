@@ -17,10 +17,10 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
 
     import torch
 
-    from poslab.configuration import build
-    from poslab.errors import full_disk_told
-    from poslab.processes import external_environment, hang_told, join
-    from poslab.run_directory import RunDirectory
+    from poslab.configuration.build import build
+    from poslab.runs.directory import RunDirectory
+    from poslab.runs.errors import full_disk_told
+    from poslab.runs.processes import external_environment, hang_told, join
     from poslab.training.fit import train_here
     from poslab.training.interruption import StopOnSignals
     from poslab.training.observation import distant_observer
@@ -55,8 +55,8 @@ if __name__ == "__main__":
 
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    from poslab.errors import RunInterruptedError
-    from poslab.processes import leave
+    from poslab.runs.errors import RunInterruptedError
+    from poslab.runs.processes import leave
 
     try:
         record(main)(*sys.argv[2:])

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from poslab.evaluation.exhibits import COLOURS
+from poslab.report.exhibits import COLOURS
 from poslab.tuning.display import shown_value
 from poslab.tuning.space import Parameter
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from poslab.configuration import build
-from poslab.errors import RunInterruptedError, RunStoppedError
+from poslab.configuration.build import build
+from poslab.io.terminal import HarmlessConsole
+from poslab.io.writing import refuse_links, write_atomically
+from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.tasks import Task
 from poslab.tasks.choice import task_of
-from poslab.terminal import HarmlessConsole
 from poslab.training.components import prepared_data
 from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import MADE_WITH
@@ -36,7 +37,6 @@ from poslab.tuning.study import SweepStudy, make_or_join
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.workers import Workers
-from poslab.writing import refuse_links, write_atomically
 
 SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.evaluation.exhibits import Exhibit, Picture, Table, new_figure
-from poslab.evaluation.report import Section
+from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.report.page import Section
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
 from poslab.tuning.ledger import Ledger, first_attempt
 from poslab.tuning.objective import Objective

@@ -10,31 +10,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from poslab.tuning.attributes import ALIVE, WORKER
+from poslab.tuning.heartbeat import give_sign_of_life
 from poslab.tuning.ledger import SILENT
 from poslab.tuning.storage import STORAGE_ERRORS
-
-if TYPE_CHECKING:
-    from poslab.tuning.study import SweepStudy
-
-
-def give_sign_of_life(storage: BaseStorage, trial_id: int) -> None:
-    """Says that a running trial is alive: by Optuna's heartbeat where the storage has one, else by a changed attribute.
-
-    Raises:
-        UpdateFinishedTrialError: perhaps, if the trial has ended.
-    """
-    if isinstance(storage, RDBStorage):
-        storage.record_heartbeat(trial_id)
-    else:
-        storage.set_trial_user_attr(trial_id, ALIVE, time.time())
+from poslab.tuning.study import SweepStudy
 
 
 def worker_name() -> str:

@@ -16,7 +16,7 @@ from matplotlib.tri import Triangulation
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.evaluation.exhibits import Picture, Table, new_figure
+from poslab.report.exhibits import Picture, Table, new_figure
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
 from poslab.tuning.ledger import first_attempt

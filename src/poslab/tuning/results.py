@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from poslab.command_line import python_command, trusting
-from poslab.errors import RunStoppedError
-from poslab.evaluation.report import write_exhibits, write_report
-from poslab.terminal import one_line
+from poslab.configuration.command_line import python_command, trusting
+from poslab.io.terminal import one_line
+from poslab.io.writing import write_atomically
+from poslab.report.page import write_exhibits, write_report
+from poslab.runs.errors import RunStoppedError
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
@@ -29,7 +30,6 @@ from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_run import runs_of
-from poslab.writing import write_atomically
 
 BEST = "best.yaml"
 

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.tuning.ledger import first_attempt
 from poslab.tuning.space import Space
 

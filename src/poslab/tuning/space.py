@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 
 KINDS = ("float", "int", "choices")
 WORDS = (*KINDS, "log", "step", "when")

@@ -28,8 +28,8 @@ from poslab.tuning.attributes import (
     RETRY_OF,
     WORKER,
 )
+from poslab.tuning.heartbeat import give_sign_of_life
 from poslab.tuning.ledger import Ledger, begun_trials, first_attempt
-from poslab.tuning.life import give_sign_of_life
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep import Sweep
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from poslab.configuration import nearest, package_names
-from poslab.interpolations import check_interpolations
-from poslab.reading import read_yaml
+from poslab.configuration.build import nearest, package_names
+from poslab.configuration.interpolations import check_interpolations
+from poslab.io.reading import read_yaml
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
 

@@ -9,8 +9,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.checking import check
-from poslab.command_line import in_hydras_grammar
+from poslab.configuration.command_line import in_hydras_grammar
+from poslab.training.checking import check
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
 

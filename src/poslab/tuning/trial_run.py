@@ -13,9 +13,11 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
-from poslab.checking import check
-from poslab.checkpoint import load_checkpoint
-from poslab.errors import (
+from poslab.io.reading import read_json
+from poslab.io.terminal import one_line
+from poslab.runs.checkpoint import load_checkpoint
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import (
     DiskError,
     NonFiniteLossError,
     ProcessDiedError,
@@ -23,9 +25,7 @@ from poslab.errors import (
     RunInterruptedError,
     RunStoppedError,
 )
-from poslab.reading import read_json
-from poslab.run_directory import RunDirectory
-from poslab.terminal import one_line
+from poslab.training.checking import check
 from poslab.training.observation import Observer
 from poslab.training.resume import Plan
 from poslab.training.settings import TrainerSettings

@@ -48,7 +48,7 @@ class StopRequest:
 
     def heed(self) -> None:
         """Raises RunInterruptedError if a signal came."""
-        from poslab.errors import RunInterruptedError
+        from poslab.runs.errors import RunInterruptedError
 
         if self._received is not None:
             raise RunInterruptedError(self._received)
@@ -62,8 +62,8 @@ def main(job: Job) -> int:
 
     import torch
 
-    from poslab.errors import DiskError, RunInterruptedError
-    from poslab.terminal import one_line
+    from poslab.io.terminal import one_line
+    from poslab.runs.errors import DiskError, RunInterruptedError
     from poslab.tuning.life import kept_alive, locked
     from poslab.tuning.storage import beat_interval, open_storage
     from poslab.tuning.study import SweepStudy

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from optuna.trial import FrozenTrial
 
-from poslab.errors import DiskError, ProcessDiedError
+from poslab.runs.errors import DiskError, ProcessDiedError
 from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import WORKER
 from poslab.tuning.ledger import Ledger, first_attempt, is_lost

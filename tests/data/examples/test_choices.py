@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hydra.utils import get_class
 
-from poslab.configuration import build
+from poslab.configuration.build import build
 from poslab.data.examples.hub_examples import HubExamples
 from poslab.data.examples.source import ExampleSource
 from poslab.data.sources import AnySource
@@ -76,7 +76,7 @@ def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) 
     nodes += [composed(choice) | {"files": str(tmp_path / "x.csv")} for choice in sorted(NEED_FILES)]
     program = (
         "import contextlib, sys\n"
-        "from poslab.configuration import build\n"
+        "from poslab.configuration.build import build\n"
         "from poslab.data.sources import AnySource\n"
         f"for node in {nodes!r}:\n"
         "    source = build({'dataset': node}, 'dataset', AnySource)\n"

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional
 
-from poslab.decoding import Continuation, beam_search
 from poslab.encodings import Abacus, Positions, StackEncodings, StackShape, Tokens
 from poslab.encodings.tokens import PADDING
+from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from poslab.testing import check_encoding
 

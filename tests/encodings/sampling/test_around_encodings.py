@@ -5,11 +5,11 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from poslab.checking import check
 from poslab.encodings import Positions, PositionSampler
-from poslab.generation import generate
+from poslab.generation.streaming import generate
+from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder
-from poslab.sampling import Sampling
+from poslab.training.checking import check
 from tests.encoding_choices import CONF, VOCAB_SIZE, composed, small_decoder, some_tokens
 from tests.training.runs import composed as composed_run
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.dialogue import replies

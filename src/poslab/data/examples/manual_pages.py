@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.roff import paragraphs, plain

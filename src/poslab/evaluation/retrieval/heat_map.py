@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from poslab.evaluation.exhibits import Exhibit, Picture, Table, new_figure
 from poslab.evaluation.retrieval.measurement import TASKS
+from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
 
 PANELS_ABREAST = 2
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from poslab.configuration import nearest
+from poslab.configuration.build import nearest
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval.copying import Copying
 from poslab.evaluation.retrieval.haystack import Haystack

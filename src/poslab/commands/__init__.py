@@ -1,0 +1,1 @@
+"""The commands, which `python -m src.NAME` runs from a checkout."""

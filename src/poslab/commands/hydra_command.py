@@ -1,0 +1,199 @@
+"""What the commands of this folder share: Hydra's command line, exit statuses, and mistakes told in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from poslab.commands.hydra_files import check_config_dir
+from poslab.commands.mistakes import explained, known_keys
+from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
+from poslab.configuration.build import trusted_packages
+
+READ_NO_FURTHER = 128 + signal.SIGPIPE
+"""Exit status where what reads the output, such as `head`, has ended."""
+
+
+class FailedJobError(Exception):
+    """A job that ran in another process has failed, and was told there; its argument is the exit status."""
+
+
+Main = Callable[[dict[str, Any], Path, list[str]], None]
+
+
+def command(name: str, main: Main) -> NoReturn:
+    """Runs a command and exits: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
+
+    `HYDRA_FULL_ERROR=1` shows the traceback of everything.
+
+    Args:
+        name: of its configuration in conf/.
+        main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
+            found it, and the overrides of the command line.
+    """
+    tell, statuses = _beginning(name)
+    process = os.getpid()
+
+    def job(composed: DictConfig) -> None:
+        """One job of perhaps many: its error is told at once, and the next job goes on."""
+        hydra_config = HydraConfig.get()
+        directory = Path(hydra_config.runtime.output_dir)
+        if directory != Path.cwd():
+            with contextlib.suppress(OSError):  # it is not empty, and stays
+                directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
+        try:
+            config = OmegaConf.to_container(composed, resolve=True)
+            assert isinstance(config, dict)
+            if hydra_config.job.config_name != name:
+                _require_whole(config, name, str(hydra_config.job.config_name))
+            overrides = list(hydra_config.overrides.task)
+            whole = {str(key): value for key, value in config.items()}
+            is_given = any(override.lstrip("+").startswith("trust=") for override in overrides)
+            whole["trust"] = list(trusted_packages(whole)) if is_given else []  # no file can say that it is trusted
+            main(whole, _as_typed(directory), overrides)
+        except BaseException as error:
+            tell(error)
+            if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
+                _leave(statuses[-1])
+            if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
+                raise FailedJobError(statuses[-1]) from None
+
+    run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)
+    try:
+        sys.argv[1:] = options_first(sys.argv[1:])
+        check_config_dir(sys.argv[1:])
+        try:
+            run()
+        except ConfigCompositionException:
+            typed = sys.argv[1:]
+            sys.argv[1:] = held_by_each_job(written_in_full(typed, known_keys(name, typed)))
+            if sys.argv[1:] == typed:
+                raise
+            run()
+    except FailedJobError as failed:
+        statuses.append(failed.args[0])
+    except (HydraException, BrokenPipeError) as error:  # before OSError, which some of them are too
+        tell(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        tell(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
+    except Exception as error:
+        tell(error)
+    _leave(max(statuses, default=0))
+
+
+def choices_of_configuration(name: str) -> list[str]:
+    """Return the words of the running job's command line that choose its configuration, its overrides aside.
+
+    Args:
+        name: of the configuration unless another one is chosen.
+    """
+    hydra = HydraConfig.get()
+    words = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    if hydra.job.config_name != name:
+        words = ["--config-name", str(hydra.job.config_name), *words]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [*(word for folder in folders for word in ("--config-dir", str(_as_typed(Path(folder))))), *words]
+
+
+def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
+    """Runs a command that reads its own command line, and exits as `command` does.
+
+    Args:
+        name: of the configuration whose keys it takes.
+        main: takes the arguments.
+    """
+    tell, statuses = _beginning(name)
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:
+        tell(error)
+    _leave(max(statuses, default=0))
+
+
+def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
+    """What tells errors in one sentence, and the exit statuses of those that it has told."""
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
+    statuses: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
+    warnings.filterwarnings("error", message=r"provider=hydra\.searchpath", category=UserWarning)
+
+    def tell(error: BaseException) -> None:
+        if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
+            raise error
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            statuses.append(READ_NO_FURTHER)
+            return
+        from poslab.io.terminal import harmless, one_line
+
+        sentence, status = explained(error, name, sys.argv[1:])
+        if sentence is None or show_traceback:
+            print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        if sentence is not None:
+            print(f"error: {one_line(sentence)}", file=sys.stderr, flush=True)
+        statuses.append(status)
+
+    return tell, statuses
+
+
+def _leave(status: int) -> NoReturn:
+    """End the command, perhaps as one of several processes."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = max(status, READ_NO_FURTHER)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+    if processes := sys.modules.get("poslab.runs.processes"):
+        processes.leave(status)
+    sys.exit(status)
+
+
+def _nobody_reads() -> bool:
+    """Return whether what reads the output, such as `head`, has ended."""
+    try:
+        sys.stdout.flush()
+        pipe = select.poll()
+        pipe.register(sys.stdout.fileno(), 0)
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # closed, or not a file: of a test
+        return False
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends a command that has begun nothing. An exception in the midst of an import could abort the process instead."""
+    os._exit(128 + number)
+
+
+def _require_whole(config: dict[Any, Any], name: str, chosen: str) -> None:
+    """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
+    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
+    if missing := sorted(needed - set(config)):
+        raise ValueError(
+            f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"
+        )
+
+
+def _as_typed(directory: Path) -> Path:
+    """A path below the working directory without the part that the user knows."""
+    with contextlib.suppress(ValueError):
+        return directory.relative_to(Path.cwd())
+    return directory

@@ -1,0 +1,240 @@
+"""A user's mistake in one sentence that names the key, the file or the choice, and the nearest that there is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+from yaml.constructor import ConstructorError
+
+from poslab.commands.words import CONF, config_options, unreadable
+
+MISTAKE = 2
+FAILURE = 1
+
+MOST_LISTED = 20
+"""Choices of a group that a mistake lists."""
+
+
+def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
+    """Return one sentence and an exit status; no sentence for what only a bug explains.
+
+    Args:
+        error: what was raised.
+        name: of the command.
+        words: of its command line.
+    """
+    if isinstance(error, MissingConfigException | ConfigCompositionException | OverrideParseException):
+        return composition_mistake(error, name, words), MISTAKE
+    if isinstance(error, OmegaConfBaseException):
+        return _of_interpolation(error), MISTAKE
+    if isinstance(error, MarkedYAMLError):
+        return _of_yaml(error), MISTAKE
+    if isinstance(error, UnicodeDecodeError) and (file := _not_utf_8(words)) is not None:
+        return f"{file} must be UTF-8 text: {error.reason} at byte {error.start}", MISTAKE
+    if isinstance(error, UserWarning) and (missing := re.search(r"hydra\.searchpath.*, path=(.*) is not", str(error))):
+        return f"hydra.searchpath names {missing[1]!r}, which does not exist (file:///FOLDER, or pkg://MODULE)", MISTAKE
+    if isinstance(error, HydraException | ValueError):
+        return " ".join(str(error).split()), MISTAKE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        return f"{error.filename or 'the output'} cannot be written: {error.strerror}", FAILURE
+    status = getattr(error, "exit_status", None)
+    return (None, FAILURE) if status is None else (str(error), status)
+
+
+def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
+    """Return what is wrong with an override, with the nearest choice or key.
+
+    Args:
+        error: what Hydra raised.
+        name: of the command.
+        words: of its command line, of which choices of groups bring in keys.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _of_choice(error.missing_cfg_file.removeprefix("/"), list(error.options), words)
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override, words, name)
+    text = str(error)
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, values = several[1].partition("=")
+        is_group = (CONF / key.partition("@")[0]).is_dir()
+        a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
+        return f"{several[1]}: -m runs several values one after another: python -m src.{name} -m {several[1]}{a_list}"
+    if primary := re.search(r"Cannot find primary config '([^']+)'", text):
+        return (
+            f"--config-name {primary[1]}: there is no such configuration in conf/ or in --config-dir; that of a sweep "
+            "is chosen by --config-dir outputs/sweeps/NAME --config-name best"
+        )
+    if twice := re.search(r"Multiple values for ([\w/@]+)|force-add of config groups[^']*'\+\+([\w/@]+)", text):
+        key = twice[1] or twice[2]
+        return f"+{key}: a group that has a choice already takes another one without the plus sign: {key}=..."
+    if unknown := re.search(r"config group '([^']+)' does not exist", text):
+        return f"{unknown[1]}: there is no such group{_nearest_key(unknown[1], _groups())}"
+    if override := re.search(r"Could not override '([^']*)'", text):
+        return _of_key(override[1], text, name, words)
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return " ".join(f"{text} {_of_interpolation(cause)}".split())
+    because = f" ({' '.join(str(cause).split())})" if cause else ""
+    return (text.strip().splitlines() or [type(error).__name__])[0] + because
+
+
+def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
+    """Return what is wrong with a choice that its group does not have."""
+    from poslab.configuration.build import nearest
+
+    groups = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
+    folder = whole.rpartition("/")[0]
+    group = max((own for own in groups if whole.startswith(f"{own}/")), key=len, default=folder)
+    choice = whole.removeprefix(f"{group}/")
+    found = [*(options if group == folder else []), *_files_in(CONF / group)]
+    there_are = sorted({option for option in found if not option.rpartition("/")[2].startswith("_")})
+    few = len(there_are) <= MOST_LISTED
+    listed = f"choices: {', '.join(there_are)}" if few else f"{len(there_are)} choices: see conf/{group}"
+    meant = nearest(choice, there_are) or nearest(Path(choice).stem, there_are)
+    if group == "dataset" and Path(choice).is_file():
+        meant = f"; did you mean 'dataset=text dataset.files={choice}'?"
+    return f"{group}={choice}: there is no such choice{meant} ({listed})"
+
+
+def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
+    """Return what is wrong with a key that the configuration does not have."""
+    key, place, _ = typed.partition("@")
+    if not key:
+        return f"'{typed}=...' must begin with a key, as in encoding=rotary"
+    options = config_options(words)
+    if options["config_name"] is not None and (CONF / key).is_dir():
+        return (
+            f"{typed}: --config-name {options['config_name']} is a whole configuration, which has no choice of {key}: "
+            "set single keys, such as trainer.max_steps=4"
+        )
+    if place:
+        places = re.findall(r"[\w.]+@[\w.]+", text.splitlines()[1])
+        return f"{typed}: there is no such place for {key} here{_nearest_key(typed, places)}"
+    if elsewhere := choices_with(key):
+        return f"{key}: there is no such key here; it is one of {listed(elsewhere)}"
+    return f"{key}: there is no such key{_nearest_key(key, known_keys(name, words))}"
+
+
+def _of_interpolation(error: OmegaConfBaseException) -> str:
+    """Return what is wrong with a value that refers to another, without OmegaConf's notes."""
+    message = re.split(r"\n\s*full_key: ", str(error))[0]
+    key = f"{error.full_key}: " if error.full_key else ""
+    return key + " ".join(message.split())
+
+
+def _of_yaml(error: MarkedYAMLError) -> str:
+    """Return where a YAML file is broken."""
+    # A quote or a bracket that is never closed is a problem at the end of the file, and a mistake where it begins.
+    first, second = error.context_mark, error.problem_mark
+    mark = (second or first) if isinstance(error, ConstructorError) else (first or second)
+    problem = error.problem or "it cannot be read"
+    if "'\\t'" in problem:
+        problem = "a tab, where YAML takes only spaces"
+    if mark is None:
+        return f"YAML cannot be read: {problem}"
+    context = f" {error.context}" if error.context else ""
+    return f"{_as_typed(mark.name)}, line {mark.line + 1}, column {mark.column + 1}: {problem}{context}"
+
+
+def _as_typed(path: str) -> str:
+    """Return a path without the part that the user knows."""
+    with contextlib.suppress(ValueError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
+
+
+def _not_utf_8(words: list[str]) -> Path | None:
+    """Return a file of the configuration that is not UTF-8; None where all are."""
+    typed = [path for word in words for path in re.findall(r"file://([^],]+)", word)]
+    for folder in (CONF, *map(Path, typed), Path(config_options(words)["config_dir"] or CONF)):
+        for file in folder.rglob("*.yaml"):
+            try:
+                file.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return file
+    return None
+
+
+def _groups() -> list[str]:
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return the choices of a group, those in folders of it too."""
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+
+
+def listed(choices: list[str]) -> str:
+    """Return the first of many choices in words."""
+    return " and ".join(choices) if len(choices) < 4 else f"{', '.join(choices[:3])} and others"
+
+
+def choices_with(key: str) -> list[str]:
+    """Return the choices, as `group=choice`, whose own file has a key: `dataset.files` is one of `dataset=text`."""
+    import yaml
+
+    group, _, rest = key.partition(".")
+    found = []
+    for file in sorted((CONF / group).glob("[!_]*.yaml")) if rest else []:
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, TypeError):  # broken, and not what this is about
+            if rest in yaml.safe_load(file.read_text(encoding="utf-8")):
+                found.append(f"{group}={file.stem}")
+    return found
+
+
+def _nearest_key(typed: str, keys: Iterable[str]) -> str:
+    """Return `; did you mean 'optimizer.lr'?` for the key nearest to one, be it by its last part (`lr`, `steps`)."""
+    from poslab.configuration.build import nearest
+
+    keys, last = list(keys), typed.rpartition(".")[2]
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    if last in by_last_part:
+        return f"; did you mean {by_last_part[last]!r}?"
+    if meant := nearest(typed, keys):
+        return meant
+    return next((f"; did you mean {key!r}?" for part, key in by_last_part.items() if last in part.split("_")), "")
+
+
+def known_keys(name: str, words: list[str]) -> list[str]:
+    """Return every group and dotted key of a configuration under the choices of a command line.
+
+    Args:
+        name: of the configuration, unless the command line chooses another.
+        words: of the command line; one of several values of a choice stands for all.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    options = config_options(words)
+    groups = _groups()
+    choices = [word.partition(",")[0] for word in words if word.partition("=")[0].partition("@")[0] in groups]
+    choices += [word for word in words if word.startswith("hydra.searchpath=")]
+    folder = CONF
+    if options["config_dir"] is not None:
+        folder = Path(options["config_dir"]).resolve()
+        choices.append(f"hydra.searchpath=['file://{CONF}']")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        try:
+            config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=choices))
+        except (HydraException, OmegaConfBaseException, ValueError):  # wrong too: it is the next mistake that is told
+            return groups
+    assert isinstance(config, dict)
+    return [*groups, *_dotted_keys(config)]
+
+
+def _dotted_keys(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted_keys(value, f"{prefix}{key}.")

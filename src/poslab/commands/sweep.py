@@ -1,0 +1,118 @@
+"""Tunes an encoding, and whatever else a run has: `python -m src.sweep sweep=rotary_base`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import ConfigCompositionException, HydraException
+
+from poslab.commands.hydra_command import command_without_hydra
+from poslab.commands.mistakes import composition_mistake, known_keys
+from poslab.commands.words import CONF, SWEEPS, parsed, refuse_spaces, undashed, unreadable, written_in_full
+from poslab.configuration.command_line import assignment
+
+if TYPE_CHECKING:
+    from poslab.tuning.sweep import Sweep
+
+ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
+"""What tells a run that it is one process of several; trials are not, also under srun."""
+
+OWN_KEYS = {
+    "sweep": "one of the sweeps below, or the path of a file like them",
+    "preset": "a variant that the file has, such as small",
+    "n_trials": "how many trials are finished in the end, the default among them",
+    "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "storage": "a database URL, journal:FILE or grpc://HOST:PORT (default: SQLite in output)",
+    "output": "directory of the sweep (default: outputs/sweeps/NAME)",
+    "name": "of the study, in a storage that several share (default: the file's, and the preset)",
+    "seeds": "runs of each trial, whose mean counts (default: 1)",
+    "sampler": "an Optuna sampler: sampler={_target_:optuna.samplers.RandomSampler}",
+    "pruner": "an Optuna pruner, or null",
+    "objectives": "figures of metrics.json that are made small or large",
+    "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
+    "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
+    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+}
+"""Keys of the command line that speak of the sweep; all others are choices of `python -m src.train`."""
+
+
+def main(arguments: list[str]) -> None:
+    """Sort the arguments, and run the sweep."""
+    if {"-h", "--help"} & set(arguments):
+        print(_help())
+        return
+    given, overrides = _sorted(arguments)
+    for name in ONE_OF_SEVERAL:
+        os.environ.pop(name, None)
+    from poslab.tuning.sweep import read_sweep
+
+    sweep = read_sweep(SWEEPS, given, overrides)
+    shared = [assignment(key, value) for key, value in sweep.train.items()]
+
+    from poslab.tuning.command import run_sweep
+
+    try:
+        try:
+            run_sweep(sweep, CONF)
+        except ConfigCompositionException:
+            whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
+            if whole == overrides:
+                raise
+            run_sweep(replace(sweep, overrides=whole), CONF)
+    except HydraException as error:
+        mistake = composition_mistake(error, "train", [*shared, *overrides])
+        raise ValueError(_with_what_is_searched(mistake, sweep)) from error
+
+
+def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return what speaks of the sweep, by key, and the choices of every trial as they were typed."""
+    given: dict[str, Any] = {}
+    overrides: list[str] = []
+    refuse_spaces(arguments)
+    for argument in arguments:
+        if argument in ("-m", "--multirun"):
+            raise ValueError(f"{argument}: a sweep takes key=value alone; --help lists the keys")
+        if argument.startswith("-"):
+            raise ValueError(undashed(argument, arguments))
+        key, equals, value = argument.partition("=")
+        if key in ("sweep", "storage", "output") and equals:  # a URL or a path needs no quotes
+            given[key] = None if value == "null" else value
+            continue
+        try:
+            (override,) = parsed([argument])
+        except HydraException:
+            raise ValueError(unreadable(argument, arguments, "sweep")) from None
+        if override.is_sweep_override():
+            raise ValueError(f"{argument}: what is searched stands in the sweep file, under space")
+        if key in OWN_KEYS:
+            given[key] = override.value()
+        else:
+            overrides.append(argument)
+    return given, overrides
+
+
+def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
+    """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
+    key, found, rest = mistake.partition(": there is no such key here")
+    if not found or key not in sweep.space:
+        return mistake
+    choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{key.partition('.')[0]}=")), "its choices")
+    return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
+
+
+def _help() -> str:
+    import yaml
+
+    lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
+    lines += [f"  {key:<11} {meaning}" for key, meaning in OWN_KEYS.items()]
+    lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
+    for file in sorted(SWEEPS.glob("*.yaml")):
+        lines.append(f"  {file.stem}\n    {yaml.safe_load(file.read_text(encoding='utf-8'))['question']}")
+    return "\n".join(lines)
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)

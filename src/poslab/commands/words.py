@@ -1,0 +1,208 @@
+"""The words of a command line before Hydra reads them: mistakes of typing, and keys that may be written short."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+"""The configurations of a checkout, where the commands run."""
+SWEEPS = CONF.parent / "sweeps"
+
+AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
+"""Characters that word processors, web pages and Chinese keyboards write for those of a command line."""
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Return a command line with its options before its overrides, as Hydra reads it.
+
+    Raises:
+        ValueError: for an option that there is not, spaces around an equals sign, and the like.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # which would print a usage of eight lines
+    known, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise ValueError(undashed(unknown[0], arguments))
+    refuse_spaces(known.overrides)
+    for override in known.overrides:
+        _refuse_odd_values(override)
+    overrides = list(known.overrides)
+    options = [word for word in arguments if word not in overrides or overrides.remove(word)]  # type: ignore[func-returns-value]
+    return [*options, *known.overrides]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(message.removeprefix("argument "))
+
+
+def undashed(option: str, arguments: list[str]) -> str:
+    """Return what is wrong with an option that there is not."""
+    key, equals, value = option.lstrip("-").partition("=")
+    if not equals:
+        following = arguments[arguments.index(option) + 1 :][:1]
+        value = following[0] if following and "=" not in following[0] and following[0][0] != "-" else "..."
+    instead = f"choices are typed without dashes: {key}={value}" if len(key) > 1 else "--help lists what there is"
+    return f"{option}: there is no such option; {instead}"
+
+
+def refuse_spaces(words: list[str]) -> None:
+    """Raise ValueError where spaces stand around an equals sign, which the shell takes for the ends of words."""
+    for number, (word, following) in enumerate(pairwise([*words, ""])):
+        if following and not following.strip("="):
+            joined = f"{word}={''.join(words[number + 2 : number + 3])}"
+        elif following.startswith("=") or (word.endswith("=") and word != "=" and following and "=" not in following):
+            joined = word.rstrip("=") + "=" + following.lstrip("=")
+        else:
+            continue
+        raise ValueError(f"there must be no spaces around an equals sign: write {shlex.quote(joined)}")
+
+
+def _refuse_odd_values(override: str) -> None:
+    """Raise ValueError for values that Hydra fails at, or takes for something that nobody means."""
+    key, _, value = override.partition("=")
+    if key == "hydra.run.dir" and not value:
+        raise ValueError("hydra.run.dir must name a directory, got nothing")
+    group = key.lstrip("+").partition("@")[0]
+    if not (CONF / group).is_dir() or not group:
+        return
+    if value == "null":
+        instead = f"{key}=none" if (CONF / group / "none.yaml").is_file() else f"~{key.lstrip('+')}"
+        raise ValueError(f"{key}=null: a group without a choice is written {instead}")
+    if value[:1] in ("[", "{"):
+        raise ValueError(
+            f"{key} must be one choice of conf/{group}, got {value}; -m {key}=A,B runs several one after another"
+        )
+    if ".." in Path(value).parts:
+        raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
+
+
+def parsed(words: Iterable[str]) -> list[Override]:
+    """Return overrides as Hydra reads them; OverrideParseException for one that it cannot read."""
+    overrides: list[Override] = OverridesParser.create().parse_overrides(list(words))
+    return overrides
+
+
+def unreadable(override: str, words: list[str], name: str) -> str:
+    """Return what is wrong with a word that Hydra cannot read as key=value, and what to write instead.
+
+    Args:
+        override: the word.
+        words: the whole command line.
+        name: of the command.
+    """
+    on_a_keyboard = override.translate(AS_ON_A_KEYBOARD)
+    if on_a_keyboard != override and _can_be_read(on_a_keyboard):
+        odd = "".join(dict.fromkeys(c for c in override if c.translate(AS_ON_A_KEYBOARD) != c))
+        return f"{override} holds {odd}, which no keyboard's command line has: write {shlex.quote(on_a_keyboard)}"
+    if "=" not in override:
+        return _bare(override, words, name)
+    place = words.index(override) if override in words else len(words)
+    for end in range(place + 2, len(words) + 1):
+        joined = " ".join(words[place:end])
+        if _can_be_read(joined):
+            return f"{override} ends at a space of the shell: write {shlex.quote(joined)}"
+    key, _, value = override.partition("=")
+    if value.rstrip("]})").endswith(","):
+        return f"{override} ends with a comma: leave it out, or write what follows it"
+    mistake = f"{override!r} cannot be read as key=value: quote what holds brackets, commas or spaces"
+    if set(value) & set("'\"$`\\!"):  # quotes and braces that are not closed: who can tell where they should be?
+        return f"{mistake}, and close every quote and brace"
+    return f"{mistake}, as in \"{key}='{value}'\""
+
+
+def _bare(word: str, words: list[str], name: str) -> str:
+    """Return what to write in place of a word without an equals sign."""
+    place = words.index(word) if word in words else len(words)
+    following = next(iter(words[place + 1 :]), "=")
+    return f"{word!r} is no key=value{_meant(word, following, name)}"
+
+
+def _meant(word: str, following: str, name: str) -> str:
+    """Return `; did you mean ...?` for a word, from what it names."""
+    stem, path = Path(word).stem, Path(word).expanduser()
+    choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
+    key, colon, value = word.partition(":")
+    if (CONF / word).is_dir() and "=" not in following:
+        meant = [f"{word}={following}"]
+    elif (CONF / word).is_dir():
+        meant = [f"{word}=..."]
+    elif colon and (CONF / key).is_dir():
+        meant = [f"{key}={value}"]
+    elif choices:
+        meant = [f"{choices[0].parent.name}={stem}"]
+    elif (SWEEPS / f"{stem}.yaml").is_file():
+        meant = [f"sweep={stem}"] if name == "sweep" else [f"python -m src.sweep sweep={stem}"]
+    elif name in ("evaluate", "generate") and (path.exists() or "/" in word):
+        meant = [f"run={word}"]
+    elif name == "generate":
+        meant = [f'prompt="{word}"']
+    elif (path / "config.yaml").is_file() or path.suffix == ".ckpt":
+        meant = [f"resume={word}", f"init_from={word}"]
+    elif path.is_file() and name == "sweep":
+        meant = [f"sweep={word}"]
+    elif path.is_file():
+        meant = [f"dataset=text dataset.files={word}"]
+    elif word.strip("?-") in ("", "h", "help"):
+        meant = ["--help"]
+    else:
+        return ""
+    return f"; did you mean {' or '.join(map(repr, meant))}?"
+
+
+def _can_be_read(word: str) -> bool:
+    try:
+        parsed([word])
+    except HydraException:
+        return False
+    return "=" in word
+
+
+def written_in_full(words: list[str], keys: list[str]) -> list[str]:
+    """Return a command line with keys of a scaling written out: `encoding.factor=4` as `encoding.scaling.factor=4`.
+
+    Args:
+        words: of the command line.
+        keys: all dotted keys of the configuration that it chooses.
+    """
+
+    def in_full(word: str) -> str:
+        key, equals, value = word.partition("=")
+        parent, _, leaf = key.rpartition(".")
+        whole = f"{parent}.scaling.{leaf}"
+        return f"{whole}{equals}{value}" if equals and key not in keys and whole in keys else word
+
+    return [in_full(word) for word in words]
+
+
+def held_by_each_job(words: list[str]) -> list[str]:
+    """Return the command line of several jobs, with the keys of a group that varies held by each of the jobs.
+
+    Hydra looks for a key with one value in the default choice, whatever the choices of the jobs: `encoding=t5,deberta
+    encoding.num_buckets=64` fails. As a choice among one value it belongs to the jobs.
+    """
+    known, _ = get_args_parser().parse_known_intermixed_args(words)
+    if not known.multirun:
+        return words
+    overrides = parsed(known.overrides)
+    varied = [f"{override.package or override.key_or_group}." for override in overrides if override.is_sweep_override()]
+    held = {
+        override.input_line: f"{override.key_or_group}=choice({override.get_value_string()})"
+        for override in overrides
+        if not override.is_sweep_override() and override.key_or_group.startswith(tuple(varied))
+    }
+    return [held.get(word, word) for word in words]
+
+
+def config_options(words: list[str]) -> dict[str, Any]:
+    """Return the options that say where configurations are: `config_name` and `config_dir`, None where not given."""
+    known, _ = get_args_parser().parse_known_intermixed_args(words)
+    return {"config_name": known.config_name, "config_dir": known.config_dir}

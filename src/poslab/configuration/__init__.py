@@ -1,0 +1,1 @@
+"""Configurations: objects from plain data, and the words of a command line."""

@@ -1,0 +1,107 @@
+"""Text from a causal model, token by token as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from poslab.data.tokenizers import Tokenizer
+from poslab.generation.token_choice import Sampling
+from poslab.models import Decoder
+
+
+def generate(
+    model: Decoder,
+    prompt_BT: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    end_id: int | None = None,
+) -> Iterator[Tensor]:
+    """Continues texts by one token at a time, reading each token once: keys and values of earlier ones are kept.
+
+        generator = torch.Generator().manual_seed(1)
+        for tokens_B in generate(model, prompt_BT, 100, Sampling(temperature=0.8, top_p=0.9), generator=generator):
+            ...
+
+    Args:
+        model: a causal model in evaluation mode.
+        prompt_BT: token ids to go on from, at least one a row, on the device of the model.
+        max_new_tokens: how many tokens are made, from 1.
+        sampling: how a token is chosen; None samples from the model's own distribution.
+        generator: what draws the tokens, on the device of the model: equally seeded, it draws the same.
+        end_id: the token that ends a document. A row that has ended only repeats it, and when all have ended so does
+            the iteration, the end included. None goes on past ends of documents.
+
+    Returns:
+        An iterator over the new tokens of all rows, (B,) each.
+
+    Raises:
+        ValueError: at once, for a value outside of these, or a model whose encoding ends before the last new token.
+    """
+    if prompt_BT.dim() != 2 or prompt_BT.numel() == 0:
+        raise ValueError(f"prompt must be rows of at least one token each, got the shape {tuple(prompt_BT.shape)}")
+    if type(max_new_tokens) is not int or max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be a positive integer, got {max_new_tokens}")
+    length = prompt_BT.shape[1]
+    if model.max_length is not None and length + max_new_tokens > model.max_length:
+        room = f"leave room for {model.max_length - length}" if length < model.max_length else "leave no room"
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens} passes the {model.max_length} positions at which the model's encoding "
+            f"ends: {length} tokens of prompt {room}"
+        )
+    return _continuation(model, prompt_BT, max_new_tokens, sampling or Sampling(), generator, end_id)
+
+
+def _continuation(
+    model: Decoder,
+    tokens_BT: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    generator: torch.Generator | None,
+    end_id: int | None,
+) -> Iterator[Tensor]:
+    cache = model.new_cache()
+    ended_B = torch.zeros(tokens_BT.shape[0], dtype=torch.bool, device=tokens_BT.device)
+    for _ in range(max_new_tokens):
+        # Around each step, never around a yield, where it would hold for the caller as well. And not inference mode:
+        # what an encoding keeps of it could not be trained with afterwards.
+        with torch.no_grad():
+            next_B = sampling.next_token(model(tokens_BT, cache=cache)[:, -1], generator)
+        if end_id is not None:
+            next_B = next_B.masked_fill(ended_B, end_id)
+            ended_B = next_B == end_id
+        yield next_B
+        if end_id is not None and ended_B.all():
+            return
+        tokens_BT = next_B.unsqueeze(1)
+
+
+def stream_text(tokenizer: Tokenizer, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[str]:
+    """The text of a continuation in pieces, each as soon as it is certain; together they are the whole.
+
+    Bytes that do not yet form a character wait for those that complete it, or for the end.
+
+    Args:
+        tokenizer: of the model.
+        prompt: token ids before the continuation: how a token reads may depend on the one before it.
+        continuation: token ids as they come.
+    """
+    # Only what follows `start` is decoded again with each token; what lies before `shown` has been given.
+    tokens = list(prompt)
+    start, shown = 0, len(tokens)
+
+    def unseen() -> str:
+        return tokenizer.decode(tokens[start:])[len(tokenizer.decode(tokens[start:shown])) :]
+
+    for token in continuation:
+        tokens.append(token)
+        text = unseen()
+        if text and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text
+            start, shown = shown, len(tokens)
+    if text := unseen():
+        yield text

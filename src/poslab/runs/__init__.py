@@ -1,0 +1,1 @@
+"""Runs: their directories, checkpoints, processes, and how each can end."""

@@ -1,0 +1,198 @@
+"""Checkpoint files: written so that a kill at any moment leaves a whole one, and read as verified plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poslab.io.plain_pickle import load_plain
+from poslab.io.writing import replacing
+from poslab.runs.directory import RunDirectory
+
+OWN_STATE = "RunCheckpoints"
+"""Where, among the states of a checkpoint's callbacks, stands that of Poslab's own; others have none there."""
+CHECKSUM = "checksum"
+"""Where a checkpoint has the checksum of all else in it; those of earlier versions have none."""
+MODEL = "model."
+"""What the names of a model's weights begin with in a checkpoint."""
+ENCODING_CURVES = "EncodingCurves"
+"""Where, beside it, stands what the encodings began with."""
+MOST_VALUES = 1_000_000
+"""Numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
+
+
+def checkpoint_file(run: str | Path) -> Path:
+    """Find the checkpoint that is meant: the best one of a run directory, or the one that is named itself.
+
+    Raises:
+        ValueError: if it is neither a run directory nor named `*.ckpt`.
+    """
+    path = Path(run)
+    return path if path.suffix == ".ckpt" else RunDirectory.of(path).best_checkpoint
+
+
+def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint in the place of `path` once it is on the disk, with a checksum of its contents.
+
+    Raises:
+        OSError: if it cannot be written, a full disk among other reasons; what was there before is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
+    try:
+        with replacing(path) as file:
+            torch.save({**content, CHECKSUM: checksum(content)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None  # a full disk, which torch.save covers with an error of its own
+        raise
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load the contents of a checkpoint of this project, on the CPU.
+
+    No more memory is taken than the file has bytes, and nothing in it is run.
+
+    Raises:
+        ValueError: if it is missing, damaged, not of this project, or holds anything but plain data.
+    """
+    if not path.is_file():
+        others = sorted(path.parent.glob("[!.]*.ckpt"))
+        raise ValueError(f"there is no checkpoint {path}" + (f", but there is {others[-1]}" if others else ""))
+    if not _is_intact(path):
+        raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}")
+    try:
+        checkpoint = load_plain(path)
+    except KeyError as error:  # another kind of zip file
+        raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
+    except Exception as error:  # whatever the loader meets in a file that is not a checkpoint
+        raise ValueError(
+            f"the checkpoint {path} holds code, which is never run, or is damaged{_another(path)}"
+        ) from error
+    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
+    if not isinstance(callbacks, dict) or OWN_STATE not in callbacks:
+        raise ValueError(f"the checkpoint {path} was not written by Poslab")
+    known = checkpoint.pop(CHECKSUM, None)
+    try:
+        is_right = checksum(checkpoint) == known or known is None
+        _check_contents(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"the checkpoint {path} is damaged: {error}{_another(path)}") from error
+    if not is_right:
+        raise ValueError(f"the checkpoint {path} is damaged: its checksum is wrong{_another(path)}")
+    return checkpoint
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Load the weights of the learner's model, by the model's own names.
+
+    Raises:
+        ValueError: as `load_checkpoint` does, and if there are none.
+    """
+    weights = model_weights(load_checkpoint(path))
+    if not weights:
+        raise ValueError(f"the checkpoint {path} holds no weights of a model")
+    return weights
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of the learner's model, by the model's own names."""
+    weights = checkpoint.get("state_dict", {}).items()
+    return {name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)}
+
+
+def checksum(value: Any) -> str:
+    """Return the SHA-256 of plain data: dictionaries, lists, tuples, numbers, texts and tensors.
+
+    Raises:
+        ValueError: for another type, for keys that are neither texts nor integers, for tensors whose elements share
+            memory, and for more than a million values.
+    """
+    digest = hashlib.sha256()
+    waiting, count = [value], 0
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ValueError(f"it must hold at most {MOST_VALUES:,} values")
+        if isinstance(one, torch.Tensor):
+            digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
+            digest.update(_bytes_of(one))
+        elif isinstance(one, dict):
+            if other := next((key for key in one if type(key) not in (str, int)), None):
+                raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
+            digest.update(f"dict {len(one)}".encode())
+            waiting += [part for item in one.items() for part in item]
+        elif isinstance(one, list | tuple):
+            digest.update(f"list {len(one)}".encode())
+            waiting += one
+        elif one is None or isinstance(one, bool | int | float | str | torch.dtype | torch.device):
+            digest.update(f"{type(one).__name__} {one!r};".encode(errors="surrogatepass"))
+        else:
+            raise ValueError(f"it must hold plain data alone, got {type(one).__name__}")
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return the contents of a tensor; ValueError if it has more elements than memory, as an expanded one does."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        raise ValueError("a tensor in it is not dense")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError("elements of a tensor in it share memory")
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().data if plain.numel() else memoryview(b"")
+
+
+def _check_contents(checkpoint: dict[str, Any]) -> None:
+    """Raise ValueError if a part that Poslab or Lightning reads has another type than we write."""
+    for key, kind in (("state_dict", dict), ("loops", dict), ("optimizer_states", list), ("lr_schedulers", list)):
+        if not isinstance(checkpoint.get(key, kind()), kind):
+            raise ValueError(f"its {key} must be a {kind.__name__}")
+    if not isinstance(checkpoint["callbacks"][OWN_STATE], dict):
+        raise ValueError(f"its {OWN_STATE} must be a dict")
+    weights = checkpoint.get("state_dict", {})
+    if not all(isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in weights.items()):
+        raise ValueError("its state_dict must hold tensors by name")
+    step = checkpoint.get("global_step", 0)
+    if type(step) is not int or step < 0:
+        raise ValueError(f"its global_step must be a number of steps, got {str(step)[:40]}")
+
+
+def _another(path: Path) -> str:
+    """Return which other state of the run can be resumed, as the end of a sentence; nothing if there is none."""
+    for other in sorted(path.parent.glob("[!.]*.ckpt"), reverse=True):
+        if other.name != path.name and _is_intact(other):
+            return f", but {other} is whole and can be resumed"
+    return ""
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether the checksums of the file are right: torch does not look at them, and would load spoilt weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            # torch.save compresses nothing: what is compressed, or stored once for many, could stand for terabytes.
+            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            are_apart = sum(entry.file_size for entry in entries) <= path.stat().st_size
+            return are_plain and are_apart and archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError, NotImplementedError, OSError):
+        return False
+
+
+def encoding_start(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor] | None:
+    """Return the state that a model's encodings began with; None where the run has kept none.
+
+    Runs of earlier versions kept that of learned biases alone; one that is shared out among processes keeps none.
+    """
+    curves = checkpoint["callbacks"].get(ENCODING_CURVES)
+    start = curves.get("start") if isinstance(curves, dict) else None
+    is_state = isinstance(start, dict) and all(isinstance(value, torch.Tensor) for value in start.values())
+    return start if start and is_state else None

@@ -1,0 +1,265 @@
+"""A run directory holds all of a run: what was asked for, where it ran, its figures, checkpoints and logs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import OmegaConf
+
+from poslab.configuration.build import package_names
+from poslab.io.reading import read_json, read_yaml
+from poslab.io.writing import refuse_links, write_atomically
+from poslab.runs.task_record import TaskRecord
+
+SECONDS_TO_LET_GO = 7
+"""How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
+
+GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of a figure, such as of steps: the largest that TensorBoard has."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of a run.
+
+    Args:
+        path: the directory; it need not exist yet.
+        trust: packages beside Poslab that its configuration may name, as whoever opens it says.
+    """
+
+    path: Path
+    trust: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: str | Path, trust: str | Sequence[str] = ()) -> RunDirectory:
+        """Find the run of a directory, or of a checkpoint inside one.
+
+        Args:
+            run: the directory or checkpoint.
+            trust: the package, or packages, beside Poslab that its configuration may name.
+
+        Raises:
+            ValueError: if there is no run there, or something in it is not what a run writes, such as a link.
+        """
+        path = Path(run)
+        if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
+            path = path.parent.parent
+        found = cls(path, package_names(trust))
+        if not found.config_file.is_file():
+            raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
+        found.check_files()
+        return found
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, commit, hardware and precision."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The final figures, one flat object of tag to number; it exists once the run is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def task_file(self) -> Path:
+        """What the task knows of its data, such as the names of classes."""
+        return self.path / "task.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where `last.ckpt` and `best.ckpt` are."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The newest state, from which a run resumes."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The best state by validation (`Task.chosen_by`), which is tested."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def log_file(self) -> Path:
+        """What the run printed while it trained."""
+        return self.path / "train.log"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """All figures, one line each, as they came."""
+        return self.path / "metrics.csv"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.metrics_file.is_file()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is training the run at this moment."""
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError), self.log_file.open("rb") as log:
+            return not _locked(log, fcntl.LOCK_SH)
+        return False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the directory; within it no other process trains the run. A process that dies holds nothing.
+
+        Raises:
+            ValueError: if another one is training it, the directory cannot be written, or it holds a link.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.check_files()
+            log = self.log_file.open("a")
+        with log:
+            if not _locked(log, fcntl.LOCK_EX):
+                raise ValueError(f"{self.path} is being trained by another process at this moment")
+            yield
+
+    def check_files(self) -> None:
+        """Check that files are files and folders folders, before any of them is opened.
+
+        Raises:
+            ValueError: naming what is something else, such as a link to a file of another folder.
+        """
+        refuse_links(self.path)
+        files = (self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file)
+        for file in (*files, self.path / "tokenizer.json", self.log_file, self.last_checkpoint, self.best_checkpoint):
+            if file.is_dir():
+                raise ValueError(f"{file} must be a file, and is a folder")
+        if self.checkpoints.is_file():
+            raise ValueError(f"{self.checkpoints} must be a folder, and is a file")
+
+    def config(self) -> dict[str, Any]:
+        """Read the configuration that the run was started with.
+
+        It is what somebody wrote: `build` makes objects of it only from packages that are trusted, which are those of
+        this object, whatever the file says.
+
+        Raises:
+            ValueError: if the file holds something else.
+        """
+        config = read_yaml(self.config_file)
+        for group in GROUPS & config.keys():
+            if not isinstance(config[group], Mapping):
+                raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
+        return config | {"trust": list(self.trust)}
+
+    def metrics(self) -> dict[str, float]:
+        """Read the final figures of a finished run.
+
+        A figure may be infinite, or not a number: a test can be of a model that fails at some length.
+
+        Raises:
+            ValueError: naming the file, if they are not numbers, or its steps are not a count.
+        """
+        metrics = read_json(self.metrics_file)
+        for tag, value in metrics.items():
+            is_number = isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST_INTEGER)
+            if not is_number:
+                raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {str(value)[:40]!r}")
+        steps = metrics.get("steps", 0)
+        if type(steps) is not int or steps < 0:
+            raise ValueError(f"{self.metrics_file}: steps must be an integer of at least 0, got {steps}")
+        return metrics
+
+    def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Writes down what the run is, before it begins or goes on.
+
+        Args:
+            config: its resolved configuration.
+            environment: where it runs; where a run goes on is listed under `resumed` of where it began.
+
+        Raises:
+            ValueError: if the directory cannot be written.
+        """
+        with self._writing():
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed in between
+                    leftover.unlink()
+            write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
+
+    def _with_resumed(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.environment_file.is_file():
+            return dict(environment)
+        began = read_json(self.environment_file)
+        earlier = began.get("resumed", [])
+        return {**began, "resumed": [*(earlier if isinstance(earlier, list) else []), dict(environment)]}
+
+    def discard(self) -> None:
+        """Takes back what `start` wrote, and the log, of a run that turned out to be a mistake before it trained."""
+        for file in (self.config_file, self.environment_file, self.log_file):
+            file.unlink(missing_ok=True)
+        for directory in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):  # something else is in there
+                directory.rmdir()
+
+    def write_task(self, record: Mapping[str, Any]) -> None:
+        """Writes down what a task knows of its data."""
+        write_atomically(self.task_file, json.dumps(record, indent=2) + "\n")
+
+    def task(self) -> TaskRecord:
+        """Read what its task knows of its data; nothing where the run has written down nothing.
+
+        Raises:
+            ValueError: naming the file, if it holds something else.
+        """
+        return TaskRecord.of(read_json(self.task_file) if self.task_file.is_file() else {}, self.task_file)
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Writes down the final figures; from then on the run is finished."""
+        write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+
+
+def _instead(path: Path) -> str:
+    """Return what a path that is not a run directory may mean: the run that it is in, or the newest in it."""
+    if (path / "sweep.yaml").is_file():
+        return f"; it is that of a sweep, whose runs are in {path / 'trials'}"
+    around = [parent for parent in path.parents if path.exists() and (parent / "config.yaml").is_file()]
+    within = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    meant = [*around[:1], *(file.parent for file in within[-1:])]
+    return f"; did you mean {str(meant[0])!r}?" if meant else ""
+
+
+def _locked(file: IO[Any], kind: int) -> bool:
+    """Locks an open file until it is closed, unless another process has; True too on a file system without locks."""
+    deadline = time.monotonic() + SECONDS_TO_LET_GO
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            return True
+        else:
+            return True

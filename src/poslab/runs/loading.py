@@ -1,0 +1,144 @@
+"""From a run directory to its trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poslab.data.tokenizers import load_tokenizer
+from poslab.models import Decoder, EncoderDecoder, Model, Outputs, build_model
+from poslab.runs.checkpoint import checkpoint_file, load_weights
+from poslab.runs.directory import RunDirectory
+
+ENCODINGS = "encodings."
+"""With what the names of the parameters of encodings and temperatures begin."""
+
+
+def load(
+    run: str | Path,
+    device: torch.device | str = "cpu",
+    swap: Mapping[str, Mapping[str, Any] | None] | None = None,
+    trust: str | Sequence[str] = (),
+) -> Model:
+    """Load the trained model of a run, in evaluation mode.
+
+    A run of a stranger is safe to load: nothing in it is run as code, and no more memory is taken than its checkpoint
+    has on the disk.
+
+        model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
+        tokenizer = load_tokenizer("outputs/2026-01-31_12-00-00_python_docs_rotary")
+        logits_BTV = model(torch.from_numpy(tokenizer.encode("A list is")).long().unsqueeze(0))
+
+    Args:
+        run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
+        device: where the model is put.
+        swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
+            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns keeps its weights
+            where class and shape are the same, and is else as at initialisation: `untrained` counts that.
+        trust: the package, or packages, beside Poslab that define what the run names, such as your encoding. They are
+            imported.
+
+    Returns:
+        The model with the weights as they were trained: float32, or bfloat16 after `trainer.precision=bf16-true`.
+
+    Raises:
+        ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or holds code;
+            if it names what is defined in a package that is not trusted; or for a swap that does not fit the model.
+    """
+    directory = RunDirectory.of(run, trust)
+    config = directory.config() | dict(swap or {})
+    if not {"model", "encoding"} <= config.keys():
+        raise ValueError(f"{directory.path} is not a run directory: its config.yaml names no model and encoding")
+    file = checkpoint_file(run)
+    weights = load_weights(file)
+    tokenizer = load_tokenizer(directory.path)
+    task = directory.task()
+    outputs = None if task.outputs is None else Outputs(*task.outputs)
+    parts = (config, tokenizer.vocab_size + task.extra_tokens, outputs, tokenizer.digits)
+    if not _fits(parts, weights, whole=not swap):
+        raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}")
+    model = build_model(*parts)
+    model.to(next(iter(weights.values())).dtype)
+    if swap and isinstance(model, EncoderDecoder):
+        raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
+    if swap:
+        with torch.device("meta"):
+            own = build_model(directory.config(), tokenizer.vocab_size, outputs, tokenizer.digits)
+        fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
+        kept = {
+            name: weights[name]
+            for name, weight in fresh.items()
+            if name in weights and weights[name].shape == weight.shape and _same_owners(name, own, model)
+        }
+        weights = _without_encodings(weights) | fresh | kept
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def _fits(parts: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
+    """Whether a model has just these weights, found out before any memory is taken.
+
+    Args:
+        parts: arguments of `build_model`.
+        weights: of the checkpoint.
+        whole: whether the weights of encodings count.
+    """
+    num_elements = sum(weight.numel() for weight in weights.values())
+    # Slopes, for one, are computed head by head on the CPU. Each layer, dimension and head has weights of its own.
+    most = {"num_layers": len(weights), **dict.fromkeys(("d_model", "num_heads", "num_kv_heads"), num_elements)}
+    sizes = {name: parts[0]["model"].get(name) for name in most}
+    if any(isinstance(size, int) and size > most[name] for name, size in sizes.items()):
+        return False
+    try:
+        with torch.device("meta"):
+            ours = build_model(*parts).state_dict()
+    except RuntimeError:  # sizes that no memory has
+        return False
+    if not whole:
+        ours, weights = _without_encodings(ours), _without_encodings(weights)
+    return {name: weight.shape for name, weight in ours.items()} == {name: w.shape for name, w in weights.items()}
+
+
+def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)}
+
+
+def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
+    """Whether all modules that a parameter is inside of are of the same classes in two models."""
+    path = name.split(".")[:-1]
+    owners = [".".join(path[: depth + 1]) for depth in range(len(path))]
+    return all(type(own.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
+
+
+def untrained(model: Decoder, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Count the numbers that the encodings and temperatures of a model learn and that no training has set, by class.
+
+    Args:
+        model: of a run, under another encoding than its own.
+        weights: that the run has trained.
+    """
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        is_trained = name in weights and torch.equal(weights[name], parameter.detach().cpu())
+        if name.startswith(ENCODINGS) and not is_trained:
+            owner = type(model.get_submodule(".".join(name.split(".")[:3]))).__name__  # encodings.distinct.0
+            counts[owner] = counts.get(owner, 0) + parameter.numel()
+    return counts
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one.
+
+    Raises:
+        ValueError: if this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device must be auto, or one that this machine has, such as cpu, got {name}") from error

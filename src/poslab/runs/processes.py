@@ -1,0 +1,162 @@
+"""The processes of one run, where torchrun, SLURM or `poslab.training.launch` has started several."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import distributed
+
+from poslab.runs.errors import ProcessDiedError, RunStoppedError
+
+RAN_OUT_OF_TIME = ("timed out", "timeout")
+"""Words of gloo's and NCCL's errors where another process did not answer in time."""
+
+T = TypeVar("T")
+
+
+def external_environment() -> ClusterEnvironment | None:
+    """Where torchrun or SLURM has started this process, as one of several; else None.
+
+    Raises:
+        ValueError: if SLURM started it with options that leave its place unclear.
+    """
+    environment: ClusterEnvironment
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+    elif SLURMEnvironment.detect():
+        try:
+            environment = SLURMEnvironment(auto_requeue=False)  # what is queued again resumes with `resume=auto`
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    else:
+        return None
+    return environment if environment.world_size() > 1 else None
+
+
+def join(
+    environment: ClusterEnvironment,
+    on_gpu: bool,
+    hang_after: int = 1800,
+    on_one_machine: bool = False,
+    directory: Path | None = None,
+) -> None:
+    """Join the other processes of the run, for all runs of a multirun; Lightning then finds them joined.
+
+    Args:
+        environment: this process's place among them.
+        on_gpu: whether they use GPUs.
+        hang_after: seconds that one waits for another.
+        on_one_machine: whether they talk through the loopback interface alone, which other machines do not reach.
+        directory: where they meet, in a file; None: at the address of the environment.
+
+    Raises:
+        ProcessDiedError: if they cannot meet.
+    """
+    if distributed.is_initialized():
+        return
+    if on_gpu:
+        torch.cuda.set_device(environment.local_rank())
+    if on_one_machine:
+        loopback = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+    rank, size = environment.global_rank(), environment.world_size()
+    patience = timedelta(seconds=hang_after)
+    meeting: dict[str, Any]
+    if directory is not None:
+        store = distributed.FileStore(str(directory / "store"), size)  # type: ignore[attr-defined]
+        store.set_timeout(patience)
+        place, meeting = str(directory), {"store": store}
+    else:
+        place = f"tcp://{environment.main_address}:{environment.main_port}"
+        meeting = {"init_method": "env://" if isinstance(environment, TorchElasticEnvironment) else place}
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    try:
+        distributed.init_process_group(backend, rank=rank, world_size=size, timeout=patience, **meeting)
+    except distributed.DistError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ProcessDiedError(f"the processes of the run cannot meet at {place}: {reason}") from error
+    atexit.register(distributed.destroy_process_group)
+
+
+@contextlib.contextmanager
+def hang_told(seconds: int) -> Iterator[None]:
+    """Within it, a collective that ran out of time raises a ProcessDiedError.
+
+    Args:
+        seconds: `trainer.hang_after`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        is_late = distributed.is_initialized() and any(words in str(error).lower() for words in RAN_OUT_OF_TIME)
+        if isinstance(error, RunStoppedError) or not is_late:
+            raise
+        raise ProcessDiedError(hung(seconds)) from error
+
+
+def hung(seconds: int) -> str:
+    """Return the sentence for a run in which no process has come further for so long."""
+    return f"the processes of the run came no further for {seconds:,} seconds (trainer.hang_after): one of them hangs"
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process; where it has joined others, without taking the interpreter apart.
+
+    Gloo's threads let go of the last tensors whenever they get to it, and a thread that needs an interpreter which is
+    being taken apart aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them.
+    Other files than the standard streams have to be closed before.
+    """
+    if distributed.is_initialized():
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def agreed(value: T) -> T:
+    """Process 0's value, in every process of the run, once all of them have one."""
+    if not distributed.is_initialized():
+        return value
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values[0]
+
+
+def first_alone(action: Callable[[], None]) -> None:
+    """Process 0 does something while the others wait, for days if it must; what goes wrong there ends all of them.
+
+    Raises:
+        ValueError: as the action does.
+        ProcessDiedError: in the other processes, if the action fails otherwise.
+    """
+    if not distributed.is_initialized():
+        return action()
+    patient = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+    failure: Exception | None = None
+    if distributed.get_rank() == 0:
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    told = [None if failure is None else (isinstance(failure, ValueError), str(failure))]
+    distributed.broadcast_object_list(told, group=patient)
+    distributed.destroy_process_group(patient)
+    if failure is not None:
+        raise failure
+    if told[0] is not None:
+        is_mistake, sentence = told[0]
+        raise ValueError(sentence) if is_mistake else ProcessDiedError(f"process 0 of the run failed: {sentence}")

@@ -1,0 +1,206 @@
+"""Objects from a configuration: a mistake is one sentence with the full key and the nearest word, if one is near."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from poslab.configuration.build import build, nearest, with_full_key
+
+
+@dataclass
+class Kettle:
+    """Something to build, with an argument of each type."""
+
+    litres: float
+    cups: int = 1
+    steel: bool = False
+    label: str | None = None
+    heat: Literal["low", "medium", "high"] = "low"
+    hours: int | Literal["always"] = 1
+    times: Sequence[float] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.litres <= 0:
+            raise ValueError(f"litres must be positive, got {self.litres}")
+        if self.label == "width":
+            raise ValueError("width must be wider than the kettle")
+
+
+@dataclass
+class Tray:
+    """Something that holds another thing."""
+
+    kettle: Kettle | Callable[..., Kettle]
+    others: Sequence[Callable[..., Kettle]] = ()
+    thing: Any = None
+
+
+class Bowl(Kettle):
+    """Something that takes every name."""
+
+    def __init__(self, **words: Any) -> None:
+        self.words = words
+
+
+def kettle() -> Kettle:
+    """A function that makes one."""
+    return Kettle(1)
+
+
+def node(target: str = "Kettle", **values: Any) -> dict[str, Any]:
+    return {"_target_": f"{__name__}.{target}", **values}
+
+
+def mistake(config: dict[str, Any], key: str = "kettle") -> str:
+    """The one sentence that building it ends with."""
+    with pytest.raises(ValueError) as error:
+        build(config, key, Tray if key == "tray" else Kettle, "tests")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_a_configuration_describes_is_built() -> None:
+    built = build(
+        {"kettle": node(litres=2, heat="high", times=[1, 2.5], hours="always")}, "kettle", Kettle, "tests", cups=3
+    )
+    assert built == Kettle(2, cups=3, heat="high", hours="always", times=[1, 2.5])
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"litres": "two"}, "kettle.litres must be a number, got 'two'"),
+        ({"litres": True}, "kettle.litres must be a number, got true"),
+        ({"litres": None}, "kettle.litres must be a number, got null"),
+        ({"cups": 1.0}, "kettle.cups must be an integer, got 1.0"),
+        ({"cups": False}, "kettle.cups must be an integer, got false"),
+        ({"steel": "yes"}, "kettle.steel must be true or false, got 'yes'"),
+        ({"label": 3}, "kettle.label must be text or null, got 3"),
+        ({"heat": "medum"}, "kettle.heat must be one of low, medium, high, got 'medum'; did you mean 'medium'?"),
+        ({"heat": 7}, "kettle.heat must be one of low, medium, high, got 7"),
+        ({"hours": "alway"}, "kettle.hours must be an integer or always, got 'alway'; did you mean 'always'?"),
+        ({"times": 3}, "kettle.times must be a list, each item a number, got 3"),
+        ({"times": ["a"]}, "kettle.times must be a list, each item a number, got ['a']"),
+        ({"litre": 3}, f"kettle.litre: {__name__}.Kettle has no such argument; did you mean 'litres'?"),
+        ({"zzz": 3}, f"kettle.zzz: {__name__}.Kettle has no such argument"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_its_full_key(values: dict[str, Any], message: str) -> None:
+    assert mistake({"kettle": node(**{"litres": 1.0, **values})}) == message
+
+
+def test_what_the_owner_refuses_is_refused_with_its_full_key() -> None:
+    assert mistake({"kettle": node(litres=-1)}) == "kettle.litres must be positive, got -1"
+
+
+def test_what_belongs_to_another_group_is_named_with_that_group() -> None:
+    config = {"seed": 1, "kettle": node(litres=1, label="width"), "tray": {"width": 3}}
+    assert mistake(config) == "tray.width must be wider than the kettle"
+
+
+def test_a_message_that_begins_with_no_argument_stays_as_it_is() -> None:
+    assert with_full_key("Water is wet", "kettle", {"kettle": node()}) == "Water is wet"
+    assert with_full_key("litres=3 is much", "kettle", {"kettle": node(litres=3)}) == "kettle.litres=3 is much"
+
+
+def test_things_within_things_are_checked_too() -> None:
+    config = {"tray": node("Tray", kettle=node(litres="two"))}
+    assert mistake(config, "tray") == "tray.kettle.litres must be a number, got 'two'"
+
+
+def test_a_place_that_takes_a_factory_gets_one_whether_or_not_the_node_says_partial() -> None:
+    for said in ({}, {"_partial_": True}):
+        kettles = [node(litres=1, **said), node(litres=2)]
+        tray = build({"tray": node("Tray", kettle=kettles[0], others=kettles)}, "tray", Tray, "tests")
+        assert [make().litres for make in (tray.kettle, *tray.others)] == [1, 1, 2]
+
+
+def test_a_target_that_takes_every_name_is_given_every_name() -> None:
+    assert build({"it": node("Bowl", a=1, b=None)}, "it", Kettle, "tests").words == {"a": 1, "b": None}
+
+
+def test_an_argument_that_is_needed_is_named() -> None:
+    assert mistake({"kettle": node(cups=2)}) == f"kettle.litres must be given: {__name__}.Kettle needs it"
+
+
+@pytest.mark.parametrize("target", [42, None, "", "Kettle", "os;system", "${oc.env:HOME}", "a..b", ".a", "a.b "])
+def test_a_target_that_is_not_a_dotted_name_is_refused(target: Any) -> None:
+    assert mistake({"kettle": {"_target_": target}}).startswith("kettle._target_ must name a class, as in poslab.")
+
+
+@pytest.mark.parametrize(
+    "target, message",
+    [
+        (
+            "tests.nope.Nope",
+            "must name a class that can be imported, got tests.nope.Nope (No module named 'tests.nope')",
+        ),
+        (f"{__name__}.Kettel", f": {__name__} has no Kettel; did you mean 'Kettle'?"),
+        (f"{__name__}.Tray", f" must name a Kettle, got {__name__}.Tray"),
+        (f"{__name__}.kettle", f" must name a Kettle, got {__name__}.kettle"),
+        (f"{__name__}.Path", f" must name a Kettle, got {__name__}.Path"),
+    ],
+)
+def test_a_target_that_is_not_of_the_kind_is_refused(target: str, message: str) -> None:
+    assert message in mistake({"kettle": {"_target_": target}})
+
+
+def test_what_another_package_defines_is_neither_imported_nor_built(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "package_of_a_user.py").write_text(
+        "from tests.test_configuration import Kettle\nclass Own(Kettle): ..."
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"_target_": "package_of_a_user.Own", "litres": 3}
+    assert mistake({"kettle": own}) == (
+        "kettle._target_ names package_of_a_user.Own, which is not part of tests and could run any code: "
+        "if you trust it, add trust=package_of_a_user"
+    )
+    assert "package_of_a_user" not in sys.modules
+    config = {"kettle": own, "trust": ["package_of_a_user"]}
+    assert build(config, "kettle", Kettle, "tests").litres == 3
+    assert "which is not part of" in mistake(
+        {"kettle": {"_target_": "package.Own"}, "trust": ["pack", "package.other"]}
+    )
+
+
+@pytest.mark.parametrize("trust", [3, {"a": 1}, ["a", None], ["not a name"], "a;b"])
+def test_trust_that_names_no_packages_is_refused(trust: Any) -> None:
+    assert mistake({"kettle": node(), "trust": trust}).startswith("trust must name packages")
+
+
+def test_a_place_that_takes_anything_takes_no_target() -> None:
+    assert "tray.thing must not have a _target_" in mistake({"tray": node("Tray", kettle=node(), thing=node())}, "tray")
+
+
+def test_a_target_whose_module_fails_says_why(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_module_of_a_user.py").write_text("import a_library_that_is_not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = mistake({"kettle": {"_target_": "broken_module_of_a_user.Kettle"}, "trust": "broken_module_of_a_user"})
+    assert message == (
+        "kettle._target_ must name a class that can be imported, got broken_module_of_a_user.Kettle "
+        "(No module named 'a_library_that_is_not_there')"
+    )
+
+
+@pytest.mark.parametrize("config", [{}, {"kettle": None}, {"kettle": {"litres": 1}}])
+def test_a_group_that_is_missing_is_named(config: dict[str, Any]) -> None:
+    assert mistake(config) == "kettle must have a _target_, as the choices in conf/kettle do"
+
+
+def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
+    assert nearest("rotry", ["alibi", "rotary"]) == "; did you mean 'rotary'?"
+    assert nearest("xyz", ["alibi", "rotary"]) == ""
+
+
+@pytest.mark.parametrize(
+    "module", ["poslab", "poslab.configuration.build", "poslab.runs.directory", "poslab.runs.errors"]
+)
+def test_importing_it_takes_neither_torch_nor_lightning(module: str) -> None:
+    program = f"import sys, {module}; print({{'torch', 'lightning'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

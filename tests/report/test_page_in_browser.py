@@ -1,0 +1,128 @@
+"""How the page of a report behaves in headless Chromium."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.chromium import CHROMIUM, chromium
+from tests.report.sample_report import NASTY, write_sample
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return write_sample(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+def complaints(browser) -> list[str]:
+    """What the page wrote to the console, and what it asked for outside of itself."""
+    told = [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    told += [e for e in browser.events if e["method"] == "Runtime.consoleAPICalled"]
+    sent = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    return [str(event["params"]) for event in told] + [url for url in sent if not url.startswith("data:")]
+
+
+def column(browser, table: str, number: int) -> list[str]:
+    """The text of a column's cells that can be seen, from top to bottom."""
+    cells = f"document.querySelectorAll('#exhibit-{table} td:nth-child({number})')"
+    return browser.run(f"[...{cells}].filter((cell) => cell.checkVisibility()).map((cell) => cell.textContent)")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_page_is_quiet_alone_and_fits_its_window(browser, page, width):
+    browser.open(page, width)
+    assert complaints(browser) == [page.as_uri()]
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    sizes = browser.run("[...document.querySelectorAll('main img')].map((i) => [i.naturalWidth, i.clientWidth])")
+    assert len(sizes) == 2
+    assert all(natural > 0 and min(width - 40, 690) < shown < width for natural, shown in sizes)
+    boxes = browser.run("[...document.querySelectorAll('.box')].map((b) => [b.clientWidth, b.scrollWidth])")
+    assert boxes[1][0] < width < boxes[1][1]  # the wide table moves inside of its box
+
+
+def test_page_that_is_not_alone_or_quiet_would_be_noticed(browser, tmp_path):
+    noisy = tmp_path / "noisy.html"
+    noisy.write_text("<img src='http://elsewhere.invalid/x.png'><script>console.error('told'); broken()</script>")
+    browser.open(noisy, 400)
+    found = " ".join(complaints(browser))
+    assert "http://elsewhere.invalid/x.png" in found and "'told'" in found and "broken is not defined" in found
+
+
+def test_click_on_a_heading_sorts_by_number_and_back_with_what_is_missing_last(browser, page):
+    browser.open(page, 1280)
+    heading = "#exhibit-losses th:nth-child(2)"
+    state = f"document.querySelector('{heading}').getAttribute('aria-sort')"
+    assert browser.run(state) is None
+    browser.click(f"{heading} button")
+    assert browser.run(state) == "ascending"
+    assert column(browser, "losses", 2) == ["−100.000", "2.125", "9.250", "10.500", "∞", "–"]
+    assert column(browser, "losses", 1) == ["–", "T5 8", "ALiBi", "rotary", "T5 16", NASTY]  # rows stay together
+    browser.click(f"{heading} button")
+    assert browser.run(state) == "descending"
+    assert column(browser, "losses", 2) == ["∞", "10.500", "9.250", "2.125", "−100.000", "–"]
+
+
+def test_keyboard_sorts_words_with_their_numbers_in_order(browser, page):
+    browser.open(page, 1280)
+    browser.click("#exhibit-losses th:nth-child(2) button")
+    browser.run("document.querySelector('#exhibit-losses th:nth-child(1) button').focus()")
+    browser.press("Enter", 13, "\r")
+    assert column(browser, "losses", 1) == [NASTY, "ALiBi", "rotary", "T5 8", "T5 16", "–"]
+    sorts = "[...document.querySelectorAll('#exhibit-losses th')].map((th) => th.getAttribute('aria-sort'))"
+    assert browser.run(sorts) == ["ascending", None]
+
+
+def test_long_table_shows_its_first_rows_until_one_asks_for_all(browser, page):
+    browser.open(page, 360)
+    button = "document.querySelector('#exhibit-long .more')"
+    assert column(browser, "long", 1) == [str(position) for position in range(30)]
+    assert browser.run(f"{button}.textContent") == "Show all 60 rows"
+    for _ in range(2):
+        browser.click("#exhibit-long th:nth-child(2) button")
+    assert column(browser, "long", 1) == [str(position) for position in range(59, 29, -1)]
+    browser.click("#exhibit-long .more")
+    assert len(column(browser, "long", 1)) == 60
+    assert browser.run(f"[{button}.textContent, {button}.ariaExpanded]") == ["Show the first 30 rows", "true"]
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_figure_opens_as_large_as_the_window_and_escape_closes_it(browser, page, by):
+    browser.open(page, 1280)
+    if by == "mouse":
+        browser.click("#exhibit-heat_map .zoom")
+    else:
+        browser.run("document.querySelector('#exhibit-heat_map .zoom').focus()")
+        browser.press("Enter", 13, "\r")
+    assert browser.run("document.querySelector('dialog').matches(':modal')")
+    width, height, alt = browser.run(
+        "(() => { const i = document.querySelector('dialog img'); return [i.clientWidth, i.clientHeight, i.alt]; })()"
+    )
+    assert width > 1100 and height > 700 and alt == "Heat map. Bright is found."
+    browser.press("Escape", 27)
+    assert not browser.run("document.querySelector('dialog').open")
+    assert browser.run("document.activeElement.closest('article').id") == "exhibit-heat_map"
+    assert complaints(browser) == [page.as_uri()]
+
+
+def test_paper_is_black_on_white_with_all_rows_and_nothing_to_press(browser, page):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    colours = "(() => { const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor]; })()"
+    try:
+        browser.call("Emulation.setEmulatedMedia", media="screen", features=dark)
+        browser.open(page, 700)
+        assert browser.run(colours) == ["rgb(230, 233, 237)", "rgb(20, 23, 27)"]
+        browser.call("Emulation.setEmulatedMedia", media="print", features=dark)
+        assert browser.run(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+        assert len(column(browser, "long", 1)) == 60
+        assert not browser.run("document.querySelector('.more').checkVisibility()")
+        style = "getComputedStyle(document.querySelector('#exhibit-curve')).breakInside"
+        assert browser.run(style) == "avoid"
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="", features=[])

@@ -1,0 +1,233 @@
+"""A run directory is opened only where all in it is what a run writes: a stranger's may be made to harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import poslab
+from poslab.io.reading import read_yaml
+from poslab.io.writing import write_atomically
+from poslab.runs.directory import RunDirectory
+from poslab.runs.serving import serve
+from poslab.training.loggers import MetricsCsv
+from poslab.training.resume import newest_unfinished
+from tests.training.runs import composed
+from tests.written_run import write_run
+
+PLANTED = [
+    ".config.yaml.writing",
+    ".environment.json.writing",
+    ".metrics.json.writing",
+    ".task.json.writing",
+    ".evaluation.writing",
+    "checkpoints/.last.ckpt.writing",
+    "config.yaml",
+    "metrics.csv",
+    "tokenizer.json",
+    "train.log",
+    "checkpoints/best.ckpt",
+    "checkpoints",
+    "evaluation",
+]
+FILES = ["environment.json", "metrics.json", "metrics.csv", "task.json", "tokenizer.json", "train.log"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def run(written: RunDirectory, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(written.path, tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
+
+
+def hold(run: RunDirectory) -> None:
+    with run.held():
+        pass
+
+
+OPENED: dict[str, Callable[[RunDirectory], object]] = {"read": lambda run: RunDirectory.of(run.path), "trained": hold}
+
+
+@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_run_with_a_link_in_it_is_refused(
+    run: RunDirectory, name: str, opened: Callable[[RunDirectory], object]
+) -> None:
+    """In one sentence that names the link, with what it points to left as it is."""
+    link, victim = run.path / name, run.path.parent / "victim"
+    if link.is_dir():
+        link.rename(victim)
+    elif link.exists():
+        shutil.move(link, victim)
+    else:
+        victim.write_text("mine")
+    link.symlink_to(victim)
+    before = victim.read_bytes() if victim.is_file() else sorted(victim.iterdir())
+    with pytest.raises(ValueError, match="must hold no symbolic links") as error:
+        opened(run)
+    assert str(link) in str(error.value) and "\n" not in str(error.value)
+    assert before == (victim.read_bytes() if victim.is_file() else sorted(victim.iterdir()))
+
+
+def test_a_run_may_lie_behind_a_link(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run.path)
+    (tmp_path / "outputs").symlink_to(tmp_path)
+    poslab.load(tmp_path / "link")
+    poslab.load(tmp_path / "outputs" / "run" / "checkpoints" / "last.ckpt")
+    hold(RunDirectory(tmp_path / "link"))
+
+
+@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(
+    run: RunDirectory, name: str, opened: Callable[[RunDirectory], object]
+) -> None:
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name} must be a file, and is a folder"):
+        opened(run)
+
+
+@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
+def test_a_file_in_the_place_of_the_checkpoints_is_one_sentence(
+    run: RunDirectory, opened: Callable[[RunDirectory], object]
+) -> None:
+    shutil.rmtree(run.checkpoints)
+    run.checkpoints.write_text("")
+    with pytest.raises(ValueError, match="checkpoints must be a folder, and is a file"):
+        opened(run)
+
+
+@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
+def test_a_pipe_is_refused_before_anything_waits_for_it(
+    run: RunDirectory, opened: Callable[[RunDirectory], object]
+) -> None:
+    os.mkfifo(run.log_file)
+    with pytest.raises(ValueError, match=r"train\.log is neither"):
+        opened(run)
+
+
+def test_resume_auto_passes_by_a_run_with_a_link(run: RunDirectory) -> None:
+    config = read_yaml(run.config_file) | {"trust": []}
+    found = newest_unfinished(run.path.parent, config)
+    assert found is not None and found.path == run.path
+    (run.path / ".task.json.writing").symlink_to(run.path.parent / "victim")
+    assert newest_unfinished(run.path.parent, config) is None
+
+
+def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
+    """Neither at its own name nor at that of its temporary file in earlier versions."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("x.json", ".x.json.writing"):
+        (tmp_path / name).symlink_to(victim)
+    write_atomically(tmp_path / "x.json", "{}")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "x.json").read_text() == "{}" and not (tmp_path / "x.json").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "one", "")
+    (tmp_path / "other").write_text("")
+    assert (tmp_path / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_run_that_starts_clears_what_a_kill_left(run: RunDirectory) -> None:
+    leftovers = [run.path / ".config.yaml.0123.writing", run.checkpoints / ".last.ckpt.writing"]
+    for file in leftovers:
+        file.write_text("half")
+    (run.path / ".evaluation.writing").mkdir()
+    run.start(read_yaml(run.config_file), {})
+    assert not any(file.exists() for file in leftovers) and (run.path / ".evaluation.writing").is_dir()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"steps": Infinity}',
+        '{"steps": NaN}',
+        '{"steps": 1e30}',
+        '{"steps": 1e999}',
+        '{"steps": -5}',
+        '{"steps": true}',
+        '{"steps": 1' + "0" * 30 + "}",
+        '{"steps": 1' + "0" * 5000 + "}",
+        '{"test/loss": 1' + "0" * 400 + "}",
+        '{"test/loss": "\\u001b[31m"}',
+        "[]",
+    ],
+)
+def test_final_figures_that_are_none_are_one_sentence(run: RunDirectory, content: str) -> None:
+    run.metrics_file.write_text(content)
+    with pytest.raises(ValueError, match=r"metrics\.json"):
+        run.metrics()
+
+
+def test_a_final_figure_may_be_infinite(run: RunDirectory) -> None:
+    run.finish({"steps": 4, "test/bits_per_byte@1024": float("inf")})
+    assert run.metrics() == {"steps": 4, "test/bits_per_byte@1024": float("inf")}
+
+
+@pytest.mark.parametrize("content", [b'\xff\x00garbage,,,\n"', b"1," + b"x" * 200_000 + b",2\n"])
+def test_figures_that_are_not_csv_are_one_sentence(run: RunDirectory, content: bytes) -> None:
+    run.metrics_csv.write_bytes(content)
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: it is not CSV in UTF-8"):
+        MetricsCsv(run.metrics_csv, first_step=4).begin()
+
+
+def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run: RunDirectory) -> None:
+    lines = ["1,train/loss,2.5", "²,train/loss,1", "9" * 5000 + ",train/loss,1", "x,y,z", "5,train/loss,1"]
+    run.metrics_csv.write_text("\n".join(["step,tag,value", *lines]), encoding="utf-8")
+    MetricsCsv(run.metrics_csv, first_step=4).begin()
+    assert run.metrics_csv.read_text() == "step,tag,value\n1,train/loss,2.5\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"outputs": [2, True]},
+        {"outputs": [2, True], "classes": ["a", "a"]},
+        {"outputs": [2, False], "classes": ["a", "b"]},
+    ],
+)
+def test_a_task_without_a_name_for_each_class_is_one_sentence(run: RunDirectory, content: object) -> None:
+    run.task_file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"task\.json is damaged"):
+        run.task()
+
+
+@pytest.mark.parametrize(
+    ("model", "datasets"),
+    {
+        "decoder": ["question_types", "squad", "reverse_string"],
+        "encoder": ["question_types", "squad", "reverse_string", "multi30k"],
+    }.items(),
+)
+def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path: Path, model: str, datasets: list[str]) -> None:
+    """A model of text, whose configuration says that it has learned something else."""
+    run = write_run(tmp_path / "run", f"model={model}")
+    config = read_yaml(run.config_file)
+    for dataset in datasets:
+        run.start({**config, "dataset": composed(f"dataset={dataset}")["dataset"]}, {})
+        with pytest.raises(ValueError, match=r"and the model has learned something else|^model must be"):
+            serve(run.path)
+
+
+def test_no_interpolation_of_a_run_is_resolved(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSLAB_SECRET", "hunter2")
+    config = run.config() | {"init_from": "${oc.env:POSLAB_SECRET}"}
+    config.pop("trust")
+    run.start(config, {})
+    assert run.config()["init_from"] == "${oc.env:POSLAB_SECRET}"
+    run.start(run.config(), {})
+    assert "hunter2" not in run.config_file.read_text()

@@ -1,0 +1,663 @@
+"""A run directory, a sweep or a checkpoint of a stranger runs no code, takes no memory and ends in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import poslab
+from poslab.commands.hydra_files import check_config_dir
+from poslab.io.reading import read_json, read_yaml
+from poslab.io.writing import refuse_links
+from poslab.runs.checkpoint import OWN_STATE
+from poslab.runs.directory import RunDirectory
+from poslab.tuning.command import run_sweep
+from poslab.tuning.sampling import NumberedSampler, build_pruner
+from poslab.tuning.storage import journal_lock
+from poslab.tuning.sweep import read_sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
+from src import evaluate, generate
+from tests.written_run import CONF, write_run
+
+MARK = "sprung"
+
+
+def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
+    """Nodes that make the file `sprung` in a folder, or import what makes it, where anything calls or imports them."""
+    mark, touch = str(folder / MARK), f"touch {folder / MARK}"
+    code = f"open({mark!r}, 'w')"
+    (folder / "evil_package.py").write_text(f"{code}\nclass Payload:\n    def __init__(self, **x): pass\n")
+    np.save(folder / "evil.npy", np.array([Trap(mark)], dtype=object), allow_pickle=True)
+    torch.save(Trap(mark), folder / "evil.pt")
+    nested = {"_target_": "os.system", "command": touch}
+    calls: dict[str, dict[str, Any]] = {
+        "evil_package.Payload": {},
+        "evil_package": {},
+        "os.system": {"command": touch},
+        "os.mkdir": {"path": mark},
+        "os.makedirs": {"name": mark},
+        "os.popen": {"cmd": touch},
+        "os.mknod": {"path": mark},
+        "posix.system": {"command": touch},
+        "subprocess.run": {"args": ["touch", mark]},
+        "subprocess.Popen": {"args": ["touch", mark]},
+        "subprocess.call": {"_args_": [["touch", mark]]},
+        "subprocess.check_output": {"_args_": [["touch", mark]]},
+        "subprocess.getoutput": {"cmd": touch},
+        "builtins.exec": {"_args_": [code]},
+        "builtins.eval": {"_args_": [code]},
+        "builtins.open": {"file": mark, "mode": "w"},
+        "io.open": {"file": mark, "mode": "w"},
+        "pathlib.Path.touch": {"_args_": [{"_target_": "pathlib.Path", "_args_": [mark]}]},
+        "shutil.copy": {"src": "/dev/null", "dst": mark},
+        "runpy.run_path": {"path_name": str(folder / "evil_package.py")},
+        "runpy.run_module": {"mod_name": "evil_package"},
+        "importlib.import_module": {"name": "evil_package"},
+        "pydoc.locate": {"path": "evil_package.Payload"},
+        "timeit.timeit": {"stmt": code, "number": 1},
+        "cProfile.run": {"statement": code},
+        "code.InteractiveInterpreter.runsource": {"source": code},
+        "functools.partial": {"_args_": [nested]},
+        "functools.reduce": {"_args_": [{"_target_": "builtins.eval", "_partial_": True}, [code]]},
+        "logging.FileHandler": {"filename": mark},
+        "logging.config.dictConfig": {"config": {"version": 1, "handlers": {"x": {"()": "os.system"}}}},
+        "sqlite3.connect": {"database": mark},
+        "tarfile.open": {"name": mark, "mode": "w"},
+        "zipfile.ZipFile": {"file": mark, "mode": "w"},
+        "numpy.load": {"file": str(folder / "evil.npy"), "allow_pickle": True},
+        "numpy.save": {"file": mark, "arr": [1]},
+        "torch.load": {"f": str(folder / "evil.pt"), "weights_only": False},
+        "torch.save": {"obj": 1, "f": mark},
+        "torch._inductor.codecache.PyCodeCache.load": {"source_code": code},
+        "torch.distributed.run.main": {"args": ["--nproc_per_node=1", str(folder / "evil_package.py")]},
+        "torch.utils.cpp_extension.load_inline": {"name": "x", "cpp_sources": code},
+        "torch.hub.load": {"repo_or_dir": str(folder), "model": "x", "source": "local"},
+        "pandas.read_pickle": {"filepath_or_buffer": str(folder / "evil.pt")},
+        "hydra.utils.instantiate": {"config": nested},
+        "hydra.utils.call": {"config": nested},
+        "hydra.utils.get_method": {"path": "evil_package.Payload"},
+        "hydra._internal.utils._locate": {"path": "evil_package.Payload"},
+        "omegaconf.OmegaConf.save": {"config": {}, "f": mark},
+        "lightning.pytorch.cli.LightningCLI": {},
+        "poslab.io.writing.write_atomically": {"path": mark, "text": "x"},
+        "poslab.runs.checkpoint.save_atomically": {"checkpoint": {}, "path": mark},
+        "poslab.configuration.build.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
+        "poslab.configuration.build.importlib.import_module": {"name": "evil_package"},
+        "poslab.training.checking.check": {"config": {"trust": ["evil_package"], "seed": 1, "dataset": nested}},
+        "poslab.models.build.build_model": {"config": {"trust": ["os"], "encoding": nested}, "vocab_size": 2},
+        "poslab.tasks.choice.data_of": {"config": {"trust": ["os"], "dataset": nested}},
+        "poslab.training.checkpoints.RunCheckpoints": {"directory": mark},
+        "poslab.encodings.rotary.longrope.longrope": {"short_factor": nested},
+        "poslab.encodings.Rotary": {"scaling": nested},
+        "poslab.encodings.Rotary.__class__": {},
+        "poslab.encodings.per_layer.PerLayer": {"encodings": [nested], "embedding": nested},
+        "poslab.encodings.per_layer.partial": {"_args_": [nested]},
+        "${oc.create:{_target_:os.system}}": {"command": touch},
+        "../../evil_package.Payload": {},
+        "poslab:evil_package": {},
+    }
+    nodes = [{"_target_": target, **arguments} for target, arguments in calls.items()]
+    return [*nodes, {"_target_": 7}, {"_target_": ["os.system"]}, {"_target_": {"_target_": "os.system"}}]
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return open, (self.mark, "w")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("hostile")
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> RunDirectory:
+    return write_run(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def command_configs() -> dict[str, dict[str, Any]]:
+    """What the commands have composed of conf/ where nothing is said."""
+    composed = {}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name in ("generate", "evaluate"):
+            found = OmegaConf.to_container(compose(name), resolve=True)
+            assert isinstance(found, dict)
+            composed[name] = found
+    return composed
+
+
+Place = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+def put(*path: str | int) -> Place:
+    """Puts a node at a path of a configuration."""
+
+    def placed(config: dict[str, Any], node: dict[str, Any]) -> None:
+        for part in path[:-1]:
+            config = config[part] if part in config else config.setdefault(part, {})  # type: ignore[assignment,index]
+        config[path[-1]] = node  # type: ignore[index]
+
+    return placed
+
+
+def in_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
+    config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [node]}
+
+
+def beside_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
+    alibi = {"_target_": "poslab.encodings.Alibi", "_partial_": True}
+    config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [alibi], "embedding": node}
+
+
+GROUPS: dict[str, Place] = {
+    "encoding": put("encoding"),
+    "encoding.scaling": put("encoding", "scaling"),
+    "encoding.encodings": in_a_pattern,
+    "dataset": put("dataset"),
+    "dataset.task": put("dataset", "task"),
+    "trainer": put("trainer"),
+}
+"""Where every node is tried: as a whole group, as a part, and as a part in a list."""
+OTHERS: dict[str, Place] = {
+    "model": put("model"),
+    "model.cross_encoding": put("model", "cross_encoding"),
+    "model.window": put("model", "window"),
+    "positions": put("positions"),
+    "temperature": put("temperature"),
+    "encoding.base": put("encoding", "base"),
+    "encoding._args_": put("encoding", "_args_"),
+    "encoding.embedding": beside_a_pattern,
+    "dataset.files": put("dataset", "files"),
+    "dataset.tokenizer": put("dataset", "tokenizer"),
+    "optimizer": put("optimizer"),
+    "optimizer.betas": put("optimizer", "betas"),
+    "trainer.devices": put("trainer", "devices"),
+}
+"""Where some nodes are tried."""
+
+
+def changed(run: RunDirectory, place: Place, node: dict[str, Any], **more: Any) -> str:
+    config = yaml.safe_load(run.config_file.read_text()) | more
+    place(config, node)
+    return yaml.safe_dump(config)
+
+
+def resume(run: RunDirectory) -> None:
+    from poslab.training.checking import check
+    from poslab.training.resume import plan
+
+    own = yaml.safe_load(run.config_file.read_text())
+    planned = plan({**own, "resume": str(run.path), "trust": []}, run.path.parent / "new", [])
+    check(planned.config, planned.checkpoint)
+
+
+@pytest.mark.slow
+def test_nothing_that_a_run_directory_names_is_run(
+    run: RunDirectory, folder: Path, command_configs: dict[str, dict[str, Any]]
+) -> None:
+    """Nodes at places, as a whole group or within one, for the ways to open a run that read that place."""
+    original = run.config_file.read_text()
+    asked = {name: {**config, "run": str(run.path)} for name, config in command_configs.items()}
+    ways: dict[str, Callable[[], object]] = {
+        "load": lambda: poslab.load(run.path),
+        "serve": lambda: poslab.serve(run.path),
+        "resume": lambda: resume(run),
+        "generate": lambda: generate.main(asked["generate"], Path.cwd(), []),
+        "evaluate": lambda: evaluate.main(asked["evaluate"], Path.cwd(), []),
+    }
+    all_ways = {"model": ways, "encoding": ways, "positions": ways, "temperature": ways}
+    all_ways["dataset"] = {name: way for name, way in ways.items() if name != "load"}
+    all_ways["optimizer"] = all_ways["trainer"] = {"resume": ways["resume"]}
+
+    nodes = hostile_nodes(folder)
+    tried = 0
+    for number, node in enumerate(nodes):
+        every = number % 10 == 0
+        for where, place in {**GROUPS, **(OTHERS if every else {})}.items():
+            run.config_file.write_text(changed(run, place, node, trust=["os", "subprocess", "evil_package"]))
+            opened = list(all_ways[where.partition(".")[0]].items())
+            for name, way in opened if every else opened[:1]:
+                with pytest.raises(ValueError):
+                    way()
+                tried += 1
+                assert not (folder / MARK).exists(), f"{node} at {where} was run by {name}"
+                assert "evil_package" not in sys.modules, f"{node} at {where} was imported by {name}"
+            run.config_file.write_text(original)
+    assert len(nodes) >= 60 and tried >= 60 * len(GROUPS)
+
+
+@pytest.mark.parametrize("name", ["sampler", "pruner"])
+def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None:
+    for node in hostile_nodes(folder):
+        other = {"_target_": "optuna.pruners.PatientPruner", "wrapped_pruner": node, "patience": 1}
+        for one in (node, other) if name == "pruner" else (node,):
+            file = folder / "sweep.yaml"
+            content = {"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, "pruner": None, name: one}
+            file.write_text(yaml.safe_dump(content))
+            with pytest.raises(ValueError):
+                sweep = read_sweep(folder, {"sweep": str(file)}, [])
+                NumberedSampler(sweep.sampler, 1, {}, sweep.trust)
+                build_pruner(sweep.pruner, sweep.trust)
+                raise AssertionError(f"{node} as {name} was taken")
+            assert not (folder / MARK).exists() and "evil_package" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"trust": ["os"]},
+        {"train": {"trust": ["evil_package"]}},
+        {"train": {"encoding._target_": "evil_package.Payload"}},
+        {"train": {"hydra.launcher._target_": "os.system"}},
+        {"space": {"encoding._target_": ["os.system", "evil_package.Payload"]}},
+    ],
+)
+def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(folder: Path, content: dict[str, Any]) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    with pytest.raises(ValueError):
+        run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(folder / "out")}, []), CONF)
+    assert "evil_package" not in sys.modules
+
+
+def test_what_the_best_file_of_a_sweep_says_of_hydra_is_where_it_writes(tmp_path: Path) -> None:
+    best = {
+        "defaults": ["_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}],
+        "hydra": {"output_subdir": None, "job": {"name": "train"}, "run": {"dir": "outputs/${now:%Y}"}},
+    }
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(best))
+    check_config_dir([f"--config-dir={tmp_path}", "--config-name", "best"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hydra: {callbacks: {x: {_target_: os.system}}}",
+        "hydra: {launcher: {_target_: os.system}}",
+        "hydra: {job_logging: {handlers: {x: {(): os.system}}}}",
+        "hydra: {job: {name: train, env_set: {LD_PRELOAD: evil.so}}}",
+        "hydra: {searchpath: ['pkg://evil_package']}",
+        '"\\x68ydra": {callbacks: {x: {_target_: os.system}}}',
+        "defaults: [{override hydra/launcher: evil}]",
+        "defaults: [hydra/callbacks: evil]",
+        "defaults: [dataset@hydra.callbacks: evil]",
+        "# @package hydra.callbacks\nx: {_target_: os.system}",
+        "# @package _global_\nhydra: {sweeper: {_target_: os.system}}",
+        "a: {b: {hydra: 1}}",
+        "hydra: [1",
+        "hydra: &a [1]\nx: *a",
+    ],
+)
+@pytest.mark.parametrize("place", ["best.yaml", "dataset/evil.yaml"])
+@pytest.mark.parametrize("option", ["--config-dir", "-cd", "--config-d", "--config-path", "-cp"])
+def test_a_folder_of_choices_cannot_make_hydra_run_code(tmp_path: Path, content: str, place: str, option: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(content)
+    with pytest.raises(ValueError, match=str(tmp_path / place)):
+        check_config_dir([option, str(tmp_path)])
+
+
+def test_a_folder_of_choices_has_no_choices_of_hydra(tmp_path: Path) -> None:
+    (tmp_path / "hydra" / "launcher").mkdir(parents=True)
+    (tmp_path / "hydra" / "launcher" / "evil.yaml").write_text("_target_: os.system")
+    with pytest.raises(ValueError, match="must not set hydra of Hydra"):
+        check_config_dir(["--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("link", ["dataset", "dataset/evil.yaml", "best.yaml"])
+def test_a_folder_of_choices_holds_no_links(tmp_path: Path, link: str) -> None:
+    """Hydra follows them, and what they lead to would not be checked."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "evil.yaml").write_text("# @package hydra.callbacks\nx: {_target_: os.system}")
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    if link == "dataset":
+        (tmp_path / "mine" / "dataset").rmdir()
+    (tmp_path / "mine" / link).symlink_to(elsewhere / ("" if link == "dataset" else "evil.yaml"))
+    with pytest.raises(ValueError, match=f"{tmp_path}/mine/{link} is one"):
+        check_config_dir(["--config-dir", str(tmp_path / "mine")])
+
+
+def test_a_folder_of_choices_may_lie_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    check_config_dir(["--config-dir", str(tmp_path / "link")])
+
+
+@pytest.mark.parametrize(
+    "defaults", ["[../evil]", "[/../evil]", "[dataset: ../../evil]", "[dataset: [a, ../../evil]]", "[../evil@x: y]"]
+)
+def test_a_folder_of_choices_chooses_no_file_outside_it(tmp_path: Path, defaults: str) -> None:
+    (tmp_path / "best.yaml").write_text(f"defaults: {defaults}")
+    with pytest.raises(ValueError, match=r"best\.yaml: defaults must name files of"):
+        check_config_dir(["--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "hydra",
+    [
+        "{output_subdir: ../victim}",
+        "{output_subdir: /victim}",
+        "{output_subdir: src}",
+        "{output_subdir: [1]}",
+        "{run: {dir: /victim}}",
+        "{run: {dir: ../victim}}",
+        "{run: {dir: outputs/../../victim}}",
+        "{run: {dir: '${now:/victim}'}}",
+        "{run: {dir: '${now:..}/victim'}}",
+        "{run: {dir: '${now:..}/${now:..}/victim'}}",
+        "{run: {dir: '${place}/victim'}}",
+        "{run: {dir: '${hydra:runtime.cwd}/victim'}}",
+        "{run: {dir: 3}}",
+        "{run: {dir: null}}",
+        "{sweep: {dir: ../victim}}",
+        "{sweep: {subdir: ../../victim}}",
+        "{job: {name: ../victim}}",
+    ],
+)
+def test_a_folder_of_choices_writes_below_the_working_directory(tmp_path: Path, hydra: str) -> None:
+    (tmp_path / "best.yaml").write_text(f"place: ..\nhydra: {hydra}")
+    with pytest.raises(ValueError, match=r"best\.yaml: hydra\.[\w.]+ must be (a path below|null or)"):
+        check_config_dir(["--config-dir", str(tmp_path), "--config-name", "best"])
+
+
+SECRETS = [
+    "${oc.env:SECRET}",
+    "a ${oc.env:SECRET} b",
+    "${oc.env:[SECRET]}",
+    "${oc.decode:${oc.env:SECRET}}",
+    "${now:${oc.env:SECRET}}",
+    "${${resolver}:SECRET}",
+    "${oc.${name}:SECRET}",
+    "${oc.env:${oc.env:SECRET}}",
+    "${oc.create:{a:b}}",
+    "${python_version:major}",
+    "${ oc.env:SECRET}",
+    "${" * 1000 + "a" + "}" * 1000,
+]
+
+
+@pytest.mark.parametrize("text", SECRETS, ids=range(len(SECRETS)))
+@pytest.mark.parametrize("place", ["{seed: X}", "{dataset: {files: [a, {b: X}]}}", "{hydra: {run: {dir: X}}}"])
+def test_a_folder_of_choices_reads_no_environment(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "best.yaml").write_text(place.replace("X", f"'{text}'"))
+    with pytest.raises(ValueError, match=r"best\.yaml (must (have no|not have an) interpolation|is not YAML)"):
+        check_config_dir(["--config-dir", str(tmp_path)])
+
+
+def test_every_file_of_conf_could_be_that_of_a_stranger(tmp_path: Path) -> None:
+    """Their choices and interpolations are allowed, as is what they say of Hydra but for its help and its launchers."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    for name in ("train", "evaluate", "generate"):
+        file = tmp_path / "conf" / f"{name}.yaml"
+        config = yaml.safe_load(file.read_text())
+        kept = {key: config["hydra"][key] for key in ("run", "sweep", "output_subdir")}
+        file.write_text(yaml.safe_dump(config | {"hydra": kept}))
+    check_config_dir(["--config-dir", str(tmp_path / "conf")])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({"train": {"dataset.files": text}} for text in SECRETS[:3]),
+        {"train": {"hydra.searchpath": ["file:///evil"]}},
+        {"train": {"hydra/launcher": "evil"}},
+        {"train": {"+hydra/launcher": "evil"}},
+        {"train": {"dataset": "../../evil"}},
+        {"train": {"+experiment": "../../evil"}},
+        {"train": {"dataset@x": "../../evil"}},
+        {"train": {"../evil": "x"}},
+        {"space": {"encoding": {"choices": ["rotary", "../../evil"]}}},
+        {"presets": {"small": {"train": {"seed": "${oc.env:SECRET}"}}}},
+    ],
+    ids=str,
+)
+def test_a_sweep_file_reads_neither_the_environment_nor_files_of_others(folder: Path, content: dict[str, Any]) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    with pytest.raises(ValueError, match=r"must have no interpolations|must not have|must be a choice of conf"):
+        TrialConfigurations(CONF, read_sweep(folder, {"sweep": str(file)}, [])).check()
+
+
+@pytest.mark.parametrize("link", ["sweep.yaml", "trials", "study.db", "workers"])
+def test_a_sweep_with_a_link_in_it_is_refused(folder: Path, tmp_path: Path, link: str) -> None:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / link).symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=rf"must hold no symbolic links.*out/{link} is one"):
+        run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_the_lock_of_a_journal_is_a_link_that_may_stay(folder: Path, tmp_path: Path) -> None:
+    """Optuna makes it for a moment, on any machine that shares the sweep."""
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
+    given = {"sweep": str(file), "output": str(tmp_path), "storage": f"journal:{tmp_path / 'journal.log'}"}
+    lock = journal_lock(read_sweep(folder, given, []))
+    for name in ("journal.log.lock", "journal.log.lock1234.rename"):
+        (tmp_path / name).symlink_to(tmp_path / "journal.log")
+    refuse_links(tmp_path, allowed=lock)
+    (tmp_path / "journal.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"journal\.log is one"):
+        refuse_links(tmp_path, allowed=lock)
+
+
+BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" for i in range(12))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (BOMB, "must not use aliases"),
+        ("a: " + "[" * 5000 + "]" * 5000, "must not be nested more than 32 deep|exceeded maximum nesting depth"),
+        ("a: [\n" + "1,\n" * 200_000 + "]", "must be at most 200,000 bytes long"),
+        ("a: " + "9" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: " + "5" + ":59" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: 0x" + "f" * 5000, "must not have a number of more than 1,000 digits"),
+        ("a: '" + "${" * 5000 + "'", "must not have an interpolation of more than 1,000 characters"),
+        ("a: '" + "${" * 40 + "'", "must not have more than 32 interpolations in one value"),
+        ("a: '${a:" + "[" * 900 + "'", "is not YAML"),
+        ("a: !!timestamp x", "is not YAML"),
+        ("a: !!python/object/apply:os.system [id]", "is not YAML: could not determine a constructor"),
+        ("model: gpt2\nencoding: rotary", "model must hold keys|encoding must hold keys"),
+        ("a: b: c", "line 1 is not YAML: mapping values are not allowed"),
+        ("a: ${b", "is not YAML"),
+        ("42", "is not YAML: Invalid loaded object type: int"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_a_configuration_that_is_none_is_one_sentence(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=reason) as error:
+        poslab.load(tmp_path)
+    assert str(tmp_path / "config.yaml") in str(error.value)
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for file in (tmp_path / "pipe", tmp_path / "device", tmp_path):
+        with pytest.raises(ValueError, match=f"^{file} cannot be read: it is not a regular file"):
+            read(file)
+
+
+@pytest.fixture
+def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(run.path, tmp_path / "copy")
+    return RunDirectory(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "3",
+        '"x"',
+        "{",
+        "[" * 100_000,
+        "\x00",
+        '{"outputs": 3}',
+        '{"outputs": [1]}',
+        '{"outputs": [true, false]}',
+        '{"outputs": [0, false]}',
+        '{"outputs": [1000000000000, true]}',
+        '{"outputs": ["4", true]}',
+        '{"outputs": {"size": 3}}',
+        '{"extra_tokens": -1}',
+        '{"extra_tokens": 1e9}',
+        '{"extra_tokens": 1000000000000}',
+        '{"extra_tokens": "1"}',
+        '{"extra_tokens": null}',
+        '{"outputs": [2, true], "classes": ["a"]}',
+        '{"outputs": [1, true], "classes": [3]}',
+        '{"outputs": [1, true], "classes": "a"}',
+        '{"outputs": [1, true], "classes": {"a": 1}}',
+        '{"classes": ["a"]}',
+        '{"several": 1}',
+        '{"two_texts": "yes"}',
+    ],
+)
+def test_a_task_file_of_another_form_is_one_sentence(copy: RunDirectory, content: str) -> None:
+    copy.task_file.write_text(content)
+    with pytest.raises(ValueError, match=r"task\.json|does not fit the model"):
+        poslab.load(copy.path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"poslab"',
+        '{"poslab": "bytes"',
+        '{"poslab": "words"}',
+        '{"poslab": 3}',
+        '{"poslab": "symbols"}',
+        '{"poslab": "symbols", "symbols": "abc"}',
+        '{"poslab": "symbols", "symbols": {"a": 1}}',
+        '{"poslab": "symbols", "symbols": [1, 2]}',
+        '{"poslab": "symbols", "symbols": ["a", "a"]}',
+        '{"poslab": "symbols", "symbols": ["a b"]}',
+        '{"poslab": "symbols", "symbols": [""]}',
+        '{"model": {"type": "BPE", "vocab": {"a": 4000000000}, "merges": []}}',
+        '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 9999999}, "unk_token": "a"}}',
+        "\udcff",
+    ],
+)
+def test_a_tokenizer_of_another_form_is_one_sentence(copy: RunDirectory, content: str) -> None:
+    (copy.path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json|vocab_size|does not fit the model"):
+        poslab.load(copy.path)
+
+
+def expanded() -> torch.Tensor:
+    """A tensor of 4 TB whose numbers all share four bytes."""
+    return torch.zeros(1).expand(10**6, 10**6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_dict": None},
+        {"state_dict": []},
+        {"state_dict": {}},
+        {"state_dict": {"model.embedding.weight": 3}},
+        {"state_dict": {3: torch.zeros(1)}},
+        {"state_dict": {"model.embedding.weight": torch.zeros(3)}},
+        {"state_dict": {"model.embedding.weight": expanded()}},
+        {"state_dict": {"model.embedding.weight": torch.zeros(2, 2).to_sparse()}},
+        {"state_dict": {"model.embedding.weight": torch.empty(10**6, 10**6, device="meta")}},
+        {"state_dict": {"embedding.weight": torch.zeros(3)}},
+        {"global_step": -1},
+        {"global_step": "3"},
+        {"global_step": None},
+        {"optimizer_states": {}},
+        {"lr_schedulers": 3},
+        {"loops": []},
+        {"callbacks": None},
+        {"callbacks": {OWN_STATE: 3}},
+        {"more": {1, 2}},
+        {"more": expanded()},
+    ],
+)
+def test_a_checkpoint_of_another_form_is_one_sentence(copy: RunDirectory, change: dict[str, Any]) -> None:
+    content = torch.load(copy.best_checkpoint, weights_only=True)
+    del content["checksum"]
+    torch.save({**content, **change}, copy.best_checkpoint)
+    with pytest.raises(ValueError, match=r"^the checkpoint .*best\.ckpt"):
+        poslab.load(copy.path)
+
+
+def test_a_model_that_is_larger_than_its_checkpoint_takes_no_memory(copy: RunDirectory) -> None:
+    original = yaml.safe_load(copy.config_file.read_text())
+    heads = {"d_model": 2**30, "num_heads": 2**29}
+    for change in ({"d_model": 10**7}, {"num_layers": 10**9}, {"mlp_ratio": 900}, {"head_dim": 10**9}, heads):
+        for encoding in ("Rotary", "Alibi", "LearnedAlibi"):
+            config = {"model": original["model"] | change, "encoding": {"_target_": f"poslab.encodings.{encoding}"}}
+            copy.config_file.write_text(yaml.safe_dump(original | config))
+            with pytest.raises(ValueError, match="does not fit the model"):
+                poslab.load(copy.path)
+
+
+@pytest.mark.parametrize("num_heads", [1, 3, 2**31 - 1])
+@pytest.mark.parametrize("encoding", ["Alibi", "LearnedAlibi", "Sandwich"])
+def test_an_encoding_of_other_heads_than_its_model_is_one_sentence(
+    copy: RunDirectory, encoding: str, num_heads: int
+) -> None:
+    config = yaml.safe_load(copy.config_file.read_text())
+    config["encoding"] = {"_target_": f"poslab.encodings.{encoding}", "num_heads": num_heads}
+    copy.config_file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match=r"num_heads must be that of the stack, which is 2, got \d+: leave it out"):
+        poslab.load(copy.path)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(copy: RunDirectory) -> None:
+    """2,300 flips over the whole file."""
+    file = copy.best_checkpoint
+    content = file.read_bytes()
+    right = poslab.load(copy.path).state_dict()
+    generator = np.random.default_rng(0)
+    bits = generator.choice(8 * len(content), 2300, replace=False)
+    refused = 0
+    for bit in map(int, bits):
+        spoilt = bytearray(content)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(spoilt)
+        try:
+            loaded = poslab.load(copy.path).state_dict()
+        except ValueError:
+            refused += 1
+        else:
+            assert all(torch.equal(loaded[name], weight) for name, weight in right.items()), f"bit {bit}"
+    assert refused > 2000
+
+
+def test_a_pickle_of_hydra_is_not_read() -> None:
+    with pytest.raises(ValueError, match="reads a pickle"):
+        check_config_dir(["--experimental-rerun", "outputs/RUN/config.pickle"])

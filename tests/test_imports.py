@@ -1,0 +1,54 @@
+"""Imports between the rooms of the library go down only, and no modules import one another in a circle."""
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
+
+ROOMS = (
+    *("arguments", "io", "configuration", "encodings", "attention", "models", "testing", "data", "generation"),
+    *("tasks", "runs", "report", "evaluation", "training", "tuning", "commands"),
+)
+"""From the ground up: a room may import those before it. docs/architecture.md draws them."""
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules that each module of the library names, within functions and for type checkers too."""
+    files = {".".join(file.relative_to(LIBRARY.parent).with_suffix("").parts): file for file in LIBRARY.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): ast.parse(file.read_text()) for name, file in files.items()}
+    return {
+        name: {
+            # `from poslab.io import reading` names the module, `from poslab.io.reading import read_json` what is in it
+            f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in modules else node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "poslab"
+            for alias in node.names
+        }
+        for name, tree in modules.items()
+    }
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_modules_import_their_own_room_and_those_below():
+    above = {
+        f"{module} imports {target}"
+        for module, targets in imports().items()
+        for target in targets
+        if "." in module and ROOMS.index(room(target)) > ROOMS.index(room(module))
+    }
+    assert not above
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import one another: {' <- '.join(error.args[1])}")

@@ -1,0 +1,84 @@
+"""What is checked before anything slow starts, and what that takes."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poslab.training.checking import check
+from tests.training.runs import composed
+
+
+def imported_by_check(config: dict[str, Any]) -> set[str]:
+    """What of torch and Lightning a process has imported once it has checked a configuration."""
+    program = f"""
+import sys
+from poslab.training.checking import check
+try:
+    check({config!r})
+except ValueError:
+    pass
+print(*({{"torch", "lightning"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_checking_takes_no_lightning() -> None:
+    assert imported_by_check(composed()) == {"torch"}
+
+
+@pytest.mark.parametrize(
+    "overrides", [["dataset=text", "dataset.files=nothing.txt"], ["dataset.batch_size=0"], ["seed=-1"]]
+)
+def test_a_mistake_in_the_data_is_found_without_torch(overrides: list[str]) -> None:
+    config = composed(*overrides)
+    assert imported_by_check(config) == set()
+    with pytest.raises(ValueError):
+        check(config)
+
+
+def test_a_model_of_a_billion_parameters_is_checked_without_its_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check(composed("size=1b", "encoding=t5", "trainer.precision=bf16-true"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB; its weights are 4 GB
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_made() -> None:
+    with pytest.raises(
+        ValueError, match=r"^model has [\d,]+ parameters, which take at least [\d,.]+ GB to train, and "
+    ):
+        check(composed("model.d_model=1000000", "model.num_layers=1", "model.num_heads=100"))
+
+
+def test_it_gives_how_the_run_is_trained() -> None:
+    settings = check(composed("trainer=ddp_cpu", "trainer.max_steps=7"))
+    assert (settings.max_steps, settings.local_processes, settings.on_gpu) == (7, 2, False)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "abc", None, True, 2**32])
+def test_a_seed_is_an_integer(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"^seed must be an integer from 0 to 4294967295, got "):
+        check({**composed(), "seed": seed})
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_any_seed_in_the_range_is_taken(seed: int) -> None:
+    check(composed(f"seed={seed}"))
+
+
+def test_an_encoding_that_ends_before_the_window_is_refused() -> None:
+    with pytest.raises(ValueError) as error:
+        check(composed("encoding=learned", "encoding.max_length=100", "dataset.sequence_length=101"))
+    assert str(error.value) == "encoding.max_length=100 ends before dataset.sequence_length=101"
+    check(composed("encoding=learned", "encoding.max_length=101", "dataset.sequence_length=101"))
+
+
+def test_a_checkpoint_to_start_from_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^init_from: there is no checkpoint .*gone.ckpt$"):
+        check(composed(f"init_from={tmp_path / 'gone.ckpt'}"))
+    with pytest.raises(ValueError, match=r"^resume: there is no checkpoint .*gone.ckpt$"):
+        check(composed(), tmp_path / "gone.ckpt")
