@@ -27,9 +27,9 @@ from machine import machine
 from omegaconf import OmegaConf
 
 from poslab.configuration.build import build
+from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.choice import task_of
 from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
-from poslab.training.settings import TrainerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "benchmarks" / "figures" / "data_time.json"

@@ -91,7 +91,7 @@ MISTAKES = {
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",
     "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.rotary.Rotary has no such argument",
-    "+trainer.step=4": "trainer.step: poslab.training.settings.TrainerSettings has no such argument",
+    "+trainer.step=4": "trainer.step: poslab.runs.trainer_settings.TrainerSettings has no such argument",
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
     "encoding=rotary,alibi": "encoding=rotary,alibi: -m runs several values one after another: "
     "python -m src.train -m encoding=rotary,alibi",

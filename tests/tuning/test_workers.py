@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poslab.training.settings import TrainerSettings
+from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tuning.workers import shares
 
 

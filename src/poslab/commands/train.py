@@ -17,11 +17,11 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
     from poslab.training.checking import check
 
-    settings = check(planned.config, planned.checkpoint)
+    recipe = check(planned.config, planned.checkpoint)
 
     from poslab.training.train import train
 
-    train(planned, settings)
+    train(planned, recipe)
 
 
 def run() -> None:

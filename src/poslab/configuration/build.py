@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -23,7 +24,8 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place takes,
     defined in `root` or in a package that the user trusts (`config["trust"]`). That is decided by the name before
     anything is imported, then by the object. Nothing else in a configuration has an effect: interpolations and Hydra's
-    other special keys stay plain values.
+    other special keys stay plain values. An argument that is a dataclass, such as the stack of a model, reads its
+    fields from the node itself.
 
     Args:
         config: the whole configuration.
@@ -64,26 +66,47 @@ def _built(
     """Build a node and what is nested in it."""
     found = target(node["_target_"], key, kind, trusted)
     parameters = _parameters(found)
+    # Hydra needs `_partial_`, and here the kind says it.
+    given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
+    given |= {name: value for name, value in (arguments or {}).items() if name not in parameters}
+    values = {
+        name: _flat(hint, given, key, trusted)
+        for name, hint in ((name, parameter.annotation) for name, parameter in parameters.items())
+        if name not in given and dataclasses.is_dataclass(hint) and isinstance(hint, type)
+    }
     takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    values = {}
-    for name, value in node.items():
-        if name == "_target_":
-            continue
-        if name == "_partial_" and isinstance(value, bool):
-            continue  # Hydra needs it, and here the kind says it
+    for name, value in given.items():
         if name not in parameters and (name.startswith("_") or not takes_any_name):
-            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
+            flat = [field for hint in map(type, values.values()) for field in _parameters(hint)]
+            raise ValueError(
+                f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, [*parameters, *flat])}"
+            )
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
+    values |= {name: value for name, value in (arguments or {}).items() if name in parameters}
     if _is_factory_of(found, kind):
         return partial(found, **values)
-    values |= arguments or {}
     for name, parameter in parameters.items():
         is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if is_one and parameter.default is parameter.empty and name not in values:
             raise ValueError(f"{key}.{name} must be given: {node['_target_']} needs it")
     return found(**values)
+
+
+def _flat(kind: type, given: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
+    """Build an argument that is a dataclass from those keys of a node that are its own, which are taken out of it."""
+    parameters = _parameters(kind)
+    own = {name: given.pop(name) for name in list(given) if name in parameters}
+    values = {
+        name: _with_nodes_built(value, f"{key}.{name}", parameters[name].annotation, trusted)
+        for name, value in own.items()
+    }
+    check_arguments(values, parameters, f"{key}.")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise ValueError(f"{key}.{name} must be given: {kind.__name__} needs it")
+    return kind(**values)
 
 
 def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:

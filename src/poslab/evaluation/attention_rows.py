@@ -15,7 +15,7 @@ from poslab.attention import AttentionContext, MultiHeadAttention
 from poslab.attention.attend import as_they_meet
 from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_of_block
 from poslab.encodings import Positions
-from poslab.models import Decoder
+from poslab.models import Model
 
 
 class RowsOfLayer(NamedTuple):
@@ -49,7 +49,7 @@ class LayerInput(NamedTuple):
 
 
 def attention_rows(
-    model: Decoder, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
+    model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
 ) -> Iterator[RowsOfLayer]:
     """The attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -74,7 +74,7 @@ def attention_rows(
     return _rows_of(layer_inputs(model, tokens_BT, positions), rows)
 
 
-def layer_inputs(model: Decoder, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
+def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
     """What reaches the attention of every layer while the model reads these tokens, without gradients.
 
     Raises:

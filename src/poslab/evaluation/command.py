@@ -171,7 +171,7 @@ def _require_one_text(subjects: Sequence[Subject]) -> None:
 
 def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
-    text = subjects[0].config["dataset"]["_target_"].rpartition(".")[2]
+    text = type(subjects[0].recipe.source).__name__
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),

@@ -18,11 +18,11 @@ from poslab.attention.blockwise import in_float32_for_each_head
 from poslab.encodings import CoPE, Forgetting, PositionalEncoding
 from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_style, visible_label
 from poslab.evaluation.attention_rows import LayerInput, layer_inputs
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.report.exhibits import Picture, new_figure
 
 
-def content_positions(model: Decoder, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
+def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
     """How far each key is from a query in the eyes of an encoding that goes by content.
 
     For CoPE it is the count at the key, `min(g_ij + ... + g_ii, P - 1)`: how many tokens that matter lie from the query

@@ -30,7 +30,6 @@ from poslab.evaluation.receptive_field import reach, receptive_field, receptive_
 from poslab.evaluation.retrieval import retrieval, retrieval_exhibits
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject
-from poslab.models import build_model
 from poslab.report.exhibits import Exhibit, Table
 from poslab.report.page import Section
 
@@ -135,10 +134,10 @@ def _attention(subjects: Sequence[Subject], settings: Settings, evaluation: Eval
         ]
         tokens_T, labels = _text(one, settings.text)
         maps.append(attention_overview(one.model, tokens_T))
-        if len(one.model.blocks) <= LAYERS_OF_MAPS:
+        if len(one.model.attention_sites) <= LAYERS_OF_MAPS:
             maps += attention_maps(one.model, tokens_T, labels)
         exhibits += _of(one, subjects, maps)
-    if len(subjects) > 1 and len({len(one.model.blocks) for one in subjects}) == 1:
+    if len(subjects) > 1 and len({len(one.model.attention_sites) for one in subjects}) == 1:
         shortest = min(one.training_length for one in subjects)
         windows_BT = _windows(subjects[0], shortest)
         divergence = attention_divergence({one.name: one.model for one in subjects}, windows_BT)
@@ -218,7 +217,9 @@ def _rotary(subjects: Sequence[Subject], settings: Settings, evaluation: Evaluat
         if turning is not None:
             lengths = lengths_of(subjects, settings)
             exhibits += _of(
-                one, subjects, rotary_diagnostics(turning, one.model.head_dim, one.training_length, lengths)
+                one,
+                subjects,
+                rotary_diagnostics(turning, one.model.encodings.shape.head_dim, one.training_length, lengths),
             )
     if exhibits:
         evaluation.sections.append(Section("Rotary diagnostics", ROTARY, exhibits))
@@ -230,10 +231,10 @@ def _start(one: Subject) -> StackEncodings | None:
     Raises:
         ValueError: where what was kept is of another model.
     """
-    if one.start is None and one.config.get("init_from") is not None:
+    if one.start is None and one.recipe.init_from is not None:
         return None
-    torch.manual_seed(one.config["seed"])  # as earlier versions, which kept nothing, began
-    model = build_model(one.config, one.tokenizer.vocab_size, digits=one.tokenizer.digits)
+    torch.manual_seed(one.recipe.seed)  # as earlier versions, which kept nothing, began
+    model = one.recipe.model.build(one.tokenizer.vocab_size, digits=one.tokenizer.digits)
     start = model.encodings.to(one.model.embedding.weight.dtype)
     if one.start is not None:
         try:

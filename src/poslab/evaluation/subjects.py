@@ -14,11 +14,13 @@ from torch import Tensor
 from poslab.configuration.build import encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
-from poslab.tasks.choice import data_of
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import device_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Subject:
     Args:
         name: what it is called in tables and legends.
         run: where it was trained.
-        config: of the run.
+        recipe: of the run.
         model: in evaluation mode.
         tokenizer: of the run.
         tokens: (N,) what is read to it.
@@ -41,8 +43,8 @@ class Subject:
 
     name: str
     run: RunDirectory
-    config: Mapping[str, Any]
-    model: Decoder
+    recipe: Recipe
+    model: Model
     tokenizer: Tokenizer
     tokens: np.ndarray
     bytes_per_token: float
@@ -54,7 +56,7 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.embedding.weight.device
+        return device_of(self.model)
 
     @property
     def warnings(self) -> list[str]:
@@ -68,8 +70,7 @@ class Subject:
     @property
     def training_length(self) -> int:
         """Tokens of a training window."""
-        length: int = self.config["dataset"]["sequence_length"]
-        return length
+        return self.recipe.source.sequence_length
 
 
 def subject(
@@ -97,32 +98,33 @@ def subject(
             learned another task than language modelling.
     """
     directory = RunDirectory.of(run, trust)
-    config = directory.config()
+    recipe = recipe_of(directory)
+    if recipe.task is not LanguageModelling:
+        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
-    data = data_of(config)
-    if not (isinstance(model, Decoder) and isinstance(data, TextDataModule)):
-        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
+    data = recipe.data()
+    assert isinstance(data, TextDataModule)
     try:
         data.prepare_data()
         data.setup()
     except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", config)) from error
+        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     checkpoint = load_checkpoint(checkpoint_file(run))
     trained_on = checkpoint.get(type(data).__qualname__)
     if trained_on is not None and trained_on != data.state_dict():
-        raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
-    name = encoding_named(config)
+        raise ValueError(f"{directory.path} was trained on another text than {type(recipe.source).__name__} has now")
+    name = recipe.encoding_name
     whole = np.asarray(data.tokens(split))
     tokens, size = whole[:max_tokens], data.bytes_per_token[split]
     if len(tokens) < len(whole):
         num_bytes = len(data.tokenizer.decode(tokens).encode())
         size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
     return Subject(
-        name=name if swap is None else f"{name} -> {encoding_named(config | dict(swap))}",
+        name=name if swap is None else f"{name} -> {encoding_named({**recipe.config, **swap})}",
         run=directory,
-        config=config,
+        recipe=recipe,
         model=model,
         tokenizer=data.tokenizer,
         tokens=tokens,

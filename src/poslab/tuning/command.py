@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
-from poslab.configuration.build import build
 from poslab.io.terminal import HarmlessConsole
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
-from poslab.tasks import Task
-from poslab.tasks.choice import task_of
+from poslab.runs.recipe import Recipe
+from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
-from poslab.training.settings import TrainerSettings
 from poslab.tuning.attributes import MADE_WITH
 from poslab.tuning.display import Display, counts
 from poslab.tuning.life import Watch, one_at_a_time
@@ -59,10 +56,10 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     configurations = TrialConfigurations(conf, sweep)
     default = configurations.check()
     config = configurations.of({})
-    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
-    data = prepared_data(config)
-    _check_figures(sweep, task_of(config, data))
-    _check_lengths(sweep, config, data.lengths_of("validation"))
+    recipe = Recipe.of(config)
+    data = prepared_data(recipe)
+    _check_figures(sweep, recipe.task)
+    _check_lengths(sweep, recipe, data.lengths_of("validation"))
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
@@ -76,7 +73,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
             _claim(output, study.user_attrs[MADE_WITH]["id"])
-        workers = Workers(sweep, study, conf, default, config["seed"], settings)
+        workers = Workers(sweep, study, conf, default, recipe.seed, recipe.trainer)
         record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
         with one_at_a_time(output):
             write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
@@ -110,7 +107,7 @@ def _claim(output: Path, study: str) -> None:
     write_atomically(owner, study)
 
 
-def _check_figures(sweep: Sweep, task: Task) -> None:
+def _check_figures(sweep: Sweep, task: type[Task]) -> None:
     """Raises ValueError for a figure of a validation that the task does not have."""
     for tag in (tag for objective in sweep.all_objectives for tag in objective.figures):
         split, _, name = tag.partition("@")[0].partition("/")
@@ -119,10 +116,10 @@ def _check_figures(sweep: Sweep, task: Task) -> None:
             raise ValueError(f"objectives: there is no {tag} in this task, which has {known}")
 
 
-def _check_lengths(sweep: Sweep, config: Mapping[str, Any], lengths: Sequence[int]) -> None:
+def _check_lengths(sweep: Sweep, recipe: Recipe, lengths: Sequence[int]) -> None:
     """Raises ValueError if the data does not have the lengths that an objective looks at."""
     for objective in sweep.all_objectives:
-        if missing := set(objective.lengths(config["dataset"]["sequence_length"])) - set(lengths):
+        if missing := set(objective.lengths(recipe.source.sequence_length)) - set(lengths):
             raise ValueError(
                 f"{objective.label} looks at lengths of {min(missing):,} tokens, which the validation or the test data "
                 "does not have"

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.command_line import in_hydras_grammar
+from poslab.data.corpus import Corpus
 from poslab.training.checking import check
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
@@ -54,16 +55,11 @@ class TrialConfigurations:
         """
         default = self._composed({})
         config = self._resolved(default)
-        settings = check(config)
-        if settings.num_nodes > 1:
+        recipe = check(config)
+        if recipe.trainer.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
-        length, multiples = config["dataset"]["sequence_length"], config["dataset"].get("length_multiples")
-        for objective in self._objectives if multiples is not None else ():
-            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
-                raise ValueError(
-                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
-                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
-                )
+        if isinstance(recipe.source, Corpus):
+            self._check_windows(recipe.source)
         for parameter, values in self._space.corners():
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
             composed = self._composed(values)
@@ -78,6 +74,16 @@ class TrialConfigurations:
             except ValueError as error:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
+
+    def _check_windows(self, corpus: Corpus) -> None:
+        """Raise ValueError for an objective at windows of a length that is not evaluated."""
+        length, multiples = corpus.sequence_length, corpus.length_multiples
+        for objective in self._objectives:
+            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
+                raise ValueError(
+                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
+                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
+                )
 
     def _resolved(self, composed: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])

@@ -25,10 +25,10 @@ from poslab.runs.errors import (
     RunInterruptedError,
     RunStoppedError,
 )
+from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.checking import check
 from poslab.training.observation import Observer
 from poslab.training.resume import Plan
-from poslab.training.settings import TrainerSettings
 from poslab.training.train import train
 from poslab.tuning.attributes import BEGAN_AFTER
 from poslab.tuning.ledger import first_attempt
@@ -148,15 +148,15 @@ def _trained(
             heed()
         saved_steps = _saved_steps(run, config)
         if not run.is_finished:
-            settings = check(config)
+            recipe = check(config)
             study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, steps_before + saved_steps)
             reports = is_reported and sweep.seeds == 1
-            observer = _reporting(study, trial, objective, length, settings) if reports else _looking_on
+            observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else _looking_on
             checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
             heed()
-            if settings.compile:
+            if recipe.trainer.compile:
                 torch.compiler.reset()  # after eight models of a process torch would compile no more
-            train(Plan(run, config, checkpoint), settings, observer)
+            train(Plan(run, config, checkpoint), recipe, observer)
             if not run.config_file.exists():
                 raise FileNotFoundError(f"{run.path} vanished while it was trained")
         steps_before += config["trainer"]["max_steps"]

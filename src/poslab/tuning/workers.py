@@ -17,7 +17,7 @@ import torch
 from optuna.trial import FrozenTrial
 
 from poslab.runs.errors import DiskError, ProcessDiedError
-from poslab.training.settings import TrainerSettings
+from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tuning.attributes import WORKER
 from poslab.tuning.ledger import Ledger, first_attempt, is_lost
 from poslab.tuning.life import worker_name

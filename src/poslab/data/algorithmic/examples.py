@@ -11,6 +11,7 @@ import numpy as np
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
+from poslab.data.kinds.symbols import SYMBOLS
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Of all inputs, those that only validation and only test may ask for."""
@@ -42,6 +43,8 @@ class AlgorithmicExamples(DataSource):
     Raises:
         ValueError: one sentence that begins with the argument's name.
     """
+
+    kind = SYMBOLS
 
     task: AlgorithmicTask
     train_lengths: Sequence[int] = (1, 40)

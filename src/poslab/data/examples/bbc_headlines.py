@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.bbc_news import BbcNews
 from poslab.data.examples.columns import as_examples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +23,7 @@ class BbcHeadlines(BbcNews):
     sequence_length: int = 1024
 
     title: ClassVar[str] = "bbc_headlines"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     def examples(self) -> "dict[str, Dataset]":
         articles = self.articles()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.bbc_news import BbcNews
 from poslab.data.examples.columns import as_examples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +26,7 @@ class BbcTopics(BbcNews):
     sequence_length: int = 512
 
     title: ClassVar[str] = "bbc_topics"
-    kind: ClassVar[Kind] = "classification"
+    kind = CLASSES
 
     def examples(self) -> "dict[str, Dataset]":
         articles = self.articles()

@@ -11,7 +11,7 @@ def as_examples(**columns: Sequence[Any]) -> "Dataset":
     """A dataset of these columns, of one length.
 
     Args:
-        columns: those that `source.COLUMNS` describes, by name: lists of strings, of lists of strings (`label`), or of
+        columns: those that its kind describes, by name: lists of strings, of lists of strings (`label`), or of
             lists of answers (`answers`).
     """
     from datasets import Dataset, Features, List, Value

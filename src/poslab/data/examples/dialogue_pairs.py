@@ -9,7 +9,7 @@ from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.dialogue import replies
 from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class DialoguePairs(PackagedExamples):
     package: ClassVar[str] = "chatterbot_corpus"
     install: ClassVar[str] = "chatterbot-corpus==1.3.3"
     title: ClassVar[str] = "dialogue_pairs"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 from poslab.configuration.build import nearest
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.examples.source import ExampleSource
+from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class GettextMessages(ExampleSource):
     folder: str = "/usr/share/locale"
 
     title: ClassVar[str] = "gettext_messages"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     def __post_init__(self) -> None:
         super().__post_init__()

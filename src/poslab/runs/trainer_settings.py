@@ -58,14 +58,36 @@ class TrainerSettings:
             raise ValueError(f"max_steps must be at most {MOST_STEPS:,}, got {self.max_steps}")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be a positive integer or null, got {self.micro_batch_size}")
+
+    def require_devices(self) -> None:
+        """Raise ValueError if this machine does not have the devices."""
         if self.on_gpu and not torch.cuda.is_available():
-            raise ValueError("accelerator=gpu asks for a GPU, and this machine has none")
+            raise ValueError("trainer.accelerator=gpu asks for a GPU, and this machine has none")
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"
             raise ValueError(
-                f"devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}"
+                f"trainer.devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}"
             )
+
+    def micro_batches(self, batch_size: int) -> int:
+        """Return how many micro-batches a process makes of its share of the global batch.
+
+        Raises:
+            ValueError: if the batch cannot be shared out.
+        """
+        if batch_size % self.processes:
+            raise ValueError(
+                f"dataset.batch_size must be divisible by the number of devices, {self.processes}, got {batch_size}"
+            )
+        share = batch_size // self.processes
+        micro_batch_size = self.micro_batch_size or share
+        if share % micro_batch_size:
+            raise ValueError(
+                f"trainer.micro_batch_size must divide the {share} windows that each device has of a batch, "
+                f"got {micro_batch_size}"
+            )
+        return share // micro_batch_size
 
     @property
     def on_gpu(self) -> bool:
@@ -78,6 +100,11 @@ class TrainerSettings:
         if self.devices == "auto":
             return torch.cuda.device_count() if self.on_gpu else 1
         return self.devices
+
+    @property
+    def processes(self) -> int:
+        """Processes on all machines."""
+        return self.local_processes * self.num_nodes
 
     @property
     def validate_every(self) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from poslab.runs.trainer_settings import TrainerSettings, cpu_has_bfloat16
 from poslab.training.checking import check, micro_batches
-from poslab.training.settings import TrainerSettings, cpu_has_bfloat16
 from tests.training.runs import composed
 
 CORES = max(2, os.cpu_count() or 1)

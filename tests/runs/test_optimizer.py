@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from poslab.training.optimizer import AdamWithCosine
+from poslab.runs.optimizer import AdamWithCosine
 from tests.encoding_choices import small_decoder
 
 
