@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.models import Decoder
+from tests.stacked import stacked
 
 CONF = Path(__file__).parents[1] / "conf"
 VOCAB_SIZE, DIGITS = 50, tuple(range(25))
@@ -55,7 +56,7 @@ def small_decoder(name: str, **arguments: Any) -> Decoder:
     """A decoder with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
-    return Decoder(VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
+    return stacked(Decoder, VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
 
 
 def some_tokens(batch: int, length: int) -> Tensor:

@@ -29,6 +29,7 @@ from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.models.pointer_generator import PointerGenerator
 from tests.encoding_choices import CONF
+from tests.stacked import stacked
 
 ODD: tuple[Any, ...] = (
     math.nan,
@@ -115,7 +116,9 @@ def output(made: Any) -> Iterator[Tensor]:
     elif isinstance(made, Decoder | Encoder):
         yield made(tokens)
     elif not isinstance(made, StackShape):
-        yield from output(Decoder(10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2)))
+        yield from output(
+            stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))
+        )
 
 
 @pytest.mark.parametrize(

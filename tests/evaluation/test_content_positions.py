@@ -7,6 +7,7 @@ from poslab.evaluation.attention_rows import attention_rows
 from poslab.evaluation.content_positions import content_positions, content_positions_picture
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, factory, small_decoder, some_tokens
+from tests.stacked import stacked
 
 LENGTH = 15
 
@@ -14,8 +15,8 @@ LENGTH = 15
 def model_and_products(name: str, window: int | None = None) -> tuple[Decoder, list, list]:
     """A decoder of one layer, and the scaled products and the queries of its heads, [head][query][key or channel]."""
     torch.manual_seed(0)
-    model = Decoder(
-        VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4, num_kv_heads=2, window=window
+    model = stacked(
+        Decoder, VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4, num_kv_heads=2, window=window
     ).eval()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

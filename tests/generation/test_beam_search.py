@@ -9,13 +9,14 @@ from torch import Tensor
 from poslab.encodings import NoPosition, Rotary, T5Bias
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder, PointerGenerator
+from tests.stacked import stacked
 
 VOCAB_SIZE, END = 5, 4
 
 
 def decoder(encoding=Rotary, seed: int = 0) -> Decoder:
     torch.manual_seed(seed)
-    made = Decoder(VOCAB_SIZE, encoding, d_model=16, num_layers=2, num_heads=2, tie_embeddings=False).eval()
+    made = stacked(Decoder, VOCAB_SIZE, encoding, d_model=16, num_layers=2, num_heads=2, tie_embeddings=False).eval()
     made.output.weight.data.mul_(3)  # some texts are much more probable than others
     return made
 

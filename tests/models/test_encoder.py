@@ -7,6 +7,7 @@ from poslab.encodings import CoPE, MusicTransformer, XPos
 from poslab.models import Decoder, Encoder, Outputs
 from poslab.models.sequence_model import pooled
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
+from tests.stacked import stacked
 
 SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
@@ -73,4 +74,4 @@ def test_a_decoder_that_classifies_reads_its_last_token():
 )
 def test_a_causal_encoding_is_refused_with_the_name_of_its_bidirectional_form(kind, instead):
     with pytest.raises(ValueError, match=rf"^encoding {kind.__name__} is causal, .*{instead}"):
-        Encoder(VOCAB_SIZE, kind, **SIZES)
+        stacked(Encoder, VOCAB_SIZE, kind, **SIZES)

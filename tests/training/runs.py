@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
@@ -48,6 +50,17 @@ def small(folder: Path, *overrides: str) -> dict[str, Any]:
     return composed(*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides)
 
 
+def opened(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the data of a configuration, prepared and connected to its task, and that task."""
+    recipe = Recipe.of(config)
+    data = recipe.data()
+    data.prepare_data()
+    data.setup()
+    task = recipe.task.of(data)
+    data.connect(task, None)
+    return data, task
+
+
 def words(count: int, seed: int = 0) -> str:
     """That many words, the same for the same seed."""
     return " ".join(random.Random(seed).choices(WORDS.split(), k=count))
@@ -75,7 +88,7 @@ def stop_run(config: dict[str, Any], directory: Path, step: int, checkpoint: Pat
     run = RunDirectory(directory)
     run.start(config, {})
     try:
-        train_here(run, config, checkpoint, StopAfter(step))
+        train_here(run, check(config, checkpoint), checkpoint, StopAfter(step))
     except BaseException as stopped:
         assert getattr(stopped, "exit_status", None) == 143, stopped
     return run

@@ -18,8 +18,9 @@ from poslab.data.examples.movie_dialogue import MovieDialogue
 from poslab.data.examples.packaged import PackagedExamples
 from poslab.data.examples.question_types import QuestionTypes
 from poslab.data.examples.sms_spam import SmsSpam
-from poslab.data.examples.splitting import TEXTS, drop_duplicates, split_examples
+from poslab.data.examples.splitting import drop_duplicates, split_examples
 from poslab.data.examples.tweet_sentiment import TweetSentiment
+from poslab.data.kinds.classes import CLASSES
 
 from .contract import rows_of
 
@@ -58,7 +59,7 @@ def test_a_package_holds_as_many_examples_as_its_docstring_says(
     examples = source()
     assert len(rows_of(examples)) == count
     train = examples.examples()["train"]
-    fresh = drop_duplicates(train, [column for column in TEXTS[source.kind] if column in train.column_names])
+    fresh = drop_duplicates(train, [column for column in source.kind.texts if column in train.column_names])
     assert len(fresh) == different
     assert {column: median(len(text.split()) for text in fresh[column][:]) for column in words} == words
 
@@ -93,7 +94,7 @@ def test_every_split_has_its_share_of_each_class(source: type[PackagedExamples],
     "source", [pytest.param(source, marks=installed(source), id=source.title) for source in SOURCES]
 )
 def test_nothing_that_is_held_out_reads_as_something_in_another_split(source: type[PackagedExamples]) -> None:
-    column = "text" if source.kind == "classification" else "source"
+    column = "text" if source.kind is CLASSES else "source"
     splits = split_examples(source())
     train, validation, test = (  # a plus is no punctuation: "18+"
         {words for text in splits[name][column][:] if (words := " ".join(re.findall(r"[\w+]+", text.casefold())))}
