@@ -124,7 +124,7 @@ def test_texts_that_have_ended_are_not_read_on(beams):
 @pytest.mark.parametrize("beams", [1, 4])
 def test_an_encoder_decoder_writes_the_same_without_a_cache(beams, kind):
     torch.manual_seed(1)
-    model = kind(VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
+    model = stacked(kind, VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
     model.encoder.embedding.weight.data.mul_(60)
     source = torch.tensor([[0, 1, 2, 3, 0], [2, 2, 1, 0, 0]])
     real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])

@@ -9,6 +9,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from poslab.configuration.build import keys_of
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
 from tests.encoding_choices import CONF, composed
@@ -47,7 +48,7 @@ def assert_says_all(node: dict) -> None:
 
 def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     config = composed("model=decoder", "size=tiny").model
-    arguments = dict(inspect.signature(Decoder).parameters)
+    arguments = keys_of(Decoder)
     for name in (
         "vocab_size",
         "attention",

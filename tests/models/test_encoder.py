@@ -17,7 +17,7 @@ each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
 
 def small(name: str, kind: type[Encoder | Decoder] = Encoder, **arguments) -> Encoder | Decoder:
     torch.manual_seed(0)
-    return kind(VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
+    return stacked(kind, VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
 
 
 @each_encoding
@@ -66,7 +66,7 @@ def test_a_decoder_that_classifies_reads_its_last_token():
     real = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])
     with torch.no_grad():
         hidden = decoder.hidden_states(tokens, real=real)
-        assert torch.equal(decoder(tokens, real=real), decoder.output(hidden[[0, 1], [8, 4]]))
+        assert torch.equal(decoder(tokens, real=real), decoder.logits(hidden[[0, 1], [8, 4]]))
 
 
 @pytest.mark.parametrize(

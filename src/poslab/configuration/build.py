@@ -70,17 +70,14 @@ def _built(
     given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
     given |= {name: value for name, value in (arguments or {}).items() if name not in parameters}
     values = {
-        name: _flat(hint, given, key, trusted)
-        for name, hint in ((name, parameter.annotation) for name, parameter in parameters.items())
-        if name not in given and dataclasses.is_dataclass(hint) and isinstance(hint, type)
+        name: _flat(parameter.annotation, given, key, trusted)
+        for name, parameter in parameters.items()
+        if name not in given and _is_flat(parameter)
     }
     takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
         if name not in parameters and (name.startswith("_") or not takes_any_name):
-            flat = [field for hint in map(type, values.values()) for field in _parameters(hint)]
-            raise ValueError(
-                f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, [*parameters, *flat])}"
-            )
+            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, keys_of(found))}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
@@ -92,6 +89,19 @@ def _built(
         if is_one and parameter.default is parameter.empty and name not in values:
             raise ValueError(f"{key}.{name} must be given: {node['_target_']} needs it")
     return found(**values)
+
+
+def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class or factory as keys of its node, those of dataclasses among them instead."""
+    keys: dict[str, inspect.Parameter] = {}
+    for name, parameter in _parameters(found).items():
+        keys |= keys_of(parameter.annotation) if _is_flat(parameter) else {name: parameter}
+    return keys
+
+
+def _is_flat(parameter: inspect.Parameter) -> bool:
+    """Return whether an argument is a dataclass, whose fields stand in the node itself."""
+    return isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation)
 
 
 def _flat(kind: type, given: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
