@@ -1,0 +1,56 @@
+"""The choices of conf/ as their YAML files describe them: what each is, and its keys with their comments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from poslab.commands.words import CONF
+
+
+def groups() -> list[str]:
+    """Return the groups of conf/."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Return the choices of a group; a file that begins with `_` is only a part of others."""
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+
+
+def keys(group: str, choice: str) -> dict[str, str]:
+    """Return the keys of a choice, dotted from the group on, each with the comment above it.
+
+    A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
+    """
+    found: dict[str, str] = {}
+    for file in _parts(CONF / group / f"{choice}.yaml"):
+        text = file.read_text(encoding="utf-8")
+        node = yaml.compose(text)
+        if isinstance(node, yaml.MappingNode):
+            for key, comment in _keys(node, group, text.splitlines()):
+                found[key] = comment or found.get(key, "")
+    return found
+
+
+def _parts(file: Path) -> Iterator[Path]:
+    """Yield the files of the same group that a file begins with, and it itself."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for default in content.get("defaults", []) if isinstance(content, dict) else []:
+        if isinstance(default, str) and default != "_self_":
+            yield from _parts(file.with_name(f"{default}.yaml"))
+    yield file
+
+
+def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tuple[str, str]]:
+    for key, value in node.value:
+        if key.value in ("_target_", "_partial_", "defaults"):
+            continue
+        above = key.start_mark.line
+        while lines[above - 1].lstrip().startswith("#"):
+            above -= 1
+        yield f"{prefix}.{key.value}", " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        if isinstance(value, yaml.MappingNode):
+            yield from _keys(value, f"{prefix}.{key.value}", lines)
