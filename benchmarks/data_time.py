@@ -24,9 +24,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.profilers import SimpleProfiler
 from machine import machine
-from omegaconf import OmegaConf
 
 from poslab.configuration.build import build
+from poslab.data.composed import resolved
 from poslab.tasks.choice import task_of
 from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
 from poslab.training.settings import TrainerSettings
@@ -47,9 +47,7 @@ def datasets() -> list[str]:
 def configuration(overrides: list[str]) -> dict[str, Any]:
     """What `python -m src.train` makes of these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
-    assert isinstance(made, dict)
-    return {str(key): value for key, value in made.items()}
+        return resolved(compose("train", overrides=overrides))
 
 
 def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]:

@@ -33,6 +33,7 @@ from task_references import (
     previous_reference,
 )
 
+from poslab.data.composed import resolved
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.run_data import RunData
 from poslab.runs.serving import serve
@@ -122,9 +123,7 @@ def run_directory(case: str, encoding: str, seed: int) -> Path:
 def composed(choices: list[str]) -> dict[str, Any]:
     """The configuration of `python -m src.train` with these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=choices), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return resolved(compose("train", overrides=choices))
 
 
 def choices_of(case: str, encoding: str, seed: int) -> list[str]:

@@ -23,6 +23,7 @@ from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.mistakes import explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
+from poslab.data.composed import resolved
 
 READ_NO_FURTHER = 128 + signal.SIGPIPE
 """Exit status where what reads the output, such as `head`, has ended."""
@@ -56,15 +57,13 @@ def command(name: str, main: Main) -> NoReturn:
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
-            config = OmegaConf.to_container(composed, resolve=True)
-            assert isinstance(config, dict)
             if hydra_config.job.config_name != name:
-                _require_whole(config, name, str(hydra_config.job.config_name))
+                _require_whole(composed, name, str(hydra_config.job.config_name))
             overrides = list(hydra_config.overrides.task)
-            whole = {str(key): value for key, value in config.items()}
-            is_given = any(override.lstrip("+").startswith("trust=") for override in overrides)
-            whole["trust"] = list(trusted_packages(whole)) if is_given else []  # no file can say that it is trusted
-            main(whole, _as_typed(directory), overrides)
+            if not any(override.lstrip("+").startswith("trust=") for override in overrides):
+                composed.trust = []  # no file can say that it is trusted
+            config = resolved(composed)
+            main({**config, "trust": list(trusted_packages(config))}, _as_typed(directory), overrides)
         except BaseException as error:
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
@@ -183,10 +182,10 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
 
-def _require_whole(config: dict[Any, Any], name: str, chosen: str) -> None:
+def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
     needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
-    if missing := sorted(needed - set(config)):
+    if missing := sorted(map(str, needed - set(config))):
         raise ValueError(
             f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"
         )
