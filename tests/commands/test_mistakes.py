@@ -67,8 +67,16 @@ MISTAKES = {
     "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
-    "experiment=small/bbc_topic": "experiment=small/bbc_topic: there is no such choice; "
-    "did you mean 'small/bbc_topics'? (",
+    "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? (choices: "
+    "kazemnejad2023, ruoss2023, small, small_gpu)\n",
+    "experiment=small/bbc_topics": "experiment=small/bbc_topics: that is written experiment=small dataset=bbc_topics\n",
+    "experiment=ruoss2023/small/copy": "experiment=ruoss2023/small/copy: that is written experiment=small "
+    "dataset=copy\n",
+    "experiment=kazemnejad2023/copy": "experiment=kazemnejad2023/copy: that is written experiment=kazemnejad2023 "
+    "dataset=copy\n",
+    "experiment=ruoss2023": "experiment=ruoss2023 must go with a dataset of chomsky, got dataset=python_docs: ",
+    "experiment=small dataset=wikitext103": "experiment=small must go with a dataset of chomsky or classes or "
+    "length_generalization or pairs, got dataset=wikitext103: ",
     "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
     "dataset=bbc_headlines encoding@model.cross_encodin=rotary": "encoding@model.cross_encodin: "
     "there is no such place for encoding here; did you mean 'encoding@model.cross_encoding'?",

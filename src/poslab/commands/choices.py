@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from poslab.commands.words import CONF
+from poslab.io.reading import LOADER
+
+FAMILY = "override /family@_global_.family"
+"""How the file of a dataset says its family, in the defaults list of a file that it begins with."""
 
 
 def groups() -> list[str]:
@@ -20,6 +26,30 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
 
 
+def meanings() -> dict[str, str]:
+    """Return what each group of a run is, as the defaults list of conf/train.yaml says, with the default choice."""
+    text = (CONF / "train.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^  - (\w+): (\w+) +# (.*)", text, re.MULTILINE)
+    return {group: f"{meaning} (default: {choice})" for group, choice, meaning in lines}
+
+
+def description(group: str, choice: str) -> str:
+    """Return the first sentence of the comment that a file begins with."""
+    lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = [line for line in lines if not line.startswith("# @package")]
+    end = next((number for number, line in enumerate(comment) if not line.startswith("#")), len(comment))
+    return re.split(r"\. (?=[A-Z(])", " ".join(line.lstrip("# ") for line in comment[:end]))[0].rstrip(".")
+
+
+def family(dataset: str) -> str:
+    """Return the family of a dataset: `classes`, whose first file is conf/dataset/_classes.yaml; empty without one."""
+    for file in _parts(CONF / "dataset" / f"{dataset}.yaml"):
+        for default in _defaults(file):
+            if isinstance(default, dict) and FAMILY in default:
+                return str(default[FAMILY])
+    return ""
+
+
 def keys(group: str, choice: str) -> dict[str, str]:
     """Return the keys of a choice, dotted from the group on, each with the comment above it.
 
@@ -28,7 +58,7 @@ def keys(group: str, choice: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in _parts(CONF / group / f"{choice}.yaml"):
         text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text)
+        node = yaml.compose(text, LOADER)
         if isinstance(node, yaml.MappingNode):
             for key, comment in _keys(node, group, text.splitlines()):
                 found[key] = comment or found.get(key, "")
@@ -37,11 +67,15 @@ def keys(group: str, choice: str) -> dict[str, str]:
 
 def _parts(file: Path) -> Iterator[Path]:
     """Yield the files of the same group that a file begins with, and it itself."""
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    for default in content.get("defaults", []) if isinstance(content, dict) else []:
+    for default in _defaults(file):
         if isinstance(default, str) and default != "_self_":
             yield from _parts(file.with_name(f"{default}.yaml"))
     yield file
+
+
+def _defaults(file: Path) -> list[Any]:
+    content = yaml.load(file.read_text(encoding="utf-8"), LOADER)
+    return content.get("defaults", []) if isinstance(content, dict) else []
 
 
 def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tuple[str, str]]:

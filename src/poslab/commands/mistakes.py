@@ -101,7 +101,10 @@ def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     if group == "encoding" and choice in choices.choices("temperature"):
         instead = f"{typed.partition('=')[0]}=rotary temperature={choice}"
         return f"{group}={choice}: that is a temperature: write {instead}"
-    found = [*(options if group == folder else []), *_files_in(CONF / group)]
+    if group == "experiment" and Path(choice).name in choices.choices("dataset"):
+        name = "small" if "small" in Path(choice).parts else Path(choice).parts[0]
+        return f"experiment={choice}: that is written experiment={name} dataset={Path(choice).name}"
+    found = [*(options if group == folder else []), *choices.choices(group)]
     there_are = sorted({option for option in found if not option.rpartition("/")[2].startswith("_")})
     few = len(there_are) <= MOST_LISTED
     listed = f"choices: {', '.join(there_are)}" if few else f"{len(there_are)} choices: see conf/{group}"
@@ -168,11 +171,6 @@ def _not_utf_8(words: list[str]) -> Path | None:
             except UnicodeDecodeError:
                 return file
     return None
-
-
-def _files_in(folder: Path) -> list[str]:
-    """Return the choices of a group, those in folders of it too."""
-    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
 
 
 def listed(names: list[str]) -> str:

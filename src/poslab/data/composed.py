@@ -1,7 +1,9 @@
-"""A configuration that Hydra has composed, as plain data in which nothing is left to be worked out."""
+"""What Hydra has composed: whether its choices go together, and plain data in which nothing is left to work out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -31,3 +33,19 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
+
+
+def check_experiment(conf: Path, choices: Mapping[str, Any]) -> None:
+    """Raise ValueError if an experiment has settings for families of datasets, and the dataset is of another.
+
+    Args:
+        conf: the folder of configurations.
+        choices: of each group, as Hydra knows them.
+    """
+    experiment, family = choices.get("experiment"), choices.get("family")
+    files = sorted((conf / "experiment" / "families").glob(f"{experiment}_*.yaml"))
+    if files and family not in (families := [file.stem.removeprefix(f"{experiment}_") for file in files]):
+        raise ValueError(
+            f"experiment={experiment} must go with a dataset of {' or '.join(families)}, got "
+            f"dataset={choices.get('dataset')}: python -m src.train --help dataset lists them"
+        )

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.command_line import in_hydras_grammar
-from poslab.data.composed import resolved
+from poslab.data.composed import check_experiment, resolved
 from poslab.training.checking import check
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
@@ -83,6 +83,7 @@ class TrialConfigurations:
     def _resolved(self, composed: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         own.trust = self._trust
+        check_experiment(self._conf, composed.hydra.runtime.choices)
         return resolved(own)
 
     def _default(self, composed: DictConfig, key: str) -> Any:
