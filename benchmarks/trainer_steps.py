@@ -21,7 +21,7 @@ from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
 from poslab.runs.optimizer import AdamWithCosine
-from poslab.tasks import LanguageModelling
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.learner import Learner
 
 PART = "trainer"

@@ -66,7 +66,7 @@ python benchmarks/data_time.py --output benchmarks/figures/data_time.json
 python docs/tasks_page.py
 ```
 
-A single one of these runs is, for instance, `python -m src.train experiment=small/bbc_topics encoding=t5 seed=2`."""
+One of these runs alone: `python -m src.train experiment=small dataset=bbc_topics encoding=t5 seed=2`."""
 
 
 def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:

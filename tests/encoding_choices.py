@@ -34,10 +34,9 @@ def factory(name: str, training_length: int = 512, **hyperparameters: Any) -> En
     return made
 
 
-def temperature(name: str) -> TemperatureFactory | None:
-    """The temperature that `encoding=name` brings along, if it does."""
-    config = composed(f"encoding={name}").get("temperature")
-    made: TemperatureFactory | None = None if config is None else instantiate(config)
+def temperature(name: str) -> TemperatureFactory:
+    """The factory that `temperature=name` gives."""
+    made: TemperatureFactory = instantiate(composed(f"temperature={name}").temperature)
     return made
 
 

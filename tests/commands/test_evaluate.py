@@ -153,11 +153,11 @@ def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does
 
 @pytest.mark.slow
 def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path, evaluate):
-    run = write_run(tmp_path / "log_n", *text, "encoding=log_n").path
+    run = write_run(tmp_path / "log_n", *text, "temperature=log_n").path
     arguments = (f"run={run}", "lengths=[64]", ONLY_LENGTHS)
     same = evaluate(*arguments, "encoding@swap=rotary")
     without = evaluate(*arguments, "encoding@swap=rotary", "~temperature", "output=without")
-    ssmax = evaluate(*arguments, "encoding@swap=ssmax", "output=ssmax")
+    ssmax = evaluate(*arguments, "encoding@swap=rotary", "temperature=ssmax", "output=ssmax")
     assert [ended.status for ended in (same, without, ssmax)] == [0, 0, 0], ssmax.errors
 
     def losses(folder: Path) -> set[float]:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 import poslab
 from poslab.commands.generate import _in_full, _taken_from, main
 from poslab.runs.directory import RunDirectory
+from tests.training.runs import composed
 from tests.written_run import CONF, write_run
 
 ROOT = Path(__file__).parents[2]
@@ -134,10 +135,8 @@ def answering_runs(tmp_path_factory):
         "translator": ["dataset=pairs_file", "dataset.files=x.csv", "dataset.source=a", "dataset.target=b"],
         "reader": ["dataset=answers_file", "dataset.files=x.json"],
     }.items():
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
         runs[name] = tmp_path_factory.mktemp("heeded") / name.replace(" ", "_")
-        RunDirectory(runs[name]).start(config, {})
+        RunDirectory(runs[name]).start(composed(*overrides), {})
     return runs
 
 

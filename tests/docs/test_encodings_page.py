@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from docs.encodings_page import CONF, DOCS, PAGE, page
 from hydra import initialize_config_dir
+from omegaconf import DictConfig
+
+from tests.encoding_choices import composed
 
 TEXT = PAGE.read_text(encoding="utf-8")
 FILES = sorted(path for group in ("encoding", "positions", "temperature") for path in (CONF / group).glob("*.yaml"))
@@ -21,12 +23,12 @@ def section(path: Path) -> str:
     return re.split(r"\n##? ", rest)[0]
 
 
-def keys(node: dict, prefix: str) -> Iterator[str]:
-    """The dotted keys of a configuration file that a user can set."""
-    for key, value in node.items():
-        if key not in ("_target_", "_partial_", "defaults"):
+def keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    """Yield the dotted keys of a choice that a user can set."""
+    for key, value in node.items_ex(resolve=False):
+        if key not in ("_target_", "_partial_"):
             yield f"{prefix}.{key}"
-            if isinstance(value, dict):
+            if isinstance(value, DictConfig):
                 yield from keys(value, f"{prefix}.{key}")
 
 
@@ -40,7 +42,7 @@ def test_every_choice_has_a_section_with_its_picture_and_hyperparameters(path):
     text = section(path)
     (picture,) = re.findall(r"!\[.*\]\((.*)\)", text)
     assert (DOCS / picture).stat().st_size < 60_000
-    for key in keys(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent.name):
+    for key in keys(composed(f"{path.parent.name}={path.stem}")[path.parent.name], path.parent.name):
         assert f"| `{key}` |" in text
 
 

@@ -8,7 +8,7 @@ from poslab.encodings import Positions, Shaw
 from poslab.encodings.bias.alibi import slope_exponents
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Decoder
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, small_decoder, some_tokens, temperature
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, small_decoder, some_tokens
 from tests.stacked import stacked
 
 LENGTH = 23
@@ -16,7 +16,7 @@ LENGTH = 23
 
 def decoder(name: str, **arguments) -> Decoder:
     """A small decoder all of whose parameters matter, those that begin at zero too."""
-    model = small_decoder(name, temperature=temperature(name), **arguments)
+    model = small_decoder(name, **arguments)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for encoding in model.encodings:

@@ -43,7 +43,7 @@ def test_the_threshold_of_fire_is_told_in_tokens():
 
 
 def test_scales_of_a_temperature_are_told_for_each_layer():
-    model = small_decoder("ssmax", temperature=temperature("ssmax"))
+    model = small_decoder("rotary", temperature=temperature("ssmax"))
     with torch.no_grad():
         model.encodings.temperature(1).scales[2] = 0.7
     frame = learned_parameters(model.encodings)

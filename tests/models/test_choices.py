@@ -9,6 +9,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from poslab.commands.choices import keys
 from poslab.configuration.build import keys_of
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
@@ -65,11 +66,9 @@ def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
 
 
 @pytest.mark.parametrize("path", [*FILES, CONF / "model" / "decoder.yaml"], ids=str)
-def test_every_key_has_a_comment_above_it(path):
-    lines = path.read_text().splitlines()
-    keys = [number for number, line in enumerate(lines) if re.match(r"\w+:", line) and line[0] != "_"]
-    assert all(lines[number - 1].startswith("# ") for number in keys)
-    assert lines[0].startswith("# ")
+def test_a_choice_and_every_key_of_it_have_a_comment(path):
+    assert all(comment for key, comment in keys(path.parent.name, path.stem).items() if ".over." not in key)
+    assert path.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("size", SIZES)

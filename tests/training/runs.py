@@ -11,9 +11,9 @@ from typing import Any
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor
 
+from poslab.data.composed import resolved
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
@@ -37,9 +37,7 @@ SMALL = (
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of conf/train.yaml under these choices."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return resolved(compose("train", overrides=list(overrides)))
 
 
 def small(folder: Path, *overrides: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import ConfigCompositionException, HydraException
 
-from poslab.commands.hydra_command import command_without_hydra
+from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.words import CONF, SWEEPS, parsed, refuse_spaces, undashed, unreadable, written_in_full
 from poslab.configuration.command_line import assignment
@@ -40,7 +40,7 @@ OWN_KEYS = {
 
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the sweep."""
-    if {"-h", "--help"} & set(arguments):
+    if HELP & set(arguments):
         print(_help())
         return
     given, overrides = _sorted(arguments)

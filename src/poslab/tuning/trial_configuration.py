@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.command_line import in_hydras_grammar
+from poslab.data.composed import check_experiment, resolved
 from poslab.data.corpus import Corpus
 from poslab.training.checking import check
 from poslab.tuning.space import Values
@@ -87,9 +88,9 @@ class TrialConfigurations:
 
     def _resolved(self, composed: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        config = OmegaConf.to_container(own, resolve=True)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()} | {"trust": self._trust}
+        own.trust = self._trust
+        check_experiment(self._conf, composed.hydra.runtime.choices)
+        return resolved(own)
 
     def _default(self, composed: DictConfig, key: str) -> Any:
         """The value of a key without a search; of a config group the choice."""

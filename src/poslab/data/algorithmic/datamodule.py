@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from poslab.data.algorithmic.examples import AlgorithmicExamples, num_tokens
+from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import Batch, Collate
 from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
@@ -69,7 +69,7 @@ class AlgorithmicDataModule(RunData):
         assert self.trainer is not None
         examples = self.examples(split, length)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
-        rows = self.rows(max(map(num_tokens, examples)), len(examples))
+        rows = self.rows(max(example.num_tokens for example in examples), len(examples))
         return evaluation_loader(
             HeldOutExamples(examples, self.task.collate), len(examples), rows, processes, rank, self.source.num_workers
         )
@@ -94,7 +94,7 @@ class AlgorithmicDataModule(RunData):
     def examples(self, split: str, length: int) -> list[Example]:
         """The held-out examples of a length that the model has positions for."""
         longest = self.max_length
-        return [e for e in self._held_out(split, length) if longest is None or num_tokens(e) <= longest]
+        return [e for e in self._held_out(split, length) if longest is None or e.num_tokens <= longest]
 
 
 class Places:
