@@ -214,7 +214,7 @@ def _rotary(subjects: Sequence[Subject], settings: Settings, evaluation: Evaluat
     """Of the first encoding of each model that turns queries and keys."""
     exhibits: list[Exhibit] = []
     for one in subjects:
-        turning = next((encoding for encoding in one.model.encodings if "rotate_query" in encoding.hooks), None)
+        turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
         if turning is not None:
             lengths = lengths_of(subjects, settings)
             exhibits += _of(
@@ -257,11 +257,9 @@ def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
     if len(parameters):
         yield parameters_table(parameters)
     tokens_T, labels = _text(one, settings.text)
-    try:
-        positions = content_positions(one.model, tokens_T)
-    except ValueError:  # its positions are not of the content
-        return
-    yield content_positions_picture(positions, labels)
+    positions = content_positions(one.model, tokens_T)
+    if len(positions):
+        yield content_positions_picture(positions, labels)
 
 
 def _windows(one: Subject, length: int, more: int = 0) -> Tensor:
