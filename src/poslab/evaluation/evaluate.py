@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from poslab.evaluation import parts
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.parts import NAMES
-from poslab.evaluation.parts import __name__ as folder
 from poslab.evaluation.subjects import Subject
 
 
@@ -22,11 +21,12 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, told: Callable[[st
     Raises:
         ValueError: for a part that does not exist, or lengths that the text does not fill.
     """
-    chosen = NAMES if settings.parts is None else settings.parts
+    known = parts.names()
+    chosen = known if settings.parts is None else settings.parts
     for part in chosen:
-        if part not in NAMES:
-            raise ValueError(f"parts must be of {', '.join(NAMES)}, got {part}")
-    modules = {part: import_module(f"{folder}.{part}") for part in chosen}
+        if part not in known:
+            raise ValueError(f"parts must be of {', '.join(known)}, got {part}")
+    modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
     evaluation = Evaluation()
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
         told(part)

@@ -8,5 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 
-NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__))
-"""Of the parts, none of which is imported here: a command line is checked before anything slow is."""
+
+def names() -> list[str]:
+    """Return the names of all parts, importing none: a command line is checked before anything slow is imported."""
+    return [module.name for module in pkgutil.iter_modules(__path__)]
