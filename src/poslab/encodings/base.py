@@ -37,7 +37,7 @@ class PositionalEncoding(Described):
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
     does nothing must stay as it is here. `prepare` is no hook: it makes what the others read, and is always called.
-    Nor are the methods that only reports call: `learned`, `vectors`, `spectrum` and `content_positions`.
+    Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call.
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
