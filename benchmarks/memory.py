@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from poslab.attention import Visibility
 from poslab.attention.distance import attend_by_distance
+from poslab.data.composed import resolved
 from poslab.runs.recipe import Recipe
 
 EVALUATION, TRAINING = "evaluation", "training"

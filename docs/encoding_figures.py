@@ -1,4 +1,4 @@
-"""The pictures of docs/encodings.md, which `python docs/encodings_page.py` draws.
+"""The pictures of docs/encodings.md, which `python docs/make.py encodings` draws.
 
 What an encoding does to attention is shown as its own hooks compute it, for one query and all keys. Queries and keys
 are equal vectors whose logit is 1 without an encoding, so that a curve shows position and nothing else.

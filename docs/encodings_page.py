@@ -1,13 +1,12 @@
-"""Makes docs/encodings.md and its pictures: `python docs/encodings_page.py`.
+"""Makes docs/encodings.md and its pictures: `python docs/make.py encodings`.
 
 The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
 conf/encoding, conf/positions and conf/temperature, the figures of one machine in benchmarks/figures, and those
-of docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
+of docs/default_runs.json if there is one.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import math
@@ -27,7 +26,7 @@ from poslab.commands.choices import choices as names
 from poslab.commands.choices import keys
 from poslab.commands.words import CONF
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.encodings import Abacus, PositionalEncoding, Positions, StackEncodings, StackShape
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
 from poslab.models.transformer import stack_shape
 
 DOCS = Path(__file__).resolve().parent
@@ -69,8 +68,7 @@ BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances
 INTRODUCTION = """\
 # Encodings, positions and temperatures
 
-Made by `python docs/encodings_page.py` from the code, its configuration files and its benchmark; not to be edited by
-hand.
+Made by `python docs/make.py` from the code, its configuration files and its benchmark; not to be edited by hand.
 
 How to choose one: `python -m src.train encoding=alibi encoding.max_exponent=10`. How to write one: the contract is
 `poslab.encodings.PositionalEncoding`, and `poslab.testing.check_encoding` holds an encoding to it.
@@ -246,7 +244,7 @@ class Encoding(Choice):
         """What a reader must know to read its picture."""
         two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
         depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
-        one_number = " All tokens are digits of one number." if isinstance(self.layers[0], Abacus) else ""
+        one_number = " All tokens are digits of one number." if _reads_digits(self.layers[0]) else ""
         return CAPTIONS[self.picture] + (BOTH_SIDES if two_sided else "") + depends_on_length + one_number
 
 
@@ -254,6 +252,11 @@ def _rescales(encoding: PositionalEncoding) -> bool:
     """Whether it changes the scale of the logits, as it is configured."""
     positions = Positions.range(2)
     return encoding.scale(encoding.prepare(positions, positions)) != 1
+
+
+def _reads_digits(encoding: PositionalEncoding) -> bool:
+    """Whether its constructor asks for the ids of digits."""
+    return "digits" in inspect.signature(type(encoding)).parameters
 
 
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
@@ -427,18 +430,16 @@ def _bits(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
-def main() -> None:
-    """Writes the page, and draws its pictures."""
-    parser = argparse.ArgumentParser(description="Makes docs/encodings.md and its pictures.")
-    parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
+def make(draws: bool) -> None:
+    """Write the page, and draw its pictures."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        if not parser.parse_args().text:
+        if draws:
             draw()
         PAGE.write_text(page(), encoding="utf-8")
 
 
 def draw() -> None:
-    """Draws all pictures."""
+    """Draw all pictures."""
     import encoding_figures as figures  # beside this file; only who draws needs matplotlib
 
     for encoding in choices("encoding", Encoding):
@@ -450,7 +451,3 @@ def draw() -> None:
         figures.save(figures.draw_temperature(temperature), DOCS / choice.figure)
     for choice in choices("positions"):
         figures.save(figures.draw_positions(instantiate(choice.config.positions)), DOCS / choice.figure)
-
-
-if __name__ == "__main__":
-    main()

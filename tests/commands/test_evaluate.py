@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from poslab.commands.evaluate import PARTS
-from poslab.evaluation import parts
 from tests.training.runs import words
 from tests.written_run import write_run
 
@@ -228,7 +226,7 @@ MISTAKES = {
     "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the shortest of lengths, 16, got 17",
     "run={rotary} tokens=1": "tokens must be an integer of at least 2 or null, got 1",
     "run={rotary} split=train": "split must be test or validation, got train",
-    "run={rotary} parts=[maps]": "parts must be a list of some of extrapolation, retrieval",
+    "run={rotary} parts=[maps]": "parts must be a list of some of attention, encoding",
     "run={rotary} device=abacus": "device must be auto, or one that this machine has, such as cpu, got abacus",
     "run={rotary} encoding@swap=rotery": "there is no such choice; did you mean 'rotary'?",
     "encoding=t5": "encoding must turn queries and keys, as rotary, xPos and PoPE do, got T5Bias",
@@ -287,7 +285,3 @@ def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, mistaken,
     ended = mistaken("src.evaluate", "run=run", "encoding@swap=alibi")
     assert ended.status == 2
     assert "dataset.sequence_length must be an integer, got ${oc.env:POSLAB_SECRET}" in ended.errors
-
-
-def test_the_parts_are_those_that_there_are():
-    assert list(PARTS) == list(parts.PARTS)

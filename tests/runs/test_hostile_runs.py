@@ -95,7 +95,6 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "poslab.configuration.build.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
         "poslab.configuration.build.importlib.import_module": {"name": "evil_package"},
         "poslab.training.checking.check": {"config": {"trust": ["evil_package"], "seed": 1, "dataset": nested}},
-        "poslab.training.checking.check": {"config": {"trust": ["os"], "encoding": nested}},
         "poslab.runs.recipe.Recipe.of": {"config": {"trust": ["os"], "dataset": nested}},
         "poslab.training.checkpoints.RunCheckpoints": {"directory": mark},
         "poslab.encodings.rotary.longrope.longrope": {"short_factor": nested},

@@ -47,6 +47,15 @@ class LayerInput(NamedTuple):
     inputs: Tensor
     context: AttentionContext
 
+    def projected(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
+        """Return queries, keys for each head, their scale and the encoding's state, as they meet in the definition."""
+        context = self.context
+        q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context)
+        q_BHTD, k_BGSD, scale = as_they_meet(
+            q_BHTD, k_BGSD, context.encoding, context.tables, context.visibility, context.temperature
+        )
+        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, state_BHSE
+
 
 def attention_rows(
     model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
@@ -98,17 +107,23 @@ def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = 
 
 
 def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:
-    for layer, (attention, x_BTM, context) in enumerate(inputs):
-        encoding, tables, visibility = context.encoding, context.tables, context.visibility
+    for layer, reached in enumerate(inputs):
+        context = reached.context
         with torch.no_grad():  # never around a yield, where it would hold for the caller as well
-            q_BHTD, k_BGSD, _, state_BHSE = attention.project(x_BTM, context)
-            q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, context.temperature)
-            k_BHSD = in_float32_for_each_head(k_BGSD, q_BHTD)
+            q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
                 weights_BHRS, _ = weights_of_block(
-                    q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE
+                    q_BHRD,
+                    start,
+                    num_queries,
+                    k_BHSD,
+                    context.encoding,
+                    context.tables,
+                    context.visibility,
+                    scale,
+                    state_BHSE,
                 )
             yield RowsOfLayer(layer, start, weights_BHRS)

@@ -22,6 +22,12 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.task import device_of
 
+WINDOWS = 8
+"""How many windows of the text attention and gradients are averaged over."""
+
+SHORT = 32
+"""Tokens of a text that is shown token by token."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -71,6 +77,39 @@ class Subject:
     def training_length(self) -> int:
         """Tokens of a training window."""
         return self.recipe.source.sequence_length
+
+    def windows(self, length: int, more: int = 0) -> Tensor:
+        """Return the first windows of the text, (B, length + more); within documents if kept apart.
+
+        Args:
+            length: tokens of each of at most `WINDOWS` windows, as far as the text and the encoding go.
+            more: tokens behind each, as many as are to be predicted.
+        """
+        length = min(length, self.model.max_length or length, len(self.tokens) - more)
+        starts = np.arange(0, len(self.tokens) - length - more + 1, length)
+        if self.keep_documents_apart:
+            ends = np.cumsum(self.tokens == self.tokenizer.end_id)
+            inside = [start for start in starts if ends[start] == ends[start + length + more - 1]]
+            starts = np.array(inside) if inside else starts
+        starts = starts[:WINDOWS]
+        windows = self.tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
+        return torch.from_numpy(windows).to(self.device)
+
+    def short_text(self, text: str | None) -> tuple[Tensor, list[str]]:
+        """Return the first tokens of a text, at most `SHORT`, and what each of them reads.
+
+        Args:
+            text: None is the one that it is read.
+
+        Raises:
+            ValueError: for an empty text.
+        """
+        ids = self.tokens[:SHORT] if text is None else self.tokenizer.encode(text)[:SHORT]
+        if not len(ids):
+            raise ValueError("text must hold something, got an empty one")
+        ids = ids[: self.model.max_length]
+        labels = [self.tokenizer.decode([token]) for token in ids]
+        return torch.from_numpy(ids.astype(np.int64)).to(self.device), labels
 
 
 def subject(
