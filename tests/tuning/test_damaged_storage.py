@@ -18,10 +18,9 @@ PAGE = 4096
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, request: pytest.FixtureRequest) -> Sweep:
-    """A sweep whose trials are complete, in a file of this kind of storage."""
-    kind = request.param
-    sweep = small_sweep(tmp_path, storage=f"journal:{tmp_path / 'study.log'}" if kind == "journal" else None)
+def sweep(tmp_path: Path) -> Sweep:
+    """A sweep whose trials are complete."""
+    sweep = small_sweep(tmp_path)
     study = joined(sweep)
     while (trial := study.take("worker")) is not None:
         sweep.search_space.suggest(trial)
@@ -37,9 +36,8 @@ def damages(whole: bytes) -> Iterator[bytes]:
         yield whole[: int(len(whole) * share)]
 
 
-@pytest.mark.parametrize("sweep", ["sqlite", "journal"], indirect=True)
-def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep, tmp_path: Path) -> None:
-    file = tmp_path / "study.log" if sweep.storage else Path(sweep.output) / "study.db"
+def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> None:
+    file = Path(sweep.output) / "study.db"
     whole, sentences = file.read_bytes(), []
     for damaged in damages(whole):
         file.write_bytes(damaged)
@@ -50,5 +48,5 @@ def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep, tmp_pa
             sentences.append(str(error))
 
     assert len(sentences) >= 3
-    assert all(f"storage={'journal' if sweep.storage else 'sqlite'}:" in sentence for sentence in sentences), sentences
+    assert all("storage=sqlite:" in sentence for sentence in sentences), sentences
     assert all(file.name in sentence and "\n" not in sentence for sentence in sentences), sentences

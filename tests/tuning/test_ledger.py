@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
-from poslab.tuning.ledger import LOST, MOST_KILLS, SILENT, Ledger, begun_trials, first_attempt, is_lost, reason
+from poslab.tuning.ledger import LOST, MOST_KILLS, Ledger, begun_trials, first_attempt, is_lost, reason
 
 RUNNING, COMPLETE, PRUNED, FAIL, WAITING = (
     *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING),
@@ -52,11 +52,9 @@ def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished() -> None:
 
 
 def test_a_trial_is_lost_that_others_failed_for_silence() -> None:
-    silent, killed, unsaid = trials(
-        (FAIL, {REASON: f"{SILENT} for 60 seconds"}), (FAIL, {REASON: "its worker was killed"}), FAIL
-    )
+    killed, unsaid = trials((FAIL, {REASON: "its worker was killed"}), FAIL)
 
-    assert [is_lost(trial) for trial in (silent, killed, unsaid)] == [True, False, True]
+    assert [is_lost(trial) for trial in (killed, unsaid)] == [False, True]
 
 
 def test_a_retry_is_no_trial_of_the_budget() -> None:

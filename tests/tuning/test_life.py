@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from optuna.trial import Trial, TrialState
 
-from poslab.tuning.heartbeat import give_sign_of_life
 from poslab.tuning.ledger import can_pass, is_from_outside, reason
 from poslab.tuning.life import Watch, is_dead, kept_alive, locked
 from poslab.tuning.study import SweepStudy
@@ -30,15 +29,6 @@ with locked(Path(sys.argv[1]), sys.argv[2]):
 
 OURS = f"{platform.node()}-1"
 """A worker of this machine."""
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def taken(study: SweepStudy) -> Trial:
@@ -78,7 +68,7 @@ def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
     trial = taken(study)
     (tmp_path / f"{OURS}.lock").touch()  # nobody holds it
 
-    Watch(study, tmp_path, lost_after=60).fail_lost(study.ledger().running)
+    Watch(study, tmp_path).fail_lost(study.ledger().running)
 
     assert study.current(trial).state == TrialState.FAIL
     assert reason(study.current(trial)) == "its worker was killed"
@@ -95,36 +85,16 @@ def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path
     again = study.take("another")
     assert again is not None
 
-    Watch(study, tmp_path, lost_after=60).fail_lost(as_it_was)
+    Watch(study, tmp_path).fail_lost(as_it_was)
 
     assert study.current(again).state == TrialState.RUNNING
 
 
-@pytest.mark.parametrize("kind", ["journal", "grpc"])
-def test_without_a_heartbeat_a_trial_is_lost_when_nothing_changes_for_a_while(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind)))
-    trial, clock = taken(study), Clock()
-    watch = Watch(study, tmp_path, lost_after=60, clock=clock)
-
-    for _ in range(3):  # it lives
-        clock.now += 50
-        give_sign_of_life(study.storage, trial._trial_id)
-        watch.fail_lost(study.ledger().running)
-        assert study.current(trial).state == TrialState.RUNNING
-    clock.now += 61  # it is silent
-    watch.fail_lost(study.ledger().running)
-
-    assert study.current(trial).state == TrialState.FAIL
-    assert reason(study.current(trial)) == "its worker gave no sign of life for 60 seconds"
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", STORAGES)
 def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
     trial = taken(study)
-    watch = Watch(study, tmp_path, lost_after=3)
+    watch = Watch(study, tmp_path)
 
     watch.fail_lost(study.ledger().running)
     assert study.current(trial).state == TrialState.RUNNING
@@ -140,7 +110,7 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
 def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
     trial = taken(study)
-    watch = Watch(study, tmp_path, lost_after=3)
+    watch = Watch(study, tmp_path)
 
     with kept_alive(study, trial, interval=0.2):
         deadline = time.monotonic() + 5
@@ -149,16 +119,3 @@ def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str
             time.sleep(0.1)
 
     assert study.current(trial).state == TrialState.RUNNING
-
-
-def test_a_trial_without_a_sign_of_life_at_all_is_lost_as_well(tmp_path: Path) -> None:
-    study, clock = joined(small_sweep(tmp_path)), Clock()
-    with pytest.warns(UserWarning, match="Heartbeat"):
-        number = study.ask().number  # taken by somebody who was killed before he could say who he is
-    watch = Watch(study, tmp_path, lost_after=60, clock=clock)
-
-    watch.fail_lost(study.ledger().running)
-    clock.now += 61
-    watch.fail_lost(study.ledger().running)
-
-    assert study.trials[number].state == TrialState.FAIL

@@ -24,7 +24,7 @@ OWN_KEYS = {
     "preset": "a variant that the file has, such as small",
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
-    "storage": "a database URL, journal:FILE or grpc://HOST:PORT (default: SQLite in output)",
+    "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
     "name": "of the study, in a storage that several share (default: the file's, and the preset)",
     "seeds": "runs of each trial, whose mean counts (default: 1)",

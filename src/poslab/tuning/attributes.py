@@ -15,9 +15,6 @@ EXHAUSTED = "exhausted"
 WORKER = "worker"
 """Of a trial: who has taken it."""
 
-ALIVE = "alive"
-"""Of a trial: changes with each sign of life, where the storage has no heartbeat of Optuna's."""
-
 BEGAN_AFTER = "began_after"
 """Of an attempt: how many steps of its runs had been saved when it began to train."""
 

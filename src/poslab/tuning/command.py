@@ -26,7 +26,6 @@ from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
 from poslab.tuning.storage import (
     STORAGE_ERRORS,
-    journal_lock,
     open_storage,
     quieten_optuna,
     storage_told,
@@ -67,7 +66,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
     if output.is_dir():
-        refuse_links(output.absolute(), allowed=journal_lock(sweep))
+        refuse_links(output.absolute())
     if sweep.storage is None:
         _make(output)
     storage = open_storage(sweep)
@@ -131,7 +130,7 @@ def _check_lengths(sweep: Sweep, config: Mapping[str, Any], lengths: Sequence[in
 
 def _train(sweep: Sweep, study: SweepStudy, workers: Workers, display: Display) -> None:
     """Keeps the workers at it until the sweep is settled."""
-    watch = Watch(study, Path(sweep.output) / "workers", sweep.lost_after)
+    watch = Watch(study, Path(sweep.output) / "workers")
     ledger, reached = study.ledger(), time.monotonic()
     watch.fail_lost(ledger.running)
     display.begin(ledger)

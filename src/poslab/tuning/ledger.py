@@ -29,9 +29,6 @@ memory that its trial takes can look the same.
 LOST = "its worker was lost without a word"
 """The reason of a trial that failed without one."""
 
-SILENT = "its worker gave no sign of life"
-"""How the reason of a trial begins whose worker was silent for too long."""
-
 
 @dataclass(frozen=True)
 class Ledger:
@@ -146,7 +143,7 @@ def first_attempt(trial: FrozenTrial) -> int:
 
 def is_lost(trial: FrozenTrial) -> bool:
     """Whether a trial was failed by others, since its worker was silent."""
-    return trial.state == TrialState.FAIL and reason(trial).startswith((LOST, SILENT))
+    return trial.state == TrialState.FAIL and reason(trial).startswith(LOST)
 
 
 def reason(trial: FrozenTrial) -> str:

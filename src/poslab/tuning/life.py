@@ -6,19 +6,14 @@ import contextlib
 import fcntl
 import platform
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from poslab.tuning.attributes import ALIVE, WORKER
-from poslab.tuning.heartbeat import give_sign_of_life
-from poslab.tuning.ledger import SILENT
+from poslab.tuning.attributes import WORKER
 from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.study import SweepStudy
 
@@ -41,9 +36,7 @@ def kept_alive(study: SweepStudy, trial: Trial, interval: float) -> Iterator[Non
     def beat() -> None:
         while not over.wait(interval):
             try:
-                give_sign_of_life(study.storage, trial._trial_id)
-            except UpdateFinishedTrialError:  # somebody took it for lost; its next report tells the run
-                return
+                study.storage.record_heartbeat(trial._trial_id)
             except STORAGE_ERRORS:  # it cannot be reached at this moment: the next beat may
                 continue
 
@@ -99,46 +92,24 @@ class Watch:
     """Finds running trials of which nobody is in charge any more.
 
     A worker that has locked a file in the sweep's directory is dead when the lock is free. Any other, on a machine with
-    a directory of its own, is lost when it has given no sign of life for some time: by Optuna's heartbeat where the
-    storage has it, else by what this process has seen change. No clocks of two machines are compared.
+    a directory of its own, is lost when Optuna's heartbeat of its trial has ended for some time.
 
     Args:
         study: the study.
         locks: directory of the locks.
-        lost_after: seconds.
-        clock: gives seconds.
     """
 
-    def __init__(
-        self, study: SweepStudy, locks: Path, lost_after: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, study: SweepStudy, locks: Path) -> None:
         self.study = study
         self.locks = locks
-        self.lost_after = lost_after
-        self.clock = clock
-        self._seen: dict[int, tuple[object, float]] = {}
 
     def fail_lost(self, running: Sequence[FrozenTrial]) -> None:
         """Fails the lost ones of these trials, so that they are retried."""
-        if isinstance(self.study.storage, RDBStorage):
-            optuna.storages.fail_stale_trials(self.study)
+        optuna.storages.fail_stale_trials(self.study)
         for trial in running:
             worker = trial.user_attrs.get(WORKER)
             if worker is not None and is_dead(self.locks, worker):
                 self._fail(trial, "its worker was killed")
-            elif self._is_silent(trial):
-                self._fail(trial, f"{SILENT} for {self.lost_after:g} seconds")
-
-    def _is_silent(self, trial: FrozenTrial) -> bool:
-        worker = trial.user_attrs.get(WORKER)
-        if isinstance(self.study.storage, RDBStorage) and worker is not None:
-            return False  # it has a heartbeat
-        sign, now = (worker, trial.user_attrs.get(ALIVE)), self.clock()
-        seen, since = self._seen.get(trial.number, (None, now))
-        if sign != seen:
-            self._seen[trial.number] = (sign, now)
-            return False
-        return now - since > self.lost_after
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
         """Fails a trial, unless somebody else has taken it in the meantime."""

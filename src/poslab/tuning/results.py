@@ -191,8 +191,8 @@ class Results:
             f"  look            {shlex.join(['tensorboard', '--logdir', str(self._output / 'trials')])}",
         ]
         url = url_of(self._sweep)
-        if without_password(url) == url and not url.startswith("grpc:"):  # else the command would not work as it is
-            lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url.removeprefix('journal:')])}")
+        if without_password(url) == url:  # else the command would not work as it is
+            lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url])}")
         for line in lines:
             console.print(line, soft_wrap=True)
 

@@ -1,19 +1,16 @@
-"""Where a study is kept: a database, a journal file, or whatever answers behind Optuna's gRPC proxy."""
+"""Databases that keep studies: SQLite in a file, or a PostgreSQL or MySQL server."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-from grpc import RpcError
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -24,11 +21,8 @@ from poslab.tuning.sweep import Sweep
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Of databases that are named without one."""
 
-STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, RpcError)
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """What a storage raises that cannot be reached, perhaps for a moment."""
-
-DAMAGED_JOURNAL = (json.JSONDecodeError, UnicodeDecodeError)
-"""What a journal raises that is damaged."""
 
 BEATS = 6
 """Signs of life of a trial in the time after whose silence it counts as lost."""
@@ -50,12 +44,6 @@ def url_of(sweep: Sweep) -> str:
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
-def journal_lock(sweep: Sweep) -> Path | None:
-    """Return the link with which Optuna locks a journal for a moment; None for other storages."""
-    scheme, _, file = url_of(sweep).partition(":")
-    return Path(f"{file}.lock").absolute() if scheme == "journal" else None
-
-
 def beat_interval(sweep: Sweep) -> int:
     """Seconds between two signs of life of a trial."""
     return max(1, sweep.lost_after // BEATS)
@@ -67,7 +55,7 @@ def quieten_optuna() -> None:
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
-def open_storage(sweep: Sweep) -> BaseStorage:
+def open_storage(sweep: Sweep) -> RDBStorage:
     """Opens the storage of a sweep.
 
     Raises:
@@ -76,15 +64,10 @@ def open_storage(sweep: Sweep) -> BaseStorage:
     url = url_of(sweep)
     quieten_optuna()
     try:
-        if url.startswith("journal:"):
-            # Optuna's lock is a link to the path as it is given: a relative one would point to nothing.
-            return JournalStorage(JournalFileBackend(str(Path(url.removeprefix("journal:")).absolute())))
-        if url.startswith("grpc:"):
-            return _behind_grpc(url)
         return _database_whose_tables_others_may_make(url, sweep)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
-    except (OSError, RuntimeError, OptunaError, SQLAlchemyError, *DAMAGED_JOURNAL) as error:
+    except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         raise ValueError(f"storage={without_password(url)} cannot be reached: {first_line(error)}") from error
 
 
@@ -92,10 +75,9 @@ def open_storage(sweep: Sweep) -> BaseStorage:
 def storage_told(sweep: Sweep) -> Iterator[None]:
     """Within it, a storage that cannot be used raises a RunStoppedError that names it."""
     url = without_password(url_of(sweep))
-    errors = STORAGE_ERRORS + (DAMAGED_JOURNAL if url.startswith("journal:") else ())
     try:
         yield
-    except errors as error:
+    except STORAGE_ERRORS as error:
         raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
 
 
@@ -148,15 +130,6 @@ def without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url
-
-
-def _behind_grpc(url: str) -> GrpcStorageProxy:
-    host, _, port = url.removeprefix("grpc:").strip("/").rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"storage={url}: a gRPC proxy is named grpc://HOST:PORT")
-    storage = GrpcStorageProxy(host=host, port=int(port))
-    storage.wait_server_ready(timeout=SECONDS_TO_ANSWER)
-    return storage
 
 
 def first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -28,7 +28,6 @@ from poslab.tuning.attributes import (
     RETRY_OF,
     WORKER,
 )
-from poslab.tuning.heartbeat import give_sign_of_life
 from poslab.tuning.ledger import Ledger, begun_trials, first_attempt
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep import Sweep
@@ -44,7 +43,7 @@ class SweepStudy(optuna.Study):
         default: the parameters of trial 0, by name.
     """
 
-    def __init__(self, sweep: Sweep, storage: BaseStorage, seed: int, default: Mapping[str, Any]) -> None:
+    def __init__(self, sweep: Sweep, storage: RDBStorage, seed: int, default: Mapping[str, Any]) -> None:
         super().__init__(
             study_name=sweep.name,
             storage=storage,
@@ -78,7 +77,6 @@ class SweepStudy(optuna.Study):
                 if self._taken(waiting):
                     trial = Trial(self, waiting._trial_id)
                     try:
-                        give_sign_of_life(self.storage, waiting._trial_id)
                         trial.set_user_attr(WORKER, worker)
                     except UpdateFinishedTrialError:
                         continue
@@ -91,8 +89,7 @@ class SweepStudy(optuna.Study):
 
     def _taken(self, trial: FrozenTrial) -> bool:
         try:
-            if isinstance(self.storage, RDBStorage):  # that of a trial that was put back may be an old one
-                give_sign_of_life(self.storage, trial._trial_id)
+            self.storage.record_heartbeat(trial._trial_id)  # that of a trial that was put back may be an old one
             return self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
@@ -142,7 +139,7 @@ class SweepStudy(optuna.Study):
 
 
 def make_or_join(
-    sweep: Sweep, storage: BaseStorage, default: Mapping[str, Any], config: Mapping[str, Any]
+    sweep: Sweep, storage: RDBStorage, default: Mapping[str, Any], config: Mapping[str, Any]
 ) -> SweepStudy:
     """The study of a sweep, which may be there already.
 

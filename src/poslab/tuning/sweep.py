@@ -42,8 +42,8 @@ class Sweep:
         seeds: runs of each trial, from the configuration's seed on; with several the value is their mean.
         overrides: choices of every trial as they were typed; they count more than `train`.
         workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
-        storage: where the study is kept: a database URL, `journal:FILE` or `grpc://HOST:PORT`. None: a file of SQLite
-            in the directory.
+        storage: URL of the database that keeps the study (SQLite, PostgreSQL or MySQL); None means a file of SQLite in
+            the directory.
         hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
         trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
@@ -75,8 +75,11 @@ class Sweep:
             raise ValueError("question must be a sentence")
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
-        if self.storage is not None and not isinstance(self.storage, str):
-            raise ValueError(f"storage must be a URL, journal:FILE, grpc://HOST:PORT or null, got {self.storage!r}")
+        if self.storage is not None and not re.match(r"(?!grpc)[\w+]+://", str(self.storage)):
+            raise ValueError(
+                "storage must be the URL of a database (SQLite, PostgreSQL or MySQL), such as "
+                f"postgresql://USER@HOST/NAME; journal files and gRPC proxies are not supported, got {self.storage!r}"
+            )
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
             if not isinstance(node, Mapping) and (node is not None or name == "sampler"):
                 raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
