@@ -23,7 +23,7 @@ from poslab.runs.checkpoint import OWN_STATE
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
-from poslab.tuning.sweep import read_sweep
+from poslab.tuning.sweep_file import read_sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from src import evaluate, generate
 from tests.written_run import CONF, write_run
