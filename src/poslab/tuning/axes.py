@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from matplotlib import pyplot, rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from poslab.report.exhibits import COLOURS
@@ -30,19 +33,18 @@ def ends_of(parameter: Parameter) -> tuple[float, float]:
     return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
 
-def scale_axis(axes: Axes, parameter: Parameter, of_x: bool = True) -> None:
-    """Ticks and name of an axis for a parameter."""
-    axis = axes.xaxis if of_x else axes.yaxis
+def scale_axis(axes: Axes, parameter: Parameter) -> None:
+    """Set the ticks and the name of the horizontal axis for a parameter."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
-        axis.set_ticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
-        if of_x and sum(len(str(choice)) for choice in distribution.choices) > 24:
+        axes.set_xticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
+        if sum(len(str(choice)) for choice in distribution.choices) > 24:
             axes.tick_params(axis="x", rotation=30)
     elif getattr(distribution, "log", False):
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         ticks = _logarithmic_ticks(distribution.low, distribution.high)
-        axis.set_ticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
-    axis.set_label_text(parameter.name, fontsize=9)
+        axes.set_xticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
+    axes.set_xlabel(parameter.name, fontsize=9)
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
@@ -63,4 +65,23 @@ def value_at(parameter: Parameter | None, place: float) -> str:
 
 
 def is_categorical(parameter: Parameter) -> bool:
+    """Return whether a parameter is a choice of several values."""
     return isinstance(parameter.distribution, CategoricalDistribution)
+
+
+def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure that Optuna draws, without a title; its style stays out of the figures after it.
+
+    Args:
+        draw: calls a function of Optuna, which returns the axes.
+        width, height: inches.
+    """
+    with rc_context():
+        axes: Axes = draw()
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    pyplot.close(figure)
+    axes.set_title("")
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("tight")
+    return figure, axes

@@ -17,7 +17,6 @@ from poslab.tuning.objective import Objective
 from poslab.tuning.parameter_exhibits import (
     by_choice,
     contour,
-    importance_of,
     importances,
     parallel,
     slices,
@@ -57,12 +56,18 @@ def sections(
     else:
         worth.append(_history(ledger, objective))
     what: list[Exhibit] = []
-    if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importance_of(study, objective)):
-        what.append(importances(importance, objective))
+    if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importances(study, objective)) is not None:
+        what.append(importance)
     what.append(slices(complete, parameters, objective, best))
-    numeric = [p for p in parameters if not is_categorical(p) and all(p.name in t.params for t in complete)]
+    numeric = [
+        p
+        for p in parameters
+        if not is_categorical(p)
+        and all(p.name in trial.params for trial in complete)
+        and len({trial.params[p.name] for trial in complete}) > 1
+    ]
     if len(numeric) >= 2 and len(complete) >= FEWEST_FOR_IMPORTANCE:
-        what.append(contour(complete, numeric[0], numeric[1], objective, best))
+        what.append(contour(study, numeric[0], numeric[1], objective, best))
     shared = [p for p in parameters if all(p.name in trial.params for trial in complete)]
     if len(shared) >= 2:
         what.append(parallel(complete, shared, objective))

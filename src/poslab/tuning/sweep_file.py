@@ -1,4 +1,4 @@
-"""Sweep files: what a file says of a sweep, what the file of defaults beside it adds, and what the command line changes."""
+"""Sweep files, the defaults beside them, and what the command line changes."""
 
 from __future__ import annotations
 
