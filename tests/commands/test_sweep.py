@@ -21,8 +21,9 @@ from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from poslab.pool.failure import LOST
 from poslab.runs.directory import RunDirectory
-from poslab.tuning.ledger import LOST, reason
+from poslab.tuning.trial_record import recorded_failure
 
 from .running import ROOT, Ended, Running, figures, python
 
@@ -157,7 +158,9 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("limit", "cause"), [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST)], ids=["hangs", "silent"]
+    ("limit", "cause"),
+    [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST.reason)],
+    ids=["hangs", "silent"],
 )
 def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
     limit: str, cause: str, tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
@@ -172,7 +175,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
     assert ended.status == 0, ended
     trials = study_of(out).trials
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert reason(trials[0]) == cause
+    assert recorded_failure(trials[0]).reason == cause
     assert trials[1].params == trials[0].params
     assert "failed" in ended.output
     assert "again, after trial 0" in ended.output

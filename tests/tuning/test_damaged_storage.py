@@ -9,6 +9,7 @@ import pytest
 
 from poslab.runs.errors import RunStoppedError
 from poslab.tuning.storage import storage_told
+from poslab.tuning.study import TrialResult
 from poslab.tuning.sweep import Sweep
 
 from .sweeps import joined, small_sweep
@@ -24,7 +25,7 @@ def sweep(tmp_path: Path) -> Sweep:
     study = joined(sweep)
     while (trial := study.take("worker")) is not None:
         sweep.search_space.suggest(trial)
-        study.complete(trial, [1.0], {})
+        study.complete(trial, TrialResult([1.0], {}))
     return sweep
 
 
@@ -43,7 +44,7 @@ def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> Non
         file.write_bytes(damaged)
         try:
             with storage_told(sweep):
-                joined(sweep).ledger()
+                joined(sweep).record()
         except (ValueError, RunStoppedError) as error:
             sentences.append(str(error))
 

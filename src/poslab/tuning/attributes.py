@@ -28,4 +28,4 @@ REASON, CAN_PASS = "reason", "can_pass"
 """Of a trial that failed: why, and whether it may do better a second time."""
 
 FROM_OUTSIDE = "from_outside"
-"""Of a trial that failed: whether somebody ended its worker, which says nothing about the trial."""
+"""Of a trial that failed: whether somebody else ended its worker, which says nothing about the trial."""

@@ -81,7 +81,8 @@ def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tup
     figure = axes.figure
     assert isinstance(figure, Figure)
     pyplot.close(figure)
-    axes.set_title("")
+    for place in ("left", "center"):
+        axes.set_title("", loc=place)
     figure.set_size_inches(width, height)
     figure.set_layout_engine("tight")
     return figure, axes

@@ -19,10 +19,10 @@ from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 from poslab.report.exhibits import Picture, Table, new_figure
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
-from poslab.tuning.ledger import first_attempt
 from poslab.tuning.objective import Objective
 from poslab.tuning.space import Parameter
 from poslab.tuning.study import SweepStudy
+from poslab.tuning.trial_record import first_attempt
 
 
 def importances(study: SweepStudy, objective: Objective) -> Picture | None:

@@ -15,8 +15,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.configuration.build import build
-from poslab.tuning.ledger import first_attempt
 from poslab.tuning.space import Space
+from poslab.tuning.trial_record import first_attempt
 
 OPTUNA = "optuna"
 
