@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poslab.runs.errors import RunStoppedError
-from poslab.tuning.storage import storage_told
+from poslab.tuning.storage import naming_storage
 from poslab.tuning.study import TrialResult
 from poslab.tuning.sweep import Sweep
 
@@ -43,7 +43,7 @@ def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> Non
     for damaged in damages(whole):
         file.write_bytes(damaged)
         try:
-            with storage_told(sweep):
+            with naming_storage(sweep):
                 joined(sweep).record()
         except (ValueError, RunStoppedError) as error:
             sentences.append(str(error))

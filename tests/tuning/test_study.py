@@ -102,14 +102,14 @@ def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> N
     study = joined(small_sweep(tmp_path, n_trials=1))
     trial = study.take("slow")
     assert trial is not None
-    study.fail(trial, Failure("no sign of life", can_pass=True))
+    study.fail(trial, Failure("the heartbeat stopped", can_pass=True))
 
     study.complete(trial, TrialResult([1.0], {}))
     study.put_back(trial)
     study.fail(trial, Failure("something else", can_pass=False))
 
     assert study.current(trial).state == TrialState.FAIL
-    assert recorded_failure(study.current(trial)).reason == "no sign of life"
+    assert recorded_failure(study.current(trial)).reason == "the heartbeat stopped"
 
 
 def take_everything(sweep: Sweep, name: str, taken: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class HangDetector:
-    """Notices when nothing new appears in the directory of a job.
+    """A watch on the directory of a job, which notices when nothing new appears.
 
     Args:
         seconds: longest time without anything new.

@@ -20,7 +20,7 @@ BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
 
 
 def place_of(parameter: Parameter, value: Any) -> float:
-    """Where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
+    """Return where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return float(distribution.to_internal_repr(value))
@@ -28,7 +28,7 @@ def place_of(parameter: Parameter, value: Any) -> float:
 
 
 def ends_of(parameter: Parameter) -> tuple[float, float]:
-    """Where the searched values begin and end on an axis, which is never a point."""
+    """Return where the searched values begin and end on an axis, which is never a point."""
     places = [place_of(parameter, end) for end in parameter.ends]
     return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
@@ -48,14 +48,14 @@ def scale_axis(axes: Axes, parameter: Parameter) -> None:
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    """Return round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if high / low >= 1000 else (1, 2, 5)
     return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
 def value_at(parameter: Parameter | None, place: float) -> str:
-    """What stands at a place of the axis of a parameter, in words; without one it is a number."""
+    """Return what stands at a place of a parameter's axis, in words; a number where there is no parameter."""
     if parameter is None:
         return f"{place:.4g}"
     distribution = parameter.distribution

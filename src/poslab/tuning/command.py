@@ -26,9 +26,9 @@ from poslab.tuning.joining import make_or_join
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
 from poslab.tuning.storage import (
+    naming_storage,
     open_storage,
     quieten_optuna,
-    storage_told,
     url_of,
     without_password,
 )
@@ -68,7 +68,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         _make(output)
     storage = open_storage(sweep)
     _make(output)
-    with storage_told(sweep):
+    with naming_storage(sweep):
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
             _claim(output, study.user_attrs[MADE_WITH]["id"])

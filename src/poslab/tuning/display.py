@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: a line for each trial that ends, and a table of what goes on."""
+"""Progress of a sweep for a person: a line for each trial that ends, and a live table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Display:
         self._console = console
         self._objectives = objectives
         self._workers = workers
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._live = Live(console=console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> Display:
@@ -41,16 +41,16 @@ class Display:
         self._live.stop()
 
     def begin(self, record: TrialRecord) -> None:
-        """Says where a sweep goes on, once, at its beginning."""
-        self._told = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
+        """Print what is finished already, once, at the beginning."""
+        self._printed = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
         if record.attempts:
             self._console.print(f"goes on: {counts(record)}", soft_wrap=True)
 
     def update(self, record: TrialRecord) -> None:
-        """Shows what has changed."""
+        """Show what has changed."""
         for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
-            if trial.state.is_finished() and trial.number not in self._told:
-                self._told.add(trial.number)
+            if trial.state.is_finished() and trial.number not in self._printed:
+                self._printed.add(trial.number)
                 self._console.print(self._line(trial, record), soft_wrap=True)
         if self._live.is_started:
             self._live.update(self._table(record), refresh=True)
@@ -81,32 +81,32 @@ class Display:
 
 
 def best_of(record: TrialRecord, objectives: Sequence[Objective]) -> FrozenTrial | None:
-    """The complete trial with the best value, of the first objective where there are several; None without any."""
+    """Return the complete trial with the best value of the first objective; None if no trial is complete."""
     sign = 1 if objectives[0].minimized else -1
     complete = record.in_state(TrialState.COMPLETE)
     return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
 def shown(params: Mapping[str, Any]) -> str:
-    """Parameters in a line, with as many digits as a person compares, and without the conditions in their names."""
+    """Return parameters in a line, with as many digits as a person compares, without the conditions in their names."""
     return ", ".join(f"{name.partition(' (')[0]}={shown_value(value)}" for name, value in params.items())
 
 
 def shown_value(value: Any) -> str:
-    """A value with as many digits as a person compares."""
+    """Return a value with as many digits as a person compares."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def shown_values(trial: FrozenTrial) -> str:
-    """The values of a trial, four digits after the point below a thousand."""
+    """Return the values of a trial, four digits after the point below a thousand."""
     values = trial.values or []
     return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
 
 
 def counts(record: TrialRecord) -> str:
-    """How many trials are finished, and what becomes of the others."""
+    """Return in words how many trials are finished, running and waiting."""
     total = len(record.attempts) + record.missing
     parts = [f"{len(record.in_state(state))} {word}" for state, word in STATES.items()]
     if record.running:
@@ -117,7 +117,7 @@ def counts(record: TrialRecord) -> str:
 
 
 def _seconds_left(record: TrialRecord, workers: int) -> int | None:
-    """A guess from how long trials took so far; None before the first has ended."""
+    """Return a guess of the seconds that are left, from how long trials took; None before the first has ended."""
     took = [trial.duration.total_seconds() for trial in record.finished if trial.duration is not None]
     if not took:
         return None

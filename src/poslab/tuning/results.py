@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: the best configuration, a table of trials, pictures, and a page that shows them."""
+"""Results of a sweep: the best configuration, a table of trials, figures, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from poslab.runs.errors import RunStoppedError
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
-from poslab.tuning.exhibits import front, sections
+from poslab.tuning.figures import front, sections
 from poslab.tuning.storage import url_of, without_password
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
@@ -51,7 +51,7 @@ class Results:
         self._output = Path(sweep.output)
 
     def write(self, console: Console) -> None:
-        """Tests the best trial, writes everything into the sweep's directory, and says what came out.
+        """Test the best trial, write everything into the sweep's directory, and print what came out.
 
         Raises:
             RunStoppedError: if no trial is complete.
@@ -71,10 +71,10 @@ class Results:
         parts = sections(self._study, self._sweep, table, best, tested)
         drawn = write_exhibits(self._output / "figures", parts)
         write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
-        self._tell(console, record, best, default, tested)
+        self._print(console, record, best, default, tested)
 
     def _trials(self, record: TrialRecord) -> pd.DataFrame:
-        """One row an attempt."""
+        """Return a table with one row for each attempt."""
         rows, labels = [], [objective.label for objective in self._objectives]
         for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
             rows.append(
@@ -95,7 +95,7 @@ class Results:
         return pd.DataFrame(rows)
 
     def _best_yaml(self, best: FrozenTrial, config: Mapping[str, Any]) -> str:
-        """The configuration as a primary one, with what the command `train` has of Hydra."""
+        """Return the configuration as a primary one, with what the command `train` has of Hydra."""
         hydra = {
             "output_subdir": None,
             "job": {"name": "train"},
@@ -113,7 +113,7 @@ class Results:
         return python_command("train", *chosen, *trusting(self._sweep.trust))
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
-        """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
+        """Return the test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
 
         Nor where its run can no longer be tested, which one line of warning says.
         """
@@ -144,7 +144,7 @@ class Results:
             "storage": without_password(url_of(self._sweep)),
         }
 
-    def _tell(
+    def _print(
         self,
         console: Console,
         record: TrialRecord,

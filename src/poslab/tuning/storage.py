@@ -25,7 +25,7 @@ STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """What a storage raises that cannot be reached, perhaps for a moment."""
 
 BEATS = 6
-"""Signs of life of a trial in the time after whose silence it counts as lost."""
+"""Heartbeats of a trial in the time after whose silence it counts as lost."""
 
 SECONDS_TO_ANSWER = 10
 """How long a server may take to be reached."""
@@ -38,25 +38,25 @@ STEPS_TO_MAKE_TABLES = 20
 
 
 def url_of(sweep: Sweep) -> str:
-    """The storage of a sweep, by default SQLite in its directory; with the driver that the extra `databases` has."""
+    """Return the URL of a sweep's database with its driver; by default that of a file of SQLite."""
     url = sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
     scheme, colon, rest = url.partition(":")
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
 def beat_interval(sweep: Sweep) -> int:
-    """Seconds between two signs of life of a trial."""
+    """Return the seconds between two heartbeats of a trial."""
     return max(1, sweep.lost_after // BEATS)
 
 
 def quieten_optuna() -> None:
-    """Leaves out what Optuna says of each study and trial, and that parts of it are young."""
+    """Silence what Optuna logs of each study and trial, and its warnings that parts of it are experimental."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 def open_storage(sweep: Sweep) -> RDBStorage:
-    """Opens the storage of a sweep.
+    """Open the storage of a sweep.
 
     Raises:
         ValueError: if it cannot be reached, or its driver is not installed.
@@ -72,8 +72,8 @@ def open_storage(sweep: Sweep) -> RDBStorage:
 
 
 @contextlib.contextmanager
-def storage_told(sweep: Sweep) -> Iterator[None]:
-    """Within it, a storage that cannot be used raises a RunStoppedError that names it."""
+def naming_storage(sweep: Sweep) -> Iterator[None]:
+    """Turn an outage of the storage into a RunStoppedError that names it."""
     url = without_password(url_of(sweep))
     try:
         yield
@@ -82,8 +82,9 @@ def storage_told(sweep: Sweep) -> Iterator[None]:
 
 
 def _database_whose_tables_others_may_make(url: str, sweep: Sweep) -> RDBStorage:
-    """Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
+    """Open a database, and try again where another process makes its tables at the same moment.
 
+    Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
     Whoever fails has left out a step that another one has made, and finds it when it looks again.
     """
     for _ in range(STEPS_TO_MAKE_TABLES):
@@ -125,7 +126,7 @@ def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be printed and kept."""
+    """Return a URL as it may be printed and kept."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:

@@ -19,7 +19,7 @@ MEAN_BEYOND = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a sweep is; plain data alone, so that it can be sent to workers and kept with a study.
+    """A sweep, as plain data, so that it can be sent to workers and kept with a study.
 
     Args:
         name: of the study, and of its directory.
@@ -28,7 +28,7 @@ class Sweep:
         space: what is searched, as `Space` takes it.
         n_trials: trials that are finished when the sweep is, the default configuration among them.
         output: the directory.
-        objectives: what is made small or large, as `Objective.of` takes each.
+        objectives: what is made small or large, each as `Objective.of` takes it.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; with several the value is their mean.
@@ -93,14 +93,14 @@ class Sweep:
 
     @property
     def search_space(self) -> Space:
-        """The space."""
+        """Its search space."""
         return Space(self.space)
 
     @property
     def all_objectives(self) -> list[Objective]:
-        """The objectives."""
+        """Its objectives."""
         return objectives_of(self.objectives)
 
     def as_plain_data(self) -> dict[str, Any]:
-        """Its arguments, for JSON."""
+        """Return its arguments, for JSON."""
         return asdict(self)

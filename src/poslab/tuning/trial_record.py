@@ -96,7 +96,7 @@ class TrialRecord:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the budget is used up and everything is finished."""
+        """Whether all trials of the budget are finished."""
         return self.unfinished == 0
 
 

@@ -1,4 +1,4 @@
-"""Tables and pictures of a sweep: what tuning was worth, how it went, and what each parameter does."""
+"""Tables and figures of a sweep: what tuning was worth, how it went, and what each parameter does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
 from poslab.report.page import Section
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
 from poslab.tuning.objective import Objective
-from poslab.tuning.parameter_exhibits import (
+from poslab.tuning.parameter_figures import (
     by_choice,
     contour,
     importances,
@@ -35,7 +35,7 @@ def sections(
     best: FrozenTrial,
     tested: Mapping[str, float],
 ) -> list[Section]:
-    """The sections of a report.
+    """Return the sections of a report.
 
     Args:
         study: a settled study.
@@ -162,7 +162,7 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
 
 
 def front(study: SweepStudy, record: TrialRecord) -> list[FrozenTrial]:
-    """The trials of the budget that no other beats in everything, by their first value."""
+    """Return the trials of the budget that no other beats in everything, by their first value."""
     numbers = {trial.number for trial in record.in_state(TrialState.COMPLETE)}
     return sorted((t for t in study.best_trials if t.number in numbers), key=lambda trial: trial.values[0])
 

@@ -1,4 +1,4 @@
-"""Tables and pictures of what each parameter of a sweep does."""
+"""Tables and figures of what each parameter of a sweep does."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def importances(study: SweepStudy, objective: Objective) -> Picture | None:
 def slices(
     complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective, best: FrozenTrial
 ) -> Picture:
-    """Every complete trial at its value of each parameter."""
+    """Draw every complete trial at its value of each parameter."""
     columns = min(3, len(parameters))
     rows = math.ceil(len(parameters) / columns)
     figure = new_figure(width=max(4.5, 3.2 * columns), height=3.0 * rows + 0.4)
@@ -120,7 +120,7 @@ def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: O
 
 
 def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective) -> Picture:
-    """Every complete trial as a line through all of its parameters."""
+    """Draw every complete trial as a line through all of its parameters."""
     figure = new_figure(width=max(5.0, 1.8 * (len(parameters) + 1)), height=4.2)
     axes = figure.subplots()
     names = [objective.label, *(parameter.name for parameter in parameters)]
@@ -157,7 +157,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
 
 
 def by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective: Objective) -> Table:
-    """The best trial of each choice of a parameter."""
+    """Return a table of the best trial of each choice of a parameter."""
     assert isinstance(parameter.distribution, CategoricalDistribution)
     rows = []
     for choice in parameter.distribution.choices:
