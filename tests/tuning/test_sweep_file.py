@@ -53,3 +53,22 @@ def test_the_defaults_are_not_a_sweep(folder: Path) -> None:
     assert names(folder) == ["question"]
     with pytest.raises(ValueError, match="sweep=defaults: there is no such sweep"):
         read_sweep(folder, {"sweep": "defaults"}, [])
+
+
+@pytest.mark.parametrize(
+    ("presets", "sentence"),
+    [
+        ("[small]", "presets must be keys by name"),
+        ("{small: 3}", "presets must be keys by name"),
+        ("{small: {train: rotary}}", r"train in presets\.small must be choices by key"),
+        (
+            "{small: {n_trails: 3}}",
+            r"question\.yaml: there is no key n_trails in presets\.small; did you mean 'n_trials'",
+        ),
+    ],
+)
+def test_presets_that_are_none_are_refused(presets: str, sentence: str, folder: Path) -> None:
+    (folder / "question.yaml").write_text(QUESTION.replace("{small: {n_trials: 1}}", presets))
+
+    with pytest.raises(ValueError, match=sentence):
+        read_sweep(folder, {"sweep": "question"}, [])

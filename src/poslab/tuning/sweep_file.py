@@ -73,28 +73,30 @@ def _file(folder: Path, sweep: Any) -> Path:
 
 def _with_defaults(path: Path, preset: Any) -> dict[str, Any]:
     """Return the keys of a file over those of the defaults beside it; in each, a preset's are over its own."""
-    defaults = path.with_name(DEFAULTS)
-    contents = [_contents(file) for file in (defaults, path) if file.is_file()]
-    presets = [node.pop("presets", None) or {} for node in contents]
-    if preset is not None and not any(preset in of_file for of_file in presets):
-        known = sorted({name for of_file in presets for name in of_file})
+    contents = [_contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
+    known = sorted({str(name) for node in contents for name in node["presets"]})
+    if preset is not None and preset not in known:
         raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
     merged: dict[str, Any] = {"train": {}}
-    for node, of_file in zip(contents, presets, strict=True):
-        chosen = of_file.get(preset) or {}
-        if unknown := [key for key in chosen if key not in OF_FILES]:
-            raise ValueError(f"{path}: there is no key {unknown[0]} in presets.{preset}{nearest(unknown[0], OF_FILES)}")
-        for layer in (node, chosen):
-            train = layer.get("train") or {}
-            merged |= {**layer, "train": {**merged["train"], **train} if isinstance(train, Mapping) else train}
+    for node in contents:
+        presets = node.pop("presets")
+        for layer in (node, presets.get(preset, {})):
+            merged |= {**layer, "train": {**merged["train"], **(layer.get("train") or {})}}
     return merged
 
 
 def _contents(path: Path) -> dict[str, Any]:
+    """Return the keys of a file, with its presets by name."""
     contents = read_yaml(path)
     check_interpolations(contents, path)
-    if unknown := [key for key in contents if key not in OF_FILES]:
-        raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(unknown[0], OF_FILES)}")
+    contents["presets"] = presets = contents.get("presets") or {}
+    if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
+        raise ValueError(f"{path}: presets must be keys by name, as in {{small: {{n_trials: 8}}}}, got {presets!r}")
+    for place, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
+        if unknown := [key for key in node if key not in OF_FILES]:
+            raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), OF_FILES)}")
+        if not isinstance(node.get("train") or {}, Mapping):
+            raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
     return contents
 
 
