@@ -19,8 +19,6 @@ J = TypeVar("J")
 R = TypeVar("R", contravariant=True)
 """The result of a job."""
 
-K = TypeVar("K", contravariant=True)
-
 
 class JobLostError(Exception):
     """The job that is being trained is not this worker's any more: somebody failed it, since no heartbeat came."""
