@@ -25,9 +25,10 @@ from poslab.attention import choose_route
 from poslab.commands.choices import choices as names
 from poslab.commands.choices import keys
 from poslab.commands.words import CONF
+from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
-from poslab.models.transformer import stack_shape
+from poslab.runs.recipe import Recipe
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "encodings.md"
@@ -173,16 +174,7 @@ class Encoding(Choice):
     @cached_property
     def shape(self) -> StackShape:
         """Of the default decoder."""
-        model = self.config.model
-        return stack_shape(
-            model.d_model,
-            model.num_layers,
-            model.num_heads,
-            model.num_kv_heads,
-            model.head_dim,
-            True,
-            ByteTokenizer.digits,
-        )
+        return Recipe.of(resolved(self.config)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
 
     def make(self, causal: bool = True) -> StackEncodings:
         """Its encodings in a decoder or in an encoder, with fresh parameters."""

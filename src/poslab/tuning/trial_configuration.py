@@ -18,7 +18,7 @@ from poslab.tuning.sweep import Sweep
 
 
 class TrialConfigurations:
-    """Composes what trials are, from the choices that all of them share.
+    """Configurations of trials, from the choices that all of them share.
 
     Args:
         conf: the folder of configurations, where train.yaml is.
@@ -42,14 +42,14 @@ class TrialConfigurations:
                 raise ValueError(f"{searched[0]} is what the sweep searches: its range is in the sweep file")
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The resolved configuration under these values, by key; Hydra's errors where a key does not exist."""
+        """Return the resolved configuration under these values; Hydra raises an error for a key that is unknown."""
         return self._resolved(self._composed(values))
 
     def check(self) -> Values:
-        """Finds what is wrong with the default, or with a parameter at an end of its range, before any training.
+        """Check the default, and each parameter at the ends of its range, before any training.
 
         Returns:
-            What trial 0 has: the default of each parameter, by its name in the study.
+            The parameters of trial 0: the default of each, by its name in the study.
 
         Raises:
             ValueError: one sentence; Hydra's errors where a key does not exist.
@@ -93,7 +93,7 @@ class TrialConfigurations:
         return resolved(own)
 
     def _default(self, composed: DictConfig, key: str) -> Any:
-        """The value of a key without a search; of a config group the choice."""
+        """Return the value of a key without a search; of a config group the choice."""
         if self._is_group(key):
             return composed.hydra.runtime.choices.get(key)
         return OmegaConf.select(composed, key)
@@ -107,7 +107,7 @@ class TrialConfigurations:
         return (self._conf / key).is_dir()
 
     def _override(self, key: str, value: Any) -> str:
-        """An override of the command line; a group that is null is left out."""
+        """Return an override of the command line; a group that is null is left out."""
         group = key.lstrip("+~").partition("@")[0]
         if ".." in (*Path(group).parts, *(Path(str(value)).parts if self._is_group(group) else ())):
             raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
@@ -115,7 +115,7 @@ class TrialConfigurations:
 
 
 def _has(composed: DictConfig, key: str) -> bool:
-    """Whether a configuration has a dotted key, be its value null."""
+    """Return whether a configuration has a dotted key, even if its value is null."""
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(composed, group) if group else composed
     return isinstance(node, DictConfig) and name in node

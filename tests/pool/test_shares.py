@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from poslab.pool.shares import shares
 from poslab.runs.trainer_settings import TrainerSettings
-from poslab.tuning.workers import shares
 
 
 @pytest.fixture

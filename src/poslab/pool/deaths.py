@@ -1,4 +1,4 @@
-"""Evidence of who ended a process: somebody from outside, or what it did itself."""
+"""Evidence of who ended a process: somebody else, or what the process itself did."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ CRASHES = (
 """Signals that a process gets for what it does."""
 
 SECONDS_TO_DIE = 30
-"""How long a process may take to give back its memory, which the kernel has killed for it."""
+"""Longest time in which a process that the kernel has killed gives back its memory."""
 
 
-def ended_from_outside(number: int) -> bool:
+def is_from_outside(number: int) -> bool:
     """Return whether a signal that ended a process was sent by somebody else, perhaps by a kernel short of memory."""
     return number not in CRASHES
 
 
 class MemoryWatch:
-    """The kernel's count of processes that it killed for want of memory, looked at again and again.
+    """The kernel's count of processes that it killed for want of memory.
 
-    A count that has just grown explains a SIGKILL. It may have been another process: a trial then has some attempts
-    left, where it has many after kills from outside.
+    A count that has just grown explains a SIGKILL. It may have been another process: a job has attempts left then.
     """
 
     def __init__(self) -> None:

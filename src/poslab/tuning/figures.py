@@ -1,4 +1,4 @@
-"""Tables and pictures of a sweep: what tuning was worth, how it went, and what each parameter does."""
+"""Tables and figures of a sweep: what tuning was worth, how it went, and what each parameter does."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from optuna.trial import FrozenTrial, TrialState
 from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
 from poslab.report.page import Section
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
-from poslab.tuning.ledger import Ledger, first_attempt
 from poslab.tuning.objective import Objective
-from poslab.tuning.parameter_exhibits import (
+from poslab.tuning.parameter_figures import (
     by_choice,
     contour,
-    importance_of,
     importances,
     parallel,
     slices,
 )
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_record import TrialRecord, first_attempt
 
 FEWEST_FOR_IMPORTANCE = 4
 """Complete trials below which nothing is said of importance."""
@@ -36,7 +35,7 @@ def sections(
     best: FrozenTrial,
     tested: Mapping[str, float],
 ) -> list[Section]:
-    """The sections of a report.
+    """Return the sections of a report.
 
     Args:
         study: a settled study.
@@ -45,24 +44,30 @@ def sections(
         best: the best trial.
         tested: its test figures by tag; empty where they are not known.
     """
-    ledger = study.ledger()
-    complete = ledger.in_state(TrialState.COMPLETE)
+    record = study.record()
+    complete = record.in_state(TrialState.COMPLETE)
     objective, several = sweep.all_objectives[0], len(sweep.all_objectives) > 1
     parameters = [p for p in sweep.search_space.parameters if any(p.name in trial.params for trial in complete)]
     worth: list[Exhibit] = [_worth(complete, sweep.all_objectives, best)]
     if tested:
         worth.append(_test(best, tested))
     if several:
-        worth.append(_front(front(study, ledger), complete, sweep.all_objectives))
+        worth.append(_front(front(study, record), complete, sweep.all_objectives))
     else:
-        worth.append(_history(ledger, objective))
+        worth.append(_history(record, objective))
     what: list[Exhibit] = []
-    if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importance_of(study, objective)):
-        what.append(importances(importance, objective))
+    if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importances(study, objective)) is not None:
+        what.append(importance)
     what.append(slices(complete, parameters, objective, best))
-    numeric = [p for p in parameters if not is_categorical(p) and all(p.name in t.params for t in complete)]
+    numeric = [
+        p
+        for p in parameters
+        if not is_categorical(p)
+        and all(p.name in trial.params for trial in complete)
+        and len({trial.params[p.name] for trial in complete}) > 1
+    ]
     if len(numeric) >= 2 and len(complete) >= FEWEST_FOR_IMPORTANCE:
-        what.append(contour(complete, numeric[0], numeric[1], objective, best))
+        what.append(contour(study, numeric[0], numeric[1], objective, best))
     shared = [p for p in parameters if all(p.name in trial.params for trial in complete)]
     if len(shared) >= 2:
         what.append(parallel(complete, shared, objective))
@@ -118,10 +123,10 @@ def _test(best: FrozenTrial, tested: Mapping[str, float]) -> Table:
     )
 
 
-def _history(ledger: Ledger, objective: Objective) -> Picture:
+def _history(record: TrialRecord, objective: Objective) -> Picture:
     figure = new_figure()
     axes = figure.subplots()
-    complete, pruned = ledger.in_state(TrialState.COMPLETE), ledger.in_state(TrialState.PRUNED)
+    complete, pruned = record.in_state(TrialState.COMPLETE), record.in_state(TrialState.PRUNED)
     pruned = [trial for trial in pruned if trial.values]
     axes.plot(
         [t.number for t in pruned], [t.values[0] for t in pruned], "x", color=OTHER, label="pruned, its last value"
@@ -156,9 +161,9 @@ def _history(ledger: Ledger, objective: Objective) -> Picture:
     )
 
 
-def front(study: SweepStudy, ledger: Ledger) -> list[FrozenTrial]:
-    """The trials of the budget that no other beats in everything, by their first value."""
-    numbers = {trial.number for trial in ledger.in_state(TrialState.COMPLETE)}
+def front(study: SweepStudy, record: TrialRecord) -> list[FrozenTrial]:
+    """Return the trials of the budget that no other beats in everything, by their first value."""
+    numbers = {trial.number for trial in record.in_state(TrialState.COMPLETE)}
     return sorted((t for t in study.best_trials if t.number in numbers), key=lambda trial: trial.values[0])
 
 

@@ -1,10 +1,10 @@
-"""Tables and pictures of what each parameter of a sweep does."""
+"""Tables and figures of what each parameter of a sweep does."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import optuna
@@ -12,38 +12,35 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.tri import Triangulation
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 
 from poslab.report.exhibits import Picture, Table, new_figure
-from poslab.tuning.axes import BEST, DEFAULT, OTHER, ends_of, place_of, scale_axis, value_at
+from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
-from poslab.tuning.ledger import first_attempt
 from poslab.tuning.objective import Objective
 from poslab.tuning.space import Parameter
 from poslab.tuning.study import SweepStudy
+from poslab.tuning.trial_record import first_attempt
 
 
-def importance_of(study: SweepStudy, objective: Objective) -> dict[str, float]:
-    """The share of each parameter that all complete trials have; nothing where nothing varies."""
-    values = {trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}
-    if len(values) < 2:
-        return {}
+def importances(study: SweepStudy, objective: Objective) -> Picture | None:
+    """Draw the importance of each parameter that all complete trials have; return None where nothing varies."""
+    if len({trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}) < 2:
+        return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")  # what is signed is small
-        return optuna.importance.get_param_importances(study, target=lambda trial: _signed(trial, objective))
-
-
-def importances(importance: Mapping[str, float], objective: Objective) -> Picture:
-    """Which parameters matter, as bars."""
-    figure = new_figure(height=1.2 + 0.4 * len(importance))
-    axes = figure.subplots()
-    names = sorted(importance, key=lambda name: importance[name])
-    bars = axes.barh(names, [importance[name] for name in names], color=DEFAULT)
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set_xlim(0, 1.1)
-    axes.set_xlabel(f"importance for {objective.label}")
+        importance = optuna.importance.get_param_importances(study, target=lambda trial: _signed(trial, objective))
+        if not importance:
+            return None
+        figure, _ = drawn_by_optuna(
+            lambda: plot_param_importances(
+                study, target=lambda trial: _signed(trial, objective), target_name=objective.label
+            ),
+            width=7.0,
+            height=1.6 + 0.4 * len(importance),
+        )
     return Picture(
         "importance",
         "Which parameters matter",
@@ -58,7 +55,7 @@ def importances(importance: Mapping[str, float], objective: Objective) -> Pictur
 def slices(
     complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective, best: FrozenTrial
 ) -> Picture:
-    """Every complete trial at its value of each parameter."""
+    """Draw every complete trial at its value of each parameter."""
     columns = min(3, len(parameters))
     rows = math.ceil(len(parameters) / columns)
     figure = new_figure(width=max(4.5, 3.2 * columns), height=3.0 * rows + 0.4)
@@ -97,52 +94,33 @@ def _slice(axes: Axes, complete: Sequence[FrozenTrial], parameter: Parameter, be
     scale_axis(axes, parameter)
 
 
-def contour(
-    complete: Sequence[FrozenTrial], first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial
-) -> Picture:
-    """Every complete trial at its values of two parameters, and the objective between them."""
-    figure = new_figure(width=6.0, height=4.5)
-    axes = figure.subplots()
-    x = np.array([place_of(first, trial.params[first.name]) for trial in complete])
-    y = np.array([place_of(second, trial.params[second.name]) for trial in complete])
-    z = np.array([trial.values[0] for trial in complete])
-    colours = "viridis" if objective.minimized else "viridis_r"
-    norm = Normalize(z.min(), z.max())
-    if len(set(zip(x, y, strict=True))) >= 4 and np.linalg.matrix_rank(np.stack([x - x[0], y - y[0]])) == 2:
-        distinct = pd.DataFrame({"x": x, "y": y, "z": z}).groupby(["x", "y"], as_index=False).mean()
-        scaled = Triangulation(_unit(distinct["x"].to_numpy()), _unit(distinct["y"].to_numpy())).triangles
-        mesh = Triangulation(distinct["x"].to_numpy(), distinct["y"].to_numpy(), scaled)
-        axes.tricontourf(mesh, distinct["z"].to_numpy(), levels=12, cmap=colours, norm=norm)
-    points = axes.scatter(x, y, c=z, cmap=colours, norm=norm, edgecolors="black", linewidths=0.6)
-    axes.plot(
-        [place_of(first, best.params[first.name])],
-        [place_of(second, best.params[second.name])],
-        "*",
-        color=BEST,
-        markersize=14,
-        markeredgecolor="black",
+def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Picture:
+    """Draw the complete trials at their values of two parameters, and the objective between them."""
+    figure, axes = drawn_by_optuna(
+        lambda: plot_contour(
+            study,
+            [first.name, second.name],
+            target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
+            target_name=objective.label,
+        ),
+        width=6.0,
+        height=4.5,
     )
-    axes.use_sticky_edges = False
-    axes.margins(0.06)
-    scale_axis(axes, first)
-    scale_axis(axes, second, of_x=False)
-    figure.colorbar(points, ax=axes, label=objective.label)
+    axes.plot(
+        best.params[first.name], best.params[second.name], "*", color=BEST, markersize=14, markeredgecolor="black"
+    )
     return Picture(
         "contour",
         f"{first.name} and {second.name} together",
-        "Each point is a complete trial, the star the best one. The colour between them is drawn straight from one to "
-        "the next: where points are few, it is a guess.",
+        "Each point is a complete trial, the star the best one. The colours between and beyond them are interpolated: "
+        "where points are few, they are a guess.",
         "",
         figure,
     )
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    return np.asarray((values - values.min()) / ((values.max() - values.min()) or 1.0))
-
-
 def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective) -> Picture:
-    """Every complete trial as a line through all of its parameters."""
+    """Draw every complete trial as a line through all of its parameters."""
     figure = new_figure(width=max(5.0, 1.8 * (len(parameters) + 1)), height=4.2)
     axes = figure.subplots()
     names = [objective.label, *(parameter.name for parameter in parameters)]
@@ -179,7 +157,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
 
 
 def by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective: Objective) -> Table:
-    """The best trial of each choice of a parameter."""
+    """Return a table of the best trial of each choice of a parameter."""
     assert isinstance(parameter.distribution, CategoricalDistribution)
     rows = []
     for choice in parameter.distribution.choices:

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from poslab.pool.failure import LOST
+from poslab.pool.retries import MOST_KILLS
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
-from poslab.tuning.ledger import LOST, MOST_KILLS, SILENT, Ledger, begun_trials, first_attempt, is_lost, reason
+from poslab.tuning.trial_record import TrialRecord, begun_trials, first_attempt, is_lost, recorded_failure
 
 RUNNING, COMPLETE, PRUNED, FAIL, WAITING = (
     *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING),
@@ -29,54 +31,52 @@ def numbers(some: list[FrozenTrial]) -> list[int]:
 
 
 def test_the_budget_counts_complete_pruned_and_failed_trials() -> None:
-    ledger = Ledger.of(trials(COMPLETE, PRUNED, (FAIL, {CAN_PASS: False}), RUNNING), n_trials=5)
+    record = TrialRecord.of(trials(COMPLETE, PRUNED, (FAIL, {CAN_PASS: False}), RUNNING), n_trials=5)
 
-    assert numbers(ledger.finished) == [0, 1, 2]
-    assert numbers(ledger.running) == [3]
-    assert ledger.missing == 1
-    assert not ledger.is_settled
+    assert numbers(record.finished) == [0, 1, 2]
+    assert numbers(record.running) == [3]
+    assert record.missing == 1
+    assert not record.is_settled
 
 
 def test_a_study_is_settled_when_the_budget_is_finished() -> None:
-    assert Ledger.of(trials(COMPLETE, PRUNED), n_trials=2).is_settled
-    assert not Ledger.of(trials(COMPLETE, RUNNING), n_trials=2).is_settled
-    assert not Ledger.of(trials(COMPLETE), n_trials=2).is_settled
+    assert TrialRecord.of(trials(COMPLETE, PRUNED), n_trials=2).is_settled
+    assert not TrialRecord.of(trials(COMPLETE, RUNNING), n_trials=2).is_settled
+    assert not TrialRecord.of(trials(COMPLETE), n_trials=2).is_settled
 
 
 def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished() -> None:
-    ledger = Ledger.of(trials((FAIL, {CAN_PASS: True, REASON: "killed"}), FAIL), n_trials=2)
+    record = TrialRecord.of(trials((FAIL, {CAN_PASS: True, REASON: "killed"}), FAIL), n_trials=2)
 
-    assert numbers(ledger.owed) == [0, 1], "one that was lost without a word may pass as well"
-    assert ledger.finished == []
-    assert [reason(trial) for trial in ledger.owed] == ["killed", LOST]
+    assert numbers(record.owed) == [0, 1], "one that was lost without a word may pass as well"
+    assert record.finished == []
+    assert [recorded_failure(trial).reason for trial in record.owed] == ["killed", LOST.reason]
 
 
 def test_a_trial_is_lost_that_others_failed_for_silence() -> None:
-    silent, killed, unsaid = trials(
-        (FAIL, {REASON: f"{SILENT} for 60 seconds"}), (FAIL, {REASON: "its worker was killed"}), FAIL
-    )
+    killed, unsaid = trials((FAIL, {REASON: "its worker was killed"}), FAIL)
 
-    assert [is_lost(trial) for trial in (silent, killed, unsaid)] == [True, False, True]
+    assert [is_lost(trial) for trial in (killed, unsaid)] == [False, True]
 
 
 def test_a_retry_is_no_trial_of_the_budget() -> None:
     retry = (COMPLETE, {RETRY_OF: 0, FIRST_ATTEMPT: 0})
-    ledger = Ledger.of(trials((FAIL, {CAN_PASS: True}), COMPLETE, retry), n_trials=2)
+    record = TrialRecord.of(trials((FAIL, {CAN_PASS: True}), COMPLETE, retry), n_trials=2)
 
-    assert ledger.is_settled
-    assert numbers(ledger.finished) == [2, 1]
-    assert [first_attempt(trial) for trial in ledger.finished] == [0, 1]
+    assert record.is_settled
+    assert numbers(record.finished) == [2, 1]
+    assert [first_attempt(trial) for trial in record.finished] == [0, 1]
 
 
 def test_a_trial_is_retried_twice_at_most() -> None:
     failed = {CAN_PASS: True}
     chain = ((FAIL, failed), (FAIL, {**failed, RETRY_OF: 0, FIRST_ATTEMPT: 0}))
 
-    assert numbers(Ledger.of(trials(*chain), n_trials=1).owed) == [1]
+    assert numbers(TrialRecord.of(trials(*chain), n_trials=1).owed) == [1]
     third = (FAIL, {**failed, RETRY_OF: 1, FIRST_ATTEMPT: 0})
-    ledger = Ledger.of(trials(*chain, third), n_trials=1)
-    assert ledger.owed == []
-    assert ledger.is_settled
+    record = TrialRecord.of(trials(*chain, third), n_trials=1)
+    assert record.owed == []
+    assert record.is_settled
 
 
 def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
@@ -87,7 +87,7 @@ def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
 
 
 def is_owed(attempts: list[FrozenTrial]) -> bool:
-    return bool(Ledger.of(attempts, n_trials=1).owed)
+    return bool(TrialRecord.of(attempts, n_trials=1).owed)
 
 
 def test_kills_from_outside_are_no_failures_of_a_trial() -> None:
@@ -98,24 +98,11 @@ def test_kills_from_outside_are_no_failures_of_a_trial() -> None:
     assert not is_owed(chain(*[killed] * 10, failed, failed, failed))
 
 
-def test_a_trial_that_is_killed_again_and_again_without_progress_is_given_up() -> None:
-    began = {FROM_OUTSIDE: True, BEGAN_AFTER: 5}
-
-    assert not is_owed(chain(*[began] * (MOST_KILLS + 1)))
-
-
 @pytest.mark.parametrize("from_outside", [True, False])
 def test_a_trial_that_makes_progress_between_its_failures_is_never_given_up(from_outside: bool) -> None:
     attempts = [{FROM_OUTSIDE: from_outside, BEGAN_AFTER: steps} for steps in range(3 * MOST_KILLS)]
 
     assert is_owed(chain(*attempts))
-
-
-def test_saved_steps_that_are_lost_and_made_again_are_no_progress() -> None:
-    """As where two machines that share no directory take turns."""
-    attempts = [{FROM_OUTSIDE: False, BEGAN_AFTER: steps} for steps in (0, 10, 0, 10)]
-
-    assert not is_owed(chain(*attempts))
 
 
 def test_a_budget_holds_every_trial_that_has_begun() -> None:
@@ -127,20 +114,20 @@ def test_a_budget_holds_every_trial_that_has_begun() -> None:
 def test_of_two_retries_of_one_trial_the_first_counts() -> None:
     retry = (WAITING, {RETRY_OF: 0, FIRST_ATTEMPT: 0})
 
-    assert numbers(Ledger.of(trials((FAIL, {CAN_PASS: True}), retry, retry), n_trials=1).waiting) == [1]
+    assert numbers(TrialRecord.of(trials((FAIL, {CAN_PASS: True}), retry, retry), n_trials=1).waiting) == [1]
 
 
 def test_a_trial_beyond_the_budget_stays_waiting_until_the_budget_grows() -> None:
     too_many = trials(COMPLETE, COMPLETE, WAITING)
 
-    assert Ledger.of(too_many, n_trials=2).is_settled
-    assert numbers(Ledger.of(too_many, n_trials=3).waiting) == [2]
+    assert TrialRecord.of(too_many, n_trials=2).is_settled
+    assert numbers(TrialRecord.of(too_many, n_trials=3).waiting) == [2]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_the_account_does_not_depend_on_the_order_of_reading(order: tuple[int, ...]) -> None:
     read = trials(COMPLETE, (FAIL, {CAN_PASS: True}), (RUNNING, {RETRY_OF: 1, FIRST_ATTEMPT: 1}))
 
-    ledger = Ledger.of([read[i] for i in order], n_trials=2)
+    record = TrialRecord.of([read[i] for i in order], n_trials=2)
 
-    assert [numbers(chain) for chain in ledger.attempts] == [[0], [1, 2]]
+    assert [numbers(chain) for chain in record.attempts] == [[0], [1, 2]]
