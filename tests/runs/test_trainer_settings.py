@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from poslab.runs.trainer_settings import TrainerSettings, cpu_has_bfloat16
-from poslab.training.checking import check, micro_batches
+from poslab.training.checking import check
 from tests.training.runs import composed
 
 CORES = max(2, os.cpu_count() or 1)
@@ -23,23 +23,23 @@ CORES = max(2, os.cpu_count() or 1)
         ({"saves": 0}, "saves must be a positive integer, got 0"),
         ({"log_every": 0}, "log_every must be a positive integer, got 0"),
         ({"micro_batch_size": 0}, "micro_batch_size must be a positive integer or null, got 0"),
-        ({"devices": 0}, f"devices must lie between 1 and the {CORES} CPU cores of this machine, got 0"),
+        ({"devices": 0}, f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got 0"),
         (
             {"devices": CORES + 1},
-            f"devices must lie between 1 and the {CORES} CPU cores of this machine, got {CORES + 1}",
+            f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got {CORES + 1}",
         ),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
-        TrainerSettings(**{"max_steps": 1, "accelerator": "cpu", **change})
+        TrainerSettings(**{"max_steps": 1, "accelerator": "cpu", **change}).require_devices()
     assert str(error.value) == message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^accelerator=gpu asks for a GPU, and this machine has none$"):
-        TrainerSettings(max_steps=1, accelerator="gpu")
+    with pytest.raises(ValueError, match=r"^trainer.accelerator=gpu asks for a GPU, and this machine has none$"):
+        TrainerSettings(max_steps=1, accelerator="gpu").require_devices()
     assert not TrainerSettings(max_steps=1).on_gpu
 
 
@@ -73,8 +73,8 @@ def test_a_precision_that_is_asked_for_is_taken() -> None:
 def test_a_batch_is_shared_out_and_cut(
     batch_size: int, processes: int, micro_batch_size: int | None, expected: int
 ) -> None:
-    settings = TrainerSettings(max_steps=1, accelerator="cpu", micro_batch_size=micro_batch_size)
-    assert micro_batches(settings, batch_size, processes) == expected
+    settings = TrainerSettings(1, accelerator="cpu", devices=processes, micro_batch_size=micro_batch_size)
+    assert settings.micro_batches(batch_size) == expected
 
 
 @pytest.mark.parametrize(
