@@ -52,7 +52,7 @@ class TaskRecord:
             raise ValueError(f"{file} is damaged: {wrong[0]} must not be {str(content[wrong[0]])[:40]!r}")
         classes = tuple(content.get("classes", []))
         is_of_classes = bool(classes) or (outputs is not None and outputs[1])
-        if is_of_classes and outputs != [len(classes), True]:
+        if is_of_classes and (outputs is None or outputs[0] != len(classes)):
             raise ValueError(f"{file} is damaged: it has {len(classes)} classes for outputs {outputs}")
         if len(set(classes)) < len(classes):
             raise ValueError(f"{file} is damaged: its classes must all be different")

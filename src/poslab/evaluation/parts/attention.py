@@ -28,7 +28,10 @@ LAYERS_OF_MAPS = 6
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section."""
+    """Return the section; nothing for models whose attention cannot be looked into."""
+    subjects = [one for one in subjects if one.model.attention_sites]
+    if not subjects:
+        return Evaluation()
     exhibits: list[Exhibit] = []
     frames = []
     for one in subjects:
