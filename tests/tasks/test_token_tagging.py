@@ -84,7 +84,7 @@ def sentences(path: Path, count: int = 400) -> Path:
         for _ in range(count):
             person = [draw.choice(["Ada", "Bo"]), draw.choice(["Lee", "Kay"])][: draw.randint(1, 2)]
             words = [*person, draw.choice(["was", "is"]), "in", draw.choice(["rome", "oslo"])]
-            tags = ["B-PER", "I-PER"][: len(person)] + ["O", "O", "B-LOC"]
+            tags = [*["B-PER", "I-PER"][: len(person)], "O", "O", "B-LOC"]
             file.write(json.dumps({"words": words, "tags": tags}) + "\n")
     return path
 
