@@ -112,7 +112,6 @@ CASES = {
     "messages": Case(["experiment=small", "dataset=gettext_messages"], TEXTS, TRANSLATED, **TRANSLATING),
     "dialogue": Case(["experiment=small", "dataset=dialogue_pairs"], TEXTS, [copying_reference], **ONCE),
     "dialogue of films": Case(["experiment=small", "dataset=movie_dialogue"], TEXTS, [copying_reference], **ONCE),
-    "arithmetic": Case(["experiment=small", "dataset=grade_school_math"], TEXTS, [copying_reference], **ONCE),
 }
 
 

@@ -38,7 +38,6 @@ DECIDING = {
     "headlines": "rouge_l",
     "dialogue": "rouge_l",
     "dialogue of films": "rouge_l",
-    "arithmetic": "rouge_l",
 }
 """The figure by which a task is held against its references."""
 

@@ -204,7 +204,7 @@ def test_the_papers_have_fifteen_and_seventeen_tasks() -> None:
 
 
 def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
-    for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam", "grade_school_math"):
+    for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam"):
         config = composed("experiment=small", f"dataset={dataset}")
         check(config)
         assert config["dataset"]["_target_"] == composed(f"dataset={dataset}")["dataset"]["_target_"]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from poslab.data.examples.bbc_news import BbcNews
 from poslab.data.examples.columns import as_examples
 from poslab.data.kinds.pairs import PAIRS
+from poslab.data.offline.bbc_news import BbcNews
 
 if TYPE_CHECKING:
     from datasets import Dataset

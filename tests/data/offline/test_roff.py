@@ -2,7 +2,7 @@
 
 import pytest
 
-from poslab.data.examples.roff import paragraphs, plain
+from poslab.data.offline.roff import paragraphs, plain
 
 PAGE = r"""
 .\" a comment

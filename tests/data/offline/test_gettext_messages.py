@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from poslab.data.examples.gettext_messages import GettextMessages
-
-from .contract import rows_of
+from poslab.data.offline.gettext_messages import GettextMessages
+from tests.data.examples.contract import rows_of
 
 FILE = Path("/usr/share/locale/fr/LC_MESSAGES/gcc-14.mo")
 installed = pytest.mark.skipif(not FILE.is_file(), reason="needs: apt-get install gcc-14-locales")

@@ -9,24 +9,22 @@ from typing import Any
 
 import pytest
 
-from poslab.data.examples.bbc_headlines import BbcHeadlines
-from poslab.data.examples.bbc_topics import BbcTopics
-from poslab.data.examples.dialogue_pairs import DialoguePairs
-from poslab.data.examples.film_sentiment import FilmSentiment
-from poslab.data.examples.grade_school_math import GradeSchoolMath
-from poslab.data.examples.movie_dialogue import MovieDialogue
-from poslab.data.examples.packaged import PackagedExamples
-from poslab.data.examples.question_types import QuestionTypes
-from poslab.data.examples.sms_spam import SmsSpam
 from poslab.data.examples.splitting import drop_duplicates, split_examples
-from poslab.data.examples.tweet_sentiment import TweetSentiment
 from poslab.data.kinds.classes import CLASSES
-
-from .contract import rows_of
+from poslab.data.offline.bbc_headlines import BbcHeadlines
+from poslab.data.offline.bbc_topics import BbcTopics
+from poslab.data.offline.dialogue_pairs import DialoguePairs
+from poslab.data.offline.film_sentiment import FilmSentiment
+from poslab.data.offline.movie_dialogue import MovieDialogue
+from poslab.data.offline.packaged import PackagedExamples
+from poslab.data.offline.question_types import QuestionTypes
+from poslab.data.offline.sms_spam import SmsSpam
+from poslab.data.offline.tweet_sentiment import TweetSentiment
+from tests.data.examples.contract import rows_of
 
 SOURCES: list[type[PackagedExamples]] = [
     *(BbcTopics, BbcHeadlines, FilmSentiment, TweetSentiment, QuestionTypes, SmsSpam),
-    *(DialoguePairs, MovieDialogue, GradeSchoolMath),
+    *(DialoguePairs, MovieDialogue),
 ]
 
 
@@ -49,7 +47,6 @@ def installed(*sources: type[PackagedExamples]) -> pytest.MarkDecorator:
             (SmsSpam, 5574, 5160, {"text": 12}),
             (DialoguePairs, 2377, 1249, {"source": 7, "target": 6}),
             (MovieDialogue, 64_248, 63_745, {"source": 6, "target": 5}),
-            (GradeSchoolMath, 1319, 1319, {"source": 43, "target": 49}),
         ]
     ],
 )
@@ -160,16 +157,6 @@ def test_every_language_of_the_conversations_can_be_read() -> None:
         ValueError, match=r"^language must be one of bengali, .*, got 'englsh'; did you mean 'english'\?$"
     ):
         DialoguePairs(language="englsh").check()
-
-
-@installed(GradeSchoolMath)
-def test_a_solution_ends_with_its_number_and_has_no_calculator() -> None:
-    rows = rows_of(GradeSchoolMath())
-    assert rows[1]["target"] == (
-        "It takes 2/2=1 bolt of white fiber\nSo the total amount of fabric is 2+1=3 bolts of fabric\n#### 3"
-    )
-    assert not any("<<" in row["target"] for row in rows)
-    assert all(row["target"].splitlines()[-1].startswith("#### ") for row in rows)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.title)

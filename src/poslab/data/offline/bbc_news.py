@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from poslab.data.examples.packaged import PackagedExamples
+from poslab.data.offline.packaged import PackagedExamples
 
 
 class Article(NamedTuple):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from poslab.data.examples.rated_snippets import RatedSnippets
+from poslab.data.offline.rated_snippets import RatedSnippets
 
 
 @dataclass(kw_only=True)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poslab.data.examples.manual_pages import ManualPages, aligned
 from poslab.data.examples.splitting import split_examples
-
-from .contract import rows_of
+from poslab.data.offline.manual_pages import ManualPages, aligned
+from tests.data.examples.contract import rows_of
 
 INSTALLED = Path("/usr/share/man/man2/read.2.gz").is_file() and Path("/usr/share/man/fr/man2/read.2.gz").is_file()
 installed = pytest.mark.skipif(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 from poslab.configuration.build import nearest
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.examples.roff import paragraphs, plain
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
+from poslab.data.offline.roff import paragraphs, plain
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:

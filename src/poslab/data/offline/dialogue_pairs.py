@@ -8,8 +8,8 @@ from poslab.configuration.build import nearest
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.dialogue import replies
-from poslab.data.examples.packaged import PackagedExamples
 from poslab.data.kinds.pairs import PAIRS
+from poslab.data.offline.packaged import PackagedExamples
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.examples.columns import as_examples
-from poslab.data.examples.packaged import PackagedExamples
 from poslab.data.kinds.classes import CLASSES
+from poslab.data.offline.packaged import PackagedExamples
 
 if TYPE_CHECKING:
     from datasets import Dataset
