@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -24,8 +23,8 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place takes,
     defined in `root` or in a package that the user trusts (`config["trust"]`). That is decided by the name before
     anything is imported, then by the object. Nothing else in a configuration has an effect: interpolations and Hydra's
-    other special keys stay plain values. An argument that is a dataclass, such as the stack of a model, reads its
-    fields from the node itself.
+    other special keys stay plain values. An argument of a class that declares `stands_flat`, such as the
+    stack of a model, reads its fields from the node itself.
 
     Args:
         config: the whole configuration.
@@ -92,7 +91,7 @@ def _built(
 
 
 def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a class or factory as keys of its node, those of dataclasses among them instead."""
+    """Return the parameters of a class or factory as keys of its node, with the fields of what stands flat in it."""
     keys: dict[str, inspect.Parameter] = {}
     for name, parameter in _parameters(found).items():
         keys |= keys_of(parameter.annotation) if _is_flat(parameter) else {name: parameter}
@@ -100,12 +99,12 @@ def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _is_flat(parameter: inspect.Parameter) -> bool:
-    """Return whether an argument is a dataclass, whose fields stand in the node itself."""
-    return isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation)
+    """Return whether an argument is of a class whose fields stand in the node itself (`stands_flat`)."""
+    return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "stands_flat", False)
 
 
 def _flat(kind: type, given: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
-    """Build an argument that is a dataclass from those keys of a node that are its own, which are taken out of it."""
+    """Build an argument from those keys of a node that are its own fields, which are taken out of the node."""
     parameters = _parameters(kind)
     own = {name: given.pop(name) for name in list(given) if name in parameters}
     values = {

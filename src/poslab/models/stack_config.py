@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.attention import Route
@@ -42,6 +42,9 @@ class StackConfig:
     Raises:
         ValueError: for an argument out of its range.
     """
+
+    stands_flat: ClassVar[bool] = True
+    """In a configuration, its fields are keys of the model itself."""
 
     encoding: EncodingFactory
     d_model: Count
