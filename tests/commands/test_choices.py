@@ -72,7 +72,7 @@ def test_a_precision_trains(tmp_path: Path, precision: str) -> None:
 
 def test_the_precision_that_the_hardware_chose_is_printed(tmp_path: Path) -> None:
     run = run_of(small(tmp_path, "trainer.precision=auto", *TWO_STEPS), tmp_path / "run")
-    chosen = check(run.config()).resolved_precision
+    chosen = check(run.config()).trainer.resolved_precision
     assert f"parameters, {chosen} (" in run.log_file.read_text()
     assert json.loads((run.path / "environment.json").read_text())["precision"] == chosen
 

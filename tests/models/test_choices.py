@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -14,6 +14,7 @@ from poslab.configuration.build import keys_of
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
 from tests.encoding_choices import CONF, composed
+from tests.stacked import stacked
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
@@ -75,7 +76,7 @@ def test_a_choice_and_every_key_of_it_have_a_comment(path):
 def test_a_size_fills_width_layers_and_heads_and_states_its_parameters(size):
     config = composed("model=decoder", f"size={size}").model
     with torch.device("meta"):
-        decoder = instantiate(config, vocab_size=257, encoding=NoPosition)
+        decoder = stacked(Decoder, 257, NoPosition, config.d_model, config.num_layers, config.num_heads)
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
     stated = re.findall(r"[\d,]{7,}", (CONF / "size" / f"{size}.yaml").read_text())
     assert stated == [f"{parameters:,}", f"{parameters - 257 * config.d_model:,}"]

@@ -197,7 +197,7 @@ def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run: RunDirectory) -> N
     [
         {"outputs": [2, True]},
         {"outputs": [2, True], "classes": ["a", "a"]},
-        {"outputs": [2, False], "classes": ["a", "b"]},
+        {"outputs": [3, False], "classes": ["a", "b"]},
     ],
 )
 def test_a_task_without_a_name_for_each_class_is_one_sentence(run: RunDirectory, content: object) -> None:

@@ -67,12 +67,13 @@ def _built(
     parameters = _parameters(found)
     # Hydra needs `_partial_`, and here the kind says it.
     given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
-    given |= {name: value for name, value in (arguments or {}).items() if name not in parameters}
+    more = {name: value for name, value in (arguments or {}).items() if name not in parameters}
     values = {
-        name: _flat(parameter.annotation, given, key, trusted)
+        name: _flat(parameter.annotation, given, more, key, trusted)
         for name, parameter in parameters.items()
         if name not in given and _is_flat(parameter)
     }
+    given |= more
     takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
         if name not in parameters and (name.startswith("_") or not takes_any_name):
@@ -103,8 +104,8 @@ def _is_flat(parameter: inspect.Parameter) -> bool:
     return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "stands_flat", False)
 
 
-def _flat(kind: type, given: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
-    """Build an argument from those keys of a node that are its own fields, which are taken out of the node."""
+def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
+    """Build an argument from its fields in a node and in what the program gives, which are taken out of both."""
     parameters = _parameters(kind)
     own = {name: given.pop(name) for name in list(given) if name in parameters}
     values = {
@@ -112,6 +113,7 @@ def _flat(kind: type, given: dict[str, Any], key: str, trusted: Sequence[str]) -
         for name, value in own.items()
     }
     check_arguments(values, parameters, f"{key}.")
+    values |= {name: more.pop(name) for name in list(more) if name in parameters}
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in values:
             raise ValueError(f"{key}.{name} must be given: {kind.__name__} needs it")

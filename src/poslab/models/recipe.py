@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from poslab.encodings import EncodingFactory, PositionSampler, TemperatureFactory
 from poslab.models.model import Model, Outputs
 
@@ -34,6 +36,11 @@ class ModelRecipe:
         kind = self.make.func
         assert isinstance(kind, type)
         return kind
+
+    def try_build(self) -> Model:
+        """Return the model without memory for its weights, of a vocabulary that stands for any; raises as `build`."""
+        with torch.device("meta"):
+            return self.build(vocab_size=2, digits=[0])
 
     def build(self, vocab_size: int, outputs: Outputs | None = None, digits: Sequence[int] = ()) -> Model:
         """Build the model, with weights drawn from torch's generator.

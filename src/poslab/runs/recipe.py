@@ -44,12 +44,12 @@ class Recipe:
     config: Mapping[str, Any]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], find_files: bool = False) -> Recipe:
+    def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
         """Build the recipe of a configuration.
 
         Args:
             config: the resolved configuration.
-            find_files: whether the files that its data is made of must be there, as they must for training.
+            to_train: whether it is to be trained: the files of its data must be there, and its model is tried.
 
         Raises:
             ValueError: one sentence that names the key, for what does not fit together.
@@ -58,7 +58,7 @@ class Recipe:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
         source: AnySource = build(config, "dataset", DataSource)
-        if find_files:
+        if to_train:
             try:
                 source.check()
             except ValueError as error:
@@ -67,11 +67,18 @@ class Recipe:
         # These import torch, which takes a second; a mistake in what was checked before is reported without it.
         from poslab.runs.optimizer import AdamWithCosine
         from poslab.runs.trainer_settings import TrainerSettings
-        from poslab.tasks.choice import task_for
 
         trainer = build(config, "trainer", TrainerSettings)
         optimizer = build(config, "optimizer", AdamWithCosine)
         model = _model(config)
+        if to_train:
+            try:
+                model.try_build()
+            except ValueError as error:
+                raise ValueError(with_full_key(str(error), "model", config)) from error
+
+        from poslab.tasks.choice import task_for  # with torchmetrics, which takes as long as torch
+
         task = task_for(source.kind, model.kind)
         task.check(source, model.positions)
         return cls(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import with_full_key
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,17 +26,9 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
     Raises:
         ValueError: one sentence that names the key.
     """
-    recipe = Recipe.of(config, find_files=True)
-
-    import torch
-
+    recipe = Recipe.of(config, to_train=True)
     recipe.trainer.require_devices()
-    try:
-        with torch.device("meta"):
-            # Which tokens its data has is known when that is prepared.
-            model = recipe.model.build(vocab_size=2, digits=[0])
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "model", config)) from error
+    model = recipe.model.try_build()
     _check_memory(model, recipe)
     _check_positions(model, recipe.model.positions, recipe.source.sequence_length)
     if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
