@@ -98,7 +98,7 @@ MISTAKES = {
     "positions=randomized positions.max_position=10": "positions.max_position",
     "encoding=learned positions=shifted": "encoding.max_length",
     "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of "
-    "dataset=answers_file, dataset=classification_file, dataset=pairs_file and dataset=text\n",
+    "dataset=answers_file, dataset=classification_file, dataset=pairs_file, dataset=tags_file and dataset=text\n",
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",

@@ -98,5 +98,5 @@ def test_what_it_does_not_take_is_refused(run):
 
 def test_a_model_that_declares_nothing_is_refused(run):
     config = {**run.config(), "model": {"_target_": "poslab.models.model.Model"}}
-    with pytest.raises(ValueError, match=r"^model"):
+    with pytest.raises(ValueError, match=r"^model must declare its capabilities, and Model does not$"):
         check(config)

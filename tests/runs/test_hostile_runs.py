@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
+from poslab.commands import evaluate, generate
 from poslab.commands.hydra_files import check_config_dir
 from poslab.io.reading import read_json, read_yaml
 from poslab.runs.checkpoint import OWN_STATE
@@ -25,7 +26,6 @@ from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep_file import read_sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
-from src import evaluate, generate
 from tests.written_run import CONF, write_run
 
 MARK = "sprung"

@@ -175,7 +175,7 @@ def _not_utf_8(words: list[str]) -> Path | None:
 
 def listed(names: list[str]) -> str:
     """Return the first of many names in words."""
-    *first, last = names if len(names) < 5 else [*names[:3], "others"]
+    *first, last = names if len(names) < 7 else [*names[:3], "others"]
     return f"{', '.join(first)} and {last}" if first else last
 
 

@@ -141,4 +141,6 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
     }
     own = {name: value for name, value in given.items() if value is not None}
     make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
+    if not hasattr(make.func, "capabilities"):
+        raise ValueError(f"model must declare its capabilities, and {make.func.__name__} does not")
     return ModelRecipe(make, encoding, given["positions"], temperature)

@@ -20,12 +20,9 @@ def task_for(kind: Kind, model: type[Model]) -> type[Task]:
     """Return the task of a class of models on a kind of data.
 
     Raises:
-        ValueError: beginning with `model`, if there is none, or the class does not declare what it is capable of.
+        ValueError: beginning with `model`, if there is none.
     """
-    capabilities = getattr(model, "capabilities", None)
-    if not capabilities:
-        raise ValueError(f"model must declare its capabilities, and {model.__name__} does not")
-    task = _found(kind, capabilities)
+    task = _found(kind, model.capabilities)
     if task is None:
         choices = " or ".join(snake(known.__name__) for known in KNOWN_MODELS if _found(kind, known.capabilities))
         raise ValueError(f"model must be {choices} for {kind.name} data, got {snake(model.__name__)}")
