@@ -24,12 +24,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.profilers import SimpleProfiler
 from machine import machine
-from omegaconf import OmegaConf
 
-from poslab.configuration.build import build
-from poslab.tasks.choice import task_of
-from poslab.training.components import learner_of, model_of, prepared_data, quieten_lightning, trainer_of
-from poslab.training.settings import TrainerSettings
+from poslab.data.composed import resolved
+from poslab.runs.recipe import Recipe
+from poslab.training.components import learner_of, prepared_data, quieten_lightning, task_and_model_of, trainer_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "benchmarks" / "figures" / "data_time.json"
@@ -47,24 +45,20 @@ def datasets() -> list[str]:
 def configuration(overrides: list[str]) -> dict[str, Any]:
     """What `python -m src.train` makes of these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
-    assert isinstance(made, dict)
-    return {str(key): value for key, value in made.items()}
+        return resolved(compose("train", overrides=overrides))
 
 
 def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]:
     """Seconds of preparation, milliseconds of a step and of making its batch, and the share of the latter."""
-    config = configuration([*overrides, f"trainer.max_steps={steps}", "trainer.validations=1"])
+    recipe = Recipe.of(configuration([*overrides, f"trainer.max_steps={steps}", "trainer.validations=1"]))
     begin = time.perf_counter()
-    data = prepared_data(config)
+    data = prepared_data(recipe)
     preparing = time.perf_counter() - begin
-    task = task_of(config, data)
-    model = model_of(config, data, task)
-    settings = build(config, "trainer", TrainerSettings)
-    trainer = trainer_of(settings, data.batch_size, folder, callbacks=[], loggers=[])
+    task, model = task_and_model_of(recipe, data)
+    trainer = trainer_of(recipe.trainer, data.batch_size, folder, callbacks=[], loggers=[])
     trainer.limit_val_batches = 0
     profiler = trainer.profiler = SimpleProfiler()  # type: ignore[attr-defined]
-    trainer.fit(learner_of(config, model, task, data, settings), datamodule=data)
+    trainer.fit(learner_of(recipe, model, task, data), datamodule=data)
     making, training = (sum(profiler.recorded_durations[action][2:steps]) for action in (MAKING, TRAINING))
     return {
         "preparing_s": preparing,

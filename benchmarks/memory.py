@@ -31,7 +31,8 @@ from torch.nn import functional
 
 from poslab.attention import Visibility
 from poslab.attention.distance import attend_by_distance
-from poslab.models.build import build_model
+from poslab.data.composed import resolved
+from poslab.runs.recipe import Recipe
 
 EVALUATION, TRAINING = "evaluation", "training"
 DTYPES = ("float32", "bfloat16")
@@ -78,10 +79,10 @@ def evaluation(encoding: str, length: int) -> Row:
     """The peak of this process after an evaluation."""
     overrides = [f"encoding={encoding}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        model = build_model(compose("train", overrides), VOCAB_SIZE)
+        model = Recipe.of(resolved(compose("train", overrides))).model.build(VOCAB_SIZE)
         if model.max_length is not None and model.max_length < length:
             overrides.append(f"encoding.max_length={length}")
-            model = build_model(compose("train", overrides), VOCAB_SIZE)
+            model = Recipe.of(resolved(compose("train", overrides))).model.build(VOCAB_SIZE)
     tokens_BT = torch.randint(VOCAB_SIZE, (1, length + 1))
     with torch.inference_mode():
         logits_BTV = model.eval()(tokens_BT[:, :-1])

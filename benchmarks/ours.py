@@ -15,9 +15,9 @@ from torch.nn import functional
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
 from poslab.configuration.build import build
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, TemperatureFactory, Tokens
+from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, Tokens
 from poslab.models import Decoder
-from poslab.models.build import build_model
+from poslab.runs.recipe import Recipe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml"))
@@ -27,15 +27,14 @@ DIGITS = ByteTokenizer.digits
 
 def decoder(encoding: str, size: Size) -> Decoder:
     """The decoder of a training run of this size, which is trained on texts as long as they are measured."""
-    return build_model(_configuration(encoding, size), size.vocab_size, digits=DIGITS)
+    return Recipe.of(_configuration(encoding, size)).model.build(size.vocab_size, digits=DIGITS)
 
 
 def encodings(encoding: str, size: Size) -> StackEncodings:
     """The encodings of a decoder of this size."""
     config = _configuration(encoding, size)
     shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim, digits=DIGITS)
-    temperature = None if config.get("temperature") is None else build(config, "temperature", TemperatureFactory)
-    return StackEncodings(build(config, "encoding", EncodingFactory), shape, temperature)
+    return StackEncodings(build(config, "encoding", EncodingFactory), shape)
 
 
 def routes(encoding: str, size: Size | None = None) -> list[Route]:

@@ -33,10 +33,11 @@ from task_references import (
     previous_reference,
 )
 
+from poslab.data.composed import resolved
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.run_data import RunData
+from poslab.runs.recipe import Recipe
 from poslab.runs.serving import serve
-from poslab.tasks.choice import data_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "outputs" / "tasks"
@@ -75,15 +76,15 @@ TRANSLATED = [copying_reference, dictionary_reference]
 WITH_ROTARY_ACROSS = ["t5 encoding@model.cross_encoding=rotary"]
 TRANSLATING = {"encodings": WITH_ROTARY_ACROSS, "seeds": [1]}
 CASES = {
-    "topics": Case(["experiment=small/bbc_topics"], CLASSES, WORDS),
-    "film sentiment": Case(["experiment=small/film_sentiment"], CLASSES, WORDS),
-    "translation": Case(["experiment=small/manual_pages"], TEXTS, TRANSLATED, **TRANSLATING),
-    "translation in 1,200 steps": Case(["experiment=small/manual_pages", "trainer.max_steps=1200"], TEXTS),
-    "reversing": Case(["experiment=ruoss2023/small/reverse_string"], LENGTHS),
-    "sorting": Case(["experiment=ruoss2023/small/bucket_sort"], LENGTHS),
+    "topics": Case(["experiment=small", "dataset=bbc_topics"], CLASSES, WORDS),
+    "film sentiment": Case(["experiment=small", "dataset=film_sentiment"], CLASSES, WORDS),
+    "translation": Case(["experiment=small", "dataset=manual_pages"], TEXTS, TRANSLATED, **TRANSLATING),
+    "translation in 1,200 steps": Case(["experiment=small", "dataset=manual_pages", "trainer.max_steps=1200"], TEXTS),
+    "reversing": Case(["experiment=small", "dataset=reverse_string"], LENGTHS),
+    "sorting": Case(["experiment=small", "dataset=bucket_sort"], LENGTHS),
     **{
         f"{name}, at random positions": Case(
-            [f"experiment=ruoss2023/small/{task}", "trainer.max_steps=3000"],
+            ["experiment=small", f"dataset={task}", "trainer.max_steps=3000"],
             LENGTHS,
             encodings=PLAIN_AND_RANDOMIZED,
             seeds=[1],
@@ -94,24 +95,23 @@ CASES = {
             "a missing symbol": "missing_duplicate",
         }.items()
     },
-    "copying": Case(["experiment=kazemnejad2023/small/copy"], LENGTHS, encodings=OF_KAZEMNEJAD, seeds=[1]),
-    "addition": Case(["experiment=kazemnejad2023/small/addition"], LENGTHS, encodings=OF_KAZEMNEJAD, seeds=[1]),
+    "copying": Case(["experiment=small", "dataset=copy"], LENGTHS, encodings=OF_KAZEMNEJAD, seeds=[1]),
+    "addition": Case(["experiment=small", "dataset=addition"], LENGTHS, encodings=OF_KAZEMNEJAD, seeds=[1]),
     "masked bytes": Case(
         ["model=encoder", "dataset.length_multiples=[1]"], ["accuracy", "loss"], [neighbours_reference], **ONCE
     ),
     "corrupted spans": Case(
         ["model=encoder_decoder", "dataset.length_multiples=[1]"], ["accuracy", "loss"], [previous_reference], **ONCE
     ),
-    "question types": Case(["experiment=small/question_types"], CLASSES, WORDS, **ONCE),
-    "tweet sentiment": Case(["experiment=small/tweet_sentiment"], CLASSES, WORDS, **ONCE),
-    "unwanted messages": Case(["experiment=small/sms_spam"], CLASSES, WORDS, **ONCE),
+    "question types": Case(["experiment=small", "dataset=question_types"], CLASSES, WORDS, **ONCE),
+    "tweet sentiment": Case(["experiment=small", "dataset=tweet_sentiment"], CLASSES, WORDS, **ONCE),
+    "unwanted messages": Case(["experiment=small", "dataset=sms_spam"], CLASSES, WORDS, **ONCE),
     "headlines": Case(
-        ["experiment=small/bbc_headlines"], TEXTS, [copying_reference, lead_reference], WITH_ROTARY_ACROSS
+        ["experiment=small", "dataset=bbc_headlines"], TEXTS, [copying_reference, lead_reference], WITH_ROTARY_ACROSS
     ),
-    "messages": Case(["experiment=small/gettext_messages"], TEXTS, TRANSLATED, **TRANSLATING),
-    "dialogue": Case(["experiment=small/dialogue_pairs"], TEXTS, [copying_reference], **ONCE),
-    "dialogue of films": Case(["experiment=small/movie_dialogue"], TEXTS, [copying_reference], **ONCE),
-    "arithmetic": Case(["experiment=small/grade_school_math"], TEXTS, [copying_reference], **ONCE),
+    "messages": Case(["experiment=small", "dataset=gettext_messages"], TEXTS, TRANSLATED, **TRANSLATING),
+    "dialogue": Case(["experiment=small", "dataset=dialogue_pairs"], TEXTS, [copying_reference], **ONCE),
+    "dialogue of films": Case(["experiment=small", "dataset=movie_dialogue"], TEXTS, [copying_reference], **ONCE),
 }
 
 
@@ -122,9 +122,7 @@ def run_directory(case: str, encoding: str, seed: int) -> Path:
 def composed(choices: list[str]) -> dict[str, Any]:
     """The configuration of `python -m src.train` with these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=choices), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return resolved(compose("train", overrides=choices))
 
 
 def choices_of(case: str, encoding: str, seed: int) -> list[str]:
@@ -179,7 +177,7 @@ def references(case: str) -> dict[str, float]:
 
 def prepared(case: str) -> RunData:
     """The data that the runs of a task read."""
-    data = data_of(composed(CASES[case].overrides))
+    data = Recipe.of(composed(CASES[case].overrides)).data()
     data.prepare_data()
     data.setup()
     return data

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
-from poslab.tasks import LanguageModelling
+from poslab.runs.optimizer import AdamWithCosine
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.learner import Learner
-from poslab.training.optimizer import AdamWithCosine
 
 PART = "trainer"
 ENCODING = "rotary"

@@ -1,4 +1,4 @@
-"""The pictures of docs/encodings.md, which `python docs/encodings_page.py` draws.
+"""The pictures of docs/encodings.md, which `python docs/make.py encodings` draws.
 
 What an encoding does to attention is shown as its own hooks compute it, for one query and all keys. Queries and keys
 are equal vectors whose logit is 1 without an encoding, so that a curve shows position and nothing else.
@@ -86,7 +86,6 @@ def logit_change(
     num_keys: int,
     *,
     causal: bool = True,
-    temperature: Temperature | None = None,
     direction_HD: Tensor | None = None,
 ) -> Tensor:
     """What an encoding makes of the logits of one query and all keys, less the 1 that they are without it, (H, S).
@@ -97,7 +96,6 @@ def logit_change(
         query: position of the query.
         num_keys: S; the keys are at 0, 1, 2, ...
         causal: whether the query sees no key ahead of it.
-        temperature: of the layer, if there is one.
         direction_HD: of all queries and keys; None is the same in all channels.
     """
     if direction_HD is None:
@@ -107,9 +105,7 @@ def logit_change(
     positions, row = Positions.range(num_keys), slice(query, query + 1)
     tables = encoding.prepare(positions, positions)
     state_BHSE = encoding.state(torch.randn(1, num_keys, shape.d_model), positions, None)
-    scale: float | Tensor = shape.head_dim**-0.5 * encoding.scale(tables)
-    if temperature is not None:
-        scale = scale * temperature(torch.tensor([[query + 1.0]]))
+    scale = shape.head_dim**-0.5 * encoding.scale(tables)
     rows = QueryRows(
         tables,
         row,
@@ -194,11 +190,10 @@ def content_band(make: MakeStack, shape: StackShape) -> Figure:
 
 def query_curves(make: MakeStack, shape: StackShape) -> Figure:
     """The first head, for queries at several positions."""
-    stack = make(True)
-    encoding = stack.layer(0)
+    encoding = make(True).layer(0)
     figure, axes = _axes(DISTANCE_LABEL, CHANGE_LABEL)
     for query, colour in reversed([*zip(_queries(encoding), QUERY_COLOURS, strict=True)]):
-        change_S = logit_change(encoding, shape, query, query + 1, temperature=stack.temperature(0))[0].detach()
+        change_S = logit_change(encoding, shape, query, query + 1)[0].detach()
         axes.plot(query - torch.arange(query + 1), change_S, color=colour, linewidth=1, label=f"query at {query:,}")
     _legend(axes)
     return figure
@@ -281,7 +276,6 @@ PICTURES: dict[str, Callable[[MakeStack, StackShape], Figure]] = {
     "rotation": rotation_curve,
     "content": content_band,
     "queries": query_curves,
-    "temperature": query_curves,
     "embedding": embedding_curves,
     "stick": stick_curves,
     "layers": layer_panels,

@@ -1,13 +1,12 @@
-"""Makes docs/encodings.md and its pictures: `python docs/encodings_page.py`.
+"""Makes docs/encodings.md and its pictures: `python docs/make.py encodings`.
 
 The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
 conf/encoding, conf/positions and conf/temperature, the figures of one machine in benchmarks/figures, and those
-of docs/default_runs.json if there is one. `--text` leaves the pictures as they are.
+of docs/default_runs.json if there is one.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import math
@@ -18,18 +17,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from poslab.attention import choose_route
+from poslab.commands.choices import choices as names
+from poslab.commands.choices import keys
+from poslab.commands.words import CONF
+from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.encodings import Abacus, PositionalEncoding, Positions, StackEncodings, StackShape
-from poslab.models.transformer import stack_shape
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
+from poslab.runs.recipe import Recipe
 
 DOCS = Path(__file__).resolve().parent
-CONF = DOCS.parent / "conf"
 PAGE = DOCS / "encodings.md"
 FIGURES = Path("figures")
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
@@ -58,8 +59,6 @@ CAPTIONS = {
     "content": "What it adds to the logit of a query and a key that are equal, among random tokens and under random "
     "weights as at initialisation (tables that begin at zero are drawn at random here).",
     "queries": "What it changes in the logits of one head at initialisation, for queries at several positions.",
-    "temperature": "What encoding and temperature change in the logit of a query and a key that are equal, for queries "
-    "at several positions.",
     "embedding": "Inner product of what is added at a query and at an earlier key, over that of the query with itself, "
     "at initialisation.",
     "stick": "The attention weights of keys whose logits are all the same.",
@@ -70,8 +69,7 @@ BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances
 INTRODUCTION = """\
 # Encodings, positions and temperatures
 
-Made by `python docs/encodings_page.py` from the code, its configuration files and its benchmark; not to be edited by
-hand.
+Made by `python docs/make.py` from the code, its configuration files and its benchmark; not to be edited by hand.
 
 How to choose one: `python -m src.train encoding=alibi encoding.max_exponent=10`. How to write one: the contract is
 `poslab.encodings.PositionalEncoding`, and `poslab.testing.check_encoding` holds an encoding to it.
@@ -84,7 +82,7 @@ B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, di
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A key of a configuration file, with its default and what the file says of it."""
+    """A key of a choice, with its default and what its file says of it."""
 
     key: str
     default: str
@@ -97,11 +95,6 @@ class Choice:
 
     group: str
     name: str
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return CONF / self.group / f"{self.name}.yaml"
 
     @property
     def figure(self) -> Path:
@@ -117,7 +110,10 @@ class Choice:
     @cached_property
     def hyperparameters(self) -> list[Hyperparameter]:
         """The keys that it has, as they are typed on a command line."""
-        return list(hyperparameters(self.path, self.group))
+        node = OmegaConf.to_container(self.config[self.group])
+        assert isinstance(node, dict)
+        comments = keys(self.group, self.name)
+        return [Hyperparameter(key, value, comments[key]) for key, value in dotted(node, self.group)]
 
     @cached_property
     def documents(self) -> list[Callable[..., Any]]:
@@ -125,8 +121,7 @@ class Choice:
         made = self.config[self.group]
         nested = [made.get(part) for part in ("scaling", "over")]
         scaling, over = (node and node["_target_"] for node in nested)
-        temperature = self.config.get("temperature") if self.group == "encoding" else None
-        targets = [temperature and temperature["_target_"], scaling, made["_target_"], over]
+        targets = [scaling, made["_target_"], over]
         return [pydoc.locate(target) for target in targets if target]  # type: ignore[misc]
 
     @property
@@ -179,23 +174,12 @@ class Encoding(Choice):
     @cached_property
     def shape(self) -> StackShape:
         """Of the default decoder."""
-        model = self.config.model
-        return stack_shape(
-            model.d_model,
-            model.num_layers,
-            model.num_heads,
-            model.num_kv_heads,
-            model.head_dim,
-            True,
-            ByteTokenizer.digits,
-        )
+        return Recipe.of(resolved(self.config)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
 
     def make(self, causal: bool = True) -> StackEncodings:
         """Its encodings in a decoder or in an encoder, with fresh parameters."""
         shape = self.shape if causal else StackShape(**{**vars(self.shape), "causal": False})
-        temperature = self.config.get("temperature")
-        made = instantiate(self.config.encoding, _convert_="all")
-        return StackEncodings(made, shape, temperature and instantiate(temperature))
+        return StackEncodings(instantiate(self.config.encoding, _convert_="all"), shape)
 
     @cached_property
     def stack(self) -> StackEncodings:
@@ -224,8 +208,6 @@ class Encoding(Choice):
         if not any(map(_rescales, self.layers)):
             hooks.discard("scale")
         places = [place for hook, place in PLACES.items() if hook in hooks]
-        if len(self.stack.temperatures):
-            places.append(PLACES["scale"])
         return ", ".join(dict.fromkeys(places)) or "nothing"
 
     @property
@@ -239,8 +221,6 @@ class Encoding(Choice):
         encoding, hooks = self.layers[0], self.layers[0].hooks
         if len({type(layer) for layer in self.layers}) > 1:
             return "layers"
-        if len(self.stack.temperatures):
-            return "temperature"
         if "weights" in hooks:
             return "stick"
         if "embed" in hooks:
@@ -256,7 +236,7 @@ class Encoding(Choice):
         """What a reader must know to read its picture."""
         two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
         depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
-        one_number = " All tokens are digits of one number." if isinstance(self.layers[0], Abacus) else ""
+        one_number = " All tokens are digits of one number." if _reads_digits(self.layers[0]) else ""
         return CAPTIONS[self.picture] + (BOTH_SIDES if two_sided else "") + depends_on_length + one_number
 
 
@@ -266,46 +246,32 @@ def _rescales(encoding: PositionalEncoding) -> bool:
     return encoding.scale(encoding.prepare(positions, positions)) != 1
 
 
+def _reads_digits(encoding: PositionalEncoding) -> bool:
+    """Whether its constructor asks for the ids of digits."""
+    return "digits" in inspect.signature(type(encoding)).parameters
+
+
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
-    """All files of a configuration group, in alphabetical order."""
-    return [kind(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
+    """Return all choices of a configuration group, in alphabetical order."""
+    return [kind(group, name) for name in names(group)]
 
 
-def hyperparameters(path: Path, prefix: str) -> Iterator[Hyperparameter]:
-    """The keys of a configuration file and of those that it is made of, with the comments above them."""
-    text = path.read_text(encoding="utf-8")
-    node = yaml.compose(text)
-    assert isinstance(node, yaml.MappingNode)
-    for default in yaml.safe_load(text).get("defaults", []):
-        if isinstance(default, str):
-            yield from hyperparameters(path.with_name(f"{default}.yaml"), prefix)
-        else:  # override /temperature@_global_.temperature: log_n
-            ((where, name),) = default.items()
-            group = where.rpartition(".")[2]
-            yield from hyperparameters(CONF / group / f"{name}.yaml", group)
-    yield from _keys(node, prefix, text.splitlines())
+def dotted(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a node as they are typed on a command line, with their values."""
+    for name, value in node.items():
+        if name not in ("_target_", "_partial_"):
+            yield f"{prefix}.{name}", shown(value)
+            if isinstance(value, dict):
+                yield from dotted(value, f"{prefix}.{name}")
 
 
-def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Hyperparameter]:
-    for key, value in node.value:
-        if key.value in ("_target_", "_partial_", "defaults"):
-            continue
-        above = key.start_mark.line
-        while lines[above - 1].lstrip().startswith("#"):
-            above -= 1
-        comment = " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
-        yield Hyperparameter(f"{prefix}.{key.value}", _default(value), comment)
-        if isinstance(value, yaml.MappingNode):
-            yield from _keys(value, f"{prefix}.{key.value}", lines)
-
-
-def _default(node: yaml.Node) -> str:
-    """A value as a reader sees it: a number or word, or the names of classes and functions."""
-    if isinstance(node, yaml.SequenceNode):
-        return ", ".join(map(_default, node.value))
-    if isinstance(node, yaml.MappingNode):
-        return next(value.value.rpartition(".")[2] for key, value in node.value if key.value == "_target_")
-    return str(node.value)
+def shown(value: Any) -> str:
+    """Return a value as a reader sees it: a number or word, or the names of classes and functions."""
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    if isinstance(value, dict):
+        return str(value["_target_"]).rpartition(".")[2]
+    return str(value) if isinstance(value, str) else json.dumps(value)
 
 
 # The page
@@ -381,9 +347,6 @@ def _row(choice: Choice) -> list[str]:
 def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any]) -> Iterator[str]:
     owners = "one for all layers" if len(encoding.stack.distinct) == 1 else "in each layer"
     shapes = {name: tuple(p.shape) for layer in encoding.layers for name, p in layer.named_parameters()}
-    shapes |= {name: tuple(p.shape) for t in encoding.stack.temperatures for name, p in t.named_parameters()}
-    if len(encoding.stack.temperatures):
-        owners = "in each layer"
     named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
     learned = f"{encoding.num_parameters:,}: {named}, {owners}" if shapes else "none"
     end = encoding.stack.max_length
@@ -459,18 +422,16 @@ def _bits(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
-def main() -> None:
-    """Writes the page, and draws its pictures."""
-    parser = argparse.ArgumentParser(description="Makes docs/encodings.md and its pictures.")
-    parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
+def make(draws: bool) -> None:
+    """Write the page, and draw its pictures."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        if not parser.parse_args().text:
+        if draws:
             draw()
         PAGE.write_text(page(), encoding="utf-8")
 
 
 def draw() -> None:
-    """Draws all pictures."""
+    """Draw all pictures."""
     import encoding_figures as figures  # beside this file; only who draws needs matplotlib
 
     for encoding in choices("encoding", Encoding):
@@ -482,7 +443,3 @@ def draw() -> None:
         figures.save(figures.draw_temperature(temperature), DOCS / choice.figure)
     for choice in choices("positions"):
         figures.save(figures.draw_positions(instantiate(choice.config.positions)), DOCS / choice.figure)
-
-
-if __name__ == "__main__":
-    main()

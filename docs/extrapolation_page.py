@@ -1,8 +1,7 @@
-"""Makes docs/extrapolation.md of an evaluation: `python docs/extrapolation_page.py outputs/extrapolation`."""
+"""Makes docs/extrapolation.md of an evaluation: `python docs/make.py --evaluation outputs/extrapolation`."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ PICTURES = {
 INTRODUCTION = """\
 # Beyond the training length
 
-Made by `python docs/extrapolation_page.py` from an evaluation; not to be edited by hand. The default runs of five
+Made by `python docs/make.py --evaluation` from an evaluation; not to be edited by hand. The default runs of five
 encodings, trained in windows of 256 tokens for 600 steps, read a text that they have not seen in windows of 256 to
 4,096 tokens. **One seed and 600 steps of a small model** say how these five runs do, not how encodings do in general:
 after so few steps the order at the training length is one of learning speed. NoPosition learns slowest, and is far from
@@ -40,7 +39,7 @@ for encoding in rotary alibi t5 sinusoidal none; do
 done
 python -m src.evaluate parts=[extrapolation] tokens=null output=outputs/extrapolation \\
   runs=[outputs/default_rotary,outputs/default_alibi,outputs/default_t5,outputs/default_sinusoidal,outputs/default_none]
-python docs/extrapolation_page.py outputs/extrapolation
+python docs/make.py --evaluation outputs/extrapolation
 ```"""
 
 
@@ -79,16 +78,13 @@ def _cell(row: pd.Series, figure: str) -> str:
     return f"{row['bits_per_byte']:.3f} ({row['bits_low']:.2f} to {row['bits_high']:.2f})"
 
 
-def main() -> None:
-    """Writes the page, and copies its pictures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("evaluation", type=Path, help="the directory of an evaluation of several runs")
-    evaluation = parser.parse_args().evaluation
+def make(evaluation: Path) -> None:
+    """Write the page, and copy its pictures.
+
+    Args:
+        evaluation: the directory of an evaluation of several runs.
+    """
     (DOCS / FIGURES).mkdir(parents=True, exist_ok=True)
     for name in PICTURES:
         shutil.copy(evaluation / f"{name}.png", DOCS / FIGURES / f"{name}.png")
     PAGE.write_text(page(pd.read_csv(evaluation / "per_length.csv")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,11 @@
-"""Makes docs/performance.md and its pictures: `python docs/performance.py`.
+"""Makes docs/performance.md and its pictures: `python docs/make.py performance`.
 
 The page is made of what the benchmarks wrote into benchmarks/figures, a folder for each machine: each bound that Poslab
-holds itself to with whether it is met, tables, and plots. `--text` leaves the pictures as they are.
+holds itself to with whether it is met, tables, and plots.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ NOTHING = "no encoding"
 INTRODUCTION = """\
 # Performance
 
-Made by `python docs/performance.py` from the figures of `benchmarks/`; not to be edited by hand. [How to repeat
+Made by `python docs/make.py` from the figures of `benchmarks/`; not to be edited by hand. [How to repeat
 them](#how-to-repeat-it) is at the end.
 
 All contestants of a comparison take turns in one process, in alternating order, so that whatever else the machine does
@@ -44,7 +43,7 @@ python -m pip install -e ".[bench]"
 python benchmarks/attention.py --seconds-per-cell 12 --output benchmarks/figures/MACHINE/attention.json
 python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/figures/MACHINE/train_step.json
 python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
-python docs/performance.py
+python docs/make.py performance
 ```
 
 Each command goes on where it was interrupted, since rows that a file has are not measured again (`--again` does);
@@ -263,16 +262,9 @@ def draw(measured: Measured, folder: Path = DOCS) -> None:
             performance_figures.save(picture, folder / _picture(measured, figure, precision))
 
 
-def main() -> None:
-    """Writes the page, and draws its pictures."""
-    parser = argparse.ArgumentParser(description="Makes docs/performance.md and its pictures.")
-    parser.add_argument("--text", action="store_true", help="the page alone, without drawing")
+def make(draws: bool) -> None:
+    """Write the page, and draw its pictures."""
     machines = every_machine()
-    if not parser.parse_args().text:
-        for measured in machines:
-            draw(measured)
+    for measured in machines if draws else []:
+        draw(measured)
     PAGE.write_text(page(machines), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

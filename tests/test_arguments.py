@@ -28,7 +28,9 @@ from poslab.encodings import (
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.models.pointer_generator import PointerGenerator
+from poslab.models.stack_config import StackConfig
 from tests.encoding_choices import CONF
+from tests.stacked import stacked
 
 ODD: tuple[Any, ...] = (
     math.nan,
@@ -70,14 +72,19 @@ NAMED = sorted(
 )
 FACTORIES: dict[str, Callable[..., Any]] = {
     path.rpartition(".")[2]: target(path, path, Any, ("poslab",)) for path in NAMED
-} | {kind.__name__: kind for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackShape)}
+} | {
+    kind.__name__: kind
+    for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackConfig, StackShape)
+}
 
-MODEL = {"vocab_size": 10, "encoding": NoPosition, **SIZES}
+STACK = {"encoding": NoPosition, **SIZES}
+MODEL = {"vocab_size": 10, "stack": StackConfig(**STACK)}
 RIGHT: dict[str, dict[str, Any]] = {
     "PerLayer": {"encodings": [NoPosition, Rotary]},
     "LogN": {"training_length": 8},
     **{kind: {"training_length": 64} for kind in ("hope", "llama3", "longrope", "rope_dynamic_ntk", "yarn")},
     **dict.fromkeys(("Decoder", "Encoder", "EncoderDecoder", "PointerGenerator"), MODEL),
+    "StackConfig": STACK,
     "StackShape": SIZES,
 }
 """What has no default, and is not of the stack."""
@@ -110,12 +117,16 @@ def output(made: Any) -> Iterator[Tensor]:
         yield Rotary(8).prepare(moved, moved).query_cos
     elif isinstance(made, Temperature):
         yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
+    elif isinstance(made, StackConfig):
+        yield from output(Decoder(made, 10))
     elif isinstance(made, EncoderDecoder):
         yield made(tokens, tokens)
     elif isinstance(made, Decoder | Encoder):
         yield made(tokens)
     elif not isinstance(made, StackShape):
-        yield from output(Decoder(10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2)))
+        yield from output(
+            stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))
+        )
 
 
 @pytest.mark.parametrize(

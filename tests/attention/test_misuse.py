@@ -251,7 +251,7 @@ def test_a_bias_for_fewer_heads_is_refused(name):
 
 def test_tables_that_were_forgotten_are_refused():
     prepared = [name for name in EVERY_ENCODING if type(made(name)).prepare is not PositionalEncoding.prepare]
-    assert len(prepared) > 30
+    assert {"rotary", "t5"} <= set(prepared)
     for name in prepared:
         right = call(name)
         for route in routes(name):

@@ -1,4 +1,4 @@
-"""docs/performance.md says what the figures say; `python docs/performance.py` makes it so."""
+"""docs/performance.md says what the figures say; `python docs/make.py performance` makes it so."""
 
 import re
 
@@ -13,7 +13,7 @@ LAYERS = [
 
 
 def test_the_page_is_what_the_figures_say_now():
-    assert page(every_machine()) == PAGE.read_text(encoding="utf-8"), "out of date: python docs/performance.py"
+    assert page(every_machine()) == PAGE.read_text(encoding="utf-8"), "out of date: python docs/make.py performance"
 
 
 def test_every_picture_of_the_page_is_there():

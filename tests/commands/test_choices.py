@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
@@ -70,7 +72,7 @@ def test_a_precision_trains(tmp_path: Path, precision: str) -> None:
 
 def test_the_precision_that_the_hardware_chose_is_printed(tmp_path: Path) -> None:
     run = run_of(small(tmp_path, "trainer.precision=auto", *TWO_STEPS), tmp_path / "run")
-    chosen = check(run.config()).resolved_precision
+    chosen = check(run.config()).trainer.resolved_precision
     assert f"parameters, {chosen} (" in run.log_file.read_text()
     assert json.loads((run.path / "environment.json").read_text())["precision"] == chosen
 
@@ -158,7 +160,7 @@ def test_an_encoding_composes_with_the_widest_heads(encoding: str) -> None:
 
 
 def test_the_recipe_for_a_gpu_composes() -> None:
-    assert choices("experiment") == ["small_gpu"]
+    assert choices("experiment") == ["kazemnejad2023", "ruoss2023", "small", "small_gpu"]
     config = composed("experiment=small_gpu")
     check(config)
     assert config["model"]["d_model"] == 512 and config["dataset"]["path"] == "roneneldan/TinyStories"
@@ -166,40 +168,57 @@ def test_the_recipe_for_a_gpu_composes() -> None:
     assert (changed["optimizer"]["lr"], changed["model"]["d_model"]) == (5, 192)
 
 
-PAPERS = [
-    str(path.relative_to(CONF / "experiment").with_suffix(""))
-    for paper in ("ruoss2023", "kazemnejad2023")
-    for path in sorted((CONF / "experiment" / paper).glob("**/[!_]*.yaml"))
-]
-SMALL = sorted(path.stem for path in (CONF / "experiment" / "small").glob("[!_]*.yaml"))
+def datasets_of(family: str) -> list[str]:
+    """The datasets of a family, such as those of a paper."""
+    return [name for name, of in family_of().items() if of == family]
 
 
-@pytest.mark.parametrize("experiment", PAPERS)
-def test_a_setting_of_a_paper_composes_with_the_task_that_it_is_named_after(experiment: str) -> None:
-    paper, _, name = experiment.partition("/")
-    config = composed(f"experiment={experiment}", "encoding=t5")
-    check(config)
-    kind = {"ruoss2023": "Encoder", "kazemnejad2023": "Decoder"}[paper]
-    assert config["model"]["_target_"].endswith(f".{kind}")
-    task = composed(f"dataset={name.removeprefix('small/')}")["dataset"]["task"]
-    assert config["dataset"]["task"] == task
-    assert (config["trainer"]["max_steps"] <= 2500) == name.startswith("small/")
+@cache
+def family_of() -> dict[str, str]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = {
+            name: compose("train", [f"dataset={name}"], return_hydra_config=True) for name in choices("dataset")
+        }
+    return {name: config.hydra.runtime.choices.family for name, config in composed.items()}
 
 
-@pytest.mark.parametrize("dataset", SMALL)
-def test_a_small_form_composes_with_the_data_that_it_is_named_after(dataset: str) -> None:
-    config = composed(f"experiment=small/{dataset}")
-    check(config)
-    assert config["dataset"]["_target_"] == composed(f"dataset={dataset}")["dataset"]["_target_"]
-    examples = config["trainer"]["max_steps"] * config["dataset"]["batch_size"]
-    assert examples < 100_000 and config["model"]["d_model"] == 128
+PAPERS = {"ruoss2023": ("chomsky", "Encoder"), "kazemnejad2023": ("length_generalization", "Decoder")}
 
 
-def test_both_papers_have_all_of_their_tasks_in_both_sizes() -> None:
-    named = {name.replace("small/", "") for name in PAPERS}
-    assert len(PAPERS) == 2 * len(named)
-    assert sum(name.startswith("ruoss2023/") for name in named) == 15
-    assert sum(name.startswith("kazemnejad2023/") for name in named) == 17  # ten tasks, two of them in variants
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper: str) -> None:
+    family, kind = PAPERS[paper]
+    for dataset in datasets_of(family):
+        own, small_form = (
+            composed(f"experiment={name}", f"dataset={dataset}", "encoding=t5") for name in (paper, "small")
+        )
+        for config in (own, small_form):
+            check(config)
+            assert config["model"]["_target_"].endswith(f".{kind}")
+        assert small_form["trainer"]["max_steps"] <= 2500 < own["trainer"]["max_steps"]
+        assert small_form["trainer"]["precision"] == "32-true"
+
+
+def test_the_papers_have_fifteen_and_seventeen_tasks() -> None:
+    assert [len(datasets_of(family)) for family, _ in PAPERS.values()] == [15, 17]
+
+
+def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
+    for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam"):
+        config = composed("experiment=small", f"dataset={dataset}")
+        check(config)
+        assert config["dataset"]["_target_"] == composed(f"dataset={dataset}")["dataset"]["_target_"]
+        assert config["trainer"]["max_steps"] * config["dataset"]["batch_size"] < 100_000
+        assert config["model"]["d_model"] == 128
+
+
+def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family() -> None:
+    steps = [composed("experiment=kazemnejad2023", f"dataset={x}")["trainer"]["max_steps"] for x in ("copy", "pcfg")]
+    assert steps == [40_000, 100_000]
+    for file in (CONF / "experiment").glob("*/*.yaml"):
+        experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))
+        rest = file.stem.removeprefix(f"{experiment}_")
+        assert rest in (family_of() if file.parent.name == "datasets" else family_of().values())
 
 
 def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from poslab.commands.evaluate import PARTS
-from poslab.evaluation import parts
 from tests.training.runs import words
 from tests.written_run import write_run
 
@@ -153,11 +151,11 @@ def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does
 
 @pytest.mark.slow
 def test_a_temperature_stays_with_a_swap_unless_another_is_given(text, tmp_path, evaluate):
-    run = write_run(tmp_path / "log_n", *text, "encoding=log_n").path
+    run = write_run(tmp_path / "log_n", *text, "temperature=log_n").path
     arguments = (f"run={run}", "lengths=[64]", ONLY_LENGTHS)
     same = evaluate(*arguments, "encoding@swap=rotary")
     without = evaluate(*arguments, "encoding@swap=rotary", "~temperature", "output=without")
-    ssmax = evaluate(*arguments, "encoding@swap=ssmax", "output=ssmax")
+    ssmax = evaluate(*arguments, "encoding@swap=rotary", "temperature=ssmax", "output=ssmax")
     assert [ended.status for ended in (same, without, ssmax)] == [0, 0, 0], ssmax.errors
 
     def losses(folder: Path) -> set[float]:
@@ -228,7 +226,7 @@ MISTAKES = {
     "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the shortest of lengths, 16, got 17",
     "run={rotary} tokens=1": "tokens must be an integer of at least 2 or null, got 1",
     "run={rotary} split=train": "split must be test or validation, got train",
-    "run={rotary} parts=[maps]": "parts must be a list of some of extrapolation, retrieval",
+    "run={rotary} parts=[maps]": "parts must be a list of some of attention, encoding",
     "run={rotary} device=abacus": "device must be auto, or one that this machine has, such as cpu, got abacus",
     "run={rotary} encoding@swap=rotery": "there is no such choice; did you mean 'rotary'?",
     "encoding=t5": "encoding must turn queries and keys, as rotary, xPos and PoPE do, got T5Bias",
@@ -287,7 +285,3 @@ def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, mistaken,
     ended = mistaken("src.evaluate", "run=run", "encoding@swap=alibi")
     assert ended.status == 2
     assert "dataset.sequence_length must be an integer, got ${oc.env:POSLAB_SECRET}" in ended.errors
-
-
-def test_the_parts_are_those_that_there_are():
-    assert list(PARTS) == list(parts.PARTS)

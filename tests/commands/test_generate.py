@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 import poslab
 from poslab.commands.generate import _in_full, _taken_from, main
 from poslab.runs.directory import RunDirectory
+from tests.training.runs import composed
 from tests.written_run import CONF, write_run
 
 ROOT = Path(__file__).parents[2]
@@ -134,22 +135,20 @@ def answering_runs(tmp_path_factory):
         "translator": ["dataset=pairs_file", "dataset.files=x.csv", "dataset.source=a", "dataset.target=b"],
         "reader": ["dataset=answers_file", "dataset.files=x.json"],
     }.items():
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = OmegaConf.to_container(compose("train", overrides=overrides), resolve=True)
         runs[name] = tmp_path_factory.mktemp("heeded") / name.replace(" ", "_")
-        RunDirectory(runs[name]).start(config, {})
+        RunDirectory(runs[name]).start(composed(*overrides), {})
     return runs
 
 
-WRITES = "a model that writes its answer, which heeds max_new_tokens, beams"
-ANSWERS_AT_ONCE = "a model whose answer is not written token by token, which heeds no option but prompt and device"
+WRITING, NOTHING = "which heeds max_new_tokens, beams", "which heeds no option but prompt and device"
+SAMPLED = ["temperature=0", "top_k=5", "top_p=0.9", "seed=2"]
 UNHEEDED = {
-    "language model": (["beams=4", "beams=1"], "a language model, which heeds max_new_tokens, temperature, top_k"),
-    "reversing decoder": (["temperature=0", "top_k=5", "top_p=0.9", "seed=2", "sampling={top_k:5}"], WRITES),
-    "translator": (["temperature=0", "seed=2"], WRITES),
-    "reversing encoder": (["beams=4", "max_new_tokens=9", "temperature=0", "seed=2"], ANSWERS_AT_ONCE),
-    "classifier": (["beams=4", "max_new_tokens=9", "temperature=0", "top_k=5", "top_p=0.9", "seed=2"], ANSWERS_AT_ONCE),
-    "reader": (["beams=4", "max_new_tokens=9", "temperature=0", "seed=2"], ANSWERS_AT_ONCE),
+    "language model": (["beams=4", "beams=1"], "language modelling, which heeds max_new_tokens, temperature, top_k"),
+    "reversing decoder": ([*SAMPLED, "sampling={top_k:5}"], f"written answers, {WRITING}"),
+    "translator": (SAMPLED, f"sequence to sequence, {WRITING}"),
+    "reversing encoder": (["beams=4", "max_new_tokens=9", *SAMPLED], f"answers at places, {NOTHING}"),
+    "classifier": (["beams=4", "max_new_tokens=9", *SAMPLED], f"classification, {NOTHING}"),
+    "reader": (["beams=4", "max_new_tokens=9", *SAMPLED], f"question answering, {NOTHING}"),
 }
 
 
@@ -158,7 +157,7 @@ def test_an_option_that_a_run_does_not_heed_is_refused(answering_runs, capsys, n
     with pytest.raises(ValueError) as caught:
         text_of(capsys, f"run={answering_runs[name]}", option, prompt="x")
     key = "temperature" if option.startswith("sampling=") else option.partition("=")[0]
-    assert str(caught.value).startswith(f"{key} must be left out for {UNHEEDED[name][1]}")
+    assert str(caught.value).startswith(f"{key} must be left out for a run of {UNHEEDED[name][1]}")
 
 
 def test_lines_of_standard_input_are_not_continued(written_run, capsys):

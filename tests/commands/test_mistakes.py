@@ -58,14 +58,25 @@ MISTAKES = {
     # Choices and keys
     "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? "
     f"({choices_in('encoding')} choices: see conf/encoding)\n",
+    "encoding=ssmax": "encoding=ssmax: that is a temperature: write encoding=rotary temperature=ssmax\n",
+    "dataset=bbc_headlines encoding@model.cross_encoding=log_n": "encoding=log_n: that is a temperature: "
+    "write encoding@model.cross_encoding=rotary temperature=log_n\n",
     "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
     f"({choices_in('dataset')} choices: see conf/dataset)\n",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
     "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
-    "experiment=small/bbc_topic": "experiment=small/bbc_topic: there is no such choice; "
-    "did you mean 'small/bbc_topics'? (",
+    "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? (choices: "
+    "kazemnejad2023, ruoss2023, small, small_gpu)\n",
+    "experiment=small/bbc_topics": "experiment=small/bbc_topics: that is written experiment=small dataset=bbc_topics\n",
+    "experiment=ruoss2023/small/copy": "experiment=ruoss2023/small/copy: that is written experiment=small "
+    "dataset=copy\n",
+    "experiment=kazemnejad2023/copy": "experiment=kazemnejad2023/copy: that is written experiment=kazemnejad2023 "
+    "dataset=copy\n",
+    "experiment=ruoss2023": "experiment=ruoss2023 must go with a dataset of chomsky, got dataset=python_docs: ",
+    "experiment=small dataset=wikitext103": "experiment=small must go with a dataset of chomsky or classes or "
+    "length_generalization or pairs, got dataset=wikitext103: ",
     "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
     "dataset=bbc_headlines encoding@model.cross_encodin=rotary": "encoding@model.cross_encodin: "
     "there is no such place for encoding here; did you mean 'encoding@model.cross_encoding'?",
@@ -77,7 +88,7 @@ MISTAKES = {
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
     "did you mean 'encoding.max_distance'?",
     "encoding=alibi encoding.num_buckets=4": "encoding.num_buckets: there is no such key here; "
-    "it is one of encoding=deberta and encoding=t5",
+    "it is one of encoding=deberta, encoding=t5 and encoding=tupe\n",
     "encoding=alibi encoding.base=4": "encoding.base: there is no such key here; it is one of ",
     "encoding=yarn encoding.scaling.factor=0": "encoding.scaling.factor must be a number of at least 1, got 0",
     "encoding=per_layer encoding.windows=[4]": "encoding.windows must have one entry for each of the 2 encodings",
@@ -86,12 +97,13 @@ MISTAKES = {
     "temperature=log_n temperature.training_length=1": "temperature.training_length must be an integer of at least 2",
     "positions=randomized positions.max_position=10": "positions.max_position",
     "encoding=learned positions=shifted": "encoding.max_length",
-    "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of dataset=text",
+    "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of "
+    "dataset=answers_file, dataset=classification_file, dataset=pairs_file, dataset=tags_file and dataset=text\n",
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",
     "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.rotary.Rotary has no such argument",
-    "+trainer.step=4": "trainer.step: poslab.training.settings.TrainerSettings has no such argument",
+    "+trainer.step=4": "trainer.step: poslab.runs.trainer_settings.TrainerSettings has no such argument",
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
     "encoding=rotary,alibi": "encoding=rotary,alibi: -m runs several values one after another: "
     "python -m src.train -m encoding=rotary,alibi",

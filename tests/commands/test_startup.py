@@ -66,15 +66,31 @@ def test_the_command_line_takes_no_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_help_names_every_choice_and_every_key() -> None:
-    command = [sys.executable, "-m", "src.train", "--help"]
+def help_of(*words: str) -> str:
+    command = [sys.executable, "-m", "src.train", "--help", *words]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for group in ("encoding", "dataset", "trainer", "size", "optimizer", "debug", "experiment"):
-        choices = sorted(path.stem for path in Path(ROOT, "conf", group).glob("[!_]*.yaml"))
-        line = next(line for line in text.splitlines() if line.startswith(f"{group}: "))
-        assert set(choices) <= set(line.partition(": ")[2].split(", "))
+    assert max(map(len, text.splitlines())) <= 80
+    return text
+
+
+def test_help_names_every_group_every_dataset_and_every_key() -> None:
+    text = help_of()
+    lines = [line.split() for line in text.splitlines()]
+    for group in (path.name for path in Path(ROOT, "conf").iterdir() if path.is_dir()):
+        assert any(line[:1] == [group] and len(line) > 2 for line in lines)
+    named = set(text.replace(",", " ").split())
+    assert {path.stem for path in Path(ROOT, "conf", "dataset").glob("[!_]*.yaml")} <= named
+    assert not any(word.startswith("_") for word in named - {"_target_:", "_partial_:"})
     for key in ("d_model", "sequence_length", "lr", "max_steps", "precision", "seed", "resume", "init_from"):
-        assert f"{key}:" in text
+        assert f"{key}:" in named
+
+
+@pytest.mark.parametrize("group", ["encoding", "dataset"])
+def test_help_of_a_group_has_a_line_for_each_of_its_choices(group: str) -> None:
+    choices = sorted(path.stem for path in Path(ROOT, "conf", group).glob("[!_]*.yaml"))
+    lines = [line.split() for line in help_of(group).splitlines() if line.startswith("  ")]
+    assert sorted(line[0] for line in lines) == choices
+    assert all(len(line) > 2 for line in lines)
 
 
 def test_the_first_step_comes_within_six_seconds_of_work(

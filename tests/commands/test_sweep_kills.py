@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
-from poslab.tuning.ledger import Ledger, first_attempt, reason
+from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 
 from .running import Running, python
 from .test_sweep import QUESTION
@@ -71,8 +71,8 @@ def test_twenty_kills_lose_no_trial(
     assert [trial.number for trial in trials] == list(range(len(trials))), "two trials have the same number"
     retries = [trial for trial in trials if RETRY_OF in trial.user_attrs]
     assert len(retries) >= KILLS // 2, "the kills hit nobody who trained"
-    complete = Ledger.of(trials, N_TRIALS).in_state(TrialState.COMPLETE)
-    assert len(complete) == N_TRIALS, [(trial.number, reason(trial)) for trial in trials]
+    complete = TrialRecord.of(trials, N_TRIALS).in_state(TrialState.COMPLETE)
+    assert len(complete) == N_TRIALS, [(trial.number, recorded_failure(trial).reason) for trial in trials]
     assert first_attempt(complete[0]) == 0, "the default is missing"
     assert (tmp_path / "out" / "best.yaml").exists()
     for trial in complete:

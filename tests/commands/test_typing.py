@@ -60,6 +60,7 @@ TYPED = {
     "evaluate --lengths [16]": "--lengths: there is no such option; choices are typed without dashes: lengths=[16]\n",
     "sweep --encoding rotary": "--encoding: there is no such option; choices are typed without "
     "dashes: encoding=rotary\n",
+    "train --help encodng": "encodng: there is no such group; did you mean 'encoding'?\n",
     "train -v": "-v: there is no such option; --help lists what there is\n",
     "train --cfg": "--cfg/-c: expected one argument\n",
     "train --cfg all_of_it": "--cfg/-c: invalid choice: 'all_of_it' (choose from 'job', 'hydra', 'all')\n",

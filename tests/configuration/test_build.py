@@ -152,7 +152,7 @@ def test_a_target_that_is_not_of_the_kind_is_refused(target: str, message: str) 
 
 def test_what_another_package_defines_is_neither_imported_nor_built(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "package_of_a_user.py").write_text(
-        "from tests.test_configuration import Kettle\nclass Own(Kettle): ..."
+        "from tests.configuration.test_build import Kettle\nclass Own(Kettle): ..."
     )
     monkeypatch.syspath_prepend(tmp_path)
     own = {"_target_": "package_of_a_user.Own", "litres": 3}

@@ -10,6 +10,7 @@ import pytest
 
 from poslab.data.corpus import Corpus
 from poslab.data.datamodule import TextDataModule
+from poslab.tasks.language_modelling import LanguageModelling
 
 WORDS = [
     "time",
@@ -80,6 +81,7 @@ def attach() -> Callable[..., TextDataModule]:
             global_step=more.get("global_step", 0),
         )
         datamodule.setup()
+        datamodule.connect(LanguageModelling.of(datamodule), None)
         return datamodule
 
     return attach

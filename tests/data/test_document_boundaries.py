@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data.batch import IGNORE, make_batch
+from poslab.data.batch import IGNORE
 from poslab.data.datamodule import bytes_per_token
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
+from poslab.tasks.language_modelling import next_token_batch
 
 
 def test_segments_count_documents_and_no_target_crosses_an_end() -> None:
-    batch = make_batch(np.array([[5, 9, 6, 7, 9, 9, 8]], dtype=np.uint16), boundary=9)
+    batch = next_token_batch(np.array([[5, 9, 6, 7, 9, 9, 8]], dtype=np.uint16), boundary=9)
     assert batch.tokens.tolist() == [[5, 9, 6, 7, 9, 9]]
     assert batch.targets.tolist() == [[9, IGNORE, 7, 9, IGNORE, IGNORE]]
     assert batch.segments is not None

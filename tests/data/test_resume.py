@@ -13,6 +13,7 @@ from poslab.data.batch import TokenBatch
 from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
 from poslab.data.text_files import TextFiles
+from poslab.tasks.language_modelling import LanguageModelling
 
 from .conftest import story
 
@@ -56,6 +57,9 @@ def run(datamodule: TextDataModule, folder: Path, checkpoint: Path | None = None
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    datamodule.prepare_data()
+    datamodule.setup()
+    datamodule.connect(LanguageModelling.of(datamodule), None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # The advice to use loader processes, and the deprecations of torch and Lightning among themselves.

@@ -28,9 +28,9 @@ PYTHON_FILE = "src/poslab/encodings/bias/log_cpb.py"
 YAML_FILE = "conf/encoding/log_cpb.yaml"
 TEST_FILE = "tests/encodings/bias/test_log_cpb.py"
 
-CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, ELSEWHERE = range(5)
+CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, ELSEWHERE, MAKE_PAGES = range(6)
 """The places of its shell blocks."""
-CHECK, MISTAKE, TABLE, LOAD, OWN_MODEL, OWN_ATTENTION = range(6)
+CHECK, MISTAKE, TABLE, LOAD, OWN_MODEL, OWN_ATTENTION, SPEAKING = range(7)
 """The places of its Python blocks that are no file."""
 
 
@@ -79,7 +79,7 @@ QUICK = [
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the guide's files are where it says."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "conf", "tests"):
+    for name in ("src", "conf", "tests", "docs", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     for file, text in FILES.items():
@@ -130,7 +130,7 @@ def run(checkout: Path, place: int) -> dict[str, Any]:
 def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
     assert set(FILES) == {PYTHON_FILE, YAML_FILE, TEST_FILE}
     assert len(FILES[PYTHON_FILE].splitlines()) <= 40
-    assert len(of("bash")) == 5 and len(of("python")) == 6 and len(of("text")) == 3  # each is run below
+    assert len(of("bash")) == 6 and len(of("python")) == 7 and len(of("text")) == 3  # each is run below
 
 
 def test_its_files_are_well_formed(checkout: Path) -> None:
@@ -262,3 +262,24 @@ def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
     with pytest.raises(ValueError) as refused:
         attention(CoPE)
     assert str(refused.value) == of("text")[2].strip()
+
+
+def test_it_says_in_reports_what_its_parameters_stand_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run(here, SPEAKING)["SpeakingLogCPB"](num_heads=4)
+    assert capsys.readouterr().out == "[('bend in tokens', 64), ('height', 64, 4)]\n"
+    bend = made.learned()["bend in tokens"]
+    units = bend.sign() * bend.abs().log1p() * made.slope + made.offset
+    assert units[bend.isfinite()].abs().max() < 1e-4
+
+
+def test_its_table_names_what_reports_ask_for() -> None:
+    section = GUIDE.partition("\n## 6. ")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)(?:\(.*?\))?` \|.*\| (.*) \|$", section, re.M)
+    assert [name for name, _ in rows] == ["learned", "vectors", "spectrum", "only_turns", "content_positions"]
+    assert all(hasattr(PositionalEncoding, name) for name, _ in rows)
+
+
+def test_it_is_on_the_page_that_one_command_makes(checkout: Path) -> None:
+    assert of("bash")[MAKE_PAGES].strip() == "python docs/make.py"
+    typed(checkout, of("bash")[MAKE_PAGES], "--text", "encodings")
+    assert "| [log_cpb](#log_cpb) | " in (checkout / "docs" / "encodings.md").read_text()

@@ -6,13 +6,13 @@ import torch
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from poslab.testing import CHECKS, Subject
-from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory, temperature
+from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_encoding_keeps_the_contract(name, check):
-    check(Subject(factory(name), temperature(name)))
+    check(Subject(factory(name)))
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if encoding(name).depends_on_length])

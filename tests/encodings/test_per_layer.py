@@ -25,6 +25,7 @@ from poslab.encodings import (
 from poslab.models import Decoder
 from poslab.testing import check_encoding
 from tests.encodings.examples import OneTablePerLayer
+from tests.stacked import stacked
 
 SHAPE = StackShape(d_model=32, num_layers=7, num_heads=4, num_kv_heads=2, head_dim=8)
 
@@ -59,7 +60,7 @@ def test_a_window_of_the_model_narrows_those_of_the_pattern():
     changed[0, 0] = 7
     for window, reach in [(None, 29), (4, 2 + 3 + 2)]:  # layers of 3, all or 4, and 3 tokens, whose reaches add up
         torch.manual_seed(0)
-        decoder = Decoder(11, PerLayer([Rotary, NoPosition], [3, None]), 32, 3, 4, window=window).eval()
+        decoder = stacked(Decoder, 11, PerLayer([Rotary, NoPosition], [3, None]), 32, 3, 4, window=window).eval()
         with torch.no_grad():
             feels = (decoder(tokens) - decoder(changed)).abs().amax(-1)[0] > 0
         assert feels[: reach + 1].all() and not feels[reach + 1 :].any()
@@ -71,7 +72,7 @@ def test_every_layer_has_the_logits_of_its_own_encoding():
     logits = []
     for encoding in (Alibi, PerLayer([Alibi]), PerLayer([Alibi, Alibi, Alibi])):
         torch.manual_seed(0)
-        logits.append(Decoder(11, encoding, 32, 3, 4).eval()(tokens))
+        logits.append(stacked(Decoder, 11, encoding, 32, 3, 4).eval()(tokens))
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 

@@ -8,14 +8,15 @@ from poslab.encodings import Positions, Shaw
 from poslab.encodings.bias.alibi import slope_exponents
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Decoder
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, small_decoder, some_tokens, temperature
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, small_decoder, some_tokens
+from tests.stacked import stacked
 
 LENGTH = 23
 
 
 def decoder(name: str, **arguments) -> Decoder:
     """A small decoder all of whose parameters matter, those that begin at zero too."""
-    model = small_decoder(name, temperature=temperature(name), **arguments)
+    model = small_decoder(name, **arguments)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for encoding in model.encodings:
@@ -95,7 +96,7 @@ def test_rows_sum_to_one_under_a_softmax_and_to_less_under_stick_breaking(name):
 @pytest.mark.parametrize("name", ["rotary", "alibi", "stick_breaking"])
 def test_weights_of_the_first_layer_are_those_of_a_double_loop(name):
     torch.manual_seed(0)
-    model = Decoder(VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4).eval()
+    model = stacked(Decoder, VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4).eval()
     tokens = some_tokens(1, LENGTH)
     (weights,) = whole(model, tokens)
     block = model.blocks[0]

@@ -7,6 +7,7 @@ from poslab.evaluation.attention_rows import attention_rows
 from poslab.evaluation.content_positions import content_positions, content_positions_picture
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, factory, small_decoder, some_tokens
+from tests.stacked import stacked
 
 LENGTH = 15
 
@@ -14,8 +15,8 @@ LENGTH = 15
 def model_and_products(name: str, window: int | None = None) -> tuple[Decoder, list, list]:
     """A decoder of one layer, and the scaled products and the queries of its heads, [head][query][key or channel]."""
     torch.manual_seed(0)
-    model = Decoder(
-        VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4, num_kv_heads=2, window=window
+    model = stacked(
+        Decoder, VOCAB_SIZE, factory(name), d_model=32, num_layers=1, num_heads=4, num_kv_heads=2, window=window
     ).eval()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -98,8 +99,11 @@ def test_the_picture_has_a_panel_for_each_layer_and_the_text_along_its_axis():
     assert panels[0].lines[3].get_ydata().tolist() == pytest.approx(list(found.values()))
 
 
-def test_a_model_that_does_not_go_by_content_is_told_so():
-    with pytest.raises(ValueError, match=r"^model must have an encoding whose .* \(CoPE, Forgetting\), got Rotary$"):
-        content_positions(small_decoder("rotary"), some_tokens(1, 5)[0])
+def test_an_encoding_that_does_not_read_the_content_has_no_rows():
+    frame = content_positions(small_decoder("rotary"), some_tokens(1, 5)[0])
+    assert frame.empty and list(frame.columns) == ["layer", "head", "query", "key", "position"]
+
+
+def test_queries_outside_the_text_are_refused():
     with pytest.raises(ValueError, match=r"^queries must lie between 0 and 4, got 5$"):
         content_positions(small_decoder("cope"), some_tokens(1, 5)[0], queries=[1, 5])

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import poslab
+from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.learned_parameters import learned_parameters
-from poslab.evaluation.parts import evaluate
 from poslab.evaluation.subjects import subject
 from poslab.report.exhibits import Table
 from poslab.runs.checkpoint import model_weights, save_atomically

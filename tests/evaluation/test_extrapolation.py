@@ -16,6 +16,7 @@ from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
 from poslab.evaluation.windows import Windows
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
+from tests.stacked import stacked
 
 END = 7
 TOKENS = np.random.default_rng(0).integers(VOCAB_SIZE, size=61)
@@ -97,7 +98,7 @@ def test_a_model_that_is_not_ours_is_read_the_same():
 
 def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
     torch.manual_seed(0)
-    model = Decoder(VOCAB_SIZE, Alibi, d_model=16, num_layers=1, num_heads=2, dropout=0.5).train()
+    model = stacked(Decoder, VOCAB_SIZE, Alibi, d_model=16, num_layers=1, num_heads=2, dropout=0.5).train()
     model.embedding.eval()  # as a part that is frozen
     windows = Windows(len(TOKENS), 16, 16)
     first, second = score_tokens(model, TOKENS, windows), score_tokens(model, TOKENS, windows)
@@ -138,7 +139,7 @@ def test_the_interval_is_drawn_by_the_seed():
 
 
 def test_where_an_encoding_ends_figures_are_missing():
-    model = Decoder(VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
+    model = stacked(Decoder, VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
     by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
     assert by_length.groupby("length")["loss"].count().to_dict() == {8: 2, 16: 2, 32: 0}
     assert set(by_position["length"]) == {8, 16}

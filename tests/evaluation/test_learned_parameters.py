@@ -42,8 +42,22 @@ def test_the_threshold_of_fire_is_told_in_tokens():
     assert of(frame, "c", "layer 0", "start") == pytest.approx([0.1])
 
 
+def test_the_sharpness_of_tisa_is_shown_as_it_acts():
+    encodings = stack("tisa")
+    with torch.no_grad():
+        encodings.layer(0).sharpness[3, 2] = -0.25
+    frame = learned_parameters(encodings)
+    sharpness = frame[(frame["layers"] == "layer 0") & (frame["parameter"] == "sharpness")].set_index("place")
+    assert sharpness["learned"]["3, 2"] == 0.25
+
+
+def test_what_has_too_many_numbers_is_left_out():
+    assert set(learned_parameters(stack("tisa"), most=20)["parameter"]) == {"amplitudes", "sharpness", "offsets"}
+    assert learned_parameters(stack("tisa"), most=19).empty
+
+
 def test_scales_of_a_temperature_are_told_for_each_layer():
-    model = small_decoder("ssmax", temperature=temperature("ssmax"))
+    model = small_decoder("rotary", temperature=temperature("ssmax"))
     with torch.no_grad():
         model.encodings.temperature(1).scales[2] = 0.7
     frame = learned_parameters(model.encodings)

@@ -17,6 +17,7 @@ from poslab.encodings import Learned
 from poslab.evaluation.retrieval import TASKS, Haystack, MultiKey, Prompt, make_prompts, retrieval, score_answers
 from poslab.models import Decoder
 from tests.encoding_choices import factory
+from tests.stacked import stacked
 
 BYTES = ByteTokenizer()
 STORY = "In the morning the old fisherman went down to the harbour, and the gulls followed him along the wall. "
@@ -51,7 +52,7 @@ class DigitGuesser(nn.Module):
 
 def small_decoder(encoding: str = "rotary", dropout: float = 0.0) -> Decoder:
     torch.manual_seed(0)
-    return Decoder(BYTES.vocab_size, factory(encoding), 32, 2, 4, dropout=dropout).eval()
+    return stacked(Decoder, BYTES.vocab_size, factory(encoding), 32, 2, 4, dropout=dropout).eval()
 
 
 def continued(model: nn.Module, tokens: list[int], count: int) -> list[int]:
@@ -220,7 +221,7 @@ def test_all_tasks_are_measured_at_every_length_and_depth():
 
 def test_beyond_the_end_of_a_model_figures_are_missing():
     torch.manual_seed(0)
-    model = Decoder(BYTES.vocab_size, lambda d_model: Learned(d_model, max_length=200), 32, 1, 4)
+    model = stacked(Decoder, BYTES.vocab_size, lambda d_model: Learned(d_model, max_length=200), 32, 1, 4)
     frame = retrieval(model, BYTES, ["passkey"], lengths=[200, 201], depths=[0.5], samples=2)
     within, beyond = frame.to_dict("records")
     assert within["samples"] == 2 and within["loss"] > 0

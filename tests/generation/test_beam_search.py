@@ -9,13 +9,14 @@ from torch import Tensor
 from poslab.encodings import NoPosition, Rotary, T5Bias
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder, PointerGenerator
+from tests.stacked import stacked
 
 VOCAB_SIZE, END = 5, 4
 
 
 def decoder(encoding=Rotary, seed: int = 0) -> Decoder:
     torch.manual_seed(seed)
-    made = Decoder(VOCAB_SIZE, encoding, d_model=16, num_layers=2, num_heads=2, tie_embeddings=False).eval()
+    made = stacked(Decoder, VOCAB_SIZE, encoding, d_model=16, num_layers=2, num_heads=2, tie_embeddings=False).eval()
     made.output.weight.data.mul_(3)  # some texts are much more probable than others
     return made
 
@@ -123,7 +124,7 @@ def test_texts_that_have_ended_are_not_read_on(beams):
 @pytest.mark.parametrize("beams", [1, 4])
 def test_an_encoder_decoder_writes_the_same_without_a_cache(beams, kind):
     torch.manual_seed(1)
-    model = kind(VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
+    model = stacked(kind, VOCAB_SIZE, Rotary, d_model=16, num_layers=2, num_heads=2).eval()
     model.encoder.embedding.weight.data.mul_(60)
     source = torch.tensor([[0, 1, 2, 3, 0], [2, 2, 1, 0, 0]])
     real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])

@@ -5,13 +5,16 @@ import re
 
 import pytest
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
 
+from poslab.commands.choices import keys
+from poslab.configuration.build import keys_of
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
 from tests.encoding_choices import CONF, composed
+from tests.stacked import stacked
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
@@ -47,7 +50,7 @@ def assert_says_all(node: dict) -> None:
 
 def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     config = composed("model=decoder", "size=tiny").model
-    arguments = dict(inspect.signature(Decoder).parameters)
+    arguments = keys_of(Decoder)
     for name in (
         "vocab_size",
         "attention",
@@ -64,18 +67,16 @@ def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
 
 
 @pytest.mark.parametrize("path", [*FILES, CONF / "model" / "decoder.yaml"], ids=str)
-def test_every_key_has_a_comment_above_it(path):
-    lines = path.read_text().splitlines()
-    keys = [number for number, line in enumerate(lines) if re.match(r"\w+:", line) and line[0] != "_"]
-    assert all(lines[number - 1].startswith("# ") for number in keys)
-    assert lines[0].startswith("# ")
+def test_a_choice_and_every_key_of_it_have_a_comment(path):
+    assert all(comment for key, comment in keys(path.parent.name, path.stem).items() if ".over." not in key)
+    assert path.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_fills_width_layers_and_heads_and_states_its_parameters(size):
     config = composed("model=decoder", f"size={size}").model
     with torch.device("meta"):
-        decoder = instantiate(config, vocab_size=257, encoding=NoPosition)
+        decoder = stacked(Decoder, 257, NoPosition, config.d_model, config.num_layers, config.num_heads)
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
     stated = re.findall(r"[\d,]{7,}", (CONF / "size" / f"{size}.yaml").read_text())
     assert stated == [f"{parameters:,}", f"{parameters - 257 * config.d_model:,}"]

@@ -9,6 +9,7 @@ from poslab.encodings import Alibi, NoPosition, PositionalEncoding, Positions, R
 from poslab.models import Decoder
 from tests.encoding_choices import BIASED, ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
 from tests.encodings.examples import OneTablePerLayer
+from tests.stacked import stacked
 
 LENGTH = 20
 WINDOWS = [None, 5]
@@ -276,7 +277,7 @@ def test_the_parameters_are_those_counted_by_hand(arguments, more):
     block = 32 * 4 * 8 + 32 * 2 * 2 * 8 + 4 * 8 * 32  # queries; keys and values of 2 heads; output
     block += 3 * 32 * 96  # 8/3 * 32 = 85.3, rounded up to a multiple of 32
     block += 2 * 32  # norms
-    assert parameter_count(Decoder(50, **sizes | arguments)) == 50 * 32 + 2 * block + 32 + more
+    assert parameter_count(stacked(Decoder, 50, **sizes | arguments)) == 50 * 32 + 2 * block + 32 + more
 
 
 def test_one_t5_table_serves_all_layers():
@@ -290,7 +291,7 @@ def test_one_t5_table_serves_all_layers():
 
 def test_layers_with_tables_of_their_own_each_use_theirs():
     torch.manual_seed(0)
-    decoder = Decoder(VOCAB_SIZE, OneTablePerLayer, d_model=32, num_layers=3, num_heads=4).eval()
+    decoder = stacked(Decoder, VOCAB_SIZE, OneTablePerLayer, d_model=32, num_layers=3, num_heads=4).eval()
     decoder(some_tokens(2, LENGTH)).square().sum().backward()
     tables = [parameter for name, parameter in decoder.named_parameters() if name.endswith("table")]
     assert len(tables) == 3
@@ -308,7 +309,7 @@ def test_tied_embeddings_are_one_matrix():
 
 def test_layers_that_write_to_the_residual_stream_start_smaller():
     torch.manual_seed(0)
-    decoder = Decoder(300, NoPosition, d_model=256, num_layers=8, num_heads=4, tie_embeddings=False)
+    decoder = stacked(Decoder, 300, NoPosition, d_model=256, num_layers=8, num_heads=4, tie_embeddings=False)
     smaller = (2 * 8) ** -0.5
     block = decoder.blocks[3]
     for layer, scale in [
@@ -367,11 +368,11 @@ def test_dropout_acts_on_embeddings_and_residuals_only():
 def test_a_mistake_is_one_sentence_that_begins_with_the_argument(arguments, sentence):
     sizes = {"encoding": NoPosition, "d_model": 32, "num_layers": 2, "num_heads": 4}
     with pytest.raises(ValueError, match=f"^{sentence}$"):
-        Decoder(50, **sizes | arguments)
+        stacked(Decoder, 50, **sizes | arguments)
 
 
 def test_heads_need_not_divide_the_width_when_their_dimension_is_given():
-    decoder = Decoder(50, Rotary, d_model=32, num_layers=1, num_heads=5, head_dim=6)
+    decoder = stacked(Decoder, 50, Rotary, d_model=32, num_layers=1, num_heads=5, head_dim=6)
     assert decoder(some_tokens(2, LENGTH)).shape == (2, LENGTH, 50)
 
 
@@ -393,5 +394,5 @@ def test_an_encoding_keeps_the_start_values_that_it_has_chosen():
             self.linear = nn.Linear(d_model, 1)
             nn.init.constant_(self.linear.weight, 3.0)
 
-    (instance,) = Decoder(VOCAB_SIZE, Chosen, 32, 1, 4).encodings
+    (instance,) = stacked(Decoder, VOCAB_SIZE, Chosen, 32, 1, 4).encodings
     assert (instance.linear.weight == 3).all()

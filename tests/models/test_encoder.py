@@ -7,6 +7,7 @@ from poslab.encodings import CoPE, MusicTransformer, XPos
 from poslab.models import Decoder, Encoder, Outputs
 from poslab.models.sequence_model import pooled
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
+from tests.stacked import stacked
 
 SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
@@ -16,7 +17,7 @@ each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
 
 def small(name: str, kind: type[Encoder | Decoder] = Encoder, **arguments) -> Encoder | Decoder:
     torch.manual_seed(0)
-    return kind(VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
+    return stacked(kind, VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
 
 
 @each_encoding
@@ -65,7 +66,7 @@ def test_a_decoder_that_classifies_reads_its_last_token():
     real = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])
     with torch.no_grad():
         hidden = decoder.hidden_states(tokens, real=real)
-        assert torch.equal(decoder(tokens, real=real), decoder.output(hidden[[0, 1], [8, 4]]))
+        assert torch.equal(decoder(tokens, real=real), decoder.logits(hidden[[0, 1], [8, 4]]))
 
 
 @pytest.mark.parametrize(
@@ -73,4 +74,4 @@ def test_a_decoder_that_classifies_reads_its_last_token():
 )
 def test_a_causal_encoding_is_refused_with_the_name_of_its_bidirectional_form(kind, instead):
     with pytest.raises(ValueError, match=rf"^encoding {kind.__name__} is causal, .*{instead}"):
-        Encoder(VOCAB_SIZE, kind, **SIZES)
+        stacked(Encoder, VOCAB_SIZE, kind, **SIZES)

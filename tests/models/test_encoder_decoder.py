@@ -7,6 +7,7 @@ from torch import Tensor
 from poslab.encodings import CoPE, Forgetting, Rotary, Sinusoidal
 from poslab.models import EncoderDecoder
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
+from tests.stacked import stacked
 
 SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
@@ -15,7 +16,7 @@ CROSSING = [name for name in BIDIRECTIONAL if not {"embed", "state"} & encoding(
 
 def small(name: str, **arguments) -> EncoderDecoder:
     torch.manual_seed(0)
-    return EncoderDecoder(VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
+    return stacked(EncoderDecoder, VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
 
 
 def written(model: EncoderDecoder, source: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 from poslab.encodings import Rotary
 from poslab.models import PointerGenerator
 from tests.encoding_choices import VOCAB_SIZE, some_tokens
+from tests.stacked import stacked
 
 
 @pytest.fixture
 def model() -> PointerGenerator:
     torch.manual_seed(0)
-    model = PointerGenerator(VOCAB_SIZE, Rotary, d_model=32, num_layers=2, num_heads=4).eval()
+    model = stacked(PointerGenerator, VOCAB_SIZE, Rotary, d_model=32, num_layers=2, num_heads=4).eval()
     for choice in (model.copies, model.goes_on, model.repeats, model.is_gone_on_to):
         for parameter in choice.parameters():
             torch.nn.init.normal_(parameter)
@@ -75,7 +76,7 @@ def test_gradients_are_finite_at_padding_and_where_copying_is_all(model):
 
 def test_a_new_model_goes_on_with_the_source_from_its_beginning():
     torch.manual_seed(0)
-    model = PointerGenerator(VOCAB_SIZE, Rotary, d_model=32, num_layers=2, num_heads=4).eval()
+    model = stacked(PointerGenerator, VOCAB_SIZE, Rotary, d_model=32, num_layers=2, num_heads=4).eval()
     source = torch.arange(1, 8)[None]
     with torch.no_grad():
         target = torch.tensor([[0, 1, 2, 3]])

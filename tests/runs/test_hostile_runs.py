@@ -17,17 +17,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
+from poslab.commands import evaluate, generate
 from poslab.commands.hydra_files import check_config_dir
 from poslab.io.reading import read_json, read_yaml
-from poslab.io.writing import refuse_links
 from poslab.runs.checkpoint import OWN_STATE
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
-from poslab.tuning.storage import journal_lock
-from poslab.tuning.sweep import read_sweep
+from poslab.tuning.sweep_file import read_sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
-from src import evaluate, generate
 from tests.written_run import CONF, write_run
 
 MARK = "sprung"
@@ -95,8 +93,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "poslab.configuration.build.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
         "poslab.configuration.build.importlib.import_module": {"name": "evil_package"},
         "poslab.training.checking.check": {"config": {"trust": ["evil_package"], "seed": 1, "dataset": nested}},
-        "poslab.models.build.build_model": {"config": {"trust": ["os"], "encoding": nested}, "vocab_size": 2},
-        "poslab.tasks.choice.data_of": {"config": {"trust": ["os"], "dataset": nested}},
+        "poslab.runs.recipe.Recipe.of": {"config": {"trust": ["os"], "dataset": nested}},
         "poslab.training.checkpoints.RunCheckpoints": {"directory": mark},
         "poslab.encodings.rotary.longrope.longrope": {"short_factor": nested},
         "poslab.encodings.Rotary": {"scaling": nested},
@@ -448,20 +445,6 @@ def test_a_sweep_with_a_link_in_it_is_refused(folder: Path, tmp_path: Path, link
     with pytest.raises(ValueError, match=rf"must hold no symbolic links.*out/{link} is one"):
         run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
     assert not (tmp_path / "victim").exists()
-
-
-def test_the_lock_of_a_journal_is_a_link_that_may_stay(folder: Path, tmp_path: Path) -> None:
-    """Optuna makes it for a moment, on any machine that shares the sweep."""
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
-    given = {"sweep": str(file), "output": str(tmp_path), "storage": f"journal:{tmp_path / 'journal.log'}"}
-    lock = journal_lock(read_sweep(folder, given, []))
-    for name in ("journal.log.lock", "journal.log.lock1234.rename"):
-        (tmp_path / name).symlink_to(tmp_path / "journal.log")
-    refuse_links(tmp_path, allowed=lock)
-    (tmp_path / "journal.log").symlink_to(tmp_path / "victim")
-    with pytest.raises(ValueError, match=r"journal\.log is one"):
-        refuse_links(tmp_path, allowed=lock)
 
 
 BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" for i in range(12))

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.data.algorithmic.batches import AnswersAtPlaces, WrittenAnswers
 from poslab.data.algorithmic.context_free import StackManipulation
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
-from poslab.tasks.answering import Answering
-from poslab.tasks.choice import data_of, task_of
-from tests.training.runs import composed
+from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
+from tests.training.runs import composed, opened
 
 SYMBOLS = SymbolTokenizer(StackManipulation().symbols)
 EXAMPLES = [
@@ -25,8 +23,10 @@ EXAMPLES = [
 ]
 
 
-class Told(nn.Module):
-    """Tells these tokens, whatever it reads."""
+class Predicting(nn.Module):
+    """A model that predicts these tokens, whatever it reads."""
+
+    capabilities = frozenset({"causal"})
 
     def __init__(self, tokens_BT: Tensor) -> None:
         super().__init__()
@@ -41,14 +41,17 @@ class Told(nn.Module):
     ("stop_id", "accuracy", "exact_match"), [(SYMBOLS.number("."), 600 / 7, 200 / 3), (None, None, 0)]
 )
 def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, accuracy, exact_match):
-    batch = kind(SYMBOLS)(EXAMPLES, np.array([True, True, True]))
+    task = kind(StackManipulation(), [4], SYMBOLS)
+    task.stop_id = stop_id
+    batch = task.collate(EXAMPLES, np.array([True, True, True]))
     stops = batch.targets == SYMBOLS.number(".")
     follows = (stops.cumsum(1) > 0) & ~stops & (batch.targets != IGNORE)
-    told = torch.where(follows, SYMBOLS.number("1"), batch.targets)
-    told[2, (batch.targets[2] != IGNORE).int().argmax()] = SYMBOLS.number("0")  # the first symbol of the last answer
-    task = Answering([4], SYMBOLS.end_id, stop_id)
-    measurement = task.measurement("test")
-    observation = task.observe(Told(told), batch, "test")
+    predicted = torch.where(follows, SYMBOLS.number("1"), batch.targets)
+    predicted[2, (batch.targets[2] != IGNORE).int().argmax()] = SYMBOLS.number(
+        "0"
+    )  # the first symbol of the last answer
+    measurement = task.metrics("test")
+    observation = task.observe(Predicting(predicted), batch, "test")
     measurement.update(observation)
     figures = measurement.figures()
     assert observation.sums.counted == (batch.targets != IGNORE).sum()
@@ -61,7 +64,5 @@ def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, acc
     [("binary_addition", "."), ("binary_multiplication", "."), ("stack_manipulation", "."), ("reverse_string", None)],
 )
 def test_the_task_knows_the_stop_of_its_answers(dataset, stop):
-    config = composed(f"dataset={dataset}")
-    data = data_of(config)
-    task = task_of(config, data)
+    data, task = opened(composed(f"dataset={dataset}"))
     assert task.stop_id == (None if stop is None else data.tokenizer.number(stop))

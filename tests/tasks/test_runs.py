@@ -17,14 +17,13 @@ from omegaconf import OmegaConf
 
 import poslab
 from poslab.commands.generate import main as generate
-from poslab.data.examples.answers import AnswerBatches
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.evaluation.subjects import subject
 from poslab.runs.directory import RunDirectory
-from poslab.tasks.choice import data_of, task_of
+from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from poslab.training.checking import check
-from tests.training.runs import CONF, composed, run_of, words
+from tests.training.runs import CONF, composed, opened, run_of, words
 
 TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2"),
@@ -122,11 +121,7 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
 def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, kind, model):
     """Padding, batches, lengths and rows that fill up the last batch change no figure, and each says of how many."""
     run = trained(files, tmp_path, kind, f"model={model}")
-    config = run.config()
-    data = data_of(config)
-    data.prepare_data()
-    data.setup()
-    task = task_of(config, data)
+    data, task = opened(run.config())
     module = poslab.load(run.path)
     losses, counted, examples = 0.0, 0.0, 0
     for length in data.lengths_of("test"):
@@ -135,7 +130,7 @@ def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, 
         examples += len(of_length)
         for example in of_length:
             with torch.no_grad():
-                sums = task.sums(module, example)
+                sums = task.loss(module, example)
             losses, counted = losses + sums.loss.item(), counted + sums.counted.item()
     assert run.metrics()["test/loss"] == pytest.approx(losses / counted, rel=1e-4)
     assert run.metrics()["test/examples"] == examples
@@ -169,8 +164,8 @@ def every_example(data: Any, length: int) -> Any:
     """The held-out examples of a length, one a batch."""
     counts = np.array([True])
     if isinstance(data, ExampleDataModule):
-        return [data.make_batch(data.examples("test")[[n]], counts) for n in data.numbers("test", length).tolist()]
-    return [data.make_batch([example], counts) for example in data.examples("test", length)]
+        return [data.task.collate(data.examples("test")[[n]], counts) for n in data.numbers("test", length).tolist()]
+    return [data.task.collate([example], counts) for example in data.examples("test", length)]
 
 
 @pytest.mark.slow
@@ -221,9 +216,7 @@ def test_beams_and_devices_that_there_are_not_are_refused(tmp_path, files):
     ):
         poslab.serve(run, "abacus")
     reads = trained(files, tmp_path, "answers").path
-    with pytest.raises(
-        ValueError, match=r"^beams must be 1 for an encoder, which writes nothing token by token, got 2$"
-    ):
+    with pytest.raises(ValueError, match=r"^beams must be 1 for a model that writes nothing token by token, got 2$"):
         poslab.serve(reads, beams=2)
 
 
@@ -236,13 +229,13 @@ def test_an_answer_in_a_text_is_served(tmp_path, files):
 
 
 def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
-    read, make = set(), AnswerBatches.__call__
+    read, make = set(), QuestionAnswering.collate
 
     def spy(self, rows, counts):
         read.add(frozenset(rows))
         return make(self, rows, counts)
 
-    monkeypatch.setattr(AnswerBatches, "__call__", spy)
+    monkeypatch.setattr(QuestionAnswering, "collate", spy)
     figures = trained(files, tmp_path, "answers").metrics()
     of_training = frozenset({"tokens", "first", "span"})
     assert read == {of_training, of_training | {"places", "context", "answers"}}
@@ -260,16 +253,15 @@ def test_written_answers_are_measured_by_their_likeness(tmp_path, files):
 def test_what_is_written_of_a_source_does_not_depend_on_its_batch(tmp_path, files, model):
     """Also where a text does not end, as that of an untrained model."""
     run = trained(files, tmp_path, "pairs", f"model={model}", "trainer.max_steps=1", "trainer.validations=1")
-    data = data_of(run.config())
-    data.setup()
-    task, module = task_of(run.config(), data), poslab.load(run.path)
+    data, task = opened(run.config())
+    module = poslab.load(run.path)
     assert isinstance(task, SequenceToSequence)
     task.longest = 1000
     examples = data.examples("test")
     shortest, longest = np.argsort(examples["length"])[[0, -1]].tolist()
     with torch.no_grad():
         alone, other, together = (
-            task.written(module, data.make_batch(examples[rows], np.array([True] * len(rows))))
+            task.written(module, data.task.collate(examples[rows], np.array([True] * len(rows))))
             for rows in ([shortest], [longest], [shortest, longest])
         )
     assert len(alone[0]) < len(other[0])
@@ -293,8 +285,7 @@ def test_a_model_without_a_task_on_its_data_is_refused(files, kind, model, choic
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder"])
 def test_a_source_is_cut_and_its_target_is_whole(tmp_path, files, model):
     run = trained(files, tmp_path, "pairs", f"model={model}", "dataset.source_length=9")
-    data = data_of(run.config())
-    data.setup()
+    data, _ = opened(run.config())
     examples = data.examples("train")
     end = data.tokenizer.end_id
     for source, read, target in zip(examples["source"], examples["source_tokens"], examples["target"], strict=True):
@@ -312,8 +303,7 @@ def test_longer_examples_than_are_trained_on_are_tested_alone(tmp_path, files):
     run = trained(files, tmp_path, "classes", "dataset.sequence_length=48")
     lengths = {int(tag.partition("@")[2]) for tag in run.metrics() if tag.startswith("test/loss@")}
     assert max(lengths) > 48
-    data = data_of(run.config())
-    data.setup()
+    data, _ = opened(run.config())
     assert max(data.examples("train")["length"]) <= 48 < max(data.examples("test")["length"])
 
 

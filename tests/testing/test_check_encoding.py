@@ -61,8 +61,8 @@ class AnglesInHalfPrecision(Rotary):
 class FrequenciesRounded(Rotary):
     """Makes its frequencies in bfloat16, which no test at the first positions can see."""
 
-    def spectrum(self, length, device=None):
-        frequencies, factor = super().spectrum(length, device)
+    def scaled_frequencies(self, length, device=None):
+        frequencies, factor = super().scaled_frequencies(length, device)
         return frequencies.bfloat16().float(), factor
 
 
@@ -76,7 +76,7 @@ class FrequenciesInABuffer(Rotary):
         super().__init__(head_dim)
         self.register_buffer("inverse", inverse_frequencies(head_dim, 10_000.0), persistent=False)
 
-    def spectrum(self, length, device=None):
+    def scaled_frequencies(self, length, device=None):
         return (self.inverse if hasattr(self, "inverse") else torch.ones(4)), 1.0
 
 

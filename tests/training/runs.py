@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor
 
+from poslab.data.composed import resolved
 from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
@@ -35,9 +37,7 @@ SMALL = (
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of conf/train.yaml under these choices."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return resolved(compose("train", overrides=list(overrides)))
 
 
 def small(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -46,6 +46,17 @@ def small(folder: Path, *overrides: str) -> dict[str, Any]:
     if not text.exists():
         text.write_text(words(1200))
     return composed(*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides)
+
+
+def opened(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the data of a configuration, prepared and connected to its task, and that task."""
+    recipe = Recipe.of(config)
+    data = recipe.data()
+    data.prepare_data()
+    data.setup()
+    task = recipe.task.of(data)
+    data.connect(task, None)
+    return data, task
 
 
 def words(count: int, seed: int = 0) -> str:
@@ -75,7 +86,7 @@ def stop_run(config: dict[str, Any], directory: Path, step: int, checkpoint: Pat
     run = RunDirectory(directory)
     run.start(config, {})
     try:
-        train_here(run, config, checkpoint, StopAfter(step))
+        train_here(run, check(config, checkpoint), checkpoint, StopAfter(step))
     except BaseException as stopped:
         assert getattr(stopped, "exit_status", None) == 143, stopped
     return run

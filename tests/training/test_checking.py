@@ -55,7 +55,7 @@ def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_made() -> None:
 
 
 def test_it_gives_how_the_run_is_trained() -> None:
-    settings = check(composed("trainer=ddp_cpu", "trainer.max_steps=7"))
+    settings = check(composed("trainer=ddp_cpu", "trainer.max_steps=7")).trainer
     assert (settings.max_steps, settings.local_processes, settings.on_gpu) == (7, 2, False)
 
 

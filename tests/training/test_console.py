@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from poslab.tasks import Answering, LanguageModelling
+from poslab.data.algorithmic.context_free import ReverseString
+from poslab.data.tokenizers import SymbolTokenizer
+from poslab.tasks.answering import WrittenAnswers
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.console import RunConsole, facts_table, test_table
 from tests.training.runs import run_of, small
 
@@ -33,7 +36,8 @@ def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
 def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_training_length() -> None:
     metrics = {"test/accuracy@10": 100.0, "test/accuracy@20": 50, "test/accuracy": 62.5, "test/accuracy_beyond": 50}
     metrics |= {"test/examples": 1600, "test/examples@10": 400, "test/examples@20": 1200}
-    lines = printed(test_table(Answering([1, 10], end_id=9), metrics, [10, 20], step=7))
+    task = WrittenAnswers(ReverseString(), [1, 10], SymbolTokenizer(ReverseString().symbols))
+    lines = printed(test_table(task, metrics, [10, 20], step=7))
     assert ["10", "400", "100.00", "–", "–"] in lines and ["20", "1,200", "50.00", "–", "–"] in lines
     assert ["all", "1,600", "62.50", "–", "–"] in lines and ["beyond", "50.00", "–", "–"] in lines
     assert " ".join(lines[-1]) == "from 0 to 100: accuracy, exact match"

@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import poslab
-from poslab.configuration.build import build
 from poslab.data.batch import TokenBatch
-from poslab.data.datamodule import TextDataModule
-from poslab.data.sources import AnySource
 from poslab.data.windows import EvaluationWindows, TrainingWindows
-from poslab.encodings import EncodingFactory, Positions
-from poslab.models import Model
+from poslab.encodings import Positions
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError
-from tests.training.runs import recorded, run_of, small, weights, words
+from poslab.runs.recipe import Recipe
+from tests.training.runs import opened, recorded, run_of, small, weights, words
 
 IGNORE = -100
 END = 256  # of a document, among byte tokens
@@ -37,9 +34,9 @@ def documents(tmp_path: Path) -> str:
     return f"dataset.files={folder}/*.txt"
 
 
-def data_of(config: dict[str, Any]) -> TextDataModule:
+def data_of(config: dict[str, Any]) -> Any:
     """The data of a run as its only process sees them, in batches that are not cut into smaller ones."""
-    data = TextDataModule(build(config, "dataset", AnySource))
+    data, _ = opened(config)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         world_size=1,
         global_rank=0,
@@ -47,17 +44,13 @@ def data_of(config: dict[str, Any]) -> TextDataModule:
         max_steps=config["trainer"]["max_steps"],
         global_step=0,
     )
-    data.setup()
     return data
 
 
 def initial_model(config: dict[str, Any]) -> nn.Module:
     """The model that a run begins with."""
     torch.manual_seed(config["seed"])
-    model: nn.Module = build(
-        config, "model", Model, vocab_size=257, encoding=build(config, "encoding", EncodingFactory)
-    )
-    return model
+    return Recipe.of(config).model.build(vocab_size=257)
 
 
 def logits_of(model: nn.Module, batch: TokenBatch) -> Tensor:

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from poslab.configuration.build import build
-from poslab.data.sources import AnySource
+from poslab.data.tokenizers import ByteTokenizer
 from poslab.runs.directory import RunDirectory
-from poslab.tasks import Answering, Classification, LanguageModelling, Task
+from poslab.runs.recipe import Recipe
+from poslab.tasks.classification import Classification
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.question_answering import QuestionAnswering
+from poslab.tasks.task import Task
 from poslab.training.next_commands import next_commands
-from tests.training.runs import composed, small
+from tests.training.runs import composed, opened, small
 
 TRAIN = ["python", "-m", "src.train"]
 
@@ -24,7 +26,9 @@ def next_of(
     """The commands that a run of these choices prints, as a shell reads them."""
     folder.mkdir(exist_ok=True)
     (folder / "environment.json").write_text(json.dumps({"choices": choices}))
-    heading, *lines = next_commands(RunDirectory(folder), config or composed(), task or LanguageModelling({}))
+    heading, *lines = next_commands(
+        RunDirectory(folder), Recipe.of(config or composed()), task or LanguageModelling({})
+    )
     assert heading == "next:"
     return {line[2:12].strip(): shlex.split(line[12:]) for line in lines}
 
@@ -71,7 +75,7 @@ def test_choices_that_no_command_of_ours_has_kept_are_not_known(tmp_path: Path, 
 def test_choices_that_trust_what_their_run_is_trusted_with_are_known(tmp_path: Path, typed: str) -> None:
     (tmp_path / "environment.json").write_text(json.dumps({"choices": ["encoding=rotary", typed]}))
     run = RunDirectory(tmp_path, ("mine", "other"))
-    assert typed in shlex.split(next_commands(run, composed(), LanguageModelling({}))[-1])
+    assert typed in shlex.split(next_commands(run, Recipe.of(composed()), LanguageModelling({}))[-1])
 
 
 def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
@@ -109,8 +113,9 @@ def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: st
 )
 def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, dataset: str, model: str) -> None:
     config = composed(f"dataset={dataset}", f"model={model}")
-    source = build(config, "dataset", AnySource)
-    answer = next_of(tmp_path, None, config, Answering([1], end_id=0)).get("answer")
+    data, task = opened(config)
+    source = data.source
+    answer = next_of(tmp_path, None, config, task).get("answer")
     if (dataset, model) == ("scan", "encoder"):  # how long its answer is, the input does not say
         assert answer is None
         return
@@ -122,9 +127,9 @@ def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, da
 @pytest.mark.parametrize(
     ("task", "prompt"),
     [
-        (Classification(["a", "b"]), "prompt=some text"),
-        (Classification(["a", "b"], two_texts=True), r"prompt=$one text\tanother text"),
-        (QuestionAnswering(), r"prompt=$a question\tand its context"),
+        (Classification(["a", "b"], False, ByteTokenizer(), 9), "prompt=some text"),
+        (Classification(["a", "b"], True, ByteTokenizer(), 9), r"prompt=$one text\tanother text"),
+        (QuestionAnswering(ByteTokenizer()), r"prompt=$a question\tand its context"),
     ],
 )
 def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path: Path, task: Task, prompt: str) -> None:

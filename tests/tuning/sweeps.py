@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from poslab.tuning.joining import make_or_join
 from poslab.tuning.storage import open_storage
-from poslab.tuning.study import SweepStudy, make_or_join
+from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 
 from ..training.runs import CONF, SMALL, composed, words

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from poslab.runs.errors import RunStoppedError
-from poslab.tuning.storage import storage_told
+from poslab.tuning.storage import naming_storage
+from poslab.tuning.study import TrialResult
 from poslab.tuning.sweep import Sweep
 
 from .sweeps import joined, small_sweep
@@ -18,14 +19,13 @@ PAGE = 4096
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, request: pytest.FixtureRequest) -> Sweep:
-    """A sweep whose trials are complete, in a file of this kind of storage."""
-    kind = request.param
-    sweep = small_sweep(tmp_path, storage=f"journal:{tmp_path / 'study.log'}" if kind == "journal" else None)
+def sweep(tmp_path: Path) -> Sweep:
+    """A sweep whose trials are complete."""
+    sweep = small_sweep(tmp_path)
     study = joined(sweep)
     while (trial := study.take("worker")) is not None:
         sweep.search_space.suggest(trial)
-        study.complete(trial, [1.0], {})
+        study.complete(trial, TrialResult([1.0], {}))
     return sweep
 
 
@@ -37,18 +37,17 @@ def damages(whole: bytes) -> Iterator[bytes]:
         yield whole[: int(len(whole) * share)]
 
 
-@pytest.mark.parametrize("sweep", ["sqlite", "journal"], indirect=True)
-def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep, tmp_path: Path) -> None:
-    file = tmp_path / "study.log" if sweep.storage else Path(sweep.output) / "study.db"
+def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> None:
+    file = Path(sweep.output) / "study.db"
     whole, sentences = file.read_bytes(), []
     for damaged in damages(whole):
         file.write_bytes(damaged)
         try:
-            with storage_told(sweep):
-                joined(sweep).ledger()
+            with naming_storage(sweep):
+                joined(sweep).record()
         except (ValueError, RunStoppedError) as error:
             sentences.append(str(error))
 
     assert len(sentences) >= 3
-    assert all(f"storage={'journal' if sweep.storage else 'sqlite'}:" in sentence for sentence in sentences), sentences
+    assert all("storage=sqlite:" in sentence for sentence in sentences), sentences
     assert all(file.name in sentence and "\n" not in sentence for sentence in sentences), sentences

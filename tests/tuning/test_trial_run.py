@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from poslab.pool import run as pool_run
+from poslab.pool.work import run_job
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
-from poslab.tuning import trial_run
 from poslab.tuning.attributes import BEGAN_AFTER, FIGURES
-from poslab.tuning.ledger import can_pass, reason
-from poslab.tuning.study import SweepStudy
+from poslab.tuning.study import SweepStudy, directory_of
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
-from poslab.tuning.trial_run import directory_of, run_trial
+from poslab.tuning.trial_record import recorded_failure
+from poslab.tuning.trial_run import train_trial
 
 from ..training.runs import stop_run
 from .sweeps import CONF, joined, small_sweep
@@ -56,7 +58,7 @@ def run_next(study: SweepStudy, sweep: Sweep) -> FrozenTrial:
     """Takes a trial and runs it to its end."""
     trial = study.take("worker")
     assert trial is not None
-    run_trial(study, trial, sweep, TrialConfigurations(CONF, sweep), nothing)
+    run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
     return study.current(trial)
 
 
@@ -103,8 +105,8 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_pat
     trial = run_next(joined(sweep), sweep)
 
     assert trial.state == TrialState.FAIL
-    assert "loss at step" in reason(trial)
-    assert not can_pass(trial)
+    assert "loss at step" in recorded_failure(trial).reason
+    assert not recorded_failure(trial).can_pass
 
 
 def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path: Path) -> None:
@@ -114,21 +116,21 @@ def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_pa
     trial = run_next(study, sweep)
 
     assert trial.state == TrialState.FAIL
-    assert "encoding.fraction" in reason(trial)
-    assert not can_pass(trial)
+    assert "encoding.fraction" in recorded_failure(trial).reason
+    assert not recorded_failure(trial).can_pass
 
 
 def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_memory(*_: object) -> None:
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr(trial_run, "train", without_memory)
+    monkeypatch.setattr(pool_run, "train", without_memory)
     sweep = small_sweep(tmp_path)
     trial = run_next(joined(sweep), sweep)
 
     assert trial.state == TrialState.FAIL
-    assert reason(trial) == "MemoryError: no memory left"
-    assert can_pass(trial)
+    assert recorded_failure(trial).reason == "MemoryError: no memory left"
+    assert recorded_failure(trial).can_pass
 
 
 def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -151,13 +153,13 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 
         train(plan, settings, and_then_signalled)
 
-    train = trial_run.train
-    trial_run.train = stopped_after_step_3  # type: ignore[assignment]
+    train = pool_run.train
+    pool_run.train = stopped_after_step_3  # type: ignore[assignment]
     try:
         with pytest.raises(RunInterruptedError):
-            run_trial(study, trial, sweep, configurations, nothing)
+            run_job(study, trial, partial(train_trial, study, sweep, configurations), nothing)
     finally:
-        trial_run.train = train
+        pool_run.train = train
     assert study.current(trial).state == TrialState.WAITING
 
     again = run_next(study, sweep)
@@ -174,7 +176,7 @@ def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_ag
     study = joined(sweep)
     trial = study.take("worker")
     assert trial is not None
-    run_trial(study, trial, sweep, TrialConfigurations(CONF, sweep), nothing)
+    run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
     written = (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns
 
     other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
@@ -197,7 +199,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
 
     trial = run_next(joined(sweep), sweep)
 
-    assert trial.state == TrialState.COMPLETE, reason(trial)
+    assert trial.state == TrialState.COMPLETE, recorded_failure(trial).reason
     assert (trial.user_attrs[BEGAN_AFTER] > 0) == (damaged is None)
     assert run.metrics()["steps"] == 4
 
@@ -225,7 +227,7 @@ def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp
 
     lost, again = run_next(study, sweep), run_next(study, sweep)
 
-    assert (lost.state, can_pass(lost)) == (TrialState.FAIL, True), reason(lost)
+    assert (lost.state, recorded_failure(lost).can_pass) == (TrialState.FAIL, True), recorded_failure(lost).reason
     assert again.state == TrialState.COMPLETE
     assert RunDirectory(directory).metrics()["steps"] == 4
 

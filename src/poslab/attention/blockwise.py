@@ -80,23 +80,36 @@ def weights_of_block(
         k_BHSD: all keys as the encoding has turned them, in float32 at least, for each query head.
         encoding, tables, visibility, scale, state_BHSE: as in `by_blocks`.
     """
-    num_rows, num_keys = q_BHRD.shape[-2], k_BHSD.shape[-2]
-    first_key = num_keys - num_queries + start
-    rows = slice(start, start + num_rows)
-    keys = slice(0, first_key + num_rows if visibility.causal else num_keys)
-    query_rows = QueryRows(
+    rows = slice(start, start + q_BHRD.shape[-2])
+    query_rows = rows_of_block(rows, num_queries, k_BHSD, tables, visibility, scale, state_BHSE)
+    with torch.autocast(q_BHRD.device.type, enabled=False):
+        logits_BHRS = encoding.logits(q_BHRD.to(k_BHSD.dtype), k_BHSD[:, :, query_rows.keys], query_rows)
+        return encoding.weights(logits_BHRS, query_rows.visible), query_rows
+
+
+def rows_of_block(
+    rows: slice,
+    num_queries: int,
+    k_BHSD: Tensor,
+    tables: Any,
+    visibility: Visibility,
+    scale: float | Tensor,
+    state_BHSE: Tensor | None,
+) -> QueryRows:
+    """Return how some of T = num_queries queries meet the keys. Other arguments are as in `weights_of_block`."""
+    num_keys = k_BHSD.shape[-2]
+    of_keys = slice(num_keys - num_queries + rows.start, num_keys - num_queries + rows.stop)
+    keys = slice(0, of_keys.stop if visibility.causal else num_keys)
+    return QueryRows(
         tables,
         rows,
-        first_key,
+        of_keys.start,
         scale[:, :, rows] if isinstance(scale, Tensor) else scale,
-        visibility.mask(num_queries, num_keys, q_BHRD.device, rows, keys),
-        None if state_BHSE is None else state_BHSE[:, :, first_key : first_key + num_rows],
+        visibility.mask(num_queries, num_keys, k_BHSD.device, rows, keys),
+        None if state_BHSE is None else state_BHSE[:, :, of_keys],
         None if state_BHSE is None else state_BHSE[:, :, keys],
         keys,
     )
-    with torch.autocast(q_BHRD.device.type, enabled=False):
-        logits_BHRS = encoding.logits(q_BHRD.to(k_BHSD.dtype), k_BHSD[:, :, keys], query_rows)
-        return encoding.weights(logits_BHRS, query_rows.visible), query_rows
 
 
 def in_float32_for_each_head(x_BGSD: Tensor, q_BHTD: Tensor) -> Tensor:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.commands.hydra_command import command
-
-PARTS = ("extrapolation", "retrieval", "attention", "receptive_field", "encoding", "rotary")
-"""Of a report, as conf/evaluate.yaml tells them."""
+from poslab.evaluation.parts import names
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
@@ -81,10 +79,11 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
             raise ValueError(
                 f"stride must lie between 1 and the shortest of lengths, {min(lengths)}, got {config['stride']}"
             )
-    parts = config["parts"]
-    if not isinstance(parts, list) or not parts or not set(map(str, parts)) <= set(PARTS):
-        wrong = next((part for part in parts if part not in PARTS), "") if isinstance(parts, list) else ""
-        raise ValueError(f"parts must be a list of some of {', '.join(PARTS)}, got {parts}{nearest(str(wrong), PARTS)}")
+    parts, known = config["parts"], names()
+    if parts is not None and (not isinstance(parts, list) or not parts or not set(map(str, parts)) <= set(known)):
+        wrong = next((part for part in parts if part not in known), "") if isinstance(parts, list) else ""
+        takes = f"a list of some of {', '.join(known)}, or null for all"
+        raise ValueError(f"parts must be {takes}, got {parts}{nearest(str(wrong), known)}")
     if config["text"] is not None and (not isinstance(config["text"], str) or not config["text"]):
         raise ValueError(f"text must be a text of at least one character, in quotes, or null, got {config['text']!r}")
     if config["split"] not in ("test", "validation"):

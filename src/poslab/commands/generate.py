@@ -6,23 +6,20 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poslab.commands.hydra_command import command
+from poslab.tasks.choice import snake
+
+if TYPE_CHECKING:
+    from poslab.tasks.task import Task
 
 DEFAULT_NEW_TOKENS = 400
 
 SAMPLING = ("temperature", "top_k", "top_p")
 
 OPTIONS = ("max_new_tokens", *SAMPLING, "seed", "beams")
-"""Keys that say how tokens are chosen; no kind of run heeds all of them."""
-
-HEEDED = {
-    "a language model": ("max_new_tokens", *SAMPLING, "seed"),
-    "a model that writes its answer": ("max_new_tokens", "beams"),
-    "a model whose answer is not written token by token": (),
-}
-"""The options that each kind of run heeds."""
+"""Keys that say how tokens are chosen; no task heeds all of them."""
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: str | None = None) -> None:
@@ -32,10 +29,10 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
         config, directory, overrides: as `command` gives them.
         prompt: the text; `-` is each line of standard input; None is that of the configuration.
     """
-    from poslab.configuration.build import build, trusted_packages
-    from poslab.data.sources import AnySource
+    from poslab.configuration.build import trusted_packages
     from poslab.generation.token_choice import Sampling
     from poslab.runs.directory import RunDirectory
+    from poslab.runs.recipe import recipe_of
 
     if config["run"] in (None, ""):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
@@ -53,13 +50,10 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError("prompt must be UTF-8 text") from error
-    chosen = run.config()
-    if "dataset" not in chosen:
-        raise ValueError(f"run={config['run']} is not a run directory: its config.yaml names no dataset")
-    kind = _kind(chosen, build(chosen, "dataset", AnySource))
-    _refuse_unheeded(kind, overrides)
-    if kind != "a language model":
-        _answer(config, text, max_new_tokens, trust)
+    recipe = recipe_of(run)
+    _refuse_unheeded(recipe.task, overrides)
+    if "temperature" not in recipe.task.heeds:
+        _predict(config, text, max_new_tokens, trust)
         return
     if text == "-":
         raise ValueError(
@@ -71,12 +65,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     from poslab.data.tokenizers import load_tokenizer
     from poslab.generation.streaming import generate, stream_text
     from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
-    from poslab.models import Decoder
     from poslab.runs.loading import device_named, load
 
     model = load(config["run"], device_named(config["device"]), trust=trust)
-    if not isinstance(model, Decoder):
-        raise ValueError(f"run={config['run']} has learned to fill in text, and does not continue it")
     device = next(model.parameters()).device
     tokenizer = load_tokenizer(run.path)
     prompt_tokens = tokenizer.encode(text).tolist()
@@ -97,30 +88,17 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     console.out("")
 
 
-def _kind(config: dict[str, Any], source: Any) -> str:
-    """Return the key of `HEEDED` for a run."""
-    from poslab.models import Encoder
-    from poslab.tasks.task_kinds import kind_of, model_kind
-
-    data = kind_of(source)
-    if data == "text":
-        return "a language model"
-    if data == "pairs" or (data == "algorithmic" and model_kind(config) is not Encoder):
-        return "a model that writes its answer"
-    return "a model whose answer is not written token by token"
-
-
-def _refuse_unheeded(kind: str, overrides: Iterable[str]) -> None:
-    """Raise ValueError if the command line has an option that means nothing to this kind of run."""
+def _refuse_unheeded(task: type[Task], overrides: Iterable[str]) -> None:
+    """Raise ValueError if the command line has an option that means nothing to a task."""
     given = {override.lstrip("+~").partition("=")[0].removeprefix("sampling.") for override in overrides}
-    heeded = HEEDED[kind]
     for option in OPTIONS:
-        if option not in heeded and (option in given or (option in SAMPLING and "sampling" in given)):
-            instead = f"heeds {', '.join(heeded)}" if heeded else "heeds no option but prompt and device"
-            raise ValueError(f"{option} must be left out for {kind}, which {instead}")
+        if option not in task.heeds and (option in given or (option in SAMPLING and "sampling" in given)):
+            instead = f"heeds {', '.join(task.heeds)}" if task.heeds else "heeds no option but prompt and device"
+            name = snake(task.__name__).replace("_", " ")
+            raise ValueError(f"{option} must be left out for a run of {name}, which {instead}")
 
 
-def _answer(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
+def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
     """Print the answer to a text, or to each line of standard input one line."""
     from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
     from poslab.runs.serving import serve

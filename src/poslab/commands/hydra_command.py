@@ -23,7 +23,9 @@ from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.mistakes import explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
+from poslab.data.composed import check_experiment, resolved
 
+HELP = {"-h", "--help"}
 READ_NO_FURTHER = 128 + signal.SIGPIPE
 """Exit status where what reads the output, such as `head`, has ended."""
 
@@ -35,7 +37,7 @@ class FailedJobError(Exception):
 Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
-def command(name: str, main: Main) -> NoReturn:
+def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = None) -> NoReturn:
     """Runs a command and exits: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
@@ -44,6 +46,7 @@ def command(name: str, main: Main) -> NoReturn:
         name: of its configuration in conf/.
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
             found it, and the overrides of the command line.
+        help_on: returns the help for the other words of the command line; None leaves it to Hydra.
     """
     tell, statuses = _beginning(name)
     process = os.getpid()
@@ -56,15 +59,14 @@ def command(name: str, main: Main) -> NoReturn:
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
-            config = OmegaConf.to_container(composed, resolve=True)
-            assert isinstance(config, dict)
             if hydra_config.job.config_name != name:
-                _require_whole(config, name, str(hydra_config.job.config_name))
-            overrides = list(hydra_config.overrides.task)
-            whole = {str(key): value for key, value in config.items()}
-            is_given = any(override.lstrip("+").startswith("trust=") for override in overrides)
-            whole["trust"] = list(trusted_packages(whole)) if is_given else []  # no file can say that it is trusted
-            main(whole, _as_typed(directory), overrides)
+                _require_whole(composed, name, str(hydra_config.job.config_name))
+            overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
+            if not any(override.lstrip("+").startswith("trust=") for override in overrides):
+                composed.trust = []  # no file can say that it is trusted
+            check_experiment(CONF, hydra_config.runtime.choices)
+            config = resolved(composed)
+            main({**config, "trust": list(trusted_packages(config))}, _as_typed(directory), overrides)
         except BaseException as error:
             tell(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
@@ -74,6 +76,9 @@ def command(name: str, main: Main) -> NoReturn:
 
     run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)
     try:
+        if help_on is not None and HELP & set(sys.argv[1:]):
+            print(help_on([word for word in sys.argv[1:] if word not in HELP]), flush=True)
+            _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
         check_config_dir(sys.argv[1:])
         try:
@@ -183,10 +188,10 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
 
-def _require_whole(config: dict[Any, Any], name: str, chosen: str) -> None:
+def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
     needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
-    if missing := sorted(needed - set(config)):
+    if missing := sorted(map(str, needed - set(config))):
         raise ValueError(
             f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"
         )

@@ -13,9 +13,10 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
+from poslab.commands import choices
 from poslab.commands.words import CONF, config_options, unreadable
 
 MISTAKE = 2
@@ -78,7 +79,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         key = twice[1] or twice[2]
         return f"+{key}: a group that has a choice already takes another one without the plus sign: {key}=..."
     if unknown := re.search(r"config group '([^']+)' does not exist", text):
-        return f"{unknown[1]}: there is no such group{_nearest_key(unknown[1], _groups())}"
+        return f"{unknown[1]}: there is no such group{_nearest_key(unknown[1], choices.groups())}"
     if override := re.search(r"Could not override '([^']*)'", text):
         return _of_key(override[1], text, name, words)
     cause = error.__cause__
@@ -96,7 +97,14 @@ def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     folder = whole.rpartition("/")[0]
     group = max((own for own in groups if whole.startswith(f"{own}/")), key=len, default=folder)
     choice = whole.removeprefix(f"{group}/")
-    found = [*(options if group == folder else []), *_files_in(CONF / group)]
+    typed = next((word for word in words if word.startswith(group) and word.endswith(f"={choice}")), f"{group}=")
+    if group == "encoding" and choice in choices.choices("temperature"):
+        instead = f"{typed.partition('=')[0]}=rotary temperature={choice}"
+        return f"{group}={choice}: that is a temperature: write {instead}"
+    if group == "experiment" and Path(choice).name in choices.choices("dataset"):
+        name = "small" if "small" in Path(choice).parts else Path(choice).parts[0]
+        return f"experiment={choice}: that is written experiment={name} dataset={Path(choice).name}"
+    found = [*(options if group == folder else []), *choices.choices(group)]
     there_are = sorted({option for option in found if not option.rpartition("/")[2].startswith("_")})
     few = len(there_are) <= MOST_LISTED
     listed = f"choices: {', '.join(there_are)}" if few else f"{len(there_are)} choices: see conf/{group}"
@@ -165,30 +173,20 @@ def _not_utf_8(words: list[str]) -> Path | None:
     return None
 
 
-def _groups() -> list[str]:
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
-
-
-def _files_in(folder: Path) -> list[str]:
-    """Return the choices of a group, those in folders of it too."""
-    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
-
-
-def listed(choices: list[str]) -> str:
-    """Return the first of many choices in words."""
-    return " and ".join(choices) if len(choices) < 4 else f"{', '.join(choices[:3])} and others"
+def listed(names: list[str]) -> str:
+    """Return the first of many names in words."""
+    *first, last = names if len(names) < 7 else [*names[:3], "others"]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def choices_with(key: str) -> list[str]:
-    """Return the choices, as `group=choice`, whose own file has a key: `dataset.files` is one of `dataset=text`."""
-    import yaml
-
+    """Return the choices, as `group=choice`, that have a key: `dataset.files` is one of `dataset=text`."""
     group, _, rest = key.partition(".")
     found = []
-    for file in sorted((CONF / group).glob("[!_]*.yaml")) if rest else []:
-        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, TypeError):  # broken, and not what this is about
-            if rest in yaml.safe_load(file.read_text(encoding="utf-8")):
-                found.append(f"{group}={file.stem}")
+    for choice in choices.choices(group) if rest else []:
+        with contextlib.suppress(YAMLError, UnicodeDecodeError, OSError):  # broken, and not what this is about
+            if key in choices.keys(group, choice):
+                found.append(f"{group}={choice}")
     return found
 
 
@@ -216,17 +214,17 @@ def known_keys(name: str, words: list[str]) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
 
     options = config_options(words)
-    groups = _groups()
-    choices = [word.partition(",")[0] for word in words if word.partition("=")[0].partition("@")[0] in groups]
-    choices += [word for word in words if word.startswith("hydra.searchpath=")]
+    groups = choices.groups()
+    chosen = [word.partition(",")[0] for word in words if word.partition("=")[0].partition("@")[0] in groups]
+    chosen += [word for word in words if word.startswith("hydra.searchpath=")]
     folder = CONF
     if options["config_dir"] is not None:
         folder = Path(options["config_dir"]).resolve()
-        choices.append(f"hydra.searchpath=['file://{CONF}']")
+        chosen.append(f"hydra.searchpath=['file://{CONF}']")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
         try:
-            config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=choices))
+            config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
         except (HydraException, OmegaConfBaseException, ValueError):  # wrong too: it is the next mistake that is told
             return groups
     assert isinstance(config, dict)

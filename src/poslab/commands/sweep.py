@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import ConfigCompositionException, HydraException
 
-from poslab.commands.hydra_command import command_without_hydra
+from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.words import CONF, SWEEPS, parsed, refuse_spaces, undashed, unreadable, written_in_full
 from poslab.configuration.command_line import assignment
@@ -24,7 +24,7 @@ OWN_KEYS = {
     "preset": "a variant that the file has, such as small",
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
-    "storage": "a database URL, journal:FILE or grpc://HOST:PORT (default: SQLite in output)",
+    "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
     "name": "of the study, in a storage that several share (default: the file's, and the preset)",
     "seeds": "runs of each trial, whose mean counts (default: 1)",
@@ -40,13 +40,13 @@ OWN_KEYS = {
 
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the sweep."""
-    if {"-h", "--help"} & set(arguments):
+    if HELP & set(arguments):
         print(_help())
         return
     given, overrides = _sorted(arguments)
     for name in ONE_OF_SEVERAL:
         os.environ.pop(name, None)
-    from poslab.tuning.sweep import read_sweep
+    from poslab.tuning.sweep_file import read_sweep
 
     sweep = read_sweep(SWEEPS, given, overrides)
     shared = [assignment(key, value) for key, value in sweep.train.items()]
@@ -105,11 +105,14 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 def _help() -> str:
     import yaml
 
+    from poslab.tuning.sweep_file import names
+
     lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
     lines += [f"  {key:<11} {meaning}" for key, meaning in OWN_KEYS.items()]
     lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
-    for file in sorted(SWEEPS.glob("*.yaml")):
-        lines.append(f"  {file.stem}\n    {yaml.safe_load(file.read_text(encoding='utf-8'))['question']}")
+    for name in names(SWEEPS):
+        question = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
+        lines.append(f"  {name}\n    {question}")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.commands.hydra_command import choices_of_configuration, command
+from poslab.commands.train_help import train_help
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
@@ -17,13 +18,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
     from poslab.training.checking import check
 
-    settings = check(planned.config, planned.checkpoint)
+    recipe = check(planned.config, planned.checkpoint)
 
     from poslab.training.train import train
 
-    train(planned, settings)
+    train(planned, recipe)
 
 
 def run() -> None:
     """Run the command, and exit."""
-    command("train", main)
+    command("train", main, train_help)

@@ -23,7 +23,8 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place takes,
     defined in `root` or in a package that the user trusts (`config["trust"]`). That is decided by the name before
     anything is imported, then by the object. Nothing else in a configuration has an effect: interpolations and Hydra's
-    other special keys stay plain values.
+    other special keys stay plain values. An argument of a class that declares `stands_flat`, such as the
+    stack of a model, reads its fields from the node itself.
 
     Args:
         config: the whole configuration.
@@ -64,26 +65,59 @@ def _built(
     """Build a node and what is nested in it."""
     found = target(node["_target_"], key, kind, trusted)
     parameters = _parameters(found)
+    # Hydra needs `_partial_`, and here the kind says it.
+    given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
+    more = {name: value for name, value in (arguments or {}).items() if name not in parameters}
+    values = {
+        name: _flat(parameter.annotation, given, more, key, trusted)
+        for name, parameter in parameters.items()
+        if name not in given and _is_flat(parameter)
+    }
+    given |= more
     takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    values = {}
-    for name, value in node.items():
-        if name == "_target_":
-            continue
-        if name == "_partial_" and isinstance(value, bool):
-            continue  # Hydra needs it, and here the kind says it
+    for name, value in given.items():
         if name not in parameters and (name.startswith("_") or not takes_any_name):
-            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, parameters)}")
+            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, keys_of(found))}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
+    values |= {name: value for name, value in (arguments or {}).items() if name in parameters}
     if _is_factory_of(found, kind):
         return partial(found, **values)
-    values |= arguments or {}
     for name, parameter in parameters.items():
         is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if is_one and parameter.default is parameter.empty and name not in values:
             raise ValueError(f"{key}.{name} must be given: {node['_target_']} needs it")
     return found(**values)
+
+
+def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class or factory as keys of its node, with the fields of what stands flat in it."""
+    keys: dict[str, inspect.Parameter] = {}
+    for name, parameter in _parameters(found).items():
+        keys |= keys_of(parameter.annotation) if _is_flat(parameter) else {name: parameter}
+    return keys
+
+
+def _is_flat(parameter: inspect.Parameter) -> bool:
+    """Return whether an argument is of a class whose fields stand in the node itself (`stands_flat`)."""
+    return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "stands_flat", False)
+
+
+def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
+    """Build an argument from its fields in a node and in what the program gives, which are taken out of both."""
+    parameters = _parameters(kind)
+    own = {name: given.pop(name) for name in list(given) if name in parameters}
+    values = {
+        name: _with_nodes_built(value, f"{key}.{name}", parameters[name].annotation, trusted)
+        for name, value in own.items()
+    }
+    check_arguments(values, parameters, f"{key}.")
+    values |= {name: more.pop(name) for name in list(more) if name in parameters}
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise ValueError(f"{key}.{name} must be given: {kind.__name__} needs it")
+    return kind(**values)
 
 
 def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:

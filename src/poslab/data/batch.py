@@ -3,8 +3,8 @@
 Dimensions: B windows or examples, T tokens of a row, S tokens of a source.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -128,25 +128,8 @@ class SpanBatch(NamedTuple):
 
 Batch = TokenBatch | ClassBatch | PairBatch | SpanBatch
 
-
-def make_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
-    """Turn windows of T + 1 successive tokens into inputs and targets.
-
-    Args:
-        windows: token ids, (B, T + 1), any integer dtype.
-        boundary: the token that ends a document, where documents are to be kept apart: the token after it belongs
-            to another document, so it is not predicted, and a new segment begins with it. None: one segment.
-
-    Example: with boundary 9, the window 5 9 6 7 gives tokens 5 9 6, targets 9 -100 7, segments 0 0 1.
-    """
-    windows_BU = torch.from_numpy(windows.astype(np.int64))
-    tokens_BT = windows_BU[:, :-1].contiguous()
-    targets_BT = windows_BU[:, 1:].contiguous()
-    if boundary is None:
-        return TokenBatch(tokens_BT, targets_BT)
-    ends_BT = tokens_BT == boundary
-    segments_BT = ends_BT.cumsum(1) - ends_BT.long()
-    return TokenBatch(tokens_BT, targets_BT.masked_fill(ends_BT, IGNORE), segments_BT)
+Collate = Callable[[Any, np.ndarray], Batch]
+"""Makes a batch of examples, as `Task.collate` does."""
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from poslab.data.bounds import require_integer
+from poslab.data.kinds.windows import WINDOWS
 from poslab.data.source import Source
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Corpus(Source):
     Raises:
         ValueError: one sentence that begins with the argument's name.
     """
+
+    kind = WINDOWS
 
     sequence_length: int = 256
     length_multiples: Sequence[int] = (1, 2, 4, 8)

@@ -10,7 +10,6 @@ from poslab.data import cache
 from poslab.data.batch import Batch
 from poslab.data.corpus import Corpus
 from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
-from poslab.data.objectives import NextToken, Objective
 from poslab.data.order import BatchPlan, WindowOrder
 from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
@@ -27,9 +26,6 @@ class TextDataModule(RunData):
 
     Args:
         corpus: the text and its settings.
-
-    Attributes that the caller sets, beside those of `RunData`:
-        objective: what is predicted (default: the next token).
 
     Attributes after `setup`, beside those of `RunData`:
         num_tokens: tokens by split; of a stream, no `train`.
@@ -49,7 +45,6 @@ class TextDataModule(RunData):
     def __init__(self, corpus: Corpus) -> None:
         super().__init__(corpus.batch_size)
         self.corpus = corpus
-        self.objective: Objective | None = None
         self._tokens: dict[str, cache.TokenFile] = {}
 
     def prepare_data(self) -> None:
@@ -74,7 +69,6 @@ class TextDataModule(RunData):
             for name in cache.SPLITS
         }
         self.overlap = facts.overlap
-        self.objective = self.objective or NextToken(self.boundary)
         self._tokens = tokens
         self._prepared = folder.name
 
@@ -107,21 +101,21 @@ class TextDataModule(RunData):
 
     def train_dataloader(self) -> RunLoader | StreamLoader:
         """The micro-batches of the whole run for this process, from the trainer's present step on."""
-        assert self.trainer is not None and self.objective is not None
+        assert self.trainer is not None
         corpus = self.corpus
         plan = BatchPlan.of(self.trainer, corpus.batch_size)
         if corpus.streaming:
-            return StreamLoader(corpus, self.tokenizer, self.objective, plan)
+            return StreamLoader(corpus, self.tokenizer, self.task.collate, plan)
         tokens = self._tokens["train"]
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
-        windows = TrainingWindows(tokens, corpus.sequence_length, self.objective)
+        windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
         return training_loader(windows, plan, order, corpus.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
         """The windows of a split that have this length."""
-        assert self.trainer is not None and self.objective is not None
-        windows = EvaluationWindows(self._tokens[split], length, self.objective)
+        assert self.trainer is not None
+        windows = EvaluationWindows(self._tokens[split], length, self.task.collate)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         return evaluation_loader(
             windows, len(windows), self.rows(length, len(windows)), processes, rank, self.corpus.num_workers

@@ -1,24 +1,40 @@
 """What a run reads, whatever its source: what the learner and the console know of data."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader
 
+from poslab.data.batch import Batch
 from poslab.data.tokenizers import Tokenizer
 
 HELD_OUT = ("validation", "test")
+
+
+class Collating(Protocol):
+    """What data needs of a task."""
+
+    def collate(self, rows: Any, counts: np.ndarray) -> Batch:
+        """Return a batch, as `Task.collate` does."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of examples that a batch is made of."""
+
+    @property
+    def measured_columns(self) -> tuple[str, ...]:
+        """The columns that are needed beside them where a model is measured."""
 
 
 class RunData(pl.LightningDataModule, ABC):
     """The batches of a run.
 
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
-
-    Attributes that the caller sets:
-        max_length: what is longer is left out of the evaluation, for a model whose positions end there (default None).
 
     Attributes after `setup`:
         tokenizer: the tokenizer.
@@ -35,6 +51,24 @@ class RunData(pl.LightningDataModule, ABC):
         super().__init__()
         self.batch_size = batch_size
         self.max_length: int | None = None
+        self._task: Collating | None = None
+
+    def connect(self, task: Collating, max_length: int | None) -> None:
+        """Learn what is known once the data is set up: its batches can be made only then.
+
+        Args:
+            task: makes the batches.
+            max_length: what is longer is left out of the evaluation, for a model whose positions end there; None leaves
+                out nothing.
+        """
+        self._task = task
+        self.max_length = max_length
+
+    @property
+    def task(self) -> Collating:
+        """What makes batches, after `connect`."""
+        assert self._task is not None
+        return self._task
 
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from poslab.data.batch import Batch
+from poslab.data.batch import Batch, Collate
 from poslab.data.corpus import Corpus
-from poslab.data.objectives import Objective
+from poslab.data.kinds.windows import TextWindows
 from poslab.data.order import BatchPlan
 from poslab.data.tokenizers import Tokenizer
 
@@ -41,14 +41,14 @@ class StreamLoader:
     Args:
         corpus: the source, with `streaming`.
         tokenizer: its tokenizer.
-        objective: what is predicted.
+        collate: makes its batches.
         plan: the places to take.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, objective: Objective, plan: BatchPlan) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, collate: Collate, plan: BatchPlan) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
-        self.objective = objective
+        self.collate = collate
         self.plan = plan
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class StreamLoader:
             rows = list(islice(windows, places.start - taken, places.stop - taken))
             taken = places.stop
             windows_BU = np.stack(rows)
-            yield self.objective(windows_BU, np.zeros_like(windows_BU, dtype=bool), list(places))
+            yield self.collate(TextWindows(windows_BU, list(places)), np.ones_like(windows_BU, dtype=bool))
 
     def state_dict(self) -> dict[str, Any]:
         return {}

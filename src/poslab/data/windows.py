@@ -5,25 +5,25 @@ Dimensions: B windows, T tokens of a window, U = T + 1 (its tokens and the one t
 
 import numpy as np
 
-from poslab.data.batch import Batch
+from poslab.data.batch import Batch, Collate
 from poslab.data.cache import TokenFile
-from poslab.data.objectives import Objective
+from poslab.data.kinds.windows import TextWindows
 
 
 class TrainingWindows:
     """Windows anywhere in a token file, numbered by their first token."""
 
-    def __init__(self, tokens: TokenFile, length: int, objective: Objective) -> None:
+    def __init__(self, tokens: TokenFile, length: int, collate: Collate) -> None:
         self.tokens = tokens
         self.length = length
-        self.objective = objective
+        self.collate = collate
 
     def __len__(self) -> int:
         return len(self.tokens) - self.length
 
     def __getitems__(self, starts: list[int]) -> Batch:
         index_BU = np.asarray(starts)[:, None] + np.arange(self.length + 1)
-        return self.objective(self.tokens.ids[index_BU], np.zeros_like(index_BU, dtype=bool), starts)
+        return self.collate(TextWindows(self.tokens.ids[index_BU], starts), np.ones_like(index_BU, dtype=bool))
 
 
 class EvaluationWindows:
@@ -32,10 +32,10 @@ class EvaluationWindows:
     The last window is filled up with tokens that do not count; so is every window past it, completely.
     """
 
-    def __init__(self, tokens: TokenFile, length: int, objective: Objective) -> None:
+    def __init__(self, tokens: TokenFile, length: int, collate: Collate) -> None:
         self.tokens = tokens
         self.length = length
-        self.objective = objective
+        self.collate = collate
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.length)
@@ -43,4 +43,4 @@ class EvaluationWindows:
     def __getitems__(self, numbers: list[int]) -> Batch:
         index_BU = self.length * np.asarray(numbers)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1
-        return self.objective(self.tokens.ids[np.minimum(index_BU, last)], index_BU > last, numbers)
+        return self.collate(TextWindows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)

@@ -20,6 +20,7 @@ from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.per_layer import PerLayer, rnope
 from poslab.encodings.positions import Positions
@@ -89,6 +90,7 @@ __all__ = [
     "Tokens",
     "TransformerXL",
     "Tupe",
+    "VectorTable",
     "XPos",
     "rnope",
 ]

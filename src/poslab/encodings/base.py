@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from poslab.arguments import CheckedArguments
+from poslab.encodings.described import Described, VectorTable
 from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -32,11 +32,12 @@ HOOKS = (
 )
 
 
-class PositionalEncoding(CheckedArguments, nn.Module):
+class PositionalEncoding(Described):
     """No position at all; an encoding overrides only the hooks that it needs.
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
     does nothing must stay as it is here. `prepare` is no hook: it makes what the others read, and is always called.
+    Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call.
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
@@ -70,6 +71,11 @@ class PositionalEncoding(CheckedArguments, nn.Module):
     def hooks(self) -> frozenset[str]:
         """The names of the hooks that this encoding overrides."""
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
+
+    @property
+    def only_turns(self) -> bool:
+        """Whether turning queries and keys is all that it does, so that the bound on the base of rotary holds."""
+        return False
 
     def require_hooks(self, called: Collection[str]) -> None:
         """Refuse an attention or model that would leave out something that this encoding does.
@@ -168,6 +174,28 @@ class PositionalEncoding(CheckedArguments, nn.Module):
     def values(self, weights_BHRS: Tensor, v_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """The output of a block of query rows, (B, H, R, D)."""
         return weights_BHRS @ v_BHSD
+
+    def vectors(self) -> dict[str, VectorTable]:
+        """Return the tables that have a learned vector for each distance or count, by name; none here."""
+        return {}
+
+    def spectrum(self, length: int) -> Tensor | None:
+        """Return the inverse frequencies by which queries and keys turn; None if they do not.
+
+        Args:
+            length: tokens of the text, which some frequencies depend on.
+
+        Returns:
+            (P,) radians per token, mostly one for each pair of channels; 0 for what stands still.
+        """
+        return None
+
+    def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor | None:
+        """Return how far each key is from each query by what the text says, (B, H, R, S); None if content is not read.
+
+        It is at least 0 where a query sees the key, and anything elsewhere. Arguments are those of `logits`.
+        """
+        return None
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class StackEncodings(nn.Module):
         self, factory: EncodingFactory, shape: StackShape, temperature: TemperatureFactory | None = None
     ) -> None:
         super().__init__()
+        self.shape = shape
         pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
         self.distinct = nn.ModuleList()
         self._places: list[int] = []

@@ -5,5 +5,5 @@ Functions take a model and token ids and give data frames and figures, in a note
     by_length, by_position = extrapolation(model, tokens, [256, 1024], 256, tokenizer.end_id, bytes_per_token=1.0)
     statistics = attention_statistics(model, tokens_BT)
 
-`parts.evaluate` makes a whole report of trained runs, which `python -m src.evaluate` writes.
+`evaluate.evaluate` makes a whole report of trained runs, which `python -m src.evaluate` writes.
 """

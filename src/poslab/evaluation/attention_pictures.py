@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from poslab.evaluation.attention_rows import attention_rows
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.report.exhibits import COLOURS, Picture, new_figure
 
 LONGEST_TEXT = 64
@@ -136,7 +136,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     )
 
 
-def attention_overview(model: Decoder, tokens_T: Tensor) -> Picture:
+def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     """The attention maps of all layers and heads for one text, small and without labels.
 
     Args:
@@ -169,7 +169,7 @@ def attention_overview(model: Decoder, tokens_T: Tensor) -> Picture:
     )
 
 
-def attention_maps(model: Decoder, tokens_T: Tensor, labels: Sequence[str]) -> list[Picture]:
+def attention_maps(model: Model, tokens_T: Tensor, labels: Sequence[str]) -> list[Picture]:
     """The attention maps of one short text with its tokens along the axes, a picture for each layer.
 
     Heads stand two in a row, and one in a row where the text has more than 32 tokens.
@@ -211,7 +211,7 @@ def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Pictu
     )
 
 
-def _maps(model: Decoder, tokens_T: Tensor) -> np.ndarray:
+def _maps(model: Model, tokens_T: Tensor) -> np.ndarray:
     """The attention weights of one short text, (L, H, T, T)."""
     if not 1 <= len(tokens_T) <= LONGEST_TEXT:
         raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(tokens_T)}")

@@ -15,7 +15,7 @@ from poslab.attention import AttentionContext, MultiHeadAttention
 from poslab.attention.attend import as_they_meet
 from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_of_block
 from poslab.encodings import Positions
-from poslab.models import Decoder
+from poslab.models import Model
 
 
 class RowsOfLayer(NamedTuple):
@@ -47,9 +47,18 @@ class LayerInput(NamedTuple):
     inputs: Tensor
     context: AttentionContext
 
+    def projected(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
+        """Return queries, keys for each head, their scale and the encoding's state, as they meet in the definition."""
+        context = self.context
+        q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context)
+        q_BHTD, k_BGSD, scale = as_they_meet(
+            q_BHTD, k_BGSD, context.encoding, context.tables, context.visibility, context.temperature
+        )
+        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, state_BHSE
+
 
 def attention_rows(
-    model: Decoder, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
+    model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
 ) -> Iterator[RowsOfLayer]:
     """The attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -74,7 +83,7 @@ def attention_rows(
     return _rows_of(layer_inputs(model, tokens_BT, positions), rows)
 
 
-def layer_inputs(model: Decoder, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
+def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
     """What reaches the attention of every layer while the model reads these tokens, without gradients.
 
     Raises:
@@ -98,17 +107,23 @@ def layer_inputs(model: Decoder, tokens_BT: Tensor, positions: Positions | None 
 
 
 def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:
-    for layer, (attention, x_BTM, context) in enumerate(inputs):
-        encoding, tables, visibility = context.encoding, context.tables, context.visibility
+    for layer, reached in enumerate(inputs):
+        context = reached.context
         with torch.no_grad():  # never around a yield, where it would hold for the caller as well
-            q_BHTD, k_BGSD, _, state_BHSE = attention.project(x_BTM, context)
-            q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, context.temperature)
-            k_BHSD = in_float32_for_each_head(k_BGSD, q_BHTD)
+            q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
                 weights_BHRS, _ = weights_of_block(
-                    q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE
+                    q_BHRD,
+                    start,
+                    num_queries,
+                    k_BHSD,
+                    context.encoding,
+                    context.tables,
+                    context.visibility,
+                    scale,
+                    state_BHSE,
                 )
             yield RowsOfLayer(layer, start, weights_BHRS)

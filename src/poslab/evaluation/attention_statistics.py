@@ -17,10 +17,10 @@ from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
 from poslab.evaluation.attention_rows import RowsOfLayer, attention_rows
-from poslab.models import Decoder
+from poslab.models import Model
 
 
-def attention_statistics(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+def attention_statistics(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
     """What each head attends to, as means over all queries of these texts; a row for each layer and head, from 0.
 
     | column           | is                                                                            |
@@ -69,7 +69,7 @@ def attention_statistics(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) -
     return pd.DataFrame(records)
 
 
-def attention_by_distance(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+def attention_by_distance(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
     """The mean attention of each head at each distance, over the queries that have a key there.
 
     At distance d these are the queries from position d on, so far distances are means over few. Keys outside the window
@@ -97,7 +97,7 @@ def attention_by_distance(model: Decoder, tokens_BT: Tensor, rows: int = BLOCK) 
     return frame.assign(attention=mean_LHT.flatten().numpy())
 
 
-def attention_divergence(models: Mapping[str, Decoder], tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
+def attention_divergence(models: Mapping[str, Model], tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
     """How differently models attend while they read the same texts: Jensen-Shannon divergence in bits.
 
         JSD(p, q) = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
@@ -122,7 +122,7 @@ def attention_divergence(models: Mapping[str, Decoder], tokens_BT: Tensor, rows:
     """
     if len(models) < 2:
         raise ValueError(f"models must be at least two, got {len(models)}")
-    depths = {name: len(model.blocks) for name, model in models.items()}
+    depths = {name: len(model.attention_sites) for name, model in models.items()}
     if len(set(depths.values())) > 1:
         told = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
         raise ValueError(f"models must have the same number of layers, got {told}")

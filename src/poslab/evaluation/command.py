@@ -16,14 +16,14 @@ from rich.table import Table as Lines
 
 from poslab.configuration.build import build, encoding_named, trusted_packages, with_full_key
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
+from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.evaluation.parts import ROTARY, evaluate
+from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject, subject, told_apart
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.exhibits import Table
-from poslab.report.page import Section
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
 
@@ -75,7 +75,7 @@ def evaluate_runs(
         return
     if not evaluation.sections:
         names = " and ".join(one.name for one in subjects)
-        raise ValueError(f"parts must hold one that shows something of {names}, got {list(config['parts'])}")
+        raise ValueError(f"parts must hold one that shows something of {names}, got {settings.parts}")
     title = "Evaluation of " + " and ".join(one.name for one in subjects)
     if written != directory and written.exists():
         shutil.rmtree(written)  # of one that was killed
@@ -113,7 +113,7 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
         raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
     exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
-    evaluation = Evaluation([Section("Rotary diagnostics", ROTARY, exhibits)])
+    evaluation = Evaluation([section(exhibits)])
     directory = output_directory(config, None)
     facts = {
         "encoding": name,
@@ -171,7 +171,7 @@ def _require_one_text(subjects: Sequence[Subject]) -> None:
 
 def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
-    text = subjects[0].config["dataset"]["_target_"].rpartition(".")[2]
+    text = type(subjects[0].recipe.source).__name__
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),

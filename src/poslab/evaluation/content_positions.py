@@ -1,44 +1,41 @@
-"""Positions that depend on what a text says: the counts of CoPE and what forget gates have let go.
+"""Positions that depend on what a text says, such as the counts of CoPE and what forget gates have let go.
 
-Dimension letters: H heads, T tokens, S keys up to the query.
+Dimension letters: B batch, H heads, T tokens, S keys up to the query, D head dim, E numbers of a token's state.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import singledispatch
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from poslab.attention.attend import as_they_meet
-from poslab.attention.blockwise import in_float32_for_each_head
-from poslab.encodings import CoPE, Forgetting, PositionalEncoding
+from poslab.attention.blockwise import rows_of_block
 from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_style, visible_label
-from poslab.evaluation.attention_rows import LayerInput, layer_inputs
-from poslab.models import Decoder
+from poslab.evaluation.attention_rows import layer_inputs
+from poslab.models import Model
 from poslab.report.exhibits import Picture, new_figure
 
 
-def content_positions(model: Decoder, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
-    """How far each key is from a query in the eyes of an encoding that goes by content.
+def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
+    """Return how far each key is from a query for encodings that read the content (their `content_positions`).
 
-    For CoPE it is the count at the key, `min(g_ij + ... + g_ii, P - 1)`: how many tokens that matter lie from the query
-    back to it. For forget gates (FoX) it is what has been forgotten on the way, `-(ln f_{j+1} + ... + ln f_i)` in nats.
+    For CoPE it is the count at the key: how many tokens that matter lie from the query back to it. For forget gates
+    (FoX) it is what has been forgotten on the way, in nats.
 
     Args:
-        model: in evaluation mode, with CoPE or Forgetting in some layers.
+        model: in evaluation mode.
         tokens_T: token ids of one text, on the device of the model.
         queries: places of the queries, from 0; None is the last token. The table has a row for each layer, head, query
             and visible key.
 
     Returns:
-        Columns `layer`, `head`, `query`, `key` and `position`, of the layers that have such an encoding.
+        Columns `layer`, `head`, `query`, `key` and `position`; no rows of layers whose encoding has no such positions.
 
     Raises:
-        ValueError: for queries that are not in the text, or a model without such an encoding.
+        ValueError: for queries that are not in the text.
 
     Source: Golovneva et al., "Contextual Position Encoding" (2024), section 4; Lin et al., "Forgetting Transformer"
     (ICLR 2025), section 3.
@@ -48,29 +45,34 @@ def content_positions(model: Decoder, tokens_T: Tensor, queries: Sequence[int] |
     outside = [query for query in queries if not 0 <= query < length]
     if outside:
         raise ValueError(f"queries must lie between 0 and {length - 1}, got {outside[0]}")
-    frames = []
+    columns = ["layer", "head", "query", "key", "position"]
+    frames = [pd.DataFrame(columns=columns)]
     for layer, reached in enumerate(layer_inputs(model, tokens_T.unsqueeze(0))):
+        context = reached.context
+        with torch.no_grad():
+            q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
         for query in queries:
+            only = slice(query, query + 1)
+            rows = rows_of_block(only, length, k_BHSD, context.tables, context.visibility, scale, state_BHSE)
+            q_BH1D = q_BHTD[:, :, only].to(k_BHSD.dtype)
             with torch.no_grad():
-                position_HS = _positions(reached.context.encoding, reached, query)
-            if position_HS is None:
+                position_BH1S = context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)
+            if position_BH1S is None:
                 continue
-            visible = reached.context.visibility.mask(length, length, tokens_T.device, slice(query, query + 1))
-            seen = torch.ones(query + 1, dtype=torch.bool) if visible is None else visible[0, 0, 0, : query + 1].cpu()
-            rows = list(itertools.product(range(len(position_HS)), seen.nonzero().flatten().tolist()))
-            frame = pd.DataFrame(rows, columns=["head", "key"])
-            frames.append(frame.assign(layer=layer, query=query, position=position_HS[:, seen].flatten().numpy()))
-    if not frames:
-        names = ", ".join(sorted({type(encoding).__name__ for encoding in model.encodings}))
-        raise ValueError(f"model must have an encoding whose positions go by content (CoPE, Forgetting), got {names}")
-    return pd.concat(frames, ignore_index=True)[["layer", "head", "query", "key", "position"]]
+            position_HS = position_BH1S[0, :, 0].float().cpu()
+            seen = torch.ones(query + 1, dtype=torch.bool) if rows.visible is None else rows.visible[0, 0, 0].cpu()
+            places = list(itertools.product(range(len(position_HS)), seen.nonzero().flatten().tolist()))
+            frame = pd.DataFrame(places, columns=["head", "key"])
+            frame = frame.assign(layer=layer, query=query, position=position_HS[:, seen].flatten().numpy())
+            frames.append(frame[columns])
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) -> Picture:
     """The position of each key of one query over the text, a panel for each layer and a line for each head.
 
     Args:
-        positions: what `content_positions` gives; of several queries the last is drawn.
+        positions: what `content_positions` gives, with at least one row; of several queries the last is drawn.
         labels: what each token reads, written along the axis up to `LONGEST_TEXT` tokens.
     """
     query = positions["query"].max()
@@ -102,28 +104,3 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
         source="Golovneva et al., Contextual Position Encoding (2024); Lin et al., Forgetting Transformer (ICLR 2025)",
         figure=figure,
     )
-
-
-@singledispatch
-def _positions(encoding: PositionalEncoding, reached: LayerInput, query: int) -> Tensor | None:
-    """The position of the keys up to a query, (H, S) on the processor; None where they do not go by content."""
-    return None
-
-
-@_positions.register
-def _(cope: CoPE, reached: LayerInput, query: int) -> Tensor:
-    context = reached.context
-    q_BHTD, k_BGSD, _, _ = reached.attention.project(reached.inputs, context)
-    q_BHTD, k_BGSD, _ = as_they_meet(q_BHTD, k_BGSD, cope, context.tables, context.visibility)
-    k_HSD = in_float32_for_each_head(k_BGSD, q_BHTD)[0, :, : query + 1]
-    q_HD1 = q_BHTD[0, :, query].to(k_HSD.dtype).unsqueeze(-1)
-    gates_HS = ((k_HSD @ q_HD1).squeeze(-1) * cope.gate_scale).sigmoid()
-    # What lies outside the window of the layer is further back than all that is counted.
-    return gates_HS.flip(-1).cumsum(-1).flip(-1).clamp(max=cope.num_positions - 1).cpu()
-
-
-@_positions.register
-def _(fox: Forgetting, reached: LayerInput, query: int) -> Tensor:
-    log_gates_BHTE = fox.state(reached.inputs, reached.context.key_positions, None)
-    remembered_HS = log_gates_BHTE[0, :, : query + 1, 0].double().cumsum(-1)
-    return (remembered_HS - remembered_HS[:, -1:]).float().cpu()

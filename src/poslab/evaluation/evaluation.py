@@ -1,4 +1,4 @@
-"""What an evaluation is asked, and what comes out of it."""
+"""The settings of an evaluation, and what comes out of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Settings:
     """How an evaluation is made.
 
     Args:
-        parts: which sections are made, of `PARTS`.
+        parts: which sections are made, by the names of the files in `parts`; None is all.
         lengths: window lengths in tokens; None is 1, 2, 4, 8 and 16 times the training length, as far as the text
             fills them.
         stride: how many tokens further a sliding window begins; None is half of each window.
@@ -27,7 +27,7 @@ class Settings:
         seed: of the bootstrap and of retrieval prompts.
     """
 
-    parts: Sequence[str]
+    parts: Sequence[str] | None = None
     lengths: Sequence[int] | None = None
     stride: int | None = None
     text: str | None = None
@@ -47,6 +47,12 @@ class Evaluation:
     sections: list[Section] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def add(self, part: Evaluation) -> None:
+        """Put what came out of a part behind what is here."""
+        self.sections += part.sections
+        self.metrics |= part.metrics
+        self.frames |= part.frames
 
     def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
         """Writes metrics.json, tables, figures and report.html; gives the contents of tables and figures by file."""

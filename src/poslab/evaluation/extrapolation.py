@@ -6,7 +6,7 @@ Dimensions: B windows, T tokens of a window, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from poslab.data.batch import IGNORE
 from poslab.encodings import Positions
 from poslab.evaluation.bootstrap import ratio_interval
 from poslab.evaluation.windows import Windows
-from poslab.models import Decoder
+from poslab.models import Model
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 TOKENS_AT_ONCE = 4096
@@ -56,7 +56,7 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
     """Reads a text in windows; of several processes that have joined, each takes its share, and all get the whole.
 
     Args:
-        model: tokens in, logits out; a `Decoder` makes its logits piece by piece.
+        model: tokens in, logits out; a `Model` makes its logits piece by piece.
         tokens: (N,), any integer dtype.
         windows: over these tokens.
         boundary: the token that ends a document, where documents are to be kept apart; else None.
@@ -88,15 +88,15 @@ def loss_and_correct(
     """Nats of each target, and whether it was the most probable token; both (B, A), in memory that is bounded.
 
     Args:
-        model: tokens in, logits out; a `Decoder` makes only those that are asked for, piece by piece.
+        model: tokens in, logits out; a `Model` makes only those that are asked for, piece by piece.
         tokens_BT: what is read.
         targets_BA: the tokens after the last A of these.
         positions: of the tokens; None counts from 0.
     """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
-    head: nn.Module
-    if isinstance(model, Decoder):
-        source_BTX, head, vocab_size = model.hidden_states(*arguments), model.output, model.vocab_size
+    head: Callable[[Tensor], Tensor]
+    if isinstance(model, Model):
+        source_BTX, head, vocab_size = model.hidden_states(*arguments), model.logits, model.embedding.num_embeddings
     else:
         source_BTX, head = model(*arguments), nn.Identity()
         vocab_size = source_BTX.shape[-1]

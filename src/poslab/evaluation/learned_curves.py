@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
 from poslab.evaluation.attention_pictures import head_style, hide_rest
@@ -125,19 +125,25 @@ def served(
         yield ("all layers" if len(own) == depth > 1 else words), encodings.layer(own[0]), before
 
 
-def device_of(module: nn.Module) -> torch.device:
-    """Where the parameters of an encoding are; the processor if it has none."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+def num_learned_biases(encodings: StackEncodings) -> int:
+    """Return how many encodings of a stack add to the logits what they learn."""
+    biases = [_biased_part(encoding) for encoding in encodings]
+    return sum(bias is not None and next(bias.parameters(), None) is not None for bias in biases)
+
+
+def _biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
+    """Return the outermost part that has a bias: of DAPE what it builds on, of TUPE itself, which holds T5."""
+    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
+    return next(parts, None)
 
 
 @torch.no_grad()
 def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
     """What is added for the last of `length` tokens at distances 0, 1, ..., (H, N) on the processor."""
-    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
-    outermost = next(parts, None)  # what DAPE builds on; TUPE's own, which holds T5's
+    outermost = _biased_part(encoding)
     if outermost is None:
         return None
-    device = device_of(encoding)
+    device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
     tables = outermost.prepare(Positions.range(1, length - 1, device), Positions.range(length, device=device))
     added = [outermost.pair_bias(QueryRows(tables, slice(0, 1), length - 1, 1.0))]
     bias = outermost.bias(tables)

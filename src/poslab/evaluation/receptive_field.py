@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.report.exhibits import COLOURS, Picture, legend_columns, new_figure
 
 SHARE = 0.99
@@ -24,7 +24,7 @@ TOKENS_AT_ONCE = 4096
 """Tokens of a batch: as many windows as make these, but one at least."""
 
 
-def receptive_field(model: Decoder, windows: Tensor) -> pd.DataFrame:
+def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
     """The empirical receptive field: what each token adds to the gradient of the prediction after the last one.
 
         s_d = ||g_d|| / sum_n ||g_n||,    cumulative_d = s_0 + ... + s_d
@@ -111,7 +111,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     )
 
 
-def _gradients(model: Decoder, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
+def _gradients(model: Model, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
     """The gradient of the loss of the next token with respect to the embeddings, (B, T, M)."""
     embedded: list[Tensor] = []
 
@@ -122,7 +122,7 @@ def _gradients(model: Decoder, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
     hook = model.embedding.register_forward_hook(leaf)
     try:
         with torch.enable_grad():
-            logits_BV = model.output(model.hidden_states(tokens_BT)[:, -1])
+            logits_BV = model.logits(model.hidden_states(tokens_BT)[:, -1])
             loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows do not meet
     finally:
         hook.remove()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poslab.encodings import PositionalEncoding, Rotary
+from poslab.encodings import PositionalEncoding
 from poslab.evaluation.base_bound import Floats
 from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
@@ -20,11 +20,11 @@ def rotary_diagnostics(
     lengths: Sequence[int],
     longest_search: int = 32_768,
 ) -> list[Exhibit]:
-    """The wavelengths of an encoding that turns queries and keys, and for `Rotary` the lower bound on its base.
+    """Return the wavelengths of an encoding that turns queries and keys, and the lower bound on the base of rotary.
 
-    The bound takes it that queries and keys turn and nothing else. xPos fades as well, and in PoPE no product of
-    channels is negative where phases agree, so both have wavelengths alone. Channels that do not turn add to the sum of
-    cosines as a pair of frequency 0 does.
+    The bound assumes that queries and keys turn and nothing else happens (`only_turns`). xPos fades as well, and in
+    PoPE no product of channels is negative where phases agree, so both have wavelengths alone. Channels that do not
+    turn add to the sum of cosines as a pair of frequency 0 does.
 
     Args:
         encoding: one that `spectrum_of` takes.
@@ -35,9 +35,9 @@ def rotary_diagnostics(
             head_dim 128, and a length four times as large ten.
 
     Returns:
-        `rotary_turns` and `rotary_wavelengths`; for `Rotary` also `rotary_base_bound`, `rotary_sum_of_cosines` (in a
-        text of the longest length, where a scaling depends on it), and, if the spectrum is plain and a base was found,
-        `rotary_islands` for the longest length that was searched.
+        `rotary_turns` and `rotary_wavelengths`; for an encoding that only turns also `rotary_base_bound`,
+        `rotary_sum_of_cosines` (in a text of the longest length, where a scaling depends on it), and, if the spectrum
+        is plain and a base was found, `rotary_islands` for the longest length that was searched.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, a head_dim smaller than what turns, or a length
@@ -47,7 +47,7 @@ def rotary_diagnostics(
         wavelengths(encoding, training_length, lengths),
         wavelengths_picture(encoding, training_length, lengths),
     ]
-    if not isinstance(encoding, Rotary):
+    if not encoding.only_turns:
         return exhibits
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}

@@ -14,11 +14,19 @@ from torch import Tensor
 from poslab.configuration.build import encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
-from poslab.tasks.choice import data_of
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import device_of
+
+WINDOWS = 8
+"""How many windows of the text attention and gradients are averaged over."""
+
+SHORT = 32
+"""Tokens of a text that is shown token by token."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Subject:
     Args:
         name: what it is called in tables and legends.
         run: where it was trained.
-        config: of the run.
+        recipe: of the run.
         model: in evaluation mode.
         tokenizer: of the run.
         tokens: (N,) what is read to it.
@@ -41,8 +49,8 @@ class Subject:
 
     name: str
     run: RunDirectory
-    config: Mapping[str, Any]
-    model: Decoder
+    recipe: Recipe
+    model: Model
     tokenizer: Tokenizer
     tokens: np.ndarray
     bytes_per_token: float
@@ -54,7 +62,7 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.embedding.weight.device
+        return device_of(self.model)
 
     @property
     def warnings(self) -> list[str]:
@@ -68,8 +76,40 @@ class Subject:
     @property
     def training_length(self) -> int:
         """Tokens of a training window."""
-        length: int = self.config["dataset"]["sequence_length"]
-        return length
+        return self.recipe.source.sequence_length
+
+    def windows(self, length: int, more: int = 0) -> Tensor:
+        """Return the first windows of the text, (B, length + more); within documents if kept apart.
+
+        Args:
+            length: tokens of each of at most `WINDOWS` windows, as far as the text and the encoding go.
+            more: tokens behind each, as many as are to be predicted.
+        """
+        length = min(length, self.model.max_length or length, len(self.tokens) - more)
+        starts = np.arange(0, len(self.tokens) - length - more + 1, length)
+        if self.keep_documents_apart:
+            ends = np.cumsum(self.tokens == self.tokenizer.end_id)
+            inside = [start for start in starts if ends[start] == ends[start + length + more - 1]]
+            starts = np.array(inside) if inside else starts
+        starts = starts[:WINDOWS]
+        windows = self.tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
+        return torch.from_numpy(windows).to(self.device)
+
+    def short_text(self, text: str | None) -> tuple[Tensor, list[str]]:
+        """Return the first tokens of a text, at most `SHORT`, and what each of them reads.
+
+        Args:
+            text: None is the one that it is read.
+
+        Raises:
+            ValueError: for an empty text.
+        """
+        ids = self.tokens[:SHORT] if text is None else self.tokenizer.encode(text)[:SHORT]
+        if not len(ids):
+            raise ValueError("text must hold something, got an empty one")
+        ids = ids[: self.model.max_length]
+        labels = [self.tokenizer.decode([token]) for token in ids]
+        return torch.from_numpy(ids.astype(np.int64)).to(self.device), labels
 
 
 def subject(
@@ -97,32 +137,33 @@ def subject(
             learned another task than language modelling.
     """
     directory = RunDirectory.of(run, trust)
-    config = directory.config()
+    recipe = recipe_of(directory)
+    if recipe.task is not LanguageModelling:
+        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
-    data = data_of(config)
-    if not (isinstance(model, Decoder) and isinstance(data, TextDataModule)):
-        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
+    data = recipe.data()
+    assert isinstance(data, TextDataModule)
     try:
         data.prepare_data()
         data.setup()
     except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", config)) from error
+        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     checkpoint = load_checkpoint(checkpoint_file(run))
     trained_on = checkpoint.get(type(data).__qualname__)
     if trained_on is not None and trained_on != data.state_dict():
-        raise ValueError(f"{directory.path} was trained on another text than {config['dataset']['_target_']} has now")
-    name = encoding_named(config)
+        raise ValueError(f"{directory.path} was trained on another text than {type(recipe.source).__name__} has now")
+    name = recipe.encoding_name
     whole = np.asarray(data.tokens(split))
     tokens, size = whole[:max_tokens], data.bytes_per_token[split]
     if len(tokens) < len(whole):
         num_bytes = len(data.tokenizer.decode(tokens).encode())
         size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
     return Subject(
-        name=name if swap is None else f"{name} -> {encoding_named(config | dict(swap))}",
+        name=name if swap is None else f"{name} -> {encoding_named({**recipe.config, **swap})}",
         run=directory,
-        config=config,
+        recipe=recipe,
         model=model,
         tokenizer=data.tokenizer,
         tokens=tokens,

@@ -12,8 +12,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from poslab.encodings import PoPE, PositionalEncoding, XPos
-from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
+from poslab.encodings import PositionalEncoding
 from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
 
 Floats = NDArray[np.float64]
@@ -131,33 +130,23 @@ def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats
     """The inverse frequencies by which queries and keys turn, in radians per token, (P,) float64.
 
     Args:
-        encoding: `Rotary` under any scaling, or one's own with a method `spectrum` like its; `XPos`; `PoPE`, which has
-            a frequency for each channel and not for each pair; or inverse frequencies, which are given back.
+        encoding: one that turns queries and keys, whose method `spectrum` is called; or inverse frequencies, which are
+            given back.
         length: of the text, which some scalings depend on.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, or frequencies that are negative or none.
     """
-    frequencies = _frequencies_of(encoding, length) if isinstance(encoding, PositionalEncoding) else encoding
+    frequencies = encoding.spectrum(length) if isinstance(encoding, PositionalEncoding) else encoding
+    if frequencies is None:
+        name = type(encoding).__name__
+        raise ValueError(f"encoding must turn queries and keys, as rotary, xPos and PoPE do, got {name}")
     if isinstance(frequencies, Tensor):
         frequencies = frequencies.detach().cpu().numpy()
     spectrum = np.asarray(frequencies, dtype=np.float64)
     if spectrum.ndim != 1 or not spectrum.size or not (spectrum >= 0).all():
         raise ValueError(f"encoding must have a list of frequencies of at least 0, got {spectrum}")
     return spectrum
-
-
-def _frequencies_of(encoding: PositionalEncoding, length: int) -> Tensor:
-    spectrum = getattr(encoding, "spectrum", None)
-    if spectrum is not None:
-        frequencies: Tensor = spectrum(length)[0]
-        return frequencies
-    if isinstance(encoding, XPos):
-        return geometric_frequencies(encoding.head_dim, encoding.base)
-    if isinstance(encoding, PoPE):
-        return geometric_frequencies(2 * encoding.head_dim, encoding.base)
-    name = type(encoding).__name__
-    raise ValueError(f"encoding must turn queries and keys, as rotary, xPos and PoPE do, got {name}")
 
 
 def _wavelengths(spectrum: Floats) -> Floats:

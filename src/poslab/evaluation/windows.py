@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from poslab.data.batch import IGNORE, TokenBatch, make_batch
+from poslab.data.batch import IGNORE, TokenBatch
+from poslab.tasks.language_modelling import next_token_batch
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Windows:
         """
         place_BT = self.stride * numbers[:, None] + np.arange(1, self.length + 1)
         inside = np.minimum(np.concatenate([place_BT[:, :1] - 1, place_BT], axis=1), self.num_tokens - 1)
-        batch = make_batch(tokens[inside], boundary)
+        batch = next_token_batch(tokens[inside], boundary)
         new_T = np.arange(self.length)
         first_B = np.where(numbers == 0, 0, self.length - self.stride)
         left_out_BT = (new_T < first_B[:, None]) | (place_BT >= self.num_tokens)

@@ -1,57 +1,63 @@
-"""Text that a model finds most probable, by beam search on cached keys; one beam is greedy decoding."""
+"""Text that a model finds most probable, by beam search; one beam is greedy decoding.
+
+Dimension letters: B texts, K beams, N tokens written so far, T tokens, V vocabulary, R rows.
+"""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from poslab.attention import KeyValueCache
 from poslab.encodings import Positions
-from poslab.models import Decoder
-
-
-class Writing(Protocol):
-    """Texts that are being written, a row each."""
-
-    def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the token that follows those that are written now, (B, V)."""
-
-    def select(self, rows_R: Tensor) -> None:
-        """Goes on with these rows, each any number of times."""
+from poslab.models import Decoding, Model
 
 
 class Continuation:
-    """Texts that a decoder goes on with.
+    """Texts that a causal model continues.
+
+    A model that declares `cache` reads each token once; any other reads the whole text again for each new token.
 
     Args:
-        model: a causal model in evaluation mode.
+        model: in evaluation mode.
         real: (B, T) bool, False at the padding of the first tokens, which is on the left; None has none.
     """
 
-    def __init__(self, model: Decoder, real: Tensor | None = None) -> None:
+    def __init__(self, model: Model, real: Tensor | None = None) -> None:
         self.model = model
-        self.real = real
-        self.cache: KeyValueCache = model.new_cache()
+        self._real = real
+        self._cache = model.new_cache() if "cache" in model.capabilities else None
+        self._tokens_BT: Tensor | None = None
 
     def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the token that follows those that are written now, (B, V)."""
-        model, positions, real = self.model, None, None
-        if not len(self.cache) and self.real is not None:
-            positions, real = Positions.padded(self.real), self.real
+        """Return logits of the token that follows those that are added now, (B, V)."""
+        is_first, model = self._tokens_BT is None, self.model
+        self._tokens_BT = tokens_BT if self._tokens_BT is None else torch.cat([self._tokens_BT, tokens_BT], dim=1)
+        real, positions = self._real, None
+        if self._cache is not None:
+            read_BT, real = tokens_BT, real if is_first else None
+        else:
+            read_BT = self._tokens_BT
+            if real is not None:
+                new = read_BT.shape[1] - real.shape[1]
+                real = torch.cat([real, real.new_ones(len(real), new)], dim=1)
+        if real is not None:
+            positions = Positions.padded(real)
         # Not by `forward`, which may be compiled: each length would be compiled anew.
-        logits_BV: Tensor = model.output(model.hidden_states(tokens_BT, positions, real, self.cache)[:, -1])
-        return logits_BV
+        return model.logits(model.hidden_states(read_BT, positions, real, self._cache)[:, -1])
 
     def select(self, rows_R: Tensor) -> None:
-        """Goes on with these rows, each any number of times."""
-        self.cache.select(rows_R)
+        """Continue with these rows, each any number of times."""
+        assert self._tokens_BT is not None
+        self._tokens_BT = self._tokens_BT[rows_R]
+        if self._cache is not None:
+            self._cache.select(rows_R)
+        if self._real is not None:
+            self._real = self._real[rows_R]
 
 
 @torch.no_grad()
 def beam_search(
-    writing: Writing,
+    decoding: Decoding,
     first_BT: Tensor,
     *,
     max_new_tokens: int,
@@ -69,7 +75,7 @@ def beam_search(
     have, or after `max_new_tokens`.
 
     Args:
-        writing: nothing has been written yet.
+        decoding: nothing has been written yet.
         first_BT: what it reads first.
         max_new_tokens: how many tokens are written at most, from 1.
         end_id: the token that ends a text.
@@ -84,10 +90,10 @@ def beam_search(
     if beams < 1 or max_new_tokens < 1:
         raise ValueError(f"beams and max_new_tokens must be positive integers, got {beams} and {max_new_tokens}")
     device = first_BT.device
-    log_p_BV = writing.next_logits(first_BT).float().log_softmax(-1)
+    log_p_BV = decoding.next_logits(first_BT).float().log_softmax(-1)
     vocab_size = log_p_BV.shape[-1]
     if beams > 1:
-        writing.select(torch.arange(len(first_BT), device=device).repeat_interleave(beams))
+        decoding.select(torch.arange(len(first_BT), device=device).repeat_interleave(beams))
     log_p_BKV = log_p_BV.unsqueeze(1).expand(-1, beams, -1)
     # At first all K texts are the same, and all but one of them out of the question.
     sums_BK = torch.full((len(first_BT), beams), -torch.inf, device=device)
@@ -98,11 +104,11 @@ def beam_search(
     only_end_V = torch.full((vocab_size,), -torch.inf, device=device)
     only_end_V[end_id] = 0.0
     texts = [written_BKN.new_empty(0)] * len(first_BT)
-    # Which texts the rows are: B becomes less as texts end.
+    # Batch index of each unfinished row; B shrinks as sequences finish.
     text_B = torch.arange(len(first_BT), device=device)
     for step in range(max_new_tokens):
         if step:
-            logits = writing.next_logits(written_BKN[..., -1].reshape(-1, 1)).float()
+            logits = decoding.next_logits(written_BKN[..., -1].reshape(-1, 1)).float()
             log_p_BKV = logits.log_softmax(-1).unflatten(0, (-1, beams))
         log_p_BKV = torch.where(ended_BK.unsqueeze(-1), only_end_V, log_p_BKV)
         new_sums_BKV = sums_BK.unsqueeze(-1) + log_p_BKV
@@ -133,7 +139,7 @@ def beam_search(
             written_BKN, ended_BK = written_BKN[goes_on_B], ended_BK[goes_on_B]
         if let_go or beams > 1:
             rows_BK = row_B1 * beams + from_BK
-            writing.select((rows_BK[goes_on_B] if let_go else rows_BK).flatten())
+            decoding.select((rows_BK[goes_on_B] if let_go else rows_BK).flatten())
     return texts
 
 

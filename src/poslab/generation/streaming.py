@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from poslab.data.tokenizers import Tokenizer
+from poslab.generation.beam_search import Continuation
 from poslab.generation.token_choice import Sampling
-from poslab.models import Decoder
+from poslab.models import Model
 
 
 def generate(
-    model: Decoder,
+    model: Model,
     prompt_BT: Tensor,
     max_new_tokens: int,
     sampling: Sampling | None = None,
@@ -57,20 +58,20 @@ def generate(
 
 
 def _continuation(
-    model: Decoder,
+    model: Model,
     tokens_BT: Tensor,
     max_new_tokens: int,
     sampling: Sampling,
     generator: torch.Generator | None,
     end_id: int | None,
 ) -> Iterator[Tensor]:
-    cache = model.new_cache()
+    continuation = Continuation(model)
     ended_B = torch.zeros(tokens_BT.shape[0], dtype=torch.bool, device=tokens_BT.device)
     for _ in range(max_new_tokens):
         # Around each step, never around a yield, where it would hold for the caller as well. And not inference mode:
         # what an encoding keeps of it could not be trained with afterwards.
         with torch.no_grad():
-            next_B = sampling.next_token(model(tokens_BT, cache=cache)[:, -1], generator)
+            next_B = sampling.next_token(continuation.next_logits(tokens_BT), generator)
         if end_id is not None:
             next_B = next_B.masked_fill(ended_B, end_id)
             ended_B = next_B == end_id

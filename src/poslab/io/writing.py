@@ -34,7 +34,7 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def refuse_links(folder: Path, allowed: Path | None = None) -> None:
+def refuse_links(folder: Path) -> None:
     """Raise ValueError if a folder holds anything but files and folders, at any depth.
 
     A symbolic link in the folder of a stranger can make a program write to, or read, a file anywhere. The folder itself
@@ -42,18 +42,16 @@ def refuse_links(folder: Path, allowed: Path | None = None) -> None:
 
     Args:
         folder: what is searched.
-        allowed: links whose paths begin with this one may stay.
     """
     waiting = [str(folder)]
     while waiting:
         for entry in _entries(waiting.pop()):
             if entry.is_symlink():
-                if allowed is None or not entry.path.startswith(str(allowed)):
-                    raise ValueError(
-                        f"{folder} must hold no symbolic links, which could lead to any file, and {entry.path} is "
-                        "one: put what it points to in its place, or move the whole folder and link that"
-                    )
-            elif entry.is_dir(follow_symlinks=False):
+                raise ValueError(
+                    f"{folder} must hold no symbolic links, which could lead to any file, and {entry.path} is one: put "
+                    "what it points to in its place, or move the whole folder and link that"
+                )
+            if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif not entry.is_file(follow_symlinks=False):
                 raise ValueError(f"{folder} must hold files and folders alone, and {entry.path} is neither")

@@ -1,10 +1,22 @@
 """Transformers: blocks around attention."""
 
-from poslab.models.build import Model, build_model
 from poslab.models.decoder import Decoder
 from poslab.models.encoder import Encoder
 from poslab.models.encoder_decoder import EncoderDecoder
+from poslab.models.model import Capability, Decoding, Model, Outputs
 from poslab.models.pointer_generator import PointerGenerator
-from poslab.models.sequence_model import Outputs
+from poslab.models.recipe import ModelRecipe
+from poslab.models.stack_config import StackConfig
 
-__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Model", "Outputs", "PointerGenerator", "build_model"]
+__all__ = [
+    "Capability",
+    "Decoder",
+    "Decoding",
+    "Encoder",
+    "EncoderDecoder",
+    "Model",
+    "ModelRecipe",
+    "Outputs",
+    "PointerGenerator",
+    "StackConfig",
+]

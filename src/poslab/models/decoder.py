@@ -1,3 +1,5 @@
+"""The causal transformer."""
+
 from __future__ import annotations
 
 from poslab.models.sequence_model import SequenceModel
@@ -7,3 +9,4 @@ class Decoder(SequenceModel):
     """A causal transformer: each token sees itself and those before it, and its outputs are logits of the next."""
 
     causal = True
+    capabilities = frozenset({"causal", "cache", "pooled"})

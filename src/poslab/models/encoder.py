@@ -1,3 +1,5 @@
+"""The bidirectional transformer."""
+
 from __future__ import annotations
 
 from poslab.models.sequence_model import SequenceModel
@@ -7,3 +9,4 @@ class Encoder(SequenceModel):
     """A bidirectional transformer: each token sees all of its sequence."""
 
     causal = False
+    capabilities = frozenset({"bidirectional", "pooled"})

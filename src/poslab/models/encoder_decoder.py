@@ -1,3 +1,8 @@
+"""Transformers that read a source and write a target.
+
+Dimension letters: B batch, S source tokens, T target tokens, N tokens written so far, M model dim, V vocabulary.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -6,18 +11,12 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count
-from poslab.attention import KeyValueCache, Route, choose_route
-from poslab.encodings import (
-    EncodingFactory,
-    NoPosition,
-    Positions,
-    PositionSampler,
-    StackEncodings,
-    StackShape,
-    TemperatureFactory,
-)
+from poslab.attention import KeyValueCache, choose_route
+from poslab.encodings import EncodingFactory, NoPosition, Positions, StackEncodings
 from poslab.models.memory import Memory
-from poslab.models.transformer import Ratio, Share, Transformer
+from poslab.models.model import Model
+from poslab.models.stack_config import StackConfig
+from poslab.models.transformer import Transformer
 
 
 class SourceStack(Transformer):
@@ -32,17 +31,18 @@ class TargetStack(Transformer):
     causal = True
 
 
-class EncoderDecoder(CheckedArguments, nn.Module):
+class EncoderDecoder(CheckedArguments, Model):
     """A transformer that reads a source and writes a target: a bidirectional stack, and a causal one that asks it.
 
     Each stack has its own encodings, of the same kind. They share the token embeddings, which are the output layer too.
 
     Args:
-        num_layers: blocks of each stack.
+        stack: the configuration of each of the two stacks.
+        vocab_size: number of tokens V.
+        digits: the ids of the tokens that are one digit each, for encodings that ask for them.
         cross_encoding: makes the encoding of the attention to the source; None is no position there, as in T5, whose
             position biases are in both self-attentions alone. One that is mixed into embeddings, or remembers a state
             of each token, serves no attention between two sequences.
-        others: those of `Transformer`.
 
     Raises:
         ValueError: as `Transformer` does, and for a `cross_encoding` that does not serve two sequences.
@@ -51,47 +51,18 @@ class EncoderDecoder(CheckedArguments, nn.Module):
     Learning with a Unified Text-to-Text Transformer" (2020), section 2.1.
     """
 
+    capabilities = frozenset({"source", "cache"})
+
     def __init__(
         self,
+        stack: StackConfig,
         vocab_size: Count,
-        encoding: EncodingFactory,
-        d_model: Count,
-        num_layers: Count,
-        num_heads: Count,
-        num_kv_heads: Count | None = None,
-        head_dim: Count | None = None,
-        mlp_ratio: Ratio = 8 / 3,
-        qk_norm: bool = False,
-        dropout: Share = 0.0,
-        cross_encoding: EncodingFactory | None = None,
-        attention: Route = "auto",
-        positions: PositionSampler | None = None,
-        temperature: TemperatureFactory | None = None,
         digits: Sequence[int] = (),
+        cross_encoding: EncodingFactory | None = None,
     ) -> None:
         super().__init__()
-
-        def stack(kind: type[Transformer], asks_memory: bool) -> Transformer:
-            return kind(
-                vocab_size=vocab_size,
-                encoding=encoding,
-                d_model=d_model,
-                num_layers=num_layers,
-                num_heads=num_heads,
-                num_kv_heads=num_kv_heads,
-                head_dim=head_dim,
-                mlp_ratio=mlp_ratio,
-                qk_norm=qk_norm,
-                dropout=dropout,
-                attention=attention,
-                positions=positions,
-                temperature=temperature,
-                digits=digits,
-                asks_memory=asks_memory,
-            )
-
-        self.encoder = stack(SourceStack, asks_memory=False)
-        self.decoder = stack(TargetStack, asks_memory=True)
+        self.encoder = SourceStack(stack, vocab_size, digits)
+        self.decoder = TargetStack(stack, vocab_size, digits, cross_attention=True)
         shape = replace(self.encoder.shape, causal=False)
         self.cross_encodings = StackEncodings(cross_encoding or NoPosition, shape)
         for instance in self.cross_encodings:
@@ -100,44 +71,39 @@ class EncoderDecoder(CheckedArguments, nn.Module):
                 raise ValueError(
                     f"cross_encoding {type(instance).__name__} {reason}, and serves no attention to another sequence"
                 )
-            choose_route(instance, attention)
-        self.route = attention
-        self.output = nn.Linear(d_model, vocab_size, bias=False)
+            choose_route(instance, stack.attention)
+        self.route = stack.attention
+        self.output = nn.Linear(stack.d_model, vocab_size, bias=False)
         self.encoder.initialize(self.output)
         self.decoder.initialize(self.output)
         self.decoder.embedding.weight = self.encoder.embedding.weight
         self.output.weight = self.encoder.embedding.weight
-        self.add_layers(d_model)
+        self.add_layers(stack.d_model)
 
     def add_layers(self, d_model: int) -> None:
         """Makes what else a model of this kind needs to tell the next token."""
 
     @property
-    def vocab_size(self) -> int:
-        """The number of tokens V."""
-        return self.encoder.vocab_size
-
-    @property
-    def shape(self) -> StackShape:
-        """That of the stack that reads the source."""
-        return self.encoder.shape
-
-    @property
-    def encodings(self) -> StackEncodings:
-        """Those of the stack that reads the source."""
+    def encodings(self) -> StackEncodings:  # type: ignore[override]
+        """The encodings of the stack that reads the source."""
         return self.encoder.encodings
 
     @property
-    def position_sampler(self) -> PositionSampler | None:
-        """What draws positions for both stacks."""
-        return self.encoder.position_sampler
+    def stacks(self) -> dict[str, StackEncodings]:
+        """The encodings of the target to itself, of the target to the source, and of the source."""
+        return {"self": self.decoder.encodings, "cross": self.cross_encodings, "encoder": self.encoder.encodings}
+
+    @property
+    def attention_sites(self) -> Sequence[nn.Module]:
+        """The blocks of both stacks."""
+        return [*self.encoder.blocks, *self.decoder.blocks]
 
     @property
     def max_length(self) -> int | None:
         """The number of positions at which the encoding of either stack ends; None if neither does."""
         return self.encoder.max_length
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         source_BS: Tensor,
         target_BT: Tensor,
@@ -151,9 +117,9 @@ class EncoderDecoder(CheckedArguments, nn.Module):
                 token of it sees it.
         """
         memory = self.read(source_BS, real_source)
-        return self.logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
+        return self.target_logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
 
-    def logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
+    def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
         """Logits of the token that follows each of the last T of a target, (B, T, V).
 
         Args:
@@ -176,13 +142,13 @@ class EncoderDecoder(CheckedArguments, nn.Module):
         positions = Positions.range(source_BS.shape[1], device=source_BS.device)
         return Memory(source_BS, states, self.cross_encodings, positions, real, self.route, cache)
 
-    def begin(self, source_BS: Tensor, real: Tensor | None = None) -> TargetWriting:
+    def begin(self, source_BS: Tensor, real: Tensor | None = None) -> TargetDecoding:
         """The decoding of a target of which nothing has been written."""
-        return TargetWriting(self, self.read(source_BS, real, self.decoder.new_cache()), self.decoder.new_cache())
+        return TargetDecoding(self, self.read(source_BS, real, self.decoder.new_cache()), self.decoder.new_cache())
 
 
 @dataclass
-class TargetWriting:
+class TargetDecoding:
     """A target that is being written, token by token; each is read once.
 
     Args:
@@ -199,7 +165,7 @@ class TargetWriting:
         """Logits of the token that follows those that are written now, (B, V)."""
         hidden_BTM = self.model.decoder.hidden_states(tokens_BT, cache=self.cache, memory=self.memory)
         assert self.cache.tokens is not None
-        return self.model.logits(hidden_BTM[:, -1:], self.cache.tokens, self.memory)[:, 0]
+        return self.model.target_logits(hidden_BTM[:, -1:], self.cache.tokens, self.memory)[:, 0]
 
     def select(self, rows_R: Tensor) -> None:
         """Goes on with these rows, each any number of times."""

@@ -1,3 +1,8 @@
+"""An encoder-decoder that can copy.
+
+Dimension letters: B batch, S source tokens, T target tokens, N tokens written so far, M model dim, V vocabulary.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -37,9 +42,9 @@ class PointerGenerator(EncoderDecoder):
             nn.init.zeros_(choice.weight)
             nn.init.constant_(choice.bias, bias)
 
-    def logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
+    def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
         """Log probabilities of the token that follows each of the last T of a target, (B, T, V) float32."""
-        generated_BTV = super().logits(hidden_BTM, written_BN, memory).float().log_softmax(-1)
+        generated_BTV = super().target_logits(hidden_BTM, written_BN, memory).float().log_softmax(-1)
         pointed_BTS = self._pointed(hidden_BTM, written_BN, memory)
         token_BTS = memory.tokens.unsqueeze(1).expand_as(pointed_BTS)
         # A share may be zero, as at padding, and the logarithm of zero has no gradient.

@@ -1,41 +1,36 @@
+"""Transformers with an output layer.
+
+Dimension letters: B batch, T tokens, M model dim, V vocabulary.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from poslab.arguments import Count
-from poslab.attention import KeyValueCache, Route
-from poslab.encodings import EncodingFactory, Positions, PositionSampler, TemperatureFactory
-from poslab.models.transformer import Ratio, Share, Transformer
+from poslab.attention import KeyValueCache
+from poslab.encodings import Positions
+from poslab.models.model import Model, Outputs
+from poslab.models.stack_config import StackConfig
+from poslab.models.transformer import Transformer
 
 Pooling = Literal["mean", "first", "last"]
 """Which hidden state stands for a sequence: the mean over its tokens, that of its first or of its last token."""
 
 
-class Outputs(NamedTuple):
-    """What a task reads of a model.
-
-    Args:
-        size: how many numbers.
-        pooled: of each sequence as a whole; otherwise of each of its tokens.
-    """
-
-    size: int
-    pooled: bool
-
-
-class SequenceModel(Transformer):
+class SequenceModel(Transformer, Model):
     """A transformer with an output layer.
 
     Args:
+        stack, vocab_size, digits: as of `Transformer`.
+        outputs: what is read of the hidden states; None is the logits of a token at each token.
         tie_embeddings: whether the output layer shares the matrix of the token embeddings, where it gives tokens.
         pooling: which hidden state stands for a sequence that is read as a whole; None is the last where the model is
             causal, else the mean. The first token of a causal model has seen nothing but itself.
-        outputs: what is read of the hidden states; None is the logits of a token at each token.
-        others: those of `Transformer`.
 
     Raises:
         ValueError: as `Transformer` does.
@@ -43,49 +38,31 @@ class SequenceModel(Transformer):
 
     def __init__(
         self,
+        stack: StackConfig,
         vocab_size: Count,
-        encoding: EncodingFactory,
-        d_model: Count,
-        num_layers: Count,
-        num_heads: Count,
-        num_kv_heads: Count | None = None,
-        head_dim: Count | None = None,
-        mlp_ratio: Ratio = 8 / 3,
-        qk_norm: bool = False,
-        dropout: Share = 0.0,
-        tie_embeddings: bool = True,
-        pooling: Pooling | None = None,
-        window: Count | None = None,
-        attention: Route = "auto",
-        positions: PositionSampler | None = None,
-        temperature: TemperatureFactory | None = None,
         outputs: Outputs | None = None,
         digits: Sequence[int] = (),
+        tie_embeddings: bool = True,
+        pooling: Pooling | None = None,
     ) -> None:
-        super().__init__(
-            vocab_size=vocab_size,
-            encoding=encoding,
-            d_model=d_model,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=head_dim,
-            mlp_ratio=mlp_ratio,
-            qk_norm=qk_norm,
-            dropout=dropout,
-            window=window,
-            attention=attention,
-            positions=positions,
-            temperature=temperature,
-            digits=digits,
-        )
+        super().__init__(stack, vocab_size, digits)
         self.pooling: Pooling | None = None
         if outputs is not None and outputs.pooled:
             self.pooling = pooling or ("last" if self.causal else "mean")
-        self.output = nn.Linear(d_model, vocab_size if outputs is None else outputs.size, bias=False)
+        self.output = nn.Linear(stack.d_model, vocab_size if outputs is None else outputs.size, bias=False)
         self.initialize(self.output)
         if tie_embeddings and outputs is None:
             self.output.weight = self.embedding.weight
+
+    @property
+    def attention_sites(self) -> Sequence[nn.Module]:
+        """Its blocks."""
+        return list(self.blocks)
+
+    def logits(self, hidden_BTM: Tensor) -> Tensor:
+        """Return logits of a token at each token, (B, T, V), from hidden states."""
+        logits_BTV: Tensor = self.output(hidden_BTM)
+        return logits_BTV
 
     def forward(
         self,

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from poslab.configuration.build import package_names
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.writing import refuse_links, write_atomically
-from poslab.runs.task_record import TaskRecord
+from poslab.runs.earlier_versions import as_of_now
+from poslab.tasks.record import TaskRecord
 
 SECONDS_TO_LET_GO = 7
 """How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
@@ -156,7 +157,7 @@ class RunDirectory:
         Raises:
             ValueError: if the file holds something else.
         """
-        config = read_yaml(self.config_file)
+        config: dict[str, Any] = as_of_now(read_yaml(self.config_file))
         for group in GROUPS & config.keys():
             if not isinstance(config[group], Mapping):
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")

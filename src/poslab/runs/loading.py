@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poslab.configuration.build import with_full_key
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import Decoder, EncoderDecoder, Model, Outputs, build_model
+from poslab.models import Model, Outputs
 from poslab.runs.checkpoint import checkpoint_file, load_weights
 from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe, recipe_of
 
 ENCODINGS = "encodings."
 """With what the names of the parameters of encodings and temperatures begin."""
@@ -50,24 +52,22 @@ def load(
             if it names what is defined in a package that is not trusted; or for a swap that does not fit the model.
     """
     directory = RunDirectory.of(run, trust)
-    config = directory.config() | dict(swap or {})
-    if not {"model", "encoding"} <= config.keys():
-        raise ValueError(f"{directory.path} is not a run directory: its config.yaml names no model and encoding")
+    recipe = recipe_of(directory)
+    swapped = recipe if not swap else Recipe.of({**recipe.config, **swap})
     file = checkpoint_file(run)
     weights = load_weights(file)
-    tokenizer = load_tokenizer(directory.path)
-    task = directory.task()
-    outputs = None if task.outputs is None else Outputs(*task.outputs)
-    parts = (config, tokenizer.vocab_size + task.extra_tokens, outputs, tokenizer.digits)
-    if not _fits(parts, weights, whole=not swap):
+    tokenizer, record = load_tokenizer(directory.path), directory.task()
+    outputs = None if record.outputs is None else Outputs(*record.outputs)
+    known = (tokenizer.vocab_size + record.extra_tokens, outputs, tokenizer.digits)
+    if not _fits(swapped, known, weights, whole=not swap):
         raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}")
-    model = build_model(*parts)
+    model = _built(swapped, known)
     model.to(next(iter(weights.values())).dtype)
-    if swap and isinstance(model, EncoderDecoder):
+    if swap and len(model.stacks) > 1:
         raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
     if swap:
         with torch.device("meta"):
-            own = build_model(directory.config(), tokenizer.vocab_size, outputs, tokenizer.digits)
+            own = _built(recipe, known)
         fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
         kept = {
             name: weights[name]
@@ -79,23 +79,32 @@ def load(
     return model.to(device).eval()
 
 
-def _fits(parts: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
-    """Whether a model has just these weights, found out before any memory is taken.
+def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
+    """Build a model; ValueError with the full key of what does not fit together."""
+    try:
+        return recipe.model.build(*known)
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "model", recipe.config)) from error
+
+
+def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
+    """Return whether a model has just these weights, found out before any memory is taken.
 
     Args:
-        parts: arguments of `build_model`.
+        recipe: of the model.
+        known: arguments of `ModelRecipe.build`.
         weights: of the checkpoint.
         whole: whether the weights of encodings count.
     """
     num_elements = sum(weight.numel() for weight in weights.values())
     # Slopes, for one, are computed head by head on the CPU. Each layer, dimension and head has weights of its own.
     most = {"num_layers": len(weights), **dict.fromkeys(("d_model", "num_heads", "num_kv_heads"), num_elements)}
-    sizes = {name: parts[0]["model"].get(name) for name in most}
+    sizes = {name: recipe.config["model"].get(name) for name in most}
     if any(isinstance(size, int) and size > most[name] for name, size in sizes.items()):
         return False
     try:
         with torch.device("meta"):
-            ours = build_model(*parts).state_dict()
+            ours = _built(recipe, known).state_dict()
     except RuntimeError:  # sizes that no memory has
         return False
     if not whole:
@@ -114,7 +123,7 @@ def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
     return all(type(own.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
 
 
-def untrained(model: Decoder, weights: Mapping[str, Tensor]) -> dict[str, int]:
+def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
     """Count the numbers that the encodings and temperatures of a model learn and that no training has set, by class.
 
     Args:

@@ -1,64 +1,160 @@
-"""The task of giving the one right answer: written after its input, or told at places that are left for it."""
+"""The task of giving the one right answer: written after its input, or predicted at places that are left for it.
+
+Dimension letters: B examples, T tokens, V vocabulary.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
-from torch import nn
+import numpy as np
+import torch
 
-from poslab.data.batch import IGNORE, TokenBatch
-from poslab.tasks.task import Means, Measurement, Observation, Sums, Task
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
+from poslab.data.kinds.symbols import SYMBOLS
+from poslab.data.tokenizers import SymbolTokenizer
+from poslab.models import Model
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Means, Measurement, Observation, Prediction, Search, Sums, Task, device_of
 from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
+from poslab.tasks.writing import encoded, written
 
 
 class Answering(TokenPrediction):
-    """Give the answer to an input, token by token.
+    """Predict the answer to an input, token by token.
 
     `accuracy` is the share of symbols of answers that are right, in per cent, `exact_match` that of answers of which
     all are, with the end that a decoder writes. Where a stop ends an answer that is filled up, neither counts what
-    follows it, and the loss does. A decoder is given the right symbols before each that it is to predict: an answer all
-    of whose symbols are right there is what greedy decoding writes, and no other is (unless positions are drawn at
-    random, which decoding does not do).
+    follows it, and the loss does.
 
     Args:
+        task: makes the examples.
         training_lengths: the lengths that are trained on; figures at longer ones are averaged too, as `..._beyond`.
-        end_id: the token that ends an answer, which is no symbol.
-        stop_id: the symbol behind which an answer is only filled up; None where there is none.
+        tokenizer: a symbol a token.
 
     Source: of what follows the stop, the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy"
         (ICLR 2023), and of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).
     """
 
-    answers = True
     headline = "accuracy"
     shown = validated = ("accuracy", "exact_match", "loss")
 
-    def __init__(self, training_lengths: Sequence[int], end_id: int, stop_id: int | None = None) -> None:
-        self.longest_trained = max(training_lengths)
-        self.end_id = end_id
-        self.stop_id = stop_id
+    def __init__(self, task: AlgorithmicTask, training_lengths: Sequence[int], tokenizer: SymbolTokenizer) -> None:
+        self.task = task
+        self.training_lengths = training_lengths
+        self.tokenizer = tokenizer
+        self.stop_id = None if task.stop is None else tokenizer.number(task.stop)
 
-    def observe(self, model: nn.Module, batch: TokenBatch, split: str) -> Observation:
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        return cls(data.source.task, data.source.lengths_trained, data.tokenizer)
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
+        if record.outputs is not None or not isinstance(tokenizer, SymbolTokenizer):
+            raise ValueError("it has not learned to answer symbols")
+        return cls(source.task, source.lengths_trained, tokenizer)
+
+    def observe(self, model: Model, batch: TokenBatch, split: str) -> Observation:
         logits_BTV = predict_tokens(model, batch)
         sums = token_sums(logits_BTV, batch.targets)
         right_BT, counts_BT = logits_BTV.argmax(-1) == batch.targets, batch.targets != IGNORE
         if self.stop_id is not None:
             stops_BT = batch.targets == self.stop_id
             counts_BT &= stops_BT.cumsum(-1) - stops_BT.int() == 0  # no stop before it
-        is_symbol_BT = counts_BT & (batch.targets != self.end_id)
+        is_symbol_BT = counts_BT & (batch.targets != self.tokenizer.end_id)
         symbols = Sums(sums.loss, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
         exact_B, counts_B = (right_BT | ~counts_BT).all(-1), counts_BT.any(-1)
         exact = Sums(sums.loss, (exact_B & counts_B).sum(), counts_B.sum())
         return Observation(sums, (symbols, exact))
 
-    def measurement(self, split: str) -> Measurement:
+    def metrics(self, split: str) -> Measurement:
         return AnsweringMeasurement(self, split)
 
     def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        beyond = [figures for length, figures in by_length.items() if length > self.longest_trained]
+        beyond = [figures for length, figures in by_length.items() if length > max(self.training_lengths)]
         if not beyond:
             return {}
         return {f"{name}_beyond": sum(f[name] for f in beyond) / len(beyond) for name in ("accuracy", "exact_match")}
+
+    def example_prompt(self) -> str | None:
+        example = self.task.example(self.training_lengths[0], np.random.default_rng(0))
+        return shlex.quote(" ".join(example.input))
+
+
+class WrittenAnswers(Answering):
+    """Write the answer after its input: `input answer output end` is one text, of which output and end are predicted.
+
+    The model is given the right symbols before each that it is to predict: an answer all of whose symbols are right
+    there is what greedy decoding writes, and no other is (unless positions are drawn at random, which decoding does not
+    do).
+    """
+
+    kind = SYMBOLS
+    needs = frozenset({"causal"})
+    heeds = ("max_new_tokens", "beams")
+
+    def collate(self, rows: Sequence[Example], counts: np.ndarray) -> TokenBatch:
+        number = self.tokenizer.number
+        answer, end = self.tokenizer.answer_id, self.tokenizer.end_id
+        whole, real = padded([np.array([*map(number, e.input), answer, *map(number, e.output), end]) for e in rows])
+        tokens, targets, real = whole[:, :-1].contiguous(), whole[:, 1:].masked_fill(~real[:, 1:], IGNORE), real[:, :-1]
+        for place, example in enumerate(rows):
+            targets[place, : len(example.input)] = IGNORE
+        targets[torch.from_numpy(~counts)] = IGNORE
+        return TokenBatch(tokens, targets, real=unless_whole(real.contiguous()))
+
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        return written(model, self.tokenizer, [*encoded(self.tokenizer, text), self.tokenizer.answer_id], search)
+
+
+class AnswersAtPlaces(Answering):
+    """Predict the answer at places behind its input: a token `answer` for each symbol of the output.
+
+    Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023).
+    """
+
+    kind = SYMBOLS
+    needs = frozenset({"bidirectional"})
+
+    def collate(self, rows: Sequence[Example], counts: np.ndarray) -> TokenBatch:
+        number, answer = self.tokenizer.number, self.tokenizer.answer_id
+        tokens, real = padded([np.array([*map(number, e.input), *[answer] * len(e.output)]) for e in rows])
+        targets, there = padded([np.array([*[IGNORE] * len(e.input), *map(number, e.output)]) for e in rows])
+        targets = targets.masked_fill(~there, IGNORE)
+        targets[torch.from_numpy(~counts)] = IGNORE
+        return TokenBatch(tokens, targets, real=unless_whole(real))
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        symbols = tuple(self.tokenizer.symbols[number] for number in encoded(self.tokenizer, text))
+        length = len(symbols)
+        if not self.task.has_length(length):
+            raise ValueError(f"prompt must have a length that the task has, got {length} symbols")
+        answer_length = _answer_length(self.task, length)
+        if answer_length is None:
+            raise ValueError(
+                "run must be of a decoder: an encoder needs to know how long the answer is, which the input of this "
+                "task does not say"
+            )
+        example = Example(symbols, (self.tokenizer.symbols[0],) * answer_length)
+        tokens = self.collate([example], np.array([True])).tokens.to(device_of(model))
+        return Prediction(self.tokenizer.decode(model(tokens)[0, length:].argmax(-1).tolist()))
+
+    def example_prompt(self) -> str | None:
+        return None if _answer_length(self.task, self.training_lengths[0]) is None else super().example_prompt()
+
+
+def _answer_length(task: AlgorithmicTask, length: int) -> int | None:
+    """Return how many symbols answer an input of that length; None if the length of the input does not say it."""
+    generator = np.random.default_rng(0)
+    drawn = [task.example(length, generator) for _ in range(8)]
+    if {len(example.input) for example in drawn} != {length} or len({len(e.output) for e in drawn}) > 1:
+        return None
+    return len(drawn[0].output)
 
 
 class AnsweringMeasurement(Measurement):

@@ -1,52 +1,115 @@
-"""The task of telling the class of a text, or all of its classes."""
+"""The task of predicting the class of a text, or all of its classes.
+
+Dimension letters: B texts, C classes, N texts that count.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from poslab.data.batch import IGNORE, ClassBatch
-from poslab.models import Outputs
-from poslab.tasks.task import Measurement, Observation, Sums, Task
+from poslab.data.batch import IGNORE, ClassBatch, padded
+from poslab.data.kinds.classes import CLASSES
+from poslab.data.kinds.kind import Reading, Rows
+from poslab.data.tokenizers import Tokenizer
+from poslab.models import Model, Outputs
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Measurement, Observation, Prediction, Search, Sums, Task, device_of
 
 
 class Classification(Task):
-    """Tell the one class of each text.
+    """Predict the one class of each text.
 
     Args:
         classes: their names, in the order of their numbers.
-        two_texts: whether what is classified are two texts.
+        two_texts: whether two texts are classified together.
+        tokenizer: of the texts.
+        max_length: tokens that are read of a text; a longer one loses what stands before its last token.
     """
+
+    kind = CLASSES
+    needs = frozenset({"pooled"})
 
     several: ClassVar[bool] = False
     """Whether a text may have several classes."""
 
-    headline = chosen_by = "accuracy"  # the loss of a class soon rises again, of texts that are told wrong too surely
+    headline = chosen_by = "accuracy"  # the loss of a class soon rises again, for texts that are wrong with confidence
     shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
+    columns = ("tokens", "label")
 
-    def __init__(self, classes: Sequence[str], two_texts: bool = False) -> None:
-        self.classes = classes
+    def __init__(self, classes: Sequence[str], two_texts: bool, tokenizer: Tokenizer, max_length: int) -> None:
+        self.classes = list(classes)
         self.two_texts = two_texts
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.number = {name: number for number, name in enumerate(classes)}
         self.outputs = Outputs(len(classes), pooled=True)
 
+    @classmethod
+    def of(cls, data: Any) -> Classification:
+        form = MultiLabelClassification if data.facts.several_classes else Classification
+        return form(data.facts.classes, data.facts.two_texts, data.tokenizer, data.source.longest)
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Classification:
+        if not record.classes:
+            raise ValueError("it has learned no classes")
+        form = MultiLabelClassification if record.several else Classification
+        return form(record.classes, record.two_texts, tokenizer, source.longest)
+
     def record(self) -> dict[str, Any]:
-        return {**super().record(), "classes": list(self.classes), "two_texts": self.two_texts, "several": self.several}
+        return {**super().record(), "classes": self.classes, "two_texts": self.two_texts, "several": self.several}
 
-    def sums(self, model: nn.Module, batch: ClassBatch) -> Sums:
-        return self._sums(model(batch.tokens, real=batch.real).float(), batch)
+    def collate(self, rows: Rows, counts: np.ndarray) -> ClassBatch:
+        tokens, real = padded([self._cut(row) for row in rows["tokens"]])
+        classes = self._numbers(rows["label"])
+        classes[torch.from_numpy(~counts)] = IGNORE
+        return ClassBatch(tokens, real, classes)
 
-    def observe(self, model: nn.Module, batch: ClassBatch, split: str) -> Observation:
-        logits_BC = model(batch.tokens, real=batch.real).float()
+    def _cut(self, tokens: Sequence[int]) -> np.ndarray:
+        row = np.asarray(tokens)
+        return row if len(row) <= self.max_length else np.append(row[: self.max_length - 1], row[-1])
+
+    def _numbers(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor([self.number[name] for name in labels])
+
+    def loss(self, model: Model, batch: ClassBatch) -> Sums:
+        return self._sums(_logits(model, batch), batch)
+
+    def observe(self, model: Model, batch: ClassBatch, split: str) -> Observation:
+        logits_BC = _logits(model, batch)
         counts = batch.classes != IGNORE
         return Observation(self._sums(logits_BC, batch), (logits_BC[counts].argmax(-1), batch.classes[counts]))
 
-    def measurement(self, split: str) -> Measurement:
+    def metrics(self, split: str) -> Measurement:
         return ClassificationMeasurement(self, split, ClassCounts(len(self.classes)))
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        names = ("text", "text_pair") if self.two_texts else ("text",)
+        if self.two_texts and "\t" not in text:
+            raise ValueError("prompt must be two texts that are separated by a tab, as the model has learned")
+        texts = {name: [part] for name, part in zip(names, text.split("\t", len(names) - 1), strict=True)}
+        rows = self.kind.tokenise(texts, self.tokenizer, Reading())
+        tokens, real = padded([self._cut(row) for row in rows["tokens"]])
+        device = device_of(model)
+        return self._prediction(model(tokens.to(device), real=real.to(device))[0].float())
+
+    def _prediction(self, logits_C: Tensor) -> Prediction:
+        ranked = self._ranked(logits_C.softmax(-1))
+        return Prediction(next(iter(ranked)), ranked)
+
+    def _ranked(self, p_C: Tensor) -> dict[str, float]:
+        return dict(sorted(zip(self.classes, p_C.tolist(), strict=True), key=lambda pair: -pair[1]))
+
+    def example_prompt(self) -> str:
+        return r"$'one text\tanother text'" if self.two_texts else '"some text"'
 
     def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
         loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
@@ -63,14 +126,24 @@ class MultiLabelClassification(Classification):
 
     several = True
 
-    def observe(self, model: nn.Module, batch: ClassBatch, split: str) -> Observation:
-        logits_BC = model(batch.tokens, real=batch.real).float()
-        counts = batch.classes[:, 0] != IGNORE
-        told_BC = (logits_BC >= 0).long()
-        return Observation(self._sums(logits_BC, batch), (told_BC[counts], batch.classes[counts]))
+    def _numbers(self, labels: Sequence[Any]) -> Tensor:
+        classes = torch.zeros(len(labels), len(self.number), dtype=torch.int64)
+        for row, names in enumerate(labels):
+            classes[row, [self.number[name] for name in names]] = 1
+        return classes
 
-    def measurement(self, split: str) -> Measurement:
+    def observe(self, model: Model, batch: ClassBatch, split: str) -> Observation:
+        logits_BC = _logits(model, batch)
+        counts = batch.classes[:, 0] != IGNORE
+        predicted_BC = (logits_BC >= 0).long()
+        return Observation(self._sums(logits_BC, batch), (predicted_BC[counts], batch.classes[counts]))
+
+    def metrics(self, split: str) -> Measurement:
         return ClassificationMeasurement(self, split, LabelCounts(len(self.classes)))
+
+    def _prediction(self, logits_C: Tensor) -> Prediction:
+        ranked = self._ranked(logits_C.sigmoid())
+        return Prediction(", ".join(name for name, p in ranked.items() if p >= 0.5), ranked)
 
     def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
         counts_B = batch.classes[:, 0] != IGNORE
@@ -79,6 +152,11 @@ class MultiLabelClassification(Classification):
         )
         right_B = ((logits_BC.detach() >= 0) == (batch.classes == 1)).all(-1)
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
+
+
+def _logits(model: Model, batch: ClassBatch) -> Tensor:
+    logits_BC: Tensor = model(batch.tokens, real=batch.real)
+    return logits_BC.float()
 
 
 class ClassCounts(Metric):

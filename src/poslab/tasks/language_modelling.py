@@ -1,10 +1,19 @@
-"""The task of predicting the next token."""
+"""The task of predicting the next token.
+
+Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import torch
+
+from poslab.data.batch import IGNORE, TokenBatch
+from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.tasks.token_prediction import TokenPrediction
 
 
@@ -14,15 +23,29 @@ class LanguageModelling(TokenPrediction):
     Args:
         bytes_per_token: bytes of text per predicted token of each split (`train`, `validation`, `test`), which turn
             nats per token into bits per byte.
+        boundary: the token that ends a document, where documents are kept apart; None: they are not.
     """
 
+    kind = WINDOWS
+    needs = frozenset({"causal"})
+    heeds = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
     headline = "bits_per_byte"
     validated = ("loss", "bits_per_byte", "perplexity", "accuracy")
     shown = ("loss", "perplexity", "bits_per_byte")
     pools_lengths = False
 
-    def __init__(self, bytes_per_token: Mapping[str, float]) -> None:
+    def __init__(self, bytes_per_token: Mapping[str, float], boundary: int | None = None) -> None:
         self.bytes_per_token = bytes_per_token
+        self.boundary = boundary
+
+    @classmethod
+    def of(cls, data: Any) -> LanguageModelling:
+        return cls(data.bytes_per_token, data.boundary)
+
+    def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
+        batch = next_token_batch(rows.tokens, self.boundary)
+        missing_BT = torch.from_numpy(~counts[:, 1:])
+        return batch if counts.all() else batch._replace(targets=batch.targets.masked_fill(missing_BT, IGNORE))
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return {
@@ -31,3 +54,31 @@ class LanguageModelling(TokenPrediction):
             "perplexity": math.exp(min(loss, 700.0)),  # e ** 709 is the largest float64
             "accuracy": accuracy,
         }
+
+
+def next_token_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
+    """Return windows of T + 1 successive tokens as inputs and targets.
+
+    Args:
+        windows: token ids, (B, T + 1), any integer dtype.
+        boundary: the token that ends a document, where documents are kept apart: the token after it belongs to another
+            document, so it is not predicted, and a new segment begins with it. None: one segment.
+
+    Example: with boundary 9, the window 5 9 6 7 gives tokens 5 9 6, targets 9 -100 7, segments 0 0 1.
+    """
+    windows_BU = torch.from_numpy(windows.astype(np.int64))
+    tokens_BT, targets_BT = windows_BU[:, :-1].contiguous(), windows_BU[:, 1:].contiguous()
+    if boundary is None:
+        return TokenBatch(tokens_BT, targets_BT)
+    return TokenBatch(tokens_BT, targets_BT.masked_fill(tokens_BT == boundary, IGNORE), segments(tokens_BT, boundary))
+
+
+def segments(tokens_BT: torch.Tensor, boundary: int) -> torch.Tensor:
+    """Return the number of the document of each token within its row, (B, T) int64, from 0.
+
+    Args:
+        tokens_BT: token ids.
+        boundary: the token that ends a document, its last.
+    """
+    ends_BT = tokens_BT == boundary
+    return ends_BT.cumsum(1) - ends_BT.long()

@@ -1,19 +1,69 @@
-"""The task of filling in what is masked."""
+"""The task of filling in what is masked.
+
+Dimension letters: B windows, T tokens of a window.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
+import torch
+
+from poslab.data.batch import IGNORE, TokenBatch
+from poslab.data.kinds.windows import WINDOWS, TextWindows
+from poslab.tasks.language_modelling import segments
 from poslab.tasks.token_prediction import TokenPrediction
 
 
 class MaskedLanguageModelling(TokenPrediction):
-    """Predict masked tokens from all others. Its perplexity is of these alone, and no bits per byte follow from it."""
+    """Predict tokens that were chosen at random from all others: of them 80 % are masked, 10 % are others, 10 % stay.
 
+    The perplexity is of these tokens alone, and no bits per byte follow from it.
+
+    Args:
+        vocab_size: number of tokens of text; the next id is the token that masks.
+        boundary: the token that ends a document, where documents are kept apart; None: they are not.
+        share: of the tokens that are chosen; exactly as many in each window, to the nearest.
+
+    Source: Devlin et al., "BERT" (2019), section 3.1.
+    """
+
+    kind = WINDOWS
+    needs = frozenset({"bidirectional"})
     headline = "loss"
     shown = validated = ("loss", "perplexity", "accuracy")
     pools_lengths = False
     extra_tokens = 1
+
+    def __init__(self, vocab_size: int, boundary: int | None = None, share: float = 0.15) -> None:
+        self.vocab_size = vocab_size
+        self.boundary = boundary
+        self.share = share
+
+    @classmethod
+    def of(cls, data: Any) -> MaskedLanguageModelling:
+        return cls(data.vocab_size, data.boundary)
+
+    def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
+        tokens_BT, there_BT = rows.tokens[:, :-1].astype(np.int64), counts[:, :-1]
+        text_BT = torch.from_numpy(tokens_BT.copy())
+        targets_BT = np.full_like(tokens_BT, IGNORE)
+        for row, number in enumerate(rows.numbers):
+            generator = np.random.default_rng(number)
+            there = np.flatnonzero(there_BT[row])
+            chosen = generator.permutation(there)[: max(1, round(self.share * len(there)))] if len(there) else there
+            targets_BT[row, chosen] = tokens_BT[row, chosen]
+            fate = generator.random(len(chosen))
+            tokens_BT[row, chosen[fate < 0.8]] = self.vocab_size
+            others = chosen[fate >= 0.9]
+            tokens_BT[row, others] = generator.integers(self.vocab_size, size=len(others))
+        real = None if there_BT.all() else torch.from_numpy(there_BT.copy())
+        if real is not None:
+            real[~real.any(-1), 0] = True  # a row that does not count sees itself
+        own = None if self.boundary is None else segments(text_BT, self.boundary)
+        return TokenBatch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT), own, real)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": accuracy}

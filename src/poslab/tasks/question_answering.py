@@ -1,19 +1,29 @@
-"""The task of finding the answer to a question in a text."""
+"""The task of finding the answer to a question in a text.
+
+Dimension letters: B questions, T tokens of a question and its context.
+"""
 
 from __future__ import annotations
 
 import re
 import string
 from collections import Counter
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
-from poslab.data.batch import IGNORE, SpanBatch
-from poslab.models import Outputs
-from poslab.tasks.task import Measurement, Observation, Sums, Task
+from poslab.data.batch import IGNORE, SpanBatch, padded
+from poslab.data.context import Context
+from poslab.data.kinds.kind import Reading, Rows
+from poslab.data.kinds.spans import SPANS
+from poslab.data.tokenizers import Tokenizer
+from poslab.models import Model, Outputs
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Measurement, Observation, Prediction, Search, Sums, Task, device_of
 
 LONGEST_ANSWER = 30
 """Tokens."""
@@ -23,32 +33,85 @@ ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 class QuestionAnswering(Task):
-    """Tell the first and the last token of the answer, or that there is none.
+    """Predict the first and the last token of the answer, or that there is none.
 
     The loss of an example is the mean of the cross-entropies of the two. `exact_match` and `f1`, from 0 to 100, are
     SQuAD's: against the best of the right answers, articles, punctuation and case aside.
 
+    Args:
+        tokenizer: of the texts.
+
     Source: Devlin et al., "BERT" (2019), sections 4.2 and 4.3; Rajpurkar et al., "SQuAD" (2016).
     """
 
+    kind = SPANS
+    needs = frozenset({"bidirectional"})
     headline = "accuracy"
     shown = validated = ("exact_match", "f1", "accuracy", "loss")
     outputs = Outputs(2, pooled=False)
+    columns = ("tokens", "first", "span")
+    measured_columns = ("places", "context", "answers")
 
-    def sums(self, model: nn.Module, batch: SpanBatch) -> Sums:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def of(cls, data: Any) -> QuestionAnswering:
+        return cls(data.tokenizer)
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> QuestionAnswering:
+        if record.outputs != cls.outputs:
+            raise ValueError("it has not learned to find answers")
+        return cls(tokenizer)
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> SpanBatch:
+        """Return a batch; without texts where the rows have none."""
+        tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
+        place_T = torch.arange(tokens.shape[1])
+        first_B1 = torch.as_tensor(np.asarray(rows["first"], dtype=np.int64)).unsqueeze(-1)
+        last_B1 = real.sum(-1, keepdim=True) - 1
+        answerable = ((place_T >= first_B1) & (place_T < last_B1)) | (place_T == 0)
+        spans = torch.as_tensor(np.asarray(rows["span"], dtype=np.int64))
+        spans[torch.from_numpy(~counts)] = IGNORE
+        if "context" not in rows:
+            return SpanBatch(tokens, real, answerable, spans)
+        right = [[answer["text"] for answer in answers] for answers in rows["answers"]]
+        contexts = [
+            Context(text, int(first), np.asarray(places))
+            for text, first, places in zip(rows["context"], rows["first"], rows["places"], strict=True)
+        ]
+        return SpanBatch(tokens, real, answerable, spans, contexts, right)
+
+    def loss(self, model: Model, batch: SpanBatch) -> Sums:
         return self._sums(self._log_p(model, batch), batch)
 
-    def observe(self, model: nn.Module, batch: SpanBatch, split: str) -> Observation:
+    def observe(self, model: Model, batch: SpanBatch, split: str) -> Observation:
         log_p_BT2 = self._log_p(model, batch)
         counts = (batch.spans[:, 0] != IGNORE).tolist()
-        told = [context.between(*span) for context, span in zip(batch.contexts, best_spans(log_p_BT2), strict=True)]
-        answers = [(ours, right) for ours, right, counted in zip(told, batch.right, counts, strict=True) if counted]
+        found = [context.between(*span) for context, span in zip(batch.contexts, best_spans(log_p_BT2), strict=True)]
+        answers = [(ours, right) for ours, right, counted in zip(found, batch.right, counts, strict=True) if counted]
         return Observation(self._sums(log_p_BT2, batch), answers)
 
-    def measurement(self, split: str) -> Measurement:
+    def metrics(self, split: str) -> Measurement:
         return AnswersMeasurement(self, split)
 
-    def _log_p(self, model: nn.Module, batch: SpanBatch) -> Tensor:
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        question, tab, context = text.partition("\t")
+        if not tab:
+            raise ValueError("prompt must be a question and a context that are separated by a tab")
+        rows: dict[str, Any] = {"question": [question], "context": [context], "answers": [[]]}
+        rows |= self.kind.tokenise(rows, self.tokenizer, Reading())
+        batch, device = self.collate(rows, np.array([True])), device_of(model)
+        logits_BT2 = model(batch.tokens.to(device), real=batch.real.to(device)).float().cpu()
+        log_p_BT2 = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), -torch.inf).log_softmax(1)
+        return Prediction(batch.contexts[0].between(*best_spans(log_p_BT2)[0]))
+
+    def example_prompt(self) -> str:
+        return r"$'a question\tand its context'"
+
+    def _log_p(self, model: Model, batch: SpanBatch) -> Tensor:
         """Log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
         logits_BT2 = model(batch.tokens, real=batch.real).float()
         lowest = torch.finfo(logits_BT2.dtype).min

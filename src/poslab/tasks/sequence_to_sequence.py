@@ -1,73 +1,140 @@
-"""The task of writing a text of a source: translation, a headline, a reply."""
+"""The task of writing a text of a source: translation, a headline, a reply.
+
+Dimension letters: B pairs, T tokens.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
-from poslab.data.batch import IGNORE, PairBatch, TokenBatch
+from poslab.data.batch import IGNORE, PairBatch, TokenBatch, padded, unless_whole
+from poslab.data.kinds.kind import Rows
+from poslab.data.kinds.pairs import PAIRS
 from poslab.data.tokenizers import Tokenizer
-from poslab.generation.beam_search import Continuation, Writing, beam_search
-from poslab.models import Decoder, EncoderDecoder
-from poslab.tasks.target_prediction import TargetPrediction
-from poslab.tasks.task import Measurement, Observation, Task
+from poslab.encodings import PositionSampler
+from poslab.generation.beam_search import Continuation, beam_search
+from poslab.models import Decoding, Model
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.target_prediction import TargetPrediction, require_contiguous
+from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
+from poslab.tasks.writing import encoded, written
 from poslab.tasks.written_text import Comparison, compare, corpus_figures
 
 
 class SequenceToSequence(TargetPrediction):
-    """Write the target of a source: an encoder-decoder does, or a decoder that goes on with the source.
+    """Write the target of a source, which the model reads as a whole.
 
     In the test, targets are written by greedy decoding as well, and compared with the right ones, both as the tokenizer
     gives them back. Figures are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F
     measure) and exact match are means over texts.
 
     Args:
-        tokenizer: turns tokens into the texts that are compared.
-        longest: the most tokens that are written; of a source of S tokens at most 2 S + 50.
+        tokenizer: of the texts.
+        longest: the most tokens that are written in the test; of a source of S tokens at most 2 S + 50.
+        source_length: the most tokens of a source that are read, its end included; None reads all.
     """
 
+    kind = PAIRS
+    needs = frozenset({"source", "cache"})
+    heeds = ("max_new_tokens", "beams")
+    writes_in_tests = True
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "rouge_l", "exact_match", "loss")
+    columns = ("source_tokens", "target_tokens")
 
-    def __init__(self, tokenizer: Tokenizer, longest: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, longest: int = 0, source_length: int | None = None) -> None:
         self.tokenizer = tokenizer
         self.longest = longest
+        self.source_length = source_length
 
-    def observe(self, model: nn.Module, batch: PairBatch | TokenBatch, split: str) -> Observation:
-        sums = self.sums(model, batch)
+    @classmethod
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        require_contiguous(positions)
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        return cls(data.tokenizer, longest=2 * max(map(len, data.examples("train")["target_tokens"])))
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
+        if record.outputs is not None:
+            raise ValueError("it has not learned to write")
+        return cls(tokenizer, source_length=source.source_length)
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> PairBatch | TokenBatch:
+        """Return a batch; a target begins, as it ends, with the token that ends a document."""
+        source, real_source = padded([np.asarray(row) for row in rows["source_tokens"]])
+        targets, real_target = padded([np.asarray(row) for row in rows["target_tokens"]])
+        target = targets.roll(1, dims=1)
+        target[:, 0] = self.tokenizer.end_id
+        targets = targets.masked_fill(~real_target, IGNORE)
+        targets[torch.from_numpy(~counts)] = IGNORE
+        return PairBatch(source, unless_whole(real_source), target, targets)
+
+    def observe(self, model: Model, batch: Any, split: str) -> Observation:
+        sums = self.loss(model, batch)
         if split != "test":
             return Observation(sums)
         counts_B = (batch.targets != IGNORE).any(-1)
-        written = self.written(model, batch)
         compared = [
             compare(self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
-            for ours, theirs, counts in zip(written, batch.targets, counts_B, strict=True)
+            for ours, theirs, counts in zip(self.written(model, batch), batch.targets, counts_B, strict=True)
             if counts
         ]
         return Observation(sums, compared)
 
-    def written(self, model: nn.Module, batch: PairBatch | TokenBatch) -> list[Tensor]:
-        """What greedy decoding writes of the sources of a batch."""
-        if isinstance(batch, PairBatch):
-            assert isinstance(model, EncoderDecoder)
-            writing: Writing = model.begin(batch.source, batch.real_source)
-            first, room = batch.target[:, :1], model.max_length
-            real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
-        else:
-            assert isinstance(model, Decoder)
-            first, real = prompts(batch)
-            writing = Continuation(model, real)
-            room = None if model.max_length is None else model.max_length - first.shape[1]
+    def written(self, model: Model, batch: Any) -> list[Tensor]:
+        """Return what greedy decoding writes of the sources of a batch."""
+        decoding, first, real, room = self._begun(model, batch)
         # A text that does not end, as an untrained model writes it, is not to hold up the others. What is written of a
         # source is the same whatever stands beside it in its batch.
         most_B = [min(self.longest, 2 * length + 50) for length in real.sum(-1).tolist()]
         most = max(most_B) if room is None else max(1, min(max(most_B), room))
-        written = beam_search(writing, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
-        return [text[:own] for text, own in zip(written, most_B, strict=True)]
+        texts = beam_search(decoding, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
+        return [text[:own] for text, own in zip(texts, most_B, strict=True)]
 
-    def measurement(self, split: str) -> Measurement:
+    def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
+        """Return the decoding of a batch, what it reads first, where its sources are real, and its room in tokens."""
+        real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
+        return model.begin(batch.source, batch.real_source), batch.target[:, :1], real, model.max_length
+
+    def metrics(self, split: str) -> Measurement:
         return WritingMeasurement(self, split)
+
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        tokens = encoded(self.tokenizer, text)
+        read = tokens if self.source_length is None else tokens[: self.source_length - 1]
+        return written(model, self.tokenizer, [*read, self.tokenizer.end_id], search)
+
+    def example_prompt(self) -> str:
+        return '"some text"'
+
+
+class Continuing(SequenceToSequence):
+    """Write the target of a source as its continuation: the target follows the source in one text."""
+
+    kind = PAIRS
+    needs = frozenset({"causal", "cache"})
+    joins_texts = True
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
+        """Return a batch; the target is all that is predicted of a text."""
+        pairs = list(zip(rows["source_tokens"], rows["target_tokens"], strict=True))
+        tokens, real = padded([np.concatenate(pair)[:-1] for pair in pairs])
+        targets = torch.full_like(tokens, IGNORE)
+        for place, (source, target) in enumerate(pairs):
+            if counts[place]:
+                first = len(source) - 1
+                targets[place, first : first + len(target)] = torch.as_tensor(np.asarray(target, dtype=np.int64))
+        return TokenBatch(tokens, targets, real=unless_whole(real))
+
+    def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
+        first, real = prompts(batch)
+        room = None if model.max_length is None else model.max_length - first.shape[1]
+        return Continuation(model, real), first, real, room
 
 
 def prompts(batch: TokenBatch) -> tuple[Tensor, Tensor]:

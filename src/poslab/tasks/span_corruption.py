@@ -1,20 +1,99 @@
-"""The task of writing what was taken out of a text."""
+"""The task of writing what was taken out of a text.
+
+Dimension letters: B windows, T tokens of a window.
+"""
 
 from __future__ import annotations
 
-from poslab.tasks.target_prediction import TargetPrediction
+from typing import Any
+
+import numpy as np
+import torch
+
+from poslab.data.batch import IGNORE, PairBatch
+from poslab.data.kinds.windows import WINDOWS, TextWindows
+from poslab.encodings import PositionSampler
+from poslab.tasks.target_prediction import TargetPrediction, require_contiguous
 
 
 class SpanCorruption(TargetPrediction):
-    """Write the spans that were taken out of a text. What is written is measured token by token alone.
+    """Write the spans that were taken out of a text at random, each behind the token that stands in its place.
+
+    Of `a b c d e f g h`, where `c d` and `h` are taken out: source `a b <0> e f g <1>`, target `<0> c d <1> h end`. The
+    first token is never taken out, and the last always is. What is written is measured token by token alone.
 
     Args:
-        num_spans: the most spans that are taken out of a window.
+        first_sentinel: the first of the tokens that stand for spans, which follow one another.
+        end_id: the token that ends a document, which the target ends with, and begins with in the decoder.
+        longest: tokens of the longest window, which has the most spans.
+        share: of the tokens that are taken out.
+        mean_span: mean length of a span.
+
+    Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer" (2020),
+    section 3.1.4.
     """
 
-    answers = False
+    kind = WINDOWS
+    needs = frozenset({"source"})
     shown = ("loss", "perplexity", "accuracy")
     pools_lengths = False
 
-    def __init__(self, num_spans: int) -> None:
-        self.extra_tokens = num_spans
+    def __init__(
+        self, first_sentinel: int, end_id: int, longest: int, share: float = 0.15, mean_span: float = 3.0
+    ) -> None:
+        self.first_sentinel = first_sentinel
+        self.end_id = end_id
+        self.share = share
+        self.mean_span = mean_span
+        self.extra_tokens = self.num_spans(longest)
+
+    @classmethod
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        require_contiguous(positions)
+        if source.document_boundaries:
+            raise ValueError(
+                "dataset.document_boundaries must be false for an encoder_decoder, which reads windows whole"
+            )
+        if source.sequence_length < 2:
+            raise ValueError("dataset.sequence_length must be at least 2, for a token to be taken out of two")
+
+    @classmethod
+    def of(cls, data: Any) -> SpanCorruption:
+        return cls(data.vocab_size, data.tokenizer.end_id, data.corpus.longest)
+
+    def num_spans(self, length: int) -> int:
+        """Return how many spans are taken out of a window of T tokens."""
+        return max(1, round(self._num_taken(length) / self.mean_span))
+
+    def _num_taken(self, length: int) -> int:
+        return min(max(1, round(length * self.share)), length - 1)
+
+    def collate(self, rows: TextWindows, counts: np.ndarray) -> PairBatch:
+        tokens_BT = rows.tokens[:, :-1].astype(np.int64)
+        length = tokens_BT.shape[1]
+        spans, taken = self.num_spans(length), self._num_taken(length)
+        sentinels = self.first_sentinel + np.arange(spans)
+        sources, targets = [], []
+        for tokens, number in zip(tokens_BT, rows.numbers, strict=True):
+            generator = np.random.default_rng(number)
+            kept_lengths = _parts(length - taken, spans, generator)
+            taken_lengths = _parts(taken, spans, generator)
+            cuts = np.cumsum(np.stack([kept_lengths, taken_lengths], axis=1).ravel())
+            pieces = np.split(tokens, cuts[:-1])
+            kept, out = pieces[::2], pieces[1::2]
+            sources.append(
+                np.concatenate([part for pair in zip(kept, sentinels[:, None], strict=True) for part in pair])
+            )
+            written = [part for pair in zip(sentinels[:, None], out, strict=True) for part in pair]
+            targets.append(np.concatenate([*written, [self.end_id]]))
+        source, target = torch.from_numpy(np.stack(sources)), torch.from_numpy(np.stack(targets))
+        read = target.roll(1, dims=1)
+        read[:, 0] = self.end_id
+        target[torch.from_numpy(~counts[:, :-1].all(-1))] = IGNORE  # the end of a text fills no window
+        return PairBatch(source, None, read, target)
+
+
+def _parts(total: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a total in that many parts of at least 1; all ways to do so are equally likely."""
+    cuts = np.sort(generator.choice(total - 1, count - 1, replace=False) + 1)
+    return np.diff(np.concatenate([[0], cuts, [total]]))

@@ -1,11 +1,13 @@
+"""Targets that are written of a source, measured token by token."""
+
 from __future__ import annotations
 
 import math
 from typing import ClassVar
 
-from torch import nn
-
 from poslab.data.batch import PairBatch, TokenBatch
+from poslab.encodings import Contiguous, PositionSampler
+from poslab.models import Model
 from poslab.tasks.task import Sums, Task
 from poslab.tasks.token_prediction import predict_tokens, token_sums
 
@@ -16,10 +18,17 @@ class TargetPrediction(Task):
     headline = "loss"
     validated: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "accuracy")
 
-    def sums(self, model: nn.Module, batch: PairBatch | TokenBatch) -> Sums:
+    def loss(self, model: Model, batch: PairBatch | TokenBatch) -> Sums:
         if isinstance(batch, PairBatch):
             return token_sums(model(batch.source, batch.target, batch.real_source), batch.targets)
         return token_sums(predict_tokens(model, batch), batch.targets)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": accuracy}
+
+
+def require_contiguous(positions: PositionSampler | None) -> None:
+    """Raise ValueError for positions that are drawn, which a target and its source would not share."""
+    if positions is not None and not isinstance(positions, Contiguous):
+        drawn = type(positions).__name__.lower()
+        raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")

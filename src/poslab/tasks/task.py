@@ -1,16 +1,23 @@
-"""What a batch means: the learner knows a task through this alone."""
+"""A task: what a batch means, what is measured, and what is predicted."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
-from poslab.models import Outputs
+from poslab.data.batch import Batch
+from poslab.data.kinds.kind import Kind
+from poslab.encodings import PositionSampler
+from poslab.models import Capability, Model, Outputs
+from poslab.tasks.record import TaskRecord
 
 
 class Sums(NamedTuple):
@@ -33,18 +40,58 @@ class Observation(NamedTuple):
     answers: Any = None
 
 
+class Prediction(NamedTuple):
+    """What a model predicts of a text.
+
+    Args:
+        text: a class, a translation, the result of an algorithm; classes of several, separated by commas. One that is
+            written has no white space around it.
+        probabilities: of each class, the most probable first; empty where there are no classes.
+    """
+
+    text: str
+    probabilities: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a text of many tokens is found.
+
+    Args:
+        beams, length_penalty, max_new_tokens: as of `beam_search`.
+    """
+
+    beams: int = 1
+    length_penalty: float = 1.0
+    max_new_tokens: int = 400
+
+
 class Task(ABC):
-    """What a model is to do, and how well it does it.
+    """What a model learns, on one kind of data.
 
     The loss of a training step is a sum over what counts divided by how much of that the global batch holds, so that
     devices, micro-batches and padding change nothing.
+
+    A subclass in this folder is found by its `kind` and by what it `needs` of a model; see `choice.py`.
     """
 
-    outputs: Outputs | None = None
-    """What is read of the model; None is logits of tokens."""
+    kind: ClassVar[Kind]
+    """The kind of data that it reads."""
 
-    answers: ClassVar[bool] = True
-    """Whether it is a function of a text, which `poslab.serve` gives of a run."""
+    needs: ClassVar[frozenset[Capability]]
+    """What a model must be capable of."""
+
+    joins_texts: ClassVar[bool] = False
+    """Whether the texts of a pair are read as one."""
+
+    heeds: ClassVar[tuple[str, ...]] = ()
+    """The options of `python -m src.generate` that change what a model predicts."""
+
+    writes_in_tests: ClassVar[bool] = False
+    """Whether a test has the model write texts token by token."""
+
+    outputs: Outputs | None = None
+    """What it reads of the model; None is token logits."""
 
     extra_tokens: int = 0
     """How many tokens a model has beside those of text, such as one that masks."""
@@ -69,29 +116,93 @@ class Task(ABC):
     it.
     """
 
+    @classmethod  # noqa: B027, most tasks refuse nothing
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        """Raise ValueError if the task cannot be learned from a source, although that is of its kind.
+
+        Args:
+            source: of the data.
+            positions: what draws positions for the tokens; None leaves them at 0, 1, 2, ...
+        """
+
+    @classmethod
     @abstractmethod
-    def sums(self, model: nn.Module, batch: Any) -> Sums:
-        """Loss (in nats), what is right, and how much counts in a batch."""
+    def of(cls, data: Any) -> Task:
+        """Return the task of data that is set up (`RunData`)."""
 
-    def observe(self, model: nn.Module, batch: Any, split: str) -> Observation:
-        """What a model makes of a batch of `validation` or `test`."""
-        return Observation(self.sums(model, batch))
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Task:
+        """Return the task of a run, for its predictions.
 
-    def measurement(self, split: str) -> Measurement:
-        """What measures a model on a split, or on those of its examples that have about the same length."""
+        Args:
+            record: what the run has kept of it.
+            tokenizer: of the run.
+            source: of its data.
+
+        Raises:
+            ValueError: if the record is of another task, or nothing can be predicted of a text.
+        """
+        raise ValueError("it has learned to predict text, and answers nothing")
+
+    @abstractmethod
+    def collate(self, rows: Any, counts: np.ndarray) -> Batch:
+        """Return the batch of some examples of the kind, of which some do not count.
+
+        Args:
+            rows: `TextWindows`, `Rows` or a list of `Example`.
+            counts: True for what counts: (B,), or of windows (B, U).
+        """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of examples that a batch is made of, for kinds that have columns."""
+        return ()
+
+    @property
+    def measured_columns(self) -> tuple[str, ...]:
+        """The columns that are needed beside them where a model is measured."""
+        return ()
+
+    @abstractmethod
+    def loss(self, model: Model, batch: Any) -> Sums:
+        """Return the loss (in nats), what is right, and how much counts in a batch."""
+
+    def observe(self, model: Model, batch: Any, split: str) -> Observation:
+        """Return what a model makes of a batch of `validation` or `test`."""
+        return Observation(self.loss(model, batch))
+
+    def metrics(self, split: str) -> Measurement:
+        """Return what measures a model on a split, or on those of its examples that have about the same length."""
         return Measurement(self, split)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         """Return what is reported of a mean loss (nats) and an accuracy (0 to 100) on a split."""
         return {"loss": loss, "accuracy": accuracy}
 
+    def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+        """Return what is reported of the figures at all lengths together."""
+        return {}
+
     def record(self) -> dict[str, Any]:
-        """What must be known, beside configuration and tokenizer, to use a model that has learned the task."""
+        """Return what must be known, beside configuration and tokenizer, to use a model that has learned the task."""
         return {"outputs": self.outputs, "extra_tokens": self.extra_tokens}
 
-    def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        """What is reported of the figures at all lengths together."""
-        return {}
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Predict what belongs to a text.
+
+        Args:
+            model: in evaluation mode.
+            text: an input of the task; where it reads two, they are separated by a tab.
+            search: how an answer of many tokens is found.
+
+        Raises:
+            ValueError: for a text that is no input of the task.
+        """
+        raise NotImplementedError
+
+    def example_prompt(self) -> str | None:
+        """Return a text that can be predicted of, as one types it in a shell; None where there is no such thing."""
+        return None
 
 
 class Measurement:
@@ -99,7 +210,7 @@ class Measurement:
 
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
-    It is no module: a model that is moved to bfloat16 would take its counts along.
+    It is not a module: a model that is moved to bfloat16 would take its counts along.
 
     Args:
         task: whose figures.
@@ -112,19 +223,19 @@ class Measurement:
         self.means = Means()
 
     def update(self, observation: Observation) -> None:
-        """Adds a batch."""
+        """Add a batch."""
         self.means.update(observation.sums)
 
     def figures(self) -> dict[str, float]:
-        """The figures by name."""
+        """Return the figures by name."""
         return self.task.figures(self.split, *self.means.compute())
 
     def metrics(self) -> list[Metric]:
-        """What counts."""
+        """Return the metrics that it consists of."""
         return [value for value in vars(self).values() if isinstance(value, Metric)]
 
     def begin(self, device: torch.device) -> None:
-        """Forgets all batches; from now on they are on this device."""
+        """Forget all batches; from now on they are on this device."""
         for metric in self.metrics():
             metric.reset()
             metric.to(device)
@@ -152,3 +263,8 @@ class Means(Metric):
     def compute(self) -> tuple[float, float]:
         """Return the mean loss, and what is right in per cent."""
         return (self.loss / self.counted).item(), (100 * self.correct / self.counted).item()
+
+
+def device_of(model: Model) -> torch.device:
+    """Return the device of a model."""
+    return next(model.parameters()).device

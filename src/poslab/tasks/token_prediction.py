@@ -1,35 +1,38 @@
+"""Tokens predicted at their places.
+
+Dimension letters: B batch, T tokens, V vocabulary, N tokens of all rows.
+"""
+
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.tasks.task import Sums, Task
 
 
 class TokenPrediction(Task):
     """Tasks whose targets are tokens, one at each place of a text or none."""
 
-    answers = False
-
-    def sums(self, model: nn.Module, batch: TokenBatch) -> Sums:
+    def loss(self, model: Model, batch: TokenBatch) -> Sums:
         return token_sums(predict_tokens(model, batch), batch.targets)
 
 
-def predict_tokens(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """Logits at each place, (B, T, V)."""
+def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:
+    """Return logits at each place, (B, T, V)."""
     positions = None if batch.segments is None else Positions.packed(batch.segments)
-    # Padding comes last, where no token of a decoder sees it: without a mask its attention is faster.
-    real = None if isinstance(model, Decoder) else batch.real
+    # Padding comes last, where no token of a causal model sees it: without a mask its attention is faster.
+    real = None if "causal" in model.capabilities else batch.real
     logits_BTV: Tensor = model(batch.tokens, positions, real)
     return logits_BTV
 
 
 def token_sums(logits_BTV: Tensor, targets_BT: Tensor) -> Sums:
-    """Loss, right predictions and number of the tokens that are to be predicted."""
+    """Return loss, right predictions and number of the tokens that are to be predicted."""
     logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
     loss = functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="sum")
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poslab.attention import MultiHeadAttention, Visibility
 from poslab.encodings import EncodingFactory, PerLayer, Positions, StackEncodings, StackShape, TemperatureFactory
-from poslab.models import Decoder
+from poslab.models import Decoder, StackConfig
 
 VOCAB_SIZE = 50
 DIGITS = tuple(range(25))
@@ -66,18 +66,17 @@ class Subject:
         """A decoder in evaluation mode."""
         shape = self.shape()
         torch.manual_seed(2)
-        decoder = Decoder(
-            VOCAB_SIZE,
-            self.factory,
-            shape.d_model,
-            num_layers or shape.num_layers,
-            shape.num_heads,
-            shape.num_kv_heads,
-            shape.head_dim,
+        stack = StackConfig(
+            encoding=self.factory,
+            d_model=shape.d_model,
+            num_layers=num_layers or shape.num_layers,
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
             temperature=self.temperature,
-            digits=DIGITS,
             **arguments,
         )
+        decoder = Decoder(stack, VOCAB_SIZE, digits=DIGITS)
         stir(decoder.encodings)
         return decoder.eval()
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -14,37 +13,35 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from poslab.configuration.build import build, with_full_key
+from poslab.configuration.build import with_full_key
 from poslab.data.run_data import HELD_OUT, RunData
-from poslab.models import Model, build_model
+from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, first_alone
-from poslab.tasks import Task
-from poslab.tasks.choice import data_of
-from poslab.training.checking import micro_batches
+from poslab.runs.recipe import Recipe
+from poslab.runs.trainer_settings import TrainerSettings
+from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
-from poslab.training.optimizer import AdamWithCosine
-from poslab.training.settings import TrainerSettings
 
 
-def prepared_data(config: Mapping[str, Any]) -> RunData:
-    """The data of a configuration, tokenised by the first process alone.
+def prepared_data(recipe: Recipe) -> RunData:
+    """Return the data of a run, tokenised by the first process alone.
 
     Raises:
         ValueError: naming the key, if it cannot be had or is too short.
     """
-    datamodule = data_of(config)
+    datamodule = recipe.data()
     try:
         first_alone(datamodule.prepare_data)
         datamodule.setup()
     except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", config)) from error
+        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     return datamodule
 
 
 def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
-    """The step that a run goes on after; ValueError if it was trained on other tokens than these."""
+    """Return the step that a run resumes after; ValueError if it was trained on other tokens than these."""
     if checkpoint is None:
         return 0
     state = load_checkpoint(checkpoint)
@@ -57,17 +54,23 @@ def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
     return step
 
 
-def model_of(config: Mapping[str, Any], datamodule: RunData, task: Task) -> Model:
-    """The model of a task, for whose positions the data leaves out what is too long."""
-    model = build_model(config, datamodule.vocab_size + task.extra_tokens, task.outputs, datamodule.tokenizer.digits)
-    datamodule.max_length = model.max_length
-    return model
+def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]:
+    """Return the task of data that is set up and the model that learns it, and connect the data to both.
+
+    Raises:
+        ValueError: naming the key, if the model cannot be built.
+    """
+    task, tokenizer = recipe.task.of(datamodule), datamodule.tokenizer
+    try:
+        model = recipe.model.build(datamodule.vocab_size + task.extra_tokens, task.outputs, tokenizer.digits)
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), "model", recipe.config)) from error
+    datamodule.connect(task, model.max_length)
+    return task, model
 
 
-def learner_of(
-    config: Mapping[str, Any], model: Model, task: Task, datamodule: RunData, settings: TrainerSettings
-) -> Learner:
-    """The learner of a task; ValueError if the model has positions for no example that is held out."""
+def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) -> Learner:
+    """Return the learner of a task; ValueError if the model has positions for no example that is held out."""
     lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
     for split, found in lengths.items():
         if not found:
@@ -75,26 +78,25 @@ def learner_of(
     return Learner(
         model,
         task,
-        build(config, "optimizer", AdamWithCosine),
+        recipe.optimizer,
         batch_size=datamodule.batch_size,
         lengths=lengths,
         longest_trained=datamodule.longest_trained,
-        seed=config["seed"],
-        log_every=settings.log_every,
+        seed=recipe.seed,
+        log_every=recipe.trainer.log_every,
     )
 
 
 def trainer_of(
     settings: TrainerSettings, batch_size: int, directory: Path, callbacks: list[L.Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
-    """The trainer of a run, which keeps the global batch whatever the number of devices."""
-    processes = settings.local_processes * settings.num_nodes
-    accumulate = micro_batches(settings, batch_size, processes)
+    """Return the trainer of a run, which keeps the global batch whatever the number of devices."""
+    accumulate = settings.micro_batches(batch_size)
     return L.Trainer(
         accelerator="gpu" if settings.on_gpu else "cpu",
         devices=settings.local_processes,
         num_nodes=settings.num_nodes,
-        strategy=_strategy(settings, processes),
+        strategy=_strategy(settings),
         precision=settings.resolved_precision,  # type: ignore[arg-type]
         max_steps=settings.max_steps,
         max_epochs=1,
@@ -114,12 +116,12 @@ def trainer_of(
     )
 
 
-def _strategy(settings: TrainerSettings, processes: int) -> Strategy | str:
-    if processes == 1:
+def _strategy(settings: TrainerSettings) -> Strategy | str:
+    if settings.processes == 1:
         return "auto"  # there is nobody to share with
     if settings.strategy == "fsdp":
         return ModelParallelStrategy(
-            data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+            data_parallel_size=settings.processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
 

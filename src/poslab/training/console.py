@@ -15,7 +15,7 @@ from rich.text import Text
 
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
-from poslab.tasks import Task
+from poslab.tasks.task import Task
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100

@@ -1,4 +1,4 @@
-"""What an encoding learns, in TensorBoard while it learns it."""
+"""Curves and pictures of what an encoding learns, in TensorBoard while it learns it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.encodings import PositionalEncoding, StackEncodings
+from poslab.attention import MultiHeadAttention
+from poslab.encodings import StackEncodings
 from poslab.runs.checkpoint import ENCODING_CURVES
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
@@ -30,9 +31,10 @@ class EncodingCurves(L.Callback):
 
     It keeps what the encoding began with, which every checkpoint of the run then holds (`encoding_start`).
 
-    Numbers (slopes, rates, thresholds, temperatures) are written at every validation, the picture of the bias, with its
-    start, whenever it and what was written before take less than 1 % of the training time so far. Nothing is written of
-    an encoding without parameters, nor of a model whose parts are shared out among processes (FSDP).
+    What has at most one number a head (slopes, rates, temperatures) is written at every validation, the picture of the
+    bias, with its start, whenever it and what was written before take less than 1 % of the training time so far.
+    Nothing is written of an encoding without parameters, nor of a model whose parts are shared out among processes
+    (FSDP).
 
     Args:
         training_length: tokens of a training window; the picture goes twice as far.
@@ -68,14 +70,14 @@ class EncodingCurves(L.Callback):
         if board is None or not _are_whole(encodings):
             return
         began = time.perf_counter()
-        from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
+        from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias, num_learned_biases
         from poslab.evaluation.learned_parameters import learned_parameters
 
-        for row in learned_parameters(encodings, most=0).to_dict("records"):
+        for row in learned_parameters(encodings, most=_num_heads(pl_module)).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
         told = time.perf_counter()
-        panels = _biases_that_learn(encodings)
+        panels = num_learned_biases(encodings)
         cost = self._cost or FIRST_COST + COST_OF_A_PANEL * panels
         if panels and self._start and self.spent + (told - began) + cost <= SHARE * pl_module.training_seconds:
             start = copy.deepcopy(encodings)
@@ -99,11 +101,5 @@ def _are_whole(encodings: StackEncodings) -> bool:
     return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
 
 
-def _biases_that_learn(encodings: StackEncodings) -> int:
-    """How many encodings add to the logits what they learn."""
-    return sum(
-        isinstance(module, PositionalEncoding)
-        and bool(module.hooks & {"bias", "pair_bias"})
-        and next(module.parameters(), None) is not None
-        for module in encodings.modules()
-    )
+def _num_heads(learner: Learner) -> int:
+    return max(module.num_heads for module in learner.modules() if isinstance(module, MultiHeadAttention))

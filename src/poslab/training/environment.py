@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from poslab.training.settings import TrainerSettings
+from poslab.runs.trainer_settings import TrainerSettings
 
 PACKAGES = (
     "poslab",

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from torch import distributed
 
-from poslab.configuration.build import build, encoding_named
 from poslab.data.run_data import RunData
 from poslab.runs.directory import RunDirectory
-from poslab.tasks import Task
-from poslab.tasks.choice import task_of
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.task import Task
 from poslab.training.checkpoints import RunCheckpoints
 from poslab.training.components import (
     first_step_of,
     learner_of,
-    model_of,
     prepared_data,
     quieten_lightning,
+    task_and_model_of,
     trainer_of,
 )
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, test_table
@@ -35,12 +33,11 @@ from poslab.training.learner import Learner
 from poslab.training.loggers import MetricsCsv, RunTensorBoard
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
-from poslab.training.settings import TrainerSettings
 
 
 def train_here(
     run: RunDirectory,
-    config: Mapping[str, Any],
+    recipe: Recipe,
     checkpoint: Path | None,
     signals: StopOnSignals,
     observer: Observer | None = None,
@@ -50,7 +47,7 @@ def train_here(
 
     Args:
         run: where the run is kept.
-        config: its configuration, which has been checked.
+        recipe: all that it is made of, checked.
         checkpoint: what it resumes from; None starts anew.
         signals: what may ask it to stop.
         observer: as of `train`; that of the first process is asked.
@@ -62,26 +59,25 @@ def train_here(
         RunInterruptedError: if it was asked to stop; what it has learned is saved.
         RunEndedEarlyError: if the observer ended it.
     """
-    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
+    settings = recipe.trainer
     quieten_lightning()
     reset_peak_memory()
-    L.seed_everything(config["seed"], verbose=False)
+    L.seed_everything(recipe.seed, verbose=False)
     torch.set_flush_denormal(True)  # below 1e-38: an Intel processor takes many times as long over such numbers
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
-    datamodule = prepared_data(config)
+    datamodule = prepared_data(recipe)
     first_step = first_step_of(checkpoint, datamodule)
-    task = task_of(config, datamodule)
-    model = model_of(config, datamodule, task)
+    task, model = task_and_model_of(recipe, datamodule)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
-    console.print(f"{type(model).__name__} with {encoding_named(config)}: {parameters:,} parameters, {precision}")
+    console.print(f"{type(model).__name__} with {recipe.encoding_name}: {parameters:,} parameters, {precision}")
     for line in datamodule.report_lines():
         console.print(line)
-    if config["init_from"] and checkpoint is None:
-        console.print(f"weights of {config['init_from']}")
-        for line in initialise_from(model, config["init_from"], datamodule.tokenizer):
+    if recipe.init_from and checkpoint is None:
+        console.print(f"weights of {recipe.init_from}")
+        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
             console.print(f"  {line}")
     _require_space(run, parameters)
     if settings.compile:
@@ -92,7 +88,7 @@ def train_here(
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     tensorboard = RunTensorBoard(run.path, first_step)
     metrics_csv = MetricsCsv(run.metrics_csv, first_step)
-    learner = learner_of(config, model, task, datamodule, settings)
+    learner = learner_of(recipe, model, task, datamodule)
     trainer = trainer_of(
         settings,
         batch_size=datamodule.batch_size,
@@ -113,7 +109,7 @@ def train_here(
         metrics_csv.begin()
         if not first_step:  # later it is there already
             split = "test" if observer is None else "validation"
-            tensorboard.log_configuration(config, metrics=_headline_tags(task, split, learner.lengths[split]))
+            tensorboard.log_configuration(recipe.config, metrics=_headline_tags(task, split, learner.lengths[split]))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     training = {  # before the test reads the best state, which may be of an earlier step
@@ -140,7 +136,7 @@ def train_here(
             console.print(test_table(task, metrics, datamodule.lengths_asked, checkpoints.best_step))
         console.print(closing_facts(run, metrics))
         if observer is None:
-            for line in next_commands(run, config, task):
+            for line in next_commands(run, recipe, task):
                 console.print(line)
 
 
@@ -156,20 +152,19 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     Raises:
         ValueError: if its text is no longer what it was trained on.
     """
-    config, metrics = run.config(), run.metrics()
+    metrics = run.metrics()
     if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
         return already
     quieten_lightning()
     torch.set_flush_denormal(True)
-    settings: TrainerSettings = dataclasses.replace(
-        build(config, "trainer", TrainerSettings), devices=1, num_nodes=1, profiler=None
-    )
-    datamodule = prepared_data(config)
+    recipe = recipe_of(run)
+    settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, profiler=None)
+    settings.require_devices()
+    datamodule = prepared_data(recipe)
     first_step_of(run.best_checkpoint, datamodule)
-    task = task_of(config, datamodule)
-    model = model_of(config, datamodule, task)
+    task, model = task_and_model_of(recipe, datamodule)
     tensorboard = RunTensorBoard(run.path, first_step=None)
-    learner = learner_of(config, model, task, datamodule, settings)
+    learner = learner_of(recipe, model, task, datamodule)
     trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=[tensorboard])
     tested = _tested(trainer, learner, datamodule, run)
     tensorboard.log_by_length(tested)

@@ -15,11 +15,11 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from poslab.data.batch import Batch
-from poslab.models.blocks import Block
+from poslab.models import Model
 from poslab.runs.errors import NonFiniteLossError
-from poslab.tasks import Task
+from poslab.runs.optimizer import AdamWithCosine
+from poslab.tasks.task import Task
 from poslab.training.environment import peak_memory_mb
-from poslab.training.optimizer import AdamWithCosine
 
 
 class Learner(L.LightningModule):
@@ -42,7 +42,7 @@ class Learner(L.LightningModule):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         task: Task,
         optimizer: AdamWithCosine,
         *,
@@ -61,11 +61,9 @@ class Learner(L.LightningModule):
         self.seed = seed
         self.log_every = log_every
         self.longest_trained = longest_trained
-        self.measurements = {
-            f"{split}@{length}": task.measurement(split) for split in lengths for length in lengths[split]
-        }
+        self.measurements = {f"{split}@{length}": task.metrics(split) for split in lengths for length in lengths[split]}
         if task.pools_lengths:
-            self.measurements |= {split: task.measurement(split) for split in lengths}
+            self.measurements |= {split: task.metrics(split) for split in lengths}
         self.figures: dict[str, float] = {}
         """The newest figures by tag, such as `validation/loss@512`."""
         self.stop_requested = False
@@ -79,9 +77,8 @@ class Learner(L.LightningModule):
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
-        for module in self.model.modules():
-            if isinstance(module, Block):
-                fully_shard(module, mesh=mesh)
+        for site in self.model.attention_sites:
+            fully_shard(site, mesh=mesh)
         fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -101,7 +98,7 @@ class Learner(L.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        sums = self.task.sums(self.model, batch)
+        sums = self.task.loss(self.model, batch)
         self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.counted])
         self._step_sums[3] += batch.num_tokens
         # As if one token or example of each row counted; `on_before_optimizer_step` makes the mean over those that do.

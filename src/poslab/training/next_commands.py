@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from poslab.configuration.build import build
 from poslab.configuration.command_line import assignment, python_command, trusting
-from poslab.data.sources import AnySource
+from poslab.encodings import Alibi, Rotary
 from poslab.io.reading import read_json
 from poslab.runs.directory import RunDirectory
-from poslab.runs.serving import example_prompt
-from poslab.tasks import Answering, Classification, LanguageModelling, Task
-from poslab.tasks.question_answering import QuestionAnswering
-from poslab.tasks.task_kinds import model_kind
+from poslab.runs.recipe import Recipe
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import Task
 from poslab.training.checking import check
 
-COMPARED = {"alibi": "poslab.encodings.bias.alibi.Alibi", "rotary": "poslab.encodings.rotary.rotary.Rotary"}
+COMPARED = {"alibi": Alibi, "rotary": Rotary}
 """Encodings that a run is compared with, as conf/encoding calls them."""
 
 OF_HYDRA = "hydra.searchpath="
 """The one word of Hydra's that is kept with a run."""
 
 
-def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> list[str]:
+def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     """Return lines to copy: to look at a run, to use it, and to train others like it where its choices are known.
 
     Args:
         run: the run, which is finished.
-        config: its resolved configuration.
+        recipe: all that it is made of.
         task: what it has learned.
     """
     named = [assignment("run", run.path), *trusting(run.trust)]
@@ -38,12 +35,12 @@ def next_commands(run: RunDirectory, config: Mapping[str, Any], task: Task) -> l
     if isinstance(task, LanguageModelling):
         commands["evaluate"] = python_command("evaluate", *named)
         commands["write"] = f'{python_command("generate", *named)} prompt="The "'
-    elif task.answers and (prompt := _prompt(config, task)) is not None:
+    elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{python_command('generate', *named)} prompt={prompt}"
     choices = _choices(run)
     if choices is not None:
         # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
-        if "--config-name" not in choices and (other := _other_encoding(config)) is not None:
+        if "--config-name" not in choices and (other := _other_encoding(recipe)) is not None:
             commands["compare"] = python_command("train", *without("encoding", choices), f"encoding={other}")
         more = assignment("init_from", run.path)
         commands["train on"] = python_command("train", *without("init_from", choices), more)
@@ -71,24 +68,15 @@ def without(key: str, choices: Sequence[str]) -> list[str]:
     return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
 
 
-def _other_encoding(config: Mapping[str, Any]) -> str | None:
+def _other_encoding(recipe: Recipe) -> str | None:
     """Return an encoding that the same run could have; None where a choice of it rules them out."""
-    for name, target in COMPARED.items():
-        if config["encoding"]["_target_"].rpartition(".")[2] != target.rpartition(".")[2]:
+    own = getattr(recipe.model.encoding, "func", None)
+    for name, encoding in COMPARED.items():
+        if own is not encoding:
+            node = {"_target_": f"{encoding.__module__}.{encoding.__name__}"}
             try:
-                check({**config, "encoding": {"_target_": target, "_partial_": True}})
+                check({**recipe.config, "encoding": node})
             except ValueError:  # a fixed route of attention, or positions that it cannot have
                 continue
             return name
     return None
-
-
-def _prompt(config: Mapping[str, Any], task: Task) -> str | None:
-    """Return a text that a task can answer, as the shell reads it; None where a run needs more than a text."""
-    if isinstance(task, Answering):
-        prompt = example_prompt(build(config, "dataset", AnySource), model_kind(config))
-        return None if prompt is None else shlex.quote(prompt)
-    if isinstance(task, QuestionAnswering):
-        return r"$'a question\tand its context'"
-    is_pair = isinstance(task, Classification) and task.two_texts
-    return r"$'one text\tanother text'" if is_pair else '"some text"'

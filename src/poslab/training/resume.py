@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.configuration.build import nearest, target, trusted_packages
+from poslab.configuration.build import keys_of, nearest, target, trusted_packages
 from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
 from poslab.runs.directory import RunDirectory
@@ -154,7 +153,7 @@ def _is_same_value(old: Any, new: Any, trusted: Sequence[str]) -> bool:
 
 def _default(node: Mapping[str, Any], key: str, trusted: Sequence[str]) -> Any:
     """What the `_target_` of a node takes where a key is left out; null where it has none."""
-    arguments = inspect.signature(target(node["_target_"], key, Any, trusted)).parameters if "_target_" in node else {}
+    arguments = keys_of(target(node["_target_"], key, Any, trusted)) if "_target_" in node else {}
     return arguments[key].default if key in arguments else None
 
 

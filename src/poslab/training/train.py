@@ -8,6 +8,7 @@ from poslab.configuration.command_line import assignment, python_command, trusti
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError, RunStoppedError, full_disk_told
 from poslab.runs.processes import agreed, external_environment, first_alone, hang_told, join
+from poslab.runs.recipe import Recipe
 from poslab.training.console import RunConsole
 from poslab.training.environment import environment
 from poslab.training.fit import train_here
@@ -15,15 +16,14 @@ from poslab.training.interruption import StopOnSignals
 from poslab.training.launch import launch
 from poslab.training.observation import Observer
 from poslab.training.resume import Plan
-from poslab.training.settings import TrainerSettings
 
 
-def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = None) -> RunDirectory:
+def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDirectory:
     """Trains a run, or goes on with one, in as many processes as its configuration asks for.
 
     Args:
         plan: which run, under which configuration, from where; in several processes that of the first counts.
-        settings: how it is trained, from a configuration that has been checked.
+        recipe: of its configuration, checked.
         observer: is told of every validation, in this process, and may end the run. A run that is observed is one of
             several from which one is to be chosen: it is not tested (`run_test` tests the one).
 
@@ -34,21 +34,22 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
         ValueError: for a mistake that shows only now, such as a text that is too short.
         NonFiniteLossError, RunInterruptedError, RunEndedEarlyError, ProcessDiedError: as `train_here` and `launch` say.
     """
-    external = external_environment()
-    processes = settings.local_processes * settings.num_nodes
+    external, settings = external_environment(), recipe.trainer
     if external is None and settings.num_nodes > 1:
         raise ValueError(
             f"trainer.num_nodes={settings.num_nodes} needs torchrun or SLURM to start this on every machine"
         )
-    if external is not None and external.world_size() != processes:
+    if external is not None and external.world_size() != settings.processes:
         raise ValueError(
-            f"trainer.devices x trainer.num_nodes is {processes}, and {external.world_size()} processes were started"
+            f"trainer.devices x trainer.num_nodes is {settings.processes}, and {external.world_size()} processes were "
+            "started"
         )
     is_whole = external is None and observer is None  # neither a process of several, nor a worker of a sweep
     with StopOnSignals(second_sigterm_ends=is_whole) as signals:
         if external is not None:
             join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
             plan = agreed(plan)
+            recipe = Recipe.of(plan.config)
         run, is_first = plan.run, external is None or external.global_rank() == 0
         if plan.remark is not None:
             RunConsole(silent=not is_first).print(plan.remark)
@@ -56,13 +57,13 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
             RunConsole(silent=not is_first).print(f"{run.path} is finished already: see {run.metrics_file}")
             return run
         with contextlib.ExitStack() as holding:
-            first_alone(lambda: _begin(plan, settings, holding))
+            first_alone(lambda: _begin(plan, recipe, holding))
             try:
-                if external is None and processes > 1:
-                    launch(run, plan.checkpoint, processes, settings.hang_after, signals, observer)
+                if external is None and settings.processes > 1:
+                    launch(run, plan.checkpoint, settings.processes, settings.hang_after, signals, observer)
                 else:
                     with full_disk_told(run.path), hang_told(settings.hang_after):
-                        train_here(run, plan.config, plan.checkpoint, signals, observer)
+                        train_here(run, recipe, plan.checkpoint, signals, observer)
             except ValueError:
                 if is_first and plan.checkpoint is None and not run.metrics_csv.exists():
                     run.discard()
@@ -75,7 +76,7 @@ def train(plan: Plan, settings: TrainerSettings, observer: Observer | None = Non
     return run
 
 
-def _begin(plan: Plan, settings: TrainerSettings, holding: contextlib.ExitStack) -> None:
+def _begin(plan: Plan, recipe: Recipe, holding: contextlib.ExitStack) -> None:
     """Makes the run directory, and holds it as long as the stack."""
     holding.enter_context(plan.run.held())
-    plan.run.start(plan.config, {**environment(settings), "choices": plan.choices})
+    plan.run.start(plan.config, {**environment(recipe.trainer), "choices": plan.choices})

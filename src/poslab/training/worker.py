@@ -17,19 +17,18 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
 
     import torch
 
-    from poslab.configuration.build import build
     from poslab.runs.directory import RunDirectory
     from poslab.runs.errors import full_disk_told
     from poslab.runs.processes import external_environment, hang_told, join
+    from poslab.runs.recipe import recipe_of
     from poslab.training.fit import train_here
     from poslab.training.interruption import StopOnSignals
     from poslab.training.observation import distant_observer
     from poslab.training.progress import SignsOfProgress
-    from poslab.training.settings import TrainerSettings
 
     run = RunDirectory.of(run_directory, trust.split(",") if trust else ())
-    config = run.config()
-    settings: TrainerSettings = build(config, "trainer", TrainerSettings)
+    recipe = recipe_of(run)
+    settings = recipe.trainer
     environment = external_environment()
     assert environment is not None
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))
@@ -37,7 +36,7 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
         join(environment, settings.on_gpu, settings.hang_after, on_one_machine=True, directory=Path(messages))
         observer = distant_observer(Path(messages))
         progress = SignsOfProgress(Path(messages), environment.global_rank())
-        train_here(run, config, Path(checkpoint) if checkpoint else None, signals, observer, [progress])
+        train_here(run, recipe, Path(checkpoint) if checkpoint else None, signals, observer, [progress])
 
 
 def die_with(launcher: int) -> None:

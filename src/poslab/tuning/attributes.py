@@ -15,9 +15,6 @@ EXHAUSTED = "exhausted"
 WORKER = "worker"
 """Of a trial: who has taken it."""
 
-ALIVE = "alive"
-"""Of a trial: changes with each sign of life, where the storage has no heartbeat of Optuna's."""
-
 BEGAN_AFTER = "began_after"
 """Of an attempt: how many steps of its runs had been saved when it began to train."""
 
@@ -31,4 +28,4 @@ REASON, CAN_PASS = "reason", "can_pass"
 """Of a trial that failed: why, and whether it may do better a second time."""
 
 FROM_OUTSIDE = "from_outside"
-"""Of a trial that failed: whether somebody ended its worker, which says nothing about the trial."""
+"""Of a trial that failed: whether somebody else ended its worker, which says nothing about the trial."""

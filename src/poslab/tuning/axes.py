@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from matplotlib import pyplot, rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from poslab.report.exhibits import COLOURS
@@ -17,7 +20,7 @@ BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
 
 
 def place_of(parameter: Parameter, value: Any) -> float:
-    """Where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
+    """Return where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return float(distribution.to_internal_repr(value))
@@ -25,35 +28,34 @@ def place_of(parameter: Parameter, value: Any) -> float:
 
 
 def ends_of(parameter: Parameter) -> tuple[float, float]:
-    """Where the searched values begin and end on an axis, which is never a point."""
+    """Return where the searched values begin and end on an axis, which is never a point."""
     places = [place_of(parameter, end) for end in parameter.ends]
     return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
 
-def scale_axis(axes: Axes, parameter: Parameter, of_x: bool = True) -> None:
-    """Ticks and name of an axis for a parameter."""
-    axis = axes.xaxis if of_x else axes.yaxis
+def scale_axis(axes: Axes, parameter: Parameter) -> None:
+    """Set the ticks and the name of the horizontal axis for a parameter."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
-        axis.set_ticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
-        if of_x and sum(len(str(choice)) for choice in distribution.choices) > 24:
+        axes.set_xticks(range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
+        if sum(len(str(choice)) for choice in distribution.choices) > 24:
             axes.tick_params(axis="x", rotation=30)
     elif getattr(distribution, "log", False):
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         ticks = _logarithmic_ticks(distribution.low, distribution.high)
-        axis.set_ticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
-    axis.set_label_text(parameter.name, fontsize=9)
+        axes.set_xticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
+    axes.set_xlabel(parameter.name, fontsize=9)
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    """Return round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if high / low >= 1000 else (1, 2, 5)
     return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
 def value_at(parameter: Parameter | None, place: float) -> str:
-    """What stands at a place of the axis of a parameter, in words; without one it is a number."""
+    """Return what stands at a place of a parameter's axis, in words; a number where there is no parameter."""
     if parameter is None:
         return f"{place:.4g}"
     distribution = parameter.distribution
@@ -63,4 +65,24 @@ def value_at(parameter: Parameter | None, place: float) -> str:
 
 
 def is_categorical(parameter: Parameter) -> bool:
+    """Return whether a parameter is a choice of several values."""
     return isinstance(parameter.distribution, CategoricalDistribution)
+
+
+def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure that Optuna draws, without a title; its style stays out of the figures after it.
+
+    Args:
+        draw: calls a function of Optuna, which returns the axes.
+        width, height: inches.
+    """
+    with rc_context():
+        axes: Axes = draw()
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    pyplot.close(figure)
+    for place in ("left", "center"):
+        axes.set_title("", loc=place)
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("tight")
+    return figure, axes

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: a line for each trial that ends, and a table of what goes on."""
+"""Progress of a sweep for a person: a line for each trial that ends, and a live table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from poslab.tuning.ledger import Ledger, first_attempt, reason
 from poslab.tuning.objective import Objective
+from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -29,7 +29,7 @@ class Display:
         self._console = console
         self._objectives = objectives
         self._workers = workers
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._live = Live(console=console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> Display:
@@ -40,38 +40,38 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, ledger: Ledger) -> None:
-        """Says where a sweep goes on, once, at its beginning."""
-        self._told = {trial.number for chain in ledger.attempts for trial in chain if trial.state.is_finished()}
-        if ledger.attempts:
-            self._console.print(f"goes on: {counts(ledger)}", soft_wrap=True)
+    def begin(self, record: TrialRecord) -> None:
+        """Print what is finished already, once, at the beginning."""
+        self._printed = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
+        if record.attempts:
+            self._console.print(f"goes on: {counts(record)}", soft_wrap=True)
 
-    def update(self, ledger: Ledger) -> None:
-        """Shows what has changed."""
-        for trial in sorted((t for chain in ledger.attempts for t in chain), key=lambda t: t.number):
-            if trial.state.is_finished() and trial.number not in self._told:
-                self._told.add(trial.number)
-                self._console.print(self._line(trial, ledger), soft_wrap=True)
+    def update(self, record: TrialRecord) -> None:
+        """Show what has changed."""
+        for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
+            if trial.state.is_finished() and trial.number not in self._printed:
+                self._printed.add(trial.number)
+                self._console.print(self._line(trial, record), soft_wrap=True)
         if self._live.is_started:
-            self._live.update(self._table(ledger), refresh=True)
+            self._live.update(self._table(record), refresh=True)
 
-    def _line(self, trial: FrozenTrial, ledger: Ledger) -> str:
+    def _line(self, trial: FrozenTrial, record: TrialRecord) -> str:
         state = STATES[trial.state]
         retry = f" (again, after trial {first_attempt(trial)})" if first_attempt(trial) != trial.number else ""
         if trial.state == TrialState.FAIL:
-            return f"trial {trial.number:<3} {state:<9}{reason(trial)}{retry}"
-        best = best_of(ledger, self._objectives)
+            return f"trial {trial.number:<3} {state:<9}{recorded_failure(trial).reason}{retry}"
+        best = best_of(record, self._objectives)
         mark = "  best so far" if best is not None and best.number == trial.number else ""
         mark = mark or ("  the default" if first_attempt(trial) == 0 else "")
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{retry}{mark}"
 
-    def _table(self, ledger: Ledger) -> RenderableType:
-        left = _seconds_left(ledger, self._workers)
+    def _table(self, record: TrialRecord) -> RenderableType:
+        left = _seconds_left(record, self._workers)
         about = "" if left is None else f", about {left // 60}:{left % 60:02} left"
-        lines = [Text(f"{counts(ledger)}{about}", style="bold")]
-        if (best := best_of(ledger, self._objectives)) is not None:
+        lines = [Text(f"{counts(record)}{about}", style="bold")]
+        if (best := best_of(record, self._objectives)) is not None:
             lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
-        for trial in ledger.running:
+        for trial in record.running:
             step, value = max(trial.intermediate_values.items(), default=(0, None))
             last = "" if value is None else f"{value:.4f} at validation {step}  "
             lines.append(Text(f"running  trial {trial.number:<4} {last}{shown(trial.params)}"))
@@ -80,45 +80,45 @@ class Display:
         return Group(*lines)
 
 
-def best_of(ledger: Ledger, objectives: Sequence[Objective]) -> FrozenTrial | None:
-    """The complete trial with the best value, of the first objective where there are several; None without any."""
+def best_of(record: TrialRecord, objectives: Sequence[Objective]) -> FrozenTrial | None:
+    """Return the complete trial with the best value of the first objective; None if no trial is complete."""
     sign = 1 if objectives[0].minimized else -1
-    complete = ledger.in_state(TrialState.COMPLETE)
+    complete = record.in_state(TrialState.COMPLETE)
     return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
 def shown(params: Mapping[str, Any]) -> str:
-    """Parameters in a line, with as many digits as a person compares, and without the conditions in their names."""
+    """Return parameters in a line, with as many digits as a person compares, without the conditions in their names."""
     return ", ".join(f"{name.partition(' (')[0]}={shown_value(value)}" for name, value in params.items())
 
 
 def shown_value(value: Any) -> str:
-    """A value with as many digits as a person compares."""
+    """Return a value with as many digits as a person compares."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def shown_values(trial: FrozenTrial) -> str:
-    """The values of a trial, four digits after the point below a thousand."""
+    """Return the values of a trial, four digits after the point below a thousand."""
     values = trial.values or []
     return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
 
 
-def counts(ledger: Ledger) -> str:
-    """How many trials are finished, and what becomes of the others."""
-    total = len(ledger.attempts) + ledger.missing
-    parts = [f"{len(ledger.in_state(state))} {word}" for state, word in STATES.items()]
-    if ledger.running:
-        parts.append(f"{len(ledger.running)} running")
-    if ledger.waiting:
-        parts.append(f"{len(ledger.waiting)} waiting")
-    return f"{len(ledger.finished)} of {total}: {', '.join(parts)}"
+def counts(record: TrialRecord) -> str:
+    """Return in words how many trials are finished, running and waiting."""
+    total = len(record.attempts) + record.missing
+    parts = [f"{len(record.in_state(state))} {word}" for state, word in STATES.items()]
+    if record.running:
+        parts.append(f"{len(record.running)} running")
+    if record.waiting:
+        parts.append(f"{len(record.waiting)} waiting")
+    return f"{len(record.finished)} of {total}: {', '.join(parts)}"
 
 
-def _seconds_left(ledger: Ledger, workers: int) -> int | None:
-    """A guess from how long trials took so far; None before the first has ended."""
-    took = [trial.duration.total_seconds() for trial in ledger.finished if trial.duration is not None]
+def _seconds_left(record: TrialRecord, workers: int) -> int | None:
+    """Return a guess of the seconds that are left, from how long trials took; None before the first has ended."""
+    took = [trial.duration.total_seconds() for trial in record.finished if trial.duration is not None]
     if not took:
         return None
-    return round(ledger.unfinished * sum(took) / len(took) / max(workers, len(ledger.running)))
+    return round(record.unfinished * sum(took) / len(took) / max(workers, len(record.running)))

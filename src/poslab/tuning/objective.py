@@ -1,4 +1,4 @@
-"""What a sweep makes small or large: figures of a run, or the mean of several."""
+"""Objectives of a sweep: figures of a run, or the mean of several, that are made small or large."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SPLITS = ("validation/", "train/", "memory/", "parameters")
-"""What may be tuned on. Nothing is ever tuned on test figures."""
+"""Beginnings of tags that may be tuned on. Nothing is ever tuned on test figures."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Objective:
         direction: `minimize` or `maximize`.
 
     Raises:
-        ValueError: for test figures, a direction that is none, or no figures.
+        ValueError: for test figures, a direction that does not exist, or no figures.
     """
 
     figures: tuple[str, ...]
@@ -39,7 +39,7 @@ class Objective:
 
     @classmethod
     def of(cls, node: Any) -> Objective:
-        """The objective that a sweep file describes: a tag, or `{mean: [tags], direction: minimize}`."""
+        """Return the objective that a sweep file describes: a tag, or `{mean: [tags], direction: minimize}`."""
         if isinstance(node, str):
             node = {"mean": [node]}
         if not isinstance(node, Mapping) or not node.keys() <= {"mean", "direction"}:
@@ -54,18 +54,18 @@ class Objective:
 
     @property
     def label(self) -> str:
-        """What it is called in tables: `validation/bits_per_byte@1x+2x+4x`."""
+        """Name in tables: `validation/bits_per_byte@1x+2x+4x`."""
         name, at, _ = self.figures[0].partition("@")
         if at and all(tag.startswith(f"{name}@") for tag in self.figures):
             return f"{name}@{'+'.join(tag.partition('@')[2] for tag in self.figures)}"
         return " + ".join(self.figures)
 
     def is_known_at_validations(self) -> bool:
-        """Whether it can be reported while a run trains."""
+        """Return whether it can be reported while a run trains."""
         return all(tag.startswith("validation/") for tag in self.figures)
 
     def value(self, figures: Mapping[str, float], training_length: int) -> float:
-        """The mean.
+        """Return the mean.
 
         Args:
             figures: of a run, by tag.
@@ -85,13 +85,13 @@ class Objective:
         return re.sub(r"@(\d+)x$", lambda found: f"@{int(found.group(1)) * training_length}", tag)
 
     def lengths(self, training_length: int) -> list[int]:
-        """The window lengths, in tokens, at which it looks."""
+        """Return the window lengths, in tokens, of its figures."""
         resolved = (self._tag(tag, training_length).partition("@")[2] for tag in self.figures)
         return [int(length) for length in resolved if length.isdigit()]
 
 
 def objectives_of(nodes: Any) -> list[Objective]:
-    """The objectives of a sweep file; ValueError if there are none."""
+    """Return the objectives of a sweep file; raise ValueError if there are none."""
     if not isinstance(nodes, list) or not nodes:
         raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
     return [Objective.of(node) for node in nodes]

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: the best configuration, a table of trials, pictures, and a page that shows them."""
+"""Results of a sweep: the best configuration, a table of trials, figures, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from poslab.runs.errors import RunStoppedError
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
 from poslab.tuning.display import best_of, shown, shown_values
-from poslab.tuning.exhibits import front, sections
-from poslab.tuning.ledger import Ledger, first_attempt, reason
+from poslab.tuning.figures import front, sections
 from poslab.tuning.storage import url_of, without_password
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
+from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 from poslab.tuning.trial_run import runs_of
 
 BEST = "best.yaml"
@@ -51,32 +51,32 @@ class Results:
         self._output = Path(sweep.output)
 
     def write(self, console: Console) -> None:
-        """Tests the best trial, writes everything into the sweep's directory, and says what came out.
+        """Test the best trial, write everything into the sweep's directory, and print what came out.
 
         Raises:
             RunStoppedError: if no trial is complete.
         """
-        ledger = self._study.ledger()
-        table = self._trials(ledger)
+        record = self._study.record()
+        table = self._trials(record)
         write_atomically(self._output / "trials.csv", table.to_csv(index=False))
-        best = best_of(ledger, self._objectives)
+        best = best_of(record, self._objectives)
         if best is None:
-            failed = ledger.in_state(TrialState.FAIL)
-            why = f": {reason(failed[0])}" if failed else ""
-            raise RunStoppedError(f"none of the {len(ledger.finished)} trials of {self._sweep.name} is complete{why}")
+            failed = record.in_state(TrialState.FAIL)
+            why = f": {recorded_failure(failed[0]).reason}" if failed else ""
+            raise RunStoppedError(f"none of the {len(record.finished)} trials of {self._sweep.name} is complete{why}")
         config = self._configurations.of(self._sweep.search_space.values(best.params))
         write_atomically(self._output / BEST, self._best_yaml(best, config))
         tested = self._tested(best, config)
-        default = next((t for t in ledger.in_state(TrialState.COMPLETE) if first_attempt(t) == 0), None)
+        default = next((t for t in record.in_state(TrialState.COMPLETE) if first_attempt(t) == 0), None)
         parts = sections(self._study, self._sweep, table, best, tested)
         drawn = write_exhibits(self._output / "figures", parts)
-        write_report(self._output / "report.html", self._sweep.question, self._facts(ledger, best), parts, drawn)
-        self._tell(console, ledger, best, default, tested)
+        write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
+        self._print(console, record, best, default, tested)
 
-    def _trials(self, ledger: Ledger) -> pd.DataFrame:
-        """One row an attempt."""
+    def _trials(self, record: TrialRecord) -> pd.DataFrame:
+        """Return a table with one row for each attempt."""
         rows, labels = [], [objective.label for objective in self._objectives]
-        for trial in sorted((t for chain in ledger.attempts for t in chain), key=lambda t: t.number):
+        for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
             rows.append(
                 {
                     "trial": trial.number,
@@ -87,7 +87,7 @@ class Results:
                     "validations": len(trial.intermediate_values),
                     "last_reported": trial.intermediate_values.get(trial.last_step or 0),
                     "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
-                    "reason": reason(trial) if trial.state == TrialState.FAIL else "",
+                    "reason": recorded_failure(trial).reason if trial.state == TrialState.FAIL else "",
                     "began": trial.datetime_start,
                     **trial.user_attrs.get(FIGURES, {}),
                 }
@@ -95,7 +95,7 @@ class Results:
         return pd.DataFrame(rows)
 
     def _best_yaml(self, best: FrozenTrial, config: Mapping[str, Any]) -> str:
-        """The configuration as a primary one, with what the command `train` has of Hydra."""
+        """Return the configuration as a primary one, with what the command `train` has of Hydra."""
         hydra = {
             "output_subdir": None,
             "job": {"name": "train"},
@@ -113,7 +113,7 @@ class Results:
         return python_command("train", *chosen, *trusting(self._sweep.trust))
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
-        """The test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
+        """Return the test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
 
         Nor where its run can no longer be tested, which one line of warning says.
         """
@@ -127,13 +127,13 @@ class Results:
             return {}
         return {tag: sum(figures[tag] for figures in every) / len(every) for tag in every[0]}
 
-    def _facts(self, ledger: Ledger, best: FrozenTrial) -> dict[str, str]:
+    def _facts(self, record: TrialRecord, best: FrozenTrial) -> dict[str, str]:
         made = self._study.user_attrs[MADE_WITH]
         pruner = "none" if self._sweep.pruner is None else _called(self._sweep.pruner)
         return {
             "sweep": self._sweep.name,
             "objectives": "; ".join(f"{o.direction} {o.label}" for o in self._objectives),
-            "trials": f"{len(ledger.finished)}: " + ", ".join(f"{n} {state}" for state, n in _states(ledger).items()),
+            "trials": f"{len(record.finished)}: " + ", ".join(f"{n} {state}" for state, n in _states(record).items()),
             "best": f"trial {best.number}, {shown_values(best)}: {shown(best.params)}",
             "space": json.dumps(self._study.user_attrs[ASKED]["space"]),
             "sampler": _called(self._sweep.sampler),
@@ -144,16 +144,16 @@ class Results:
             "storage": without_password(url_of(self._sweep)),
         }
 
-    def _tell(
+    def _print(
         self,
         console: Console,
-        ledger: Ledger,
+        record: TrialRecord,
         best: FrozenTrial,
         default: FrozenTrial | None,
         tested: Mapping[str, float],
     ) -> None:
-        states = ", ".join(f"{count} {state}" for state, count in _states(ledger).items())
-        console.print(f"\n{len(ledger.finished)} trials: {states}")
+        states = ", ".join(f"{count} {state}" for state, count in _states(record).items())
+        console.print(f"\n{len(record.finished)} trials: {states}")
         for objective in self._objectives:
             better = "less" if objective.minimized else "more"
             console.print(f"{objective.label} ({better} is better):", soft_wrap=True)
@@ -163,7 +163,7 @@ class Results:
         table.add_column(overflow="fold")
         rows = [("best", best), ("default", default)]
         if len(self._objectives) > 1:
-            rows = [("front", trial) for trial in front(self._study, ledger)] + [("default", default)]
+            rows = [("front", trial) for trial in front(self._study, record)] + [("default", default)]
             console.print(f"best.yaml and the test are of trial {best.number}, which has the best first objective")
         for name, trial in rows:
             if trial is not None:
@@ -191,15 +191,15 @@ class Results:
             f"  look            {shlex.join(['tensorboard', '--logdir', str(self._output / 'trials')])}",
         ]
         url = url_of(self._sweep)
-        if without_password(url) == url and not url.startswith("grpc:"):  # else the command would not work as it is
-            lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url.removeprefix('journal:')])}")
+        if without_password(url) == url:  # else the command would not work as it is
+            lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url])}")
         for line in lines:
             console.print(line, soft_wrap=True)
 
 
-def _states(ledger: Ledger) -> dict[str, int]:
+def _states(record: TrialRecord) -> dict[str, int]:
     named = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    return {name: len(ledger.in_state(state)) for name, state in named.items()}
+    return {name: len(record.in_state(state)) for name, state in named.items()}
 
 
 def _called(node: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How the parameters of a trial are chosen, so that the number of a trial alone decides what is random in it."""
+"""Samplers and pruners, seeded so that the number of a trial alone decides what is random in it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.configuration.build import build
-from poslab.tuning.ledger import first_attempt
 from poslab.tuning.space import Space
+from poslab.tuning.trial_record import first_attempt
 
 OPTUNA = "optuna"
 
 
 class NumberedSampler(BaseSampler):
-    """Trial 0 is the default; each other trial is drawn by a sampler that is seeded by the trial's number.
+    """A sampler of trials: trial 0 is the default, and each other one is drawn under a seed made of its number.
 
     So workers do not draw the same trials, and a sweep that was stopped goes on as if it had not been.
 
@@ -79,7 +79,7 @@ class NumberedSampler(BaseSampler):
 def try_sampler(
     node: Mapping[str, Any], space: Space, default: Mapping[str, Any], directions: Sequence[str], trust: Sequence[str]
 ) -> None:
-    """Draw two trials in memory; ValueError if the sampler cannot serve the space."""
+    """Draw two trials in memory; raise ValueError if the sampler cannot serve the space."""
     known = [StudyDirection[direction.upper()] for direction in directions]
     study = create_study(sampler=NumberedSampler(node, 0, default, trust), directions=known)
     for _ in range(2):
@@ -92,7 +92,7 @@ def try_sampler(
 
 
 def _is_default(trial: FrozenTrial) -> bool:
-    """Whether it is trial 0, or an attempt at it."""
+    """Return whether a trial is trial 0, or an attempt at it."""
     return first_attempt(trial) == 0
 
 

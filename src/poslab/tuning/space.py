@@ -36,7 +36,7 @@ class Parameter:
     when: Mapping[str, tuple[Any, ...]]
 
     def exists(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is searched under these values of what stands before it."""
+        """Return whether it is searched under these values of the parameters before it."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
 
     @property
@@ -49,7 +49,7 @@ class Parameter:
 
 
 class Space:
-    """Parameters in order; each exists for all trials, or for those in which an earlier one has a certain value.
+    """A search space: parameters in order, each for all trials or for those where an earlier one has a certain value.
 
     Args:
         node: the `space` of a sweep file, by key:
@@ -72,7 +72,7 @@ class Space:
                 self.parameters.append(self._parameter(str(key), one, several))
 
     def suggest(self, trial: BaseTrial) -> Values:
-        """The values of a trial, asked of its sampler."""
+        """Return the values of a trial, which its sampler suggests."""
         values: Values = {}
         for parameter in self.parameters:
             if parameter.exists(values):
@@ -80,17 +80,17 @@ class Space:
         return values
 
     def values(self, params: Mapping[str, Any]) -> Values:
-        """The values of a trial by key, from its parameters by name."""
+        """Return the values of a trial by key, from its parameters by name."""
         return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
 
     def defaults(self, default: Mapping[str, Any]) -> Values:
-        """What trial 0 has: the value of each parameter, by name, that the configuration has without a search.
+        """Return the parameters of trial 0 by name: the values that the configuration has without a search.
 
         Args:
             default: the values, by key, of all keys of the space in the configuration.
 
         Raises:
-            ValueError: if a default is no value of its parameter: what tuning is worth could not be said.
+            ValueError: if a default is not a value of its parameter, since nobody could say then what tuning is worth.
         """
         values: Values = {}
         by_name: Values = {}
@@ -106,7 +106,7 @@ class Space:
         return by_name
 
     def corners(self) -> Iterator[tuple[Parameter, Values]]:
-        """Each parameter at each of its ends, with what it needs to exist; the others are not given."""
+        """Yield each parameter at each of its ends, with the values that it needs to exist."""
         for parameter in self.parameters:
             for end in parameter.ends:
                 yield parameter, {**self._made_to_exist(parameter), parameter.key: end}
@@ -144,7 +144,7 @@ class Space:
 
 
 def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
-    """ValueError for an empty range, a categorical of nothing, and whatever else is no set of values."""
+    """Return the distribution that a node describes; raise ValueError for whatever is not a set of values."""
     log, step = node.get("log", False), node.get("step")
     if not isinstance(log, bool):
         raise ValueError(f"space.{key}.log must be true or false, got {log!r}")

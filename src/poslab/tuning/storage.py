@@ -1,19 +1,16 @@
-"""Where a study is kept: a database, a journal file, or whatever answers behind Optuna's gRPC proxy."""
+"""Databases that keep studies: SQLite in a file, or a PostgreSQL or MySQL server."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
-from grpc import RpcError
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -24,14 +21,11 @@ from poslab.tuning.sweep import Sweep
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Of databases that are named without one."""
 
-STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, RpcError)
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """What a storage raises that cannot be reached, perhaps for a moment."""
 
-DAMAGED_JOURNAL = (json.JSONDecodeError, UnicodeDecodeError)
-"""What a journal raises that is damaged."""
-
 BEATS = 6
-"""Signs of life of a trial in the time after whose silence it counts as lost."""
+"""Heartbeats of a trial in the time after whose silence it counts as lost."""
 
 SECONDS_TO_ANSWER = 10
 """How long a server may take to be reached."""
@@ -44,31 +38,25 @@ STEPS_TO_MAKE_TABLES = 20
 
 
 def url_of(sweep: Sweep) -> str:
-    """The storage of a sweep, by default SQLite in its directory; with the driver that the extra `databases` has."""
+    """Return the URL of a sweep's database with its driver; by default that of a file of SQLite."""
     url = sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
     scheme, colon, rest = url.partition(":")
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
-def journal_lock(sweep: Sweep) -> Path | None:
-    """Return the link with which Optuna locks a journal for a moment; None for other storages."""
-    scheme, _, file = url_of(sweep).partition(":")
-    return Path(f"{file}.lock").absolute() if scheme == "journal" else None
-
-
 def beat_interval(sweep: Sweep) -> int:
-    """Seconds between two signs of life of a trial."""
+    """Return the seconds between two heartbeats of a trial."""
     return max(1, sweep.lost_after // BEATS)
 
 
 def quieten_optuna() -> None:
-    """Leaves out what Optuna says of each study and trial, and that parts of it are young."""
+    """Silence what Optuna logs of each study and trial, and its warnings that parts of it are experimental."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
-def open_storage(sweep: Sweep) -> BaseStorage:
-    """Opens the storage of a sweep.
+def open_storage(sweep: Sweep) -> RDBStorage:
+    """Open the storage of a sweep.
 
     Raises:
         ValueError: if it cannot be reached, or its driver is not installed.
@@ -76,32 +64,27 @@ def open_storage(sweep: Sweep) -> BaseStorage:
     url = url_of(sweep)
     quieten_optuna()
     try:
-        if url.startswith("journal:"):
-            # Optuna's lock is a link to the path as it is given: a relative one would point to nothing.
-            return JournalStorage(JournalFileBackend(str(Path(url.removeprefix("journal:")).absolute())))
-        if url.startswith("grpc:"):
-            return _behind_grpc(url)
         return _database_whose_tables_others_may_make(url, sweep)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
-    except (OSError, RuntimeError, OptunaError, SQLAlchemyError, *DAMAGED_JOURNAL) as error:
+    except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         raise ValueError(f"storage={without_password(url)} cannot be reached: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
-def storage_told(sweep: Sweep) -> Iterator[None]:
-    """Within it, a storage that cannot be used raises a RunStoppedError that names it."""
+def naming_storage(sweep: Sweep) -> Iterator[None]:
+    """Turn an outage of the storage into a RunStoppedError that names it."""
     url = without_password(url_of(sweep))
-    errors = STORAGE_ERRORS + (DAMAGED_JOURNAL if url.startswith("journal:") else ())
     try:
         yield
-    except errors as error:
+    except STORAGE_ERRORS as error:
         raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
 
 
 def _database_whose_tables_others_may_make(url: str, sweep: Sweep) -> RDBStorage:
-    """Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
+    """Open a database, and try again where another process makes its tables at the same moment.
 
+    Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
     Whoever fails has left out a step that another one has made, and finds it when it looks again.
     """
     for _ in range(STEPS_TO_MAKE_TABLES):
@@ -143,20 +126,11 @@ def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be printed and kept."""
+    """Return a URL as it may be printed and kept."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url
-
-
-def _behind_grpc(url: str) -> GrpcStorageProxy:
-    host, _, port = url.removeprefix("grpc:").strip("/").rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"storage={url}: a gRPC proxy is named grpc://HOST:PORT")
-    storage = GrpcStorageProxy(host=host, port=int(port))
-    storage.wait_server_ready(timeout=SECONDS_TO_ANSWER)
-    return storage
 
 
 def first_line(error: Exception) -> str:

@@ -1,41 +1,56 @@
-"""A study that many processes share: made or joined, its trials taken, finished and retried."""
+"""A study as a source of jobs: its trials are taken, finished and retried by many processes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.study import StudyDirection
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from poslab.training.environment import commit
-from poslab.training.resume import differing_keys
+from poslab.pool.failure import Failure
+from poslab.pool.source import Jobs, TakenJob
 from poslab.tuning.attributes import (
-    ASKED,
     CAN_PASS,
     EXHAUSTED,
     FIGURES,
     FIRST_ATTEMPT,
     FROM_OUTSIDE,
-    MADE_WITH,
-    QUESTION,
     REASON,
     RETRY_OF,
     WORKER,
 )
-from poslab.tuning.heartbeat import give_sign_of_life
-from poslab.tuning.ledger import Ledger, begun_trials, first_attempt
 from poslab.tuning.sampling import NumberedSampler, build_pruner
+from poslab.tuning.storage import STORAGE_ERRORS, beat_interval
 from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_record import TrialRecord, first_attempt, is_lost
+
+AnyTrial = Trial | FrozenTrial
+"""A trial that is being trained, or one as it was read."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The result of a trial.
+
+    Args:
+        values: of the objectives; None if it was pruned.
+        figures: of its run, by tag.
+    """
+
+    values: Sequence[float] | None
+    figures: Mapping[str, float]
+
+
+PRUNED = TrialResult(None, {})
 
 
 class SweepStudy(optuna.Study):
-    """The study of a sweep.
+    """The study of a sweep: a `JobSource`, and a `WatchedSource`, of trials.
 
     Args:
         sweep: the sweep.
@@ -44,149 +59,122 @@ class SweepStudy(optuna.Study):
         default: the parameters of trial 0, by name.
     """
 
-    def __init__(self, sweep: Sweep, storage: BaseStorage, seed: int, default: Mapping[str, Any]) -> None:
+    def __init__(self, sweep: Sweep, storage: RDBStorage, seed: int, default: Mapping[str, Any]) -> None:
         super().__init__(
             study_name=sweep.name,
             storage=storage,
             sampler=NumberedSampler(sweep.sampler, seed, default, sweep.trust),
             pruner=build_pruner(sweep.pruner, sweep.trust),
         )
-        self.n_trials = sweep.n_trials
+        self._sweep = sweep
         self.storage = storage
 
     def stop(self) -> None:
-        """What a sampler calls that has tried everything there is."""
+        """Note that the sampler, which calls this, has tried everything there is."""
         self.set_user_attr(EXHAUSTED, True)
 
-    def ledger(self) -> Ledger:
-        """What its trials add up to at this moment."""
+    @property
+    def outages(self) -> tuple[type[Exception], ...]:
+        return STORAGE_ERRORS
+
+    @property
+    def heartbeat_interval(self) -> float:
+        return beat_interval(self._sweep)
+
+    def record(self) -> TrialRecord:
+        """Return the record of the trials at this moment."""
         trials = self.get_trials(deepcopy=False)
-        ledger = Ledger.of(trials, self.n_trials)
-        return Ledger(ledger.attempts, 0) if ledger.missing and self.user_attrs.get(EXHAUSTED) else ledger
+        record = TrialRecord.of(trials, self._sweep.n_trials)
+        return TrialRecord(record.attempts, 0) if record.missing and self.user_attrs.get(EXHAUSTED) else record
+
+    def is_settled(self) -> bool:
+        return self.record().is_settled
+
+    def jobs(self) -> Jobs[AnyTrial]:
+        record = self.record()
+        attempts = sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number)
+        taken = [
+            TakenJob[AnyTrial](
+                trial,
+                worker=trial.user_attrs[WORKER],
+                directory=directory_of(self._sweep, first_attempt(trial)),
+                is_running=trial.state == TrialState.RUNNING,
+                is_lost=is_lost(trial),
+            )
+            for trial in attempts
+            if trial.user_attrs.get(WORKER) is not None
+        ]
+        return Jobs(record.unfinished, taken)
 
     def take(self, worker: str) -> Trial | None:
-        """Takes a trial that nobody else has; None where there is none at this moment, or none any more.
-
-        Args:
-            worker: who takes it.
-        """
         while True:
-            ledger = self.ledger()
-            for failed in ledger.owed:
+            record = self.record()
+            for failed in record.owed:
                 self.add_trial(_retry(failed))
-            for waiting in ledger.waiting:
+            for waiting in record.waiting:
                 if self._taken(waiting):
                     trial = Trial(self, waiting._trial_id)
                     try:
-                        give_sign_of_life(self.storage, waiting._trial_id)
                         trial.set_user_attr(WORKER, worker)
                     except UpdateFinishedTrialError:
                         continue
                     return trial
-            if not ledger.owed and not ledger.missing:
-                if not ledger.waiting:
+            if not record.owed and not record.missing:
+                if not record.waiting:
                     return None
-            elif not ledger.owed:
+            elif not record.owed:
                 self.add_trial(create_trial(state=TrialState.WAITING))
 
     def _taken(self, trial: FrozenTrial) -> bool:
         try:
-            if isinstance(self.storage, RDBStorage):  # that of a trial that was put back may be an old one
-                give_sign_of_life(self.storage, trial._trial_id)
+            self.storage.record_heartbeat(trial._trial_id)  # that of a trial that was put back may be an old one
             return self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
 
-    def current(self, trial: Trial | FrozenTrial) -> FrozenTrial:
-        """A trial as it is in the storage at this moment."""
+    def current(self, trial: AnyTrial) -> FrozenTrial:
+        """Return a trial as it is in the storage at this moment."""
         return self.storage.get_trial(trial._trial_id)
 
-    def complete(self, trial: Trial, values: Sequence[float], figures: Mapping[str, float]) -> None:
-        """Ends a trial with its values; nothing if somebody took it for lost and ended it.
+    def heartbeat(self, trial: AnyTrial) -> None:
+        self.storage.record_heartbeat(trial._trial_id)
 
-        Args:
-            trial: it is running.
-            values: of the objectives.
-            figures: of its run, by tag.
-        """
+    def complete(self, trial: Trial, result: TrialResult) -> None:
         try:
-            trial.set_user_attr(FIGURES, dict(figures))
-            self.tell(trial, list(values))
+            if result.values is None:
+                self.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            else:
+                trial.set_user_attr(FIGURES, dict(result.figures))
+                self.tell(trial, list(result.values))
         except UpdateFinishedTrialError:
             return
 
-    def put_back(self, trial: Trial) -> None:
-        """Leaves a trial that was stopped for whoever comes next; nothing if somebody took it for lost."""
+    def put_back(self, trial: AnyTrial) -> None:
         try:
             self.storage.set_trial_user_attr(trial._trial_id, WORKER, None)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         except UpdateFinishedTrialError:
             return
 
-    def fail(self, trial: Trial | FrozenTrial, reason: str, can_pass: bool, from_outside: bool = False) -> None:
-        """End a trial that failed; do nothing if it has ended already.
-
-        Args:
-            trial: it is running.
-            reason: in a few words.
-            can_pass: whether it may do better a second time.
-            from_outside: whether somebody ended its worker.
-        """
+    def fail(self, trial: AnyTrial, failure: Failure) -> None:
+        now = self.current(trial)
+        if now.state != TrialState.RUNNING or now.user_attrs.get(WORKER) != trial.user_attrs.get(WORKER):
+            return
         try:
-            self.storage.set_trial_user_attr(trial._trial_id, FROM_OUTSIDE, from_outside)
-            self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            self.storage.set_trial_user_attr(trial._trial_id, CAN_PASS, can_pass)
+            self.storage.set_trial_user_attr(trial._trial_id, FROM_OUTSIDE, failure.from_outside)
+            self.storage.set_trial_user_attr(trial._trial_id, REASON, failure.reason)
+            self.storage.set_trial_user_attr(trial._trial_id, CAN_PASS, failure.can_pass)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return
 
+    def fail_silent(self) -> None:
+        optuna.storages.fail_stale_trials(self)
 
-def make_or_join(
-    sweep: Sweep, storage: BaseStorage, default: Mapping[str, Any], config: Mapping[str, Any]
-) -> SweepStudy:
-    """The study of a sweep, which may be there already.
 
-    Args:
-        sweep: the sweep.
-        storage: where it is kept.
-        default: the parameters of trial 0, by name.
-        config: the configuration of trial 0.
-
-    Raises:
-        ValueError: if the study that is there asks something else, or has begun more trials than this budget.
-    """
-    asked = {
-        "space": dict(sweep.space),
-        "configuration": {key: value for key, value in config.items() if key != "resume"},
-        "objectives": list(sweep.objectives),
-        "seeds": sweep.seeds,
-        "sampler": dict(sweep.sampler),
-        "pruner": None if sweep.pruner is None else dict(sweep.pruner),
-    }
-    directions = [StudyDirection[objective.direction.upper()] for objective in sweep.all_objectives]
-    optuna.create_study(storage=storage, study_name=sweep.name, directions=directions, load_if_exists=True)
-    study = SweepStudy(sweep, storage, seed=config["seed"], default=default)
-    if ASKED not in study.user_attrs:
-        if study.get_trials(deepcopy=False) or study.directions != directions:
-            raise ValueError(f"name={sweep.name}: the storage has a study of that name that is no sweep of Poslab's")
-        made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"]}
-        # Whoever makes the study at the same moment comes to the same one.
-        identity = hashlib.sha256(json.dumps([asked, made_with], sort_keys=True).encode()).hexdigest()[:16]
-        study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
-        study.set_user_attr(QUESTION, sweep.question)
-        study.set_user_attr(ASKED, asked)
-    if differing := list(differing_keys(study.user_attrs[ASKED], asked)):
-        key = differing[0].removeprefix("configuration.")
-        raise ValueError(
-            f"the study {sweep.name} was begun with another {key}, and trials that differ in it cannot be compared: "
-            "repeat the command that began it, or give this sweep a name of its own (name=...)"
-        )
-    if (begun := begun_trials(study.get_trials(deepcopy=False))) > sweep.n_trials:
-        raise ValueError(
-            f"n_trials must be at least {begun}, as many trials of {sweep.name} as have begun already, "
-            f"got {sweep.n_trials}"
-        )
-    return study
+def directory_of(sweep: Sweep, number: int) -> Path:
+    """Return where a trial is kept, by the number of its first attempt."""
+    return Path(sweep.output) / "trials" / f"{number:04}"
 
 
 def _retry(failed: FrozenTrial) -> FrozenTrial:

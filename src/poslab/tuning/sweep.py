@@ -1,22 +1,14 @@
-"""A sweep: one question, as a file in sweeps/ asks it and the command line changes it."""
+"""A sweep: one question, its search space, and how it is to be answered."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from poslab.configuration.build import nearest, package_names
-from poslab.configuration.interpolations import check_interpolations
-from poslab.io.reading import read_yaml
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
-
-OF_FILES = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner", "presets")
-"""Keys of a sweep file."""
-
 
 MEAN_BEYOND = {
     "mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)],
@@ -27,7 +19,7 @@ MEAN_BEYOND = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a sweep is; plain data alone, so that it can be sent to workers and kept with a study.
+    """A sweep, as plain data, so that it can be sent to workers and kept with a study.
 
     Args:
         name: of the study, and of its directory.
@@ -36,14 +28,14 @@ class Sweep:
         space: what is searched, as `Space` takes it.
         n_trials: trials that are finished when the sweep is, the default configuration among them.
         output: the directory.
-        objectives: what is made small or large, as `Objective.of` takes each.
+        objectives: what is made small or large, each as `Objective.of` takes it.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; with several the value is their mean.
         overrides: choices of every trial as they were typed; they count more than `train`.
         workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
-        storage: where the study is kept: a database URL, `journal:FILE` or `grpc://HOST:PORT`. None: a file of SQLite
-            in the directory.
+        storage: URL of the database that keeps the study (SQLite, PostgreSQL or MySQL); None means a file of SQLite in
+            the directory.
         hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
         trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
@@ -75,8 +67,11 @@ class Sweep:
             raise ValueError("question must be a sentence")
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
-        if self.storage is not None and not isinstance(self.storage, str):
-            raise ValueError(f"storage must be a URL, journal:FILE, grpc://HOST:PORT or null, got {self.storage!r}")
+        if self.storage is not None and not re.match(r"(?!grpc)[\w+]+://", str(self.storage)):
+            raise ValueError(
+                "storage must be the URL of a database (SQLite, PostgreSQL or MySQL), such as "
+                f"postgresql://USER@HOST/NAME; journal files and gRPC proxies are not supported, got {self.storage!r}"
+            )
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
             if not isinstance(node, Mapping) and (node is not None or name == "sampler"):
                 raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
@@ -98,87 +93,14 @@ class Sweep:
 
     @property
     def search_space(self) -> Space:
-        """The space."""
+        """Its search space."""
         return Space(self.space)
 
     @property
     def all_objectives(self) -> list[Objective]:
-        """The objectives."""
+        """Its objectives."""
         return objectives_of(self.objectives)
 
     def as_plain_data(self) -> dict[str, Any]:
-        """Its arguments, for JSON."""
+        """Return its arguments, for JSON."""
         return asdict(self)
-
-
-def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
-    """The sweep that the command line asks for.
-
-    Args:
-        folder: of the sweep files.
-        given: keys of the command line that speak of the sweep: `sweep` (a name in the folder, or the path of a file),
-            `preset`, and arguments of `Sweep` that take the place of the file's.
-        overrides: choices of every trial, as they were typed.
-
-    Raises:
-        ValueError: if there is no such sweep, preset or key, or one has a value that it cannot have.
-    """
-    given = dict(given)
-    if "sweep" not in given:
-        raise ValueError(f"sweep must name one of {', '.join(names(folder))}, or the path of a file like them")
-    path = _file(folder, given.pop("sweep"))
-    node = _contents(path)
-    presets, preset = node.pop("presets", None) or {}, given.pop("preset", None)
-    name = path.stem
-    if preset is not None:
-        if not isinstance(preset, str) or preset not in presets:
-            raise ValueError(f"preset={preset}: {path.name} has {_listed(presets)}{nearest(str(preset), presets)}")
-        chosen = presets[preset]
-        if unknown := [key for key in chosen if key not in OF_FILES]:
-            raise ValueError(f"{path}: there is no key {unknown[0]} in presets.{preset}{nearest(unknown[0], OF_FILES)}")
-        node = {**node, **chosen, "train": {**(node.get("train") or {}), **(chosen.get("train") or {})}}
-        name = f"{name}_{preset}"
-    allowed = [argument.name for argument in fields(Sweep) if argument.name not in ("overrides", "question")]
-    if unknown := sorted(set(given) - set(allowed)):
-        raise ValueError(f"{unknown[0]}: there is no such key{nearest(unknown[0], ['sweep', 'preset', *allowed])}")
-    if "trust" in given:
-        given["trust"] = package_names(given["trust"])
-    node = {"name": name, "train": {}, **node, **given, "overrides": list(overrides)}
-    node.setdefault("output", f"outputs/sweeps/{node['name']}")
-    if missing := [key for key in ("question", "space", "n_trials") if key not in node]:
-        raise ValueError(f"{path} must say {' and '.join(missing)}")
-    try:
-        return Sweep(**node)
-    except ValueError as error:
-        raise ValueError(f"{error} (sweep={path.stem})") from error
-
-
-def names(folder: Path) -> list[str]:
-    """The sweeps of a folder."""
-    return sorted(file.stem for file in folder.glob("*.yaml"))
-
-
-def _file(folder: Path, sweep: Any) -> Path:
-    path = Path(str(sweep))
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ValueError(f"sweep={sweep}: there is no such file")
-        return path
-    if sweep not in names(folder):
-        there_are = names(folder)
-        raise ValueError(
-            f"sweep={sweep}: there is no such sweep{nearest(str(sweep), there_are)} (sweeps: {', '.join(there_are)})"
-        )
-    return folder / f"{sweep}.yaml"
-
-
-def _contents(path: Path) -> dict[str, Any]:
-    contents = read_yaml(path)
-    check_interpolations(contents, path)
-    if unknown := [key for key in contents if key not in OF_FILES]:
-        raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(unknown[0], OF_FILES)}")
-    return contents
-
-
-def _listed(presets: Mapping[str, Any]) -> str:
-    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"

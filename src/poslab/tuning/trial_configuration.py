@@ -10,13 +10,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.command_line import in_hydras_grammar
+from poslab.data.composed import check_experiment, resolved
+from poslab.data.corpus import Corpus
 from poslab.training.checking import check
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
 
 
 class TrialConfigurations:
-    """Composes what trials are, from the choices that all of them share.
+    """Configurations of trials, from the choices that all of them share.
 
     Args:
         conf: the folder of configurations, where train.yaml is.
@@ -40,30 +42,25 @@ class TrialConfigurations:
                 raise ValueError(f"{searched[0]} is what the sweep searches: its range is in the sweep file")
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The resolved configuration under these values, by key; Hydra's errors where a key does not exist."""
+        """Return the resolved configuration under these values; Hydra raises an error for a key that is unknown."""
         return self._resolved(self._composed(values))
 
     def check(self) -> Values:
-        """Finds what is wrong with the default, or with a parameter at an end of its range, before any training.
+        """Check the default, and each parameter at the ends of its range, before any training.
 
         Returns:
-            What trial 0 has: the default of each parameter, by its name in the study.
+            The parameters of trial 0: the default of each, by its name in the study.
 
         Raises:
             ValueError: one sentence; Hydra's errors where a key does not exist.
         """
         default = self._composed({})
         config = self._resolved(default)
-        settings = check(config)
-        if settings.num_nodes > 1:
+        recipe = check(config)
+        if recipe.trainer.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
-        length, multiples = config["dataset"]["sequence_length"], config["dataset"].get("length_multiples")
-        for objective in self._objectives if multiples is not None else ():
-            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
-                raise ValueError(
-                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
-                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
-                )
+        if isinstance(recipe.source, Corpus):
+            self._check_windows(recipe.source)
         for parameter, values in self._space.corners():
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
             composed = self._composed(values)
@@ -79,14 +76,24 @@ class TrialConfigurations:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
 
+    def _check_windows(self, corpus: Corpus) -> None:
+        """Raise ValueError for an objective at windows of a length that is not evaluated."""
+        length, multiples = corpus.sequence_length, corpus.length_multiples
+        for objective in self._objectives:
+            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
+                raise ValueError(
+                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
+                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
+                )
+
     def _resolved(self, composed: DictConfig) -> dict[str, Any]:
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        config = OmegaConf.to_container(own, resolve=True)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()} | {"trust": self._trust}
+        own.trust = self._trust
+        check_experiment(self._conf, composed.hydra.runtime.choices)
+        return resolved(own)
 
     def _default(self, composed: DictConfig, key: str) -> Any:
-        """The value of a key without a search; of a config group the choice."""
+        """Return the value of a key without a search; of a config group the choice."""
         if self._is_group(key):
             return composed.hydra.runtime.choices.get(key)
         return OmegaConf.select(composed, key)
@@ -100,7 +107,7 @@ class TrialConfigurations:
         return (self._conf / key).is_dir()
 
     def _override(self, key: str, value: Any) -> str:
-        """An override of the command line; a group that is null is left out."""
+        """Return an override of the command line; a group that is null is left out."""
         group = key.lstrip("+~").partition("@")[0]
         if ".." in (*Path(group).parts, *(Path(str(value)).parts if self._is_group(group) else ())):
             raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
@@ -108,7 +115,7 @@ class TrialConfigurations:
 
 
 def _has(composed: DictConfig, key: str) -> bool:
-    """Whether a configuration has a dotted key, be its value null."""
+    """Return whether a configuration has a dotted key, even if its value is null."""
     group, _, name = key.rpartition(".")
     node = OmegaConf.select(composed, group) if group else composed
     return isinstance(node, DictConfig) and name in node

@@ -53,6 +53,15 @@ def test_symbols_are_different_from_each_other_and_one_word_each(name: str) -> N
 
 
 @every_task
+def test_no_example_of_a_length_has_more_tokens_than_the_longest(name: str) -> None:
+    task, generator = task_of(name), np.random.default_rng(1)
+    if name != "Pcfg":  # whose longest examples no draw finds
+        for length in filter(task.has_length, (7, 40)):
+            drawn_tokens = [task.example(length, generator).num_tokens for _ in range(500)]
+            assert max(drawn_tokens) <= task.most_tokens(length) <= max(drawn_tokens) + length
+
+
+@every_task
 def test_examples_are_strings_of_the_symbols(name: str) -> None:
     task = task_of(name)
     symbols = set(task.symbols)

@@ -7,14 +7,15 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from poslab.data.algorithmic.batches import AnswersAtPlaces, WrittenAnswers
 from poslab.data.algorithmic.context_free import ReverseString
 from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
-from poslab.data.algorithmic.examples import AlgorithmicExamples, num_tokens, split_of
+from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
+from poslab.data.algorithmic.length_generalization.copy import Copy
 from poslab.data.algorithmic.regular import ParityCheck
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
+from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
 from tests.training.runs import CONF, composed
 
 TASKS = sorted(
@@ -94,6 +95,18 @@ def test_wrong_arguments_are_refused(arguments, message):
         source(**arguments)
 
 
+def test_encodings_follow_the_longest_example_that_is_trained_on_unless_a_length_is_given():
+    chosen = ("dataset=addition", "dataset.train_lengths=[1,5]", "encoding=learned")
+    assert composed(*chosen)["dataset"]["sequence_length"] == 18  # 99999 + 99999 -> 199998
+    assert composed(*chosen)["encoding"]["max_length"] == 18
+    assert composed(*chosen, "dataset.sequence_length=30")["encoding"]["max_length"] == 30
+
+
+def test_a_mistake_in_the_task_is_refused_before_its_length_is_worked_out():
+    with pytest.raises(ValueError, match=r"^dataset\.task\.num_symbols must be an integer of at least 2, got 1"):
+        composed("dataset=reverse_string", "dataset.task.num_symbols=1")
+
+
 def test_a_sequence_length_that_is_too_short_for_what_is_trained_on_is_refused():
     with pytest.raises(ValueError, match=r"^sequence_length must be at least 25, .* length 12, got 20"):
         source(sequence_length=20).check()
@@ -104,14 +117,14 @@ EXAMPLES = [Example(("a", "b"), ("b", "a")), Example(("c",), ("c",))]
 
 
 def test_a_decoder_reads_the_input_and_writes_the_output_and_its_end():
-    batch = WrittenAnswers(SYMBOLS)(EXAMPLES, np.array([True, True]))
+    batch = WrittenAnswers(Copy(), [1], SYMBOLS).collate(EXAMPLES, np.array([True, True]))
     ask, end, none = SYMBOLS.answer_id, SYMBOLS.end_id, IGNORE
     assert batch.tokens.tolist() == [[0, 1, ask, 1, 0], [2, ask, 2, end, 0]]
     assert batch.targets.tolist() == [[none, none, 1, 0, end], [none, 2, end, none, none]]
 
 
 def test_an_encoder_tells_the_output_at_places_behind_the_input():
-    batch = AnswersAtPlaces(SYMBOLS)(EXAMPLES, np.array([True, False]))
+    batch = AnswersAtPlaces(Copy(), [1], SYMBOLS).collate(EXAMPLES, np.array([True, False]))
     ask, none = SYMBOLS.answer_id, IGNORE
     assert batch.tokens.tolist() == [[0, 1, ask, ask], [2, ask, 0, 0]]
     assert batch.targets.tolist() == [[none, none, 1, 0], [none] * 4]
@@ -127,9 +140,9 @@ def test_every_task_makes_batches_for_either_model(name):
     longest = 0
     for step in range(20):
         examples = made.training_examples(step, range(4))
-        longest = max(longest, *map(num_tokens, examples))
+        longest = max(longest, *(example.num_tokens for example in examples))
         for kind in (WrittenAnswers, AnswersAtPlaces):
-            batch = kind(data.tokenizer)(examples, np.ones(4, dtype=bool))
+            batch = kind.of(data).collate(examples, np.ones(4, dtype=bool))
             assert batch.tokens.max() < data.vocab_size and (batch.targets != IGNORE).any(1).all()
             assert batch.tokens.dtype == torch.int64
     assert longest <= made.sequence_length

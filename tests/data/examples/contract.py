@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from poslab.data.examples.source import COLUMNS, ExampleSource
+from poslab.data.examples.source import ExampleSource
 
 
 def rows_of(source: ExampleSource, split: str = "train") -> list[dict[str, Any]]:
@@ -20,8 +20,9 @@ def rows_of(source: ExampleSource, split: str = "train") -> list[dict[str, Any]]
 
 
 def assert_kept(row: dict[str, Any], source: ExampleSource) -> None:
-    """One example is as `COLUMNS` says."""
-    assert set(COLUMNS[source.kind]) <= set(row) <= {*COLUMNS[source.kind], "text_pair", "document"}
+    """An example has the columns of its kind."""
+    known = {*source.kind.texts, *source.kind.kept}
+    assert known - {"text_pair"} <= set(row) <= {*known, "document"}
     for column, value in row.items():
         if column == "answers":
             for answer in value:

@@ -46,7 +46,7 @@ def test_a_choice_that_is_no_preset_shows_the_defaults_of_its_class(choice: str)
 def test_the_choices_are_these() -> None:
     expected = [
         *("ag_news", "answers_file", "bbc_headlines", "bbc_topics", "classification_file", "cnn_dailymail", "cola"),
-        *("dailydialog", "dialogue_pairs", "film_sentiment", "gettext_messages", "grade_school_math", "hub_answers"),
+        *("dailydialog", "dialogue_pairs", "film_sentiment", "gettext_messages", "hub_answers"),
         *("hub_classification", "hub_dialogue", "hub_pairs", "imdb", "manual_pages", "mnli", "movie_dialogue", "mrpc"),
         *("multi30k", "opus_books", "pairs_file", "qnli", "qqp", "question_types", "rte", "scrolls", "sms_spam"),
         *("squad", "sst2", "tweet_sentiment", "wmt14", "wnli", "xsum"),

@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.datamodule import ExampleDataModule
-from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
+from poslab.data.kinds.pairs import PAIRS
 
 from ..conftest import story
 
@@ -25,7 +26,7 @@ class Given(ExampleSource):
     given: dict[str, Dataset] = field(default_factory=dict)
 
     title = "given"
-    kind: Kind = "pairs"  # type: ignore[misc]
+    kind = PAIRS
 
     @property
     def identity(self) -> str:  # type: ignore[override]

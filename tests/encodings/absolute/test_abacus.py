@@ -12,6 +12,7 @@ from poslab.encodings.tokens import PADDING
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from poslab.testing import check_encoding
+from tests.stacked import stacked
 
 DIGITS = (0, 1, 2, 5, 7)
 OTHER = 3
@@ -137,7 +138,7 @@ class Uncached:
 @pytest.mark.parametrize("beams", [1, 4])
 def test_beams_on_left_padded_prompts_are_the_same_without_a_cache(beams, seed):
     torch.manual_seed(seed)
-    model = Decoder(VOCAB_SIZE, partial(Abacus, digits=DIGITS), 16, 2, 2, tie_embeddings=False).eval()
+    model = stacked(Decoder, VOCAB_SIZE, partial(Abacus, digits=DIGITS), 16, 2, 2, tie_embeddings=False).eval()
     model.output.weight.data.mul_(3)
     model.encodings.layer(0).table.weight.data.mul_(50)  # the place in the number is what decides
     # What stands in the padding is a digit: read as one, it would move the first number of its row.
@@ -157,7 +158,7 @@ def test_beams_on_left_padded_prompts_are_the_same_without_a_cache(beams, seed):
 
 def test_decoding_goes_on_in_the_last_of_packed_documents():
     torch.manual_seed(0)
-    model = Decoder(VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).eval()
+    model = stacked(Decoder, VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).eval()
     model.encodings.layer(0).table.weight.data.mul_(50)
     tokens = torch.tensor([[1, 2, 5, 0, 1, 1, 2, 2], [1, OTHER, 5, 0, 1, 1, OTHER, 2]])
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [4, 4, 4, 4, 4, 7, 7, 7]])
@@ -171,7 +172,7 @@ def test_decoding_goes_on_in_the_last_of_packed_documents():
 
 def test_a_target_is_counted_from_its_own_beginning_token_by_token():
     torch.manual_seed(0)
-    model = EncoderDecoder(VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).eval()
+    model = stacked(EncoderDecoder, VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).eval()
     for stack in (model.encoder, model.decoder):
         stack.encodings.layer(0).table.weight.data.mul_(50)
     source, target = (
@@ -192,7 +193,7 @@ def test_a_target_is_counted_from_its_own_beginning_token_by_token():
 
 def test_a_compiled_step_is_compiled_once_for_all_offsets():
     torch.manual_seed(0)
-    model = Decoder(VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).train()
+    model = stacked(Decoder, VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).train()
     tokens = torch.randint(VOCAB_SIZE, (4, 33))
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")

@@ -15,6 +15,7 @@ from poslab.encodings.base import QueryRows
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.models import Decoder
 from poslab.testing import check_encoding
+from tests.stacked import stacked
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
@@ -144,7 +145,7 @@ def test_the_state_is_in_float32_under_bfloat16_autocast():
 
 @pytest.mark.parametrize(("gate_bias", "gate"), [(0.0, 0.5), (5.0, 0.9933071)])
 def test_gates_of_a_model_begin_at_their_bias(gate_bias, gate):
-    model = Decoder(10, partial(Forgetting, gate_bias=gate_bias), D_MODEL, num_layers=2, num_heads=HEADS)
+    model = stacked(Decoder, 10, partial(Forgetting, gate_bias=gate_bias), D_MODEL, num_layers=2, num_heads=HEADS)
     for encoding in model.encodings:
         state = encoding.state(torch.zeros(1, 3, D_MODEL), Positions.range(3), None)
         torch.testing.assert_close(state.exp(), torch.full((1, HEADS, 3, 1), gate))

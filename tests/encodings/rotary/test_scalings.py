@@ -111,7 +111,7 @@ def test_frequencies_are_those_of_transformers_at_sizes_of_real_models(kind, hea
         ours, theirs = partial(ours, beta_fast=32, beta_slow=1), {"beta_fast": 32, "beta_slow": 1}
     config = llama_config(kind, head_dim, training_length, base, **theirs)
     expected, attention_factor = ROPE_INIT_FUNCTIONS[kind](config, "cpu", length)
-    frequencies, factor = Rotary(head_dim, base, scaling=ours).spectrum(length)
+    frequencies, factor = Rotary(head_dim, base, scaling=ours).scaled_frequencies(length)
     torch.testing.assert_close(frequencies, expected, rtol=1e-6, atol=0)
     assert factor == pytest.approx(attention_factor, abs=1e-12)
 
@@ -133,7 +133,7 @@ def test_a_fraction_scales_the_spectrum_of_the_channels_that_turn_as_in_gpt_neox
     ours = OURS[kind]
     if kind == "longrope":
         ours = partial(ours, short_factors=SHORT[:8], long_factors=LONG[:8])
-    frequencies, _ = Rotary(HEAD_DIM, fraction=0.5, scaling=ours).spectrum(length)
+    frequencies = Rotary(HEAD_DIM, fraction=0.5, scaling=ours).spectrum(length)
     assert len(frequencies) == 8
     torch.testing.assert_close(frequencies, expected, rtol=1e-6, atol=0)
 
@@ -148,13 +148,13 @@ def test_the_ramp_of_yarn_is_that_of_transformers(truncate, beta_fast, beta_slow
     if training_length < 2 * math.pi * beta_slow:  # theirs runs backwards there: the lowest frequency is not scaled
         assert expected[-1] == pytest.approx(10_000 ** (-62 / 64), rel=1e-6)
         expected = torch.tensor([10_000 ** (-2 * m / 64) / (8 if m else 1) for m in range(32)])
-    ours, _ = Rotary(64, scaling=partial(yarn, training_length=training_length, factor=8.0, **more)).spectrum(1)
+    ours = Rotary(64, scaling=partial(yarn, training_length=training_length, factor=8.0, **more)).spectrum(1)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=0)
 
 
 def test_yarn_keeps_fast_frequencies_and_divides_slow_ones_as_its_docstring_says():
-    plain, _ = Rotary(128).spectrum(1)
-    scaled, factor = Rotary(128, scaling=partial(yarn, training_length=4_096, factor=16.0)).spectrum(1)
+    plain = Rotary(128).spectrum(1)
+    scaled, factor = Rotary(128, scaling=partial(yarn, training_length=4_096, factor=16.0)).scaled_frequencies(1)
     ratio = plain / scaled
     torch.testing.assert_close(ratio[:21], torch.ones(21))
     torch.testing.assert_close(ratio[46:], torch.full((18,), 16.0))
@@ -165,7 +165,7 @@ def test_yarn_keeps_fast_frequencies_and_divides_slow_ones_as_its_docstring_says
 @pytest.mark.parametrize("kind", ["yarn", "longrope"])
 def test_the_attention_factor_can_be_set(kind):
     rotary = Rotary(HEAD_DIM, scaling=partial(OURS[kind], attention_factor=0.5))
-    assert rotary.spectrum(1)[1] == rotary.spectrum(1_000)[1] == 0.5
+    assert rotary.scaled_frequencies(1)[1] == rotary.scaled_frequencies(1_000)[1] == 0.5
 
 
 def test_the_square_of_the_attention_factor_multiplies_whole_logits_and_the_rotation_stays_one():
@@ -178,7 +178,7 @@ def test_the_square_of_the_attention_factor_multiplies_whole_logits_and_the_rota
     logits = torch.zeros(3, 3)
     for i in range(3):
         for j in range(3):
-            turning = product_by_a_loop(query[0, 0, i, :4], key[0, 0, j, :4], rotary.spectrum(1)[0].tolist(), i - j)
+            turning = product_by_a_loop(query[0, 0, i, :4], key[0, 0, j, :4], rotary.spectrum(1).tolist(), i - j)
             logits[i, j] = 1.5**2 * (turning + float(query[0, 0, i, 4:] @ key[0, 0, j, 4:])) / 8**0.5
     torch.testing.assert_close(state[0, 0], logits.softmax(-1))
 
@@ -203,22 +203,22 @@ def test_linear_interpolation_turns_queries_as_rotary_embedding_torch_does():
 
 
 def test_ntk_keeps_the_fastest_frequency_and_divides_the_slowest_by_the_factor():
-    plain, _ = Rotary(HEAD_DIM).spectrum(1)
-    scaled, _ = Rotary(HEAD_DIM, scaling=partial(rope_ntk, factor=6.0)).spectrum(1)
+    plain = Rotary(HEAD_DIM).spectrum(1)
+    scaled = Rotary(HEAD_DIM, scaling=partial(rope_ntk, factor=6.0)).spectrum(1)
     assert scaled[0] == 1
     assert plain[-1] / scaled[-1] == pytest.approx(6.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, TRAINING_LENGTH])
 def test_dynamic_ntk_is_plain_rotation_up_to_the_training_length(length):
-    ours, _ = Rotary(HEAD_DIM, scaling=OURS["dynamic"]).spectrum(length)
-    assert torch.equal(ours, Rotary(HEAD_DIM).spectrum(length)[0])
+    ours = Rotary(HEAD_DIM, scaling=OURS["dynamic"]).spectrum(length)
+    assert torch.equal(ours, Rotary(HEAD_DIM).spectrum(length))
 
 
 def test_dynamic_ntk_is_static_ntk_where_both_have_the_same_base():
     length = TRAINING_LENGTH * 3 // 2  # l = L (2 s - 1) / s with s = 2
-    ours, _ = Rotary(HEAD_DIM, scaling=OURS["dynamic"]).spectrum(length)
-    torch.testing.assert_close(ours, Rotary(HEAD_DIM, scaling=partial(rope_ntk, factor=2.0)).spectrum(length)[0])
+    ours = Rotary(HEAD_DIM, scaling=OURS["dynamic"]).spectrum(length)
+    torch.testing.assert_close(ours, Rotary(HEAD_DIM, scaling=partial(rope_ntk, factor=2.0)).spectrum(length))
 
 
 @pytest.mark.parametrize("kind", OURS)
@@ -240,7 +240,7 @@ def test_llama3_divides_by_how_often_a_pair_turns_within_the_training_length():
         turns = theta * training_length / (2 * math.pi)
         kept = min(max((turns - low) / (high - low), 0.0), 1.0)
         expected.append((1 - kept) * theta / factor + kept * theta)
-    ours, _ = Rotary(64, scaling=partial(llama3, training_length=training_length)).spectrum(1)
+    ours = Rotary(64, scaling=partial(llama3, training_length=training_length)).spectrum(1)
     torch.testing.assert_close(ours, torch.tensor(expected), rtol=1e-5, atol=0)
     assert 0 < sum(1e-3 < e / 10_000 ** (-2 * m / 64) - 1 / 8 < 0.874 for m, e in enumerate(expected)) < 10
 
@@ -262,29 +262,31 @@ def test_hope_turns_what_turns_round_within_the_training_length_and_nothing_else
 
 
 def test_proportional_rotation_keeps_the_highest_frequencies_of_the_whole_spectrum():
-    ours, _ = Rotary(128, scaling=partial(rotary_proportional, proportion=0.25)).spectrum(1)
+    ours = Rotary(128, scaling=partial(rotary_proportional, proportion=0.25)).spectrum(1)
     expected = [10_000 ** (-2 * m / 128) if m < 16 else 0.0 for m in range(64)]
     torch.testing.assert_close(ours, torch.tensor(expected))
-    assert not torch.allclose(ours[:16], Rotary(128, fraction=0.25).spectrum(1)[0])
+    assert not torch.allclose(ours[:16], Rotary(128, fraction=0.25).spectrum(1))
 
 
 @pytest.mark.parametrize("head_dim", [2, 8, 10, 128])
 def test_longrope_without_lists_is_plain_up_to_the_training_length_and_yarn_beyond(head_dim):
     rotary = Rotary(head_dim, scaling=partial(longrope, training_length=64, factor=8.0))
-    assert torch.equal(rotary.spectrum(64)[0], Rotary(head_dim).spectrum(64)[0])
-    beyond, attention_factor = rotary.spectrum(65)
-    plain = Rotary(head_dim).spectrum(1)[0]
+    assert torch.equal(rotary.spectrum(64), Rotary(head_dim).spectrum(64))
+    beyond, attention_factor = rotary.scaled_frequencies(65)
+    plain = Rotary(head_dim).spectrum(1)
     if head_dim > 2:
         assert beyond[0] == 1 and plain[-1] / beyond[-1] == pytest.approx(8.0)
-    assert rotary.spectrum(10)[1] == attention_factor == pytest.approx(math.sqrt(1 + math.log(8) / math.log(64)))
+    assert (
+        rotary.scaled_frequencies(10)[1] == attention_factor == pytest.approx(math.sqrt(1 + math.log(8) / math.log(64)))
+    )
 
 
 def test_longrope_reads_lists_from_json_files(tmp_path):
     (tmp_path / "long.json").write_text(json.dumps(LONG))
     from_file = partial(OURS["longrope"], long_factors=str(tmp_path / "long.json"))
     for length in (20, 100):
-        ours, _ = Rotary(HEAD_DIM, scaling=from_file).spectrum(length)
-        assert torch.equal(ours, Rotary(HEAD_DIM, scaling=OURS["longrope"]).spectrum(length)[0])
+        ours = Rotary(HEAD_DIM, scaling=from_file).spectrum(length)
+        assert torch.equal(ours, Rotary(HEAD_DIM, scaling=OURS["longrope"]).spectrum(length))
 
 
 def test_a_rotation_with_factors_in_a_file_compiles_without_a_break(tmp_path):

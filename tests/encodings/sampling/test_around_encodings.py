@@ -11,6 +11,7 @@ from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder
 from poslab.training.checking import check
 from tests.encoding_choices import CONF, VOCAB_SIZE, composed, small_decoder, some_tokens
+from tests.stacked import stacked
 from tests.training.runs import composed as composed_run
 
 SAMPLERS = sorted(path.stem for path in (CONF / "positions").glob("*.yaml"))
@@ -108,7 +109,7 @@ def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach(
         made = sampler_of(sampler)
         assert made.stop(LENGTH) == rows
         encoding = instantiate(composed("encoding=learned").encoding, max_length=rows)
-        decoder = Decoder(VOCAB_SIZE, encoding, 32, 1, 4, positions=made)
+        decoder = stacked(Decoder, VOCAB_SIZE, encoding, 32, 1, 4, positions=made)
         for _ in range(20):
             decoder.train()(some_tokens(2, LENGTH))
         decoder.eval()(some_tokens(2, LENGTH))

@@ -13,6 +13,7 @@ from poslab.encodings import Alibi, LogN, NoPosition, Positions, Rotary, SSMax, 
 from poslab.models import Decoder
 from poslab.testing import check_encoding
 from tests.attention.scenarios import BATCH, SCENARIOS
+from tests.stacked import stacked
 
 HEADS, HEAD_DIM = 4, 8
 
@@ -94,14 +95,14 @@ def test_encodings_keep_the_contract_under_a_temperature(encoding, temperature):
 
 
 def test_each_layer_has_rates_of_its_own():
-    decoder = Decoder(11, Rotary, 32, 3, HEADS, temperature=SSMax)
+    decoder = stacked(Decoder, 11, Rotary, 32, 3, HEADS, temperature=SSMax)
     rates = [name for name, _ in decoder.named_parameters() if name.endswith("scales")]
     assert rates == [f"encodings.temperatures.{layer}.scales" for layer in range(3)]
 
 
 def test_an_encoding_without_a_softmax_is_refused():
     with pytest.raises(ValueError, match=r"^temperature needs a softmax, which StickBreaking replaces$"):
-        Decoder(11, StickBreaking, 32, 2, HEADS, temperature=SSMax)
+        stacked(Decoder, 11, StickBreaking, 32, 2, HEADS, temperature=SSMax)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from poslab.data.algorithmic.examples import AlgorithmicExamples, num_tokens
+from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.algorithmic.task import Example
-from poslab.data.batch import TokenBatch
+from poslab.data.batch import Batch, Collate
 from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
 from poslab.data.order import BatchPlan
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import SymbolTokenizer
-
-MakeBatch = Callable[[Sequence[Example], np.ndarray], TokenBatch]
-"""Makes a batch of examples, and of which of them count, (B,) bool."""
 
 
 class AlgorithmicDataModule(RunData):
@@ -26,13 +23,9 @@ class AlgorithmicDataModule(RunData):
 
     Args:
         source: the examples and their settings.
-
-    Attributes that the caller sets:
-        make_batch: what a batch of examples is, for the model that is trained.
     """
 
     tokenizer: SymbolTokenizer
-    make_batch: MakeBatch
 
     def __init__(self, source: AlgorithmicExamples) -> None:
         super().__init__(source.batch_size)
@@ -67,16 +60,18 @@ class AlgorithmicDataModule(RunData):
         """The micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
         plan = BatchPlan.of(self.trainer, self.source.batch_size)
-        return training_loader(TrainingExamples(self.source, self.make_batch), plan, Places(), self.source.num_workers)
+        return training_loader(
+            TrainingExamples(self.source, self.task.collate), plan, Places(), self.source.num_workers
+        )
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
         """The examples of a split at a length."""
         assert self.trainer is not None
         examples = self.examples(split, length)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
-        rows = self.rows(max(map(num_tokens, examples)), len(examples))
+        rows = self.rows(max(example.num_tokens for example in examples), len(examples))
         return evaluation_loader(
-            HeldOutExamples(examples, self.make_batch), len(examples), rows, processes, rank, self.source.num_workers
+            HeldOutExamples(examples, self.task.collate), len(examples), rows, processes, rank, self.source.num_workers
         )
 
     def num_examples(self, split: str) -> dict[int, int]:
@@ -99,7 +94,7 @@ class AlgorithmicDataModule(RunData):
     def examples(self, split: str, length: int) -> list[Example]:
         """The held-out examples of a length that the model has positions for."""
         longest = self.max_length
-        return [e for e in self._held_out(split, length) if longest is None or num_tokens(e) <= longest]
+        return [e for e in self._held_out(split, length) if longest is None or e.num_tokens <= longest]
 
 
 class Places:
@@ -112,23 +107,23 @@ class Places:
 class TrainingExamples:
     """Makes training batches by places of the stream."""
 
-    def __init__(self, source: AlgorithmicExamples, make_batch: MakeBatch) -> None:
+    def __init__(self, source: AlgorithmicExamples, collate: Collate) -> None:
         self.source = source
-        self.make_batch = make_batch
+        self.collate = collate
 
-    def __getitems__(self, places: list[int]) -> TokenBatch:
+    def __getitems__(self, places: list[int]) -> Batch:
         step = places[0] // self.source.batch_size
         examples = self.source.training_examples(step, [place % self.source.batch_size for place in places])
-        return self.make_batch(examples, np.ones(len(examples), dtype=bool))
+        return self.collate(examples, np.ones(len(examples), dtype=bool))
 
 
 class HeldOutExamples:
     """Makes batches of held-out examples by number; from their count on, rows do not count."""
 
-    def __init__(self, examples: Sequence[Example], make_batch: MakeBatch) -> None:
+    def __init__(self, examples: Sequence[Example], collate: Collate) -> None:
         self.examples = examples
-        self.make_batch = make_batch
+        self.collate = collate
 
-    def __getitems__(self, numbers: list[int]) -> TokenBatch:
+    def __getitems__(self, numbers: list[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]
-        return self.make_batch(examples, np.array(numbers) < len(self.examples))
+        return self.collate(examples, np.array(numbers) < len(self.examples))

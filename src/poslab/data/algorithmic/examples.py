@@ -11,6 +11,7 @@ import numpy as np
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
+from poslab.data.kinds.symbols import SYMBOLS
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Of all inputs, those that only validation and only test may ask for."""
@@ -43,6 +44,8 @@ class AlgorithmicExamples(DataSource):
         ValueError: one sentence that begins with the argument's name.
     """
 
+    kind = SYMBOLS
+
     task: AlgorithmicTask
     train_lengths: Sequence[int] = (1, 40)
     sequence_length: int
@@ -73,9 +76,7 @@ class AlgorithmicExamples(DataSource):
 
     def check(self) -> None:
         """Raises ValueError if longer examples are trained on than `sequence_length` says."""
-        generator = np.random.default_rng(0)
-        drawn = (self.task.example(self.lengths_trained[-1], generator) for _ in range(32))
-        if (most := max(map(num_tokens, drawn))) > self.sequence_length:
+        if (most := self.most_tokens_trained) > self.sequence_length:
             raise ValueError(
                 f"sequence_length must be at least {most}, the tokens of examples of length "
                 f"{self.lengths_trained[-1]}, got {self.sequence_length}"
@@ -91,6 +92,11 @@ class AlgorithmicExamples(DataSource):
         """The lengths that are trained on, of those that the task has."""
         first, last = self.train_lengths
         return [length for length in range(first, last + 1) if self.task.has_length(length)]
+
+    @property
+    def most_tokens_trained(self) -> int:
+        """The tokens of the longest example that is trained on."""
+        return self.task.most_tokens(self.lengths_trained[-1])
 
     def training_examples(self, step: int, places: Sequence[int]) -> list[Example]:
         """Examples of a training step, at these places of its global batch."""
@@ -128,14 +134,9 @@ class AlgorithmicExamples(DataSource):
         """An example that belongs to a split; None where there seems to be none."""
         for _ in range(TRIES):
             example = self.task.example(length, generator)
-            if split_of(example) == split and (split != "train" or num_tokens(example) <= self.sequence_length):
+            if split_of(example) == split and (split != "train" or example.num_tokens <= self.sequence_length):
                 return example
         return None
-
-
-def num_tokens(example: Example) -> int:
-    """Tokens that a model reads of an example, at most."""
-    return len(example.input) + len(example.output) + 1
 
 
 def split_of(example: Example) -> str:

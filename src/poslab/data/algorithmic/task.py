@@ -19,6 +19,11 @@ class Example(NamedTuple):
     input: tuple[str, ...]
     output: tuple[str, ...]
 
+    @property
+    def num_tokens(self) -> int:
+        """The most tokens that a model reads of it: input, output and one between them."""
+        return len(self.input) + len(self.output) + 1
+
 
 class AlgorithmicTask(ABC):
     """Examples of any length, made by a rule from what a generator draws.
@@ -41,3 +46,8 @@ class AlgorithmicTask(ABC):
     @abstractmethod
     def example(self, length: int, generator: np.random.Generator) -> Example:
         """An example of a length that the task has."""
+
+    def most_tokens(self, length: int) -> int:
+        """Return the tokens of the longest example of a length; tasks whose examples differ in size work it out."""
+        generator = np.random.default_rng(0)
+        return max(self.example(length, generator).num_tokens for _ in range(32))

@@ -7,7 +7,7 @@ from poslab.data.examples.cells import as_written, is_missing
 
 
 def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, Any]]:
-    """The answers to a question, in the form that `source.COLUMNS` describes.
+    """The answers to a question, in the form that its kind describes.
 
     Args:
         context: the text that holds them.

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from poslab.data.examples.answer_spans import spans
 from poslab.data.examples.cells import text_in
 from poslab.data.examples.example_files import ExampleFiles
-from poslab.data.examples.source import Kind
 from poslab.data.examples.table_files import Row, Table
+from poslab.data.kinds.spans import SPANS
 from poslab.data.source import require_text
 
 
@@ -35,7 +35,7 @@ class AnswersFile(ExampleFiles):
     start: str | None = None
 
     title: ClassVar[str] = "answers_file"
-    kind: ClassVar[Kind] = "answers"
+    kind = SPANS
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from poslab.data.examples.cells import as_written, is_missing, text_in
 from poslab.data.examples.example_files import ExampleFiles
-from poslab.data.examples.source import Kind
 from poslab.data.examples.table_files import Row
+from poslab.data.kinds.classes import CLASSES
 
 # Fewer rows may each be of a class of their own without a mistake.
 ENOUGH_TO_JUDGE = 20
@@ -32,7 +32,7 @@ class ClassificationFile(ExampleFiles):
     separator: str | None = None
 
     title: ClassVar[str] = "classification_file"
-    kind: ClassVar[Kind] = "classification"
+    kind = CLASSES
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,16 +11,17 @@ def as_examples(**columns: Sequence[Any]) -> "Dataset":
     """A dataset of these columns, of one length.
 
     Args:
-        columns: those that `source.COLUMNS` describes, by name: lists of strings, of lists of strings (`label`), or of
-            lists of answers (`answers`).
+        columns: those that its kind describes, by name: lists of strings, of lists of strings, or of lists of answers
+            (`answers`).
     """
     from datasets import Dataset, Features, List, Value
 
     # Arrow's plain strings end at 2 GB a column; a column of empty lists does not tell its type.
     text = Value("large_string")
     types: dict[str, Any] = dict.fromkeys(columns, text)
-    if any(isinstance(label, list) for label in columns.get("label", ())):
-        types["label"] = List(Value("string"))
+    for name, column in columns.items():
+        if any(isinstance(value, list) for value in column):
+            types[name] = List(Value("string"))
     if "answers" in columns:
         types["answers"] = List({"text": Value("string"), "start": Value("int64")})
     return Dataset.from_dict({name: list(column) for name, column in columns.items()}, features=Features(types))

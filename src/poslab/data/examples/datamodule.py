@@ -1,12 +1,12 @@
 """The batches of a run over examples."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from poslab.data.batch import Batch
+from poslab.data.batch import Batch, Collate
 from poslab.data.cache import SPLITS
 from poslab.data.examples.preparation import Facts, prepare, read_facts
 from poslab.data.examples.source import ExampleSource
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class MakeBatch(Protocol):
-    """Makes batches of examples."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What it needs of each example."""
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """What it needs beside, of examples on which a model is measured."""
-
-    def __call__(self, rows: Mapping[str, Sequence[Any]], counts: np.ndarray) -> Batch:
-        """The batch of examples that are given by column, of which some do not count, (B,) bool."""
-
-
 class ExampleDataModule(RunData):
     """Examples of a task, those of a batch of about the same length.
 
@@ -45,15 +30,11 @@ class ExampleDataModule(RunData):
         source: the examples and their settings.
         joined: whether the texts of a pair are read as one.
 
-    Attributes that the caller sets:
-        make_batch: what a batch of examples is, for the model that is trained.
-
     Attributes after `setup`, beside those of `RunData`:
         facts: what is known of the examples.
     """
 
     facts: Facts
-    make_batch: MakeBatch
 
     def __init__(self, source: ExampleSource, joined: bool = False) -> None:
         super().__init__(source.batch_size)
@@ -116,15 +97,15 @@ class ExampleDataModule(RunData):
         repeat = source.batch_size if source.overfit else None
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
-        batches = ExampleBatches(self._examples["train"], everything, self.make_batch, self.make_batch.columns)
+        batches = ExampleBatches(self._examples["train"], everything, self.task.collate, self.task.columns)
         return training_loader(batches, plan, order, source.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
         """The examples of a split that are of this length and of no shorter one."""
         assert self.trainer is not None
         chosen = self.numbers(split, length)
-        columns = (*self.make_batch.columns, *self.make_batch.measured)
-        batches = ExampleBatches(self._examples[split], chosen, self.make_batch, columns)
+        columns = (*self.task.columns, *self.task.measured_columns)
+        batches = ExampleBatches(self._examples[split], chosen, self.task.collate, columns)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         return evaluation_loader(
             batches, len(chosen), self.rows(length, len(chosen)), processes, rank, self.source.num_workers
@@ -181,15 +162,15 @@ class ExampleBatches:
     Args:
         examples: all of a split.
         chosen: which of them are numbered 0, 1, ...; from there on, rows do not count.
-        make_batch: what a batch is.
+        collate: makes a batch.
         columns: what is read of each example, since texts take long to decode.
     """
 
-    def __init__(self, examples: "Dataset", chosen: np.ndarray, make_batch: MakeBatch, columns: Sequence[str]) -> None:
+    def __init__(self, examples: "Dataset", chosen: np.ndarray, collate: Collate, columns: Sequence[str]) -> None:
         self.examples = examples.select_columns(list(columns))
         self.chosen = chosen
-        self.make_batch = make_batch
+        self.collate = collate
 
     def __getitems__(self, numbers: list[int]) -> Batch:
         within = np.minimum(numbers, len(self.chosen) - 1)
-        return self.make_batch(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))
+        return self.collate(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))

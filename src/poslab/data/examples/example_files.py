@@ -101,7 +101,7 @@ class ExampleFiles(ExampleSource):
     @cached_property
     def identity(self) -> str:
         suffixes = {argument: [path.suffix for path in paths] for argument, paths in self.paths.items()}
-        settings = (self.kind, suffixes, self.delimiter, self.columns, self.document, *self.settings)
+        settings = (self.kind.name, suffixes, self.delimiter, self.columns, self.document, *self.settings)
         return fingerprint([path for paths in self.paths.values() for path in paths], *settings)
 
     def examples(self) -> "dict[str, Dataset]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslab.data.examples.answer_spans import spans
 from poslab.data.examples.cells import is_missing
 from poslab.data.examples.hub_examples import HubExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.spans import SPANS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ class HubAnswers(HubExamples):
     answer: str = "answers"
 
     title: ClassVar[str] = "hub_answers"
-    kind: ClassVar[Kind] = "answers"
+    kind = SPANS
     texts: ClassVar[tuple[str, ...]] = ("question", "context")
 
     @property
@@ -55,7 +55,7 @@ class HubAnswers(HubExamples):
 
 
 def _with_spans(batch: dict[str, list[Any]], indices: list[int], where: str) -> dict[str, list[Any]]:
-    """The rows of a batch that have a question and a context, with their answers in the form of `source.COLUMNS`."""
+    """The rows of a batch that have a question and a context, with their answers in the form of its kind."""
     columns = list(batch)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     kept = [

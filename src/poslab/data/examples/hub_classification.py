@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.examples.hub_examples import HubExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +33,7 @@ class HubClassification(HubExamples):
     label: str = "label"
 
     title: ClassVar[str] = "hub_classification"
-    kind: ClassVar[Kind] = "classification"
+    kind = CLASSES
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
 
     @property

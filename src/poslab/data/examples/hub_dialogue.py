@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslab.data.bounds import require_integer
 from poslab.data.examples.dialogue import replies
 from poslab.data.examples.hub_examples import HubExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,7 +28,7 @@ class HubDialogue(HubExamples):
     context_turns: int | None = None
 
     title: ClassVar[str] = "hub_dialogue"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
     texts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

@@ -92,7 +92,7 @@ class HubExamples(ExampleSource):
     @cached_property
     def identity(self) -> str:
         return json.dumps(
-            [*self._kept_rows.identity, self.kind, self.columns, self.document, self._splits, *self.settings]
+            [*self._kept_rows.identity, self.kind.name, self.columns, self.document, self._splits, *self.settings]
         )
 
     def examples(self) -> "dict[str, Dataset]":

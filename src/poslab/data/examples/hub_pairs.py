@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.examples.cells import is_missing
 from poslab.data.examples.hub_examples import HubExamples
-from poslab.data.examples.source import Kind
+from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,7 +25,7 @@ class HubPairs(HubExamples):
     target: str = "target"
 
     title: ClassVar[str] = "hub_pairs"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
     texts: ClassVar[tuple[str, ...]] = ("source", "target")
 
     @property

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from poslab.data.examples.cells import text_in
 from poslab.data.examples.example_files import ExampleFiles
-from poslab.data.examples.source import Kind
 from poslab.data.examples.table_files import Row
+from poslab.data.kinds.pairs import PAIRS
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,7 @@ class PairsFile(ExampleFiles):
     target: str = "target"
 
     title: ClassVar[str] = "pairs_file"
-    kind: ClassVar[Kind] = "pairs"
+    kind = PAIRS
 
     @property
     def columns(self) -> dict[str, str]:

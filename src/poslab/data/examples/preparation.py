@@ -9,11 +9,8 @@ import numpy as np
 
 from poslab.arguments import with_checked_arguments
 from poslab.data import cache
-from poslab.data.examples.answers import tokenised_answers
-from poslab.data.examples.classes import tokenised_classes
-from poslab.data.examples.pairs import tokenised_pairs
 from poslab.data.examples.source import ExampleSource
-from poslab.data.examples.splitting import READ, TEXTS, split_examples
+from poslab.data.examples.splitting import split_examples
 from poslab.data.overlap import SEPARATOR, STRING_BYTES, shared_by_document
 from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 # Raised by every change that makes other tokens of the same examples: old ones are not found.
 VERSION = 3
-KEPT = {"classification": ("label",), "pairs": ("source", "target"), "answers": ("context", "answers")}
-"""The columns that are kept beside token ids: what answers are held against."""
-TOKENISERS = {"classification": tokenised_classes, "pairs": tokenised_pairs, "answers": tokenised_answers}
 
 
 @with_checked_arguments
@@ -91,8 +85,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
             {name: counts.read for name, counts in written.items()},
             {name: counts.cut for name, counts in written.items()},
             {name: counts.left_out for name, counts in written.items()},
-            _classes(splits, source),
-            _several(splits, source),
+            *source.kind.labels(splits),
             "text_pair" in splits["train"].column_names,
             **_alike(splits, source),
         )
@@ -138,7 +131,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
     """Everything that decides which tokens come out."""
     return {
         "version": VERSION,
-        "kind": source.kind,
+        "kind": source.kind.name,
         "joined": joined,
         "source": source.identity,
         "deduplicate": source.deduplicate,
@@ -173,49 +166,32 @@ def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
 
 def _read(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
     """Yield what is read of examples, in lists."""
-    columns = [name for name in READ[source.kind] if name in examples.column_names]
+    columns = [name for name in source.kind.read if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         yield ["\n".join(texts) for texts in zip(*(batch[name] for name in columns), strict=True)]
 
 
 def _texts(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
-    columns = [name for name in TEXTS[source.kind] if name in examples.column_names]
+    columns = [name for name in source.kind.texts if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         yield [text for name in columns for text in batch[name] if text]
-
-
-def _several(splits: "dict[str, Dataset]", source: ExampleSource) -> bool:
-    return source.kind == "classification" and not isinstance(splits["train"][0]["label"], str)
-
-
-def _classes(splits: "dict[str, Dataset]", source: ExampleSource) -> list[str]:
-    """The classes of all splits, in alphabetical order."""
-    if source.kind != "classification":
-        return []
-    labels = (label for examples in splits.values() for label in examples["label"])
-    found = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
-    if len(found) < 2:
-        only = f"only {found.pop()!r}" if found else "none"
-        raise ValueError(f"label must tell at least two classes apart, and there is {only}")
-    return sorted(found)
 
 
 def _write(
     name: str, examples: "Dataset", source: ExampleSource, tokenizer: Tokenizer, joined: bool, folder: Path
 ) -> "_Written":
     """Tokenises a split and writes what is read of it."""
-    of_pairs = {"joined": joined, "source_length": source.source_length}
     tokenised = examples.map(
-        TOKENISERS[source.kind],
+        source.kind.tokenise,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, **(of_pairs if source.kind == "pairs" else {})},
-        remove_columns=[column for column in examples.column_names if column not in KEPT[source.kind]],
+        fn_kwargs={"tokenizer": tokenizer, "reading": source.reading(joined)},
+        remove_columns=[column for column in examples.column_names if column not in source.kind.kept],
         desc=f"Tokenising {name}",
         load_from_cache_file=False,
     )
     lengths = np.array(tokenised["length"], dtype=np.int64)
     too_long = lengths > source.longest
-    fits = np.ones_like(too_long) if source.kind == "classification" else ~too_long
+    fits = np.ones_like(too_long) if source.kind.is_cut else ~too_long
     if name == "train" and source.longest > source.sequence_length:
         fits = lengths <= source.sequence_length
     tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder / name))

@@ -3,31 +3,14 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.bounds import require_integer
+from poslab.data.kinds.kind import ExampleKind, Reading
 from poslab.data.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-Kind = Literal["classification", "pairs", "answers"]
-
-COLUMNS: dict[Kind, tuple[str, ...]] = {
-    "classification": ("text", "label"),
-    "pairs": ("source", "target"),
-    "answers": ("question", "context", "answers"),
-}
-"""The columns of each kind of examples.
-
-- classification: `text` and `label`, both strings; `label` is a list of strings where an example may have several
-  classes or none. A second text, as in entailment, stands in `text_pair`.
-- pairs: `source` and `target`, strings.
-- answers: `question` and `context`, strings, and `answers`, a list of `{"text": string, "start": integer}` with
-  `context[start:start + len(text)] == text`; the list is empty where the context has no answer.
-
-Any of them may have a column `document`, a string: examples of one document are never shared out over splits.
-"""
 
 
 @dataclass(kw_only=True)
@@ -57,7 +40,8 @@ class ExampleSource(Source):
     source_length: int | None = None
     deduplicate: bool = True
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[ExampleKind]
+    """The kind of its examples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,13 +50,21 @@ class ExampleSource(Source):
             require_integer("max_length", self.max_length, least=self.sequence_length)
         if self.source_length is not None:
             require_integer("source_length", self.source_length, least=2)
-            if self.kind != "pairs":
+            if not self.kind.has_sources:
                 raise ValueError("source_length must be null where no target is written of a source")
 
     @property
     def longest(self) -> int:
         """The most tokens of an example that is read at all."""
         return self.max_length or self.sequence_length
+
+    def reading(self, joined: bool) -> Reading:
+        """Return how its examples are read.
+
+        Args:
+            joined: whether the texts of a pair are read as one.
+        """
+        return Reading(joined, self.source_length)
 
     @cached_property
     @abstractmethod

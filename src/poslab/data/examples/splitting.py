@@ -12,22 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from poslab.data.examples.normal_form import normal_form
-from poslab.data.examples.source import ExampleSource, Kind
+from poslab.data.examples.source import ExampleSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-TEXTS: dict[Kind, tuple[str, ...]] = {
-    "classification": ("text", "text_pair"),
-    "pairs": ("source", "target"),
-    "answers": ("question", "context"),
-}
-"""The columns by which two examples are the same: two classes of one text, or two answers, would contradict each other,
-while a text may well be translated, summarised or replied to in two ways."""
-READ: dict[Kind, tuple[str, ...]] = {**TEXTS, "pairs": ("source",)}
-"""The columns that a model reads. Examples that read the same (`normal_form.py`) are never in two splits, whatever they
-are to become."""
 
 
 def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
@@ -40,16 +29,16 @@ def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
         ValueError: one sentence that begins with the argument to change.
     """
     splits = source.examples()
-    texts, read = ([c for c in of[source.kind] if c in splits["train"].column_names] for of in (TEXTS, READ))
+    columns, kind = splits["train"].column_names, source.kind
+    texts, read = ([c for c in of if c in columns] for of in (kind.texts, kind.read))
     if source.deduplicate:
         splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
     fractions = {"validation": source.validation_fraction, "test": source.test_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
     if not missing:
         return splits
-    stratify = "label" if source.kind == "classification" else None
     together = read if source.deduplicate else ()
-    splits |= split(splits["train"], missing, stratify=stratify, together=together)
+    splits |= split(splits["train"], missing, stratify=kind.stratify_by, together=together)
     # What is alike in two documents may be in two splits.
     has_documents = "document" in splits["train"].column_names
     return drop_held_out(splits, read) if source.deduplicate and has_documents else splits

@@ -41,5 +41,8 @@ class LearnedAlibi(Alibi):
         super().__init__(num_heads, max_exponent, asymmetry, causal)
         self.exponents = nn.Parameter(torch.tensor(slope_exponents(num_heads, max_exponent)))
 
+    def learned(self) -> dict[str, Tensor]:
+        return {"slope": self.slopes(self.exponents.device)}
+
     def slopes(self, device: torch.device) -> Tensor:
         return 2.0 ** -self.exponents.to(torch.float32)

@@ -57,17 +57,23 @@ class Fire(PositionalEncoding):
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
         return Pairs.between(query_positions, key_positions)
 
+    def learned(self) -> dict[str, Tensor]:
+        """Return |c| and the threshold T in tokens; the weights of the MLP say nothing one by one."""
+        return {"c": self.c.abs(), "threshold": self._threshold()}
+
     def pair_bias(self, rows: QueryRows) -> Tensor:
         pairs: Pairs = rows.tables
         queries_R1 = pairs.query_ids[..., rows.rows].unsqueeze(-1)
         with torch.autocast(queries_R1.device.type, enabled=False):
             # Integers are subtracted as such: float32 holds the distance, but not all far positions.
             distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
-            threshold = (self.multiplier.to(torch.float32) * self.threshold).abs()
-            furthest_R1 = torch.maximum(queries_R1.to(torch.float32), threshold)
+            furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
             share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
             bias_RSH = self._mlp(share_RS.unsqueeze(-1))
         return bias_RSH.movedim(-1, -3)
+
+    def _threshold(self) -> Tensor:
+        return (self.multiplier.to(torch.float32) * self.threshold).abs()
 
     def _psi(self, x: Tensor) -> Tensor:
         return torch.log1p((self.c.to(torch.float32) * x).abs())

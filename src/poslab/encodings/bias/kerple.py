@@ -39,8 +39,11 @@ class KerpleLog(DistanceBias):
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 2.0))
         self.raw_r2 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
 
+    def learned(self) -> dict[str, Tensor]:
+        return {"r1": _positive(self.raw_r1), "r2": _positive(self.raw_r2)}
+
     def bias_at(self, distance: Tensor) -> Tensor:
-        r1, r2 = (_positive(_along(raw, distance)) for raw in (self.raw_r1, self.raw_r2))
+        r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
         return -r1 * torch.log1p(r2 * distance.abs())
 
 
@@ -73,20 +76,23 @@ class KerplePower(DistanceBias):
         # The ends of the range, where a sigmoid does not learn, are left out.
         self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(1e-3, 1 - 1e-3).logit())
 
+    def learned(self) -> dict[str, Tensor]:
+        r2 = SMALLEST + (2.0 - SMALLEST) * self.raw_r2.to(torch.float32).sigmoid()
+        return {"r1": _positive(self.raw_r1), "r2": r2}
+
     def bias_at(self, distance: Tensor) -> Tensor:
-        r1, raw_r2 = _positive(_along(self.raw_r1, distance)), _along(self.raw_r2, distance)
-        r2 = SMALLEST + (2.0 - SMALLEST) * raw_r2.sigmoid()
+        r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
         # `pow` has a gradient at distance 0, which exp(r2 * log(distance)) has not.
         return -r1 * distance.abs().to(torch.float32).pow(r2)
 
 
-def _along(parameter_H: Tensor, distance: Tensor) -> Tensor:
-    """A parameter of each head in float32, (H, 1, ...), to meet distances of any shape."""
-    return parameter_H.to(torch.float32).view(-1, *[1] * distance.dim())
+def _along(rate_H: Tensor, distance: Tensor) -> Tensor:
+    """Return a rate of each head as (H, 1, ...), to meet distances of any shape."""
+    return rate_H.view(-1, *[1] * distance.dim())
 
 
 def _positive(raw: Tensor) -> Tensor:
-    return SMALLEST + functional.softplus(raw)
+    return SMALLEST + functional.softplus(raw.to(torch.float32))
 
 
 def _raw_of_uniform(num_heads: int, high: float) -> Tensor:

@@ -41,12 +41,15 @@ class Tisa(DistanceBias):
         self.sharpness = nn.Parameter(0.1 + 0.01 * torch.randn(num_kernels, num_heads))
         self.offsets = nn.Parameter(5.0 * torch.randn(num_kernels, num_heads))
 
+    def learned(self) -> dict[str, Tensor]:
+        return {"amplitudes": self.amplitudes, "sharpness": self.sharpness.abs(), "offsets": self.offsets}
+
     def bias_at(self, distance: Tensor) -> Tensor:
         ahead = -distance.to(torch.float32)
         bias = torch.zeros((), device=distance.device)
-        for kernel in zip(self.amplitudes, self.sharpness, self.offsets, strict=True):
+        for kernel in zip(*self.learned().values(), strict=True):
             amplitude, sharpness, offset = (
                 parameter_H.to(torch.float32).view(-1, *[1] * distance.dim()) for parameter_H in kernel
             )
-            bias = bias + amplitude * torch.exp(-sharpness.abs() * (ahead - offset).square())
+            bias = bias + amplitude * torch.exp(-sharpness * (ahead - offset).square())
         return bias

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.described import VectorTable
 from poslab.encodings.relative.scores import pick
 
 
@@ -54,14 +55,24 @@ class CoPE(PositionalEncoding):
         self.gate_scale = head_dim**-0.5
         self.position_embedding = nn.Parameter(torch.zeros(num_positions, head_dim))
 
+    def vectors(self) -> dict[str, VectorTable]:
+        return {"counts": VectorTable(self.position_embedding)}
+
+    def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
+        """Return the count p_ij."""
+        return self._count(q_BHRD @ k_BHSD.mT, rows)
+
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         products_BHRS = q_BHRD @ k_BHSD.mT
-        gates_BHRS = (products_BHRS * self.gate_scale).sigmoid()
-        if rows.visible is not None:
-            gates_BHRS = gates_BHRS.masked_fill(~rows.visible, 0.0)
-        # From the query back to each key: summed from the near end, a count loses nothing to the keys far away.
-        count_BHRS = gates_BHRS.flip(-1).cumsum(-1).flip(-1).clamp(max=self.num_positions - 1)
+        count_BHRS = self._count(products_BHRS, rows)
         scores_BHRP = q_BHRD @ self.position_embedding.to(q_BHRD.dtype).T
         below_BHRS = count_BHRS.floor()
         at_below, at_above = (pick(scores_BHRP, index.long()) for index in (below_BHRS, count_BHRS.ceil()))
         return products_BHRS * rows.scale + torch.lerp(at_below, at_above, count_BHRS - below_BHRS)
+
+    def _count(self, products_BHRS: Tensor, rows: QueryRows) -> Tensor:
+        gates_BHRS = (products_BHRS * self.gate_scale).sigmoid()
+        if rows.visible is not None:
+            gates_BHRS = gates_BHRS.masked_fill(~rows.visible, 0.0)
+        # From the query back to each key: summed from the near end, a count loses nothing to the keys far away.
+        return gates_BHRS.flip(-1).cumsum(-1).flip(-1).clamp(max=self.num_positions - 1)

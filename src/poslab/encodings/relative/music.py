@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import Pairs
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
@@ -64,6 +65,9 @@ class MusicTransformer(PositionalEncoding):
         super().__init__()
         self.table = nn.Parameter(torch.empty(num_heads, num_distances, head_dim))
         nn.init.normal_(self.table, std=head_dim**-0.5)
+
+    def vectors(self) -> dict[str, VectorTable]:
+        return {f"distances, head {head}": VectorTable(table_ND) for head, table_ND in enumerate(self.table)}
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> MusicTables:
         by_distance = query_positions.contiguous and key_positions.contiguous

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
@@ -47,6 +48,10 @@ class Shaw(PositionalEncoding):
         self.value_table = nn.Parameter(torch.empty(2 * max_distance + 1, head_dim))
         for table in (self.key_table, self.value_table):
             nn.init.normal_(table, std=head_dim**-0.5)
+
+    def vectors(self) -> dict[str, VectorTable]:
+        first = -self.max_distance
+        return {"keys": VectorTable(self.key_table, first), "values": VectorTable(self.value_table, first)}
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
         return Pairs.between(query_positions, key_positions)

@@ -77,10 +77,17 @@ class PoPE(PositionalEncoding):
         if delta_init == "uniform":
             nn.init.uniform_(self.delta, -2 * math.pi, 0.0)
 
+    def learned(self) -> dict[str, Tensor]:
+        return {"delta": _clamped(self.delta.to(torch.float32))}
+
+    def spectrum(self, length: int) -> Tensor:
+        """Return the inverse frequency of each channel, (D,) float32."""
+        return self._frequencies()
+
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Phases:
         key_cos, key_sin = self._cos_sin(key_positions)
         cos, sin = (key_cos, key_sin) if key_positions is query_positions else self._cos_sin(query_positions)
-        delta_H1D = _clamped(self.delta.to(torch.float32)).unsqueeze(1)
+        delta_H1D = self.learned()["delta"].unsqueeze(1)
         # The phase of a query is i * theta - delta. At position 1,000,000 float32 would round delta away in the
         # difference, so it enters by the theorem of addition.
         delta_cos, delta_sin = delta_H1D.cos(), delta_H1D.sin()
@@ -92,9 +99,12 @@ class PoPE(PositionalEncoding):
     def rotate_key(self, k_BHSD: Tensor, tables: Phases) -> Tensor:
         return _polar(k_BHSD, tables.key_cos, tables.key_sin)
 
+    def _frequencies(self, device: torch.device | None = None) -> Tensor:
+        # One for each channel, where rotary has one for two.
+        return inverse_frequencies(2 * self.head_dim, self.base, device)
+
     def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
-        # One frequency for each channel, where rotary has one for two.
-        angle = angles(positions.ids_for_heads, inverse_frequencies(2 * self.head_dim, self.base, positions.ids.device))
+        angle = angles(positions.ids_for_heads, self._frequencies(positions.ids.device))
         return angle.cos(), angle.sin()
 
 

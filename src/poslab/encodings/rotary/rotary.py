@@ -102,10 +102,18 @@ class Rotary(PositionalEncoding):
         self._asked_for = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
         self.depends_on_length = "length" in self._asked_for
         self.relative = not self.depends_on_length
-        self.spectrum(1)  # a wrong hyperparameter of the scaling is told now
+        self.scaled_frequencies(1)  # a wrong hyperparameter of the scaling is told now
 
-    def spectrum(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
-        """The inverse frequencies, (r / 2,) float32, and the attention factor while the text has this length."""
+    @property
+    def only_turns(self) -> bool:
+        return self.hooks <= {"rotate_query", "rotate_key", "scale"}  # a subclass may do more
+
+    def spectrum(self, length: int) -> Tensor:
+        """Return the inverse frequencies, (r / 2,) float32."""
+        return self.scaled_frequencies(length)[0]
+
+    def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
+        """Return the inverse frequencies, (r / 2,) float32, and the attention factor while the text has this length."""
         frequencies = inverse_frequencies(self.rotary_dim, self.base, device)
         if self._scaling is None:
             return frequencies, 1.0
@@ -113,7 +121,7 @@ class Rotary(PositionalEncoding):
         return self._scaling(frequencies, **{name: known[name] for name in known if name in self._asked_for})
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
-        frequencies, attention_factor = self.spectrum(key_positions.stop, key_positions.ids.device)
+        frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, key_positions.ids.device)
         query_cos_sin = _cos_sin(query_positions, frequencies)
         same = key_positions is query_positions
         key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies)

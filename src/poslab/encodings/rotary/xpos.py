@@ -84,6 +84,10 @@ class XPos(PositionalEncoding):
         self.scale_base = scale_base
         self.gamma = gamma
 
+    def spectrum(self, length: int) -> Tensor:
+        """Return the inverse frequencies, (D / 2,) float32."""
+        return self._frequencies()
+
     def prepare(self, query_positions: Positions, key_positions: Positions) -> ScaledRotation:
         query_ids, key_ids = query_positions.ids_for_heads, key_positions.ids_for_heads
         ends = query_ids if query_positions.length else key_ids.new_zeros(1)  # no queries have no middle
@@ -98,9 +102,12 @@ class XPos(PositionalEncoding):
         check_width(k_BHSD, self.head_dim)
         return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
 
+    def _frequencies(self, device: torch.device | None = None) -> Tensor:
+        return inverse_frequencies(self.head_dim, self.base, device)
+
     def _tables(self, places: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
         # Angles too are counted from the centre, which float32 holds exactly where it could not hold the angle itself.
-        angle = angles(places, inverse_frequencies(self.head_dim, self.base, places.device))
+        angle = angles(places, self._frequencies(places.device))
         pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
         return angle.cos(), angle.sin(), angles(places, log_zeta * (sign / self.scale_base))

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from poslab.arguments import CheckedArguments
+from poslab.encodings.described import Described
 
 
-class Temperature(CheckedArguments, nn.Module):
+class Temperature(Described):
     """Makes logits larger the more keys a query sees; one instance for each layer.
 
         logit(i, j) = factor(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))

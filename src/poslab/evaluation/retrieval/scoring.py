@@ -27,7 +27,7 @@ def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: i
     (dynamic NTK, randomized positions): it reads the beginning of an answer as part of the whole prompt here.
 
     Args:
-        model: tokens (B, T) in, logits (B, T, V) out; of a `Decoder`, only those of answers are made.
+        model: tokens (B, T) in, logits (B, T, V) out; of a `Model`, only those of answers are made.
         prompts: all of the same number of tokens.
         tokens_at_once: tokens of a batch, at most, but one prompt at least.
 

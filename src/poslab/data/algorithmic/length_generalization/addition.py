@@ -63,6 +63,9 @@ class Addition(AlgorithmicTask):
         first, second, total = (number[::-1] if self.reversed else number for number in numbers)
         return Example((*map(str, first), "+", *map(str, second)), tuple(map(str, total)))
 
+    def most_tokens(self, length: int) -> int:
+        return 3 * length + 3  # of two numbers of as many digits, whose sum has one more
+
 
 def _digits(count: int, generator: np.random.Generator) -> list[int]:
     digits: list[int] = generator.integers(10, size=count).tolist()

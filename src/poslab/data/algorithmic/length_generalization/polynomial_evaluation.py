@@ -48,6 +48,9 @@ class PolynomialEvaluation(AlgorithmicTask):
             value += coefficient * x**exponent
         return Example(tuple(question[:-1]), (str(value % self.modulus),))
 
+    def most_tokens(self, length: int) -> int:
+        return 7 * length + 6  # where x and all coefficients are negative
+
 
 def _signed(number: int) -> list[str]:
     return ["-", str(-number)] if number < 0 else [str(number)]

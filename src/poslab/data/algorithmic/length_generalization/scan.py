@@ -44,6 +44,9 @@ class Scan(AlgorithmicTask):
         examples = _examples()[length]
         return examples[int(generator.integers(len(examples)))]
 
+    def most_tokens(self, length: int) -> int:
+        return max(example.num_tokens for example in _examples()[length])
+
 
 def commands() -> list[tuple[str, ...]]:
     """All of the 20,910 commands, each the tuple of its words.

@@ -83,6 +83,9 @@ class SortingNumbers(AlgorithmicTask):
         numbers = generator.integers(self.least, self.most, size=length, endpoint=True)
         return Example(_digit_by_digit(numbers.tolist()), _digit_by_digit(np.sort(numbers).tolist()))
 
+    def most_tokens(self, length: int) -> int:
+        return 2 * len(_digit_by_digit([self.most] * length)) + 1
+
 
 def _digit_by_digit(numbers: list[int]) -> tuple[str, ...]:
     return tuple(",".join(map(str, numbers)))

@@ -1,0 +1,37 @@
+"""Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
+
+encodings.md is made of the code and its configuration, performance.md and tasks.md of the figures in benchmarks, and
+extrapolation.md of the evaluation that `--evaluation` names. `--text` leaves the pictures as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import encodings_page  # beside this file, as those below
+import extrapolation_page
+import performance
+import tasks_page
+
+PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": tasks_page.make}
+
+
+def main() -> None:
+    """Make the pages."""
+    parser = argparse.ArgumentParser(description="Makes the pages of docs that are not written by hand.")
+    parser.add_argument("pages", nargs="*", metavar="page", help=f"of {', '.join(PAGES)}; default: all")
+    parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
+    parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
+    arguments = parser.parse_args()
+    if arguments.evaluation:
+        extrapolation_page.make(arguments.evaluation)
+        return
+    if unknown := [page for page in arguments.pages if page not in PAGES]:
+        parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")
+    for page in arguments.pages or PAGES:
+        PAGES[page](draws=not arguments.text)
+
+
+if __name__ == "__main__":
+    main()

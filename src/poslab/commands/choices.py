@@ -1,0 +1,90 @@
+"""The choices of conf/ as their YAML files describe them: what each is, and its keys with their comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from poslab.commands.words import CONF
+from poslab.io.reading import LOADER
+
+FAMILY = "override /family@_global_.family"
+"""How the file of a dataset says its family, in the defaults list of a file that it begins with."""
+
+
+def groups() -> list[str]:
+    """Return the groups of conf/."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Return the choices of a group; a file that begins with `_` is only a part of others."""
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+
+
+def meanings() -> dict[str, str]:
+    """Return what each group of a run is, as the defaults list of conf/train.yaml says, with the default choice."""
+    text = (CONF / "train.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^  - (\w+): (\w+) +# (.*)", text, re.MULTILINE)
+    return {group: f"{meaning} (default: {choice})" for group, choice, meaning in lines}
+
+
+def description(group: str, choice: str) -> str:
+    """Return the first sentence of the comment that a file begins with."""
+    lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = [line for line in lines if not line.startswith("# @package")]
+    end = next((number for number, line in enumerate(comment) if not line.startswith("#")), len(comment))
+    return re.split(r"\. (?=[A-Z(])", " ".join(line.lstrip("# ") for line in comment[:end]))[0].rstrip(".")
+
+
+def family(dataset: str) -> str:
+    """Return the family of a dataset: `classes`, whose first file is conf/dataset/_classes.yaml; empty without one."""
+    for file in _parts(CONF / "dataset" / f"{dataset}.yaml"):
+        for default in _defaults(file):
+            if isinstance(default, dict) and FAMILY in default:
+                return str(default[FAMILY])
+    return ""
+
+
+def keys(group: str, choice: str) -> dict[str, str]:
+    """Return the keys of a choice, dotted from the group on, each with the comment above it.
+
+    A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
+    """
+    found: dict[str, str] = {}
+    for file in _parts(CONF / group / f"{choice}.yaml"):
+        text = file.read_text(encoding="utf-8")
+        node = yaml.compose(text, LOADER)
+        if isinstance(node, yaml.MappingNode):
+            for key, comment in _keys(node, group, text.splitlines()):
+                found[key] = comment or found.get(key, "")
+    return found
+
+
+def _parts(file: Path) -> Iterator[Path]:
+    """Yield the files of the same group that a file begins with, and it itself."""
+    for default in _defaults(file):
+        if isinstance(default, str) and default != "_self_":
+            yield from _parts(file.with_name(f"{default}.yaml"))
+    yield file
+
+
+def _defaults(file: Path) -> list[Any]:
+    content = yaml.load(file.read_text(encoding="utf-8"), LOADER)
+    return content.get("defaults", []) if isinstance(content, dict) else []
+
+
+def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tuple[str, str]]:
+    for key, value in node.value:
+        if key.value in ("_target_", "_partial_", "defaults"):
+            continue
+        above = key.start_mark.line
+        while lines[above - 1].lstrip().startswith("#"):
+            above -= 1
+        yield f"{prefix}.{key.value}", " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        if isinstance(value, yaml.MappingNode):
+            yield from _keys(value, f"{prefix}.{key.value}", lines)

@@ -1,0 +1,84 @@
+"""The help of `python -m src.train`: its groups, the choices of one, and every key."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from poslab.commands.choices import choices, description, family, meanings
+from poslab.commands.words import CONF
+
+WIDTH, INDENT = 80, "    "
+
+
+def train_help(words: list[str]) -> str:
+    """Return the help for the other words of a command line.
+
+    Args:
+        words: groups, whose choices are listed; or overrides, under which every key is shown.
+
+    Raises:
+        ValueError: for a group that there is not.
+    """
+    if asked := [word for word in words if "=" not in word and not word.startswith("-")]:
+        return "\n".join(line for group in asked for line in _choices(group))
+    lines = [
+        "Poslab trains a transformer under a positional encoding:",
+        "  python -m src.train encoding=rotary",
+        "",
+        "Groups (group=choice); --help GROUP lists the choices of one:",
+        *_lines(meanings().items()),
+        "",
+        "Datasets by task (--help dataset says what they are):",
+    ]
+    for name, datasets in _by_family():
+        lines += [
+            f"  {name}",
+            *textwrap.wrap(", ".join(datasets), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT),
+        ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_yaml(compose("train", overrides=[word for word in words if "=" in word]))
+    lines += ["", "Every key (key=value), which the file of its choice in conf/ explains:"]
+    lines += [f"  {line}" for line in config.splitlines()]
+    lines += [
+        "",
+        "-m runs every combination of choices with commas between:",
+        "  python -m src.train -m encoding=rotary,alibi seed=1,2",
+        "--cfg job shows a configuration without running it.",
+    ]
+    return "\n".join(lines)
+
+
+def _choices(group: str) -> Iterator[str]:
+    """Yield the choices of a group with a line each, those of datasets by family."""
+    from poslab.configuration.build import nearest
+
+    if group not in meanings():
+        raise ValueError(f"{group}: there is no such group{nearest(group, meanings())}")
+    yield f"{group}: {meanings()[group]}"
+    if group != "dataset":
+        yield from _lines((choice, description(group, choice)) for choice in choices(group))
+        return
+    for name, datasets in _by_family():
+        yield from ("", name)
+        yield from _lines((choice, description(group, choice)) for choice in datasets)
+
+
+def _by_family() -> Iterator[tuple[str, list[str]]]:
+    """Yield each family of datasets in words, with its datasets."""
+    families: dict[str, list[str]] = {}
+    for dataset in choices("dataset"):
+        families.setdefault(family(dataset), []).append(dataset)
+    for name, datasets in sorted(families.items()):
+        yield f"{name}: {description('dataset', f'_{name}')}" if name else "others", datasets
+
+
+def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a line for each name and what it means, as much of it as fits."""
+    rows = list(rows)
+    wide = max(len(name) for name, _ in rows)
+    for name, meaning in rows:
+        yield f"  {name:<{wide}}  {textwrap.shorten(meaning, WIDTH - wide - 4, placeholder=' ...')}"

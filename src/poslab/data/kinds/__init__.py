@@ -1,0 +1,1 @@
+"""Kinds of data: what an example is, one file a kind."""

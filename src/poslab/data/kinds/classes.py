@@ -1,0 +1,53 @@
+"""Texts and their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from poslab.data.tokenizers import Tokenizer
+
+
+class Classes(ExampleKind):
+    """Texts in the column `text`, and their classes in `label`: a string, or a list where a text may have several.
+
+    A second text, as in entailment, stands in `text_pair`. Two classes of one text would contradict each other, so that
+    texts alone make two examples the same.
+    """
+
+    texts = read = ("text", "text_pair")
+    kept = ("label",)
+    stratify_by = "label"
+    is_cut = True
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
+        """Return `end text end`, or `end text end other end`, where `end` is the token that ends a document.
+
+        What stands before a document is the end of another, and a model that reads the last token has seen all of the
+        text there.
+        """
+        end = np.array([tokenizer.end_id])
+        texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
+        tokens = [
+            np.concatenate([end, *(part for text in row for part in (tokenizer.encode(text), end))])
+            for row in zip(*texts, strict=True)
+        ]
+        return {"tokens": tokens, "length": [len(row) for row in tokens]}
+
+    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+        labels = (label for examples in splits.values() for label in examples["label"])
+        found = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
+        if len(found) < 2:
+            only = f"only {found.pop()!r}" if found else "none"
+            raise ValueError(f"label must tell at least two classes apart, and there is {only}")
+        return Labels(sorted(found), several=not isinstance(splits["train"][0]["label"], str))
+
+
+CLASSES = Classes("classification")

@@ -1,0 +1,86 @@
+"""What all kinds of data have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from poslab.data.tokenizers import Tokenizer
+
+Rows = Mapping[str, Sequence[Any]]
+"""Examples by column."""
+
+
+class Kind:
+    """A kind of data; two sources of one kind serve the same tasks.
+
+    Args:
+        name: in messages and in the settings of prepared data, such as `text`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Reading(NamedTuple):
+    """How examples are read.
+
+    Args:
+        joined: whether the texts of a pair are read as one.
+        source_length: of pairs, the most tokens of a source that are read, its end included; None reads all.
+    """
+
+    joined: bool = False
+    source_length: int | None = None
+
+
+class Labels(NamedTuple):
+    """The labels of examples.
+
+    Args:
+        names: all different, in the order of their numbers; empty where there are none.
+        several: whether an example may have several, or none.
+    """
+
+    names: list[str]
+    several: bool = False
+
+
+class ExampleKind(Kind, ABC):
+    """A kind of examples, which come in columns. Any of them may have a column `document`, a string: examples of one
+    document are never shared out over splits.
+    """
+
+    texts: ClassVar[tuple[str, ...]]
+    """The columns by which two examples are the same; those that are not there do not count."""
+
+    read: ClassVar[tuple[str, ...]]
+    """The columns that a model reads. Examples that read the same (`normal_form.py`) are never in two splits."""
+
+    kept: ClassVar[tuple[str, ...]]
+    """The columns that are kept beside token ids: what predictions are compared with."""
+
+    stratify_by: ClassVar[str | None] = None
+    """A column of classes of which every split has its share; None has no such column."""
+
+    is_cut: ClassVar[bool] = False
+    """Whether an example that is too long is cut; otherwise it is left out."""
+
+    has_sources: ClassVar[bool] = False
+    """Whether a target is written of a source, which may be cut (`source_length`)."""
+
+    @abstractmethod
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
+        """Return the token ids of examples by column, and in `length` how many tokens a model reads of each."""
+
+    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+        """Return the labels of all splits.
+
+        Raises:
+            ValueError: beginning with the name of a column, for labels that cannot be learned.
+        """
+        return Labels([])

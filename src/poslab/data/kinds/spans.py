@@ -1,0 +1,51 @@
+"""Questions whose answer is a span of a context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poslab.data.kinds.kind import ExampleKind, Reading, Rows
+
+if TYPE_CHECKING:
+    from poslab.data.tokenizers import Tokenizer
+
+
+class Spans(ExampleKind):
+    """Texts in the columns `question` and `context`, and `answers`, a list of `{"text": string, "start": integer}`.
+
+    `context[start:start + len(text)]` is the text; the list is empty where the context has no answer.
+    """
+
+    texts = read = ("question", "context")
+    kept = ("context", "answers")
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
+        """Return `end question end context end`, and where context and first answer are among these tokens.
+
+        `end` is the token that ends a document. The first of them stands for "no answer here", as in BERT's form of
+        SQuAD 2.
+        """
+        end = np.array([tokenizer.end_id])
+        columns: dict[str, list[Any]] = {name: [] for name in ("tokens", "length", "first", "places", "span")}
+        for question, context, answers in zip(rows["question"], rows["context"], rows["answers"], strict=True):
+            before = np.concatenate([end, tokenizer.encode(question), end])
+            within, places = tokenizer.encode_with_places(context)
+            columns["tokens"].append(np.concatenate([before, within, end]))
+            columns["length"].append(len(before) + len(within) + 1)
+            columns["first"].append(len(before))
+            columns["places"].append(places)
+            columns["span"].append(_span(places, answers[0], len(before)) if answers else [0, 0])
+        return columns
+
+
+def _span(places: np.ndarray, answer: Mapping[str, Any], first: int) -> list[int]:
+    """Return the first and the last token of an answer."""
+    start, stop = answer["start"], answer["start"] + len(answer["text"])
+    touched = np.flatnonzero((places[:, 1] > start) & (places[:, 0] < stop))
+    return [first + int(touched[0]), first + int(touched[-1])] if len(touched) else [0, 0]
+
+
+SPANS = Spans("answers")

@@ -1,0 +1,103 @@
+"""Texts with a tag for each word, such as the names of people and places in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from poslab.data.examples.cells import as_written, is_missing
+from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.examples.table_files import Row
+from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from poslab.data.tokenizers import Tokenizer
+
+OUTSIDE = "O"
+"""The tag of a word that belongs to nothing."""
+
+
+class Tags(ExampleKind):
+    """Texts in the column `text`, whose words stand between single spaces, and `tags`, a list with one for each word.
+
+    Tags are in the form of CoNLL: `B-PER` begins a person, `I-PER` continues it, `O` is neither.
+    """
+
+    texts = read = ("text",)
+    kept = ("tags",)
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
+        """Return `end text end`, where `end` ends a document, and the place of the first token of each word."""
+        end = np.array([tokenizer.end_id])
+        columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
+        for text in rows["text"]:
+            tokens, places = tokenizer.encode_with_places(text)
+            starts = np.cumsum([0, *(len(word) + 1 for word in text.split(" ")[:-1])])
+            columns["tokens"].append(np.concatenate([end, tokens, end]))
+            columns["firsts"].append([1 + int((places[:, 1] > start).argmax()) for start in starts])
+            columns["length"].append(len(tokens) + 2)
+        return columns
+
+    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+        found = {tag for examples in splits.values() for tags in examples["tags"] for tag in tags}
+        if found <= {OUTSIDE}:
+            raise ValueError(f"tags must name at least one thing, such as B-PER, and all of them are {OUTSIDE}")
+        return Labels(sorted(found))
+
+
+TAGS = Tags("tags")
+
+
+@dataclass(kw_only=True)
+class TagsFile(ExampleFiles):
+    """Sentences with a tag for each word, in files with a column each, one sentence a row.
+
+    In CSV and TSV, words and tags stand between white space; in JSON, JSON lines and Parquet each may also be a list.
+
+    Args:
+        words: the column that holds the words of a sentence (default `words`).
+        tags: the column that holds their tags, as many (default `tags`): `O`, or `B-` and `I-` with a type.
+        others: those of `ExampleFiles`.
+    """
+
+    words: str = "words"
+    tags: str = "tags"
+
+    title: ClassVar[str] = "tags_file"
+    kind = TAGS
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {"words": self.words, "tags": self.tags}
+
+    def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
+        texts, tags = [], []
+        for row in rows:
+            words, own = (_parts(row, name, column) for name, column in self.columns.items())
+            if len(words) != len(own):
+                raise ValueError(
+                    f"tags must be as many as words, but {row.place} has {len(own)} tags for {len(words)} words"
+                )
+            if wrong := [tag for tag in own if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]:
+                raise ValueError(
+                    f"tags must be {OUTSIDE}, or B- or I- with a type, as in B-PER, but {row.place} has {wrong[0]!r}"
+                )
+            texts.append(" ".join(words))
+            tags.append(own)
+        return {"text": texts, "tags": tags}
+
+
+def _parts(row: Row, argument: str, column: str) -> list[str]:
+    """Return the words or tags of a cell; ValueError if there are none, or one of them is no word."""
+    value = row.values.get(column)
+    parts = value if isinstance(value, list) else [] if is_missing(value) else as_written(value).split()
+    if not parts:
+        raise ValueError(f"{argument} must stand in every row, but {column!r} is empty in {row.place}")
+    if wrong := [part for part in parts if isinstance(part, list | dict) or is_missing(part)]:
+        raise ValueError(f"{argument} must be words, but {column!r} in {row.place} has {str(wrong[0])[:40]!r}")
+    return ["".join(as_written(part).split()) for part in parts]

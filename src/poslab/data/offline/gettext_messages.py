@@ -1,0 +1,96 @@
+"""Messages of programs and their translations, as gettext keeps them."""
+
+import gettext
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from poslab.configuration.build import nearest
+from poslab.data.examples.columns import as_examples
+from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.examples.source import ExampleSource
+from poslab.data.kinds.pairs import PAIRS
+from poslab.data.source import require_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+A_WORD = re.compile(r"[^\W\d_]{2}")
+
+
+@dataclass(kw_only=True)
+class GettextMessages(ExampleSource):
+    """Messages of programs in English, to be translated: 16,500 short ones of the GNU compilers by default.
+
+    What a program fills in stays as it stands there (`%qs`, `%<%E%>`). Of a message with a plural, the singular is
+    taken; messages that are not translated are left out.
+
+    The messages come from Debian (or Ubuntu): apt-get install gcc-14-locales. A slim container leaves out
+    /usr/share/locale on installing: delete the path-exclude of it in /etc/dpkg/dpkg.cfg.d first.
+
+    Args:
+        language: of the translation, as the folder of its messages is called: `fr` (default), `de`, `es`, `ja`, ...
+        domains: whose messages: names of files `<domain>.mo` (default `gcc-14` and `cpplib-14`).
+        folder: where the languages' folders are (default `/usr/share/locale`).
+        others: those of `ExampleSource`.
+    """
+
+    language: str = "fr"
+    domains: Sequence[str] = ("gcc-14", "cpplib-14")
+    folder: str = "/usr/share/locale"
+
+    title: ClassVar[str] = "gettext_messages"
+    kind = PAIRS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_text("language", self.language)
+        if isinstance(self.domains, str) or not self.domains:
+            raise ValueError(f"domains must be a list of names, got {self.domains!r}")
+        for domain in self.domains:
+            require_text("domains", domain)
+        require_text("folder", self.folder)
+
+    def check(self) -> None:
+        super().check()
+        first = f"LC_MESSAGES/{self.domains[0]}.mo"
+        languages = sorted(path.parts[-3] for path in self._root.glob(f"*/{first}"))
+        if not languages:
+            package = f"the Debian package {self.domains[0]}-locales: apt-get install {self.domains[0]}-locales"
+            raise ValueError(f"dataset=gettext_messages needs {package} (no language has {first} in {self.folder})")
+        if self.language not in languages:
+            hint = nearest(self.language, languages)
+            raise ValueError(f"language must be one of {', '.join(languages)}, got {self.language!r}{hint}")
+        for domain, path in zip(self.domains, self.paths, strict=True):
+            if not path.is_file():
+                raise ValueError(f"domains names {domain!r}, and {path} does not exist")
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of messages, one a domain."""
+        return [self._root / self.language / "LC_MESSAGES" / f"{domain}.mo" for domain in self.domains]
+
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint(self.paths)
+
+    def examples(self) -> "dict[str, Dataset]":
+        pairs = [pair for path in self.paths for pair in messages(path)]
+        return {"train": as_examples(source=[pair[0] for pair in pairs], target=[pair[1] for pair in pairs])}
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.folder).expanduser()
+
+
+def messages(path: Path) -> list[tuple[str, str]]:
+    """The messages of a .mo file and their translations, those that differ and hold a word."""
+    with path.open("rb") as file:
+        # The library has no public way to list messages. Those with a plural have keys of singular and number of form.
+        catalog: dict[str | tuple[str, int], str] = vars(gettext.GNUTranslations(file))["_catalog"]
+    singulars = {key: text for key, text in catalog.items() if isinstance(key, str) or key[1] == 0}
+    pairs = [((key if isinstance(key, str) else key[0]).strip(), text.strip()) for key, text in singulars.items()]
+    return [(source, target) for source, target in pairs if target and source != target and A_WORD.search(source)]

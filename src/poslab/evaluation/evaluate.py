@@ -1,0 +1,34 @@
+"""All parts of an evaluation, one after another, in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from poslab.evaluation import parts
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.subjects import Subject
+
+
+def evaluate(subjects: Sequence[Subject], settings: Settings, told: Callable[[str], None] = print) -> Evaluation:
+    """Evaluate trained models side by side.
+
+    Args:
+        subjects: what is evaluated, under different names and on the same text.
+        settings: how.
+        told: is called with each part's name before it is made.
+
+    Raises:
+        ValueError: for a part that does not exist, or lengths that the text does not fill.
+    """
+    known = parts.names()
+    chosen = known if settings.parts is None else settings.parts
+    for part in chosen:
+        if part not in known:
+            raise ValueError(f"parts must be of {', '.join(known)}, got {part}")
+    modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
+    evaluation = Evaluation()
+    for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
+        told(part)
+        evaluation.add(modules[part].make(subjects, settings))
+    return evaluation

@@ -1,0 +1,67 @@
+"""What each head looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from poslab.evaluation.attention_pictures import (
+    attention_maps,
+    attention_overview,
+    distance_picture,
+    divergence_picture,
+    statistics_picture,
+)
+from poslab.evaluation.attention_statistics import attention_by_distance, attention_divergence, attention_statistics
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.side_by_side import titled
+from poslab.evaluation.subjects import Subject
+from poslab.report.exhibits import Exhibit, Table
+from poslab.report.page import Section
+
+PLACE = 3
+"""In the order of a report."""
+
+LAYERS_OF_MAPS = 6
+"""Up to how many layers each gets attention maps with labels."""
+
+
+def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+    """Return the section; nothing for models whose attention cannot be looked into."""
+    subjects = [one for one in subjects if one.model.attention_sites]
+    if not subjects:
+        return Evaluation()
+    exhibits: list[Exhibit] = []
+    frames = []
+    for one in subjects:
+        windows_BT = one.windows(one.training_length)
+        statistics = attention_statistics(one.model, windows_BT)
+        frames.append(statistics.assign(model=one.name))
+        maps = [
+            statistics_picture(statistics),
+            distance_picture(attention_by_distance(one.model, windows_BT), one.training_length),
+        ]
+        tokens_T, labels = one.short_text(settings.text)
+        maps.append(attention_overview(one.model, tokens_T))
+        if len(one.model.attention_sites) <= LAYERS_OF_MAPS:
+            maps += attention_maps(one.model, tokens_T, labels)
+        exhibits += titled(one, subjects, maps)
+    if len(subjects) > 1 and len({len(one.model.attention_sites) for one in subjects}) == 1:
+        shortest = min(one.training_length for one in subjects)
+        windows_BT = subjects[0].windows(shortest)
+        divergence = attention_divergence({one.name: one.model for one in subjects}, windows_BT)
+        exhibits.append(divergence_picture(divergence))
+    together = pd.concat(frames)
+    exhibits.append(
+        Table(
+            name="attention_by_head",
+            title="Every head in numbers",
+            how_to_read="Means over the queries of windows as long as in training: entropy in nats, distance in "
+            "tokens, and the shares of the first token, of the query's own and of the one before it.",
+            source="",
+            frame=together[["model", *(column for column in together.columns if column != "model")]],
+        )
+    )
+    text = "What each head looks at, in windows as long as those of training, and token by token in a short text."
+    return Evaluation([Section("What the heads look at", text, exhibits)])

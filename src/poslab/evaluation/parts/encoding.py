@@ -1,0 +1,73 @@
+"""What the encoding itself has learned, beside what it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from poslab.encodings import StackEncodings
+from poslab.evaluation.content_positions import content_positions, content_positions_picture
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
+from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
+from poslab.evaluation.side_by_side import titled
+from poslab.evaluation.subjects import Subject
+from poslab.report.exhibits import Exhibit
+from poslab.report.page import Section
+
+PLACE = 5
+"""In the order of a report."""
+
+
+def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+    """Return the section, where an encoding has learned something."""
+    exhibits: list[Exhibit] = []
+    for one in subjects:
+        exhibits += titled(one, subjects, _learned(one, settings))
+    if not exhibits:
+        return Evaluation()
+    text = "What the encoding itself is after training, beside what it began with unless it was swapped in."
+    for one in subjects:
+        if not one.swap and _start(one) is None:
+            text += f" What {one.name} began with is not known: its run began with the weights of another one, and "
+            text += "has kept no start."
+    return Evaluation([Section("The encoding", text, exhibits)])
+
+
+def _start(one: Subject) -> StackEncodings | None:
+    """Return what the encodings of a run began with, as it has kept it; None where nobody can tell.
+
+    Raises:
+        ValueError: where what was kept is of another model.
+    """
+    if one.start is None and one.recipe.init_from is not None:
+        return None
+    torch.manual_seed(one.recipe.seed)  # as earlier versions, which kept nothing, began
+    model = one.recipe.model.build(one.tokenizer.vocab_size, digits=one.tokenizer.digits)
+    start = model.encodings.to(one.model.embedding.weight.dtype)
+    if one.start is not None:
+        try:
+            start.load_state_dict(one.start)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f"the checkpoint of {one.run.path} keeps the start of another encoding") from error
+    return start
+
+
+def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
+    encodings = one.model.encodings
+    start = None if one.swap else _start(one)
+    length = one.model.max_length or 2 * one.training_length
+    bias = learned_bias(encodings, length, start, DRAWN)
+    if len(bias):
+        yield bias_picture(bias, one.training_length)
+    norms = table_norms(encodings, start)
+    if len(norms):
+        yield norms_picture(norms)
+    parameters = learned_parameters(encodings, start)
+    if len(parameters):
+        yield parameters_table(parameters)
+    tokens_T, labels = one.short_text(settings.text)
+    positions = content_positions(one.model, tokens_T)
+    if len(positions):
+        yield content_positions_picture(positions, labels)

@@ -1,0 +1,55 @@
+"""What the model finds again that stands somewhere in its window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.retrieval import retrieval, retrieval_exhibits
+from poslab.evaluation.side_by_side import lengths_of, tag
+from poslab.evaluation.subjects import Subject
+from poslab.report.page import Section
+
+PLACE = 2
+"""In the order of a report."""
+
+PROMPTS = 4
+"""Of each task, length and depth."""
+
+SHORTEST_PROMPT, FURTHEST_PROMPT = 256, 4
+"""Tokens of the shortest prompt, and the longest over the training length."""
+
+
+def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+    """Return the section, and an accuracy for each task and length.
+
+    Of the lengths that are asked for, those up to `FURTHEST_PROMPT` times the training length that have room for every
+    task.
+    """
+    evaluation = Evaluation()
+    frames = {}
+    for one in subjects:
+        lengths = [
+            length
+            for length in lengths_of(subjects, settings)
+            if SHORTEST_PROMPT <= length <= max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
+        ]
+        if not lengths:
+            continue
+        frames[one.name] = retrieval(
+            one.model,
+            one.tokenizer,
+            lengths=lengths,
+            depths=(0.0, 0.5, 1.0),
+            samples=PROMPTS,
+            seed=settings.seed,
+            filler=one.tokens,
+        )
+        for task, rows in frames[one.name].groupby("task"):
+            for length, own in rows.groupby("length"):
+                evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
+    if frames:
+        text = "Whether the model finds again what stands somewhere in its window, in prompts up to four times as long "
+        text += "as a training window. A small model of text finds little: its loss beside that of guessing says more."
+        evaluation.sections.append(Section("Retrieval", text, retrieval_exhibits(frames)))
+    return evaluation

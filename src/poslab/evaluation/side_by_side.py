@@ -1,0 +1,60 @@
+"""Models side by side: the lengths at which all are read, and the names of what belongs to one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from poslab.evaluation.evaluation import Settings
+from poslab.evaluation.subjects import Subject
+from poslab.report.exhibits import Exhibit
+
+MULTIPLES = (1, 2, 4, 8, 16)
+"""Of the training length: the lengths unless others are asked for."""
+
+
+def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
+    """Return the window lengths that are asked for, ascending.
+
+    Raises:
+        ValueError: for one that the text does not fill, or where no model reaches any of them.
+    """
+    held = min(len(one.tokens) for one in subjects)
+    if settings.lengths is None:
+        training_length = max(one.training_length for one in subjects)
+        lengths = [multiple * training_length for multiple in MULTIPLES if multiple * training_length < held]
+        if not lengths:
+            raise ValueError(f"tokens must be more than the training length, {training_length}, got {held}")
+        return lengths
+    for length in settings.lengths:
+        if not 1 <= length < held:
+            raise ValueError(f"lengths must lie between 1 and {held - 1:,}, which the text fills, got {length}")
+    ends = [one.model.max_length for one in subjects]
+    if all(end is not None and end < min(settings.lengths) for end in ends):
+        raise ValueError(
+            f"lengths must begin at no more than {max(end for end in ends if end is not None)} tokens, "
+            f"where the encoding ends, got {list(settings.lengths)}"
+        )
+    return sorted(set(settings.lengths))
+
+
+def training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:
+    """Return the tokens of a training window, by the name of the model."""
+    return {one.name: one.training_length for one in subjects}
+
+
+def tag(one: Subject, subjects: Sequence[Subject], figure: str) -> str:
+    """Return the tag of a figure of one of several models, which says whose it is."""
+    return f"{one.name}/{figure}" if len(subjects) > 1 else figure
+
+
+def titled(one: Subject, subjects: Sequence[Subject], exhibits: Iterable[Exhibit]) -> Iterator[Exhibit]:
+    """Yield the exhibits of one of several models, under names and titles that say whose they are."""
+    slugs = [re.sub(r"[^a-z0-9]+", "_", other.name.lower()).strip("_") for other in subjects]
+    place = [other.name for other in subjects].index(one.name)
+    slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
+    for exhibit in exhibits:
+        if len(subjects) > 1:
+            exhibit = replace(exhibit, name=f"{exhibit.name}_{slug}", title=f"{exhibit.title}: {one.name}")
+        yield exhibit

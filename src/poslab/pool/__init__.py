@@ -1,0 +1,1 @@
+"""Worker processes that train many runs: what sweeps, and whatever else has many runs, share."""

@@ -1,0 +1,44 @@
+"""Hangs: a worker that has not written anything for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+class HangDetector:
+    """A watch on the directory of a job, which notices when nothing new appears.
+
+    Args:
+        seconds: longest time without anything new.
+        clock: returns seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._newest = 0.0
+        self._since = clock()
+
+    def hangs(self, directory: Path | None) -> bool:
+        """Return whether nothing has been written for too long.
+
+        Args:
+            directory: of the job that the worker trains; None if it trains none.
+        """
+        newest = 0.0 if directory is None else _newest(directory)
+        if directory is None or newest != self._newest:
+            self._newest, self._since = newest, self._clock()
+        return self._clock() - self._since > self._seconds
+
+
+def _newest(directory: Path) -> float:
+    """Return when the newest file below a directory was written; 0 if there is none."""
+    times = []
+    for path in directory.rglob("*"):
+        try:
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:  # it was replaced in the meantime
+            continue
+    return max(times, default=0.0)

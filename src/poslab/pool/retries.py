@@ -1,0 +1,47 @@
+"""The rule of retries: a job that makes progress between its failures is never given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poslab.pool.failure import Failure
+
+MOST_RETRIES = 2
+"""Retries after failures of the job itself, without progress in between."""
+
+MOST_KILLS = 20
+"""Kills from outside without progress in between after which a job is given up: a worker that the system kills for the
+memory that its job takes can look the same.
+"""
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """An attempt at a job that failed.
+
+    Args:
+        failure: its end.
+        began_after: how many steps of the job's runs had been saved when it began to train; -1 if it did not begin.
+    """
+
+    failure: Failure
+    began_after: int = -1
+
+
+def may_retry(attempts: Sequence[FailedAttempt]) -> bool:
+    """Return whether a job gets another attempt.
+
+    An attempt that begins after more saved steps than all before it proves progress, and earlier failures do not count
+    any more.
+
+    Args:
+        attempts: all attempts at the job, in order; at least 1.
+    """
+    farthest, since = -1, 0
+    for index, attempt in enumerate(attempts):
+        if attempt.began_after > farthest:
+            farthest, since = attempt.began_after, index
+    kills = sum(attempt.failure.from_outside for attempt in attempts[since:])
+    failures = len(attempts) - since - kills
+    return attempts[-1].failure.can_pass and failures <= MOST_RETRIES and kills <= MOST_KILLS

@@ -1,0 +1,78 @@
+"""One run of a job: trained, resumed, or begun anew where its directory is damaged."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from poslab.io.reading import read_json
+from poslab.io.terminal import one_line
+from poslab.runs.checkpoint import load_checkpoint
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
+from poslab.training.observation import Observer
+from poslab.training.resume import Plan
+from poslab.training.train import train
+
+SECONDS_BETWEEN_LOOKS = 0.2
+"""Pause between two looks at a run that another process still trains."""
+
+
+def train_or_resume(
+    run: RunDirectory,
+    config: dict[str, Any],
+    observer: Observer | None,
+    heed: Callable[[], None],
+    begins: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a run from its last checkpoint, unless it is finished already; return its figures.
+
+    Args:
+        run: the run; its directory need not exist.
+        config: its configuration.
+        observer: sees each validation, and may end the run; a run without one is tested.
+        heed: raises RunInterruptedError if this process was asked to stop.
+        begins: is called before training, with the number of steps that are saved.
+    """
+    while run.is_held:  # by a worker that counts as lost, which its next report will show
+        heed()
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    saved = _saved_steps(run, config)
+    if not run.is_finished:
+        recipe = check(config)
+        begins(saved)
+        checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
+        heed()
+        if recipe.trainer.compile:
+            torch.compiler.reset()  # after eight models of a process torch would compile no more
+        train(Plan(run, config, checkpoint), recipe, observer)
+        if not run.config_file.exists():
+            raise FileNotFoundError(f"{run.path} vanished while it was trained")
+    return run.metrics()
+
+
+def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
+    """Return how many steps of an unfinished run are saved; set aside a run that is damaged, so that it begins anew."""
+    if not run.path.exists():
+        return 0
+    try:
+        run.check_files()
+        if run.config() != config:
+            raise ValueError(f"{run.config_file} holds another configuration")
+        if run.environment_file.exists():
+            read_json(run.environment_file)
+        if run.is_finished:
+            run.metrics()
+        elif run.last_checkpoint.exists():
+            return int(load_checkpoint(run.last_checkpoint)["global_step"])
+    except ValueError as error:
+        aside = run.path.with_name(f"{run.path.name}.damaged")
+        print(one_line(f"{run.path} begins anew, what was there is in {aside}: {error}"), flush=True)
+        if aside.exists():
+            shutil.rmtree(aside)
+        run.path.rename(aside)
+    return 0

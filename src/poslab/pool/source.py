@@ -1,0 +1,111 @@
+"""Sources of jobs: where workers take their work from, and where whoever watches them reads what became of it.
+
+A job is one attempt at a piece of work, such as a trial of a sweep. Any number of processes and machines share a
+source. Each of them may be killed at any moment, so whoever comes next must find the source in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from poslab.pool.failure import Failure
+
+J = TypeVar("J")
+"""A job, as its source names it."""
+
+R = TypeVar("R", contravariant=True)
+"""The result of a job."""
+
+
+class JobLostError(Exception):
+    """The job that is being trained is not this worker's any more: somebody failed it, since no heartbeat came."""
+
+
+@dataclass(frozen=True)
+class TakenJob(Generic[J]):
+    """A job that a worker has taken, as it was when it was read.
+
+    Args:
+        job: the job.
+        worker: name of the worker.
+        directory: where its runs are trained.
+        is_running: whether it has not ended.
+        is_lost: whether it was failed because no heartbeat came.
+    """
+
+    job: J
+    worker: str
+    directory: Path
+    is_running: bool
+    is_lost: bool
+
+
+@dataclass(frozen=True)
+class Jobs(Generic[J]):
+    """All jobs of a source at one moment.
+
+    Args:
+        unfinished: how many are still to come to their end, retries not counted.
+        taken: those that somebody has taken, ended ones included, in order.
+    """
+
+    unfinished: int
+    taken: Sequence[TakenJob[J]]
+
+    def taken_by(self, worker: str) -> list[TakenJob[J]]:
+        """Return the jobs that a worker has taken, in order."""
+        return [job for job in self.taken if job.worker == worker]
+
+
+class JobSource(Protocol[J, R]):
+    """Where a worker takes jobs from. All methods but `take` do nothing to a job that has ended."""
+
+    @property
+    def outages(self) -> tuple[type[Exception], ...]:
+        """Errors that mean that the source cannot be reached, perhaps for a moment."""
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+
+    def is_settled(self) -> bool:
+        """Return whether every job has come to its end."""
+
+    def take(self, worker: str) -> J | None:
+        """Take a job that nobody else has; return None where there is none at this moment.
+
+        Args:
+            worker: name of whoever takes it.
+        """
+
+    def heartbeat(self, job: J) -> None:
+        """Record that the worker of a job lives."""
+
+    def complete(self, job: J, result: R) -> None:
+        """End a job with its result."""
+
+    def fail(self, job: J, failure: Failure) -> None:
+        """End a job that failed, so that it is retried if it may be."""
+
+    def put_back(self, job: J) -> None:
+        """Leave a job that was stopped for whoever comes next."""
+
+
+class WatchedSource(Protocol[J]):
+    """A source as whoever watches its workers sees it."""
+
+    @property
+    def outages(self) -> tuple[type[Exception], ...]:
+        """Errors that mean that the source cannot be reached, perhaps for a moment."""
+
+    def jobs(self) -> Jobs[J]:
+        """Return all jobs as they are now."""
+
+    def fail(self, job: J, failure: Failure) -> None:
+        """End a running job that failed; do nothing if it has ended, or another worker has taken it since."""
+
+    def fail_silent(self) -> None:
+        """Fail the jobs whose heartbeat has stopped."""

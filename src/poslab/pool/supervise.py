@@ -1,0 +1,74 @@
+"""Supervision of workers until all jobs have come to their end, or somebody asks to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from poslab.pool.locks import fail_lost
+from poslab.pool.source import J, WatchedSource
+from poslab.pool.workers import Workers
+from poslab.runs.errors import RunInterruptedError
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, show: Callable[[], None]) -> None:
+    """Keep workers at work until all jobs have come to their end.
+
+    Args:
+        source: where they take jobs from.
+        workers: all of this machine.
+        patience: seconds for which the source may be out of reach.
+        show: shows how the jobs are; it reads the source.
+
+    Raises:
+        RunInterruptedError: if a signal asked for it: the first one asks the workers to stop after a step, a second one
+            ends them at once.
+        DiskError, ProcessDiedError: as `Workers.look_after` does.
+    """
+    reached = time.monotonic()
+    with _asked_to_stop() as asked:
+        try:
+            while True:
+                try:
+                    jobs = source.jobs()
+                    reached = time.monotonic()
+                    show()
+                    workers.look_after(jobs)
+                    fail_lost(source, workers.directory)
+                except source.outages:
+                    if time.monotonic() - reached > patience:
+                        raise
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    continue
+                if asked or jobs.unfinished == 0:
+                    if not workers.alive:
+                        break
+                else:
+                    workers.fill_up(most=jobs.unfinished)
+                if asked:
+                    workers.ask_to_stop()
+                if len(asked) > 1:
+                    break
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            show()
+        finally:
+            workers.kill()
+    if asked:
+        raise RunInterruptedError(asked[0])
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Collect the signals that come, instead of what they usually do."""
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""A worker process: it reads its assignment from standard input and takes jobs until it is asked to stop.
+
+What is slow to import waits until signals are noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from poslab.training.worker import die_with
+
+if TYPE_CHECKING:
+    from poslab.pool.source import JobSource
+    from poslab.pool.work import Train
+
+FULL_DISK = 3
+"""Exit status where nothing can be written any more: another worker would not fare better."""
+
+
+class Assignment(TypedDict):
+    """What a worker needs to know.
+
+    Args:
+        name: of this worker.
+        threads: of PyTorch.
+        locks: directory in which it locks a file.
+        order: plain data from which its source is opened.
+    """
+
+    name: str
+    threads: int
+    locks: str
+    order: dict[str, Any]
+
+
+class StopRequest:
+    """A signal that asks the worker to stop; it is noticed between runs, and within one the run notices it itself."""
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: setattr(self, "_received", number))
+
+    def heed(self) -> None:
+        """Raise RunInterruptedError if a signal came."""
+        from poslab.runs.errors import RunInterruptedError
+
+        if self._received is not None:
+            raise RunInterruptedError(self._received)
+
+
+def run_worker(open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> None:
+    """Be a worker of the process whose id is the first argument of this one; exit when the work is done.
+
+    Args:
+        open_source: opens the source of an order; returns it, and a function that trains its jobs.
+    """
+    die_with(int(sys.argv[1]))
+    status = _work(json.load(sys.stdin), open_source)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)  # without waiting for the threads of libraries
+
+
+def _work(assignment: Assignment, open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> int:
+    """Take jobs until all have ended; return the exit status."""
+    request = StopRequest()
+
+    from pathlib import Path
+
+    import torch
+
+    from poslab.io.terminal import one_line
+    from poslab.pool.locks import locked
+    from poslab.pool.work import work
+    from poslab.runs.errors import DiskError, RunInterruptedError
+
+    torch.set_num_threads(assignment["threads"])
+    try:
+        with locked(Path(assignment["locks"]), assignment["name"]):
+            source, train = open_source(assignment["order"])
+            work(source, train, assignment["name"], request.heed)
+    except RunInterruptedError as stopped:
+        return stopped.exit_status
+    except DiskError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
+        return FULL_DISK
+    return 0

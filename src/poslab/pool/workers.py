@@ -1,0 +1,193 @@
+"""The worker processes of this machine: started, watched, replaced when they die, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from poslab.pool.deaths import MemoryWatch, is_from_outside
+from poslab.pool.failure import Failure
+from poslab.pool.hangs import HangDetector
+from poslab.pool.locks import worker_name
+from poslab.pool.shares import Share
+from poslab.pool.source import J, Jobs, WatchedSource
+from poslab.pool.worker import FULL_DISK, Assignment
+from poslab.runs.errors import DiskError, ProcessDiedError
+
+MOST_DEATHS_IN_VAIN = 3
+"""Workers in a row that fail before they have taken a job after which none is started any more."""
+
+STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Exit statuses of a worker that ended in order."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that takes jobs.
+
+    Args:
+        name: unique among all machines.
+        process: the process.
+        log: what it prints.
+        hang: notices when it hangs.
+    """
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+    hang: HangDetector
+
+
+class Workers(Generic[J]):
+    """All workers that a command has on this machine.
+
+    Args:
+        source: where they take jobs from.
+        module: what each runs, as `python -m MODULE`: a call of `run_worker`.
+        order: plain data from which that opens the source.
+        shares: what each has of the machine.
+        directory: of their logs and locks.
+        hang_after: seconds without anything new in a job's directory after which its worker is ended.
+    """
+
+    def __init__(
+        self,
+        source: WatchedSource[J],
+        module: str,
+        order: Mapping[str, Any],
+        shares: Sequence[Share],
+        directory: Path,
+        hang_after: float,
+    ) -> None:
+        self.directory = directory
+        self._source = source
+        self._module = module
+        self._order = dict(order)
+        self._shares = shares
+        self._hang_after = hang_after
+        self._workers: list[Worker | None] = [None] * len(shares)
+        self._deaths_in_vain = 0
+        self._memory = MemoryWatch()
+        self._is_asked_to_stop = False
+
+    @property
+    def alive(self) -> list[Worker]:
+        """Those whose process has not ended, or has not been seen to have."""
+        return [worker for worker in self._workers if worker is not None]
+
+    def fill_up(self, most: int) -> None:
+        """Start the workers that are missing.
+
+        Args:
+            most: that can be of use: as many as there are unfinished jobs.
+        """
+        for place, worker in enumerate(self._workers):
+            if worker is None and len(self.alive) < most:
+                self._workers[place] = self._started(place)
+
+    def look_after(self, jobs: Jobs[J]) -> None:
+        """End the workers that hang, and fail the jobs of those that have died.
+
+        Args:
+            jobs: of the source, read before this.
+
+        Raises:
+            DiskError: if one died because nothing can be written any more.
+            ProcessDiedError: if one after another dies before it takes a job.
+        """
+        self._memory.look()
+        for place, worker in enumerate(self._workers):
+            if worker is None:
+                continue
+            if worker.process.poll() is None:
+                self._end_if_hanging(worker, jobs)
+            else:
+                self._workers[place] = None
+                self._record_death(worker)
+
+    def ask_to_stop(self) -> None:
+        """Ask all to stop after the present step, once: processes of a run that are asked again do not save."""
+        if not self._is_asked_to_stop:
+            self._is_asked_to_stop = True
+            for worker in self.alive:
+                worker.process.terminate()
+
+    def kill(self) -> None:
+        """End all at once."""
+        for worker in self.alive:
+            worker.process.kill()
+        for worker in self.alive:
+            worker.process.wait()
+
+    def _started(self, place: int) -> Worker:
+        log = self.directory / f"worker_{place}.log"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        threads, gpus = self._shares[place]
+        with log.open("a") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", self._module, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": str(threads),
+                    **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
+                },
+                start_new_session=True,  # Ctrl-C is for the command, which passes it on
+            )
+        name = worker_name()
+        assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=self._order)
+        assert process.stdin is not None
+        try:
+            with process.stdin as stdin:
+                json.dump(assignment, stdin)
+        except BrokenPipeError:  # it has died already, as `look_after` will see
+            pass
+        return Worker(name, process, log, HangDetector(self._hang_after))
+
+    def _end_if_hanging(self, worker: Worker, jobs: Jobs[J]) -> None:
+        taken = jobs.taken_by(worker.name)
+        if taken and taken[-1].is_lost:  # it is silent, or trains what is not its own any more
+            worker.process.kill()
+            return
+        running = next((job for job in taken if job.is_running), None)
+        if worker.hang.hangs(None if running is None else running.directory):
+            assert running is not None
+            worker.process.kill()
+            worker.process.wait()
+            self._source.fail(running.job, Failure(f"nothing new for {self._hang_after:g} seconds", can_pass=True))
+
+    def _record_death(self, worker: Worker) -> None:
+        status = worker.process.returncode
+        if status == FULL_DISK:
+            raise DiskError(f"{self.directory.parent} cannot be written any more: see {worker.log}")
+        taken = self._source.jobs().taken_by(worker.name)
+        for job in taken:
+            if job.is_running:
+                self._source.fail(job.job, _failure_of(status, status == -signal.SIGKILL and self._memory.was_short))
+        failed = not taken and status > 0 and status not in STOPPED  # who was killed may have been about to take one
+        self._deaths_in_vain = self._deaths_in_vain + 1 if failed else 0
+        if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:
+            last = "".join(worker.log.read_text(errors="replace").splitlines(keepends=True)[-1:]).strip()
+            raise ProcessDiedError(f"no worker gets as far as its first job: {last} (see {worker.log})")
+
+
+def _failure_of(status: int, is_short_of_memory: bool) -> Failure:
+    """Return the failure of a job whose worker ended with this status, below 0 for a signal."""
+    if status >= 0:
+        return Failure(f"its worker ended with status {status}", can_pass=True)
+    reason = f"its worker was ended by {signal.Signals(-status).name}"
+    return Failure(
+        f"{reason} (out of memory)" if is_short_of_memory else reason,
+        can_pass=True,
+        from_outside=is_from_outside(-status) and not is_short_of_memory,
+    )

@@ -1,0 +1,46 @@
+"""Configurations of runs that earlier versions wrote, in the words of now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOVED = {
+    "poslab.training.settings.TrainerSettings": "poslab.runs.trainer_settings.TrainerSettings",
+    "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizer.AdamWithCosine",
+}
+"""Classes that a `_target_` may name by where they once were."""
+
+OFFLINE = (
+    *("bbc_headlines", "bbc_topics", "dialogue_pairs", "film_sentiment", "gettext_messages", "manual_pages"),
+    *("movie_dialogue", "question_types", "sms_spam", "tweet_sentiment"),
+)
+"""Modules of `data.offline`, which were in `data.examples`."""
+
+REMOVED = {
+    "poslab.data.examples.grade_school_math.GradeSchoolMath": (
+        "it trained on the published test of GSM8K, and was removed after version 0.1.0; dataset=gsm8k trains on its "
+        "training part"
+    ),
+}
+"""Classes that are gone, and why."""
+
+
+def as_of_now(node: Any) -> Any:
+    """Return a configuration with classes named by where they are now.
+
+    Raises:
+        ValueError: naming a class that is gone.
+    """
+    if isinstance(node, dict):
+        moved = {key: as_of_now(value) for key, value in node.items()}
+        name = moved.get("_target_")
+        return moved if not isinstance(name, str) else {**moved, "_target_": _name_of_now(name)}
+    return [as_of_now(item) for item in node] if isinstance(node, list) else node
+
+
+def _name_of_now(name: str) -> str:
+    if name in REMOVED:
+        raise ValueError(f"{name}: {REMOVED[name]}")
+    package, _, rest = name.partition("poslab.data.examples.")
+    is_offline = not package and rest.partition(".")[0] in OFFLINE
+    return f"poslab.data.offline.{rest}" if is_offline else MOVED.get(name, name)

@@ -1,0 +1,146 @@
+"""A run as a typed value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from poslab.configuration.build import build, encoding_named, with_full_key
+from poslab.data.data_source import DataSource
+from poslab.runs.directory import GROUPS, RunDirectory
+
+if TYPE_CHECKING:
+    from poslab.data.run_data import RunData
+    from poslab.data.sources import AnySource
+    from poslab.models import ModelRecipe
+    from poslab.runs.optimizer import AdamWithCosine
+    from poslab.runs.trainer_settings import TrainerSettings
+    from poslab.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run is made of, built from its configuration and checked.
+
+    Args:
+        source: where its data comes from, and of which kind that is.
+        task: what is learned; the task itself is made of data that is set up, by `task.of`.
+        model: its model, but for the vocabulary.
+        optimizer: how its weights are moved.
+        trainer: how it is trained.
+        seed: of everything that is random in it.
+        init_from: the run or checkpoint whose weights it begins with; None begins with random ones.
+        config: the configuration, as it is kept with the run.
+    """
+
+    source: AnySource
+    task: type[Task]
+    model: ModelRecipe
+    optimizer: AdamWithCosine
+    trainer: TrainerSettings
+    seed: int
+    init_from: str | None
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
+        """Build the recipe of a configuration.
+
+        Args:
+            config: the resolved configuration.
+            to_train: whether it is to be trained: the files of its data must be there, and its model is tried.
+
+        Raises:
+            ValueError: one sentence that names the key, for what does not fit together.
+        """
+        seed, init_from = config.get("seed"), config.get("init_from")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
+        source: AnySource = build(config, "dataset", DataSource)
+        if to_train:
+            try:
+                source.check()
+            except ValueError as error:
+                raise ValueError(with_full_key(str(error), "dataset", config)) from error
+
+        # These import torch, which takes a second; a mistake in what was checked before is reported without it.
+        from poslab.runs.optimizer import AdamWithCosine
+        from poslab.runs.trainer_settings import TrainerSettings
+
+        trainer = build(config, "trainer", TrainerSettings)
+        optimizer = build(config, "optimizer", AdamWithCosine)
+        model = _model(config)
+        if to_train:
+            try:
+                model.try_build()
+            except ValueError as error:
+                raise ValueError(with_full_key(str(error), "model", config)) from error
+
+        from poslab.tasks.choice import task_for  # with torchmetrics, which takes as long as torch
+
+        task = task_for(source.kind, model.kind)
+        task.check(source, model.positions)
+        return cls(
+            source=source,
+            task=task,
+            model=model,
+            optimizer=optimizer,
+            trainer=trainer,
+            seed=seed,
+            init_from=None if init_from is None else str(init_from),
+            config=config,
+        )
+
+    @property
+    def encoding_name(self) -> str:
+        """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+        return encoding_named(self.config)
+
+    def data(self) -> RunData:
+        """Return its data, of which nothing has been prepared yet."""
+        from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
+        from poslab.data.corpus import Corpus
+        from poslab.data.datamodule import TextDataModule
+        from poslab.data.examples.datamodule import ExampleDataModule
+        from poslab.data.examples.source import ExampleSource
+
+        if isinstance(self.source, Corpus):
+            return TextDataModule(self.source)
+        if isinstance(self.source, ExampleSource):
+            return ExampleDataModule(self.source, joined=self.task.joins_texts)
+        return AlgorithmicDataModule(self.source)
+
+
+def recipe_of(run: RunDirectory) -> Recipe:
+    """Return the recipe of a run that somebody may have trained elsewhere.
+
+    Raises:
+        ValueError: as `Recipe.of`, and if the directory holds something else.
+    """
+    config = run.config()
+    if missing := sorted(GROUPS - config.keys()):
+        raise ValueError(f"{run.path} is not a run directory: its config.yaml names no {missing[0]}")
+    return Recipe.of(config)
+
+
+def _model(config: Mapping[str, Any]) -> ModelRecipe:
+    """Return the model of a configuration, with its encoding, positions and temperature."""
+    from poslab.encodings import Contiguous, EncodingFactory, PositionSampler, TemperatureFactory
+    from poslab.models import Model, ModelRecipe
+
+    encoding = build(config, "encoding", EncodingFactory)
+    positions, temperature = (
+        None if config.get(group) is None else build(config, group, kind)
+        for group, kind in (("positions", PositionSampler), ("temperature", TemperatureFactory))
+    )
+    given = {
+        "attention": None if config.get("attention") == "auto" else config.get("attention"),
+        "positions": None if isinstance(positions, Contiguous) else positions,
+        "temperature": temperature,
+    }
+    own = {name: value for name, value in given.items() if value is not None}
+    make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
+    if not hasattr(make.func, "capabilities"):
+        raise ValueError(f"model must declare its capabilities, and {make.func.__name__} does not")
+    return ModelRecipe(make, encoding, given["positions"], temperature)

@@ -1,0 +1,134 @@
+"""How a run is trained, as the config group `trainer` says it, and what this machine makes of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+MOST_STEPS = 10**12
+"""More than any run takes, and few enough to be counted in 64 bits with micro-batches and devices."""
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What the user asks of the trainer. Batch size and steps are global, whatever the number of devices.
+
+    Args:
+        max_steps: optimizer steps of the run; positive.
+        accelerator: `gpu`, `cpu`, or `auto` for a GPU if there is one.
+        devices: processes on this machine, one a device; `auto` is all GPUs, or one process on a CPU.
+        num_nodes: machines; more than one are started by torchrun or SLURM on each.
+        strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
+        precision: `auto` is bf16-mixed where the hardware has it, else 32-true.
+        micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
+        validations: how often a run is validated, and its state kept if it is the best; positive.
+        saves: how often the last state of a run is saved; positive.
+        log_every: steps between two records of training figures; positive.
+        hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
+        compile: whether the model is compiled (torch.compile).
+        deterministic: whether only algorithms run that give the same bits each time; a GPU has faster ones that do not.
+        profiler: prints where the time goes, `simple` or `advanced`; null does not.
+    """
+
+    max_steps: int
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = 1
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
+    micro_batch_size: int | None = None
+    validations: int = 5
+    saves: int = 10
+    log_every: int = 10
+    hang_after: int = 1800
+    compile: bool = False
+    deterministic: bool = False
+    profiler: Literal["simple", "advanced"] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "num_nodes", "validations", "saves", "log_every", "hang_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
+        if self.max_steps > MOST_STEPS:
+            raise ValueError(f"max_steps must be at most {MOST_STEPS:,}, got {self.max_steps}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be a positive integer or null, got {self.micro_batch_size}")
+
+    def require_devices(self) -> None:
+        """Raise ValueError if this machine does not have the devices."""
+        if self.on_gpu and not torch.cuda.is_available():
+            raise ValueError("trainer.accelerator=gpu asks for a GPU, and this machine has none")
+        available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
+        if self.devices != "auto" and not 1 <= self.devices <= available:
+            kind = "GPUs" if self.on_gpu else "CPU cores"
+            raise ValueError(
+                f"trainer.devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}"
+            )
+
+    def micro_batches(self, batch_size: int) -> int:
+        """Return how many micro-batches a process makes of its share of the global batch.
+
+        Raises:
+            ValueError: if the batch cannot be shared out.
+        """
+        if batch_size % self.processes:
+            raise ValueError(
+                f"dataset.batch_size must be divisible by the number of devices, {self.processes}, got {batch_size}"
+            )
+        share = batch_size // self.processes
+        micro_batch_size = self.micro_batch_size or share
+        if share % micro_batch_size:
+            raise ValueError(
+                f"trainer.micro_batch_size must divide the {share} windows that each device has of a batch, "
+                f"got {micro_batch_size}"
+            )
+        return share // micro_batch_size
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the run uses GPUs."""
+        return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def local_processes(self) -> int:
+        """Processes on this machine."""
+        if self.devices == "auto":
+            return torch.cuda.device_count() if self.on_gpu else 1
+        return self.devices
+
+    @property
+    def processes(self) -> int:
+        """Processes on all machines."""
+        return self.local_processes * self.num_nodes
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between two validations; the last step is validated too."""
+        return math.ceil(self.max_steps / self.validations)
+
+    @property
+    def save_every(self) -> int:
+        """Steps between two saves of the last state; every validation is followed by one too."""
+        return math.ceil(self.max_steps / self.saves)
+
+    @property
+    def resolved_precision(self) -> str:
+        """The precision in Lightning's terms, with `auto` decided by the hardware."""
+        if self.precision != "auto":
+            return self.precision
+        native = torch.cuda.get_device_capability() >= (8, 0) if self.on_gpu else cpu_has_bfloat16()
+        return "bf16-mixed" if native else "32-true"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (avx512_bf16 or amx_bf16); False where that cannot be known."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return False
+    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,163 @@
+"""The task of tagging each word of a text, such as the names of people and places in it.
+
+Dimension letters: B texts, T tokens, C tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
+from poslab.data.kinds.kind import Reading, Rows
+from poslab.data.kinds.tags import TAGS
+from poslab.data.tokenizers import Tokenizer
+from poslab.models import Model, Outputs
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task, device_of
+from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
+
+Entity = tuple[int, int, str]
+"""The first word of an entity, the word behind its last, and its type."""
+
+
+class TokenTagging(TokenPrediction):
+    """Predict the tag of each word at its first token.
+
+    The loss is the cross-entropy of a tag, and `accuracy` the share of tags that are right. `precision`, `recall` and
+    `f1`, from 0 to 100, are of entities: one is right if its first word, its last word and its type are.
+
+    Args:
+        tags: their names, in the order of their numbers.
+        tokenizer: of the texts.
+
+    Source: Tjong Kim Sang, De Meulder, "Introduction to the CoNLL-2003 Shared Task" (2003), section 2.5, in the lenient
+    reading of seqeval: an entity begins with `I-` too where the word before is not of the same type.
+    """
+
+    kind = TAGS
+    needs = frozenset({"bidirectional"})
+    headline = "accuracy"
+    chosen_by = "f1"
+    shown = validated = ("f1", "precision", "recall", "accuracy", "loss")
+    columns = ("tokens", "firsts", "tags")
+
+    def __init__(self, tags: Sequence[str], tokenizer: Tokenizer) -> None:
+        self.tags = list(tags)
+        self.tokenizer = tokenizer
+        self.number = {name: number for number, name in enumerate(tags)}
+        self.outputs = Outputs(len(tags), pooled=False)
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        return cls(data.facts.classes, data.tokenizer)
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
+        if record.outputs != (len(record.classes), False):
+            raise ValueError("it has not learned to tag words")
+        return cls(record.classes, tokenizer)
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "classes": self.tags}
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
+        tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
+        targets = torch.full_like(tokens, IGNORE)
+        for place, (firsts, tags) in enumerate(zip(rows["firsts"], rows["tags"], strict=True)):
+            if counts[place]:
+                targets[place, list(firsts)] = torch.tensor([self.number[tag] for tag in tags])
+        return TokenBatch(tokens, targets, real=unless_whole(real))
+
+    def observe(self, model: Model, batch: TokenBatch, split: str) -> Observation:
+        logits_BTC = predict_tokens(model, batch)
+        pairs = [
+            (self._named(predicted_T[targets_T != IGNORE]), self._named(targets_T[targets_T != IGNORE]))
+            for predicted_T, targets_T in zip(logits_BTC.argmax(-1), batch.targets, strict=True)
+        ]
+        return Observation(token_sums(logits_BTC, batch.targets), pairs)
+
+    def _named(self, numbers: Tensor) -> list[str]:
+        return [self.tags[number] for number in numbers.tolist()]
+
+    def metrics(self, split: str) -> Measurement:
+        return TaggingMeasurement(self, split)
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Return the tags of the words of a text, between spaces."""
+        rows = self.kind.tokenise({"text": [" ".join(text.split())]}, self.tokenizer, Reading())
+        tokens = torch.from_numpy(rows["tokens"][0].astype(np.int64)).unsqueeze(0).to(device_of(model))
+        return Prediction(" ".join(self._named(model(tokens)[0, rows["firsts"][0]].argmax(-1))))
+
+    def example_prompt(self) -> str:
+        return '"some words"'
+
+
+def entities(tags: Sequence[str]) -> set[Entity]:
+    """Return the entities of a sentence.
+
+    Example: `B-PER I-PER O I-LOC B-LOC` has a person of words 0 and 1, and two places, word 3 and word 4.
+    """
+    found: set[Entity] = set()
+    begin, before = 0, ""
+    for place, tag in enumerate([*tags, "O"]):
+        prefix, _, kind = tag.partition("-")
+        if before and (prefix != "I" or kind != before):
+            found.add((begin, place, before))
+            before = ""
+        if prefix != "O" and not before:
+            begin, before = place, kind
+    return found
+
+
+class EntityCounts(Metric):
+    """Entities over all batches and processes: those that are right, predicted, and there."""
+
+    full_state_update = False
+
+    right: Tensor
+    predicted: Tensor
+    actual: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("right", "predicted", "actual"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Sequence[str], actual: Sequence[str]) -> None:
+        """Count the entities of a sentence by its predicted and its actual tags."""
+        ours, theirs = entities(predicted), entities(actual)
+        self.right += len(ours & theirs)
+        self.predicted += len(ours)
+        self.actual += len(theirs)
+
+    def compute(self) -> dict[str, float]:
+        """Return precision, recall and F1, 0 to 100; 0 where nothing was predicted, or nothing is there."""
+        right, predicted, actual = (int(count) for count in (self.right, self.predicted, self.actual))
+        return {
+            "precision": 100 * right / max(1, predicted),
+            "recall": 100 * right / max(1, actual),
+            "f1": 200 * right / max(1, predicted + actual),
+        }
+
+
+class TaggingMeasurement(Measurement):
+    """Loss and accuracy of tags; precision, recall and F1 of entities."""
+
+    def __init__(self, task: Task, split: str) -> None:
+        super().__init__(task, split)
+        self.entities = EntityCounts()
+
+    def update(self, observation: Observation) -> None:
+        super().update(observation)
+        for predicted, actual in observation.answers:
+            self.entities.update(predicted, actual)
+
+    def figures(self) -> dict[str, float]:
+        return {**super().figures(), **self.entities.compute()}

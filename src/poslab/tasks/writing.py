@@ -1,0 +1,58 @@
+"""Answers that a model writes token by token.
+
+Dimension letters: B texts, T tokens, S source tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from poslab.data.tokenizers import Tokenizer
+from poslab.generation.beam_search import Continuation, beam_search
+from poslab.models import Model
+from poslab.tasks.task import Prediction, Search, device_of
+
+
+@torch.no_grad()
+def written(model: Model, tokenizer: Tokenizer, source: Sequence[int], search: Search) -> Prediction:
+    """Return what a model writes of a source.
+
+    Args:
+        model: in evaluation mode; one that declares `source` reads it, any other continues it.
+        tokenizer: of the model.
+        source: token ids, with the token that ends it.
+        search: how the most probable text is found.
+
+    Raises:
+        ValueError: if the source leaves no room in the positions of the model.
+    """
+    read = torch.tensor([[*source]], device=device_of(model))
+    has_source, most = "source" in model.capabilities, search.max_new_tokens
+    if model.max_length is not None:
+        room = model.max_length - (0 if has_source else read.shape[1])
+        if room < 1 or read.shape[1] > model.max_length:
+            raise ValueError(
+                f"prompt must leave room in the {model.max_length} positions at which the model's encoding ends, "
+                f"got {read.shape[1]} tokens"
+            )
+        most = min(most, room)
+    how: dict[str, Any] = {"beams": search.beams, "length_penalty": search.length_penalty}
+    how |= {"max_new_tokens": most, "end_id": tokenizer.end_id}
+    if has_source:
+        begin = torch.full((1, 1), tokenizer.end_id, device=read.device)
+        (tokens,) = beam_search(model.begin(read), begin, **how)
+    else:
+        (tokens,) = beam_search(Continuation(model), read, **how)
+    return Prediction(tokenizer.decode(tokens.tolist()).strip())
+
+
+def encoded(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a prompt; ValueError for symbols that its task does not have."""
+    try:
+        tokens: list[int] = tokenizer.encode(text).tolist()
+    except ValueError as error:
+        raise ValueError(f"prompt: {error}") from error
+    return tokens

@@ -1,0 +1,190 @@
+"""Tables and figures of what each parameter of a sweep does."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization.matplotlib import plot_contour, plot_param_importances
+
+from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
+from poslab.tuning.display import shown
+from poslab.tuning.objective import Objective
+from poslab.tuning.space import Parameter
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.trial_record import first_attempt
+
+
+def importances(study: SweepStudy, objective: Objective) -> Picture | None:
+    """Draw the importance of each parameter that all complete trials have; return None where nothing varies."""
+    if len({trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")  # what is signed is small
+        importance = optuna.importance.get_param_importances(study, target=lambda trial: _signed(trial, objective))
+        if not importance:
+            return None
+        figure, _ = drawn_by_optuna(
+            lambda: plot_param_importances(
+                study, target=lambda trial: _signed(trial, objective), target_name=objective.label
+            ),
+            width=7.0,
+            height=1.6 + 0.4 * len(importance),
+        )
+    return Picture(
+        "importance",
+        "Which parameters matter",
+        "How much of what tells the best trials from the others lies in each parameter; together 1. With few trials it "
+        "is a rough guess, and it speaks of the ranges that were searched alone.",
+        "Watanabe, Bansal, Hutter, “PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary "
+        "Subspaces” (IJCAI 2023)",
+        figure,
+    )
+
+
+def slices(
+    complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective, best: FrozenTrial
+) -> Picture:
+    """Draw every complete trial at its value of each parameter."""
+    columns = min(3, len(parameters))
+    rows = math.ceil(len(parameters) / columns)
+    figure = new_figure(width=max(4.5, 3.2 * columns), height=3.0 * rows + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, parameter in zip(grid.flat, parameters, strict=False):
+        _slice(axes, complete, parameter, best)
+    for axes in list(grid.flat)[len(parameters) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(objective.label, fontsize=8)
+    handles = [
+        *grid.flat[0].plot([], [], "o", color=OTHER, label="trial"),
+        *grid.flat[0].plot([], [], "o", color=BEST, label="best"),
+        *grid.flat[0].plot([], [], "D", color=DEFAULT, label="default"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return Picture(
+        "slices",
+        "Each parameter by itself",
+        "Every complete trial at its value of each parameter. The others vary too: a cloud without a shape says that "
+        "this parameter decides little beside them.",
+        "",
+        figure,
+    )
+
+
+def _slice(axes: Axes, complete: Sequence[FrozenTrial], parameter: Parameter, best: FrozenTrial) -> None:
+    for trial in complete:
+        if parameter.name in trial.params:
+            is_default, is_best = first_attempt(trial) == 0, trial.number == best.number
+            colour, mark = (DEFAULT if is_default else OTHER), ("D" if is_default else "o")
+            x = place_of(parameter, trial.params[parameter.name])
+            axes.plot([x], trial.values[:1], mark, color=BEST if is_best else colour, zorder=3 if is_best else 2)
+    low, high = ends_of(parameter)
+    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    scale_axis(axes, parameter)
+
+
+def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Picture:
+    """Draw the complete trials at their values of two parameters, and the objective between them."""
+    figure, axes = drawn_by_optuna(
+        lambda: plot_contour(
+            study,
+            [first.name, second.name],
+            target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
+            target_name=objective.label,
+        ),
+        width=6.0,
+        height=4.5,
+    )
+    axes.plot(
+        best.params[first.name], best.params[second.name], "*", color=BEST, markersize=14, markeredgecolor="black"
+    )
+    return Picture(
+        "contour",
+        f"{first.name} and {second.name} together",
+        "Each point is a complete trial, the star the best one. The colours between and beyond them are interpolated: "
+        "where points are few, they are a guess.",
+        "",
+        figure,
+    )
+
+
+def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective) -> Picture:
+    """Draw every complete trial as a line through all of its parameters."""
+    figure = new_figure(width=max(5.0, 1.8 * (len(parameters) + 1)), height=4.2)
+    axes = figure.subplots()
+    names = [objective.label, *(parameter.name for parameter in parameters)]
+    values = np.array(
+        [[trial.values[0], *(place_of(p, trial.params[p.name]) for p in parameters)] for trial in complete]
+    )
+    norm = Normalize(values[:, 0].min(), values[:, 0].max())
+    colours = colormaps["viridis" if objective.minimized else "viridis_r"]
+    ranges = [(values[:, 0].min(), values[:, 0].max()), *map(ends_of, parameters)]
+    worst_first = np.argsort(values[:, 0])[:: -1 if objective.minimized else 1]
+    for row in values[worst_first]:
+        heights = [(v - low) / (high - low) if high > low else 0.5 for v, (low, high) in zip(row, ranges, strict=True)]
+        axes.plot(range(len(names)), heights, color=colours(norm(row[0])), linewidth=1.4)
+    axes.plot(range(len(names)), heights, color=BEST, linewidth=2.2, label="best")
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14), frameon=False)
+    axes.set_xticks(range(len(names)), [name.replace(" (", "\n(").replace("@", "\n@") for name in names], fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.3, len(names) - 0.7)
+    axes.set_ylim(-0.08, 1.08)
+    for i, (low, high) in enumerate(ranges):
+        axes.axvline(i, color="0.8", linewidth=0.8, zorder=0)
+        for end, y, place in ((low, -0.02, "top"), (high, 1.02, "bottom")):
+            axes.text(i, y, value_at(None if i == 0 else parameters[i - 1], end), ha="center", va=place, fontsize=8)
+    for side in ("left", "right", "top", "bottom"):
+        axes.spines[side].set_visible(False)
+    return Picture(
+        "parallel",
+        "All parameters side by side",
+        "Each line is a complete trial, from its objective on the left through its parameters, each over the range "
+        "that was searched; the better it is, the darker. Where the dark lines gather, a parameter wants to be.",
+        "",
+        figure,
+    )
+
+
+def by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective: Objective) -> Table:
+    """Return a table of the best trial of each choice of a parameter."""
+    assert isinstance(parameter.distribution, CategoricalDistribution)
+    rows = []
+    for choice in parameter.distribution.choices:
+        trials = [t for t in complete if parameter.name in t.params and t.params[parameter.name] == choice]
+        if trials:
+            best = min(trials, key=lambda trial: _signed(trial, objective))
+            others = {key: value for key, value in best.params.items() if key != parameter.name}
+            settings = shown(others)
+            rows.append(
+                {
+                    parameter.name: str(choice),
+                    f"best {objective.label}": best.values[0],
+                    "trial": best.number,
+                    "complete trials": len(trials),
+                    "with": settings,
+                }
+            )
+    rows.sort(key=lambda row: row[f"best {objective.label}"], reverse=not objective.minimized)
+    return Table(
+        "by_" + "".join(c if c.isalnum() else "_" for c in parameter.name.lower()),
+        f"The best of each {parameter.name}",
+        "Each choice with the best that was found for its own parameters. A choice that was tried more often has had "
+        "more luck: compare the numbers of trials.",
+        "",
+        pd.DataFrame(rows),
+    )
+
+
+def _signed(trial: FrozenTrial, objective: Objective) -> float:
+    return trial.values[0] if objective.minimized else -trial.values[0]

@@ -1,0 +1,58 @@
+"""A part of an evaluation is one file, which nothing else names."""
+
+import sys
+
+import pytest
+
+from poslab.evaluation import parts
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.report.page import Section
+
+FILE = """
+from poslab.evaluation.evaluation import Evaluation
+from poslab.report.page import Section
+
+PLACE = {place}
+
+
+def make(subjects, settings):
+    return Evaluation([Section("{name}", "", [])], {{"{name}": settings.seed}})
+"""
+PLACES = {"behind_all": 3, "at_the_end": 2, "before_all": 1}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of other parts in place of the library's."""
+    monkeypatch.setattr(parts, "__path__", [str(tmp_path)])
+    for name, place in PLACES.items():
+        (tmp_path / f"{name}.py").write_text(FILE.format(name=name, place=place))
+    yield
+    for name in PLACES:
+        sys.modules.pop(f"{parts.__name__}.{name}", None)
+        vars(parts).pop(name, None)
+
+
+def test_every_file_is_a_part_in_the_order_of_their_places():
+    begun = []
+    made = evaluate([], Settings(seed=7), told=begun.append)
+    assert begun == ["before_all", "at_the_end", "behind_all"]
+    assert [section.title for section in made.sections] == begun
+    assert made.metrics == dict.fromkeys(begun, 7)
+
+
+def test_only_the_parts_that_are_asked_for_are_made():
+    assert list(evaluate([], Settings(["at_the_end"]), told=lambda part: None).metrics) == ["at_the_end"]
+
+
+def test_a_part_without_a_file_is_refused():
+    with pytest.raises(ValueError, match=r"^parts must be of at_the_end, before_all, behind_all, got retrieval$"):
+        evaluate([], Settings(["retrieval"]))
+
+
+def test_what_parts_make_is_put_one_behind_the_other():
+    both = Evaluation([Section("a", "", [])], {"loss": 1.0})
+    both.add(Evaluation([Section("b", "", [])], {"reach": 2.0}))
+    assert [section.title for section in both.sections] == ["a", "b"]
+    assert both.metrics == {"loss": 1.0, "reach": 2.0}

@@ -1,0 +1,102 @@
+"""A model of a user's own, with an attention layer of its own, trains, evaluates and generates."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import poslab
+from poslab.data.tokenizers import load_tokenizer
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import Settings
+from poslab.evaluation.subjects import subject
+from poslab.generation.streaming import generate
+from poslab.generation.token_choice import Sampling
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
+from poslab.training.resume import Plan
+from poslab.training.train import train
+from tests.training.runs import small
+
+PACKAGE = '''
+import torch
+from torch import nn
+
+from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.models import Model
+
+
+class Averaging(Model):
+    """Each token is a mean of those before it, weighted by an encoding's bias of distance."""
+
+    capabilities = frozenset({"causal"})
+
+    def __init__(self, vocab_size: int, encoding, width: int = 16) -> None:
+        super().__init__()
+        self.encodings = StackEncodings(encoding, StackShape(width, 1, 2, 2, width // 2))
+        self.encodings.require_hooks({"bias"})
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.value = nn.Linear(width, width)
+
+    def hidden_states(self, tokens_BT, positions=None, real=None, cache=None):
+        x_BTM = self.embedding(tokens_BT)
+        positions = positions or Positions.range(tokens_BT.shape[1], device=tokens_BT.device)
+        (encoding,) = self.encodings
+        bias = encoding.bias(encoding.prepare(positions, positions)).matrix().mean(-3)
+        seen = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+        if real is not None:
+            seen = seen & real.unsqueeze(-2)
+        weights = bias.masked_fill(~seen, -1e9).softmax(-1).to(x_BTM.dtype)
+        return x_BTM + weights @ self.value(x_BTM)
+
+    def logits(self, hidden_BTM):
+        return hidden_BTM @ self.embedding.weight.T
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    (tmp_path / "averaging_of_a_user.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = small(tmp_path, "encoding=alibi") | {"trust": ["averaging_of_a_user"]}
+    config["model"] = {"_target_": "averaging_of_a_user.Averaging", "width": 24}
+    return train(Plan(RunDirectory(tmp_path / "run", ("averaging_of_a_user",)), config, None), check(config))
+
+
+def test_it_trains_and_is_tested(run):
+    metrics = run.metrics()
+    assert metrics["steps"] == 4 and metrics["test/loss@32"] > 0
+
+
+def test_it_is_loaded_and_evaluated(run):
+    one = subject(run.path, trust=run.trust)
+    parts = ["extrapolation", "receptive_field", "encoding"]
+    evaluation = evaluate([one], Settings(parts, [16, 32]))
+    assert len(evaluation.sections) == 3 and evaluation.metrics["bits_per_byte@32"] > 0
+
+
+def test_the_attention_of_a_model_without_sites_is_left_out(run):
+    assert not evaluate([subject(run.path, trust=run.trust)], Settings(["attention"])).sections
+
+
+def test_it_generates_the_same_as_reading_everything_again(run):
+    model, tokenizer = poslab.load(run.path, trust=run.trust), load_tokenizer(run.path)
+    prompt = torch.from_numpy(tokenizer.encode("the sea")).long().unsqueeze(0)
+    written = [int(token) for token in generate(model, prompt, 5, Sampling(temperature=0))]
+    text = prompt
+    for token in written:
+        with torch.no_grad():
+            assert int(model(text)[0, -1].argmax()) == token
+        text = torch.cat([text, torch.tensor([[token]])], dim=1)
+
+
+def test_what_it_does_not_take_is_refused(run):
+    config = {**run.config(), "temperature": {"_target_": "poslab.encodings.temperature.ssmax.SSMax"}}
+    with pytest.raises(ValueError, match=r"^model.temperature: averaging_of_a_user.Averaging has no such argument"):
+        check(config)
+
+
+def test_a_model_that_declares_nothing_is_refused(run):
+    config = {**run.config(), "model": {"_target_": "poslab.models.model.Model"}}
+    with pytest.raises(ValueError, match=r"^model must declare its capabilities, and Model does not$"):
+        check(config)

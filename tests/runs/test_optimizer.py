@@ -1,0 +1,124 @@
+"""What decays, how fast each part learns, and how the learning rate runs over the steps."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from poslab.runs.optimizer import AdamWithCosine
+from tests.encoding_choices import small_decoder
+
+
+def decay_and_lr(model: nn.Module, optimizer: AdamWithCosine, max_steps: int = 100) -> dict[str, tuple[float, float]]:
+    """Weight decay and peak learning rate by parameter name."""
+    made, _ = optimizer.build(model, max_steps)
+    by_id = {id(p): (g["weight_decay"], g["initial_lr"]) for g in made.param_groups for p in g["params"]}
+    assert sum(len(group["params"]) for group in made.param_groups) == len(by_id)  # each once
+    return {name: by_id[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_only_the_matrices_of_linear_layers_decay(tied: bool) -> None:
+    model = small_decoder("learned", tie_embeddings=tied, qk_norm=True)
+    decaying = {name for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1e-3)).items() if decay}
+    matrices = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if tied:  # its matrix is that of the embeddings
+        matrices.remove("output")
+    assert decaying == {f"{name}.weight" for name in matrices}
+    assert not any("norm" in name or "embedding" in name for name in decaying)
+
+
+@pytest.mark.parametrize("encoding", ["learned", "t5"])
+def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(encoding: str) -> None:
+    model = small_decoder(encoding)
+    optimizer = AdamWithCosine(lr=2e-3, encoding_lr_multiplier=5.0, weight_decay=0.3)
+    own = {name: value for name, value in decay_and_lr(model, optimizer).items() if name.startswith("encodings.")}
+    others = {name: value for name, value in decay_and_lr(model, optimizer).items() if name not in own}
+    assert set(own.values()) == {(0.0, 2e-3 * 5.0)}
+    assert set(others.values()) == {(0.3, 2e-3), (0.0, 2e-3)}
+
+
+def test_a_linear_layer_within_an_encoding_does_not_decay_either() -> None:
+    from poslab.encodings import PositionalEncoding
+
+    class WithMatrix(PositionalEncoding):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix = nn.Linear(3, 3)
+
+    model = nn.ModuleDict({"encoding": WithMatrix(), "layer": nn.Linear(3, 3)})
+    decays = {name: decay for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1.0)).items()}
+    assert decays == {
+        "encoding.matrix.weight": 0.0,
+        "encoding.matrix.bias": 0.0,
+        "layer.weight": 0.1,
+        "layer.bias": 0.0,
+    }
+
+
+def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:
+    """The learning rate that each step is made with."""
+    made, schedule = optimizer.build(nn.Linear(2, 2), max_steps)
+    rates = []
+    for _ in range(max_steps):
+        rates.append(made.param_groups[0]["lr"])
+        made.step()
+        schedule.step()
+    return rates
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
+    optimizer = AdamWithCosine(lr=1.0, warmup_fraction=0.4, final_lr_fraction=0.2)
+    # 4 of 10 steps on the way up, in fifths; then (1 + cos(pi k / 6)) / 2 of what is above 0.2.
+    half_root3 = math.sqrt(3) / 2
+    cosine = [1.0, (1 + half_root3) / 2, 0.75, 0.5, 0.25, (1 - half_root3) / 2]
+    expected = [0.2, 0.4, 0.6, 0.8] + [0.2 + 0.8 * value for value in cosine]
+    assert learning_rates(optimizer, 10) == pytest.approx(expected)
+
+
+def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
+    assert learning_rates(AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0), 2) == pytest.approx(
+        [3.0, 1.5]
+    )
+
+
+def test_a_run_of_warm_up_alone_never_divides_by_zero() -> None:
+    assert learning_rates(AdamWithCosine(lr=1.0, warmup_fraction=1.0), 3) == pytest.approx([0.25, 0.5, 0.75])
+
+
+def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step() -> None:
+    made, schedule = AdamWithCosine(lr=1.0, encoding_lr_multiplier=7.0).build(small_decoder("t5"), 20)
+    for _ in range(20):
+        rates = [group["lr"] for group in made.param_groups]
+        assert rates[-1] == pytest.approx(7.0 * rates[0])
+        made.step()
+        schedule.step()
+
+
+def test_its_moments_are_those_that_were_asked_for() -> None:
+    made, _ = AdamWithCosine(lr=1.0, betas=(0.8, 0.7)).build(nn.Linear(2, 2), 1)
+    assert isinstance(made, torch.optim.AdamW)
+    assert {group["betas"] for group in made.param_groups} == {(0.8, 0.7)}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"lr": 0.0}, "lr must be a positive number, got 0.0"),
+        ({"lr": math.nan}, "lr must be a positive number, got nan"),
+        ({"lr": math.inf}, "lr must be a positive number, got inf"),
+        ({"encoding_lr_multiplier": -1.0}, "encoding_lr_multiplier must be a positive number, got -1.0"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay must not be negative, got nan"),
+        ({"betas": (0.9,)}, "betas must be two numbers in [0, 1), got [0.9]"),
+        ({"betas": (0.9, 1.0)}, "betas must be two numbers in [0, 1), got [0.9, 1.0]"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction must lie in [0, 1], got 1.5"),
+        ({"final_lr_fraction": -0.5}, "final_lr_fraction must lie in [0, 1], got -0.5"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be positive or null, got 0.0"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        AdamWithCosine(**{"lr": 1e-3, **change})  # type: ignore[arg-type]
+    assert str(error.value) == message

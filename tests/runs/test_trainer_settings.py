@@ -1,0 +1,105 @@
+"""What the trainer is asked for, and what this machine makes of it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poslab.runs.trainer_settings import TrainerSettings, cpu_has_bfloat16
+from poslab.training.checking import check
+from tests.training.runs import composed
+
+CORES = max(2, os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"max_steps": 0}, "max_steps must be a positive integer, got 0"),
+        ({"num_nodes": 0}, "num_nodes must be a positive integer, got 0"),
+        ({"validations": -1}, "validations must be a positive integer, got -1"),
+        ({"saves": 0}, "saves must be a positive integer, got 0"),
+        ({"log_every": 0}, "log_every must be a positive integer, got 0"),
+        ({"micro_batch_size": 0}, "micro_batch_size must be a positive integer or null, got 0"),
+        ({"devices": 0}, f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got 0"),
+        (
+            {"devices": CORES + 1},
+            f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got {CORES + 1}",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        TrainerSettings(**{"max_steps": 1, "accelerator": "cpu", **change}).require_devices()
+    assert str(error.value) == message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^trainer.accelerator=gpu asks for a GPU, and this machine has none$"):
+        TrainerSettings(max_steps=1, accelerator="gpu").require_devices()
+    assert not TrainerSettings(max_steps=1).on_gpu
+
+
+def test_all_devices_of_a_machine_without_gpus_are_one_process() -> None:
+    assert TrainerSettings(max_steps=1, accelerator="cpu", devices="auto").local_processes == 1
+    assert TrainerSettings(max_steps=1, accelerator="cpu", devices=2).local_processes == 2
+
+
+@pytest.mark.parametrize("asked, every, steps", [(5, 120, 600), (10, 60, 600), (4, 3, 10), (50, 1, 10), (1, 7, 7)])
+def test_validations_and_saves_are_spread_over_the_run(asked: int, every: int, steps: int) -> None:
+    settings = TrainerSettings(max_steps=steps, accelerator="cpu", validations=asked, saves=asked)
+    assert settings.validate_every == settings.save_every == every
+
+
+def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it() -> None:
+    words = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    native = "avx512_bf16" in words or "amx_bf16" in words
+    assert cpu_has_bfloat16() == native
+    settings = TrainerSettings(max_steps=1, accelerator="cpu")
+    assert settings.resolved_precision == ("bf16-mixed" if native else "32-true")
+
+
+def test_a_precision_that_is_asked_for_is_taken() -> None:
+    assert TrainerSettings(max_steps=1, accelerator="cpu", precision="32-true").resolved_precision == "32-true"
+
+
+@pytest.mark.parametrize(
+    "batch_size, processes, micro_batch_size, expected",
+    [(8, 1, None, 1), (8, 2, None, 1), (8, 2, 2, 2), (8, 1, 1, 8), (12, 3, 2, 2)],
+)
+def test_a_batch_is_shared_out_and_cut(
+    batch_size: int, processes: int, micro_batch_size: int | None, expected: int
+) -> None:
+    settings = TrainerSettings(1, accelerator="cpu", devices=processes, micro_batch_size=micro_batch_size)
+    assert settings.micro_batches(batch_size) == expected
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            ["trainer=ddp_cpu", "dataset.batch_size=3"],
+            "dataset.batch_size must be divisible by the number of devices, 2, got 3",
+        ),
+        (
+            ["trainer=cpu", "dataset.batch_size=8", "trainer.micro_batch_size=3"],
+            "trainer.micro_batch_size must divide the 8 windows that each device has of a batch, got 3",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_out_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        check(composed(*overrides))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("max_steps", "asked"), [(600, 5), (599, 5), (9, 5), (199, 100), (3, 5), (1, 1)])
+def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(max_steps: int, asked: int) -> None:
+    settings = TrainerSettings(max_steps=max_steps, accelerator="cpu", validations=asked, saves=asked)
+    for every in (settings.validate_every, settings.save_every):
+        steps = {*range(every, max_steps + 1, every), max_steps}
+        assert len(steps) <= asked
+        assert len(steps) > asked / 2 or len(steps) == max_steps

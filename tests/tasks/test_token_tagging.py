@@ -1,0 +1,133 @@
+"""Tags of words: entities, their F1, and a run that learns them."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import poslab
+from poslab.data.batch import IGNORE
+from poslab.data.kinds.kind import Reading
+from poslab.data.kinds.tags import TAGS
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.tasks.token_tagging import EntityCounts, TokenTagging, entities
+from poslab.training.checking import check
+from tests.training.runs import composed, run_of
+
+KINDS = ("PER", "LOC")
+NAMES = ["O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in "BI")]
+
+
+def by_definition(tags: list[str]) -> set[tuple[int, int, str]]:
+    """Every span whose first word begins an entity, whose others continue it, and which the next word does not."""
+
+    def begins(place: int, kind: str) -> bool:
+        before = tags[place - 1] if place else "O"
+        return tags[place] == f"B-{kind}" or (tags[place] == f"I-{kind}" and before[2:] != kind)
+
+    return {
+        (first, last, kind)
+        for first in range(len(tags))
+        for last in range(first + 1, len(tags) + 1)
+        for kind in KINDS
+        if begins(first, kind)
+        and all(tags[place] == f"I-{kind}" for place in range(first + 1, last))
+        and (last == len(tags) or tags[last] != f"I-{kind}")
+    }
+
+
+def sequences(count: int) -> list[list[str]]:
+    return [random.Random(seed).choices(NAMES, k=1 + seed % 9) for seed in range(count)]
+
+
+@pytest.mark.parametrize("tags", sequences(300), ids=" ".join)
+def test_entities_are_those_of_the_definition(tags):
+    assert entities(tags) == by_definition(tags)
+
+
+def test_figures_are_those_of_all_entities_together():
+    counts, right, predicted, actual = EntityCounts(), 0, 0, 0
+    for ours, theirs in zip(sequences(200), sequences(400)[200:], strict=True):
+        length = min(len(ours), len(theirs))
+        counts.update(ours[:length], theirs[:length])
+        found, there = by_definition(ours[:length]), by_definition(theirs[:length])
+        right, predicted, actual = right + len(found & there), predicted + len(found), actual + len(there)
+    precision, recall = right / predicted, right / actual
+    assert 0 < right < min(predicted, actual)
+    assert counts.compute() == pytest.approx(
+        {"precision": 100 * precision, "recall": 100 * recall, "f1": 200 * precision * recall / (precision + recall)}
+    )
+
+
+def test_nothing_predicted_is_0_and_no_error():
+    counts = EntityCounts()
+    counts.update(["O"], ["B-PER"])
+    assert counts.compute() == {"precision": 0, "recall": 0, "f1": 0}
+
+
+def test_the_tag_of_a_word_is_the_target_of_its_first_token_alone():
+    task = TokenTagging(["B-PER", "O"], ByteTokenizer())
+    rows = TAGS.tokenise({"text": ["é ab c", "x"]}, ByteTokenizer(), Reading())
+    batch = task.collate({**rows, "tags": [["O", "B-PER", "O"], ["O"]]}, np.array([True, False]))
+    expected = torch.full((2, 9), IGNORE)
+    expected[0, [1, 4, 7]] = torch.tensor([1, 0, 1])  # é has two bytes, behind the end of a document
+    assert torch.equal(batch.targets, expected)
+
+
+def sentences(path: Path, count: int = 400) -> Path:
+    """A file in which capital letters make a person, and what follows `in` a place."""
+    draw = random.Random(0)
+    with path.open("w") as file:
+        for _ in range(count):
+            person = [draw.choice(["Ada", "Bo"]), draw.choice(["Lee", "Kay"])][: draw.randint(1, 2)]
+            words = [*person, draw.choice(["was", "is"]), "in", draw.choice(["rome", "oslo"])]
+            tags = [*["B-PER", "I-PER"][: len(person)], "O", "O", "B-LOC"]
+            file.write(json.dumps({"words": words, "tags": tags}) + "\n")
+    return path
+
+
+TINY = (
+    *("model.d_model=32", "model.num_layers=1", "model.num_heads=2", "trainer=cpu", "trainer.precision=32-true"),
+    *("dataset=tags_file", "dataset.tokenizer=bytes", "dataset.deduplicate=false"),
+)
+
+
+def tiny(folder: Path, file: Path, *overrides: str) -> dict:
+    return composed(*TINY, f"dataset.files={file}", f"dataset.cache_dir={folder / 'cache'}", *overrides)
+
+
+def test_names_are_learned_measured_and_predicted(tmp_path):
+    config = tiny(tmp_path, sentences(tmp_path / "names.jsonl"), "trainer.max_steps=60", "optimizer.lr=1e-2")
+    run = run_of(config, tmp_path / "run")
+    metrics = run.metrics()
+    assert metrics["test/f1"] > 90 and metrics["validation/f1"] > 90
+    tag = poslab.serve(run.path)
+    assert tag("Ada  Lee was in oslo").text == "B-PER I-PER O O B-LOC"
+    with pytest.raises(ValueError, match=r"^beams must be 1"):
+        poslab.serve(run.path, beams=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "words,tags\na b,O\n", r"tags must be as many as words, but .*a\.csv' line 2 has 1 tags for 2 words"),
+        ("a.csv", "words,tags\na b,O X\n", r"tags must be O, or B- or I- with a type, as in B-PER, but .* has 'X'"),
+        ("a.csv", "words,tags\na b,O B-\n", r"tags must be O, or B- or I- with a type, .* has 'B-'"),
+        ("a.csv", "words,tags\n,O\n", r"words must stand in every row, but 'words' is empty in .*line 2"),
+        ("a.jsonl", '{"words": ["a", null], "tags": ["O", "O"]}', r"words must be words, but 'words' in .* has"),
+        ("a.jsonl", '{"words": ["a"], "tags": []}', r"tags must stand in every row"),
+        ("a.csv", "words,tags\na,O\nb,O\nc,O\nd,O\n", r"dataset.tags must name at least one thing, such as B-PER"),
+    ],
+)
+def test_a_file_that_is_wrong_is_one_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        run_of(tiny(tmp_path, tmp_path / name), tmp_path / "run")
+
+
+def test_a_decoder_has_no_task_on_tags(tmp_path):
+    with pytest.raises(ValueError, match=r"^model must be encoder for tags data, got decoder$"):
+        check(tiny(tmp_path, sentences(tmp_path / "names.jsonl"), "model=decoder"))

@@ -1,0 +1,80 @@
+"""The sections of a sweep's report, of studies whose values are made up."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import pytest
+
+from poslab.report.page import write_exhibits
+from poslab.tuning.display import best_of
+from poslab.tuning.figures import sections
+from poslab.tuning.study import TrialResult
+
+from .sweeps import joined, small_sweep
+
+TWO_NUMBERS = {
+    "encoding.base": {"float": [100, 1e6], "log": True},
+    "optimizer.lr": {"float": [1e-4, 1e-2], "log": True},
+    "encoding": {"choices": ["rotary", "yarn"]},
+}
+CONDITIONAL = {
+    "encoding": {"choices": ["rotary", "shaw"]},
+    "encoding.base": {"float": [100, 1e6], "log": True, "when": {"encoding": "rotary"}},
+    "encoding.max_distance": {"int": [2, 256], "log": True, "when": {"encoding": "shaw"}},
+}
+DEFAULTS = {"encoding.base": 10000.0, "optimizer.lr": 0.002, "encoding": "rotary"}
+SPEED = {"mean": ["train/tokens_per_second"], "direction": "maximize"}
+
+
+def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool = False, **given: Any) -> set[str]:
+    """Return the names of the PNG files of a study with this many complete trials."""
+    sweep = small_sweep(folder, space=space, n_trials=n_trials, **given)
+    study = joined(sweep, {name: DEFAULTS[name] for name in space if name in DEFAULTS})
+    while (trial := study.take("worker")) is not None:
+        values = sweep.search_space.suggest(trial)
+        value = 2.0 if is_flat else 2.0 + (math.log10(values.get("encoding.base", 1000)) - 3) ** 2
+        study.complete(trial, TrialResult([value] * len(sweep.all_objectives), {}))
+    best = best_of(study.record(), sweep.all_objectives)
+    assert best is not None
+    drawn = sections(study, sweep, pd.DataFrame({"trial": range(n_trials)}), best, {})
+    return {Path(file).stem for file in write_exhibits(folder / "figures", drawn) if str(file).endswith(".png")}
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_sweep_of_several_parameters_has_every_figure(direction: str, tmp_path: Path) -> None:
+    objectives = [{"mean": ["validation/loss"], "direction": direction}]
+
+    drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=objectives)
+
+    assert drawn == {"history", "importance", "slices", "contour", "parallel"}
+
+
+def test_two_objectives_have_a_front(tmp_path: Path) -> None:
+    drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=["validation/loss", SPEED])
+
+    assert drawn == {"front", "importance", "slices", "contour", "parallel"}
+
+
+@pytest.mark.parametrize(
+    ("space", "n_trials", "is_flat"), [(TWO_NUMBERS, 1, False), (TWO_NUMBERS, 6, True), (CONDITIONAL, 8, False)]
+)
+def test_where_nothing_can_be_said_nothing_is_drawn(
+    space: dict[str, Any], n_trials: int, is_flat: bool, tmp_path: Path
+) -> None:
+    drawn = figures_of(tmp_path, space, n_trials, is_flat)
+
+    assert {"history", "slices"} <= drawn
+    assert ("importance" in drawn) == (space is CONDITIONAL)
+    assert "contour" not in drawn or is_flat
+
+
+def test_the_style_of_optuna_stays_in_its_figures(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    figures_of(tmp_path, TWO_NUMBERS, 8)
+
+    assert dict(matplotlib.rcParams) == before

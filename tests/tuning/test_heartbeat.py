@@ -1,0 +1,84 @@
+"""Trials whose workers are dead or silent are failed, and those that live are left alone."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.trial import Trial, TrialState
+
+from poslab.pool.failure import KILLED
+from poslab.pool.heartbeat import beating
+from poslab.pool.locks import fail_lost
+from poslab.tuning.study import SweepStudy
+from poslab.tuning.trial_record import recorded_failure
+
+from ..storages import STORAGES
+from .sweeps import joined, small_sweep
+
+OURS = f"{platform.node()}-1"
+"""A worker of this machine."""
+
+
+def taken(study: SweepStudy) -> Trial:
+    trial = study.take(OURS)
+    assert trial is not None
+    return trial
+
+
+def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path))
+    trial = taken(study)
+    (tmp_path / f"{OURS}.lock").touch()  # nobody holds it
+
+    fail_lost(study, tmp_path)
+
+    assert study.current(trial).state == TrialState.FAIL
+    assert recorded_failure(study.current(trial)).reason == "its worker was killed"
+    assert recorded_failure(study.current(trial)).can_pass
+    assert recorded_failure(study.current(trial)).from_outside
+
+
+def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path))
+    trial = taken(study)
+    (as_it_was,) = study.record().running
+    study.put_back(trial)
+    again = study.take("another")
+    assert again is not None
+
+    study.fail(as_it_was, KILLED)
+
+    assert study.current(again).state == TrialState.RUNNING
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+    trial = taken(study)
+
+    fail_lost(study, tmp_path)
+    assert study.current(trial).state == TrialState.RUNNING
+    time.sleep(5)
+    fail_lost(study, tmp_path)
+
+    assert study.current(trial).state == TrialState.FAIL
+    assert recorded_failure(study.current(trial)).can_pass
+    assert recorded_failure(study.current(trial)).from_outside
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+    trial = taken(study)
+
+    with beating(study, trial):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            fail_lost(study, tmp_path)
+            time.sleep(0.1)
+
+    assert study.current(trial).state == TrialState.RUNNING
