@@ -157,7 +157,11 @@ class RunDirectory:
         Raises:
             ValueError: if the file holds something else.
         """
-        config: dict[str, Any] = as_of_now(read_yaml(self.config_file))
+        written = read_yaml(self.config_file)
+        try:
+            config: dict[str, Any] = as_of_now(written)
+        except ValueError as error:
+            raise ValueError(f"{self.config_file} names {error}") from error
         for group in GROUPS & config.keys():
             if not isinstance(config[group], Mapping):
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
