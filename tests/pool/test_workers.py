@@ -27,8 +27,10 @@ def test_every_job_comes_to_its_end_whatever_happens_to_its_worker(tmp_path: Pat
 
     with source.changing() as jobs:
         ends = {name: (job["state"], [failure["reason"] for failure in job["failures"]]) for name, job in jobs.items()}
+    # Whoever looks first says it: who watches the process, or who finds its lock free.
+    state, (reason,) = ends.pop("is_killed")
+    assert state == "complete" and reason in ("its worker was ended by SIGKILL", "its worker was killed")
     assert ends == {
-        "is_killed": ("complete", ["its worker was ended by SIGKILL"]),
         "has_a_bug": ("failed", ["ZeroDivisionError: "]),
         "is_mistaken": ("failed", ["it cannot be"]),
         "is_short_of_memory": ("complete", ["MemoryError: "]),
