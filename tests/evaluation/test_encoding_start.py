@@ -40,7 +40,7 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 
 
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
-    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), told=lambda part: None)
+    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), announce=lambda part: None)
     exhibits = evaluation.sections[0].exhibits
     (table,) = [one for one in exhibits if isinstance(one, Table) and one.name == "learned_parameters"]
     return evaluation, table.frame

@@ -36,14 +36,14 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_file_is_a_part_in_the_order_of_their_places():
     begun = []
-    made = evaluate([], Settings(seed=7), told=begun.append)
+    made = evaluate([], Settings(seed=7), announce=begun.append)
     assert begun == ["before_all", "at_the_end", "behind_all"]
     assert [section.title for section in made.sections] == begun
     assert made.metrics == dict.fromkeys(begun, 7)
 
 
 def test_only_the_parts_that_are_asked_for_are_made():
-    assert list(evaluate([], Settings(["at_the_end"]), told=lambda part: None).metrics) == ["at_the_end"]
+    assert list(evaluate([], Settings(["at_the_end"]), announce=lambda part: None).metrics) == ["at_the_end"]
 
 
 def test_a_part_without_a_file_is_refused():

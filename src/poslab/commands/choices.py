@@ -13,7 +13,7 @@ from poslab.commands.words import CONF
 from poslab.io.reading import LOADER
 
 FAMILY = "override /family@_global_.family"
-"""How the file of a dataset says its family, in the defaults list of a file that it begins with."""
+"""Matches the family of a dataset in the defaults list of its file."""
 
 
 def groups() -> list[str]:

@@ -100,7 +100,7 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
 
 
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
-    """What takes the place of a run's encoding, for its training length; its temperature stays unless one is given."""
+    """Compose the encoding that replaces a run's own; the temperature stays unless one is given."""
     from hydra import compose
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -122,7 +122,7 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def _chooses_temperature(overrides: list[str]) -> bool:
-    """Whether a temperature is given, or taken away: `temperature=log_n`, `~temperature`."""
+    """Return True if a temperature is given or taken away: `temperature=log_n`, `~temperature`."""
     return any(override.lstrip("~").partition("=")[0] == "temperature" for override in overrides)
 
 

@@ -1,4 +1,4 @@
-"""What the commands of this folder share: Hydra's command line, exit statuses, and mistakes told in one sentence."""
+"""Shared by the commands of this folder: Hydra's command line, exit statuses and one-sentence errors."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoRet
 
 
 def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
-    """What tells errors in one sentence, and the exit statuses of those that it has told."""
+    """Report errors in one sentence, and collect the exit statuses of those reported."""
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []

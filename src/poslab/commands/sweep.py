@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from poslab.tuning.sweep import Sweep
 
 ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
-"""What tells a run that it is one process of several; trials are not, also under srun."""
+"""Environment variables that mark a run as one process of several; a trial is never one, not even under srun."""
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",

@@ -1,4 +1,4 @@
-"""What Hydra has composed: whether its choices go together, and plain data in which nothing is left to work out."""
+"""Check that the choices Hydra composed go together, and resolve them into plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run reads, whatever its source: what the learner and the console know of data."""
+"""The data of a run, whatever its source, as the learner and the console see it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_OUT = ("validation", "test")
 
 
 class Collating(Protocol):
-    """What data needs of a task."""
+    """The part of a task that data needs."""
 
     def collate(self, rows: Any, counts: np.ndarray) -> Batch:
         """Return a batch, as `Task.collate` does."""
@@ -66,7 +66,7 @@ class RunData(pl.LightningDataModule, ABC):
 
     @property
     def task(self) -> Collating:
-        """What makes batches, after `connect`."""
+        """The task that makes batches, after `connect`."""
         assert self._task is not None
         return self._task
 

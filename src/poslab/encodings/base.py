@@ -74,7 +74,7 @@ class PositionalEncoding(Described):
 
     @property
     def only_turns(self) -> bool:
-        """Whether turning queries and keys is all that it does, so that the bound on the base of rotary holds."""
+        """True if it does nothing but turn queries and keys, so that the bound on the base of rotary holds."""
         return False
 
     def require_hooks(self, called: Collection[str]) -> None:

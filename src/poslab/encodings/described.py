@@ -1,4 +1,4 @@
-"""What encodings and temperatures say of what they have learned, for reports."""
+"""Descriptions of the learned parameters of encodings and temperatures, for reports."""
 
 from __future__ import annotations
 

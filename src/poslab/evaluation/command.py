@@ -70,7 +70,7 @@ def evaluate_runs(
     settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
     console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
-        evaluation = evaluate(subjects, settings, told=lambda part: status.update(f"{part} ..."))
+        evaluation = evaluate(subjects, settings, announce=lambda part: status.update(f"{part} ..."))
     if not is_first:
         return
     if not evaluation.sections:

@@ -10,13 +10,13 @@ from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.subjects import Subject
 
 
-def evaluate(subjects: Sequence[Subject], settings: Settings, told: Callable[[str], None] = print) -> Evaluation:
+def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
     """Evaluate trained models side by side.
 
     Args:
         subjects: what is evaluated, under different names and on the same text.
         settings: how.
-        told: is called with each part's name before it is made.
+        announce: is called with each part's name before it is made.
 
     Raises:
         ValueError: for a part that does not exist, or lengths that the text does not fill.
@@ -29,6 +29,6 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, told: Callable[[st
     modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
     evaluation = Evaluation()
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
-        told(part)
+        announce(part)
         evaluation.add(modules[part].make(subjects, settings))
     return evaluation

@@ -1,4 +1,4 @@
-"""What is evaluated: a trained model with the text that it is read, perhaps under another encoding than its own."""
+"""The subjects of an evaluation: trained models with their text, perhaps under another encoding than their own."""
 
 from __future__ import annotations
 

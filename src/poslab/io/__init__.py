@@ -1,1 +1,1 @@
-"""What comes from files is bounded and checked; what goes to files and terminals is whole and harmless."""
+"""Read files with bounds and checks; write files whole, and text that cannot harm a terminal."""

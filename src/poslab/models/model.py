@@ -1,4 +1,4 @@
-"""What the laboratory asks of a model, be it ours or a user's own.
+"""The interface of a model, ours or a user's own.
 
 Dimension letters: B batch, T tokens, V vocabulary, M model dim.
 """
@@ -14,7 +14,7 @@ from poslab.attention import KeyValueCache
 from poslab.encodings import Positions, StackEncodings
 
 Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
-"""What a model can do, of which tasks name what they need.
+"""Something that a model can do; a task names those that it needs.
 
 - causal: a token sees only itself and those before it, and `forward(tokens, positions, real, cache)` gives logits of
   the next;
@@ -26,7 +26,7 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
 
 
 class Outputs(NamedTuple):
-    """What a task reads of a model in place of token logits.
+    """The outputs that a task reads from a model in place of token logits.
 
     Args:
         size: how many numbers.
@@ -58,7 +58,7 @@ class Model(nn.Module):
     """
 
     capabilities: ClassVar[frozenset[Capability]]
-    """What it can do."""
+    """The capabilities of this model."""
 
     embedding: nn.Embedding
     """The embeddings of its tokens."""

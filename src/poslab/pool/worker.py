@@ -23,7 +23,7 @@ FULL_DISK = 3
 
 
 class Assignment(TypedDict):
-    """What a worker needs to know.
+    """The settings that a worker starts with.
 
     Args:
         name: of this worker.

@@ -1,4 +1,4 @@
-"""Which task a model has on a kind of data."""
+"""Find the task of a model on a kind of data."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Sums(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What a model made of a batch, as measurements take it.
+    """The results of a model on a batch, as metrics take them.
 
     Args:
         sums: loss and accuracy.
@@ -41,7 +41,7 @@ class Observation(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model predicts of a text.
+    """The prediction of a model for a text.
 
     Args:
         text: a class, a translation, the result of an algorithm; classes of several, separated by commas. One that is
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """How a text of many tokens is found.
+    """Settings of the search for a text of many tokens.
 
     Args:
         beams, length_penalty, max_new_tokens: as of `beam_search`.
@@ -67,7 +67,7 @@ class Search:
 
 
 class Task(ABC):
-    """What a model learns, on one kind of data.
+    """A task that a model learns, on one kind of data.
 
     The loss of a training step is a sum over what counts divided by how much of that the global batch holds, so that
     devices, micro-batches and padding change nothing.
@@ -79,19 +79,19 @@ class Task(ABC):
     """The kind of data that it reads."""
 
     needs: ClassVar[frozenset[Capability]]
-    """What a model must be capable of."""
+    """The capabilities that a model must have."""
 
     joins_texts: ClassVar[bool] = False
-    """Whether the texts of a pair are read as one."""
+    """True if the texts of a pair are read as one."""
 
     heeds: ClassVar[tuple[str, ...]] = ()
     """The options of `python -m src.generate` that change what a model predicts."""
 
     writes_in_tests: ClassVar[bool] = False
-    """Whether a test has the model write texts token by token."""
+    """True if a test has the model write texts token by token."""
 
     outputs: Outputs | None = None
-    """What it reads of the model; None is token logits."""
+    """The outputs that it reads from the model; None is token logits."""
 
     extra_tokens: int = 0
     """How many tokens a model has beside those of text, such as one that masks."""

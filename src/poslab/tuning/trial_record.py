@@ -96,7 +96,7 @@ class TrialRecord:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all trials of the budget are finished."""
+        """True if all trials of the budget are finished."""
         return self.unfinished == 0
 
 

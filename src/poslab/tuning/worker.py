@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Order(TypedDict):
-    """What a worker needs to know of its sweep.
+    """The settings that the worker of a sweep starts with.
 
     Args:
         sweep: the arguments of a `Sweep`.

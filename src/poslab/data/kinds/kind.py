@@ -1,4 +1,4 @@
-"""What all kinds of data have in common."""
+"""The base class of all kinds of data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Kind:
 
 
 class Reading(NamedTuple):
-    """How examples are read.
+    """Settings for reading examples.
 
     Args:
         joined: whether the texts of a pair are read as one.
@@ -68,10 +68,10 @@ class ExampleKind(Kind, ABC):
     """A column of classes of which every split has its share; None has no such column."""
 
     is_cut: ClassVar[bool] = False
-    """Whether an example that is too long is cut; otherwise it is left out."""
+    """True if an example that is too long is cut, False if it is left out."""
 
     has_sources: ClassVar[bool] = False
-    """Whether a target is written of a source, which may be cut (`source_length`)."""
+    """True if a target is written from a source, which may be cut (`source_length`)."""
 
     @abstractmethod
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:

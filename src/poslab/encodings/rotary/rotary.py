@@ -102,7 +102,7 @@ class Rotary(PositionalEncoding):
         self._asked_for = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
         self.depends_on_length = "length" in self._asked_for
         self.relative = not self.depends_on_length
-        self.scaled_frequencies(1)  # a wrong hyperparameter of the scaling is told now
+        self.scaled_frequencies(1)  # raises now if a hyperparameter of the scaling is wrong
 
     @property
     def only_turns(self) -> bool:

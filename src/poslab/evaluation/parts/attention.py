@@ -1,4 +1,4 @@
-"""What each head looks at."""
+"""Attention: the weights of each head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the encoding itself has learned, beside what it began with."""
+"""Encoding: its learned parameters beside their initial values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a text is predicted in windows longer than those of training."""
+"""Extrapolation: the loss in windows longer than those of training."""
 
 from __future__ import annotations
 

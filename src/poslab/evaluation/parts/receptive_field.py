@@ -1,4 +1,4 @@
-"""How far back a prediction feels the tokens before it."""
+"""Receptive field: the gradient of a prediction with respect to earlier tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model finds again that stands somewhere in its window."""
+"""Retrieval: the accuracy of repeating something from the window, by its distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast queries and keys turn, and whether the base is large enough for the lengths."""
+"""Rotary: the frequencies of rotation, and the bound on the base for each length."""
 
 from __future__ import annotations
 
