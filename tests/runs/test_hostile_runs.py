@@ -189,6 +189,9 @@ OTHERS: dict[str, Place] = {
     "optimizer": put("optimizer"),
     "optimizer.betas": put("optimizer", "betas"),
     "trainer.devices": put("trainer", "devices"),
+    "trainer.lightning": put("trainer", "lightning"),
+    "callbacks.one": put("callbacks", "one"),
+    "logger.one": put("logger", "one"),
 }
 """Where some nodes are tried."""
 
@@ -224,7 +227,8 @@ def test_nothing_that_a_run_directory_names_is_run(
     }
     all_ways = {"model": ways, "encoding": ways, "positions": ways, "temperature": ways}
     all_ways["dataset"] = {name: way for name, way in ways.items() if name != "load"}
-    all_ways["optimizer"] = all_ways["trainer"] = {"resume": ways["resume"]}
+    trained = {"resume": ways["resume"]}
+    all_ways |= dict.fromkeys(("optimizer", "trainer", "callbacks", "logger"), trained)
 
     nodes = hostile_nodes(folder)
     tried = 0

@@ -124,7 +124,7 @@ def test_figures_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) ->
     for step in (1, 2):
         logger.log_metrics({"train/loss": step / 2}, step)
         assert curve(events_of(tmp_path / "run"), "train/loss")[-1] == (step, step / 2)
-    logger.close()
+    logger.finish({})
 
 
 def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_lost(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tm
         logger = RunTensorBoard(tmp_path / "run", first_step=0)
         for step in (1, 2, 3):
             logger.log_metrics({"train/loss": 0.5}, step)
-        logger.close()
+        logger.finish({})
     assert [step for step, _ in curve(events_of(tmp_path / "run"), "train/loss")] == [1, 2, 3]
 
 
@@ -171,7 +171,7 @@ def test_what_a_run_records_is_read_in_order_though_it_was_resumed_within_a_seco
     for step in (1, 2):
         logger = RunTensorBoard(tmp_path / "run", first_step=step - 1)
         logger.log_metrics({"train/loss": step / 2}, step)
-        logger.close()
+        logger.finish({})
     assert curve(events_of(tmp_path / "run"), "train/loss") == [(1, 0.5), (2, 1.0)]
 
 

@@ -29,7 +29,7 @@ def choices(group: str) -> list[str]:
 def meanings() -> dict[str, str]:
     """Return what each group of a run is, as the defaults list of conf/train.yaml says, with the default choice."""
     text = (CONF / "train.yaml").read_text(encoding="utf-8")
-    lines = re.findall(r"^  - (\w+): (\w+) +# (.*)", text, re.MULTILINE)
+    lines = re.findall(r"^  - (\w+): ([\w\[\], ]+?) +# (.*)", text, re.MULTILINE)
     return {group: f"{meaning} (default: {choice})" for group, choice, meaning in lines}
 
 

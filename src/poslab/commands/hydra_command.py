@@ -24,6 +24,7 @@ from poslab.commands.mistakes import explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
 from poslab.data.composed import check_experiment, resolved
+from poslab.runs.earlier_versions import ADDED
 
 HELP = {"-h", "--help"}
 READ_NO_FURTHER = 128 + signal.SIGPIPE
@@ -190,7 +191,7 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
 
 def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
-    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
+    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra", *ADDED}
     if missing := sorted(map(str, needed - set(config))):
         raise ValueError(
             f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"

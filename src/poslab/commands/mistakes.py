@@ -17,7 +17,7 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import CONF, config_options, unreadable
+from poslab.commands.words import CONF, SEVERAL, config_options, unreadable
 
 MISTAKE = 2
 FAILURE = 1
@@ -70,6 +70,8 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         is_group = (CONF / key.partition("@")[0]).is_dir()
         a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
         return f"{several[1]}: -m runs several values one after another: python -m src.{name} -m {several[1]}{a_list}"
+    if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
+        return _of_choice(missing[1], [], words)
     if primary := re.search(r"Cannot find primary config '([^']+)'", text):
         return (
             f"--config-name {primary[1]}: there is no such configuration in conf/ or in --config-dir; that of a sweep "
@@ -128,6 +130,8 @@ def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
     if place:
         places = re.findall(r"[\w.]+@[\w.]+", text.splitlines()[1])
         return f"{typed}: there is no such place for {key} here{_nearest_key(typed, places)}"
+    if key.startswith("trainer.lightning."):
+        return f"{key}: an argument of Lightning's is written with a plus sign: +{key}=..."
     if elsewhere := choices_with(key):
         return f"{key}: there is no such key here; it is one of {listed(elsewhere)}"
     return f"{key}: there is no such key{_nearest_key(key, known_keys(name, words))}"
@@ -215,7 +219,11 @@ def known_keys(name: str, words: list[str]) -> list[str]:
 
     options = config_options(words)
     groups = choices.groups()
-    chosen = [word.partition(",")[0] for word in words if word.partition("=")[0].partition("@")[0] in groups]
+    chosen = [
+        word if "=[" in word else word.partition(",")[0]
+        for word in words
+        if word.partition("=")[0].partition("@")[0] in groups
+    ]
     chosen += [word for word in words if word.startswith("hydra.searchpath=")]
     folder = CONF
     if options["config_dir"] is not None:

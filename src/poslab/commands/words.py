@@ -17,6 +17,9 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 """The configurations of a checkout, where the commands run."""
 SWEEPS = CONF.parent / "sweeps"
 
+SEVERAL = {"callbacks", "logger"}
+"""Groups of which several choices go together: `logger=[tensorboard,csv]`."""
+
 AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
 """Characters that word processors, web pages and Chinese keyboards write for those of a command line."""
 
@@ -75,9 +78,10 @@ def _refuse_odd_values(override: str) -> None:
     if not (CONF / group).is_dir() or not group:
         return
     if value == "null":
-        instead = f"{key}=none" if (CONF / group / "none.yaml").is_file() else f"~{key.lstrip('+')}"
+        without = f"{key}=[]" if group in SEVERAL else f"~{key.lstrip('+')}"
+        instead = f"{key}=none" if (CONF / group / "none.yaml").is_file() else without
         raise ValueError(f"{key}=null: a group without a choice is written {instead}")
-    if value[:1] in ("[", "{"):
+    if value[:1] in ("[", "{") and not (group in SEVERAL and value[0] == "["):
         raise ValueError(
             f"{key} must be one choice of conf/{group}, got {value}; -m {key}=A,B runs several one after another"
         )

@@ -39,11 +39,28 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise ValueError(f"{key} must have a _target_, as the choices in conf/{key} do")
+        raise ValueError(f"{key} must have a _target_, as the choices in conf/{key.partition('.')[0]} do")
     try:
         return _built(node, key, kind, (root, *trusted_packages(config)), arguments)
     except ValueError as error:
         raise ValueError(with_full_key(str(error), key, config)) from error
+
+
+def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
+    """Build every node of a group that holds any number of them by name, such as `callbacks`.
+
+    Args:
+        config, kind: as of `build`.
+        group: whose nodes are built; a configuration without it has none.
+
+    Raises:
+        ValueError: as of `build`.
+    """
+    nodes = config.get(group) or {}
+    if not isinstance(nodes, Mapping):
+        raise ValueError(f"{group} must hold nodes by name, as the choices in conf/{group} do")
+    keyed = {"trust": config.get("trust"), **{f"{group}.{name}": node for name, node in nodes.items()}}
+    return {name: build(keyed, f"{group}.{name}", kind) for name in nodes}
 
 
 def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from poslab.configuration.build import package_names
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.writing import refuse_links, write_atomically
-from poslab.runs.earlier_versions import as_of_now
+from poslab.runs.earlier_versions import ADDED, as_of_now
 from poslab.tasks.record import TaskRecord
 
 SECONDS_TO_LET_GO = 7
@@ -165,7 +165,7 @@ class RunDirectory:
         for group in GROUPS & config.keys():
             if not isinstance(config[group], Mapping):
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
-        return config | {"trust": list(self.trust)}
+        return ADDED | config | {"trust": list(self.trust)}
 
     def metrics(self) -> dict[str, float]:
         """Read the final figures of a finished run.

@@ -16,6 +16,15 @@ OFFLINE = (
 )
 """Modules of `data.offline`, which were in `data.examples`."""
 
+ADDED: dict[str, Any] = {
+    "callbacks": {},
+    "logger": {
+        "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},
+        "csv": {"_target_": "poslab.training.loggers.MetricsCsv"},
+    },
+}
+"""Groups that came later, with what a run without them does."""
+
 REMOVED = {
     "poslab.data.examples.grade_school_math.GradeSchoolMath": (
         "it trained on the published test of GSM8K, and was removed after version 0.1.0; dataset=gsm8k trains on its "

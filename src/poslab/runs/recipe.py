@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import build, encoding_named, with_full_key
+from poslab.configuration.build import build, build_each, encoding_named, with_full_key
 from poslab.data.data_source import DataSource
 from poslab.runs.directory import GROUPS, RunDirectory
+from poslab.runs.earlier_versions import ADDED
 
 if TYPE_CHECKING:
+    import lightning as L
+    from lightning.pytorch.loggers import Logger
+
     from poslab.data.run_data import RunData
     from poslab.data.sources import AnySource
     from poslab.models import ModelRecipe
@@ -110,6 +115,18 @@ class Recipe:
         if isinstance(self.source, ExampleSource):
             return ExampleDataModule(self.source, joined=self.task.joins_texts)
         return AlgorithmicDataModule(self.source)
+
+    def callbacks(self) -> dict[str, L.Callback]:
+        """Return new callbacks of Lightning's by name, beside those that every run has."""
+        from lightning.pytorch import Callback
+
+        return build_each(self.config, "callbacks", Callback)
+
+    def loggers(self) -> dict[str, partial[Logger]]:
+        """Return what makes each of its loggers, by name."""
+        from lightning.pytorch.loggers import Logger
+
+        return build_each(ADDED | dict(self.config), "logger", Callable[..., Logger])
 
 
 def recipe_of(run: RunDirectory) -> Recipe:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -33,6 +34,7 @@ class TrainerSettings:
         compile: whether the model is compiled (torch.compile).
         deterministic: whether only algorithms run that give the same bits each time; a GPU has faster ones that do not.
         profiler: prints where the time goes, `simple` or `advanced`; null does not.
+        lightning: further arguments of Lightning's Trainer; null gives none.
     """
 
     max_steps: int
@@ -49,6 +51,7 @@ class TrainerSettings:
     compile: bool = False
     deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
+    lightning: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "num_nodes", "validations", "saves", "log_every", "hang_after"):

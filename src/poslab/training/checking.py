@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poslab.runs.earlier_versions import ADDED
+from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
     """
     recipe = Recipe.of(config, to_train=True)
     recipe.trainer.require_devices()
+    if recipe.trainer.lightning:
+        from poslab.training.components import quieten_lightning
+
+        quieten_lightning()
+        check_lightning_arguments(recipe.trainer.lightning)
     model = recipe.model.try_build()
     _check_memory(model, recipe)
     _check_positions(model, recipe.model.positions, recipe.source.sequence_length)
@@ -37,6 +44,8 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
     _check_checkpoints(recipe.init_from, checkpoint)
+    if any(recipe.config.get(group, usual) != usual for group, usual in ADDED.items()):
+        recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
     return recipe
 
 

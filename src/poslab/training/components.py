@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from poslab.configuration.build import with_full_key
+from poslab.configuration.build import nearest, with_full_key
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
@@ -23,6 +24,7 @@ from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
+from poslab.training.loggers import RunLogger
 
 
 def prepared_data(recipe: Recipe) -> RunData:
@@ -87,6 +89,37 @@ def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) ->
     )
 
 
+def callbacks_of(recipe: Recipe, learner: Learner) -> list[L.Callback]:
+    """Return the callbacks that a recipe asks for; ValueError if one monitors a figure that validations do not have."""
+    callbacks, tags = recipe.callbacks(), learner.tags("validation")
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and monitor not in tags:
+            raise ValueError(
+                f"callbacks.{name}.monitor must be one of {', '.join(tags)}, got {monitor}{nearest(monitor, tags)}"
+            )
+    return list(callbacks.values())
+
+
+def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[Logger]:
+    """Return the loggers of a run, all of which record in its directory unless they were given another.
+
+    Args:
+        recipe: names them.
+        directory: of the run.
+        first_step: step that the run resumes after; None where a finished run is tested.
+    """
+    loggers: list[Logger] = []
+    for make in recipe.loggers().values():
+        if isinstance(make.func, type) and issubclass(make.func, RunLogger):
+            loggers.append(make(directory, first_step))
+        elif "save_dir" in inspect.signature(make.func).parameters:
+            loggers.append(make(**{"save_dir": directory, **make.keywords}))
+        else:
+            loggers.append(make())
+    return loggers
+
+
 def trainer_of(
     settings: TrainerSettings, batch_size: int, directory: Path, callbacks: list[L.Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
@@ -109,10 +142,10 @@ def trainer_of(
         plugins=[AtomicCheckpointIO(), external_environment() or LightningEnvironment()],
         default_root_dir=directory,
         enable_progress_bar=False,
-        enable_model_summary=False,
         inference_mode=False,  # Lightning leaves it out under gloo: evaluation is then the same everywhere
         deterministic=settings.deterministic,
         profiler=settings.profiler,
+        **{"enable_model_summary": False, **(settings.lightning or {})},
     )
 
 

@@ -14,11 +14,12 @@ from torch import distributed
 from poslab.data.run_data import RunData
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.tasks.task import Task
 from poslab.training.checkpoints import RunCheckpoints
 from poslab.training.components import (
+    callbacks_of,
     first_step_of,
     learner_of,
+    loggers_of,
     prepared_data,
     quieten_lightning,
     task_and_model_of,
@@ -30,7 +31,7 @@ from poslab.training.environment import peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
-from poslab.training.loggers import MetricsCsv, RunTensorBoard
+from poslab.training.loggers import RunLogger, RunTensorBoard, flat
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
 
@@ -86,9 +87,8 @@ def train_here(
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
-    tensorboard = RunTensorBoard(run.path, first_step)
-    metrics_csv = MetricsCsv(run.metrics_csv, first_step)
     learner = learner_of(recipe, model, task, datamodule)
+    loggers = loggers_of(recipe, run.path, first_step)
     trainer = trainer_of(
         settings,
         batch_size=datamodule.batch_size,
@@ -100,16 +100,19 @@ def train_here(
             EncodingCurves(datamodule.training_length),
             *([] if observer is None else [ObserveValidations(observer)]),
             *callbacks,
+            *callbacks_of(recipe, learner),
         ],
-        loggers=[tensorboard, metrics_csv],
+        loggers=loggers,
     )
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
         run.write_task(task.record())
-        metrics_csv.begin()
-        if not first_step:  # later it is there already
-            split = "test" if observer is None else "validation"
-            tensorboard.log_configuration(recipe.config, metrics=_headline_tags(task, split, learner.lengths[split]))
+        tags = learner.tags("test" if observer is None else "validation")
+        for logger in loggers:
+            if isinstance(logger, RunLogger):
+                logger.begin(recipe.config, tags)
+            else:
+                logger.log_hyperparams(dict(flat(recipe.config)))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     training = {  # before the test reads the best state, which may be of an earlier step
@@ -127,8 +130,9 @@ def train_here(
         "parameters": parameters,
     }
     if trainer.is_global_zero:
-        tensorboard.log_by_length(metrics)
-        tensorboard.close()
+        for logger in loggers:
+            if isinstance(logger, RunLogger):
+                logger.finish(metrics)
         run.finish(metrics)
         if settings.profiler:
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
@@ -163,12 +167,12 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     datamodule = prepared_data(recipe)
     first_step_of(run.best_checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
-    tensorboard = RunTensorBoard(run.path, first_step=None)
+    loggers = [logger for logger in loggers_of(recipe, run.path, None) if isinstance(logger, RunTensorBoard)]
     learner = learner_of(recipe, model, task, datamodule)
-    trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=[tensorboard])
+    trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=loggers)
     tested = _tested(trainer, learner, datamodule, run)
-    tensorboard.log_by_length(tested)
-    tensorboard.close()
+    for logger in loggers:
+        logger.finish(tested)
     run.finish({**metrics, **tested})
     return tested
 
@@ -181,12 +185,6 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
         tested["test/examples"] = sum(counts.values())
         tested |= {f"test/examples@{length}": count for length, count in counts.items()}
     return tested
-
-
-def _headline_tags(task: Task, split: str, lengths: Sequence[int]) -> list[str]:
-    """What stands beside a run's choices in the HPARAMS tab."""
-    names = dict.fromkeys((task.headline, *task.validated, *(task.shown if split == "test" else ())))
-    return [f"{split}/{name}" for name in names] + [f"{split}/{task.headline}@{length}" for length in lengths]
 
 
 def _require_space(run: RunDirectory, parameters: int) -> None:

@@ -85,6 +85,13 @@ class Learner(L.LightningModule):
         optimizer, schedule = self.optimizer_settings.build(self.model, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def tags(self, split: str) -> list[str]:
+        """Return the tags of a split's figures, and of its headline figure at each length."""
+        task = self.task
+        names = dict.fromkeys((task.headline, *task.validated, *(task.shown if split == "test" else ())))
+        by_length = [f"{split}/{task.headline}@{length}" for length in self.lengths[split]]
+        return [*(f"{split}/{name}" for name in names), *by_length]
+
     # Training
 
     def on_train_start(self) -> None:
@@ -222,6 +229,7 @@ class Learner(L.LightningModule):
         recorded = {f"{split}/{name}": value for name, value in whole.items()}
         for length, figures in by_length.items():
             recorded |= {f"{split}/{name}@{length}": value for name, value in figures.items()}
+        self.log_dict(recorded, logger=False)  # for callbacks, such as one that stops early
         self.record(recorded)
 
     def record(self, figures: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ import csv
 import re
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,43 @@ FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "op
 _STEP = re.compile("[0-9]{1,18}")
 
 
-class RunTensorBoard(TensorBoardLogger):
-    """TensorBoard events in the run directory itself, so that TensorBoard names the run after it.
+class RunLogger(Logger):
+    """A logger whose figures are kept with the run, and survive a resume.
 
     Args:
         directory: the run directory.
-        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped. None drops
-            nothing.
+        first_step: step that the run resumes after; figures that an interrupted run recorded past it are dropped. None
+            drops nothing.
     """
 
+    @abstractmethod
+    def __init__(self, directory: Path, first_step: int | None) -> None: ...
+
+    @abstractmethod
+    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
+        """Begin recording, in the first process alone.
+
+        Args:
+            config: of the run.
+            metrics: tags of the figures that it will end with.
+        """
+
+    def finish(self, figures: Mapping[str, float]) -> None:
+        """Record the final figures by tag, and close."""
+
+
+class RunTensorBoard(RunLogger, TensorBoardLogger):
+    """TensorBoard events in the run directory itself, so that TensorBoard names the run after it."""
+
     def __init__(self, directory: Path, first_step: int | None) -> None:
+        self.first_step = first_step
         directory = directory.absolute()
         before = sorted(directory.glob("events.out.*"))
         if before and before[-1].name.startswith(f"events.out.tfevents.{int(time.time())}."):
             time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with a second
         threading.excepthook = _untold_where_told_already
-        super().__init__(
+        TensorBoardLogger.__init__(
+            self,
             directory.parent,
             name="",
             version=directory.name,
@@ -54,12 +76,13 @@ class RunTensorBoard(TensorBoardLogger):
         super().log_metrics(dict(metrics), step)
         self.experiment.flush()
 
-    @rank_zero_only
-    def log_configuration(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        """The configuration as text, and as hyperparameters beside which these metrics will stand.
+    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
+        """Record the configuration as text, and as hyperparameters beside which the metrics will stand.
 
         The HPARAMS tab shows only metrics that are named when a run begins.
         """
+        if self.first_step:
+            return  # the interrupted run recorded them
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
         # TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
         parameters = {**dict(flat(config)), "encoding.settings": described(config["encoding"])}
@@ -67,13 +90,13 @@ class RunTensorBoard(TensorBoardLogger):
         for summary in (_with_first_columns(experiment), *session):
             self.experiment._get_file_writer().add_summary(summary)
 
-    @rank_zero_only
-    def log_by_length(self, figures: Mapping[str, float]) -> None:
-        """The test loss as a curve over window length instead of steps."""
+    def finish(self, figures: Mapping[str, float]) -> None:
+        """Record test figures as curves over length instead of steps, and close the file."""
         for tag, value in figures.items():
             name, at, length = tag.partition("@")
             if at and name.startswith("test/"):
                 self.experiment.add_scalar(f"by_length/{name}", value, int(length))
+        self.experiment.close()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -84,30 +107,19 @@ class RunTensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Nothing: figures are on the disk already, and the choices in config.yaml."""
 
-    @rank_zero_only
-    def close(self) -> None:
-        """Writes everything to disk."""
-        self.experiment.close()
 
-
-class MetricsCsv(Logger):
-    """`metrics.csv`: one line a figure, `step,tag,value`, appended as it comes.
-
-    Args:
-        file: where it is.
-        first_step: step that the run goes on after; what an interrupted run recorded past it is dropped.
-    """
+class MetricsCsv(RunLogger):
+    """`metrics.csv`: one line a figure, `step,tag,value`, appended as it comes."""
 
     name = None
     version = None
 
-    def __init__(self, file: Path, first_step: int) -> None:
-        super().__init__()
-        self.file = file
+    def __init__(self, directory: Path, first_step: int | None) -> None:
+        Logger.__init__(self)
+        self.file = directory / "metrics.csv"
         self.first_step = first_step
 
-    @rank_zero_only
-    def begin(self) -> None:
+    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
         """Make the file, or cut off what will be recorded again.
 
         Raises:

@@ -31,7 +31,9 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         task: what it has learned.
     """
     named = [assignment("run", run.path), *trusting(run.trust)]
-    commands = {"look": shlex.join(["tensorboard", "--logdir", str(run.path.parent)])}
+    commands = {}
+    if "tensorboard" in recipe.loggers():
+        commands["look"] = shlex.join(["tensorboard", "--logdir", str(run.path.parent)])
     if isinstance(task, LanguageModelling):
         commands["evaluate"] = python_command("evaluate", *named)
         commands["write"] = f'{python_command("generate", *named)} prompt="The "'

@@ -65,7 +65,7 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
                     with full_disk_told(run.path), hang_told(settings.hang_after):
                         train_here(run, recipe, plan.checkpoint, signals, observer)
             except ValueError:
-                if is_first and plan.checkpoint is None and not run.metrics_csv.exists():
+                if is_first and plan.checkpoint is None and not run.task_file.exists():
                     run.discard()
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:

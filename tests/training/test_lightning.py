@@ -1,0 +1,110 @@
+"""What of Lightning a configuration reaches: arguments of its Trainer, callbacks and loggers."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
+from tests.training.runs import composed, recorded, run_of, small, stop_run
+
+NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
+SIX_VALIDATIONS = ("trainer.max_steps=6", "trainer.validations=6")
+
+
+def validated(run: RunDirectory) -> list[int]:
+    """Return the steps after which a run was validated."""
+    return [step for step, tag, _ in recorded(run) if tag == "validation/loss"]
+
+
+def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
+    whole = run_of(small(tmp_path), tmp_path / "whole")
+    part = run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=1"), tmp_path / "part")
+    figures = [{tag: value for step, tag, value in recorded(run) if step == 4} for run in (whole, part)]
+    assert figures[0]["train/loss"] == figures[1]["train/loss"]
+    assert figures[0]["validation/loss"] != figures[1]["validation/loss"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("limit_val_batchs=3", r"limit_val_batchs must be one of .*; did you mean 'limit_val_batches'\?"),
+        ("limit_val_batches=0", "limit_val_batches must be above 0"),
+        ("limit_val_batches=1.5", "it has to be in"),
+        ("limit_val_batches=many", "limit_val_batches must be an integer or a number or null, got 'many'"),
+        ("max_time=soon", "not a valid duration"),
+        ("max_steps=7", "max_steps must be left out: trainer.max_steps sets it"),
+        ("plugins=[x]", "plugins must be one of "),
+    ],
+)
+def test_arguments_that_it_does_not_take_are_refused(given: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^trainer\.lightning.*{said}"):
+        check(composed(f"+trainer.lightning.{given}"))
+
+
+def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -> None:
+    config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=2")
+    run = run_of(config, tmp_path / "run")
+    assert validated(run) == [1, 2, 3]
+    assert run.metrics()["steps"] == 3
+    best = min(value for _, tag, value in recorded(run) if tag == "validation/loss")
+    assert run.metrics()["validation/loss"] == best and "test/loss" in run.metrics()
+
+
+def test_early_stopping_counts_on_in_a_run_that_resumes(tmp_path: Path) -> None:
+    config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=2")
+    run = stop_run(config, tmp_path / "run", step=1)
+    run_of(config, run.path, checkpoint=run.last_checkpoint)
+    assert validated(run) == [1, 2, 3]
+
+
+def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path: Path) -> None:
+    config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=1")
+    run = run_of(config, tmp_path / "run")
+    run.metrics_file.unlink()  # as if it had been killed before its test
+    run_of(config, run.path, checkpoint=run.last_checkpoint)
+    assert validated(run) == [1, 2]
+    assert run.metrics()["steps"] == 2
+
+
+def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
+    config = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
+    with pytest.raises(
+        ValueError, match=r"monitor must be one of .*validation/loss.* did you mean 'validation/loss'\?"
+    ):
+        run_of(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_records_where_its_loggers_are(tmp_path: Path) -> None:
+    chosen = run_of(small(tmp_path, "logger=[csv]"), tmp_path / "chosen")
+    assert chosen.metrics_csv.exists() and not list(chosen.path.glob("events.out.*"))
+    none = run_of(small(tmp_path, "logger=[]"), tmp_path / "none")
+    assert not none.metrics_csv.exists() and not list(none.path.glob("events.out.*"))
+    assert none.metrics()["test/loss"] == chosen.metrics()["test/loss"]
+
+
+def test_a_logger_of_lightnings_own_records_the_same_figures(tmp_path: Path) -> None:
+    named = "+logger.other._target_=lightning.pytorch.loggers.CSVLogger"
+    with pytest.raises(ValueError, match="if you trust it, add trust=lightning"):
+        check(small(tmp_path, named))
+    run = run_of(small(tmp_path, named, "trust=[lightning]"), tmp_path / "run")
+    (file,) = run.path.glob("lightning_logs/*/metrics.csv")
+    with file.open(newline="") as lines:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]]
+    assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
+
+
+def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path: Path) -> None:
+    run = stop_run(small(tmp_path), tmp_path / "run", step=1)
+    config = yaml.safe_load(run.config_file.read_text())
+    for group in ("callbacks", "logger"):
+        del config[group]
+    run.config_file.write_text(yaml.safe_dump(config))
+    run_of(run.config(), run.path, checkpoint=run.last_checkpoint)
+    assert {step for step, tag, _ in recorded(run) if tag == "train/loss"} == {1, 2, 3, 4}
+    assert list(run.path.glob("events.out.*"))
