@@ -1,4 +1,4 @@
-"""What can be measured: calls that would not fit into memory, or take too long, are left out with the reason."""
+"""Leave out calls that would not fit into memory or take too long, with the reason."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Affordable:
 
 
 def _continued(first: float, second: float, length: int) -> float:
-    """The value a T + b T^2 at a length that goes through those at the probes."""
+    """Return the value a T + b T^2 at a length, fitted through those at the probes."""
     short, long = PROBES
     quadratic = max(0.0, (second / long - first / short) / (long - short))
     return (second / long + quadratic * (length - long)) * length

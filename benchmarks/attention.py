@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def table(title: str, rows: list[Row]) -> Table:
-    """What there is of a part."""
+    """Return the rows of a part."""
     shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("encoding", "way"):
         shown.add_column(column, no_wrap=True)

@@ -37,7 +37,7 @@ def measure(
     repeats: int,
     seconds_per_cell: float,
 ) -> None:
-    """Adds the rows that are missing, encoding by encoding and length by length.
+    """Add the missing rows, encoding by encoding and length by length.
 
     Args:
         results: where they go.
@@ -61,7 +61,7 @@ def measure(
 
 
 def contestants(encoding: str) -> dict[str, Callable[[Size], nn.Module]]:
-    """The layers that take turns, the one without an encoding first."""
+    """Return the layers that take turns, the one without an encoding first."""
     layers: dict[str, Callable[[Size], nn.Module]] = {
         NOTHING: partial(AttentionLayer, NONE),
         OURS: partial(AttentionLayer, encoding),
@@ -72,7 +72,7 @@ def contestants(encoding: str) -> dict[str, Callable[[Size], nn.Module]]:
 
 
 def _cell(affordable: dict[str, Affordable], length: int, repeats: int, limit: float) -> list[dict[str, object]]:
-    """The figures of all contestants at a length; all are left out if the one without an encoding is."""
+    """Return the figures of all contestants at a length; none if the one without an encoding has none."""
     calls: dict[str, Call] = {}
     left_out: dict[str, str] = {}
     held: dict[str, int] = {}

@@ -23,7 +23,7 @@ TIME_AT, MEMORY_AT = 2048, (4096, 8192)
 def measure(
     results: Results, names: list[str], repeats: int, time_at: int = TIME_AT, memory_at: tuple[int, ...] = MEMORY_AT
 ) -> None:
-    """Adds the rows that are missing, for those encodings of which the route is the cheapest one; in float32."""
+    """Add the missing rows, for encodings whose cheapest route it is; in float32."""
     for name in names:
         if choose_route(encodings(name, layer_size(time_at)).layer(0)) != BLOCKWISE:
             continue

@@ -24,7 +24,7 @@ STEP, PRODUCTS = "Poslab, compiled", "matrix products"
 
 
 def measure(results: Results, encodings: list[str], size: Size, steps: int) -> None:
-    """Adds the rows that are missing: seconds of a step, and its tokens a second over those of the products (`share`).
+    """Add the missing rows: seconds of a step, and its tokens a second over those of the products (`share`).
 
     Args:
         results: where they go.
@@ -62,7 +62,7 @@ def measure(results: Results, encodings: list[str], size: Size, steps: int) -> N
 
 
 def linear_shapes(model: nn.Module) -> list[tuple[int, int]]:
-    """Inputs and outputs of each linear layer; tied weights are a product all the same."""
+    """Return inputs and outputs of each linear layer; tied weights are a product all the same."""
     return [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)]
 
 
@@ -78,7 +78,7 @@ def flops_per_token(model: nn.Module, size: Size) -> int:
 
 
 def products(model: nn.Module, size: Size) -> Call:
-    """The matrix products of the linear layers in a step: the output, and the gradients of inputs and weights."""
+    """Return the matrix products of the linear layers in a step: output, and gradients of inputs and weights."""
     operands = [
         tuple(
             torch.randn(shape, dtype=torch.bfloat16, device=device())

@@ -43,7 +43,7 @@ def datasets() -> list[str]:
 
 
 def configuration(overrides: list[str]) -> dict[str, Any]:
-    """What `python -m src.train` makes of these choices."""
+    """Return the recipe that `python -m src.train` composes of these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolved(compose("train", overrides=overrides))
 
@@ -69,7 +69,7 @@ def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]
 
 
 def file_of_rows(path: Path) -> Path:
-    """A CSV file of 100,000 texts of five to forty words, of four classes."""
+    """Write a CSV file of 100,000 texts of five to forty words, of four classes."""
     generator = torch.Generator().manual_seed(0)
     words = [f"{a}{b}" for a in ("ta", "ri", "mo", "ke", "sul", "pen") for b in ("ra", "lin", "dor", "vek", "os", "")]
     with path.open("w", newline="", encoding="utf-8") as file:

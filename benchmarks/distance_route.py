@@ -21,7 +21,7 @@ NOTHING, LEARNED, FIXED, MASK = "no encoding", "learned bias", "fixed bias", "as
 
 
 def measure(results: Results, dtypes: list[torch.dtype], shapes: list[tuple[int, int]], repeats: int) -> None:
-    """Adds the rows that are missing: each way in seconds, and over the one without an encoding."""
+    """Add the missing rows: each way in seconds, and over the one without an encoding."""
     for dtype in dtypes:
         for batch, length in shapes:
             shape: Row = {

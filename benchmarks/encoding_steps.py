@@ -19,7 +19,7 @@ NOTHING, OURS = "no encoding", "Poslab"
 
 
 def measure(results: Results, precisions: list[str], encodings: list[str], size: Size, steps: int) -> None:
-    """Adds the rows that are missing.
+    """Add the missing rows.
 
     A row has the seconds of a step, its time and peak memory over those without an encoding (`time`, `memory`), and
     that of a peer how many times as fast ours is (`speed`) and what it materialises. The memory is that of a step

@@ -1,4 +1,4 @@
-"""How often a 95 % interval over few documents holds the true value, for four ways to make it.
+"""Coverage of 95 % intervals over few documents, for four ways to make them.
 
     python benchmarks/interval_coverage.py        # about ten minutes on one core
 

@@ -1,4 +1,4 @@
-"""What figures depend on, and nothing that tells whose machine it is."""
+"""The machine that figures depend on, without anything that identifies its owner."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def evaluation(encoding: str, length: int) -> Row:
-    """The peak of this process after an evaluation."""
+    """Return the peak of this process after an evaluation."""
     overrides = [f"encoding={encoding}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         model = Recipe.of(resolved(compose("train", overrides))).model.build(VOCAB_SIZE)
@@ -91,7 +91,7 @@ def evaluation(encoding: str, length: int) -> Row:
 
 
 def training(dtype: str, length: int) -> Row:
-    """The peak above what must be there: a step forward and backward of the distance route."""
+    """Return the peak above what must be there: a step forward and backward of the distance route."""
     if length > WARM_UP:
         training(dtype, WARM_UP)  # what libraries allocate when they are first called is not the route's
     q, k, v, gradient = (torch.randn(1, HEADS, length, HEAD_DIM, dtype=getattr(torch, dtype)) for _ in range(4))

@@ -1,4 +1,4 @@
-"""What of Poslab is measured: a decoder, and one attention layer, under any choice of conf/encoding."""
+"""The measured parts of Poslab: a decoder, and one attention layer, under any choice of conf/encoding."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ DIGITS = ByteTokenizer.digits
 
 
 def decoder(encoding: str, size: Size) -> Decoder:
-    """The decoder of a training run of this size, which is trained on texts as long as they are measured."""
+    """Return the decoder of a training run of this size, trained on texts as long as they are measured."""
     return Recipe.of(_configuration(encoding, size)).model.build(size.vocab_size, digits=DIGITS)
 
 
 def encodings(encoding: str, size: Size) -> StackEncodings:
-    """The encodings of a decoder of this size."""
+    """Return the encodings of a decoder of this size."""
     config = _configuration(encoding, size)
     shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim, digits=DIGITS)
     return StackEncodings(build(config, "encoding", EncodingFactory), shape)
 
 
 def routes(encoding: str, size: Size | None = None) -> list[Route]:
-    """The routes that the layers of a decoder take, each once."""
+    """Return the routes of the layers of a decoder, each once."""
     size = size or Size()
     stack = encodings(encoding, size)
     return list(dict.fromkeys(choose_route(stack.layer(layer)) for layer in range(size.num_layers)))
@@ -58,7 +58,7 @@ class AttentionLayer(nn.Module):
         self.attention = MultiHeadAttention(size.d_model, size.num_heads, size.num_heads, size.head_dim)
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        """The output of the layer, tables included."""
+        """Return the output of the layer, tables included."""
         positions = Positions.range(x_BTM.shape[1], device=x_BTM.device)
         tokens = Tokens(torch.zeros(x_BTM.shape[:2], dtype=torch.int64, device=x_BTM.device))
         (context,) = self_attention_contexts(self.encodings, positions)
@@ -76,7 +76,7 @@ class MaskedLayer(nn.Module):
         self.attention = MultiHeadAttention(size.d_model, size.num_heads, size.num_heads, size.head_dim)
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        """The output of the layer, the mask included."""
+        """Return the output of the layer, the mask included."""
         heads, dim = self.attention.num_heads, self.attention.head_dim
         q_BHTD = self.attention.query(x_BTM).unflatten(-1, (heads, dim)).transpose(1, 2)
         k_BHSD, v_BHSD = self.attention.key_value(x_BTM).unflatten(-1, (2, heads, dim)).permute(2, 0, 3, 1, 4)

@@ -14,7 +14,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints
 
 
 def peak_bytes(call: Call) -> int:
-    """The most bytes that PyTorch held at once during a call beyond what it held before.
+    """Return the most bytes that PyTorch held at once during a call, beyond those of before.
 
     On a processor that is the sum of every allocation and release that the profiler saw: exact, but without what
     libraries allocate on their own.
@@ -37,12 +37,12 @@ def peak_bytes(call: Call) -> int:
 
 
 def resident_bytes() -> int:
-    """The memory of this process now."""
+    """Return the memory of this process now."""
     return _status("VmRSS")
 
 
 def resident_peak_bytes() -> int:
-    """The most memory that this process has had."""
+    """Return the most memory that this process has had."""
     return _status("VmHWM")
 
 

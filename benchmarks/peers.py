@@ -117,7 +117,7 @@ _TRANSFORMERS: dict[str, list[tuple[type[hf.AttentionLayers], str]]] = {
 
 
 def peers_of(encoding: str) -> list[Peer]:
-    """The peers that have an encoding."""
+    """Return the peers that have an encoding."""
     found = [_X_TRANSFORMERS[encoding].peer()] if encoding in _X_TRANSFORMERS else []
     for kind, materialises in _TRANSFORMERS.get(encoding, []):
         found.append(Peer(kind.name, materialises, kind, partial(PeerDecoder, kind)))

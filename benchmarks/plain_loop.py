@@ -14,7 +14,7 @@ LEARNING_RATE = 1e-3
 
 
 def device() -> str:
-    """Where models are trained."""
+    """Return the device that models are trained on."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -43,7 +43,7 @@ class PlainLoop:
 
     @property
     def num_parameters(self) -> int:
-        """What is trained."""
+        """The parameters that are trained."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     def step(self, batch: TokenBatch) -> None:

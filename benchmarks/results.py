@@ -12,7 +12,7 @@ from machine import machine
 Row = dict[str, Any]
 
 IDENTITY = ("part", "precision", "encoding", "contestant", "length", "batch")
-"""What a row is a measurement of; its other entries are the figures."""
+"""The entries that say what was measured; the other entries of a row are figures."""
 
 
 class Results:
@@ -37,15 +37,15 @@ class Results:
             self.rows = before["rows"]
 
     def of(self, part: str) -> list[Row]:
-        """The rows of a part."""
+        """Return the rows of a part."""
         return [row for row in self.rows if row["part"] == part]
 
     def missing(self, identity: Row) -> bool:
-        """Whether a row is still to be measured."""
+        """Return True if a row is still to be measured."""
         return self.again or all(_identity(row) != _identity(identity) for row in self.rows)
 
     def add(self, row: Row) -> None:
-        """Adds a row in place of an older one of the same."""
+        """Add a row in place of an older one of the same."""
         places = [place for place, other in enumerate(self.rows) if _identity(other) == _identity(row)]
         if places:
             self.rows[places[0]] = row

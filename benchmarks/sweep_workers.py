@@ -1,4 +1,4 @@
-"""What workers of a sweep cost and gain: `python benchmarks/sweep_workers.py`.
+"""Costs and gains of a sweep's workers: `python benchmarks/sweep_workers.py`.
 
 Equal trials (the same model, steps and text; only the frequency base differs) are run by one worker and then by two,
 each with one core and one thread, as `python -m src.sweep` starts them. Printed are:
@@ -36,7 +36,7 @@ pruner: null
 
 
 def main() -> None:
-    """Runs both sweeps, and prints what they took."""
+    """Run both sweeps, and print their times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=60, help="of each trial (default: %(default)s)")

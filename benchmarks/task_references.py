@@ -1,4 +1,4 @@
-"""What a task comes to without a transformer: figures that a trained model is held against, on the same split."""
+"""Figures of a task without a transformer, to compare a trained model with on the same split."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def classification_reference(data: ExampleDataModule) -> dict[str, float]:
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10.0, max_iter=2000)
     )
     model.fit(texts("train"), data.examples("train")["label"][:])
-    told, right = model.predict(texts("test")), data.examples("test")["label"][:]
+    predicted, right = model.predict(texts("test")), data.examples("test")["label"][:]
     return {
-        "tf-idf accuracy": 100 * float(accuracy_score(right, told)),
-        "tf-idf macro_f1": 100 * float(f1_score(right, told, average="macro")),
+        "tf-idf accuracy": 100 * float(accuracy_score(right, predicted)),
+        "tf-idf macro_f1": 100 * float(f1_score(right, predicted, average="macro")),
     }
 
 
 def copying_reference(data: ExampleDataModule) -> dict[str, float]:
-    """The source itself as its target."""
+    """Score the source itself as its target."""
     test = data.examples("test")
     return {f"copying {name}": value for name, value in likeness(test["source"][:], test["target"][:]).items()}
 
 
 def lead_reference(data: ExampleDataModule) -> dict[str, float]:
-    """The first sentence of the source as its headline."""
+    """Score the first sentence of the source as its headline."""
     test = data.examples("test")
     leads = [source.strip().split(". ")[0].split("\n")[0] for source in test["source"][:]]
     return {f"lead {name}": value for name, value in likeness(leads, test["target"][:]).items()}
@@ -53,8 +53,8 @@ def dictionary_reference(data: ExampleDataModule) -> dict[str, float]:
     """
     train, test = data.examples("train"), data.examples("test")
     best = dictionary(train["source"][:], train["target"][:])
-    told = [" ".join(best.get(word, word) for word in source.split()) for source in test["source"][:]]
-    return {f"dictionary {name}": value for name, value in likeness(told, test["target"][:]).items()}
+    predicted = [" ".join(best.get(word, word) for word in source.split()) for source in test["source"][:]]
+    return {f"dictionary {name}": value for name, value in likeness(predicted, test["target"][:]).items()}
 
 
 def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int = 5) -> dict[str, str]:
@@ -92,23 +92,25 @@ def _numbered(texts: object) -> dict[str, int]:
 
 
 def neighbours_reference(data: TextDataModule) -> dict[str, float]:
-    """Each token as it most often stands between the two beside it, both of which are told."""
+    """Each token as it most often stands between the two beside it, both of which are given."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
     counts = np.bincount((train[:-2] * size + train[2:]) * size + train[1:-1], minlength=size**3)
-    told = counts.reshape(size**2, size).argmax(axis=1)[test[:-2] * size + test[2:]]
-    return {"neighbours accuracy": 100 * float((told == test[1:-1]).mean())}
+    predicted = counts.reshape(size**2, size).argmax(axis=1)[test[:-2] * size + test[2:]]
+    return {"neighbours accuracy": 100 * float((predicted == test[1:-1]).mean())}
 
 
 def previous_reference(data: TextDataModule) -> dict[str, float]:
     """Each token as it most often follows the one before it."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
-    told = np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size).argmax(axis=1)[test[:-1]]
-    return {"previous accuracy": 100 * float((told == test[1:]).mean())}
+    predicted = (
+        np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size).argmax(axis=1)[test[:-1]]
+    )
+    return {"previous accuracy": 100 * float((predicted == test[1:]).mean())}
 
 
-def likeness(told: Sequence[str], right: Sequence[str]) -> dict[str, float]:
+def likeness(predicted: Sequence[str], right: Sequence[str]) -> dict[str, float]:
     """Return BLEU, chrF and ROUGE-L of texts, 0 to 100, as those that models write are measured."""
-    figures = corpus_figures([compare(*pair) for pair in zip(told, right, strict=True)])
+    figures = corpus_figures([compare(*pair) for pair in zip(predicted, right, strict=True)])
     return {name: figures[name] for name in ("bleu", "chrf", "rouge_l")}

@@ -120,18 +120,18 @@ def run_directory(case: str, encoding: str, seed: int) -> Path:
 
 
 def composed(choices: list[str]) -> dict[str, Any]:
-    """The configuration of `python -m src.train` with these choices."""
+    """Return the configuration of `python -m src.train` with these choices."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return resolved(compose("train", overrides=choices))
 
 
 def choices_of(case: str, encoding: str, seed: int) -> list[str]:
-    """What a run is asked for on the command line."""
+    """Return the overrides of a run."""
     return [*CASES[case].overrides, *f"encoding={encoding}".split(), f"seed={seed}"]
 
 
 def check(case: str, encoding: str, seed: int) -> None:
-    """Raises ValueError where the directory of a run holds one with other choices, as before a preset was changed."""
+    """Raise ValueError if the directory of a run holds one with other choices, as from before a preset changed."""
     run = run_directory(case, encoding, seed)
     kept = run / "config.yaml"
     if kept.exists() and OmegaConf.to_container(OmegaConf.load(kept)) != composed(choices_of(case, encoding, seed)):
@@ -139,7 +139,7 @@ def check(case: str, encoding: str, seed: int) -> None:
 
 
 def train(case: str, encoding: str, seed: int, threads: int) -> dict[str, float]:
-    """The figures of a run, which is trained or gone on with unless it is finished."""
+    """Return the figures of a run, which is trained or resumed unless it is finished."""
     run = run_directory(case, encoding, seed)
     if not (run / "metrics.json").exists():
         resume = [f"resume={run}"] if (run / "config.yaml").exists() else []
@@ -160,7 +160,7 @@ def train(case: str, encoding: str, seed: int, threads: int) -> dict[str, float]
 
 
 def samples(case: str, count: int = 10) -> list[tuple[str, str, str]]:
-    """Source, right target and what the first run writes, at equal distances in the test split."""
+    """Return source, right target and output of the first run, at equal distances in the test split."""
     data = prepared(case)
     assert isinstance(data, ExampleDataModule)
     test = data.examples("test")
@@ -170,13 +170,13 @@ def samples(case: str, count: int = 10) -> list[tuple[str, str, str]]:
 
 
 def references(case: str) -> dict[str, float]:
-    """The figures of a task without a transformer, on the very same split."""
+    """Return the figures of a task without a transformer, on the very same split."""
     data = prepared(case)
     return {name: value for reference in CASES[case].references for name, value in reference(data).items()}
 
 
 def prepared(case: str) -> RunData:
-    """The data that the runs of a task read."""
+    """Return the data that the runs of a task read."""
     data = Recipe.of(composed(CASES[case].overrides)).data()
     data.prepare_data()
     data.setup()

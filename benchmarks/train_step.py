@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def beside_x_transformers(rows: list[Row], size: Size, steps: int) -> Table:
-    """The table of the part `trainer`."""
+    """Return the table of the part `trainer`."""
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -95,7 +95,7 @@ def beside_x_transformers(rows: list[Row], size: Size, steps: int) -> Table:
 
 
 def over_none(precision: str, rows: list[Row], steps: int) -> Table:
-    """The table of the part `encodings`."""
+    """Return the table of the part `encodings`."""
     table = Table(
         box=box.SIMPLE_HEAD,
         title=precision,
@@ -116,7 +116,7 @@ def over_none(precision: str, rows: list[Row], steps: int) -> Table:
 
 
 def over_products(rows: list[Row], size: Size) -> Table:
-    """The table of the part `compiled`."""
+    """Return the table of the part `compiled`."""
     table = Table(box=box.SIMPLE_HEAD, title=f"{size}; {compiled_steps.PRECISION}", title_justify="left")
     for name in ("encoding", "what"):
         table.add_column(name, no_wrap=True)

@@ -1,4 +1,4 @@
-"""What Lightning's loop adds: a step of our decoder in a Trainer, in a plain loop, and one of x-transformers."""
+"""The cost of Lightning's loop: a step of our decoder in a Trainer, in a plain loop, and one of x-transformers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TakeTurns(L.Callback):
 
 
 def measure(results: Results, precisions: list[str], size: Size, steps: int) -> None:
-    """Adds the rows of the precisions: seconds of a step, and how many times x-transformers takes (`speed`).
+    """Add the rows of the precisions: seconds of a step, and those of x-transformers over it (`speed`).
 
     Args:
         results: where they go.

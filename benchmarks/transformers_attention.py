@@ -30,15 +30,15 @@ class AttentionLayers(nn.Module):
         super().__init__()
 
     def shared(self, x_BTM: Tensor) -> Any:
-        """What its model makes once in a forward pass for all layers: masks, biases, angles."""
+        """Return what its model makes once in a forward pass for all layers: masks, biases, angles."""
         raise NotImplementedError
 
     def attend(self, layer: nn.Module, x_BTM: Tensor, shared: Any) -> Tensor:
-        """The output of a layer."""
+        """Return the output of a layer."""
         raise NotImplementedError
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        """The output of the first layer."""
+        """Return the output of the first layer."""
         return self.attend(self.layers[0], x_BTM, self.shared(x_BTM))
 
 
@@ -209,6 +209,6 @@ class DebertaV2(AttentionLayers):
 
 
 def _ahead(x_BTM: Tensor) -> Tensor:
-    """True where a key is ahead of a query, (T, T)."""
+    """Return True where a key is ahead of a query, (T, T)."""
     length = x_BTM.shape[1]
     return torch.ones(length, length, dtype=torch.bool, device=x_BTM.device).triu(1)

@@ -12,7 +12,7 @@ Call = Callable[[], object]
 
 
 def take_turns(contestants: Mapping[str, Call], turns: int) -> dict[str, list[float]]:
-    """The seconds of each contestant in every turn; each must have run before, as nothing here warms up.
+    """Return the seconds of each contestant in every turn; each must have run before, for nothing here warms up.
 
     Every second turn is in reverse order: what one leaves in the caches does not always meet the same other.
     """
@@ -24,7 +24,7 @@ def take_turns(contestants: Mapping[str, Call], turns: int) -> dict[str, list[fl
 
 
 def seconds_of(call: Call) -> float:
-    """How long a call takes."""
+    """Return the seconds of a call."""
     began = now()
     call()
     return now() - began

@@ -15,7 +15,7 @@ _OF_WRAPPER = ("use_abs_pos_emb", "scaled_sinu_pos_emb")
 
 
 def x_transformers_decoder(size: Size, flags: Mapping[str, Any], flash: bool = True) -> nn.Module:
-    """A whole decoder.
+    """Return a whole decoder.
 
     Args:
         size: of the model.
@@ -41,7 +41,7 @@ class XTransformersAttention(nn.Module):
         (self.attention,) = (block[1] for block in self.stack.layers if isinstance(block[1], Attention))
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        """The output of the layer."""
+        """Return the output of the layer."""
         ids = torch.arange(x_BTM.shape[1], device=x_BTM.device)
         tables = {
             name: encoding(ids)

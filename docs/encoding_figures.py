@@ -56,7 +56,7 @@ CHANGE_LABEL = "change of the logit"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a picture, always with the same bytes: 64 colours are enough, and a third of the size."""
+    """Write a picture, always with the same bytes: 64 colours are enough, and a third of the size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn)
@@ -65,7 +65,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_encoding(kind: str, make: MakeStack, shape: StackShape) -> Figure:
-    """The picture of an encoding.
+    """Draw an encoding.
 
     Args:
         kind: one of `PICTURES`.
@@ -88,7 +88,7 @@ def logit_change(
     causal: bool = True,
     direction_HD: Tensor | None = None,
 ) -> Tensor:
-    """What an encoding makes of the logits of one query and all keys, less the 1 that they are without it, (H, S).
+    """Return the logits of one query and all keys under an encoding, less the 1 that they are without it, (H, S).
 
     Args:
         encoding: of one layer.
@@ -151,7 +151,7 @@ def bias_curves(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def rotation_curve(make: MakeStack, shape: StackShape) -> Figure:
-    """The mean over channels, beside that of the plain rotation."""
+    """Draw the mean over channels, beside that of the plain rotation."""
     furthest = 4 * TRAINING_LENGTH
     distance_S, change_HS = change_by_distance(make(True).layer(0), shape, furthest, causal=True)
     _, plain_HS = change_by_distance(Rotary(shape.head_dim), shape, furthest, causal=True)
@@ -189,7 +189,7 @@ def content_band(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def query_curves(make: MakeStack, shape: StackShape) -> Figure:
-    """The first head, for queries at several positions."""
+    """Draw the first head, for queries at several positions."""
     encoding = make(True).layer(0)
     figure, axes = _axes(DISTANCE_LABEL, CHANGE_LABEL)
     for query, colour in reversed([*zip(_queries(encoding), QUERY_COLOURS, strict=True)]):
@@ -225,7 +225,7 @@ def stick_curves(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def layer_panels(make: MakeStack, shape: StackShape) -> Figure:
-    """A panel for each kind of layer, as far as it sees."""
+    """Draw a panel for each kind of layer, as far as it sees."""
     stack, furthest = make(True), 2 * TRAINING_LENGTH
     kinds: dict[tuple[str, int | None], list[int]] = {}
     for layer, window in enumerate(stack.windows):
@@ -247,7 +247,7 @@ def layer_panels(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def draw_temperature(temperature: Temperature) -> Figure:
-    """The factor on the logits against the number of visible keys."""
+    """Draw the factor on the logits against the number of visible keys."""
     visible_BT = torch.arange(1.0, 8 * TRAINING_LENGTH + 1)[None]
     factor_T = temperature(visible_BT).detach()[0, 0, :, 0]
     figure, axes = _axes("visible keys", "factor on the logits")
@@ -259,7 +259,7 @@ def draw_temperature(temperature: Temperature) -> Figure:
 
 
 def draw_positions(sampler: PositionSampler) -> Figure:
-    """How far three training texts are moved from where they stand."""
+    """Draw how far three training texts are moved."""
     figure, axes = _axes("place of a token in its text", "drawn position - place")
     for seed, colour in enumerate(QUERY_COLOURS):
         torch.manual_seed(seed)
@@ -293,7 +293,7 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def _heads(axes: Axes, distance_S: Tensor, change_HS: Tensor) -> None:
-    """A curve for each head, or one where all are alike."""
+    """Draw a curve for each head, or one where all are alike."""
     change_HS = change_HS.detach()
     if torch.allclose(change_HS, change_HS[:1].expand_as(change_HS), atol=1e-5):
         axes.plot(distance_S, change_HS[0], color="tab:blue", label="all heads")
@@ -305,14 +305,14 @@ def _heads(axes: Axes, distance_S: Tensor, change_HS: Tensor) -> None:
 
 
 def _with_running_mean(axes: Axes, distance_S: Tensor, change_S: Tensor, colour: str, label: str) -> None:
-    """A curve that waves too fast to be seen, pale, and its mean over neighbouring distances."""
+    """Draw a curve that waves too fast to be seen in a pale colour, and its mean over neighbouring distances."""
     axes.plot(distance_S, change_S, color=colour, linewidth=0.6, alpha=0.4)
     mean_S = change_S.unfold(0, AVERAGED, 1).mean(-1)
     axes.plot(distance_S[AVERAGED // 2 : -(AVERAGED // 2)], mean_S, color=colour, label=label)
 
 
 def _show_flatness(axes: Axes) -> None:
-    """Keeps an axis from magnifying rounding errors of a curve that is flat."""
+    """Keep an axis from magnifying rounding errors of a flat curve."""
     low, high = axes.get_ylim()
     if high - low < 0.2:
         axes.set_ylim(low - 0.5, high + 0.5)

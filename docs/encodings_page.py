@@ -37,7 +37,7 @@ BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
 DEFAULT_RUNS = DOCS / "default_runs.json"
 TRAINING_LENGTH = 512
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
-"""Which rows of the benchmark say what an encoding costs."""
+"""The rows of the benchmark that hold the costs of encodings."""
 
 PLACES = {
     "embed": "token embeddings",
@@ -50,7 +50,7 @@ PLACES = {
     "weights": "attention weights",
     "values": "values",
 }
-"""Where a hook acts; `state`, which is not here, only remembers."""
+"""The place where a hook acts; `state`, which is not here, only remembers."""
 
 CAPTIONS = {
     "bias": "What it adds to the logits, for each head at initialisation; at -40 nothing is left of a key.",
@@ -103,7 +103,7 @@ class Choice:
 
     @cached_property
     def config(self) -> DictConfig:
-        """What Hydra makes of a run with it; asked for within `initialize_config_dir`."""
+        """The configuration of a run with it; must be read within `initialize_config_dir`."""
         overrides = [f"{self.group}={self.name}", f"dataset.sequence_length={TRAINING_LENGTH}"]
         return compose("train", overrides)
 
@@ -126,7 +126,7 @@ class Choice:
 
     @property
     def document(self) -> Document:
-        """What it is, as its class or function says."""
+        """The first line of the docstring of its class or function."""
         return Document.of(self.documents[0])
 
 
@@ -149,7 +149,7 @@ class Document:
 
     @classmethod
     def of(cls, documented: Callable[..., Any]) -> Document:
-        """That of a class or function."""
+        """Return the signature of a class or function."""
         lead, *paragraphs = (inspect.getdoc(documented) or "").split("\n\n")
         lead = _joined(lead)
         formulas = [paragraph for paragraph in paragraphs if paragraph.startswith("    ")]
@@ -193,7 +193,7 @@ class Encoding(Choice):
 
     @property
     def num_parameters(self) -> int:
-        """What a whole stack learns."""
+        """The number of parameters of a whole stack."""
         return sum(parameter.numel() for parameter in self.stack.parameters())
 
     @property
@@ -203,7 +203,7 @@ class Encoding(Choice):
 
     @property
     def places(self) -> str:
-        """Where it acts, in words."""
+        """The places where it acts, in words."""
         hooks = set().union(*(layer.hooks for layer in self.layers))
         if not any(map(_rescales, self.layers)):
             hooks.discard("scale")
@@ -212,7 +212,7 @@ class Encoding(Choice):
 
     @property
     def causal_only(self) -> bool:
-        """Whether one of its layers is for decoders alone."""
+        """True if one of its layers is for decoders alone."""
         return any(layer.causal_only for layer in self.layers)
 
     @property
@@ -233,7 +233,7 @@ class Encoding(Choice):
 
     @property
     def caption(self) -> str:
-        """What a reader must know to read its picture."""
+        """The caption of its picture."""
         two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
         depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
         one_number = " All tokens are digits of one number." if _reads_digits(self.layers[0]) else ""
@@ -241,13 +241,13 @@ class Encoding(Choice):
 
 
 def _rescales(encoding: PositionalEncoding) -> bool:
-    """Whether it changes the scale of the logits, as it is configured."""
+    """Return True if it changes the scale of the logits, as it is configured."""
     positions = Positions.range(2)
     return encoding.scale(encoding.prepare(positions, positions)) != 1
 
 
 def _reads_digits(encoding: PositionalEncoding) -> bool:
-    """Whether its constructor asks for the ids of digits."""
+    """Return True if its constructor takes the ids of digits."""
     return "digits" in inspect.signature(type(encoding)).parameters
 
 
@@ -278,7 +278,7 @@ def shown(value: Any) -> str:
 
 
 def page() -> str:
-    """The text of docs/encodings.md."""
+    """Return the text of docs/encodings.md."""
     encodings = choices("encoding", Encoding)
     benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     costs = {row["encoding"]: row for row in benchmark["rows"] if row.items() >= MEASURED.items()}
@@ -299,7 +299,7 @@ def page() -> str:
 def _overview(
     encodings: list[Encoding], costs: dict[str, Any], machine: dict[str, Any], runs: dict[str, Any]
 ) -> Iterator[str]:
-    """The table of all encodings, and what its columns are."""
+    """Yield the table of all encodings, and the meaning of its columns."""
     shape = encodings[0].shape
     columns = ["encoding", "formula", "parameters", "acts on", "attention", "route", "time", "memory"]
     lengths = ("256", "2048") if runs else ()
@@ -339,7 +339,7 @@ def _overview(
 
 
 def _row(choice: Choice) -> list[str]:
-    """What the table of a smaller group says of a choice, whose section has the title `group=name`."""
+    """Return the row of a choice in the table of a smaller group; its section has the title `group=name`."""
     link = f"[{choice.name}](#{choice.group}{choice.name})"
     return [link, choice.document.formula, choice.document.lead]
 
@@ -372,7 +372,7 @@ def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict
 
 
 def _pattern_members(encoding: Encoding, encodings: list[Encoding]) -> set[str]:
-    """The choices whose class serves a layer of a pattern."""
+    """Return the choices whose class serves a layer of a pattern."""
     if encoding.picture != "layers":
         return set()
     return {other.name for other in encodings for layer in encoding.layers if other.documents == [type(layer)]}
@@ -409,7 +409,7 @@ def _table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _joined(paragraph: str) -> str:
-    """A paragraph in one line, but for the items of a list."""
+    """Return a paragraph in one line, but for the items of a list."""
     return paragraph.replace("\n- ", "\0").replace("\n  ", " ").replace("\n", " ").replace("\0", "\n- ")
 
 

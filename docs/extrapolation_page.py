@@ -44,7 +44,7 @@ python docs/make.py --evaluation outputs/extrapolation
 
 
 def page(frame: pd.DataFrame) -> str:
-    """The page, from the table by length."""
+    """Return the page, from the table by length."""
     blocks = [INTRODUCTION]
     for protocol in frame["protocol"].unique():
         rows = frame[frame["protocol"] == protocol]

@@ -52,7 +52,7 @@ machine has a folder with a name of its own. `--quick` says in a minute or two w
 
 
 def page(machines: Sequence[Measured]) -> str:
-    """The page."""
+    """Return the page."""
     blocks = [INTRODUCTION]
     for measured in machines:
         blocks += [

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figures:
-    """What a benchmark has measured.
+    """The measurements of a benchmark.
 
     Args:
         rows: as benchmarks/results.py writes them.
@@ -38,7 +38,7 @@ class Figures:
         return cls(content["rows"], content["machine"])
 
     def of(self, part: str, **values: Any) -> list[Row]:
-        """The rows of a part with these values."""
+        """Return the rows of a part with these values."""
         wanted = {"part": part, **values}
         return [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
 
@@ -64,13 +64,13 @@ class Measured:
 
 
 def every_machine(folder: Path = FIGURES) -> list[Measured]:
-    """The figures of every machine, by its name."""
+    """Return the figures of every machine, by its name."""
     return [Measured.read(one) for one in sorted(folder.iterdir()) if one.is_dir()]
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What is to hold of some figures.
+    """A bound on some figures.
 
     Args:
         claim: in words, with the bound.
@@ -88,7 +88,7 @@ class Bound:
 
     @property
     def failing(self) -> list[str]:
-        """What does not keep it, the worst first."""
+        """The figures that do not keep it, the worst first."""
         sign = -1 if self.at_least else 1
         over = [name for name, figure in self.figures.items() if sign * figure > sign * self.limit]
         return sorted(over, key=lambda name: -sign * self.figures[name])
@@ -182,5 +182,5 @@ def bounds(measured: Measured) -> Iterator[Bound]:
 
 
 def beside(row: Row) -> str:
-    """What the row of a peer is of."""
+    """Return what the row of a peer measures."""
     return f"{row['encoding']} beside {row['contestant']}, {row['precision']}, T = {row['length']:,}"

@@ -24,7 +24,7 @@ GREY = "0.6"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a picture, always with the same bytes: 256 colours are enough, and half of the size."""
+    """Write a picture, always with the same bytes: 256 colours are enough, and half of the size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn)
@@ -33,7 +33,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw(rows: list[Row], figure: str, label: str) -> Figure:
-    """A panel for each encoding: a ratio over T, of ours by its route, of a mask and of peers.
+    """Draw a panel for each encoding: a ratio over T, of ours by its route, of a mask and of peers.
 
     Args:
         rows: of one precision.

@@ -69,7 +69,7 @@ One of these runs alone: `python -m src.train experiment=small dataset=bbc_topic
 
 
 def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     blocks = [INTRODUCTION, *_beside_references(tasks), *_with_and_without(tasks)]
     blocks += [*_at_random_positions(tasks), *_beyond_the_length(tasks), *_samples(tasks), *_data_time(data_time)]
     return "\n\n".join([*blocks, REPEAT]) + "\n"
@@ -80,8 +80,8 @@ def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
     yield (
         "The same training and test examples, cut alike, and one encoding. TF-IDF is logistic regression on words and "
         "pairs of words (scikit-learn), a dictionary translates word by word (IBM's model 1, learned from the training "
-        "pairs), copying gives the source back, and the lead is a source's first sentence. A masked byte is told by "
-        "the two beside it, a byte of a span by the one before it, as they most often stand in the training text; "
+        "pairs), copying gives the source back, and the lead is a source's first sentence. A masked byte is predicted "
+        "from the two beside it, a byte of a span from the one before it, as they most often stand in the training text; "
         "these are given, while a model must do without those that are masked too."
     )
     rows, below = [], []
@@ -189,7 +189,7 @@ def _comparison(heading: str, case: Case, labels: Sequence[str], figures: Sequen
 
 
 def _short(label: str) -> str:
-    """An encoding and what else was asked for, in words."""
+    """Return an encoding and its other choices, in words."""
     name, _, asked = label.partition(" ")
     return name + (", random" if "randomized" in asked else ", rotary across" if "cross" in asked else "")
 

@@ -107,9 +107,9 @@ MISTAKES = {
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
     "encoding=rotary,alibi": "encoding=rotary,alibi: -m runs several values one after another: "
     "python -m src.train -m encoding=rotary,alibi",
-    "rotary": "'rotary' is no key=value; did you mean 'encoding=rotary'?",
+    "rotary": "'rotary' is not key=value; did you mean 'encoding=rotary'?",
     "model.mlp_ratio=inf": "model.mlp_ratio must be a positive number, got inf",
-    "encoding": "'encoding' is no key=value; did you mean 'encoding=...'?",
+    "encoding": "'encoding' is not key=value; did you mean 'encoding=...'?",
     "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
     "encoding._target_=my.Encoding": "encoding._target_ names my.Encoding, which is not part of poslab and could run "
     "any code: if you trust it, add trust=my",

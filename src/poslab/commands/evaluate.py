@@ -1,4 +1,4 @@
-"""Evaluates trained runs: `python -m src.evaluate run=outputs/RUN`, or an encoding without a run."""
+"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), or an encoding without a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poslab.evaluation.parts import names
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Evaluates, prints the figures and says where the report is.
+    """Evaluate, print the figures and say where the report is.
 
     Args:
         config, directory, overrides: as `command` gives them.
@@ -34,7 +34,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
 
 def _runs(config: dict[str, Any]) -> list[str]:
-    """The runs that are asked for; ValueError where `run` and `runs` are both given, or one does not exist."""
+    """Return the runs to evaluate; ValueError if `run` and `runs` are both given, or one does not exist."""
     from poslab.runs.directory import RunDirectory
 
     if config["run"] is not None and config["runs"] is not None:
@@ -54,7 +54,7 @@ def _runs(config: dict[str, Any]) -> list[str]:
 
 
 def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> None:
-    """Raises ValueError for whatever is wrong with the other keys."""
+    """Raise ValueError for a mistake in another key."""
     from poslab.configuration.build import nearest
 
     if "" in runs or (not runs and config.get("encoding") is None):

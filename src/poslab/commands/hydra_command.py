@@ -32,14 +32,14 @@ READ_NO_FURTHER = 128 + signal.SIGPIPE
 
 
 class FailedJobError(Exception):
-    """A job that ran in another process has failed, and was told there; its argument is the exit status."""
+    """A job in another process that failed, and was reported there; its argument is the exit status."""
 
 
 Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
 def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = None) -> NoReturn:
-    """Runs a command and exits: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
+    """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
 
@@ -49,11 +49,11 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
             found it, and the overrides of the command line.
         help_on: returns the help for the other words of the command line; None leaves it to Hydra.
     """
-    tell, statuses = _beginning(name)
+    report, statuses = _beginning(name)
     process = os.getpid()
 
     def job(composed: DictConfig) -> None:
-        """One job of perhaps many: its error is told at once, and the next job goes on."""
+        """Run one job of perhaps many; its error is reported at once, and the next job runs."""
         hydra_config = HydraConfig.get()
         directory = Path(hydra_config.runtime.output_dir)
         if directory != Path.cwd():
@@ -69,7 +69,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
             config = resolved(composed)
             main({**config, "trust": list(trusted_packages(config))}, _as_typed(directory), overrides)
         except BaseException as error:
-            tell(error)
+            report(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
                 _leave(statuses[-1])
             if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
@@ -93,13 +93,13 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
     except FailedJobError as failed:
         statuses.append(failed.args[0])
     except (HydraException, BrokenPipeError) as error:  # before OSError, which some of them are too
-        tell(error)
+        report(error)
     except OSError as error:
         if error.filename is None:
             raise
-        tell(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
+        report(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
     except Exception as error:
-        tell(error)
+        report(error)
     _leave(max(statuses, default=0))
 
 
@@ -118,17 +118,17 @@ def choices_of_configuration(name: str) -> list[str]:
 
 
 def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
-    """Runs a command that reads its own command line, and exits as `command` does.
+    """Run a command that reads its own command line, and exit as `command` does.
 
     Args:
         name: of the configuration whose keys it takes.
         main: takes the arguments.
     """
-    tell, statuses = _beginning(name)
+    report, statuses = _beginning(name)
     try:
         main(sys.argv[1:])
     except BaseException as error:
-        tell(error)
+        report(error)
     _leave(max(statuses, default=0))
 
 
@@ -141,7 +141,7 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
         signal.signal(number, _end_at_once)
     warnings.filterwarnings("error", message=r"provider=hydra\.searchpath", category=UserWarning)
 
-    def tell(error: BaseException) -> None:
+    def report(error: BaseException) -> None:
         if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
             raise error
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -156,7 +156,7 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
             print(f"error: {one_line(sentence)}", file=sys.stderr, flush=True)
         statuses.append(status)
 
-    return tell, statuses
+    return report, statuses
 
 
 def _leave(status: int) -> NoReturn:
@@ -185,7 +185,7 @@ def _nobody_reads() -> bool:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends a command that has begun nothing. An exception in the midst of an import could abort the process instead."""
+    """End a command that has begun nothing; an exception in the midst of an import could abort the process."""
     os._exit(128 + number)
 
 
@@ -199,7 +199,7 @@ def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
 
 
 def _as_typed(directory: Path) -> Path:
-    """A path below the working directory without the part that the user knows."""
+    """Return a path below the working directory without the part that the user knows."""
     with contextlib.suppress(ValueError):
         return directory.relative_to(Path.cwd())
     return directory

@@ -233,7 +233,11 @@ def known_keys(name: str, words: list[str]) -> list[str]:
     with initialize_config_dir(str(folder), version_base="1.3"):
         try:
             config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
-        except (HydraException, OmegaConfBaseException, ValueError):  # wrong too: it is the next mistake that is told
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            ValueError,
+        ):  # wrong too: it is the next mistake that is reported
             return groups
     assert isinstance(config, dict)
     return [*groups, *_dotted_keys(config)]

@@ -1,4 +1,4 @@
-"""Trains a model under a positional encoding: `python -m src.train encoding=rotary`."""
+"""Train a model under a positional encoding: `python -m src.train encoding=rotary`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from poslab.commands.train_help import train_help
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Check, then train. What is slow to import waits until nothing quick is left to be wrong."""
+    """Check, then train. Slow imports come after all quick checks."""
     from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]

@@ -127,7 +127,7 @@ def _bare(word: str, words: list[str], name: str) -> str:
     """Return what to write in place of a word without an equals sign."""
     place = words.index(word) if word in words else len(words)
     following = next(iter(words[place + 1 :]), "=")
-    return f"{word!r} is no key=value{_meant(word, following, name)}"
+    return f"{word!r} is not key=value{_meant(word, following, name)}"
 
 
 def _meant(word: str, following: str, name: str) -> str:
