@@ -1,4 +1,4 @@
-"""What Lightning makes a run of: its data, its learner and its trainer, from the configuration."""
+"""The data, learner, callbacks, loggers and trainer of a run, as its recipe says."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _strategy(settings: TrainerSettings) -> Strategy | str:
 
 
 def quieten_lightning() -> None:
-    """Leaves out what Lightning says of devices, workers and tips; its warnings of other kinds stay."""
+    """Silence Lightning on devices, workers and tips; its other warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)

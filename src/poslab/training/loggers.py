@@ -1,4 +1,4 @@
-"""Where figures go while a run trains: TensorBoard and a CSV file, both of which survive a resume."""
+"""Loggers of a run: TensorBoard and a CSV file, both of which survive a resume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
 
 FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed")
-"""Of the HPARAMS tab."""
+"""First columns of the HPARAMS tab."""
 
 _STEP = re.compile("[0-9]{1,18}")
 
@@ -60,7 +60,7 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
         before = sorted(directory.glob("events.out.*"))
         if before and before[-1].name.startswith(f"events.out.tfevents.{int(time.time())}."):
             time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with a second
-        threading.excepthook = _untold_where_told_already
+        threading.excepthook = _silent_where_reported
         TensorBoardLogger.__init__(
             self,
             directory.parent,
@@ -72,7 +72,7 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Writes figures through to the disk, so that a kill loses none that a checkpoint comes after."""
+        """Write figures through to the disk, so that a kill loses none that a checkpoint comes after."""
         super().log_metrics(dict(metrics), step)
         self.experiment.flush()
 
@@ -100,12 +100,12 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Keeps the file open: Lightning calls this after training and again after testing."""
+        """Keep the file open: Lightning calls this after training and again after testing."""
         self.experiment.flush()
 
     @rank_zero_only
     def save(self) -> None:
-        """Nothing: figures are on the disk already, and the choices in config.yaml."""
+        """Do nothing: figures are on the disk already, and the choices in config.yaml."""
 
 
 class MetricsCsv(RunLogger):
@@ -143,17 +143,17 @@ class MetricsCsv(RunLogger):
             csv.writer(file, lineterminator="\n").writerows([step, tag, value] for tag, value in metrics.items())
 
     def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
-        """They are in config.yaml."""
+        """Do nothing: they are in config.yaml."""
 
 
-def _untold_where_told_already(failure: threading.ExceptHookArgs) -> None:
-    """Says nothing where TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
+def _silent_where_reported(failure: threading.ExceptHookArgs) -> None:
+    """Ignore that TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
 
 
 def _with_first_columns(experiment: Summary) -> Summary:
-    """The summary of an experiment in which TensorBoard finds what is compared most: of many columns it shows five."""
+    """Return the summary with the columns that are compared most marked as such: of many, TensorBoard shows five."""
     metadata = experiment.value[0].metadata.plugin_data
     data = HParamsPluginData.FromString(metadata.content)
     for info in data.experiment.hparam_infos:
@@ -163,7 +163,7 @@ def _with_first_columns(experiment: Summary) -> Summary:
 
 
 def described(node: Mapping[str, Any]) -> str:
-    """The hyperparameters of a choice in one line: `base=10000.0, fraction=1.0`."""
+    """Return the hyperparameters of a choice in one line: `base=10000.0, fraction=1.0`."""
     shown = []
     for key, value in node.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -174,7 +174,7 @@ def described(node: Mapping[str, Any]) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
-    """Dotted keys and values that TensorBoard can show; `encoding` itself is the name of its class."""
+    """Yield dotted keys and values that TensorBoard can show; `encoding` itself is the name of its class."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
