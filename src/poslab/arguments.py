@@ -1,9 +1,9 @@
-"""Arguments that a signature declares: their types, and their ranges, for the command line and for Python alike.
+"""Types and ranges of arguments, declared once in a signature, for the command line and for Python alike.
 
     class Kettle(CheckedArguments):
         def __init__(self, litres: Positive, cups: Count = 1, heat: Literal["low", "high"] = "low") -> None: ...
 
-`Kettle(litres=-1)` raises "litres must be a positive number, got -1". Imports nothing of the laboratory.
+`Kettle(litres=-1)` raises "litres must be a positive number, got -1". Imports no other module of the laboratory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an argument may be, as a part of its annotation: `Annotated[float, Range(above=0, at_most=1)]`.
+    """Range of an argument, as a part of its annotation: `Annotated[float, Range(above=0, at_most=1)]`.
 
-    Args:
-        at_least, at_most: ends that belong to it.
-        above, below: ends that do not.
+    `at_least` and `at_most` are inclusive ends, `above` and `below` exclusive ones.
     """
 
     at_least: float = -math.inf
@@ -58,20 +56,20 @@ INTEGER, NUMBER = "an integer", "a number"
 LARGEST = sys.float_info.max
 
 NOT_HUGE = Range(at_most=2**31 - 1)
-"""Of sizes and positions: more than any memory holds, and few enough that sums and products of them stay exact."""
+"""Limit of sizes and positions: more than any memory holds, and small enough that sums and products stay exact."""
 
 NOT_EXTREME = Range(at_least=-1e9, at_most=1e9)
-"""Of numbers that meet others in float32, so that none of what they give is infinite."""
+"""Limits of numbers that meet others in float32, so that no result is infinite."""
 
 Count = Annotated[int, Range(at_least=1), NOT_HUGE]
-"""A size: an integer from 1."""
+"""Size: an integer of at least 1."""
 
 Positive = Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=1e9)]
-"""A number above 0 whose inverse and product with others float32 holds."""
+"""Number above 0 whose inverse, and whose product with others, float32 can hold."""
 
 
 class CheckedArguments:
-    """A class whose constructor, and that of each subclass, takes only what its signature declares."""
+    """Base class whose constructor, and that of each subclass, accepts only what its signature declares."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -80,16 +78,16 @@ class CheckedArguments:
 
 
 def with_checked_arguments(cls: type[T]) -> type[T]:
-    """Return a class, such as a dataclass, whose constructor takes only what its signature declares."""
+    """Return a class, such as a dataclass, whose constructor accepts only what its signature declares."""
     cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
     return cls
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
-    """Return the function with its arguments checked: a ValueError for one that its signature does not declare."""
+    """Return the function with its arguments checked: ValueError for a value that its signature does not declare."""
 
     @functools.cache
-    def signature() -> inspect.Signature:  # later than the function: its annotations may name what comes after it
+    def signature() -> inspect.Signature:  # deferred, since annotations may name what is defined after the function
         return inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
@@ -104,9 +102,9 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
     """Raise ValueError for the first value that is not what its parameter declares.
 
     Args:
-        values: by the name of their parameter.
-        parameters: of a signature whose annotations are evaluated.
-        key: begins the names that are told, such as `encoding.`.
+        values: values by the name of their parameter.
+        parameters: those of a signature whose annotations are evaluated.
+        key: prefix of the names in messages, such as `encoding.`.
     """
     for name, value in values.items():
         hint = parameters[name].annotation
@@ -117,7 +115,7 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'rotary'?` for the choice closest to a word or begun by it, or nothing where there is none."""
+    """Return `; did you mean 'rotary'?` for the choice closest to a word or begun by it, or "" if there is none."""
     choices = list(choices)
     begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word) and choice.isidentifier()]
     matches = difflib.get_close_matches(word, choices, n=1) or begun
@@ -125,7 +123,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def _choices(hint: Any) -> list[str]:
-    """Return the words that a type takes."""
+    """Return the words that a type allows."""
     if get_origin(hint) is Literal:
         return [str(choice) for choice in get_args(hint)]
     if get_origin(hint) in (Union, types.UnionType):
@@ -143,11 +141,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in get_args(hint)
     if origin in (list, tuple, Sequence):
-        return (
-            isinstance(value, Sequence)
-            and not isinstance(value, str)
-            and all(_fits(item, get_args(hint)[0]) for item in value)
-        )
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_list and all(_fits(item, get_args(hint)[0]) for item in value)
     if origin is dict:
         key, item = get_args(hint)
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
@@ -166,7 +161,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _described(hint: Any, value: Any) -> str:
-    """Return what a type takes in words; of its ranges the first that a number is out of."""
+    """Return a type in words; of its ranges the first that a number is out of."""
     origin = get_origin(hint)
     if origin is Annotated:
         plain, *limits = get_args(hint)
@@ -190,5 +185,5 @@ def _described(hint: Any, value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as one types it on the command line."""
+    """Return a value as typed on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -97,7 +97,7 @@ def test_what_torch_saves_of_plain_data_is_loaded_as_it_was(tmp_path: Path) -> N
         (b"}(" + nested_tuple(50) + b"K\x01u", "must be texts or integers, got tuple"),
         (called(named("collections", "OrderedDict"), b"]" + nested_tuple(50) + b"K\x01\x86a"), "more or less"),
         (b"\x8f", "must not use EMPTY_SET"),
-        (b"]K\x01K\x02s", "what is no dictionary"),
+        (b"]K\x01K\x02s", "what is not a dictionary"),
         (b"}" + text("a") + b"u", "lacks a mark"),
         (b"K\x01r\xff\xff\xff\xffj\xfe\xff\xff\xff", "names 4294967294, which is not there"),
         (b"}K\x01a", "must have a list where there is a dict"),

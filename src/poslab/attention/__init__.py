@@ -1,4 +1,4 @@
-"""How queries meet keys under an encoding: which keys are visible, and the routes to the same result."""
+"""Attention under an encoding: visibility of keys, and several routes to the same result."""
 
 from poslab.attention.attend import Route, attend, choose_route
 from poslab.attention.cache import KeyValueCache

@@ -1,4 +1,4 @@
-"""How queries meet keys under an encoding: one function, several routes to the same result.
+"""Attention under an encoding: one function, several routes to the same result.
 
 Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of G), T queries, S keys, D head dim.
 """
@@ -21,7 +21,7 @@ from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.temperature import Temperature
 
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
-"""How attention is computed; `auto` is the cheapest route that is exact."""
+"""Way to compute attention; `auto` is the cheapest route that is exact."""
 
 _LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale"})
 
@@ -32,15 +32,15 @@ SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "blockwise": frozenset(HOOKS),
     "dense": frozenset(HOOKS),
 }
-"""The hooks under which each route is exact."""
+"""Hooks under which each route is exact."""
 
 _CHEAPEST_FIRST: tuple[Route, ...] = ("flash", "distance", "blockwise")
 
 
 def choose_route(encoding: PositionalEncoding, forced: Route = "auto") -> Route:
-    """The cheapest route that is exact for an encoding, or the forced one.
+    """Return the cheapest route that is exact for an encoding, or the forced one.
 
-    What serves a bias of distance depends on where the tokens are as well: see `attend`.
+    Under a bias of distance the route depends on the positions as well: see `attend`.
 
     Raises:
         ValueError: if there is no such route, or it would leave out something that the encoding does.
@@ -49,29 +49,26 @@ def choose_route(encoding: PositionalEncoding, forced: Route = "auto") -> Route:
         return next(route for route in _CHEAPEST_FIRST if encoding.hooks <= SERVED_HOOKS[route])
     if forced not in SERVED_HOOKS:
         raise ValueError(f"attention must be one of {', '.join(get_args(Route))}, got {forced}")
-    left_out = ", ".join(sorted(encoding.hooks - SERVED_HOOKS[forced]))
-    if left_out:
+    if left_out := ", ".join(sorted(encoding.hooks - SERVED_HOOKS[forced])):
         name = type(encoding).__name__
         raise ValueError(f"attention must not be {forced}, which leaves out the {left_out} of {name}")
     return forced
 
 
 def route_under_bias(bias: BiasTable | BiasOfPairs | None, q_BHTD: Tensor, num_keys: int) -> Route:
-    """The cheapest route that is exact for a bias of distance.
+    """Return the cheapest route that is exact for a bias of distance.
 
-    | tokens                                                | route                                           |
-    | ----------------------------------------------------- | ----------------------------------------------- |
-    | at positions that are not contiguous                  | blockwise                                       |
-    | on a processor                                        | distance: an operator of its own, in O(T)       |
-    | on a GPU, decoding with a cache, or in narrow heads   | distance: SDPA with the bias as its T x S mask  |
-    | on a GPU, where a table learns deterministically      | blockwise                                       |
-    | on a GPU otherwise                                    | flex                                            |
+    | tokens                                              | route                                          |
+    | --------------------------------------------------- | ---------------------------------------------- |
+    | at positions that are not contiguous                | blockwise                                      |
+    | on a CPU                                            | distance: an operator of its own, in O(T)      |
+    | on a GPU, decoding with a cache, or in narrow heads | distance: SDPA with the bias as its T x S mask |
+    | on a GPU, where a table learns deterministically    | blockwise                                      |
+    | on a GPU otherwise                                  | flex                                           |
     """
     if isinstance(bias, BiasOfPairs):
         return "blockwise"
-    if q_BHTD.device.type != "cuda" or bias is None:
-        return "distance"
-    if q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
+    if q_BHTD.device.type != "cuda" or bias is None or q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
         return "distance"
     return "blockwise" if bias.values.requires_grad and torch.are_deterministic_algorithms_enabled() else "flex"
 
@@ -88,19 +85,19 @@ def attend(
     state_BHSE: Tensor | None = None,
     temperature: Temperature | None = None,
 ) -> Tensor:
-    """Attention output, (B, H, T, D), zero for a query that sees nothing.
+    """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
-    Queries, keys, values, tables, state and the rules of visibility have B rows each, or one that serves all.
+    Queries, keys, values, tables, state and the tensors of visibility have B rows each, or one that serves all.
 
     Args:
         q_BHTD: queries, not rotated.
         k_BGSD, v_BGSD: keys, not rotated, and values; each of the G heads serves H / G query heads.
-        encoding: what relates queries to keys.
-        tables: what `encoding.prepare` made of their positions.
-        visibility: which keys each query sees.
-        route: forces a route; `auto` takes the cheapest exact one.
-        state_BHSE: what `encoding.state` made of the tokens of all keys; None if it remembers nothing.
-        temperature: scales the logits by how many keys a query sees; None does not.
+        encoding: encoding of queries and keys.
+        tables: result of `encoding.prepare` at their positions.
+        visibility: keys that each query sees.
+        route: forces a route; `auto` is the cheapest exact one.
+        state_BHSE: result of `encoding.state` for the tokens of all keys; None if the encoding has no state.
+        temperature: factor on the logits by the number of visible keys; None for none.
 
     Raises:
         ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.
@@ -133,7 +130,7 @@ def attend(
     if bias is None and visibility.hides_nothing(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale)
     if q_BHTD.device.type == "cpu":
-        if bias is None:  # no T x S mask of what is hidden either
+        if bias is None:  # a bias of zeros, since a mask would need T x S numbers
             bias = BiasTable(q_BHTD.new_zeros(1, num_queries + num_keys - 1, dtype=torch.float32), num_queries)
         return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
@@ -150,7 +147,7 @@ def as_they_meet(
     visibility: Visibility,
     temperature: Temperature | None = None,
 ) -> tuple[Tensor, Tensor, float | Tensor]:
-    """Queries and keys as the encoding turns them, and the scale of their products, a number or (1 or B, 1 or H, T, 1).
+    """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
     Arguments as in `attend`.
     """
@@ -161,7 +158,7 @@ def as_they_meet(
 
 
 def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
-    """Return the output where there are no queries or no keys, (B, H, T, D): zeros, with gradients of zero."""
+    """Return zeros with gradients of zero, (B, H, T, D), where there are no queries or no keys."""
     group = q_BHTD.shape[1] // k_BGSD.shape[1]
     k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BGSD, v_BGSD))
     return (q_BHTD @ k_BHSD.mT).to(v_BHSD.dtype) @ v_BHSD
@@ -170,7 +167,7 @@ def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:
     grouped = q_BHTD.shape[1] != k_BGSD.shape[1]
     width = v_BGSD.shape[-1]
-    v_BGSD = _widened(v_BGSD, q_BHTD.shape[-1])  # otherwise PyTorch takes another form, in T x S memory
+    v_BGSD = _widened(v_BGSD, q_BHTD.shape[-1])  # otherwise PyTorch's kernel needs T x S memory
     return functional.scaled_dot_product_attention(q_BHTD, k_BGSD, v_BGSD, enable_gqa=grouped, **arguments)[..., :width]
 
 
@@ -205,17 +202,17 @@ def _by_flex(
 
 
 def _in_one_dtype(q_BHTD: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Operators of one's own are none that autocast knows: in its dtype, or in that of the queries."""
+    """Cast to the dtype of autocast, which does not know operators of our own, or else to that of the queries."""
     device = q_BHTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
     return tuple(x.to(dtype) for x in (q_BHTD, *others))
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """With zeros in further channels, so that a fused kernel takes it."""
+    """Pad x with channels of zeros, so that a fused kernel accepts it."""
     return functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
 
 
 def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:
-    """The bias where a key is visible and minus infinity where it is not."""
+    """Return the bias where a key is visible and minus infinity where it is not."""
     return bias if visible is None else bias.masked_fill(~visible, float("-inf"))

@@ -1,8 +1,9 @@
-"""Attention by its definition, one block of query rows after the other, each made again in the backward pass.
+"""Attention by its definition, block by block of query rows, each recomputed in the backward pass.
 
-With one block for all queries it is the dense form, which the tests of the other routes trust.
+With one block for all queries it is the dense form, the reference for tests of the other routes.
 
-Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, R queries of a block, D head dim.
+Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, R queries of a block, D head dim,
+E numbers of a token's state.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
 
 BLOCK = 128
-"""Query rows of a block: its logits fit a processor's cache, and its products are still large."""
+"""Query rows of a block: few enough that its logits fit a CPU's cache, enough for large products."""
 
 
 def by_blocks(
@@ -31,14 +32,14 @@ def by_blocks(
     state_BHSE: Tensor | None,
     block: int,
 ) -> Tensor:
-    """Attention output, (B, H, T, D), computed in float32 at least; training keeps its inputs and one block.
+    """Return the attention output, (B, H, T, D), computed in float32 at least; training keeps inputs and one block.
 
     Args:
-        q_BHTD, k_BGSD: queries and keys as the encoding has turned them.
+        q_BHTD, k_BGSD: queries and keys, rotated by the encoding.
         v_BGSD: values.
         encoding, tables, visibility, state_BHSE: as in `attend`.
-        scale: of the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
-        block: the number of query rows of a block, at most.
+        scale: factor on the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
+        block: largest number of query rows in a block.
     """
     num_queries = q_BHTD.shape[-2]
     k_BHSD, v_BHSD = (in_float32_for_each_head(x, q_BHTD) for x in (k_BGSD, v_BGSD))
@@ -53,9 +54,9 @@ def by_blocks(
     if num_queries <= block:
         return output_of(q_BHTD, 0)
     blocks = zip(q_BHTD.split(block, dim=2), range(0, num_queries, block), strict=True)
-    if torch._C._are_functorch_transforms_active():  # torch.func does not know checkpoints, and keeps everything
+    if torch._C._are_functorch_transforms_active():  # torch.func does not support checkpoints, so everything is kept
         return torch.cat([output_of(*one) for one in blocks], dim=2)
-    # Nothing here is random, so that there is no random state to keep for the second time.
+    # Nothing here is random, so there is no random state to preserve for the recomputation.
     outputs = [checkpoint(output_of, *one, use_reentrant=False, preserve_rng_state=False) for one in blocks]
     return torch.cat(outputs, dim=2)
 
@@ -71,13 +72,13 @@ def weights_of_block(
     scale: float | Tensor,
     state_BHSE: Tensor | None,
 ) -> tuple[Tensor, QueryRows]:
-    """Attention weights of a block of query rows, (B, H, R, S), and how these rows meet the keys.
+    """Return the attention weights of a block of query rows, (B, H, R, S), and its `QueryRows`.
 
-    S is the number of keys that causality leaves: those up to the last of these queries.
+    S is the number of keys up to the last of these queries if attention is causal, else of all keys.
 
     Args:
-        q_BHRD: queries `start` to `start + R - 1` of the T = num_queries ones, as the encoding has turned them.
-        k_BHSD: all keys as the encoding has turned them, in float32 at least, for each query head.
+        q_BHRD: queries `start` to `start + R - 1` of the T = num_queries ones, rotated by the encoding.
+        k_BHSD: all keys, rotated by the encoding, in float32 at least, for each query head.
         encoding, tables, visibility, scale, state_BHSE: as in `by_blocks`.
     """
     rows = slice(start, start + q_BHRD.shape[-2])
@@ -96,7 +97,7 @@ def rows_of_block(
     scale: float | Tensor,
     state_BHSE: Tensor | None,
 ) -> QueryRows:
-    """Return how some of T = num_queries queries meet the keys. Other arguments are as in `weights_of_block`."""
+    """Return some of T = num_queries queries and their keys as `QueryRows`. Arguments as in `weights_of_block`."""
     num_keys = k_BHSD.shape[-2]
     of_keys = slice(num_keys - num_queries + rows.start, num_keys - num_queries + rows.stop)
     keys = slice(0, of_keys.stop if visibility.causal else num_keys)
@@ -113,7 +114,7 @@ def rows_of_block(
 
 
 def in_float32_for_each_head(x_BGSD: Tensor, q_BHTD: Tensor) -> Tensor:
-    """Keys or values in the dtype of the definition, repeated for the query heads that share them, (B, H, S, D)."""
+    """Return keys or values in float32 at least, repeated for the query heads that share them, (B, H, S, D)."""
     x_BGSD = x_BGSD.to(torch.promote_types(q_BHTD.dtype, torch.float32))
     group = q_BHTD.shape[1] // x_BGSD.shape[1]
     return x_BGSD.repeat_interleave(group, dim=1) if group > 1 else x_BGSD

@@ -1,4 +1,8 @@
-"""What a decoder remembers of the tokens that it has read."""
+"""Cache of the tokens that a decoder has read.
+
+Dimension letters: B batch, H heads, G key-value heads, T new tokens, P past tokens, S all tokens, R selected rows,
+D head dim, E numbers of a token's state.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from poslab.encodings.positions import Positions
 
 
 class LayerCache:
-    """Keys, values and, where the encoding has one, the state of one layer's tokens."""
+    """Keys, values and, if the encoding has one, state of the tokens of one layer."""
 
     def __init__(self) -> None:
         self._buffers: list[Tensor] = []
@@ -17,23 +21,23 @@ class LayerCache:
 
     @property
     def state(self) -> Tensor | None:
-        """The state of the tokens so far, (B, H, P, E); None where there is none."""
+        """State of the tokens so far, (B, H, P, E); None if there is none."""
         return self._buffers[2][:, :, : self._length] if len(self._buffers) > 2 else None
 
     def __len__(self) -> int:
-        """The number of tokens remembered."""
+        """Return the number of cached tokens."""
         return self._length
 
     def contents(self) -> list[Tensor]:
-        """Keys, values and perhaps a state of all tokens."""
+        """Return the keys, values and state, if any, of all tokens."""
         return [buffer[:, :, : self._length] for buffer in self._buffers]
 
     def select(self, rows_R: Tensor) -> None:
-        """Goes on with these rows of the batch, each any number of times."""
+        """Keep these rows of the batch, each any number of times."""
         self._buffers = [buffer[rows_R] for buffer in self._buffers]
 
     def append(self, *new: Tensor) -> list[Tensor]:
-        """Adds keys (B, G, T, D), values and perhaps a state of new tokens; gives those of all tokens."""
+        """Add keys (B, G, T, D), values and perhaps a state of new tokens; return those of all tokens."""
         start, stop = self._length, self._length + new[0].shape[2]
         buffers: list[Tensor | None] = [*self._buffers] or [None] * len(new)
         self._buffers = [_written(buffer, x, start) for buffer, x in zip(buffers, new, strict=True)]
@@ -42,13 +46,13 @@ class LayerCache:
 
 
 class KeyValueCache:
-    """What every layer remembers, keys unrotated, with the tokens and where they are; for inference, without gradients.
+    """Unrotated keys and values of every layer, with tokens and positions; for inference, without gradients.
 
-    Keys are rotated when they are read: an encoding whose angles depend on the length so far then never meets keys
-    that were turned by older angles.
+    Keys are rotated when they are read, so that an encoding whose angles depend on the length so far never meets keys
+    rotated by older angles.
 
     Args:
-        num_layers: the number of layers.
+        num_layers: number of layers.
     """
 
     def __init__(self, num_layers: int) -> None:
@@ -59,23 +63,23 @@ class KeyValueCache:
         self._may_end_with_padding = False
 
     def __len__(self) -> int:
-        """The number of tokens remembered."""
+        """Return the number of cached tokens."""
         return 0 if self.positions is None else self.positions.length
 
     def continuation(self, length: int) -> Positions:
-        """The positions of the next tokens, each row from its own last one.
+        """Return the positions of the next tokens, each row from its own last one.
 
         Raises:
-            ValueError: if a row ends with padding: what follows it would not follow its last token.
+            ValueError: if a row ends with padding, after which new tokens would not follow its last one.
         """
         assert self.positions is not None
         if self._may_end_with_padding and self.real is not None and not bool(self.real[:, -1].all()):
-            raise ValueError("decoding goes on after the last token of each row: pad prompts on the left")
+            raise ValueError("decoding continues after the last token of each row: pad prompts on the left")
         self._may_end_with_padding = False
         return self.positions.continuation(length)
 
     def select(self, rows_R: Tensor) -> None:
-        """Goes on with these rows of the batch, each any number of times, as a beam search does."""
+        """Keep these rows of the batch, each any number of times, as a beam search does."""
         for layer in self.layers:
             layer.select(rows_R)
         if self.positions is not None:
@@ -84,7 +88,7 @@ class KeyValueCache:
         self.tokens = None if self.tokens is None else self.tokens[rows_R]
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
-        """Adds the positions of new tokens, and which of them are real; gives those of all tokens."""
+        """Add the positions of new tokens and True where they are real; return those of all tokens."""
         before = len(self)
         if real is not None or self.real is not None:
             rows = real.shape[0] if real is not None else self.real.shape[0]  # type: ignore[union-attr]
@@ -97,13 +101,13 @@ class KeyValueCache:
         return self.positions, self.real
 
     def append_tokens(self, tokens_BT: Tensor) -> Tensor:
-        """Adds the ids of new tokens; gives those of all tokens, (B, S)."""
+        """Add the ids of new tokens; return those of all tokens, (B, S)."""
         self.tokens = tokens_BT if self.tokens is None else torch.cat([self.tokens, tokens_BT], dim=1)
         return self.tokens
 
 
 def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
-    """`new` written at `start` into a buffer that doubles when it is full, so that n tokens cost n copies in all."""
+    """Write `new` at `start` into a buffer that doubles when it is full, so that n tokens cost n copies in total."""
     stop = start + new.shape[2]
     if buffer is None or stop > buffer.shape[2]:
         batch, heads, _, dim = new.shape

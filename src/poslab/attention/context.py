@@ -1,4 +1,4 @@
-"""What the attention of one layer is under: made once per forward pass by a model, and handed down."""
+"""Context of one layer's attention, made by a model once per forward pass. Dimension letters: B batch, T tokens."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from poslab.encodings.temperature import Temperature
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """How the queries of a layer meet its keys.
+    """Relation of a layer's queries to its keys.
 
     Args:
-        encoding: what relates queries to keys. The stack owns it: were it a part of each layer that it serves,
-            checkpoints would hold it once per layer, and FSDP could not tell which layer's shard it is in.
-        tables: the encoding's tables for its queries and all keys.
-        key_positions: where the keys are.
-        visibility: which keys each query sees.
-        temperature: scales logits by how many keys a query sees; None does not.
-        route: forces an attention route; `auto` takes the cheapest exact one.
-        cache: where keys and values of this layer are kept and found; None keeps nothing.
+        encoding: encoding of queries and keys. The stack owns it: as a part of each layer that it serves, it would be
+            in checkpoints once per layer, and FSDP could not decide which layer's shard it belongs to.
+        tables: the encoding's tables for the queries and all keys.
+        key_positions: positions of the keys.
+        visibility: keys that each query sees.
+        temperature: factor on the logits by the number of visible keys; None for none.
+        route: forces an attention route; `auto` is the cheapest exact one.
+        cache: cache of this layer's keys and values; None for none.
     """
 
     encoding: PositionalEncoding
@@ -48,13 +48,13 @@ def self_attention_contexts(
     window: int | None = None,
     route: Route = "auto",
 ) -> list[AttentionContext]:
-    """The contexts of all layers of a stack that attends to itself.
+    """Return the contexts of all layers of a stack that attends to itself.
 
     Args:
-        encodings: those of the stack.
-        positions: of the tokens.
-        real: (B, T) bool, False at padding; None has none.
-        cache: what came before, to which these tokens are added; None is nothing.
+        encodings: encodings of the stack.
+        positions: positions of the tokens.
+        real: (B, T) bool, False at padding; None if there is none.
+        cache: cache of earlier tokens, to which these are added; None if there are none.
         causal, window: as in `Visibility`; a pattern of encodings can narrow the window of a layer.
         route: as in `attend`.
     """
@@ -62,7 +62,7 @@ def self_attention_contexts(
     if cache is not None:
         key_positions, real_keys = cache.append_positions(positions, real)
     tables = encodings.prepare(positions, key_positions)
-    # Layers that see the same share what is made of it.
+    # Layers with the same window share one visibility, and the masks made of it.
     windows = [own if window is None else window if own is None else min(window, own) for own in encodings.windows]
     visibilities = {
         w: Visibility.between(positions, key_positions, causal=causal, window=w, real_keys=real_keys)

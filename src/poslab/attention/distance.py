@@ -1,6 +1,6 @@
-"""Attention under a bias of distance without a matrix of it: PyTorch's kernel for a processor, block by block.
+"""Attention under a bias of distance without its matrix: PyTorch's CPU kernel, block by block, as an operator.
 
-An operator of PyTorch's, with what torch.compile, autograd and torch.func have to know of it.
+It is registered with torch.compile, autograd and torch.func.
 
 Dimension letters: B batch, H heads, T queries, S keys, D head dim, N = T + S - 1 distances.
 """
@@ -22,33 +22,24 @@ flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 def attend_by_distance(
     q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, visibility: Visibility, scale: float
 ) -> Tensor:
-    """Attention output, (B, H, T, D), zero for a query that sees nothing; memory beyond its inputs is that of a block.
+    """Return the attention output, (B, H, T, D), zero for a query that sees nothing, with one block of extra memory.
 
     Args:
-        q_BHTD, k_BHSD, v_BHSD: queries, keys and values of the same width and dtype, on a processor.
-        bias_HN: the values of a `BiasTable` for each head.
-        visibility: which keys each query sees.
-        scale: of the products of queries and keys.
+        q_BHTD, k_BHSD, v_BHSD: queries, keys and values of one width and dtype, on a CPU.
+        bias_HN: values of a `BiasTable` for each head.
+        visibility: keys that each query sees.
+        scale: factor on the products of queries and keys.
     """
     num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
     furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
     nearest = -furthest
     if visibility.causal:
         nearest = 0 if num_queries > 1 else -num_keys
-    # torch.func does not see the autograd that an operator is registered with, and torch.compile takes the operator.
+    # torch.func ignores the registered autograd of an operator; torch.compile needs the operator itself.
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
-    output, _ = operator(
-        q_BHTD,
-        k_BHSD,
-        v_BHSD,
-        bias_HN.to(_dtype_of_bias(q_BHTD)),
-        nearest,
-        furthest,
-        scale,
-        visibility.query_segments,
-        visibility.key_segments,
-        visibility.real_keys,
-    )
+    hiding = (visibility.query_segments, visibility.key_segments, visibility.real_keys)
+    bias_HN = bias_HN.to(_dtype_of_bias(q_BHTD))
+    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, nearest, furthest, scale, *hiding)
     return output
 
 
@@ -58,7 +49,7 @@ def _dtype_of_bias(q_BHTD: Tensor) -> torch.dtype:
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hiding: tuple[Tensor | None, ...], *like_q: Tensor) -> None:
-    """Raise ValueError for operands whose sizes the kernel, which compares none, would read beyond."""
+    """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
     if not (q.dim() == k.dim() == v.dim() == 4 and bias.dim() == 2):
         raise ValueError("q, k, v and bias must have 4, 4, 4 and 2 dimensions")
     batch, num_heads, num_queries, width = q.shape
@@ -91,13 +82,13 @@ def distance_attention(
     key_segments: Tensor | None = None,
     real_keys: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Output, (B, H, T, D), and the logarithm of each query's sum of exponentials, (B, H, T) float32 at least.
+    """Return the output, (B, H, T, D), and each query's log of its sum of exponentials, (B, H, T) float32 at least.
 
     Args:
         q_BHTD, k_BHSD, v_BHSD: queries, keys, values.
-        bias_HN: the bias at successive distances, from that of the first query to the last key on.
-        nearest, furthest: the least and the largest distance in storage at which a query sees a key.
-        scale: of the products.
+        bias_HN: bias at successive distances, from that of the first query to the last key on.
+        nearest, furthest: least and largest distance in storage at which a query sees a key.
+        scale: factor on the products.
         query_segments, key_segments, real_keys: as in `Visibility`.
     """
     hiding = (query_segments, key_segments, real_keys)
@@ -106,9 +97,8 @@ def distance_attention(
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
     for rows, keys, _, mask in blocks(bias_HN, q_BHTD.shape[-2], KERNEL_BLOCK, nearest, furthest, *hiding):
-        output, log_sum = flash(
-            q_BHTD[:, :, rows].flip(2), k_BHSD[:, :, keys], v_BHSD[:, :, keys], attn_mask=mask, scale=scale
-        )
+        q, k, v = q_BHTD[:, :, rows].flip(2), k_BHSD[:, :, keys], v_BHSD[:, :, keys]
+        output, log_sum = flash(q, k, v, attn_mask=mask, scale=scale)
         output_BHTD[:, :, rows] = output.flip(2)
         log_sum_BHT[:, :, rows] = log_sum.flip(2)
     return output_BHTD, log_sum_BHT
@@ -149,23 +139,12 @@ def distance_attention_backward(
     key_segments: Tensor | None,
     real_keys: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of queries, keys, values and bias, which is zero unless the bias learns: see `gradients`."""
+    """Return the gradients of queries, keys, values and bias, the last zero unless `bias_learns`: see `gradients`."""
     hiding = (query_segments, key_segments, real_keys)
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding, gradient_BHTD, output_BHTD, log_sum_BHT)
-    return gradients(
-        gradient_BHTD,
-        q_BHTD,
-        k_BHSD,
-        v_BHSD,
-        bias_HN,
-        output_BHTD,
-        log_sum_BHT,
-        bias_learns,
-        nearest,
-        furthest,
-        scale,
-        *(None if x is None else x.expand(len(q_BHTD), -1) for x in hiding),
-    )
+    inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
+    _check(*inputs, hiding, gradient_BHTD, *outputs)
+    hiding_BX = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
+    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *hiding_BX)
 
 
 @distance_attention_backward.register_fake
@@ -195,10 +174,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     *kept, query_segments, key_segments, real_keys = ctx.saved_tensors
-    hiding = (query_segments, key_segments, real_keys)
     learns = ctx.needs_input_grad[3]
-    settings = (ctx.nearest, ctx.furthest, ctx.scale)
-    q, k, v, bias = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings, *hiding)
+    settings = (ctx.nearest, ctx.furthest, ctx.scale, query_segments, key_segments, real_keys)
+    q, k, v, bias = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings)
     return q, k, v, bias if learns else None, None, None, None, None, None, None
 
 
@@ -208,9 +186,9 @@ distance_attention.register_autograd(_backward, setup_context=_keep)
 def _over_a_dimension(
     function: type[torch.autograd.Function], size: int, in_dims: tuple[int | None, ...], inputs: tuple[Any, ...]
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Under torch.func.vmap the new dimension joins the heads, each of which has a bias of its own.
+    """Apply a function under torch.func.vmap: the new dimension joins the heads, each with its own bias.
 
-    Where segments or padding have that dimension, which all heads share, its parts are taken one by one.
+    If segments or padding, which all heads share, have that dimension, its parts are computed one by one.
     """
     if any(dim is not None for dim in in_dims[-3:]):
         parts = [
@@ -233,12 +211,12 @@ def _over_a_dimension(
 
 
 def _heads_of(num_dimensions: int) -> int:
-    """Which dimension has the heads: the first one of a bias (H, N), the second one of all else."""
+    """Return the dimension of the heads: the first of a bias (H, N), the second of everything else."""
     return 0 if num_dimensions == 2 else 1
 
 
 class DistanceAttention(torch.autograd.Function):
-    """`distance_attention` as torch.func takes it."""
+    """Form of `distance_attention` for torch.func."""
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
@@ -254,7 +232,7 @@ class DistanceAttention(torch.autograd.Function):
 
 
 class _DistanceAttentionBackward(torch.autograd.Function):
-    """As `DistanceAttention`; there are no second derivatives."""
+    """Backward pass of `DistanceAttention`, without second derivatives."""
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:

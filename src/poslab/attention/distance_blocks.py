@@ -1,10 +1,10 @@
 """Blocks of query rows under a bias of distance, and the masks that are views of its vector.
 
-A bias of distance is one number for each distance and head. Stored in one order these *are* the T x S matrix: with the
-rows of a block in reverse, row r and column j hold number r + j, and a mask with the strides (1, 1) over the vector is
-what PyTorch's kernel takes without a copy.
+A bias of distance is one number for each distance and head, and this vector contains the T x S matrix: with the rows of
+a block in reverse, row r and column j hold number r + j, so that a mask with the strides (1, 1) over the vector suits
+PyTorch's kernel without a copy.
 
-Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees,
 N = T + S - 1 distances.
 """
 
@@ -24,7 +24,7 @@ class Block(NamedTuple):
     rows: slice
     keys: slice
     first_distance: int
-    """The place in the vector, which begins at the largest distance, of its first row and column."""
+    """Index of its first row and column in the vector, which begins at the largest distance."""
 
     mask: Tensor
     """(1 or B, H, R, K): the bias, and minus infinity where a query does not see a key."""
@@ -40,24 +40,23 @@ def blocks(
     key_segments: Tensor | None,
     real_keys: Tensor | None,
 ) -> Iterator[Block]:
-    """The blocks of all queries, first to last.
+    """Yield the blocks of all queries, first to last.
 
     Args:
-        bias_HN: the bias at successive distances, from that of the first query to the last key on.
+        bias_HN: bias at successive distances, from that of the first query to the last key on.
         num_queries: T.
-        block: query rows of each, fewer in the last.
-        nearest, furthest: the least and the largest distance in storage at which a query sees a key.
+        block: query rows of a block; the last may have fewer.
+        nearest, furthest: least and largest distance in storage at which a query sees a key.
         query_segments, key_segments, real_keys: as in `Visibility`.
     """
     num_distances = bias_HN.shape[-1]
     num_keys = num_distances - num_queries + 1
-    # Distance in storage, from the first query to the last key on, decides what is visible.
     distance_N = torch.arange(num_distances, device=bias_HN.device) - (num_queries - 1)
     hidden_N = (distance_N < nearest) | (distance_N > furthest)
     descending_HN = bias_HN.masked_fill(hidden_N, -math.inf).flip(-1).contiguous()
     for start in range(0, num_queries, block):
         stop = min(start + block, num_queries)
-        # Of a block that sees nothing one key is left, and hidden: the kernel takes no mask without keys.
+        # A block that sees nothing keeps one key, hidden: the kernel refuses a mask without keys.
         begin = min(max(0, num_keys - num_queries + start - furthest), num_keys - 1)
         end = max(min(num_keys, num_keys - num_queries + stop - nearest), begin + 1)
         rows, keys = slice(start, stop), slice(begin, end)
@@ -68,14 +67,13 @@ def blocks(
             descending_HN.storage_offset() + first_distance,
         )
         if query_segments is not None and key_segments is not None:
-            mask = mask.masked_fill(
-                query_segments[:, None, rows, None].flip(2) != key_segments[:, None, None, keys], -math.inf
-            )
+            other = query_segments[:, None, rows, None].flip(2) != key_segments[:, None, None, keys]
+            mask = mask.masked_fill(other, -math.inf)
         if real_keys is not None:
             mask = mask.masked_fill(~real_keys[:, None, None, keys], -math.inf)
         yield Block(rows, keys, first_distance, mask)
 
 
 def by_rows(x: Tensor) -> Tensor:
-    """Return x with the channels of a row side by side, as PyTorch's kernel expects without a look at the strides."""
+    """Return x with the channels of a row contiguous, which PyTorch's kernel expects and does not check."""
     return x if x.stride(-1) == 1 else x.contiguous()

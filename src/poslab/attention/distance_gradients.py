@@ -1,7 +1,7 @@
 """Gradients of attention under a bias of distance, block by block, and that of the bias itself.
 
-The gradient of a distance is the sum over its diagonal of the gradient of the logits, which the strides (1, 1) give as
-they make a mask of the bias.
+The gradient of a distance is the sum of the gradient of the logits over its diagonal, which the strides (1, 1) of
+`distance_blocks` give.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
 N = T + S - 1 distances.
@@ -19,19 +19,19 @@ from torch.nn import functional
 from poslab.attention.distance_blocks import Block, blocks, by_rows
 
 KERNEL_BLOCK = 256
-"""Query rows of a block that PyTorch's kernel takes: with fewer it cuts them into pieces of less than 64."""
+"""Query rows of a block for PyTorch's kernel, which cuts smaller blocks into pieces of less than 64."""
 
 BLOCK = 128
-"""Query rows of a block whose logits are made here, where the bias learns."""
+"""Query rows of a block whose logits are computed here, where the bias learns."""
 
 CACHED = 2**21
-"""Logits that a block has in all heads that are taken together, at most: what is made of them stays in the cache."""
+"""Most logits of a block over the heads that are computed together, so that they stay in the cache."""
 
 SHORT = 2**20
-"""Logits that the blocks of several items have together, at most: one by one, short ones cost more calls than sums."""
+"""Most logits of the blocks of several items together: one by one, short ones cost more in calls than in sums."""
 
 LOG2_E = 1 / math.log(2)
-"""exp(x) is exp2(x log2(e)), and PyTorch's exp2 is several times as fast, most of all far below zero."""
+"""exp(x) is exp2(x log2(e)), and PyTorch's exp2 is several times faster, most of all far below zero."""
 
 flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -52,14 +52,14 @@ def gradients(
     key_segments: Tensor | None,
     real_keys: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
+    """Return the gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
 
     Args:
-        gradient_BHTD: of the output.
+        gradient_BHTD: gradient of the output.
         q_BHTD, k_BHSD, v_BHSD, bias_HN, output_BHTD, log_sum_BHT: inputs and outputs of the forward pass.
-        bias_learns: whether its gradient is asked for, which PyTorch's kernel does not give.
-        nearest, furthest, query_segments, key_segments, real_keys: as of `blocks`.
-        scale: of the products.
+        bias_learns: True if the gradient of the bias is needed, which PyTorch's kernel does not compute.
+        nearest, furthest, query_segments, key_segments, real_keys: as in `blocks`.
+        scale: factor on the products.
     """
     q_gradient = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     k_gradient, v_gradient = (
@@ -73,13 +73,13 @@ def gradients(
         num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
         rows = min(BLOCK, num_queries)
         batch, num_heads = q_BHTD.shape[:2]
-        # Of long sequences some heads of an item are taken together, of short ones several items.
+        # Some heads of one long sequence, or several short sequences, are computed together.
         heads_together = max(1, min(num_heads, CACHED // (rows * num_keys)))
         items_together = max(1, min(batch, SHORT // (num_heads * rows * num_keys)))
         together = heads_together * items_together
-        # Made once: memory that is new to a process costs as much as what is computed in it.
+        # Made once: memory that is new to a process costs as much as the computation in it.
         workspaces = bias_HN.new_empty(3, together * rows * (rows + num_keys))
-        # As PyTorch's kernel has it: logits and their gradients in float32, what is multiplied by them in bfloat16.
+        # As in PyTorch's kernel: logits and their gradients are float32, the factors of products with them bfloat16.
         product_dtype = torch.bfloat16 if q_BHTD.dtype == torch.bfloat16 else bias_HN.dtype
         factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
         for first_item in range(0, batch, items_together):
@@ -104,18 +104,14 @@ def gradients(
 
 
 def _add_gradients(
-    gradients: tuple[Tensor, ...],
-    kept: Sequence[Tensor],
-    scale: float,
-    some_blocks: Iterator[Block],
+    gradients: tuple[Tensor, ...], kept: Sequence[Tensor], scale: float, some_blocks: Iterator[Block]
 ) -> None:
-    """Adds to the gradients of queries, keys and values, by the kernel."""
+    """Add to the gradients of queries, keys and values, by the kernel."""
     q_gradient, k_gradient, v_gradient = gradients
     gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT = kept
+    by_query = (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
     for rows, keys, _, mask in some_blocks:
-        gradient, q, output, log_sum = (
-            x[:, :, rows].flip(2) for x in (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
-        )
+        gradient, q, output, log_sum = (x[:, :, rows].flip(2) for x in by_query)
         k, v = k_BHSD[:, :, keys], v_BHSD[:, :, keys]
         parts = flash_backward(gradient, q, k, v, output, log_sum, 0.0, False, attn_mask=mask, scale=scale)
         q_gradient[:, :, rows] = parts[0].flip(2)
@@ -131,23 +127,22 @@ def _add_gradients_of_bias_too(
     workspaces: Tensor,
     factors: Tensor,
 ) -> None:
-    """Adds to the gradients of queries, keys, values and bias: the kernel has none for its mask.
+    """Add to the gradients of queries, keys, values and bias; the kernel has none for its mask.
 
-    The masks of the blocks are in units of log 2. Each block writes over `workspaces`, and over `factors`, of which
-    products with queries, keys and gradients are made.
+    The masks of the blocks are in units of log 2. Each block overwrites `workspaces` and `factors`; the latter hold
+    the factors of products with queries, keys and gradients.
     """
     q_gradient, k_gradient, v_gradient, bias_gradient = gradients
     gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT = kept
+    by_query = (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
     dtype = bias_gradient.dtype
     exact_k_BHSD, v_and_one = k_BHSD.to(dtype), functional.pad(v_BHSD.to(dtype), (0, 1), value=1.0)
     for rows, keys, first_distance, mask in some_blocks:
-        gradient, q, output, log_sum = (
-            x[:, :, rows].flip(2) for x in (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
-        )
+        gradient, q, output, log_sum = (x[:, :, rows].flip(2) for x in by_query)
         exact_gradient, exact_q = gradient.to(dtype), q.to(dtype)
         gradient, q, k = (x.to(factors.dtype) for x in (gradient, q, k_BHSD[:, :, keys]))
         heads, (num_rows, num_keys) = q.shape[:2], mask.shape[-2:]
-        # exp(scale q k^T + bias - log sum), and its gradient less what the softmax takes away.
+        # exp(scale q k^T + bias - log sum), and its gradient minus the term of the softmax.
         log_sum = (log_sum * LOG2_E).unsqueeze(-1)
         weights_BHRK = torch.sub(mask, log_sum, out=_within(workspaces[0], *heads, num_rows, num_keys))
         scaled_q = exact_q * (scale * LOG2_E)
@@ -156,7 +151,7 @@ def _add_gradients_of_bias_too(
         taken_away = -(exact_gradient * output).sum(-1, keepdim=True)
         and_taken_away = torch.cat([exact_gradient, taken_away], dim=-1)
         torch.bmm(_flat(and_taken_away), _flat(v_and_one[:, :, keys]).mT, out=_flat(weights_gradient))
-        # Rows that are as long as those of the sum over diagonals below, and one number more.
+        # Rows of the length that the sum over diagonals below needs, plus one number.
         padded = _within(workspaces[2], *heads, num_rows, num_rows + num_keys)
         padded[..., num_keys:] = 0
         torch.mul(weights_gradient, weights_BHRK, out=padded[..., :num_keys])
@@ -174,10 +169,10 @@ def _add_gradients_of_bias_too(
 
 
 def _within(workspace: Tensor, *shape: int) -> Tensor:
-    """A tensor of this shape at the beginning of a workspace."""
+    """Return a tensor of this shape at the start of a workspace."""
     return workspace[: math.prod(shape)].view(shape)
 
 
 def _flat(x: Tensor) -> Tensor:
-    """Batch and heads in one dimension."""
+    """Merge batch and heads into one dimension."""
     return x.flatten(0, 1)

@@ -1,7 +1,7 @@
-"""Attention under a bias by FlexAttention: on a GPU one fused kernel with the bias inside, compiled for each kind.
+"""Attention under a bias by FlexAttention: on a GPU one fused kernel with the bias inside, compiled for each form.
 
-It is compiled for each length too, so that queries and keys are padded to whole blocks: batches have many lengths. What
-is captured (a bias, a rule of what is visible) is padded with them, and no number in it may change with the length.
+It is compiled for each length too, so queries and keys, with the biases and rules that it captures, are padded to whole
+blocks: batches have many lengths. No captured number may change with the length.
 
 Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim.
 """
@@ -21,11 +21,11 @@ from poslab.attention.visibility import Visibility
 from poslab.encodings.distance import BiasTable
 
 LEAST_WIDTH = 16
-"""Of heads that its kernel takes."""
+"""Smallest head dimension that its kernel supports."""
 BLOCK = 128
-"""Queries and keys of a block of its masks."""
+"""Queries, and keys, of a block of its masks."""
 MOST_FORMS = 256
-"""Of the arguments of a function that is compiled."""
+"""Largest number of argument forms for which a function is compiled."""
 
 
 def attend_by_flex(
@@ -37,19 +37,19 @@ def attend_by_flex(
     visibility: Visibility,
     scale: float,
 ) -> Tensor:
-    """Attention output, (B, H, T, D), zero for a query that sees nothing.
+    """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
-    The kernel adds up the gradient of a bias by atomic additions, so in an order that changes from run to run.
+    The kernel sums the gradient of a bias by atomic additions, in an order that changes from run to run.
 
     Args:
         q_BHTD, k_BGSD, v_BGSD: queries, keys and values of one dtype; G divides H.
-        bias: of distance, one number for each distance; None has none.
-        pair_bias: of queries and keys, (1 or B, H, T, S); None has none.
-        visibility: which keys each query sees.
-        scale: of the products of queries and keys.
+        bias: bias of distance, one number for each distance; None for none.
+        pair_bias: bias of queries and keys, (1 or B, H, T, S); None for none.
+        visibility: keys that each query sees.
+        scale: factor on the products of queries and keys.
 
     Raises:
-        ValueError: for gradients on a processor, where it has none.
+        ValueError: for gradients on a CPU, where it has none.
     """
     num_queries, num_keys = q_BHTD.shape[2], k_BGSD.shape[2]
     more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
@@ -67,22 +67,21 @@ def attend_by_flex(
             scale=scale,
             enable_gqa=q_BHTD.shape[1] != k_BGSD.shape[1],
         )
-    except NotImplementedError as error:  # training on a processor
+    except NotImplementedError as error:  # training on a CPU
         raise ValueError(f"attention must not be flex here: {error}") from error
     return output[:, :, :num_queries]
 
 
 def _padded(x: Tensor, *sides: int) -> Tensor:
-    """With zeros at its sides, as `functional.pad` has them, which would copy it for none."""
+    """Pad with zeros as `functional.pad` does, but without a copy where there is no padding."""
     return functional.pad(x, sides) if any(sides) else x
 
 
 def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:
-    """What is visible, as FlexAttention takes it: which blocks of keys a block of queries sees; None if all see all.
+    """Return FlexAttention's mask of the blocks of keys that a block of queries sees; None if all see all.
 
-    It is of queries and keys that are padded to whole blocks; no query sees a key of the padding.
-
-    Made once for each visibility, and so for all layers that share it.
+    It is for queries and keys padded to whole blocks; no query sees a key of the padding. Made once for each
+    visibility, and so for all layers that share it.
     """
     key = (num_queries, num_keys)
     if key not in visibility.block_masks:
@@ -92,7 +91,7 @@ def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: 
             mask_mod = _mask_mod(visibility, num_queries, num_keys, device)
             rules_of_rows = [x for x in (visibility.key_segments, visibility.real_keys) if x is not None]
             rows = len(rules_of_rows[0]) if rules_of_rows else None
-            # Compiled, there is no T x S mask in between.
+            # Compiled, it needs no T x S mask in between.
             made = _fast(create_block_mask, device)(
                 mask_mod, rows, None, num_queries + more_queries, num_keys + more_keys, device=device
             )
@@ -101,7 +100,7 @@ def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: 
 
 
 def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[..., Tensor] | None:
-    """What is added to the scaled logit of query i and key j."""
+    """Return the function that adds the bias to the scaled logit of query i and key j; None if there is no bias."""
     if bias is None and pair_bias is None:
         return None
     values, last_key = (None, 0) if bias is None else (bias.values, bias.num_keys - 1)
@@ -118,20 +117,15 @@ def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[...
 
 
 def _mask_mod(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> Callable[..., Tensor]:
-    """Whether query i sees key j, both padded to whole blocks."""
+    """Return the function that is True where query i sees key j, both padded to whole blocks."""
     more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
     before = num_keys - num_queries  # keys before the first query
     causal, window = visibility.causal, visibility.window
-    query_segments, key_segments, real_keys = (
-        None if x is None else _padded(x, 0, more)
-        for x, more in (
-            (visibility.query_segments, more_queries),
-            (visibility.key_segments, more_keys),
-            (visibility.real_keys, more_keys),
-        )
-    )
-    # Padding is later than every query, and among keys that are not real; else it needs a rule of its own. That is a
-    # tensor, since a number would be compiled in.
+    segments, rules_of_keys = visibility.query_segments, (visibility.key_segments, visibility.real_keys)
+    query_segments = None if segments is None else _padded(segments, 0, more_queries)
+    key_segments, real_keys = (None if x is None else _padded(x, 0, more_keys) for x in rules_of_keys)
+    # Causality and `real_keys` exclude the padding; without both it needs its own rule, in a tensor, since a number
+    # would be compiled in.
     real_S = None
     if more_keys and not causal and real_keys is None:
         real_S = torch.arange(num_keys + more_keys, device=device) < num_keys
@@ -153,7 +147,7 @@ def _mask_mod(visibility: Visibility, num_queries: int, num_keys: int, device: t
 
 
 def _fast(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The function, compiled where that is for a GPU and not part of a compiled model already."""
+    """Return the function, compiled on a GPU unless it is part of a compiled model already."""
     return _compiled(function) if device.type == "cuda" and not torch.compiler.is_compiling() else function
 
 
@@ -162,8 +156,8 @@ def _compiled(function: Callable[..., Any], backend: Any = "inductor") -> Callab
     compiled = torch.compile(function, dynamic=False, backend=backend)
 
     def call(*arguments: Any, **named: Any) -> Any:
-        # After 8 forms of its arguments PyTorch compiles no more, and falls back to a T x S matrix: numbers of blocks,
-        # causal or not, trained or not, and rules of padding come to more.
+        # After 8 forms of arguments PyTorch would stop compiling and fall back to a T x S matrix; numbers of blocks,
+        # causal or not, trained or not, and rules of padding make more forms.
         with torch._dynamo.config.patch(recompile_limit=MOST_FORMS):
             return compiled(*arguments, **named)
 

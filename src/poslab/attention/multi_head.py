@@ -1,3 +1,8 @@
+"""Multi-head attention.
+
+Dimension letters: B batch, H heads, G key-value heads, T queries, S keys, D head dim, M model dim, E state numbers.
+"""
+
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -7,24 +12,17 @@ from poslab.attention.context import AttentionContext
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head attention under any encoding, of a sequence to itself or to a memory.
+    """Multi-head attention under any encoding, to the sequence itself or to a memory (cross-attention).
 
     Args:
         d_model: width M of the inputs.
         num_heads: query heads H.
         num_kv_heads: key-value heads G, a divisor of H; fewer than H is grouped-query attention (Ainslie et al. 2023).
         head_dim: head dimension D; H * D need not be M.
-        qk_norm: whether queries and keys are normalised per head (RMSNorm) before the encoding turns them.
+        qk_norm: True normalises queries and keys per head (RMSNorm) before the encoding rotates them.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        qk_norm: bool = False,
-    ) -> None:
+    def __init__(self, d_model: int, num_heads: int, num_kv_heads: int, head_dim: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
@@ -36,16 +34,15 @@ class MultiHeadAttention(nn.Module):
         self.key_norm = nn.RMSNorm(head_dim) if qk_norm else nn.Identity()
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None) -> Tensor:
-        """The attention output, (B, T, M).
+        """Return the attention output, (B, T, M).
 
         Args:
-            x_BTM: the sequence that asks.
-            context: how its queries meet the keys.
-            memory_BSM: the sequence that answers; None is x itself. A cache keeps its keys and values from the first
-                time on.
+            x_BTM: sequence of the queries.
+            context: relation of its queries to the keys.
+            memory_BSM: sequence of the keys and values; None is x itself. A cache keeps them from the first call on.
 
         Raises:
-            ValueError: if the encoding keeps a state of each token, and there is a memory.
+            ValueError: if the encoding has a state of each token, and there is a memory.
         """
         cache = context.cache
         if memory_BSM is not None and cache is not None and len(cache):
@@ -70,24 +67,22 @@ class MultiHeadAttention(nn.Module):
         return self.output(y_BHTD.transpose(1, 2).flatten(2))
 
     def queries(self, x_BTM: Tensor) -> Tensor:
-        """Queries (B, H, T, D), not rotated."""
-        q_BHTD: Tensor = self.query_norm(
-            self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-        )
+        """Return queries (B, H, T, D), not rotated."""
+        q_BTHD = self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim))
+        q_BHTD: Tensor = self.query_norm(q_BTHD.transpose(1, 2))
         return q_BHTD
 
     def project(
         self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Queries (B, H, T, D), keys and values (B, G, S, D), not rotated, and what the encoding remembers of them.
+        """Return queries (B, H, T, D), keys and values (B, G, S, D), not rotated, and the encoding's state of them.
 
-        Of these tokens alone, not of those in a cache. Arguments and errors as in `forward`.
+        These tokens alone, without those of a cache. Arguments and errors as in `forward`.
         """
         source = x_BTM if memory_BSM is None else memory_BSM
         q_BHTD = self.queries(x_BTM)
-        k_BGSD, v_BGSD = (
-            self.key_value(source).unflatten(-1, (2, self.num_kv_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-        )
+        both = self.key_value(source).unflatten(-1, (2, self.num_kv_heads, self.head_dim))
+        k_BGSD, v_BGSD = both.permute(2, 0, 3, 1, 4)
         k_BGSD = self.key_norm(k_BGSD)
         encoding, cache = context.encoding, context.cache
         state_BHSE = None

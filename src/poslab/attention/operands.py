@@ -1,4 +1,4 @@
-"""Checks of what meets in attention: sizes alone are compared, so that nothing waits for a GPU.
+"""Checks of the operands of attention, which compare sizes alone, so that nothing waits for a GPU.
 
 Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim, E numbers of a state.
 """
@@ -25,9 +25,9 @@ def for_one_batch(
     visibility: Visibility,
     state_BHSE: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Visibility, Tensor | None]:
-    """Return queries, keys, values, visibility and state as rows of one batch; what has one row serves all.
+    """Return queries, keys, values, visibility and state as rows of one batch, repeating those with one row.
 
-    Arguments as of `attend`.
+    Arguments as in `attend`.
 
     Raises:
         ValueError: if they do not fit together.
@@ -65,7 +65,7 @@ def for_one_batch(
 
 
 def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.device) -> int:
-    """Return the rows of an encoding's tables; tables that do not say what they were made for serve any.
+    """Return the rows of an encoding's tables; tables without `made_for` serve any queries and keys.
 
     Raises:
         ValueError: if they were made for other queries or keys.
@@ -83,7 +83,7 @@ def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.dev
 
 
 def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:
-    """Raise ValueError unless queries, keys and values can meet, whatever rows they have."""
+    """Raise ValueError unless queries, keys and values fit together, whatever rows they have."""
     device, dtype = q_BHTD.device, q_BHTD.dtype
     for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD)):
         if x.dim() != 4:
@@ -107,14 +107,14 @@ def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:
 
 
 def _made_one_by_autocast(x: Tensor, q_BHTD: Tensor) -> bool:
-    """Return whether autocast, which leaves float64 alone, gives both the same dtype."""
+    """Return True if autocast, which leaves float64 alone, gives both the same dtype."""
     if not torch.is_autocast_enabled(q_BHTD.device.type):
         return False
     return all(y.is_floating_point() and y.dtype != torch.float64 for y in (x, q_BHTD))
 
 
 def _rules(visibility: Visibility, num_queries: int, num_keys: int) -> Iterator[tuple[str, Tensor, int]]:
-    """Yield the names, tensors and lengths of the rules that are given."""
+    """Yield the names, tensors and expected lengths of the rules that are given."""
     for name, x, length in (
         ("query_segments", visibility.query_segments, num_queries),
         ("key_segments", visibility.key_segments, num_keys),
@@ -125,7 +125,7 @@ def _rules(visibility: Visibility, num_queries: int, num_keys: int) -> Iterator[
 
 
 def _batch_of(rows: list[tuple[str, int]]) -> int:
-    """Return the number of rows that all have, but for those with one."""
+    """Return the number of rows of all operands that have more than one, or 1; raise ValueError if they differ."""
     first, batch = "", 1
     for name, number in rows:
         if number != 1 and batch == 1:

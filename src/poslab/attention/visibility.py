@@ -1,4 +1,4 @@
-"""Which keys a query may see: a small value, of which nobody but the routes that must makes a mask."""
+"""Visibility of keys, of which only some routes make a mask. Dimension letters: B batch, T queries, S keys."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from poslab.encodings.positions import Positions
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which of S keys each of T queries sees; rules add up, and causality follows storage order.
+    """Rules for which of S keys each of T queries sees; a key must pass all, and causality follows storage order.
 
-    The last query stands at the last key (S - T keys before the first query come from a cache), except in attention
-    that is not causal and has no window, where storage order does not matter.
+    The last query is at the last key (S - T keys before the first query come from a cache), except in attention that is
+    not causal and has no window, where storage order does not matter.
 
     Args:
-        causal: no query sees a later key.
-        window: a query sees the last `window` keys, its own included, and in attention that is not causal as many
-            ahead; None sees all.
+        causal: True hides later keys.
+        window: a query sees the last `window` keys, its own included, and without causality as many ahead; None: all.
         query_segments, key_segments: (B, T) and (B, S) document numbers; a query sees its own document only.
-        real_keys: (B, S) bool, False at padding, which nothing sees.
+        real_keys: (B, S) bool, False at padding, which no query sees.
     """
 
     causal: bool = True
@@ -32,7 +31,7 @@ class Visibility:
     key_segments: Tensor | None = None
     real_keys: Tensor | None = None
     block_masks: dict[tuple[int, int], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What FlexAttention has made of it, by T and S."""
+    """Masks made by FlexAttention, by T and S."""
 
     def __post_init__(self) -> None:
         if self.window is not None and (type(self.window) is not int or self.window < 1):
@@ -50,11 +49,11 @@ class Visibility:
         window: int | None = None,
         real_keys: Tensor | None = None,
     ) -> Visibility:
-        """The visibility of tokens at these positions, which know their documents."""
+        """Return the visibility of tokens at these positions, with their documents."""
         return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
 
     def for_rows(self, num_rows: int) -> Visibility:
-        """Return the same rules for each of several rows, of which one row of a rule serves all."""
+        """Return the same rules for each of several rows; one row of a rule serves all."""
         query_segments, key_segments, real_keys = (
             None if x is None else x.expand(num_rows, -1)
             for x in (self.query_segments, self.key_segments, self.real_keys)
@@ -62,12 +61,12 @@ class Visibility:
         return Visibility(self.causal, self.window, query_segments, key_segments, real_keys)
 
     def hides_nothing(self, num_queries: int, num_keys: int) -> bool:
-        """Whether each of T queries, the last ones, sees each of S keys; False too where that depends on tensors."""
+        """Return True if each of T queries, the last ones, sees each of S keys; False if that depends on tensors."""
         later = self.causal and num_queries > 1
         return not later and self._has_no_other_rule(num_keys)
 
     def hides_only_later_keys(self, num_queries: int, num_keys: int) -> bool:
-        """Whether as many queries as keys see all keys up to their own, and that is all there is to it."""
+        """Return True if T = S and causality is the only rule."""
         return self.causal and num_queries == num_keys and self._has_no_other_rule(num_keys)
 
     def _has_no_other_rule(self, num_keys: int) -> bool:
@@ -82,12 +81,12 @@ class Visibility:
         rows: slice = slice(None),
         keys: slice = slice(None),
     ) -> Tensor | None:
-        """True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key.
+        """Return True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key.
 
         Args:
             num_queries, num_keys: T and S.
-            device: where it is made.
-            rows, keys: which of the queries and keys it is for.
+            device: device of the mask.
+            rows, keys: slices of the queries and keys.
         """
         visible: Tensor | None = None
         if (self.causal and num_queries > 1) or self.window is not None:
@@ -106,13 +105,13 @@ class Visibility:
         return visible
 
     def counts(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-        """The number of keys that each query sees, (1 or B, T) float32, without a mask of T x S."""
+        """Return the number of keys that each query sees, (1 or B, T) float32, without a mask of T x S."""
         if self.query_segments is not None and not self.causal:
             visible = self.mask(num_queries, num_keys, device)
             assert visible is not None
             return visible.sum(-1, dtype=torch.float32)[:, 0]
         queries = torch.arange(num_keys - num_queries, num_keys, device=device)[None]
-        # What a query sees are the real keys from `first` to before `stop`.
+        # A query sees the real keys from `first` to `stop - 1`.
         first, stop = torch.zeros_like(queries), torch.full_like(queries, num_keys)
         if self.causal and num_queries > 1:
             stop = queries + 1

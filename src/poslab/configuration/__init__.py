@@ -1,1 +1,1 @@
-"""Configurations: objects from plain data, and the words of a command line."""
+"""Configurations: objects built from plain data, and words of a command line."""

@@ -1,4 +1,4 @@
-"""Build the objects of a configuration, and report mistakes in one sentence that names the key."""
+"""Objects built from a configuration, with mistakes reported in one sentence that names the key."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from functools import partial
 from typing import Any, Union, get_args, get_origin
 
 from poslab.arguments import check_arguments, shown
-from poslab.arguments import nearest as nearest  # for who reads a configuration
+from poslab.arguments import nearest as nearest  # re-exported for readers of a configuration
 
 FACTORIES = "poslab.encodings"
-"""The package whose functions may be named as well as its classes. Others could build a configuration in turn."""
+"""The package whose functions, beside its classes, may be named. Functions elsewhere could build a configuration."""
 
 
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:
     """Build the object that `config[key]` describes with its `_target_`.
 
-    A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place takes,
-    defined in `root` or in a package that the user trusts (`config["trust"]`). That is decided by the name before
-    anything is imported, then by the object. Nothing else in a configuration has an effect: interpolations and Hydra's
-    other special keys stay plain values. An argument of a class that declares `stands_flat`, such as the
-    stack of a model, reads its fields from the node itself.
+    A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place allows,
+    defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
+    imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
+    keys stay plain values. An argument whose class declares `stands_flat`, such as the stack of a model, reads its
+    fields from the node itself.
 
     Args:
         config: the whole configuration.
-        key: the group, such as `encoding`.
-        kind: the annotation that the object fits. A class is built; for `Callable[..., X]` the result is a factory of X
-            with the arguments of the node bound, whether the node says `_partial_` or not.
-        root: the package that is trusted by itself.
-        arguments: further arguments of the object, which the program itself passes.
+        key: group, such as `encoding`.
+        kind: annotation that the object must fit. A class is built; for `Callable[..., X]` the result is a factory of X
+            with the arguments of the node bound, with or without `_partial_` in the node.
+        root: package that is always trusted.
+        arguments: further arguments of the object, passed by the program itself.
 
     Raises:
-        ValueError: naming the full key, if a `_target_` or a value is not what its place takes.
+        ValueError: naming the full key, if a `_target_` or a value does not fit its place.
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
@@ -64,12 +64,12 @@ def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, An
 
 
 def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the packages that the user trusts beside Poslab; ValueError if they are not names of packages."""
+    """Return the packages that the user trusts beside Poslab; raise ValueError if they are not names of packages."""
     return package_names(config.get("trust") or ())
 
 
 def package_names(trust: Any) -> tuple[str, ...]:
-    """Return what `trust` names, one package or several; ValueError if it is anything else."""
+    """Return the packages that `trust` names, one or several; raise ValueError if it is anything else."""
     packages = (trust,) if isinstance(trust, str) else trust
     if not isinstance(packages, list | tuple) or not all(isinstance(x, str) and _NAME.fullmatch(x) for x in packages):
         raise ValueError(f"trust must name packages, as in trust=my_package or trust=[one,another], got {trust!r}")
@@ -79,10 +79,10 @@ def package_names(trust: Any) -> tuple[str, ...]:
 def _built(
     node: Mapping[str, Any], key: str, kind: Any, trusted: Sequence[str], arguments: Mapping[str, Any] | None = None
 ) -> Any:
-    """Build a node and what is nested in it."""
+    """Build a node and the nodes nested in it."""
     found = target(node["_target_"], key, kind, trusted)
     parameters = _parameters(found)
-    # Hydra needs `_partial_`, and here the kind says it.
+    # Hydra needs `_partial_`; here the kind decides.
     given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
     more = {name: value for name, value in (arguments or {}).items() if name not in parameters}
     values = {
@@ -91,9 +91,9 @@ def _built(
         if name not in given and _is_flat(parameter)
     }
     given |= more
-    takes_any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
-        if name not in parameters and (name.startswith("_") or not takes_any_name):
+        if name not in parameters and (name.startswith("_") or not any_name):
             raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, keys_of(found))}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
@@ -109,7 +109,7 @@ def _built(
 
 
 def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a class or factory as keys of its node, with the fields of what stands flat in it."""
+    """Return the parameters of a class or factory as keys of its node, including the fields of a flat argument."""
     keys: dict[str, inspect.Parameter] = {}
     for name, parameter in _parameters(found).items():
         keys |= keys_of(parameter.annotation) if _is_flat(parameter) else {name: parameter}
@@ -117,12 +117,12 @@ def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _is_flat(parameter: inspect.Parameter) -> bool:
-    """Return whether an argument is of a class whose fields stand in the node itself (`stands_flat`)."""
+    """Return True if the fields of an argument's class are keys of the node itself (`stands_flat`)."""
     return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "stands_flat", False)
 
 
 def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
-    """Build an argument from its fields in a node and in what the program gives, which are taken out of both."""
+    """Build a flat argument from its fields in the node and in the program's arguments, and remove them from both."""
     parameters = _parameters(kind)
     own = {name: given.pop(name) for name in list(given) if name in parameters}
     values = {
@@ -138,7 +138,7 @@ def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, tru
 
 
 def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -> Any:
-    """Return the value of an argument with what nodes it is or lists built."""
+    """Return the value of an argument with every node in it built."""
     if isinstance(value, Mapping) and "_target_" in value:
         if hint is Any:
             raise ValueError(f"{key} must not have a _target_")
@@ -149,10 +149,10 @@ def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -
 
 
 def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
-    """A message that begins with a bare argument name, with that name as typed on the command line.
+    """Return a message that begins with a bare argument name, with that name as typed on the command line.
 
-    The argument belongs to the group `key` if that has it, or something within it has (the scaling of an encoding),
-    else to the first group that does: an encoding may refuse the `d_model` of its model.
+    The argument belongs to the group `key` if that has it, or a node in it has (the scaling of an encoding), else to
+    the first group that does: an encoding may refuse the `d_model` of its model.
     """
     name = message.split(maxsplit=1)[0].partition("=")[0]
     groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]
@@ -161,7 +161,7 @@ def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
 
 
 def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
-    """The dotted paths, outermost first, of what has a key of that name."""
+    """Yield the dotted paths, outermost first, of the nodes that have a key of that name."""
     if name in node:
         yield path
     for key, value in node.items():
@@ -170,7 +170,7 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def encoding_named(config: Mapping[str, Any]) -> str:
-    """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+    """Return the encoding in a few words, with its parts and what is around it: `Rotary (yarn, SSMax)`."""
     encoding = config["encoding"]
     parts = [value for value in encoding.values() if isinstance(value, Mapping)]
     parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
@@ -183,10 +183,10 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     """Return the class or factory that a `_target_` names.
 
     Args:
-        path: what the configuration says.
-        key: of the node, for messages.
-        kind: the annotation that what it makes must fit.
-        trusted: the packages that may define it, first our own. Nothing outside them is imported.
+        path: `_target_` in the configuration.
+        key: key of the node, for messages.
+        kind: annotation that the result must fit.
+        trusted: packages that may define it, our own first. Nothing outside them is imported.
 
     Raises:
         ValueError: if it cannot be imported, is defined elsewhere or makes something else.
@@ -203,7 +203,7 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a module of the user's own raises
+    except Exception as error:  # a module of the user's own may raise anything
         raise ValueError(f"{key}._target_ must name a class that can be imported, got {path} ({error})") from error
     found = getattr(module, name, None)
     if found is None:
@@ -225,7 +225,7 @@ def _is_within(path: str, packages: Sequence[str]) -> bool:
 
 
 def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class or function with their annotations as types; Any where one cannot be had."""
+    """Return the parameters of a class or function with types as annotations; Any where one cannot be evaluated."""
     try:
         return inspect.signature(found, eval_str=True).parameters
     except NameError:  # a name that only type checkers import
@@ -249,13 +249,13 @@ def _options(hint: Any) -> list[Any]:
 
 
 def _items(hint: Any) -> Any:
-    """Return the type of the items of a list; None for what is not one."""
+    """Return the type of the items of a list; None for other types."""
     found = [get_args(option)[0] for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
     return found[0] if found else None
 
 
 def _made_by(found: Callable[..., Any]) -> Any:
-    """Return the type of what a class or a function makes."""
+    """Return the type that a class or function makes."""
     if isinstance(found, type):
         return found
     return _evaluated(found.__annotations__.get("return"), inspect.unwrap(found).__globals__)
@@ -266,7 +266,7 @@ def _is_a(made: Any, kind: Any) -> bool:
 
 
 def _is_factory_of(found: Callable[..., Any], kind: Any) -> bool:
-    """Whether a place takes not what a class or function makes, but the maker itself."""
+    """Return True if a place takes the class or function itself, not the object that it makes."""
     made = _made_by(found)
     return any(get_origin(x) is Callable and _is_a(made, get_args(x)[1]) for x in _options(kind))
 

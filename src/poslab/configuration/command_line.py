@@ -1,4 +1,4 @@
-"""Commands as they are typed: values in Hydra's grammar, words in the shell's."""
+"""Commands as typed: values in Hydra's grammar, words in the shell's."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def assignment(key: str, value: Any) -> str:
 
 
 def trusting(packages: Sequence[str]) -> list[str]:
-    """Return the word that trusts packages; none where there are none."""
+    """Return the word that trusts packages, in a list; no word if there are none."""
     return [f"trust={packages[0]}" if len(packages) == 1 else f"trust=[{','.join(packages)}]"] if packages else []
 
 
 def in_hydras_grammar(value: Any) -> str:
-    """Return a value as Hydra reads it on a command line; texts in quotes, but for interpolations."""
+    """Return a value as Hydra reads it on a command line; texts in quotes, except for interpolations."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     if isinstance(value, Path) or (isinstance(value, str) and "${" not in value):
-        # Backslashes are themselves in Hydra's grammar, but before a quote.
+        # Backslashes are literal in Hydra's grammar, except before a quote.
         return "'" + re.sub(r"(\\*)('|$)", lambda x: 2 * x[1] + ("\\'" if x[2] else ""), str(value)) + "'"
     if isinstance(value, list):
         return f"[{','.join(map(in_hydras_grammar, value))}]"

@@ -1,4 +1,4 @@
-"""Refuse interpolations of a file that would read more than the configuration, such as the environment."""
+"""Checks for interpolations of a file that would read more than the configuration, such as the environment."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 _KNOWN = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|[\w.\[\]]*)\}")
-"""Those of conf/: another key, the time, and what Hydra knows of the job."""
+"""Interpolations of conf/: another key, the time, and Hydra's facts of the job."""
 DEEPEST = 3
-"""Interpolations within each other; those of conf/ have 1."""
+"""Most interpolations within each other; those of conf/ have 1."""
 
 
 def check_interpolations(node: Any, file: Path) -> None:
     """Check the texts of a file that OmegaConf will resolve, whoever wrote them.
 
-    `${oc.env:SECRET}` would put a secret into what is printed and kept.
+    `${oc.env:SECRET}` would put a secret into printed and stored text.
 
     Args:
         node: contents of the file, unresolved.
-        file: for messages.
+        file: file to name in messages.
 
     Raises:
         ValueError: for an interpolation that is not another key, `now` or `hydra`.

@@ -1,7 +1,7 @@
 """The contract between an encoding and the rest of the laboratory.
 
-Dimension letters: B batch, H heads, T query positions, S key positions, R query positions of a block of rows, D head
-dim, M model dim, E numbers that are remembered of a token and head.
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block of rows, P past tokens, D head dim, M model
+dim, E numbers of a token's state.
 """
 
 from __future__ import annotations
@@ -18,143 +18,129 @@ from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
-HOOKS = (
-    "embed",
-    "rotate_query",
-    "rotate_key",
-    "scale",
-    "bias",
-    "pair_bias",
-    "state",
-    "logits",
-    "weights",
-    "values",
-)
+HOOKS = ("embed", "rotate_query", "rotate_key", "scale", "bias", "pair_bias", "state", "logits", "weights", "values")
 
 
 class PositionalEncoding(Described):
-    """No position at all; an encoding overrides only the hooks that it needs.
+    """A module that encodes no position; a subclass overrides only the hooks that it needs.
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
-    does nothing must stay as it is here. `prepare` is no hook: it makes what the others read, and is always called.
+    does nothing must stay as it is here. `prepare` is not a hook: it makes what the others read, and is always called.
     Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call.
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
-    parameters there takes them `.to(q.dtype)`, and adds to what `super()` gives.
+    parameters there casts them with `.to(q.dtype)`, and adds to the result of `super()`.
     """
 
     shared_by_layers: bool = True
-    """Whether one instance serves all layers of a stack, or each layer has an instance (and parameters) of its own."""
+    """True if one instance serves all layers of a stack; False if each layer has its own, with its own parameters."""
 
     causal_only: bool = False
-    """Whether it means nothing where a query sees keys ahead of it."""
+    """True if it is undefined where a query sees keys ahead of it."""
 
     bidirectional_form: ClassVar[str | None] = None
-    """The choice of conf/encoding that a causal one amounts to in attention that is not; None if there is none."""
+    """Choice of conf/encoding that replaces a causal encoding in bidirectional attention; None if there is none."""
 
     relative: bool = True
-    """Whether a shift of all positions by the same number changes nothing."""
+    """True if shifting all positions by the same number changes nothing."""
 
     depends_on_length: bool = False
-    """Whether the tables depend on how many positions there are so far, so that a longer text changes earlier rows."""
+    """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
     straight_through: frozenset[str] = frozenset()
-    """Names of parameters that gradients move where their derivative is zero: back into a range, for example."""
+    """Names of parameters that gradients move where their derivative is zero, such as back into a range."""
 
     max_length: int | None = None
-    """The number of positions after which the encoding is not defined; None if it never ends."""
+    """Number of positions past which the encoding is undefined; None if there is no end."""
 
     @property
     def hooks(self) -> frozenset[str]:
-        """The names of the hooks that this encoding overrides."""
+        """Names of the hooks that this encoding overrides."""
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
 
     @property
     def only_turns(self) -> bool:
-        """True if it does nothing but turn queries and keys, so that the bound on the base of rotary holds."""
+        """True if it only rotates queries and keys, so that the bound on the base of rotary holds."""
         return False
 
     def require_hooks(self, called: Collection[str]) -> None:
-        """Refuse an attention or model that would leave out something that this encoding does.
+        """Refuse an attention or model that does not call every hook of this encoding.
 
             encoding.require_hooks({"rotate_query", "rotate_key", "scale", "bias"})
 
-        Call it where an attention of your own takes an encoding: hooks that it does not call are lost without a trace.
+        Call it where an attention of your own is given an encoding: hooks that it does not call are silently lost.
 
         Args:
-            called: the names of the hooks that the attention and its model call.
+            called: names of the hooks that the attention and its model call.
 
         Raises:
-            ValueError: if the encoding overrides another hook, or a name is not that of a hook.
+            ValueError: if the encoding overrides another hook, or a name is not a hook.
         """
         if isinstance(called, str):
             raise ValueError(f"called must be a set of hooks, as in {{'rotate_query', 'rotate_key'}}, got {called!r}")
-        unknown = [name for name in called if name not in HOOKS]
-        if unknown:
+        if unknown := [name for name in called if name not in HOOKS]:
             raise ValueError(f"hooks must be among {', '.join(HOOKS)}, got {', '.join(unknown)}")
-        lost = [hook for hook in HOOKS if hook in self.hooks and hook not in called]
-        if lost:
+        if lost := [hook for hook in HOOKS if hook in self.hooks and hook not in called]:
             raise ValueError(
                 f"encoding {type(self).__name__} acts through {', '.join(lost)}, which this attention does not call: "
                 "call it, attend with poslab.attention.attend, or choose an encoding that does without"
             )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        """Token embeddings with position mixed in, (B, T, M).
+        """Return token embeddings with position mixed in, (B, T, M).
 
         Args:
             x_BTM: embeddings of the new tokens.
-            positions: of the new tokens.
-            tokens: the past tokens and the new ones, in storage order; None where the caller has none.
+            positions: positions of the new tokens.
+            tokens: past and new tokens, in storage order; None where the caller has none.
         """
         return x_BTM
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Any:
-        """Float32 tables, made once per forward pass and handed to the other hooks of every layer."""
+        """Return float32 tables, made once per forward pass, for the other hooks of every layer."""
         return None
 
     def rotate_query(self, q_BHTD: Tensor, tables: Any) -> Tensor:
-        """Queries as they meet the keys; their width may differ from that of the values."""
+        """Return the queries as they meet the keys; their width may differ from that of the values."""
         return q_BHTD
 
     def rotate_key(self, k_BHSD: Tensor, tables: Any) -> Tensor:
-        """Keys as they meet the queries; here H is the number of key-value heads."""
+        """Return the keys as they meet the queries; here H is the number of key-value heads."""
         return k_BHSD
 
     def scale(self, tables: Any) -> float:
-        """What the usual scale of the logits, `head_dim ** -0.5`, is multiplied by."""
+        """Return the factor on the usual scale of the logits, `head_dim ** -0.5`."""
         return 1.0
 
     def bias(self, tables: Any) -> BiasTable | BiasOfPairs | None:
-        """What is added to the scaled logits: unscaled, mask-free, a function of distance alone."""
+        """Return the bias of the scaled logits: unscaled, mask-free, a function of distance alone."""
         return None
 
     def pair_bias(self, rows: QueryRows) -> Tensor | None:
-        """As `bias`, but a function of both positions: for a block of query rows, (1 or B, H, R, S) float32."""
+        """Return a bias that depends on both positions, for a block of query rows, (1 or B, H, R, S) float32."""
         return None
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor | None:
-        """What must be remembered of each new token beside its key and value, (B, H, T, E); it is cached with them.
+        """Return the state of each new token, (B, H, T, E), which is cached beside its key and value.
 
-        Here H is any number of heads that the encoding finds right: query heads, key-value heads, or 1. In float32,
-        whatever the dtype of the model and under autocast: what is summed over a text would lose positions in bfloat16.
+        H is any number of heads that suits the encoding: query heads, key-value heads, or 1. The state is float32
+        whatever the dtype of the model and under autocast: sums over a text would lose positions in bfloat16.
 
         Args:
-            x_BTM: what queries, keys and values of the new tokens are made of.
-            positions: of the past tokens and the new ones, in storage order.
-            past_BHPE: the state of the P past tokens; None if there are none.
+            x_BTM: input of the projections to queries, keys and values, for the new tokens.
+            positions: positions of the past and the new tokens, in storage order.
+            past_BHPE: state of the P past tokens; None if there are none.
         """
         return None
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """The logits of a block of query rows before any mask, (B, H, R, S)."""
+        """Return the logits of a block of query rows before any mask, (B, H, R, S)."""
         logits_BHRS = q_BHRD @ k_BHSD.transpose(-2, -1) * rows.scale
         bias = self.bias(rows.tables)
-        added = (None if bias is None else bias.matrix(rows.rows, rows.keys), self.pair_bias(rows))
-        for bias_HRS in added:
+        for bias_HRS in (None if bias is None else bias.matrix(rows.rows, rows.keys), self.pair_bias(rows)):
             if bias_HRS is not None:
                 if bias_HRS.shape[-3] not in (1, logits_BHRS.shape[1]):
                     raise ValueError(
@@ -164,56 +150,56 @@ class PositionalEncoding(Described):
         return logits_BHRS
 
     def weights(self, logits_BHRS: Tensor, visible: Tensor | None) -> Tensor:
-        """Attention weights from logits, zero where nothing is visible: the softmax over the visible keys."""
+        """Return the attention weights: a softmax over the visible keys, 0 where nothing is visible."""
         if visible is None:
             return logits_BHRS.softmax(dim=-1)
-        # A finite fill keeps rows that see nothing free of NaN, also in their gradients; then they become zero.
+        # A finite fill keeps rows that see nothing, and their gradients, free of NaN; the second fill makes them zero.
         lowest = torch.finfo(logits_BHRS.dtype).min
         return logits_BHRS.masked_fill(~visible, lowest).softmax(dim=-1).masked_fill(~visible, 0.0)
 
     def values(self, weights_BHRS: Tensor, v_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """The output of a block of query rows, (B, H, R, D)."""
+        """Return the output of a block of query rows, (B, H, R, D)."""
         return weights_BHRS @ v_BHSD
 
     def vectors(self) -> dict[str, VectorTable]:
-        """Return the tables that have a learned vector for each distance or count, by name; none here."""
+        """Return the tables that have a learned vector for each distance or count, by name; here none."""
         return {}
 
     def spectrum(self, length: int) -> Tensor | None:
-        """Return the inverse frequencies by which queries and keys turn; None if they do not.
+        """Return the inverse frequencies by which queries and keys rotate; None if they do not.
 
         Args:
-            length: tokens of the text, which some frequencies depend on.
+            length: tokens of the text, on which some frequencies depend.
 
         Returns:
-            (P,) radians per token, mostly one for each pair of channels; 0 for what stands still.
+            (N,) radians per token, usually one for each pair of channels; 0 for a channel that stands still.
         """
         return None
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor | None:
-        """Return how far each key is from each query by what the text says, (B, H, R, S); None if content is not read.
+        """Return how far each key is from each query by content, (B, H, R, S); None if content is not read.
 
-        It is at least 0 where a query sees the key, and anything elsewhere. Arguments are those of `logits`.
+        At least 0 where a query sees the key, any number elsewhere. Arguments are those of `logits`.
         """
         return None
 
 
 @dataclass(frozen=True)
 class QueryRows:
-    """A block of query rows, as it meets the keys.
+    """A block of query rows and the keys that it meets.
 
-    Where causality lets none of these queries see the last keys, they may be left out: S is then the number of keys
-    that are left, in `logits` and `values` too.
+    Trailing keys that causality hides from all of these queries may be left out: S is then the number of keys that
+    remain, in `logits` and `values` too.
 
     Args:
-        tables: what `prepare` made for all queries and keys.
-        rows: which of the queries of `tables` these are.
-        first_key: the place of the first of these queries among the keys, where a sequence attends to itself.
-        scale: what the products of queries and keys are multiplied by: a number, or (1 or B, 1 or H, R, 1).
+        tables: result of `prepare` for all queries and keys.
+        rows: slice of the queries of `tables`.
+        first_key: index of the first of these queries among the keys, where a sequence attends to itself.
+        scale: factor on the products of queries and keys: a number, or (1 or B, 1 or H, R, 1).
         visible: True where a query sees a key, (1 or B, 1, R, S); None if every query sees every key.
-        query_state, key_state: what `state` made of the tokens of these queries and keys, (B, H, R, E) and
-            (B, H, S, E) for its own H; None if the encoding remembers nothing.
-        keys: which of the keys of `tables` are met, from the first on.
+        query_state, key_state: `state` of these queries and keys, (B, H, R, E) and (B, H, S, E) with the state's own H;
+            None if the encoding has none.
+        keys: slice of the keys of `tables`, from the first on.
     """
 
     tables: Any

@@ -10,12 +10,7 @@ from poslab.arguments import CheckedArguments
 
 
 class VectorTable(NamedTuple):
-    """Learned vectors, a row for each distance or count.
-
-    Args:
-        rows: (N, D).
-        first: the distance or count of the first row; each further row is that of the next number.
-    """
+    """Learned vectors, one row (N, D) for each distance or count; `first` is that of the first row."""
 
     rows: Tensor
     first: int = 0
@@ -25,10 +20,10 @@ class Described(CheckedArguments, nn.Module):
     """A module that names what its parameters stand for."""
 
     def learned(self) -> dict[str, Tensor]:
-        """Return what the parameters stand for in the formula, by name: here the parameters as they are.
+        """Return the learned quantities of the formula by name: here the parameters themselves.
 
-        A class whose parameters act through a function, such as a softplus, gives what comes out of it, and calls this
-        method in its formula too. What a part has learned is under `part.name`.
+        A class whose parameters act through a function, such as a softplus, returns the function's values and uses
+        this method in its formula too. A submodule's quantities are named `part.name`.
         """
         return _learned_by(self)
 

@@ -1,4 +1,7 @@
-"""The queries and keys that an encoding's tables were made for, so that attention can refuse others."""
+"""Sizes of an encoding's tables, so that attention can refuse tables made for others.
+
+Dimension letters: B batch, T queries, S keys.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,7 @@ from torch import Tensor
 
 
 class MadeFor(NamedTuple):
-    """The sizes of tables.
-
-    Args:
-        num_rows: rows of the batch; 1 serves all.
-        num_queries, num_keys: T and S.
-        device: where the tables are.
-    """
+    """Sizes and device of tables: rows of the batch (1 serves all), T and S."""
 
     num_rows: int
     num_queries: int

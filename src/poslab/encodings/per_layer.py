@@ -17,19 +17,19 @@ from poslab.encodings.rotary import Rotary
 @with_checked_arguments
 @dataclass(frozen=True)
 class PerLayer:
-    """A pattern of encodings over the layers of a stack: the first layer has the first, and so on, round and round.
+    """Pattern of encodings that repeats over the layers of a stack.
 
-    An encoding that shares its parameters has one instance for all layers that its maker serves. FIRE in all layers,
-    and digits told apart before the first, is `PerLayer([Fire], embedding=Abacus)`.
+    An encoding that shares its parameters has one instance for all layers of its factory. FIRE in all layers, with
+    digit embeddings before the first, is `PerLayer([Fire], embedding=Abacus)`.
 
     Args:
-        encodings: makers of encodings, one for each layer of the pattern.
-        windows: how many of the last tokens each token sees in each layer of the pattern, itself included; None for a
-            layer sees all, and None in all sees all everywhere.
-        embedding: makes one that is mixed into embeddings beside those of the layers; None has none.
+        encodings: factories of encodings, one for each layer of the pattern.
+        windows: for each layer of the pattern, the number of last tokens that a token sees, itself included; None in a
+            layer, or for all of them, means all tokens.
+        embedding: factory of an encoding that is mixed into the embeddings; None for none.
 
     Raises:
-        ValueError: for an empty pattern, or windows that do not fit it.
+        ValueError: for an empty pattern, or windows of another length.
     """
 
     encodings: Sequence[Callable[..., PositionalEncoding]]
@@ -56,22 +56,20 @@ def rnope(
     window: Count | None = None,
     base: Base = 10_000.0,
 ) -> PerLayer:
-    """Rotary in a sliding window, and in every nth layer no position over the whole text.
+    """Rotary in a sliding window; in every nth layer no position, over the whole text.
 
-    What is near is told apart by its position, what is far by its content alone, so that no angle is met past the
-    window.
+    Near tokens are told apart by position, far ones by content alone, so that no angle occurs beyond the window.
 
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.
-        window: tokens that a token sees in the layers with positions, itself included; None sees all (Cohere 2:
-            4,096).
+        window: tokens that a token sees in the rotary layers, itself included; None for all (Cohere 2: 4,096).
         base: frequency base of the rotary layers (above 1).
 
     No parameters. Causal and bidirectional. Costs what rotary does: a window is a mask here and saves no time. Claimed
     to reach far beyond the training length.
 
-    As Cohere 2. SmolLM3 has no window, and Llama 4 has chunks of 8,192 tokens and not a sliding window; it adds a
-    temperature to the layers without position.
+    This is the form of Cohere 2. SmolLM3 has no window; Llama 4 has chunks of 8,192 tokens instead of a sliding window,
+    and a temperature in the layers without position.
 
     Raises:
         ValueError: for an argument out of its range.

@@ -1,4 +1,4 @@
-"""Where tokens are: a small value that every encoding and every attention route reads."""
+"""Positions of tokens, which every encoding and attention route reads. Dimension letters: B batch, T tokens."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Positions:
-    """The positions of T tokens, in storage order.
+    """Positions of T tokens, in storage order.
 
     Args:
         ids: (T,) or (B, T), integer or real.
-        stop: every id is below this number, and the last of contiguous ones is just below it; known when the ids are
-            made, so that nobody looks into a tensor for it.
-        contiguous: whether the ids of any two tokens that may see each other differ by exactly their distance in
-            storage. True for a plain range, and for packed documents that each count from 0; known by construction.
-        segments: (B, T) number of the document that each token belongs to, None where a row is one document.
+        stop: exclusive upper bound of the ids, just above the last of contiguous ones; known by construction, so that
+            nothing reads a tensor for it.
+        contiguous: True if the ids of any two tokens that may see each other differ by their distance in storage, as in
+            a range or in packed documents that each count from 0; known by construction.
+        segments: (B, T) document number of each token; None if a row is one document.
     """
 
     ids: Tensor
@@ -28,17 +28,15 @@ class Positions:
 
     @classmethod
     def range(cls, length: int, start: int = 0, device: torch.device | str | None = None) -> Positions:
-        """`start, start + 1, ...`: the positions of one text, or of its continuation."""
+        """Return `start, start + 1, ...`: the positions of one text, or of its continuation."""
         return cls(torch.arange(start, start + length, device=device), start + length, contiguous=True)
 
     @classmethod
     def packed(cls, segments: Tensor) -> Positions:
-        """Positions that count from 0 in each document of a row.
+        """Return positions that count from 0 in each document of a row: `[[5, 5, 5, 8, 8]]` has `[[0, 1, 2, 0, 1]]`.
 
         Args:
             segments: (B, T) document numbers; the tokens of a document stand side by side.
-
-        `[[5, 5, 5, 8, 8]]` gives the ids `[[0, 1, 2, 0, 1]]`.
         """
         storage = torch.arange(segments.shape[1], device=segments.device)
         begins = torch.ones_like(segments, dtype=torch.bool)
@@ -48,10 +46,10 @@ class Positions:
 
     @classmethod
     def padded(cls, real: Tensor) -> Positions:
-        """Positions of rows with padding on either side: the first real token of each row is at 0.
+        """Return positions of rows padded on either side: the first real token of each row is at 0.
 
         Args:
-            real: (B, T) bool, True at tokens, False at padding. Left padding sits at 0 too; nothing may look at it.
+            real: (B, T) bool, False at padding. Left padding is at 0 too, and must not be attended to.
         """
         storage = torch.arange(real.shape[1], device=real.device)
         first_real = real.int().argmax(dim=1, keepdim=True)
@@ -59,32 +57,32 @@ class Positions:
 
     @property
     def length(self) -> int:
-        """T, the number of tokens."""
+        """Number of tokens T."""
         return self.ids.shape[-1]
 
     @property
     def ids_for_heads(self) -> Tensor:
-        """The ids as (T,) or (B, 1, T), which broadcasts over heads."""
+        """Ids as (T,) or (B, 1, T), which broadcasts over heads."""
         return self.ids if self.ids.dim() == 1 else self.ids.unsqueeze(1)
 
     def select(self, rows_R: Tensor) -> Positions:
-        """Those of these rows; what is one row for all stays so."""
+        """Return the positions of these rows; ids that serve all rows stay as they are."""
         ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]
         return replace(self, ids=ids, segments=None if self.segments is None else self.segments[rows_R])
 
     def continuation(self, length: int) -> Positions:
-        """The next `length` positions, each row from its own last position and in its own last document."""
+        """Return the next `length` positions, each row from its own last position and in its own last document."""
         ids = self.ids[..., -1:] + torch.arange(1, length + 1, device=self.ids.device)
         segments = None if self.segments is None else self.segments[:, -1:].expand(-1, length)
         return Positions(ids, self.stop + length, self.contiguous, segments)
 
     def followed_by(self, later: Positions) -> Positions:
-        """These tokens and then the later ones, as a key-value cache holds them.
+        """Return these positions and then the later ones, as a key-value cache holds them.
 
-        Contiguous if both are: whoever makes later positions that do not go on where these end must not call them so.
+        Contiguous if both are: later positions that do not continue these must not be marked so.
 
         Raises:
-            ValueError: if the tokens of one part belong to documents and those of the other do not.
+            ValueError: if only one of the two has segments.
         """
         if (self.segments is None) != (later.segments is None):
             raise ValueError("segments must be given for all tokens or for none, got a continuation that differs")
@@ -95,9 +93,5 @@ class Positions:
         segments = None
         if self.segments is not None and later.segments is not None:
             segments = torch.cat([self.segments, later.segments], dim=-1)
-        return Positions(
-            torch.cat([ids, later_ids], dim=-1),
-            max(self.stop, later.stop),
-            self.contiguous and later.contiguous,
-            segments,
-        )
+        stop, contiguous = max(self.stop, later.stop), self.contiguous and later.contiguous
+        return Positions(torch.cat([ids, later_ids], dim=-1), stop, contiguous, segments)

@@ -1,4 +1,4 @@
-"""From one choice of encoding to the encodings of all layers of a stack."""
+"""Encodings of all layers of a stack, made from one choice. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ T = TypeVar("T")
 @with_checked_arguments
 @dataclass(frozen=True)
 class StackShape:
-    """What an encoding may ask of the stack of attention layers that it serves, and of what that reads.
+    """Facts of a stack of attention layers, and of its vocabulary, that an encoding may take as arguments.
 
     Args:
-        digits: the ids of the tokens that are one decimal digit each.
-        others: as of a model.
+        digits: ids of the tokens that are one decimal digit each.
+        others: as those of a model.
     """
 
     d_model: Count
@@ -40,38 +40,38 @@ class StackShape:
     digits: Sequence[int] = ()
 
     def fill(self, factory: Callable[..., T]) -> T:
-        """Return what a factory makes, given those of its arguments that are named as the shape's, or `shape`.
+        """Call a factory with those of its arguments that are fields of the shape, or `shape`, and return the result.
 
         Raises:
-            ValueError: for a partial that binds one of them to another value than the stack has.
+            ValueError: for a partial that binds one of them to another value than the stack's.
         """
         bound = factory.keywords if isinstance(factory, partial) else {}
-        asked_for = inspect.signature(factory).parameters.keys() - bound.keys()
+        parameters = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**dataclasses.asdict(self), "shape": self}
         for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve a vocabulary of its own
             if bound[name] != known[name]:
                 own, other = shown(known[name]), shown(bound[name])
                 raise ValueError(f"{name} must be that of the stack, which is {own}, got {other}: leave it out")
-        return factory(**{name: value for name, value in known.items() if name in asked_for})
+        return factory(**{name: value for name, value in known.items() if name in parameters})
 
 
 WINDOW, TEMPERATURE = "window", "temperature"
-"""Names, for `StackEncodings.require_hooks`, of the effects of a stack that are no hooks."""
+"""Names, for `StackEncodings.require_hooks`, of the effects of a stack that are not hooks."""
 
 EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
 """An encoding class, a partial of one with its hyperparameters, or a pattern of these."""
 
 TemperatureFactory = Callable[..., Temperature]
-"""A class of temperatures, or a partial of one."""
+"""A `Temperature` class, or a partial of one."""
 
 
 class StackEncodings(nn.Module):
-    """The encodings of a stack: one instance for all layers where parameters are shared, else one per layer.
+    """Encodings of a stack: one instance for all layers where parameters are shared, else one per layer.
 
     Args:
-        factory: makes the encodings; called with their hyperparameters bound and with what they ask for of the shape.
-        shape: the stack that the encodings serve.
-        temperature: makes what scales the logits of each layer by how many keys are visible; None leaves them.
+        factory: makes the encodings, with hyperparameters bound; gets its other arguments from the shape.
+        shape: stack that the encodings serve.
+        temperature: makes the factor on the logits of each layer; None for none.
 
     Raises:
         ValueError: for an encoding that this stack cannot have.
@@ -85,7 +85,7 @@ class StackEncodings(nn.Module):
         pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
         self.distinct = nn.ModuleList()
         self._places: list[int] = []
-        """For each layer, the place of its encoding among the distinct ones."""
+        """Index into `distinct` for each layer."""
         shared: dict[int, int] = {}
         for layer in range(shape.num_layers):
             maker = pattern.encodings[layer % len(pattern.encodings)]
@@ -119,7 +119,7 @@ class StackEncodings(nn.Module):
             raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
         windows = pattern.windows or [None] * len(pattern.encodings)
         self.windows = [windows[layer % len(windows)] for layer in range(shape.num_layers)]
-        """For each layer, how many of the last tokens a token sees; None sees all."""
+        """For each layer, the number of last tokens that a token sees; None for all."""
         self.temperatures = nn.ModuleList()
         if temperature is not None:
             for instance in self:
@@ -128,11 +128,11 @@ class StackEncodings(nn.Module):
             self.temperatures.extend(shape.fill(temperature) for _ in range(shape.num_layers))
 
     def layer(self, index: int) -> PositionalEncoding:
-        """The encoding of layer `index`, counted from 0."""
+        """Return the encoding of layer `index`, counted from 0."""
         return self.distinct[self._places[index]]  # type: ignore[return-value]
 
     def temperature(self, index: int) -> Temperature | None:
-        """The temperature of layer `index`, if there is one."""
+        """Return the temperature of layer `index`, if there is one."""
         return self.temperatures[index] if len(self.temperatures) else None  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[PositionalEncoding]:
@@ -140,18 +140,18 @@ class StackEncodings(nn.Module):
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions at which the first of the encodings ends; None if none does."""
+        """Smallest `max_length` of the encodings; None if none ends."""
         return min((encoding.max_length for encoding in self if encoding.max_length is not None), default=None)
 
     def require_hooks(self, called: Collection[str]) -> None:
-        """Refuse attention layers or a model that would leave out something that this stack does.
+        """Refuse attention layers or a model that do not apply everything that this stack has.
 
         Args:
-            called: as of `PositionalEncoding.require_hooks`, with `window` where the attention keeps to `windows`, and
+            called: as in `PositionalEncoding.require_hooks`, with `window` where the attention applies `windows`, and
                 `temperature` where it multiplies its logits.
 
         Raises:
-            ValueError: as of each encoding; for windows or a temperature that are not called.
+            ValueError: as each encoding does; for windows or a temperature that are not called.
         """
         own = {WINDOW: any(self.windows), TEMPERATURE: len(self.temperatures) > 0}
         for encoding in self:
@@ -163,12 +163,12 @@ class StackEncodings(nn.Module):
             )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        """Token embeddings with position mixed in, by every encoding that does so. Arguments as there."""
+        """Return token embeddings with the position of every encoding mixed in; arguments as of an encoding."""
         for encoding in self:
             x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> list[Any]:
-        """The tables of each layer; layers that share an encoding share its tables."""
+        """Return the tables of each layer; layers that share an encoding share its tables."""
         tables = [encoding.prepare(query_positions, key_positions) for encoding in self]
         return [tables[place] for place in self._places]

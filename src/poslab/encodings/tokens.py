@@ -1,4 +1,4 @@
-"""What stands in a text: a small value for encodings that read tokens beside positions."""
+"""Tokens of a text, for encodings that read them beside positions. Dimension letters: B batch, S tokens."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 PADDING = -1
-"""Stands for the id of a token that is padding, whatever id it has."""
+"""Stands for the id of padding, whatever id that has."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a text as far as it has been read, in storage order.
+    """Tokens of a text as far as it has been read, in storage order.
 
     Args:
-        ids: (B, S) token ids, `PADDING` at padding; in decoding they begin with those that are in the cache.
-        segments: (B, S) number of the document that each token belongs to, None where a row is one document.
+        ids: (B, S) token ids, `PADDING` at padding; in decoding they begin with those in the cache.
+        segments: (B, S) document number of each token; None if a row is one document.
     """
 
     ids: Tensor
@@ -24,5 +24,5 @@ class Tokens:
 
     @property
     def length(self) -> int:
-        """S, the number of tokens so far."""
+        """Number of tokens S so far."""
         return self.ids.shape[1]

@@ -1,1 +1,1 @@
-"""Text from a model: the choice of each token, beam search, and text as it comes."""
+"""Text from a model: choice of each token, beam search, and streaming."""

@@ -1,4 +1,4 @@
-"""Text that a model finds most probable, by beam search; one beam is greedy decoding.
+"""Beam search for the most probable text; one beam is greedy decoding.
 
 Dimension letters: B texts, K beams, N tokens written so far, T tokens, V vocabulary, R rows.
 """
@@ -15,11 +15,11 @@ from poslab.models import Decoding, Model
 class Continuation:
     """Texts that a causal model continues.
 
-    A model that declares `cache` reads each token once; any other reads the whole text again for each new token.
+    A model with the capability `cache` reads each token once; any other reads the whole text again for each new token.
 
     Args:
-        model: in evaluation mode.
-        real: (B, T) bool, False at the padding of the first tokens, which is on the left; None has none.
+        model: causal model in evaluation mode.
+        real: (B, T) bool, False at left padding of the first tokens; None if there is none.
     """
 
     def __init__(self, model: Model, real: Tensor | None = None) -> None:
@@ -29,7 +29,7 @@ class Continuation:
         self._tokens_BT: Tensor | None = None
 
     def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits of the token that follows those that are added now, (B, V)."""
+        """Return logits of the token that follows these new ones, (B, V)."""
         is_first, model = self._tokens_BT is None, self.model
         self._tokens_BT = tokens_BT if self._tokens_BT is None else torch.cat([self._tokens_BT, tokens_BT], dim=1)
         real, positions = self._real, None
@@ -42,11 +42,11 @@ class Continuation:
                 real = torch.cat([real, real.new_ones(len(real), new)], dim=1)
         if real is not None:
             positions = Positions.padded(real)
-        # Not by `forward`, which may be compiled: each length would be compiled anew.
+        # `forward` may be compiled, and would be compiled anew for each length.
         return model.logits(model.hidden_states(read_BT, positions, real, self._cache)[:, -1])
 
     def select(self, rows_R: Tensor) -> None:
-        """Continue with these rows, each any number of times."""
+        """Keep these rows, each any number of times."""
         assert self._tokens_BT is not None
         self._tokens_BT = self._tokens_BT[rows_R]
         if self._cache is not None:
@@ -65,21 +65,21 @@ def beam_search(
     beams: int = 1,
     length_penalty: float = 1.0,
 ) -> list[Tensor]:
-    """The most probable continuation of each row that a beam search finds, without its end.
+    """Return the most probable continuation of each row that a beam search finds, without its end.
 
     K texts of each row are kept, those with the highest score
 
         log p(text) / length ** length_penalty
 
-    where the end counts as a token. One that has ended stays as it is, and may be overtaken. The search ends when all
-    have, or after `max_new_tokens`.
+    where the end counts as a token. A text that has ended stays as it is, and may be overtaken. The search ends when
+    all have ended, or after `max_new_tokens`.
 
     Args:
-        decoding: nothing has been written yet.
-        first_BT: what it reads first.
-        max_new_tokens: how many tokens are written at most, from 1.
-        end_id: the token that ends a text.
-        beams: K, from 1 (greedy decoding).
+        decoding: decoding of texts of which nothing has been written yet.
+        first_BT: tokens that it reads first.
+        max_new_tokens: most tokens to write, at least 1.
+        end_id: token that ends a text.
+        beams: K, at least 1 (greedy decoding).
         length_penalty: 0 prefers short texts, 1 compares log probabilities per token.
 
     Returns:
@@ -95,7 +95,7 @@ def beam_search(
     if beams > 1:
         decoding.select(torch.arange(len(first_BT), device=device).repeat_interleave(beams))
     log_p_BKV = log_p_BV.unsqueeze(1).expand(-1, beams, -1)
-    # At first all K texts are the same, and all but one of them out of the question.
+    # At first all K texts are equal, so all but one are excluded.
     sums_BK = torch.full((len(first_BT), beams), -torch.inf, device=device)
     sums_BK[:, 0] = 0.0
     lengths_BK = torch.zeros(len(first_BT), beams, dtype=torch.int64, device=device)
@@ -121,25 +121,25 @@ def beam_search(
         row_B1 = torch.arange(len(text_B), device=device).unsqueeze(-1)
         written_BKN = torch.cat([written_BKN[row_B1, from_BK], next_BK.unsqueeze(-1)], dim=-1)
         ended_BK = next_BK == end_id
-        goes_on_B = ~ended_BK.all(-1)
-        left = int(goes_on_B.sum())
+        unfinished_B = ~ended_BK.all(-1)
+        left = int(unfinished_B.sum())
         last = step == max_new_tokens - 1 or not left
-        # Rows that have ended are let go when they are half of all: to copy what is kept of the others costs too.
-        let_go = last or 2 * left <= len(text_B)
-        if let_go:
+        # Finished rows are dropped once they are half of all, since copying the rows that remain has a cost too.
+        drop = last or 2 * left <= len(text_B)
+        if drop:
             best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
             best_BN = written_BKN[row_B1[:, 0], best_B]
-            for text, goes_on, best_N in zip(text_B.tolist(), goes_on_B.tolist(), best_BN, strict=True):
-                if last or not goes_on:
+            for text, unfinished, best_N in zip(text_B.tolist(), unfinished_B.tolist(), best_BN, strict=True):
+                if last or not unfinished:
                     texts[text] = _before(end_id, best_N)
         if last:
             break
-        if let_go:
-            text_B, sums_BK, lengths_BK = text_B[goes_on_B], sums_BK[goes_on_B], lengths_BK[goes_on_B]
-            written_BKN, ended_BK = written_BKN[goes_on_B], ended_BK[goes_on_B]
-        if let_go or beams > 1:
+        if drop:
+            text_B, sums_BK, lengths_BK = text_B[unfinished_B], sums_BK[unfinished_B], lengths_BK[unfinished_B]
+            written_BKN, ended_BK = written_BKN[unfinished_B], ended_BK[unfinished_B]
+        if drop or beams > 1:
             rows_BK = row_B1 * beams + from_BK
-            decoding.select((rows_BK[goes_on_B] if let_go else rows_BK).flatten())
+            decoding.select((rows_BK[unfinished_B] if drop else rows_BK).flatten())
     return texts
 
 

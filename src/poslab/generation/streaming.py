@@ -1,4 +1,4 @@
-"""Text from a causal model, token by token as it comes."""
+"""Streaming text from a causal model, token by token. Dimension letters: B batch, T tokens."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def generate(
     generator: torch.Generator | None = None,
     end_id: int | None = None,
 ) -> Iterator[Tensor]:
-    """Continues texts by one token at a time, reading each token once: keys and values of earlier ones are kept.
+    """Continue texts by one token at a time, reading each token once: a cache keeps keys and values.
 
         generator = torch.Generator().manual_seed(1)
         for tokens_B in generate(model, prompt_BT, 100, Sampling(temperature=0.8, top_p=0.9), generator=generator):
             ...
 
     Args:
-        model: a causal model in evaluation mode.
-        prompt_BT: token ids to go on from, at least one a row, on the device of the model.
-        max_new_tokens: how many tokens are made, from 1.
-        sampling: how a token is chosen; None samples from the model's own distribution.
-        generator: what draws the tokens, on the device of the model: equally seeded, it draws the same.
-        end_id: the token that ends a document. A row that has ended only repeats it, and when all have ended so does
-            the iteration, the end included. None goes on past ends of documents.
+        model: causal model in evaluation mode.
+        prompt_BT: token ids to continue, at least one per row, on the device of the model.
+        max_new_tokens: most tokens to generate, at least 1.
+        sampling: choice of a token; None samples from the model's own distribution.
+        generator: random generator of the tokens, on the device of the model.
+        end_id: token that ends a document. A row that has ended only repeats it, and the iteration ends when all rows
+            have, the end included. None continues past ends of documents.
 
     Returns:
         An iterator over the new tokens of all rows, (B,) each.
@@ -68,8 +68,8 @@ def _continuation(
     continuation = Continuation(model)
     ended_B = torch.zeros(tokens_BT.shape[0], dtype=torch.bool, device=tokens_BT.device)
     for _ in range(max_new_tokens):
-        # Around each step, never around a yield, where it would hold for the caller as well. And not inference mode:
-        # what an encoding keeps of it could not be trained with afterwards.
+        # Around each step and not around a yield, where it would hold for the caller too. Not inference mode, since
+        # tensors that an encoding keeps of it could not be trained with afterwards.
         with torch.no_grad():
             next_B = sampling.next_token(continuation.next_logits(tokens_BT), generator)
         if end_id is not None:
@@ -82,15 +82,16 @@ def _continuation(
 
 
 def stream_text(tokenizer: Tokenizer, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[str]:
-    """The text of a continuation in pieces, each as soon as it is certain; together they are the whole.
+    """Yield the text of a continuation in pieces, each as soon as it is certain.
 
     Bytes that do not yet form a character wait for those that complete it, or for the end.
 
     Args:
-        tokenizer: of the model.
-        prompt: token ids before the continuation: how a token reads may depend on the one before it.
-        continuation: token ids as they come.
+        tokenizer: tokenizer of the model.
+        prompt: token ids before the continuation, since the text of a token may depend on the one before it.
+        continuation: token ids as they arrive.
     """
+    # Each token decodes only the text after `start` again; the text before `shown` has been yielded.
     # Only what follows `start` is decoded again with each token; what lies before `shown` has been given.
     tokens = list(prompt)
     start, shown = 0, len(tokens)

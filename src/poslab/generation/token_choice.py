@@ -1,4 +1,7 @@
-"""Which token comes next, given the logits of all. Imports no torch, so that a mistake is told at once."""
+"""Choice of the next token; imports no torch, so that mistakes are reported at once.
+
+Dimension letters: B batch, V vocabulary, K candidates.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,12 @@ class Sampling:
 
         p_i = exp(logit_i / temperature) / sum_j exp(logit_j / temperature)
 
-    over the tokens that `top_k` and then `top_p` keep; of equally probable tokens the one with the lower id comes
-    first.
+    over the tokens that `top_k` and then `top_p` keep; of equally probable tokens the lower id comes first.
 
     Args:
-        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0, which takes the most probable
-            token.
-        top_k: keeps the k most probable tokens; from 1. None keeps all.
+        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0, where 0 chooses the most
+            probable token.
+        top_k: keeps the k most probable tokens; at least 1. None keeps all.
         top_p: keeps the smallest set of the most probable tokens whose mass, among those that `top_k` left, reaches p;
             in (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (mass 0.75), 0.8
             keeps three (0.9).
@@ -41,18 +43,18 @@ class Sampling:
     top_p: Annotated[float, Range(above=0, at_most=1)] = 1.0
 
     def next_token(self, logits_BV: Tensor, generator: Generator | None = None) -> Tensor:
-        """The next token of each row, (B,), drawn with `generator` or torch's own."""
+        """Return the next token of each row, (B,), drawn with `generator` or torch's own."""
         if self.temperature == 0:
             return logits_BV.argmax(dim=-1)
         probabilities_BK, tokens_BK = self.candidates(logits_BV)
         return tokens_BK.gather(-1, probabilities_BK.multinomial(1, generator=generator)).squeeze(-1)
 
     def candidates(self, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities and ids of the tokens to draw from, both (B, K), the most probable first.
+        """Return probabilities and ids of the tokens to draw from, both (B, K), the most probable first.
 
         K is `top_k`, or V. A token that `top_p` leaves out has probability 0. The temperature must be above 0.
         """
-        temperature = max(self.temperature, 1e-9)  # less makes infinite logits of large ones
+        temperature = max(self.temperature, 1e-9)  # a smaller one would make large logits infinite
         logits_BK, tokens_BK = (logits_BV.float() / temperature).sort(dim=-1, descending=True, stable=True)
         logits_BK, tokens_BK = logits_BK[:, : self.top_k], tokens_BK[:, : self.top_k]
         probabilities_BK = logits_BK.softmax(dim=-1)

@@ -1,1 +1,1 @@
-"""Read files with bounds and checks; write files whole, and text that cannot harm a terminal."""
+"""Files that are read with bounds and checks and written whole, and text that cannot harm a terminal."""

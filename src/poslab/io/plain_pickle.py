@@ -1,7 +1,8 @@
-"""Read what `torch.save` writes of plain data: its pickle is followed step by step, and nothing that it names is run.
+"""Plain data of `torch.save`, read by following its pickle step by step, without running anything that it names.
 
-`torch.load(weights_only=True)` runs no code of a stranger either, but makes `bytearray(n)` for any n, tensors of more
-elements than are stored, and hashes keys that cost exponential time. Here each value has been stored byte by byte.
+`torch.load(weights_only=True)` does not run foreign code either, but it makes `bytearray(n)` for any n and tensors of
+more elements than are stored, and it hashes keys that cost exponential time. Here each value has been stored byte by
+byte.
 """
 
 from __future__ import annotations
@@ -17,35 +18,32 @@ from typing import Any
 import torch
 
 MOST_PICKLED = 5_000_000
-"""Bytes of all that is not in a tensor; a checkpoint of ours with 100 layers has about 900,000."""
+"""Most bytes outside of tensors; a checkpoint of ours with 100 layers has about 900,000."""
 
 DTYPES = {str(dtype).replace(".", " "): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-"""By their global of a pickle, such as `torch float32`."""
+"""Dtypes by their global in a pickle, such as `torch float32`."""
 
 STORAGES = {
-    f"torch {name}Storage": dtype
-    for name, dtype in {
-        "Double": torch.float64,
-        "Float": torch.float32,
-        "Half": torch.float16,
-        "BFloat16": torch.bfloat16,
-        "Long": torch.int64,
-        "Int": torch.int32,
-        "Short": torch.int16,
-        "Char": torch.int8,
-        "Byte": torch.uint8,
-        "Bool": torch.bool,
-        "ComplexDouble": torch.complex128,
-        "ComplexFloat": torch.complex64,
-    }.items()
+    "torch DoubleStorage": torch.float64,
+    "torch FloatStorage": torch.float32,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ShortStorage": torch.int16,
+    "torch CharStorage": torch.int8,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+    "torch ComplexDoubleStorage": torch.complex128,
+    "torch ComplexFloatStorage": torch.complex64,
 }
 
 
 def load_plain(path: Path) -> Any:
-    """Load the plain data of a file that `torch.save` wrote, on the CPU; it takes about the memory that the file has.
+    """Load the plain data of a file by `torch.save` onto the CPU, in about as much memory as the file has bytes.
 
     Raises:
-        KeyError: if the zip file holds no pickle.
+        KeyError: if the zip file has no pickle.
         ValueError: for anything but dictionaries, lists, tuples, numbers, texts and dense tensors, and for more bytes
             than the file has.
     """
@@ -61,14 +59,14 @@ def load_plain(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Name:
-    """A global that a pickle names, such as `collections OrderedDict`."""
+    """Global that a pickle names, such as `collections OrderedDict`."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """The stored elements that tensors share."""
+    """Stored elements that tensors share."""
 
     elements: torch.Tensor
 
@@ -78,7 +76,7 @@ _MARK = object()
 
 @dataclass
 class _Machine:
-    """The stack machine that a pickle is a program of, of which the steps are followed that write plain data."""
+    """Stack machine that runs a pickle, limited to the steps that write plain data."""
 
     archive: zipfile.ZipFile
     entries: dict[str, zipfile.ZipInfo]
@@ -94,7 +92,7 @@ class _Machine:
                 _STEPS[step.name](self, argument)
             return self.stack.pop()
         except (IndexError, TypeError) as error:
-            raise ValueError("its pickle gives a step more or less than that takes") from error
+            raise ValueError("its pickle has a step with too few or wrong operands") from error
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -129,7 +127,7 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) not in (dict, OrderedDict) or len(items) % 2:
-            raise ValueError("its pickle sets keys of what is no dictionary")
+            raise ValueError("its pickle sets keys of what is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) not in (str, int):  # before it is hashed: nested tuples take exponential time
                 raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(key).__name__}")
@@ -165,7 +163,7 @@ class _Machine:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *others: Any) -> torch.Tensor:
-    """Return a tensor of stored elements; what else belongs to it, such as hooks, is none of plain data."""
+    """Return a tensor of stored elements; other arguments, such as hooks, are not plain data and are dropped."""
     shape = [_of_type(tuple, size), _of_type(tuple, stride)]
     if len(size) != len(stride) or any(_of_type(int, number) < 0 for number in (offset, *size, *stride)):
         raise ValueError("a tensor in it has an impossible shape")
@@ -207,7 +205,7 @@ _MADE: dict[str, Callable[..., Any]] = {
     "torch Size": _size,
     "torch device": _device,
 }
-"""All that a pickle may call, and what is done instead."""
+"""Replacement of each function that a pickle may call."""
 
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, _: None,
@@ -235,4 +233,4 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": lambda machine, _: machine.set_attributes(),
     "BINPERSID": lambda machine, _: machine.load_storage(),
 }
-"""The steps of a pickle that write plain data; those that make objects, sets and bytes are not among them."""
+"""Steps of a pickle that write plain data; those that make objects, sets and bytes are left out."""

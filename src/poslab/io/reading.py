@@ -1,4 +1,4 @@
-"""Read YAML and JSON files that somebody else may have written: bounded in size and depth, and free of code."""
+"""Readers of YAML and JSON files that somebody else may have written: bounded in size and depth, and free of code."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ import yaml
 from omegaconf import OmegaConf
 
 MOST_YAML = 200_000
-"""Bytes of a configuration; one of ours has about 5,000."""
+"""Most bytes of a configuration; one of ours has about 5,000."""
 MOST_JSON = 100_000_000
-"""Bytes of a JSON file; 100,000 names of classes take about 2,000,000."""
+"""Most bytes of a JSON file; 100,000 names of classes need about 2,000,000."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Reads five times as fast where PyYAML was built with libyaml."""
+"""Reads five times faster where PyYAML was built with libyaml."""
 NUMBER = re.compile(r"[-+]?[\da-fxo_.:]+", re.IGNORECASE)
-"""Digits of a number to any base of YAML, of which 60 is one; they take time that grows with the square of them."""
+"""Number in any base of YAML, 60 included, whose reading takes time quadratic in its digits."""
 LONGEST = 1000
-"""Characters of a number or an interpolation in YAML."""
+"""Most characters of a number or an interpolation in YAML."""
 DEEPEST = 32
-"""Levels of a YAML file; a configuration of ours has about 6."""
+"""Most levels of a YAML file; a configuration of ours has about 6."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file, as Hydra does, with interpolations left as text.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, holds no keys and values, is larger than 200 kB, is nested
-            more than 32 deep or uses aliases, a few of which can stand for terabytes.
+        ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
+            nested more than 32 deep or uses aliases, a few of which can stand for terabytes.
     """
     text = _text(path, MOST_YAML)
     try:
         reason = _too_much(text)
-        node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # reads 1e-3 as a number
+        node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # 1e-3 is a number to it
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise ValueError(f"{path}{line} is not YAML: {error.problem}") from error
-    except Exception as error:  # whatever the constructors of YAML and the interpolations of OmegaConf meet
+    except Exception as error:  # anything that YAML's constructors and OmegaConf's interpolations raise
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if reason:
         raise ValueError(f"{path} {reason}")
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _too_much(text: str) -> str:
-    """Return why YAML must not be built, before it is; empty for what may be."""
+    """Return the reason not to build YAML, found before it is built; "" if there is none."""
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -84,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path, most: int) -> str:
-    if path.exists() and not path.is_file():  # a pipe, which waits for a writer, or a device without end
+    if path.exists() and not path.is_file():  # a pipe waits for a writer, and a device may not end
         raise ValueError(f"{path} cannot be read: it is not a regular file")
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What is printed holds nothing that a terminal obeys: names come from files, and texts from models."""
+"""Printed text without characters that control a terminal: names come from files, and texts from models."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories of controls, of formats (which can reverse letters), of surrogates and of line separators."""
+"""Unicode categories of control characters, formats (which can reverse letters), surrogates and line separators."""
 
 WRITTEN = "\n\t\u200c\u200d"
-"""Those of them that are text: joiners are letters of Persian and Hindi, and hold emoji together."""
+"""Characters of these categories that are text: joiners are letters of Persian and Hindi, and join emoji."""
 
 
 def harmless(text: str) -> str:
-    """Return a text with a replacement character for each one that a terminal would obey."""
+    """Return a text with a replacement character for each one that would control a terminal."""
     if text.isascii() and text.isprintable():
         return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in text)
 
 
 def one_line(text: str) -> str:
-    """Return a text as `harmless` does, on one line."""
+    """Return a text on one line, made harmless."""
     return harmless(" ".join(text.split()))
 
 
@@ -34,18 +34,18 @@ def _is_obeyed(character: str) -> bool:
 
 
 class HarmlessConsole(Console):
-    """A console of rich that prints text as it stands: without markup, emoji codes, colours of its own, or controls.
+    """Console of rich that prints text as it is, without markup, emoji codes, colours of its own, or controls.
 
     Args:
-        file: where it prints; None is the standard output.
-        arguments: others of `rich.console.Console`.
+        file: file to print to; None is the standard output.
+        arguments: other arguments of `rich.console.Console`.
     """
 
     def __init__(self, file: TextIO | None = None, **arguments: Any) -> None:
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **arguments)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments of a renderable; those of rich itself, such as to move the cursor, stay."""
+        """Yield the segments of a renderable; rich's own controls, such as cursor moves, stay."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=harmless(segment.text))
 

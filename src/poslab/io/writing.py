@@ -1,4 +1,4 @@
-"""Write files that are whole or not there, into folders whose earlier contents somebody else may have chosen."""
+"""Writers of files that are whole or absent, in folders whose earlier contents somebody else may have chosen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file, which takes the place of another once it is whole.
+    """Open a new file that replaces `path` once it is whole.
 
-    Nobody can have put a link in its way: its name is random, and a file that exists is never opened.
-
-    Args:
-        path: the file that it becomes.
+    Nobody can put a link in its way: its temporary name is random, and a file that exists is never opened.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.writing")
     try:
@@ -29,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is whole or not there."""
+    """Write a text file that is whole or absent."""
     with replacing(path) as file:
         file.write(text.encode())
 
@@ -37,11 +34,8 @@ def write_atomically(path: Path, text: str) -> None:
 def refuse_links(folder: Path) -> None:
     """Raise ValueError if a folder holds anything but files and folders, at any depth.
 
-    A symbolic link in the folder of a stranger can make a program write to, or read, a file anywhere. The folder itself
-    may be reached through a link, which is its user's.
-
-    Args:
-        folder: what is searched.
+    A symbolic link in a stranger's folder can make a program write to, or read, a file anywhere. The folder itself may
+    be reached through a link, which belongs to its user.
     """
     waiting = [str(folder)]
     while waiting:
@@ -58,7 +52,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder; nothing for one that vanished in between."""
+    """Return the entries of a folder; none if it has vanished."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)

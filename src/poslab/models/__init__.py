@@ -1,4 +1,4 @@
-"""Transformers: blocks around attention."""
+"""Transformers: stacks of blocks around attention, with an output layer."""
 
 from poslab.models.decoder import Decoder
 from poslab.models.encoder import Encoder

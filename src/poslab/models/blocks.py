@@ -1,4 +1,4 @@
-"""The parts of a transformer around attention."""
+"""Parts of a transformer around attention. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class GatedMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: attention, perhaps attention to a memory, then a feed-forward layer.
+    """Pre-norm residual block: self-attention, perhaps cross-attention, then a feed-forward layer.
 
     Args:
         attention: self-attention of the block.
         d_model: width M.
         mlp_hidden: inner width of the feed-forward layer.
         dropout: probability of dropping a residual's element.
-        memory_attention: attention of the block to a memory; None has none.
+        memory_attention: cross-attention of the block to a memory; None for none.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory: LayerMemory | None = None) -> Tensor:
-        """The output of the block, (B, T, M); a memory is given if and only if the block attends to one."""
+        """Return the output of the block, (B, T, M); a memory is given if and only if the block attends to one."""
         x_BTM = x_BTM + self.dropout(self.attention(self.attention_norm(x_BTM), context))
         if self.memory_attention is not None:
             assert memory is not None
-            asked_BTM = self.memory_attention(self.memory_norm(x_BTM), memory.context, memory.states)
-            x_BTM = x_BTM + self.dropout(asked_BTM)
+            attended_BTM = self.memory_attention(self.memory_norm(x_BTM), memory.context, memory.states)
+            x_BTM = x_BTM + self.dropout(attended_BTM)
         return x_BTM + self.dropout(self.mlp(self.mlp_norm(x_BTM)))

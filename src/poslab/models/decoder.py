@@ -1,4 +1,4 @@
-"""The causal transformer."""
+"""Causal transformer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from poslab.models.sequence_model import SequenceModel
 
 
 class Decoder(SequenceModel):
-    """A causal transformer: each token sees itself and those before it, and its outputs are logits of the next."""
+    """Causal transformer: each token sees itself and those before it, and its outputs are logits of the next."""
 
     causal = True
     capabilities = frozenset({"causal", "cache", "pooled"})

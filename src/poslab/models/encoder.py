@@ -1,4 +1,4 @@
-"""The bidirectional transformer."""
+"""Bidirectional transformer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from poslab.models.sequence_model import SequenceModel
 
 
 class Encoder(SequenceModel):
-    """A bidirectional transformer: each token sees all of its sequence."""
+    """Bidirectional transformer: each token sees all of its sequence."""
 
     causal = False
     capabilities = frozenset({"bidirectional", "pooled"})

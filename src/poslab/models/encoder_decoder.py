@@ -20,29 +20,29 @@ from poslab.models.transformer import Transformer
 
 
 class SourceStack(Transformer):
-    """The stack of an encoder-decoder that reads the source."""
+    """Stack of an encoder-decoder that reads the source."""
 
     causal = False
 
 
 class TargetStack(Transformer):
-    """The stack of an encoder-decoder that writes the target, and asks the source."""
+    """Stack of an encoder-decoder that writes the target, with cross-attention to the source."""
 
     causal = True
 
 
 class EncoderDecoder(CheckedArguments, Model):
-    """A transformer that reads a source and writes a target: a bidirectional stack, and a causal one that asks it.
+    """A transformer that reads a source with a bidirectional stack and writes a target with a causal one.
 
     Each stack has its own encodings, of the same kind. They share the token embeddings, which are the output layer too.
 
     Args:
-        stack: the configuration of each of the two stacks.
+        stack: configuration of each of the two stacks.
         vocab_size: number of tokens V.
-        digits: the ids of the tokens that are one digit each, for encodings that ask for them.
-        cross_encoding: makes the encoding of the attention to the source; None is no position there, as in T5, whose
-            position biases are in both self-attentions alone. One that is mixed into embeddings, or remembers a state
-            of each token, serves no attention between two sequences.
+        digits: ids of the tokens that are one digit each, for encodings that need them.
+        cross_encoding: factory of the encoding of the cross-attention; None is no position there, as in T5, whose
+            position biases are in both self-attentions alone. An encoding that is mixed into embeddings, or has a state
+            of each token, does not serve attention between two sequences.
 
     Raises:
         ValueError: as `Transformer` does, and for a `cross_encoding` that does not serve two sequences.
@@ -81,94 +81,85 @@ class EncoderDecoder(CheckedArguments, Model):
         self.add_layers(stack.d_model)
 
     def add_layers(self, d_model: int) -> None:
-        """Makes what else a model of this kind needs to tell the next token."""
+        """Add the layers that a subclass needs to predict the next token."""
 
     @property
     def encodings(self) -> StackEncodings:  # type: ignore[override]
-        """The encodings of the stack that reads the source."""
+        """Encodings of the stack that reads the source."""
         return self.encoder.encodings
 
     @property
     def stacks(self) -> dict[str, StackEncodings]:
-        """The encodings of the target to itself, of the target to the source, and of the source."""
+        """Encodings of the target's self-attention, of the cross-attention, and of the source."""
         return {"self": self.decoder.encodings, "cross": self.cross_encodings, "encoder": self.encoder.encodings}
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """The blocks of both stacks."""
+        """Blocks of both stacks."""
         return [*self.encoder.blocks, *self.decoder.blocks]
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions at which the encoding of either stack ends; None if neither does."""
+        """Number of positions at which the encoding of either stack ends; None if neither does."""
         return self.encoder.max_length
 
     def forward(  # type: ignore[override]
-        self,
-        source_BS: Tensor,
-        target_BT: Tensor,
-        real_source: Tensor | None = None,
+        self, source_BS: Tensor, target_BT: Tensor, real_source: Tensor | None = None
     ) -> Tensor:
-        """Logits of the token that follows each of the target, (B, T, V).
+        """Return logits of the token after each of the target, (B, T, V).
 
         Args:
             source_BS, target_BT: token ids; the target begins with the token that begins all targets.
-            real_source: (B, S) bool, False at padding; None has none. Padding of the target comes last, where no other
-                token of it sees it.
+            real_source: (B, S) bool, False at padding; None if there is none. Padding of the target comes last, where
+                none of its other tokens sees it.
         """
         memory = self.read(source_BS, real_source)
         return self.target_logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
 
     def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
-        """Logits of the token that follows each of the last T of a target, (B, T, V).
+        """Return logits of the token after each of the last T of a target, (B, T, V).
 
         Args:
-            hidden_BTM: what the decoder has made of these.
-            written_BN: the target from its beginning to there.
+            hidden_BTM: hidden states of these tokens.
+            written_BN: the target up to and including them.
             memory: the source.
         """
         logits_BTV: Tensor = self.output(hidden_BTM)
         return logits_BTV
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
-        """What the decoder attends to of a source.
+        """Return the memory of a source, to which the decoder attends.
 
         Args:
             source_BS: token ids.
-            real: (B, S) bool, False at padding; None has none.
-            cache: keeps keys and values of the source, for a target that is written token by token.
+            real: (B, S) bool, False at padding; None if there is none.
+            cache: cache of keys and values of the source, for a target that is written token by token.
         """
         states = self.encoder.hidden_states(source_BS, real=real)
         positions = Positions.range(source_BS.shape[1], device=source_BS.device)
         return Memory(source_BS, states, self.cross_encodings, positions, real, self.route, cache)
 
     def begin(self, source_BS: Tensor, real: Tensor | None = None) -> TargetDecoding:
-        """The decoding of a target of which nothing has been written."""
+        """Return the decoding of an empty target."""
         return TargetDecoding(self, self.read(source_BS, real, self.decoder.new_cache()), self.decoder.new_cache())
 
 
 @dataclass
 class TargetDecoding:
-    """A target that is being written, token by token; each is read once.
-
-    Args:
-        model: the model.
-        memory: the source.
-        cache: of what has been written.
-    """
+    """A target that is written token by token, each read once; `cache` holds the tokens so far."""
 
     model: EncoderDecoder
     memory: Memory
     cache: KeyValueCache
 
     def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the token that follows those that are written now, (B, V)."""
+        """Return logits of the token that follows these new ones, (B, V)."""
         hidden_BTM = self.model.decoder.hidden_states(tokens_BT, cache=self.cache, memory=self.memory)
         assert self.cache.tokens is not None
         return self.model.target_logits(hidden_BTM[:, -1:], self.cache.tokens, self.memory)[:, 0]
 
     def select(self, rows_R: Tensor) -> None:
-        """Goes on with these rows, each any number of times."""
+        """Keep these rows, each any number of times."""
         self.cache.select(rows_R)
         assert self.memory.cache is not None
         self.memory.cache.select(rows_R)

@@ -1,3 +1,5 @@
+"""Memory of a source for cross-attention. Dimension letters: B batch, S source tokens, M model dim."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,12 +12,7 @@ from poslab.encodings import Positions, StackEncodings
 
 
 class LayerMemory(NamedTuple):
-    """A memory as one layer attends to it.
-
-    Args:
-        context: how the layer's queries meet the keys of the memory.
-        states: (B, S, M), the memory itself.
-    """
+    """A memory as one layer attends to it: the context of its queries, and the states (B, S, M)."""
 
     context: AttentionContext
     states: Tensor
@@ -23,16 +20,16 @@ class LayerMemory(NamedTuple):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a stack attends to beside its own sequence: what an encoder has made of a source.
+    """Output of an encoder for a source, to which a stack attends beside its own sequence.
 
     Args:
-        tokens: (B, S) ids, the source itself.
+        tokens: (B, S) ids of the source.
         states: (B, S, M), its hidden states.
-        encodings: of the attention to it.
-        positions: of the source.
-        real: (B, S) bool, False at padding; None has none.
+        encodings: encodings of the cross-attention.
+        positions: positions of the source.
+        real: (B, S) bool, False at padding; None if there is none.
         route: forces an attention route.
-        cache: keeps its keys and values, which are then made once however often it is asked; None makes them anew.
+        cache: cache of its keys and values, which are then computed once for all steps; None recomputes them.
     """
 
     tokens: Tensor
@@ -43,21 +40,12 @@ class Memory:
     route: Route = "auto"
     cache: KeyValueCache | None = None
 
-    def asked_from(self, positions: Positions) -> list[LayerMemory]:
-        """The memory as each layer attends to it from these positions."""
-        tables = self.encodings.prepare(positions, self.positions)
+    def for_layers(self, positions: Positions) -> list[LayerMemory]:
+        """Return the memory as each layer attends to it from these positions."""
         visibility = Visibility(causal=False, real_keys=self.real)
-        return [
-            LayerMemory(
-                AttentionContext(
-                    self.encodings.layer(layer),
-                    tables[layer],
-                    self.positions,
-                    visibility,
-                    route=self.route,
-                    cache=None if self.cache is None else self.cache.layers[layer],
-                ),
-                self.states,
-            )
-            for layer in range(len(tables))
-        ]
+        layers = []
+        for layer, tables in enumerate(self.encodings.prepare(positions, self.positions)):
+            encoding, cache = self.encodings.layer(layer), None if self.cache is None else self.cache.layers[layer]
+            context = AttentionContext(encoding, tables, self.positions, visibility, route=self.route, cache=cache)
+            layers.append(LayerMemory(context, self.states))
+        return layers

@@ -1,6 +1,6 @@
-"""The interface of a model, ours or a user's own.
+"""Interface of a model, ours or a user's own.
 
-Dimension letters: B batch, T tokens, V vocabulary, M model dim.
+Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from poslab.attention import KeyValueCache
 from poslab.encodings import Positions, StackEncodings
 
 Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
-"""Something that a model can do; a task names those that it needs.
+"""A capability of a model; a task names those that it needs.
 
-- causal: a token sees only itself and those before it, and `forward(tokens, positions, real, cache)` gives logits of
+- causal: a token sees only itself and those before it, and `forward(tokens, positions, real, cache)` returns logits of
   the next;
 - bidirectional: each token sees all of its sequence, under the same `forward`;
-- source: `forward(source, target, real_source)` gives logits of a target that is written of a source;
+- source: `forward(source, target, real_source)` returns logits of a target, given a source;
 - cache: a text can be read piece by piece, from `new_cache()` or, with a source, from `begin(source, real)`;
-- pooled: `Outputs` of a whole sequence can be read.
+- pooled: its `Outputs` can be those of a whole sequence.
 """
 
 
 class Outputs(NamedTuple):
-    """The outputs that a task reads from a model in place of token logits.
+    """Output layer of a task in place of token logits.
 
     Args:
-        size: how many numbers.
-        pooled: of each sequence as a whole; otherwise of each of its tokens.
+        size: number of outputs.
+        pooled: True for outputs of each sequence as a whole, False for outputs of each of its tokens.
     """
 
     size: int
@@ -38,47 +38,47 @@ class Outputs(NamedTuple):
 
 
 class Decoding(Protocol):
-    """Texts that are written token by token, a row each; what was written before is remembered."""
+    """Texts that are generated token by token, one per row, each continuing the tokens so far."""
 
     def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits of the token that follows those that are added now, (B, V)."""
+        """Return logits of the token that follows these new ones, (B, V)."""
 
     def select(self, rows_R: Tensor) -> None:
-        """Continue with these rows, each any number of times."""
+        """Keep these rows, each any number of times."""
 
 
 class Model(nn.Module):
-    """A model that can be trained, evaluated and asked to generate.
+    """Base class of models that can be trained, evaluated and sampled.
 
-    A model of your own is a subclass in a package that you trust (`trust=my_package`). Its constructor names what it
-    takes, of `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits` and
-    `outputs` (`Outputs` or None) of the data and the task, and of the keys of its own YAML file; one that takes a
-    `stack: StackConfig` gets all that this holds. It declares `capabilities`, has its encodings as `encodings`, and
-    implements `hidden_states` and `logits`, or its own `forward`.
+    A model of your own is a subclass in a package that you trust (`trust=my_package`). Its constructor may name any of
+    `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits` and `outputs`
+    (`Outputs` or None) of the data and the task, and of the keys of its own YAML file; with a `stack: StackConfig` it
+    gets all of that configuration. It declares `capabilities`, has its encodings as `encodings`, and implements
+    `hidden_states` and `logits`, or its own `forward`.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
-    """The capabilities of this model."""
+    """Capabilities of this model."""
 
     embedding: nn.Embedding
-    """The embeddings of its tokens."""
+    """Token embeddings."""
 
     encodings: StackEncodings
-    """The encodings of the attention of its sequence to itself; of the source, where there is one."""
+    """Encodings of the self-attention; with a source, of that of the source."""
 
     @property
     def stacks(self) -> dict[str, StackEncodings]:
-        """Its encodings by name: `self`, and perhaps `cross` and `encoder`."""
+        """Encodings by name: `self`, and perhaps `cross` and `encoder`."""
         return {"self": self.encodings}
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """The blocks that evaluation looks into and that FSDP shares out; none of a model that has no such parts."""
+        """Blocks for evaluation to inspect and FSDP to shard; none if a model has no such parts."""
         return ()
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions at which its encoding ends; None if it does not."""
+        """Number of positions at which its encoding ends; None if it does not."""
         return self.encodings.max_length
 
     def forward(
@@ -88,13 +88,13 @@ class Model(nn.Module):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return logits of a token at each token, (B, T, V).
+        """Return token logits at each token, (B, T, V).
 
         Args:
             tokens_BT: token ids.
-            positions: where they are; None is 0, 1, ... or what follows the cache.
-            real: (B, T) bool, False at padding; None has none.
-            cache: what came before, to which these tokens are added; None is nothing.
+            positions: positions of the tokens; None is 0, 1, ... or the continuation of the cache.
+            real: (B, T) bool, False at padding; None if there is none.
+            cache: cache of earlier tokens, to which these are added; None if there are none.
         """
         return self.logits(self.hidden_states(tokens_BT, positions, real, cache))
 
@@ -105,17 +105,17 @@ class Model(nn.Module):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return what the output layer reads, (B, T, M); arguments as of `forward`."""
+        """Return the input of the output layer, (B, T, M); arguments as in `forward`."""
         raise NotImplementedError(f"{type(self).__name__} has no hidden_states")
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
-        """Return logits of a token at each token, (B, T, V), from hidden states."""
+        """Return token logits at each token, (B, T, V), from hidden states."""
         raise NotImplementedError(f"{type(self).__name__} has no logits")
 
     def new_cache(self) -> KeyValueCache:
-        """Return an empty cache for reading a text piece by piece; of models that declare `cache`."""
+        """Return an empty cache for reading a text piece by piece; for models that declare `cache`."""
         raise NotImplementedError(f"{type(self).__name__} has no cache")
 
     def begin(self, source_BS: Tensor, real: Tensor | None = None) -> Decoding:
-        """Return the decoding of a target of which nothing is written; of models that declare `source` and `cache`."""
+        """Return the decoding of an empty target; for models that declare `source` and `cache`."""
         raise NotImplementedError(f"{type(self).__name__} reads no source")

@@ -1,4 +1,4 @@
-"""An encoder-decoder that can copy.
+"""Encoder-decoder that can copy from its source.
 
 Dimension letters: B batch, S source tokens, T target tokens, N tokens written so far, M model dim, V vocabulary.
 """
@@ -21,15 +21,16 @@ class PointerGenerator(EncoderDecoder):
         a = softmax over s of  (W h) . m_s / sqrt(M) + f(h, m_s) [x_(s-1) = y] + r(h) [x_s is y or an earlier token]
 
     with h the hidden state of the target at its token y, and m_s that of the source at its token x_s; x_(-1) is the
-    token that begins all targets, which does not count as an earlier one. c is whether to copy, f (affine, 3 at first)
-    whether to go on where the last token is in the source, and r (affine, -3 at first) whether to write a token again.
+    token that begins all targets, which does not count as an earlier one. c is the probability of copying; f (affine, 3
+    at first) favours the token after the last one in the source, and r (affine, -3 at first) a token that was written
+    before.
 
     Args: those of `EncoderDecoder`.
 
     Source: See, Liu, Manning, "Get To The Point: Summarization with Pointer-Generator Networks" (2017), sections 2.2
-    and 2.3, where c depends on the context and the last token too, and repetition is kept low by the attention so far;
-    Gu et al., "Incorporating Copying Mechanism in Sequence-to-Sequence Learning" (2016), section 3.3, for where the
-    last token is in the source.
+    and 2.3, where c also depends on the context and the last token, and the attention so far limits repetition; Gu et
+    al., "Incorporating Copying Mechanism in Sequence-to-Sequence Learning" (2016), section 3.3, for the place of the
+    last token in the source.
     """
 
     def add_layers(self, d_model: int) -> None:
@@ -43,7 +44,7 @@ class PointerGenerator(EncoderDecoder):
             nn.init.constant_(choice.bias, bias)
 
     def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
-        """Log probabilities of the token that follows each of the last T of a target, (B, T, V) float32."""
+        """Return log probabilities of the token after each of the last T of a target, (B, T, V) float32."""
         generated_BTV = super().target_logits(hidden_BTM, written_BN, memory).float().log_softmax(-1)
         pointed_BTS = self._pointed(hidden_BTM, written_BN, memory)
         token_BTS = memory.tokens.unsqueeze(1).expand_as(pointed_BTS)
@@ -51,12 +52,11 @@ class PointerGenerator(EncoderDecoder):
         tiny = torch.finfo(pointed_BTS.dtype).tiny
         copied_BTV = torch.full_like(generated_BTV, tiny).scatter_add(-1, token_BTS, pointed_BTS).log()
         copies_BT1 = self.copies(hidden_BTM).float()
-        return torch.logaddexp(
-            generated_BTV + functional.logsigmoid(-copies_BT1), copied_BTV + functional.logsigmoid(copies_BT1)
-        )
+        generated_BTV = generated_BTV + functional.logsigmoid(-copies_BT1)
+        return torch.logaddexp(generated_BTV, copied_BTV + functional.logsigmoid(copies_BT1))
 
     def _pointed(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
-        """The shares a, (B, T, S) float32."""
+        """Return the shares a, (B, T, S) float32."""
         before, last_BT = written_BN.shape[1] - hidden_BTM.shape[1], written_BN[:, -hidden_BTM.shape[1] :]
         token_before_BS = torch.cat([written_BN[:, :1], memory.tokens[:, :-1]], dim=1)
         follows_BTS = token_before_BS.unsqueeze(1) == last_BT.unsqueeze(-1)

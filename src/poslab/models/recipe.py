@@ -1,4 +1,4 @@
-"""A model that is known but for its data."""
+"""Recipe of a model whose data is not yet known."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ModelRecipe:
     """A model that can be built as soon as its vocabulary is known.
 
     Args:
-        make: builds it from `vocab_size`, and from `outputs` and `digits` where it takes them.
+        make: builds it from `vocab_size`, and from `outputs` and `digits` if it has such arguments.
         encoding: its positional encoding.
-        positions: draws positions for its tokens; None does not.
-        temperature: scales its logits; None does not.
+        positions: sampler of positions for its tokens; None for none.
+        temperature: factory of the factors on its logits; None for none.
     """
 
     make: partial[Model]
@@ -32,13 +32,13 @@ class ModelRecipe:
 
     @property
     def kind(self) -> type[Model]:
-        """The class of the model."""
+        """Class of the model."""
         kind = self.make.func
         assert isinstance(kind, type)
         return kind
 
     def try_build(self) -> Model:
-        """Return the model without memory for its weights, of a vocabulary that stands for any; raises as `build`."""
+        """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""
         with torch.device("meta"):
             return self.build(vocab_size=2, digits=[0])
 
@@ -47,11 +47,11 @@ class ModelRecipe:
 
         Args:
             vocab_size: tokens of its data and its task.
-            outputs: what its task reads; None is token logits.
-            digits: which of the tokens are one digit each.
+            outputs: output layer of its task; None for token logits.
+            digits: ids of the tokens that are one digit each.
 
         Raises:
-            ValueError: for what does not fit together, beginning with the name of the argument.
+            ValueError: for arguments that do not fit together; the message begins with the name of one.
         """
         known: dict[str, Any] = {"vocab_size": vocab_size, "outputs": outputs, "digits": digits}
         parameters = inspect.signature(self.kind).parameters

@@ -1,7 +1,4 @@
-"""Transformers with an output layer.
-
-Dimension letters: B batch, T tokens, M model dim, V vocabulary.
-"""
+"""Transformers with an output layer. Dimension letters: B batch, T tokens, M model dim, V vocabulary."""
 
 from __future__ import annotations
 
@@ -19,18 +16,18 @@ from poslab.models.stack_config import StackConfig
 from poslab.models.transformer import Transformer
 
 Pooling = Literal["mean", "first", "last"]
-"""Which hidden state stands for a sequence: the mean over its tokens, that of its first or of its last token."""
+"""Hidden state that represents a sequence: the mean over its tokens, or that of its first or last token."""
 
 
 class SequenceModel(Transformer, Model):
     """A transformer with an output layer.
 
     Args:
-        stack, vocab_size, digits: as of `Transformer`.
-        outputs: what is read of the hidden states; None is the logits of a token at each token.
-        tie_embeddings: whether the output layer shares the matrix of the token embeddings, where it gives tokens.
-        pooling: which hidden state stands for a sequence that is read as a whole; None is the last where the model is
-            causal, else the mean. The first token of a causal model has seen nothing but itself.
+        stack, vocab_size, digits: as in `Transformer`.
+        outputs: output layer; None means token logits at each token.
+        tie_embeddings: True if the output layer of token logits shares the matrix of the token embeddings.
+        pooling: hidden state that represents a sequence as a whole; None is the last if the model is causal, else the
+            mean. The first token of a causal model sees only itself.
 
     Raises:
         ValueError: as `Transformer` does.
@@ -56,11 +53,11 @@ class SequenceModel(Transformer, Model):
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """Its blocks."""
+        """Blocks of the stack."""
         return list(self.blocks)
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
-        """Return logits of a token at each token, (B, T, V), from hidden states."""
+        """Return token logits at each token, (B, T, V), from hidden states."""
         logits_BTV: Tensor = self.output(hidden_BTM)
         return logits_BTV
 
@@ -71,11 +68,11 @@ class SequenceModel(Transformer, Model):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Logits of a token at each token, (B, T, V), or the outputs that were asked for, (B, T, size) or (B, size).
+        """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
 
         Args:
             tokens_BT: token ids.
-            positions, real, cache: as of `hidden_states`.
+            positions, real, cache: as in `hidden_states`.
         """
         hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
         outputs: Tensor = self.output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
@@ -83,12 +80,12 @@ class SequenceModel(Transformer, Model):
 
 
 def pooled(hidden_BTM: Tensor, real: Tensor | None, pooling: Pooling) -> Tensor:
-    """The hidden state that stands for each sequence, (B, M), whatever its padding.
+    """Return the hidden state that represents each sequence, (B, M), whatever its padding.
 
     Args:
-        hidden_BTM: of all tokens.
-        real: (B, T) bool, False at padding, of which each row has at least one True; None has no padding.
-        pooling: which.
+        hidden_BTM: hidden states of all tokens.
+        real: (B, T) bool, False at padding, with at least one True in each row; None if there is no padding.
+        pooling: kind of representation.
     """
     if pooling == "mean":
         if real is None:

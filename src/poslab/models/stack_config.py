@@ -1,4 +1,4 @@
-"""The configuration of a stack of transformer blocks."""
+"""Configuration of a stack of transformer blocks."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from poslab.attention import Route
 from poslab.encodings import EncodingFactory, PositionSampler, StackShape, TemperatureFactory
 
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
-"""The inner width of a feed-forward layer over that of the model."""
+"""Inner width of a feed-forward layer over that of the model."""
 
 Share = Annotated[float, Range(at_least=0, below=1)]
-"""A share that is dropped."""
+"""Share that is dropped."""
 
 
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """The configuration of a stack: all of it that is known before the data.
+    """Configuration of a stack: everything that is known before the data.
 
     Args:
-        encoding: makes the positional encoding of the stack: an encoding class, or a partial of one.
+        encoding: factory of the positional encoding of the stack: an encoding class, or a partial of one.
         d_model: width M.
-        num_layers: number of blocks L; of an encoder-decoder, in each of its two stacks.
+        num_layers: number of blocks L; in an encoder-decoder, of each of its two stacks.
         num_heads: query heads H.
         num_kv_heads: key-value heads, a divisor of H; None is H.
         head_dim: head dimension D; None is M / H.
-        mlp_ratio: inner width of the feed-forward layers over M. With 8/3 the three gated matrices hold as much as two
-            plain ones of 4 M; rounded up to a multiple of 32.
-        qk_norm: whether queries and keys are normalised per head.
+        mlp_ratio: inner width of the feed-forward layers over M, rounded up to a multiple of 32. With 8/3 the three
+            gated matrices hold as many numbers as two plain ones of 4 M.
+        qk_norm: True normalises queries and keys per head.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
-        window: how many of the last tokens each token sees, itself included, and as many ahead where it sees those;
-            None sees all.
-        attention: the attention route; `auto` takes the cheapest that is exact for the encoding.
-        positions: draws other positions than 0, 1, 2, ... for the tokens; None does not.
-        temperature: makes what scales the logits of a layer by how many keys are visible; None leaves them.
+        window: number of last tokens that each token sees, itself included, and as many ahead without causality; None
+            for all.
+        attention: attention route; `auto` is the cheapest that is exact for the encoding.
+        positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
+        temperature: factory of the factors on the logits by the number of visible keys; None for none.
 
     Raises:
         ValueError: for an argument out of its range.
     """
 
     stands_flat: ClassVar[bool] = True
-    """In a configuration, its fields are keys of the model itself."""
+    """Its fields are keys of the model itself in a configuration."""
 
     encoding: EncodingFactory
     d_model: Count
@@ -62,26 +62,26 @@ class StackConfig:
 
     @property
     def mlp_hidden(self) -> int:
-        """The inner width of the feed-forward layers."""
+        """Inner width of the feed-forward layers."""
         return max(1, -(-int(self.mlp_ratio * self.d_model) // 32)) * 32
 
     def shape(self, causal: bool, digits: Sequence[int] = ()) -> StackShape:
         """Return the shape that encodings see, with defaults filled in.
 
         Args:
-            causal: whether a token sees only itself and those before it.
-            digits: the ids of the tokens that are one digit each.
+            causal: True if a token sees only itself and those before it.
+            digits: ids of the tokens that are one digit each.
 
         Raises:
-            ValueError: for a shape that does not fit together.
+            ValueError: for sizes that do not fit together.
         """
         head_dim = self.head_dim
         if head_dim is None:
-            if self.d_model % self.num_heads:
+            head_dim, rest = divmod(self.d_model, self.num_heads)
+            if rest:
                 raise ValueError(
                     f"num_heads must divide d_model={self.d_model} (or set head_dim), got {self.num_heads}"
                 )
-            head_dim = self.d_model // self.num_heads
         num_kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
         if self.num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads must divide num_heads={self.num_heads}, got {num_kv_heads}")

@@ -1,7 +1,4 @@
-"""A stack of transformer blocks under a positional encoding.
-
-Dimension letters: B batch, T tokens, M model dim.
-"""
+"""Stack of transformer blocks under a positional encoding. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -20,23 +17,23 @@ from poslab.models.stack_config import StackConfig
 
 
 class Transformer(CheckedArguments, nn.Module):
-    """A stack of blocks under a positional encoding, from tokens to hidden states: what all models are made of.
+    """Stack of blocks under a positional encoding, from tokens to hidden states: the base of all models.
 
     Pre-norm, RMSNorm, gated feed-forward layers, no biases.
 
     Args:
-        stack: the configuration of the stack.
+        stack: configuration of the stack.
         vocab_size: number of tokens V.
-        digits: the ids of the tokens that are one digit each, for encodings that ask for them.
-        cross_attention: whether each block attends to a memory as well.
+        digits: ids of the tokens that are one digit each, for encodings that need them.
+        cross_attention: True if each block also attends to a memory.
 
     Raises:
-        ValueError: for a shape that does not fit together, a route that is not exact for the encoding, or an encoding
-            that is causal where the stack is not.
+        ValueError: for sizes that do not fit together, a route that is not exact for the encoding, or a causal encoding
+            in a stack that is not.
     """
 
     causal: ClassVar[bool]
-    """Whether a token sees only itself and those before it."""
+    """True if a token sees only itself and those before it."""
 
     def __init__(
         self, stack: StackConfig, vocab_size: Count, digits: Sequence[int] = (), cross_attention: bool = False
@@ -59,25 +56,24 @@ class Transformer(CheckedArguments, nn.Module):
         def attention() -> MultiHeadAttention:
             return MultiHeadAttention(stack.d_model, stack.num_heads, shape.num_kv_heads, shape.head_dim, stack.qk_norm)
 
-        return Block(
-            attention(), stack.d_model, stack.mlp_hidden, stack.dropout, attention() if cross_attention else None
-        )
+        own, other = attention(), attention() if cross_attention else None
+        return Block(own, stack.d_model, stack.mlp_hidden, stack.dropout, other)
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens V."""
+        """Number of tokens V."""
         return self.embedding.num_embeddings
 
     @property
     def max_length(self) -> int | None:
-        """The number of positions at which its encoding, or what draws positions for it, ends; None if neither does."""
+        """Number of positions at which its encoding or its position sampler ends; None if neither does."""
         ends = [self.encodings.max_length]
         if self.position_sampler is not None:
             ends.append(self.position_sampler.max_length)
         return min((end for end in ends if end is not None), default=None)
 
     def new_cache(self) -> KeyValueCache:
-        """An empty cache for reading a text piece by piece."""
+        """Return an empty cache for reading a text piece by piece."""
         return KeyValueCache(len(self.blocks))
 
     def hidden_states(
@@ -88,15 +84,15 @@ class Transformer(CheckedArguments, nn.Module):
         cache: KeyValueCache | None = None,
         memory: Memory | None = None,
     ) -> Tensor:
-        """The normalised output of the last block, (B, T, M).
+        """Return the normalised output of the last block, (B, T, M).
 
         Args:
             tokens_BT: token ids.
-            positions: where they are; None is 0, 1, ... or what follows the cache. A sampler draws others for the first
-                tokens; those that follow a cache are taken as they are given.
-            real: (B, T) bool, False at padding; None has none.
-            cache: what came before, to which these tokens are added; None is nothing.
-            memory: what the blocks attend to as well; given if and only if they ask for it.
+            positions: positions of the tokens; None is 0, 1, ... or the continuation of the cache. A sampler moves
+                those of the first tokens; positions after a cache are used as given.
+            real: (B, T) bool, False at padding; None if there is none.
+            cache: cache of earlier tokens, to which these are added; None if there are none.
+            memory: source of the cross-attention, given if and only if the blocks have one.
         """
         continued = cache if cache is not None and len(cache) else None
         if positions is None:
@@ -104,31 +100,26 @@ class Transformer(CheckedArguments, nn.Module):
             positions = continued.continuation(length) if continued else Positions.range(length, device=device)
         if self.position_sampler is not None and not continued:
             positions = self.position_sampler(positions, tokens_BT.shape[0])
+        causal, window, route = self.causal, self.stack.window, self.stack.attention
         contexts = self_attention_contexts(
-            self.encodings,
-            positions,
-            real,
-            cache,
-            causal=self.causal,
-            window=self.stack.window,
-            route=self.stack.attention,
+            self.encodings, positions, real, cache, causal=causal, window=window, route=route
         )
         ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
         tokens = Tokens(ids if cache is None else cache.append_tokens(ids), contexts[0].key_positions.segments)
         x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens))
-        asked = [None] * len(contexts) if memory is None else memory.asked_from(positions)
-        for block, context, memory_of_layer in zip(self.blocks, contexts, asked, strict=True):
+        memories = [None] * len(contexts) if memory is None else memory.for_layers(positions)
+        for block, context, memory_of_layer in zip(self.blocks, contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
         normed_BTM: Tensor = self.norm(x_BTM)
         return normed_BTM
 
     def initialize(self, output: nn.Linear) -> None:
-        """Normal weights; the layers that write to the residual stream are smaller, as in GPT-2.
+        """Draw normal weights, smaller in the layers that write to the residual stream, as in GPT-2.
 
-        An encoding keeps what it has chosen itself.
+        An encoding keeps its own initial values.
 
         Args:
-            output: what is made of the hidden states.
+            output: output layer, which reads the hidden states.
         """
         residual_scale = (2 * len(self.blocks)) ** -0.5
         for name, module in [*self.blocks.named_modules(), ("readout", output)]:

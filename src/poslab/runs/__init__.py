@@ -1,1 +1,1 @@
-"""Runs: their directories, checkpoints, processes, and how each can end."""
+"""Runs: their directories, checkpoints and processes, and the ways in which they end."""

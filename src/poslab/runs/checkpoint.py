@@ -1,4 +1,4 @@
-"""Checkpoint files: written so that a kill at any moment leaves a whole one, and read as verified plain data."""
+"""Checkpoint files, written so that a kill at any moment leaves a whole one, and read as verified plain data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from poslab.io.writing import replacing
 from poslab.runs.directory import RunDirectory
 
 OWN_STATE = "RunCheckpoints"
-"""Where, among the states of a checkpoint's callbacks, stands that of Poslab's own; others have none there."""
+"""Key of Poslab's own state among those of a checkpoint's callbacks; other programs have none."""
 CHECKSUM = "checksum"
-"""Where a checkpoint has the checksum of all else in it; those of earlier versions have none."""
+"""Key of the checksum of all else in a checkpoint; those of earlier versions have none."""
 MODEL = "model."
-"""What the names of a model's weights begin with in a checkpoint."""
+"""Prefix of the names of a model's weights in a checkpoint."""
 ENCODING_CURVES = "EncodingCurves"
-"""Where, beside it, stands what the encodings began with."""
+"""Key, beside `OWN_STATE`, of the initial state of the encodings."""
 MOST_VALUES = 1_000_000
-"""Numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
+"""Most numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
 
 
 def checkpoint_file(run: str | Path) -> Path:
-    """Find the checkpoint that is meant: the best one of a run directory, or the one that is named itself.
+    """Return the best checkpoint of a run directory, or the given checkpoint itself.
 
     Raises:
         ValueError: if it is neither a run directory nor named `*.ckpt`.
@@ -38,10 +38,10 @@ def checkpoint_file(run: str | Path) -> Path:
 
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
-    """Put a checkpoint in the place of `path` once it is on the disk, with a checksum of its contents.
+    """Replace `path` by a checkpoint, with a checksum of its contents, once it is on the disk.
 
     Raises:
-        OSError: if it cannot be written, a full disk among other reasons; what was there before is still there.
+        OSError: if it cannot be written, such as on a full disk; the earlier file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
@@ -52,14 +52,14 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
-            raise error.__context__ from None  # a full disk, which torch.save covers with an error of its own
+            raise error.__context__ from None  # a full disk, which torch.save hides behind an error of its own
         raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the contents of a checkpoint of this project, on the CPU.
 
-    No more memory is taken than the file has bytes, and nothing in it is run.
+    It needs no more memory than the file has bytes, and runs nothing in it.
 
     Raises:
         ValueError: if it is missing, damaged, not of this project, or holds anything but plain data.
@@ -73,10 +73,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = load_plain(path)
     except KeyError as error:  # another kind of zip file
         raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
-    except Exception as error:  # whatever the loader meets in a file that is not a checkpoint
-        raise ValueError(
-            f"the checkpoint {path} holds code, which is never run, or is damaged{_another(path)}"
-        ) from error
+    except Exception as error:  # a file that is not a checkpoint may raise anything
+        reason = f"holds code, which is never run, or is damaged{_another(path)}"
+        raise ValueError(f"the checkpoint {path} {reason}") from error
     callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
     if not isinstance(callbacks, dict) or OWN_STATE not in callbacks:
         raise ValueError(f"the checkpoint {path} was not written by Poslab")
@@ -142,7 +141,7 @@ def checksum(value: Any) -> str:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """Return the contents of a tensor; ValueError if it has more elements than memory, as an expanded one does."""
+    """Return the contents of a tensor; raise ValueError if elements share memory, as in an expanded one."""
     if tensor.layout != torch.strided or tensor.device.type == "meta":
         raise ValueError("a tensor in it is not dense")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -167,7 +166,7 @@ def _check_contents(checkpoint: dict[str, Any]) -> None:
 
 
 def _another(path: Path) -> str:
-    """Return which other state of the run can be resumed, as the end of a sentence; nothing if there is none."""
+    """Return the end of a sentence that names another state to resume from; "" if there is none."""
     for other in sorted(path.parent.glob("[!.]*.ckpt"), reverse=True):
         if other.name != path.name and _is_intact(other):
             return f", but {other} is whole and can be resumed"
@@ -175,11 +174,11 @@ def _another(path: Path) -> str:
 
 
 def _is_intact(path: Path) -> bool:
-    """Whether the checksums of the file are right: torch does not look at them, and would load spoilt weights."""
+    """Return True if the checksums of the zip file are right: torch ignores them, and would load spoilt weights."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            # torch.save compresses nothing: what is compressed, or stored once for many, could stand for terabytes.
+            # torch.save compresses nothing: compressed entries, or one stored for many, could stand for terabytes.
             are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             are_apart = sum(entry.file_size for entry in entries) <= path.stat().st_size
             return are_plain and are_apart and archive.testzip() is None
@@ -188,9 +187,9 @@ def _is_intact(path: Path) -> bool:
 
 
 def encoding_start(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor] | None:
-    """Return the state that a model's encodings began with; None where the run has kept none.
+    """Return the state that a model's encodings began with; None if the run has not kept it.
 
-    Runs of earlier versions kept that of learned biases alone; one that is shared out among processes keeps none.
+    Runs of earlier versions kept that of learned biases alone; a run that is sharded among processes keeps none.
     """
     curves = checkpoint["callbacks"].get(ENCODING_CURVES)
     start = curves.get("start") if isinstance(curves, dict) else None

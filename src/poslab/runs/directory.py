@@ -1,4 +1,4 @@
-"""A run directory holds all of a run: what was asked for, where it ran, its figures, checkpoints and logs."""
+"""Run directories, which hold a run's configuration, environment, figures, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from poslab.runs.earlier_versions import ADDED, as_of_now
 from poslab.tasks.record import TaskRecord
 
 SECONDS_TO_LET_GO = 7
-"""How long a lock is waited for: processes that load data outlive a run that is killed by 5 seconds, and hold it."""
+"""Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
 
 GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
 
 LARGEST_INTEGER = 2**63 - 1
-"""Of a figure, such as of steps: the largest that TensorBoard has."""
+"""Largest figure, such as of steps, that TensorBoard supports."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of a run.
+    """Files of a run.
 
     Args:
         path: the directory; it need not exist yet.
-        trust: packages beside Poslab that its configuration may name, as whoever opens it says.
+        trust: packages beside Poslab that its configuration may name, given by the user who opens it.
     """
 
     path: Path
@@ -47,10 +47,10 @@ class RunDirectory:
 
         Args:
             run: the directory or checkpoint.
-            trust: the package, or packages, beside Poslab that its configuration may name.
+            trust: package, or packages, beside Poslab that its configuration may name.
 
         Raises:
-            ValueError: if there is no run there, or something in it is not what a run writes, such as a link.
+            ValueError: if there is no run there, or it contains something that a run does not write, such as a link.
         """
         path = Path(run)
         if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
@@ -63,7 +63,7 @@ class RunDirectory:
 
     @property
     def config_file(self) -> Path:
-        """The resolved configuration."""
+        """Resolved configuration."""
         return self.path / "config.yaml"
 
     @property
@@ -73,57 +73,57 @@ class RunDirectory:
 
     @property
     def metrics_file(self) -> Path:
-        """The final figures, one flat object of tag to number; it exists once the run is finished."""
+        """Final figures, one flat object of tag to number; it exists once the run is finished."""
         return self.path / "metrics.json"
 
     @property
     def task_file(self) -> Path:
-        """What the task knows of its data, such as the names of classes."""
+        """Facts of the data that the task needs, such as the names of classes."""
         return self.path / "task.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Where `last.ckpt` and `best.ckpt` are."""
+        """Folder of `last.ckpt` and `best.ckpt`."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
-        """The newest state, from which a run resumes."""
+        """Newest state, from which a run resumes."""
         return self.checkpoints / "last.ckpt"
 
     @property
     def best_checkpoint(self) -> Path:
-        """The best state by validation (`Task.chosen_by`), which is tested."""
+        """Best state by validation (`Task.chosen_by`), which is tested."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def log_file(self) -> Path:
-        """What the run printed while it trained."""
+        """Printed lines of the run's training."""
         return self.path / "train.log"
 
     @property
     def metrics_csv(self) -> Path:
-        """All figures, one line each, as they came."""
+        """All figures in order of time, one line each."""
         return self.path / "metrics.csv"
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has come to its end."""
+        """True once the run is finished."""
         return self.metrics_file.is_file()
 
     @property
     def is_held(self) -> bool:
-        """Whether a process is training the run at this moment."""
+        """True while a process trains the run."""
         with contextlib.suppress(FileNotFoundError, IsADirectoryError), self.log_file.open("rb") as log:
             return not _locked(log, fcntl.LOCK_SH)
         return False
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the directory; within it no other process trains the run. A process that dies holds nothing.
+        """Make the directory and lock it, so that no other process trains the run; a lock ends with its process.
 
         Raises:
-            ValueError: if another one is training it, the directory cannot be written, or it holds a link.
+            ValueError: if another process is training it, the directory cannot be written, or it holds a link.
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -135,10 +135,10 @@ class RunDirectory:
             yield
 
     def check_files(self) -> None:
-        """Check that files are files and folders folders, before any of them is opened.
+        """Check that files are files and folders are folders, before any of them is opened.
 
         Raises:
-            ValueError: naming what is something else, such as a link to a file of another folder.
+            ValueError: naming an entry that is something else, such as a link to a file of another folder.
         """
         refuse_links(self.path)
         files = (self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file)
@@ -151,11 +151,11 @@ class RunDirectory:
     def config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with.
 
-        It is what somebody wrote: `build` makes objects of it only from packages that are trusted, which are those of
-        this object, whatever the file says.
+        Anybody may have written it: `build` makes objects of it only from the trusted packages of this object, whatever
+        the file says.
 
         Raises:
-            ValueError: if the file holds something else.
+            ValueError: if the file does not hold a configuration.
         """
         written = read_yaml(self.config_file)
         try:
@@ -177,8 +177,7 @@ class RunDirectory:
         """
         metrics = read_json(self.metrics_file)
         for tag, value in metrics.items():
-            is_number = isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST_INTEGER)
-            if not is_number:
+            if not (isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST_INTEGER)):
                 raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {str(value)[:40]!r}")
         steps = metrics.get("steps", 0)
         if type(steps) is not int or steps < 0:
@@ -186,11 +185,11 @@ class RunDirectory:
         return metrics
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Writes down what the run is, before it begins or goes on.
+        """Write the configuration and environment of the run, before it begins or is resumed.
 
         Args:
-            config: its resolved configuration.
-            environment: where it runs; where a run goes on is listed under `resumed` of where it began.
+            config: resolved configuration.
+            environment: environment of the run; that of a resumption is listed under `resumed` of the first.
 
         Raises:
             ValueError: if the directory cannot be written.
@@ -198,7 +197,7 @@ class RunDirectory:
         with self._writing():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             for folder in (self.path, self.checkpoints):
-                for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed in between
+                for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed meanwhile
                     leftover.unlink()
             write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
@@ -218,32 +217,32 @@ class RunDirectory:
         return {**began, "resumed": [*(earlier if isinstance(earlier, list) else []), dict(environment)]}
 
     def discard(self) -> None:
-        """Takes back what `start` wrote, and the log, of a run that turned out to be a mistake before it trained."""
+        """Remove the files of `start`, and the log, of a run that turned out to be a mistake before it trained."""
         for file in (self.config_file, self.environment_file, self.log_file):
             file.unlink(missing_ok=True)
         for directory in (self.checkpoints, self.path):
-            with contextlib.suppress(OSError):  # something else is in there
+            with contextlib.suppress(OSError):  # not empty
                 directory.rmdir()
 
     def write_task(self, record: Mapping[str, Any]) -> None:
-        """Writes down what a task knows of its data."""
+        """Write the facts of the data that the task needs."""
         write_atomically(self.task_file, json.dumps(record, indent=2) + "\n")
 
     def task(self) -> TaskRecord:
-        """Read what its task knows of its data; nothing where the run has written down nothing.
+        """Read the facts of the data that the task needs; an empty record if the run has written none.
 
         Raises:
-            ValueError: naming the file, if it holds something else.
+            ValueError: naming the file, if it does not hold them.
         """
         return TaskRecord.of(read_json(self.task_file) if self.task_file.is_file() else {}, self.task_file)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """Writes down the final figures; from then on the run is finished."""
+        """Write the final figures, which marks the run as finished."""
         write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
 
 def _instead(path: Path) -> str:
-    """Return what a path that is not a run directory may mean: the run that it is in, or the newest in it."""
+    """Return a hint for a path that is not a run directory: the run that it is in, or the newest in it."""
     if (path / "sweep.yaml").is_file():
         return f"; it is that of a sweep, whose runs are in {path / 'trials'}"
     around = [parent for parent in path.parents if path.exists() and (parent / "config.yaml").is_file()]
@@ -253,7 +252,7 @@ def _instead(path: Path) -> str:
 
 
 def _locked(file: IO[Any], kind: int) -> bool:
-    """Locks an open file until it is closed, unless another process has; True too on a file system without locks."""
+    """Lock an open file until it is closed, unless another process has; return True too if the disk has no locks."""
     deadline = time.monotonic() + SECONDS_TO_LET_GO
     while True:
         try:

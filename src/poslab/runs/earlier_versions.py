@@ -1,4 +1,4 @@
-"""Configurations of runs that earlier versions wrote, in the words of now."""
+"""Configurations of runs by earlier versions, translated to this one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MOVED = {
     "poslab.training.settings.TrainerSettings": "poslab.runs.trainer_settings.TrainerSettings",
     "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizer.AdamWithCosine",
 }
-"""Classes that a `_target_` may name by where they once were."""
+"""Classes of a `_target_` by their earlier places."""
 
 OFFLINE = (
     *("bbc_headlines", "bbc_topics", "dialogue_pairs", "film_sentiment", "gettext_messages", "manual_pages"),
@@ -31,14 +31,14 @@ REMOVED = {
         "training part"
     ),
 }
-"""Classes that are gone, and why."""
+"""Removed classes, and why."""
 
 
 def as_of_now(node: Any) -> Any:
-    """Return a configuration with classes named by where they are now.
+    """Return a configuration with classes named by their present places.
 
     Raises:
-        ValueError: naming a class that is gone.
+        ValueError: naming a class that was removed.
     """
     if isinstance(node, dict):
         moved = {key: as_of_now(value) for key, value in node.items()}

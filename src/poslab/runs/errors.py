@@ -1,4 +1,4 @@
-"""How a run can end early. A user's mistake is a ValueError, told before anything slow has started where it can be."""
+"""Errors that end a run early. A user's mistake is a ValueError, raised before anything slow starts where possible."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class RunStoppedError(RuntimeError):
     """A run ended before its end; its message is one sentence for the user.
 
     Attributes:
-        exit_status: of the command.
-        resumable: whether going on from the last checkpoint can help.
+        exit_status: exit status of the command.
+        resumable: True if resuming from the last checkpoint can help.
     """
 
     exit_status = 1
@@ -22,7 +22,7 @@ class RunStoppedError(RuntimeError):
 
 
 class NonFiniteLossError(RunStoppedError):
-    """The loss or its gradient is no longer a number; going on would meet it again."""
+    """The loss or its gradient is no longer a number; a resumed run would meet it again."""
 
     resumable = False
 
@@ -32,7 +32,7 @@ class ProcessDiedError(RunStoppedError):
 
     Args:
         message: one sentence.
-        ended_by: the signal that ended it, if one did.
+        ended_by: signal that ended it; None for another cause.
     """
 
     def __init__(self, message: str, ended_by: signal.Signals | None = None) -> None:
@@ -41,22 +41,22 @@ class ProcessDiedError(RunStoppedError):
 
 
 class DiskError(RunStoppedError):
-    """Nothing more could be written; what was saved is intact."""
+    """Nothing more could be written; earlier saves are intact."""
 
 
 class RunEndedEarlyError(RunStoppedError):
-    """Whoever observes the run has seen enough of it."""
+    """An observer of the run ended it."""
 
     resumable = False
 
 
 class RunInterruptedError(BaseException):
-    """The run was asked to stop; what it has learned is saved.
+    """A signal stopped the run, after its state was saved.
 
-    A signal can raise it anywhere, so no `except Exception` on the way may take it for something else.
+    It can be raised anywhere, so it is not an Exception, which code on the way may catch.
 
     Args:
-        signal_number: the signal that asked.
+        signal_number: the signal.
     """
 
     resumable = True
@@ -68,8 +68,8 @@ class RunInterruptedError(BaseException):
 
 
 @contextlib.contextmanager
-def full_disk_told(directory: Path) -> Iterator[None]:
-    """Within it, what fails because the disk is full is a DiskError that names this directory."""
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turn errors of a full disk into a DiskError that names this directory."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""From a run directory to its trained model."""
+"""Trained models of run directories. Dimension letters: B batch, T tokens, V vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 
 ENCODINGS = "encodings."
-"""With what the names of the parameters of encodings and temperatures begin."""
+"""Prefix of the names of the parameters of encodings and temperatures."""
 
 
 def load(
@@ -28,28 +28,28 @@ def load(
 ) -> Model:
     """Load the trained model of a run, in evaluation mode.
 
-    A run of a stranger is safe to load: nothing in it is run as code, and no more memory is taken than its checkpoint
-    has on the disk.
+    A stranger's run is safe to load: nothing in it is run as code, and it needs no more memory than its checkpoint has
+    bytes on the disk.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
         tokenizer = load_tokenizer("outputs/2026-01-31_12-00-00_python_docs_rotary")
         logits_BTV = model(torch.from_numpy(tokenizer.encode("A list is")).long().unsqueeze(0))
 
     Args:
-        run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
-        device: where the model is put.
-        swap: another encoding, positions or temperature in place of the run's own, by group, as conf/ has them:
-            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. What it learns keeps its weights
-            where class and shape are the same, and is else as at initialisation: `untrained` counts that.
-        trust: the package, or packages, beside Poslab that define what the run names, such as your encoding. They are
+        run: run directory, for its best checkpoint by validation, or one of its checkpoints.
+        device: device of the model.
+        swap: another encoding, positions or temperature in place of the run's own, by group, as in conf/:
+            `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. Parameters keep their weights where class and
+            shape are the same, and are otherwise as at initialisation: `untrained` counts those.
+        trust: package, or packages, beside Poslab that define parts of the run, such as your encoding. They are
             imported.
 
     Returns:
-        The model with the weights as they were trained: float32, or bfloat16 after `trainer.precision=bf16-true`.
+        The model with its trained weights: float32, or bfloat16 after `trainer.precision=bf16-true`.
 
     Raises:
         ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or holds code;
-            if it names what is defined in a package that is not trusted; or for a swap that does not fit the model.
+            if it names a class of a package that is not trusted; or for a swap that does not fit the model.
     """
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
@@ -80,7 +80,7 @@ def load(
 
 
 def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
-    """Build a model; ValueError with the full key of what does not fit together."""
+    """Build a model; raise ValueError with the full key of an argument that does not fit."""
     try:
         return recipe.model.build(*known)
     except ValueError as error:
@@ -88,16 +88,16 @@ def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
 
 
 def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
-    """Return whether a model has just these weights, found out before any memory is taken.
+    """Return True if a model has exactly these weights, without making any of them.
 
     Args:
-        recipe: of the model.
+        recipe: recipe of the model.
         known: arguments of `ModelRecipe.build`.
-        weights: of the checkpoint.
-        whole: whether the weights of encodings count.
+        weights: weights of the checkpoint.
+        whole: True to compare the weights of encodings too.
     """
     num_elements = sum(weight.numel() for weight in weights.values())
-    # Slopes, for one, are computed head by head on the CPU. Each layer, dimension and head has weights of its own.
+    # Some parts, such as slopes, are computed head by head on the CPU. Each layer, dimension and head has its weights.
     most = {"num_layers": len(weights), **dict.fromkeys(("d_model", "num_heads", "num_kv_heads"), num_elements)}
     sizes = {name: recipe.config["model"].get(name) for name in most}
     if any(isinstance(size, int) and size > most[name] for name, size in sizes.items()):
@@ -105,7 +105,7 @@ def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor],
     try:
         with torch.device("meta"):
             ours = _built(recipe, known).state_dict()
-    except RuntimeError:  # sizes that no memory has
+    except RuntimeError:  # sizes that fit no memory
         return False
     if not whole:
         ours, weights = _without_encodings(ours), _without_encodings(weights)
@@ -117,18 +117,18 @@ def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
-    """Whether all modules that a parameter is inside of are of the same classes in two models."""
+    """Return True if all modules that contain a parameter have the same classes in two models."""
     path = name.split(".")[:-1]
     owners = [".".join(path[: depth + 1]) for depth in range(len(path))]
     return all(type(own.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
 
 
 def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Count the numbers that the encodings and temperatures of a model learn and that no training has set, by class.
+    """Count the learned numbers of a model's encodings and temperatures that no training has set, by class.
 
     Args:
-        model: of a run, under another encoding than its own.
-        weights: that the run has trained.
+        model: model of a run, under another encoding than its own.
+        weights: trained weights of the run.
     """
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -140,10 +140,10 @@ def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def device_named(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one.
+    """Return the device of that name; `auto` is a GPU if there is one.
 
     Raises:
-        ValueError: if this machine has none.
+        ValueError: if this machine does not have it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,3 +1,5 @@
+"""AdamW, and the learning rate over a run."""
+
 from __future__ import annotations
 
 import math
@@ -13,18 +15,18 @@ from poslab.encodings import PositionalEncoding, Temperature
 
 @dataclass(frozen=True)
 class AdamWithCosine:
-    """AdamW with decay where it belongs, linear warm-up and a cosine to a small fraction of the learning rate.
+    """AdamW with selective weight decay, linear warm-up and a cosine to a small fraction of the learning rate.
 
     Only the matrices of linear layers decay: never norms, token embeddings, or anything that an encoding learns
     (slopes, bias tables, frequencies), where zero means something else than "small".
 
     Args:
         lr: learning rate after the warm-up; positive.
-        encoding_lr_multiplier: the learning rate of encoding parameters over `lr`; positive.
+        encoding_lr_multiplier: learning rate of encoding parameters over `lr`; positive.
         weight_decay: decay of the matrices of linear layers; not negative.
         betas: decay rates of the two moments, each in [0, 1).
-        warmup_fraction: the share of the steps in which the learning rate rises from 0, in [0, 1].
-        final_lr_fraction: the learning rate at the end over `lr`, in [0, 1].
+        warmup_fraction: share of the steps in which the learning rate rises from 0, in [0, 1].
+        final_lr_fraction: learning rate at the end over `lr`, in [0, 1].
         gradient_clip: largest norm of the gradient; null does not clip.
 
     Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019).
@@ -53,7 +55,7 @@ class AdamWithCosine:
             raise ValueError(f"gradient_clip must be positive or null, got {self.gradient_clip}")
 
     def build(self, model: nn.Module, max_steps: int) -> tuple[torch.optim.AdamW, LambdaLR]:
-        """The optimizer of a model, and its schedule over a run, stepped once per optimizer step."""
+        """Return the optimizer of a model, and its schedule over a run, stepped once per optimizer step."""
         decaying, other, encoding = parameter_groups(model)
         groups = [
             {"params": decaying, "weight_decay": self.weight_decay},
@@ -65,7 +67,7 @@ class AdamWithCosine:
         return optimizer, LambdaLR(optimizer, lambda step: self.lr_fraction(step, max_steps))
 
     def lr_fraction(self, step: int, max_steps: int) -> float:
-        """The learning rate of a step, counted from 0, over `lr`."""
+        """Return the learning rate of a step, counted from 0, over `lr`."""
         warmup = round(self.warmup_fraction * max_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -74,7 +76,7 @@ class AdamWithCosine:
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The parameters that decay, all others, and those of encodings and temperatures, in this order."""
+    """Return the parameters that decay, all others, and those of encodings and temperatures, in this order."""
     positional = (m for m in model.modules() if isinstance(m, PositionalEncoding | Temperature))
     encoding = unique(p for m in positional for p in m.parameters())
     embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
@@ -87,5 +89,5 @@ def parameter_groups(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list
 
 
 def unique(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Parameters in order, each once, however many modules share it."""
+    """Return parameters in order, each once, however many modules share it."""
     return list({id(parameter): parameter for parameter in parameters}.values())

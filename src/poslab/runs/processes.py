@@ -1,4 +1,4 @@
-"""The processes of one run, where torchrun, SLURM or `poslab.training.launch` has started several."""
+"""Processes of one run, where torchrun, SLURM or `poslab.training.launch` has started several."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from torch import distributed
 from poslab.runs.errors import ProcessDiedError, RunStoppedError
 
 RAN_OUT_OF_TIME = ("timed out", "timeout")
-"""Words of gloo's and NCCL's errors where another process did not answer in time."""
+"""Words in errors of gloo and NCCL if another process did not answer in time."""
 
 T = TypeVar("T")
 
 
 def external_environment() -> ClusterEnvironment | None:
-    """Where torchrun or SLURM has started this process, as one of several; else None.
+    """Return the environment if torchrun or SLURM started this process as one of several, else None.
 
     Raises:
         ValueError: if SLURM started it with options that leave its place unclear.
@@ -37,7 +37,7 @@ def external_environment() -> ClusterEnvironment | None:
         environment = TorchElasticEnvironment()
     elif SLURMEnvironment.detect():
         try:
-            environment = SLURMEnvironment(auto_requeue=False)  # what is queued again resumes with `resume=auto`
+            environment = SLURMEnvironment(auto_requeue=False)  # a requeued job resumes with `resume=auto`
         except RuntimeError as error:
             raise ValueError(str(error)) from error
     else:
@@ -55,11 +55,11 @@ def join(
     """Join the other processes of the run, for all runs of a multirun; Lightning then finds them joined.
 
     Args:
-        environment: this process's place among them.
-        on_gpu: whether they use GPUs.
-        hang_after: seconds that one waits for another.
-        on_one_machine: whether they talk through the loopback interface alone, which other machines do not reach.
-        directory: where they meet, in a file; None: at the address of the environment.
+        environment: place of this process among them.
+        on_gpu: True if they use GPUs.
+        hang_after: timeout in seconds of waiting for one another.
+        on_one_machine: True if they use only the loopback interface, which other machines cannot reach.
+        directory: directory of the file through which they meet; None meets at the address of the environment.
 
     Raises:
         ProcessDiedError: if they cannot meet.
@@ -91,12 +91,8 @@ def join(
 
 
 @contextlib.contextmanager
-def hang_told(seconds: int) -> Iterator[None]:
-    """Within it, a collective that ran out of time raises a ProcessDiedError.
-
-    Args:
-        seconds: `trainer.hang_after`.
-    """
+def hang_errors(seconds: int) -> Iterator[None]:
+    """Turn the timeout of a collective into a ProcessDiedError; `seconds` is `trainer.hang_after`."""
     try:
         yield
     except RuntimeError as error:
@@ -107,28 +103,28 @@ def hang_told(seconds: int) -> Iterator[None]:
 
 
 def hung(seconds: int) -> str:
-    """Return the sentence for a run in which no process has come further for so long."""
+    """Return the sentence for a run in which no process has progressed for so long."""
     return f"the processes of the run came no further for {seconds:,} seconds (trainer.hang_after): one of them hangs"
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process; where it has joined others, without taking the interpreter apart.
+    """End this process; where it has joined others, without shutting down the interpreter.
 
-    Gloo's threads let go of the last tensors whenever they get to it, and a thread that needs an interpreter which is
-    being taken apart aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them.
-    Other files than the standard streams have to be closed before.
+    Gloo's threads release the last tensors at any time, and a thread that needs an interpreter during its shutdown
+    aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them. Files other than
+    the standard streams must be closed before.
     """
     if distributed.is_initialized():
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # nobody reads it any more
+            with contextlib.suppress(OSError):  # its reader has gone
                 stream.flush()
         os._exit(status)
     sys.exit(status)
 
 
 def agreed(value: T) -> T:
-    """Process 0's value, in every process of the run, once all of them have one."""
+    """Return the value of process 0 in every process of the run, once all of them have one."""
     if not distributed.is_initialized():
         return value
     values = [value] * distributed.get_world_size()
@@ -137,7 +133,7 @@ def agreed(value: T) -> T:
 
 
 def first_alone(action: Callable[[], None]) -> None:
-    """Process 0 does something while the others wait, for days if it must; what goes wrong there ends all of them.
+    """Run an action in process 0 while the others wait, for days if they must; an error there ends all of them.
 
     Raises:
         ValueError: as the action does.
@@ -152,11 +148,11 @@ def first_alone(action: Callable[[], None]) -> None:
             action()
         except Exception as error:
             failure = error
-    told = [None if failure is None else (isinstance(failure, ValueError), str(failure))]
-    distributed.broadcast_object_list(told, group=patient)
+    outcome = [None if failure is None else (isinstance(failure, ValueError), str(failure))]
+    distributed.broadcast_object_list(outcome, group=patient)
     distributed.destroy_process_group(patient)
     if failure is not None:
         raise failure
-    if told[0] is not None:
-        is_mistake, sentence = told[0]
+    if outcome[0] is not None:
+        is_mistake, sentence = outcome[0]
         raise ValueError(sentence) if is_mistake else ProcessDiedError(f"process 0 of the run failed: {sentence}")

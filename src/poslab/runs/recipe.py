@@ -1,4 +1,4 @@
-"""A run as a typed value."""
+"""Recipe of a run: its configuration as a typed value."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a run is made of, built from its configuration and checked.
+    """Parts of a run, built from its configuration and checked.
 
     Args:
-        source: where its data comes from, and of which kind that is.
-        task: what is learned; the task itself is made of data that is set up, by `task.of`.
-        model: its model, but for the vocabulary.
-        optimizer: how its weights are moved.
-        trainer: how it is trained.
-        seed: of everything that is random in it.
-        init_from: the run or checkpoint whose weights it begins with; None begins with random ones.
-        config: the configuration, as it is kept with the run.
+        source: source of its data, which also gives the kind of data.
+        task: class of its task; `task.of` makes the task from data that is set up.
+        model: recipe of its model, which lacks the vocabulary.
+        optimizer: optimizer and schedule.
+        trainer: settings of the trainer.
+        seed: seed of everything random in it.
+        init_from: run or checkpoint with its initial weights; None for random ones.
+        config: the configuration, as stored with the run.
     """
 
     source: AnySource
@@ -53,11 +53,11 @@ class Recipe:
         """Build the recipe of a configuration.
 
         Args:
-            config: the resolved configuration.
-            to_train: whether it is to be trained: the files of its data must be there, and its model is tried.
+            config: resolved configuration.
+            to_train: True to also check that the files of its data exist and that its model can be built.
 
         Raises:
-            ValueError: one sentence that names the key, for what does not fit together.
+            ValueError: one sentence that names the key, for values that do not fit together.
         """
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
@@ -69,7 +69,7 @@ class Recipe:
             except ValueError as error:
                 raise ValueError(with_full_key(str(error), "dataset", config)) from error
 
-        # These import torch, which takes a second; a mistake in what was checked before is reported without it.
+        # These import torch, which takes a second; the mistakes above are reported without it.
         from poslab.runs.optimizer import AdamWithCosine
         from poslab.runs.trainer_settings import TrainerSettings
 
@@ -82,28 +82,20 @@ class Recipe:
             except ValueError as error:
                 raise ValueError(with_full_key(str(error), "model", config)) from error
 
-        from poslab.tasks.choice import task_for  # with torchmetrics, which takes as long as torch
+        from poslab.tasks.choice import task_for  # imports torchmetrics, which takes as long as torch
 
         task = task_for(source.kind, model.kind)
         task.check(source, model.positions)
-        return cls(
-            source=source,
-            task=task,
-            model=model,
-            optimizer=optimizer,
-            trainer=trainer,
-            seed=seed,
-            init_from=None if init_from is None else str(init_from),
-            config=config,
-        )
+        init_from = None if init_from is None else str(init_from)
+        return cls(source, task, model, optimizer, trainer, seed, init_from, config)
 
     @property
     def encoding_name(self) -> str:
-        """The encoding in a few words, with what it is made of and what goes around it: `Rotary (yarn, SSMax)`."""
+        """Encoding in a few words, with its parts and what is around it: `Rotary (yarn, SSMax)`."""
         return encoding_named(self.config)
 
     def data(self) -> RunData:
-        """Return its data, of which nothing has been prepared yet."""
+        """Return its data, not yet prepared."""
         from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
         from poslab.data.corpus import Corpus
         from poslab.data.datamodule import TextDataModule
@@ -133,7 +125,7 @@ def recipe_of(run: RunDirectory) -> Recipe:
     """Return the recipe of a run that somebody may have trained elsewhere.
 
     Raises:
-        ValueError: as `Recipe.of`, and if the directory holds something else.
+        ValueError: as `Recipe.of` does, and if the directory does not hold a run.
     """
     config = run.config()
     if missing := sorted(GROUPS - config.keys()):

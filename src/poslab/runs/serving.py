@@ -1,4 +1,4 @@
-"""From a run to what it has learned, as a function of a text."""
+"""Predictions of a trained run for a text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def serve(
     max_new_tokens: int = 400,
     trust: str | Sequence[str] = (),
 ) -> Server:
-    """Return what a run has learned, as a function of a text.
+    """Return a function that predicts, for a text, what a run has learned.
 
         classify = poslab.serve("outputs/2026-01-31_12-00-00_question_types_rotary")
         classify("Who wrote Hamlet?").text
@@ -34,15 +34,16 @@ def serve(
     context separated by a tab, or symbols of an algorithmic task separated by spaces.
 
     Args:
-        run: a run directory, whose best checkpoint by validation is taken, or one of its checkpoints.
-        device: where the model is put; `auto` is a GPU where there is one.
-        beams, length_penalty, max_new_tokens: how an answer of many tokens is found, as of `beam_search`.
-        trust: as of `load`.
+        run: run directory, for its best checkpoint by validation, or one of its checkpoints.
+        device: device of the model; `auto` is a GPU if there is one.
+        beams, length_penalty, max_new_tokens: search for an answer of many tokens, as in `beam_search`.
+        trust: as in `load`.
 
     Raises:
-        ValueError: as of `load`; for a device that is not there, or no beams; for beams where nothing is written token
-            by token, as by a classifier; for a run that has learned to go on with a text, which has no answer
-            (`poslab.generation.streaming.generate`); and by the function, for a text that is no input of the task.
+        ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
+            nothing is written token by token, as by a classifier; for a language model, which continues texts and has
+            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that is not an input of
+            the task.
     """
     directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:

@@ -1,4 +1,4 @@
-"""How a run is trained, as the config group `trainer` says it, and what this machine makes of it."""
+"""Settings of the trainer, the config group `trainer`, and their meaning on this machine."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any, Literal
 import torch
 
 MOST_STEPS = 10**12
-"""More than any run takes, and few enough to be counted in 64 bits with micro-batches and devices."""
+"""More than any run has, and small enough to be counted in 64 bits with micro-batches and devices."""
 
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What the user asks of the trainer. Batch size and steps are global, whatever the number of devices.
+    """Settings of the trainer. Batch size and steps are global, whatever the number of devices.
 
     Args:
         max_steps: optimizer steps of the run; positive.
         accelerator: `gpu`, `cpu`, or `auto` for a GPU if there is one.
-        devices: processes on this machine, one a device; `auto` is all GPUs, or one process on a CPU.
-        num_nodes: machines; more than one are started by torchrun or SLURM on each.
+        devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
+        num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.
         strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
         precision: `auto` is bf16-mixed where the hardware has it, else 32-true.
         micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
-        validations: how often a run is validated, and its state kept if it is the best; positive.
-        saves: how often the last state of a run is saved; positive.
+        validations: number of validations in a run, after each of which the best state is kept; positive.
+        saves: number of saves of the last state in a run; positive.
         log_every: steps between two records of training figures; positive.
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
-        compile: whether the model is compiled (torch.compile).
-        deterministic: whether only algorithms run that give the same bits each time; a GPU has faster ones that do not.
-        profiler: prints where the time goes, `simple` or `advanced`; null does not.
-        lightning: further arguments of Lightning's Trainer; null gives none.
+        compile: True compiles the model (torch.compile).
+        deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.
+        profiler: prints where the time is spent, `simple` or `advanced`; null for none.
+        lightning: further arguments of Lightning's Trainer; null for none.
     """
 
     max_steps: int
@@ -69,32 +69,31 @@ class TrainerSettings:
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"
-            raise ValueError(
-                f"trainer.devices must lie between 1 and the {available} {kind} of this machine, got {self.devices}"
-            )
+            span = f"between 1 and the {available} {kind} of this machine"
+            raise ValueError(f"trainer.devices must lie {span}, got {self.devices}")
 
     def micro_batches(self, batch_size: int) -> int:
-        """Return how many micro-batches a process makes of its share of the global batch.
+        """Return the number of micro-batches of a process's share of the global batch.
 
         Raises:
-            ValueError: if the batch cannot be shared out.
+            ValueError: if the batch cannot be divided.
         """
-        if batch_size % self.processes:
+        share, rest = divmod(batch_size, self.processes)
+        if rest:
             raise ValueError(
                 f"dataset.batch_size must be divisible by the number of devices, {self.processes}, got {batch_size}"
             )
-        share = batch_size // self.processes
-        micro_batch_size = self.micro_batch_size or share
-        if share % micro_batch_size:
+        micro_batches, rest = divmod(share, self.micro_batch_size or share)
+        if rest:
             raise ValueError(
                 f"trainer.micro_batch_size must divide the {share} windows that each device has of a batch, "
-                f"got {micro_batch_size}"
+                f"got {self.micro_batch_size}"
             )
-        return share // micro_batch_size
+        return micro_batches
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the run uses GPUs."""
+        """True if the run uses GPUs."""
         return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
 
     @property
@@ -116,12 +115,12 @@ class TrainerSettings:
 
     @property
     def save_every(self) -> int:
-        """Steps between two saves of the last state; every validation is followed by one too."""
+        """Steps between two saves of the last state, which is also saved after every validation."""
         return math.ceil(self.max_steps / self.saves)
 
     @property
     def resolved_precision(self) -> str:
-        """The precision in Lightning's terms, with `auto` decided by the hardware."""
+        """Precision in Lightning's terms, with `auto` decided by the hardware."""
         if self.precision != "auto":
             return self.precision
         native = torch.cuda.get_device_capability() >= (8, 0) if self.on_gpu else cpu_has_bfloat16()
@@ -129,7 +128,7 @@ class TrainerSettings:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (avx512_bf16 or amx_bf16); False where that cannot be known."""
+    """Return True if the CPU is known to multiply bfloat16 in hardware (avx512_bf16 or amx_bf16)."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.is_file():
         return False

@@ -1,4 +1,4 @@
-"""The same computation in float64: the measure of what float32 rounds, and of gradients."""
+"""Computations repeated in float64, the measure of float32 rounding and of gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 
 class Float64(TorchDispatchMode):
-    """Computes all that is asked for in float32 or less in float64."""
+    """Mode that runs every operation of float32 or less in float64."""
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -30,7 +30,7 @@ class Float64(TorchDispatchMode):
 
 
 def _doubled(value: Any) -> Any:
-    """Float64 in place of a shorter dtype, also that of a tensor."""
+    """Return float64 for a shorter dtype, or a tensor of one cast to it; other values as they are."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.double()
     return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value

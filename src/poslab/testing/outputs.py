@@ -1,4 +1,7 @@
-"""What attention under an encoding gives, on each of the ways to it."""
+"""Outputs of attention under an encoding, by each way to compute them.
+
+Dimension letters: B batch, H heads, G key-value heads, T queries, S keys, D head dim, M model dim.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,18 @@ from poslab.testing.subject import LENGTH, Case, Subject, some_tokens
 
 
 def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") -> list[Tensor]:
-    """Of all layers of a stack together: the output, and what flows back to inputs and parameters."""
+    """Return the summed output of all layers of a stack, and the gradients of inputs and parameters."""
     encodings, attention = subject.stack(case.causal), subject.attention
     x, visibility = subject.inputs.clone().requires_grad_(), case.visibility(case.positions)
-    outputs = [
-        attention(x, context_of(encodings, layer, case.positions, visibility, route))
-        for layer in range(len(encodings.windows))
-    ]
-    y = torch.stack(outputs).sum(0)
+    contexts = (context_of(encodings, i, case.positions, visibility, route) for i in range(len(encodings.windows)))
+    y = torch.stack([attention(x, context) for context in contexts]).sum(0)
     return [y, *_gradients(y, [x, *attention.parameters(), *encodings.parameters()])]
 
 
 def output_by_blocks(
     subject: Subject, encoding: PositionalEncoding, case: Case, asking: slice, block: int = LENGTH
 ) -> list[Tensor]:
-    """Where some of the tokens ask all, cut into blocks of query rows: the output, and what flows back."""
+    """Return output and gradients where the `asking` tokens attend to all, in blocks of query rows."""
     attention, keys = subject.attention, case.positions
     x_BSM = subject.inputs.clone().requires_grad_()
     segments = None if keys.segments is None else keys.segments[:, asking]
@@ -39,17 +39,9 @@ def output_by_blocks(
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
     q_BHTD = attention.query(x_BSM[:, asking]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     k_BGSD, v_BGSD = attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
-    y = by_blocks(
-        encoding.rotate_query(q_BHTD, tables),
-        encoding.rotate_key(k_BGSD, tables),
-        v_BGSD,
-        encoding,
-        tables,
-        case.visibility(queries),
-        attention.head_dim**-0.5 * encoding.scale(tables),
-        state,
-        block,
-    )
+    q_BHTD, k_BGSD = encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables)
+    scale = attention.head_dim**-0.5 * encoding.scale(tables)
+    y = by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, case.visibility(queries), scale, state, block)
     return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
 
@@ -60,7 +52,7 @@ def attended(
     causal: bool = True,
     inputs: Tensor | None = None,
 ) -> list[Tensor]:
-    """The output of each layer's attention over the same inputs, position mixed in where its own encoding does so."""
+    """Return each layer's attention output over the same inputs, with the layer's own encoding mixed in by `embed`."""
     inputs = subject.inputs if inputs is None else inputs
     tokens, outputs = Tokens(some_tokens(*inputs.shape[:2])), []
     for layer in range(len(encodings.windows)):
@@ -71,14 +63,13 @@ def attended(
 
 
 def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: int, x_1SM: Tensor) -> Tensor:
-    """The output of a layer at the last 8 of many tokens, which are read from a cache."""
+    """Return the output of a layer at the last 8 of many tokens, which read the others from a cache."""
     length = x_1SM.shape[1]
     cache, encoding = LayerCache(), encodings.layer(layer)
     before = Positions.range(length - 8)
     rest, whole = Positions.range(8, length - 8), Positions.range(length)
-    k_BGSD, v_BGSD = (
-        attention.key_value(x_1SM[:, :-8]).unflatten(-1, (2, attention.num_kv_heads, attention.head_dim))
-    ).permute(2, 0, 3, 1, 4)
+    projected = attention.key_value(x_1SM[:, :-8]).unflatten(-1, (2, attention.num_kv_heads, attention.head_dim))
+    k_BGSD, v_BGSD = projected.permute(2, 0, 3, 1, 4)
     state = encoding.state(x_1SM[:, :-8], before, None)
     cache.append(k_BGSD, v_BGSD, *([] if state is None else [state]))
     tables = encoding.prepare(rest, whole)
@@ -88,7 +79,7 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
 
 
 def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], start: int) -> Tensor:
-    """The logits of all tokens, read part by part; only the first part is told where it is."""
+    """Return the logits of all tokens, read part by part; only the first part is given its positions."""
     cache, logits, place = decoder.new_cache(), [], 0
     with torch.no_grad():
         for count in parts:
@@ -101,24 +92,24 @@ def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], star
 def context_of(
     encodings: StackEncodings, layer: int, positions: Positions, visibility: Visibility, route: Route = "auto"
 ) -> AttentionContext:
-    """Of one layer of a stack whose tokens attend to each other."""
+    """Return the context of one layer of a stack that attends to itself."""
     tables = encodings.prepare(positions, positions)[layer]
     return AttentionContext(encodings.layer(layer), tables, positions, visibility, encodings.temperature(layer), route)
 
 
 def _gradients(y: Tensor, sources: list[Tensor]) -> list[Tensor]:
-    """What flows back to the sources from random weights on the output; a zero where nothing does."""
+    """Return the gradients of a randomly weighted sum of the output; zero for a source without one."""
     gradients = torch.autograd.grad(weighted_sum(y), sources, allow_unused=True)
     return [torch.zeros(()) if gradient is None else gradient for gradient in gradients]
 
 
 def weighted_sum(y: Tensor) -> Tensor:
-    """A number that all of an output is part of, under random weights."""
+    """Return the sum of all numbers of an output under random weights."""
     return (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(8))).sum()
 
 
 def tensors_of(tables: Any) -> Iterator[Tensor]:
-    """All tensors in the tables of a stack, in order."""
+    """Yield all tensors in the tables of a stack, in order."""
     if isinstance(tables, Tensor):
         yield tables
     elif isinstance(tables, list | tuple):
@@ -131,7 +122,7 @@ def tensors_of(tables: Any) -> Iterator[Tensor]:
 
 
 def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    """Within an absolute tolerance, and as large a part of larger numbers."""
+    """Raise AssertionError unless `actual` is within an absolute tolerance, relative where numbers exceed 1."""
     allowed = tolerance * (1 + expected.abs())
     error = ((actual - expected).abs() / allowed).max().item() if actual.numel() else 0.0
     assert error <= 1, f"{what}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"

@@ -1,4 +1,4 @@
-"""Claims on what an encoding learns, and on how."""
+"""Checks of an encoding's parameters and gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 
 def check_a_gradient_reaches_every_parameter(subject: Subject) -> None:
-    """Of the encoding and of the temperature."""
+    """Require a finite gradient, somewhere not zero, for each parameter of the encoding and of the temperature."""
     decoder, tokens = subject.decoder().train(), some_tokens()
     logits = decoder(tokens[:, :-1]).flatten(0, 1)
     nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()).backward()
@@ -24,7 +24,7 @@ def check_a_gradient_reaches_every_parameter(subject: Subject) -> None:
 
 
 def check_gradients_are_derivatives(subject: Subject) -> None:
-    """In float64: along a direction of inputs and parameters, what flows back is what a small step changes."""
+    """Compare, in float64, gradients along a random direction with the difference of two outputs."""
     for causal in subject.directions:
         for contiguous in (True, False):
             positions = Positions(torch.arange(LENGTH), LENGTH, contiguous)
@@ -47,7 +47,7 @@ def check_gradients_are_derivatives(subject: Subject) -> None:
 
 
 def check_a_state_dict_makes_the_same_encoding(subject: Subject) -> None:
-    """And holds parameters alone: tables are made again, wherever a checkpoint is read."""
+    """Require a state dict of parameters alone that restores the encoding: tables are made again from them."""
     one = subject.stack()
     assert set(one.state_dict()) == {name for name, _ in one.named_parameters()}, "state_dict holds tables"
     torch.manual_seed(9)

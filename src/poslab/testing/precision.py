@@ -1,4 +1,4 @@
-"""Claims on numbers: far positions, half precision and rounding change no more than they must."""
+"""Checks of numerics: far positions, half precision and rounding change no more than they must."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 
 def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:
-    """Of all positions by 1,000, 100,000 or 1,000,000, beyond what float32 can tell of an angle there."""
+    """Shift all positions by 1,000, 100,000 or 1,000,000, and allow only the rounding of angles there."""
     encodings = subject.stack()
     if not any(encoding.relative for encoding in encodings):
         return
@@ -31,11 +31,10 @@ def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:
 
 
 def check_float32_is_float64_but_for_the_rounding_of_angles(subject: Subject) -> None:
-    """To position 1,000,000 and far apart: what float32 cannot tell of an angle there, and nothing more, is lost."""
+    """Compare with float64 up to position 1,000,000 and at wide distances; allow only the rounding of angles there."""
     encodings = subject.stack()
-    places = {
-        f"position {start:,}": Positions.range(LENGTH, start) for start in (0, 1_000, 100_000, 1_000_000 - LENGTH)
-    }
+    starts = (0, 1_000, 100_000, 1_000_000 - LENGTH)
+    places = {f"position {start:,}": Positions.range(LENGTH, start) for start in starts}
     places["distances to 475"] = Positions(torch.arange(LENGTH) * 25, 476)
     for place, positions in places.items():
         if encodings.max_length is not None and positions.stop > encodings.max_length:
@@ -49,7 +48,7 @@ def check_float32_is_float64_but_for_the_rounding_of_angles(subject: Subject) ->
 
 
 def check_low_precision_loses_no_position(subject: Subject) -> None:
-    """Under bfloat16 autocast tables and states are those without, and attention at position 4,096 is near float32."""
+    """Require float32 tables and states under bfloat16 autocast, and attention near float32 at position 4,096."""
     encodings, attention = subject.stack(), subject.attention
     x = _long_text(subject, encodings)
     exact_tables, exact_states = _tables_and_states(encodings, x)
@@ -63,21 +62,20 @@ def check_low_precision_loses_no_position(subject: Subject) -> None:
             exact = encoding.embed(torch.zeros_like(x), positions, tokens)[0]
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 embedded = encoding.embed(torch.zeros_like(x), positions, tokens)[0]
-            assert len(embedded.unique(dim=0)) == len(exact.unique(dim=0)), (
-                "embeddings of two positions become the same"
-            )
+            same = len(embedded.unique(dim=0)) == len(exact.unique(dim=0))
+            assert same, "embeddings of two positions become the same"
     for layer in range(len(encodings.windows)):
         with torch.no_grad():
             exact = last_rows(attention, encodings, layer, x)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 low = last_rows(attention, encodings, layer, x)
-        # Of the largest: what attention makes of thousands of random keys is small.
+        # Relative to the largest output: attention over thousands of random keys is small.
         error = ((low - exact).abs().max() / exact.abs().max()).item()
         assert error <= 0.06, f"attention in bfloat16: off by up to {error:.2g} of the largest number, allowed 0.06"
 
 
 def check_a_model_in_bfloat16_keeps_its_tables_in_float32(subject: Subject) -> None:
-    """Tables and states of an encoding in bfloat16 are those of the same in float32, but for rounded parameters."""
+    """Require that tables and states of an encoding in bfloat16 equal those in float32 with rounded parameters."""
     lowered, rounded = subject.stack().to(torch.bfloat16), _rounded(subject.stack())
     x = _long_text(subject, rounded)
     tables, states = _tables_and_states(lowered, x.bfloat16())
@@ -87,17 +85,17 @@ def check_a_model_in_bfloat16_keeps_its_tables_in_float32(subject: Subject) -> N
 
 
 def check_a_trip_to_bfloat16_rounds_parameters_alone(subject: Subject) -> None:
-    """`.to(bfloat16)` and back is the same encoding with rounded parameters; no table or frequency has been rounded."""
+    """Require that `.to(bfloat16)` and back rounds parameters, but no table or frequency."""
     travelled, rounded = subject.stack().to(torch.bfloat16).float(), _rounded(subject.stack())
     positions = Positions.range(LENGTH, 0 if travelled.max_length else 2_000)
-    for ours, expected in zip(
-        attended(subject, travelled, positions), attended(subject, rounded, positions), strict=True
-    ):
+    ours, expected = attended(subject, travelled, positions), attended(subject, rounded, positions)
+    for one, other in zip(ours, expected, strict=True):
+        assert torch.equal(one, other), "a trip to bfloat16 and back changed more than parameters"
         assert torch.equal(ours, expected), "a trip to bfloat16 and back changed more than parameters"
 
 
 def _rounding_of_angles(encoding: PositionalEncoding, position: int) -> float:
-    """What float32 cannot tell of an angle at a position, as the output of attention feels it."""
+    """Return the effect on the output of attention of rounding an angle at a position to float32."""
     if "embed" in encoding.hooks:
         return position * 2.0**-23
     # A logit is a sum over channels, of which only the fast ones have angles as large as positions.
@@ -105,13 +103,13 @@ def _rounding_of_angles(encoding: PositionalEncoding, position: int) -> float:
 
 
 def _long_text(subject: Subject, encodings: StackEncodings) -> Tensor:
-    """Inputs of 4,096 tokens, (1, S, M), or as many as the encoding takes."""
+    """Return inputs of 4,096 tokens, (1, S, M), or as many as the encoding allows."""
     length = min(4_096, encodings.max_length or 4_096)
     return torch.randn(1, length, subject.shape().d_model, generator=torch.Generator().manual_seed(5))
 
 
 def _tables_and_states(encodings: StackEncodings, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """What a stack makes of the positions of a text whose last 8 tokens ask, and what it remembers of its tokens."""
+    """Return the tables of a text whose last 8 tokens are queries, and the states of its tokens."""
     length = x.shape[1]
     positions = Positions.range(length)
     tables = encodings.prepare(Positions.range(8, length - 8), positions)
@@ -120,13 +118,13 @@ def _tables_and_states(encodings: StackEncodings, x: Tensor) -> tuple[list[Tenso
 
 
 def _assert_same(tensors: list[Tensor], expected: list[Tensor], what: str) -> None:
-    """Bit for bit, and in dtype."""
+    """Raise AssertionError unless all tensors have the same bits and dtype."""
     for ours, exact in zip(tensors, expected, strict=True):
         assert ours.dtype == exact.dtype and torch.equal(ours, exact), what
 
 
 def _rounded(encodings: StackEncodings) -> StackEncodings:
-    """With parameters that bfloat16 holds."""
+    """Round the parameters to numbers that bfloat16 holds, in place, and return the encodings."""
     with torch.no_grad():
         for parameter in encodings.parameters():
             parameter.copy_(parameter.bfloat16())

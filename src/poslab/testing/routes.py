@@ -1,4 +1,4 @@
-"""Claims on hooks and routes: attention is one thing, however it is computed."""
+"""Checks of hooks and routes: every way to compute attention gives the same result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poslab.testing.subject import LEFT_PADDED, LENGTH, Case, Subject, cases, so
 
 
 def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
-    """`hooks` names all that the class overrides; nothing hides a hook; routes that would leave one out are refused."""
+    """Require that `hooks` names every overridden method, that no attribute hides one, and that inexact routes fail."""
     for encoding in subject.stack():
         hidden = [hook for hook in HOOKS if hook in {*vars(encoding), *encoding._modules}]
         assert not hidden, f"an attribute hides the hook {hidden[0]}: give the attribute another name"
@@ -31,9 +31,9 @@ def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
 
 
 def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
-    """Output and every gradient, whatever is visible and wherever the tokens are."""
+    """Compare output and gradients of each route with the dense one, under all rules of visibility and positions."""
     hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
-    # What the route flex adds to is the same bias; on a processor it has no backward pass.
+    # The route flex adds the same bias; on a CPU it has no backward pass.
     routes: list[Route] = [r for r, served in SERVED_HOOKS.items() if hooks <= served and r not in ("dense", "flex")]
     for causal in subject.directions:
         for case in cases(causal):
@@ -46,7 +46,7 @@ def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
 
 
 def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
-    """Output and gradients, whatever attention cuts the queries into, with as many keys as queries and with more."""
+    """Compare output and gradients of blocks of queries with those of all, for T = S and for T < S."""
     for causal in subject.directions:
         encodings = subject.stack(causal)
         for case in cases(causal):
@@ -63,7 +63,7 @@ def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> N
 
 
 def check_contiguous_positions_are_no_others(subject: Subject) -> None:
-    """That ids are known to be contiguous is a shortcut: where the last tokens ask all, and in both directions any."""
+    """Compare contiguous positions with the same ids not marked so, for the last tokens or, if bidirectional, any."""
     ids = torch.arange(300 - LENGTH, 300)
     for causal in subject.directions:
         encodings = subject.stack(causal)
@@ -78,7 +78,7 @@ def check_contiguous_positions_are_no_others(subject: Subject) -> None:
 
 
 def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
-    """And no gradient is anything but a finite number."""
+    """Require zero output and finite gradients for queries that see nothing."""
     for causal in subject.directions:
         nothing = torch.zeros_like(LEFT_PADDED)
         for real in (LEFT_PADDED, nothing):
@@ -90,7 +90,7 @@ def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
 
 
 def check_it_compiles_without_a_break(subject: Subject) -> None:
-    """A training step of a decoder, on the flash and distance routes: to the same loss and gradients."""
+    """Compare a compiled training step of a decoder with an eager one, on the flash and distance routes."""
     decoder, tokens = subject.decoder(), some_tokens()
     if any(choose_route(encoding) == "blockwise" for encoding in decoder.encodings):
         return

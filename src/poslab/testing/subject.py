@@ -1,4 +1,7 @@
-"""The encoding under test, in small models that always have the same weights, and the tokens that they read."""
+"""Encoding under test, in small models with fixed weights, and their tokens.
+
+Dimension letters: B batch, T tokens, M model dim.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ class Subject:
     """An encoding under test, with small models around it that always have the same weights.
 
     Args:
-        factory: makes it.
-        temperature: makes a temperature around it.
-        sizes: of the stack, where they differ from the usual ones.
+        factory: factory of the encoding.
+        temperature: factory of a temperature around it.
+        sizes: sizes of the stack, where they differ from the usual ones.
     """
 
     factory: EncodingFactory
@@ -38,13 +41,13 @@ class Subject:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def shape(self, causal: bool = True) -> StackShape:
-        """The stack that the encoding is built into."""
+        """Return the shape of the stack that the encoding is built into."""
         pattern = len(self.factory.encodings) if isinstance(self.factory, PerLayer) else 1
         usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
         return StackShape(**{**usual, **self.sizes}, causal=causal, digits=DIGITS)
 
     def stack(self, causal: bool = True) -> StackEncodings:
-        """Its encodings in evaluation mode, with whatever they learn moved away from where it starts."""
+        """Return its encodings in evaluation mode, with parameters moved away from their initial values."""
         torch.manual_seed(0)
         encodings = StackEncodings(self.factory, self.shape(causal), self.temperature)
         stir(encodings)
@@ -52,18 +55,18 @@ class Subject:
 
     @functools.cached_property
     def attention(self) -> MultiHeadAttention:
-        """A layer of attention."""
+        """Attention layer."""
         shape = self.shape()
         torch.manual_seed(1)
         return MultiHeadAttention(shape.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim)
 
     @functools.cached_property
     def inputs(self) -> Tensor:
-        """What it reads, (B, T, M)."""
+        """Inputs, (B, T, M)."""
         return torch.randn(BATCH, LENGTH, self.shape().d_model, generator=torch.Generator().manual_seed(7))
 
     def decoder(self, num_layers: int | None = None, **arguments: Any) -> Decoder:
-        """A decoder in evaluation mode."""
+        """Return a decoder in evaluation mode."""
         shape = self.shape()
         torch.manual_seed(2)
         stack = StackConfig(
@@ -82,18 +85,18 @@ class Subject:
 
     @functools.cached_property
     def depends_on_length(self) -> bool:
-        """Whether any of its encodings does."""
+        """True if any of its encodings depends on the length."""
         return any(encoding.depends_on_length for encoding in self.stack())
 
     @functools.cached_property
     def directions(self) -> list[bool]:
-        """Causal, and both ways where the encoding serves that too."""
+        """Values of `causal` to check: True, and False if the encoding is bidirectional too."""
         return [True] if any(encoding.causal_only for encoding in self.stack()) else [True, False]
 
 
 @dataclass(frozen=True)
 class Case:
-    """Tokens that attend to each other: their positions, who sees whom, and which of them are not padding."""
+    """Tokens that attend to each other: positions, rules of visibility, and True at those that are not padding."""
 
     positions: Positions
     causal: bool
@@ -101,12 +104,12 @@ class Case:
     real: Tensor | None = None
 
     def visibility(self, queries: Positions) -> Visibility:
-        """Which of the tokens those at the positions of `queries`, the last ones, see."""
+        """Return which tokens the last ones, at the positions of `queries`, see."""
         return Visibility.between(queries, self.positions, causal=self.causal, window=self.window, real_keys=self.real)
 
 
 def cases(causal: bool) -> Iterator[Case]:
-    """Whole texts, windows, padding, packed documents, and positions in any order."""
+    """Yield whole texts, windows, padding, packed documents, and positions in any order."""
     yield Case(Positions.range(LENGTH), causal)
     yield Case(Positions.range(LENGTH), causal, window=4)
     yield Case(Positions.range(LENGTH, 300), causal)
@@ -119,7 +122,7 @@ def cases(causal: bool) -> Iterator[Case]:
 
 
 def stir(encodings: StackEncodings) -> None:
-    """Moves all that encodings learn away from where it starts, which may be zero."""
+    """Move all parameters away from their initial values, which may be zero."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in encodings.parameters():
@@ -127,5 +130,5 @@ def stir(encodings: StackEncodings) -> None:
 
 
 def some_tokens(batch: int = BATCH, length: int = LENGTH) -> Tensor:
-    """Token ids (batch, length)."""
+    """Return token ids, (batch, length)."""
     return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(6))

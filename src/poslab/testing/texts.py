@@ -1,4 +1,4 @@
-"""Claims on texts: whole, padded, packed, decoded in parts, one after another, up to the end of an encoding."""
+"""Checks of whole texts: padded, packed, decoded in parts, one after another, up to the end of an encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from poslab.testing.subject import BATCH, LEFT_PADDED, LENGTH, RIGHT_PADDED, SEG
 
 
 def check_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
-    """Causal means causal, also in a window."""
+    """Change a token and require the same outputs before it, also in a window."""
     tokens = some_tokens()
     changed = tokens.clone()
     changed[:, 12] = (changed[:, 12] + 1) % VOCAB_SIZE
@@ -23,7 +23,10 @@ def check_a_later_token_changes_no_earlier_output(subject: Subject) -> None:
 
 
 def check_decoding_with_a_cache_is_the_full_pass(subject: Subject) -> None:
-    """Token by token and in parts, from 0 and from an offset; where tables depend on the length, the last row is."""
+    """Compare decoding token by token and in parts, from 0 and an offset, with a full pass.
+
+    Where tables depend on the length, only the last row is compared.
+    """
     tokens = some_tokens()
     if subject.depends_on_length:
         decoder = subject.decoder(num_layers=1)
@@ -44,7 +47,7 @@ def check_decoding_with_a_cache_is_the_full_pass(subject: Subject) -> None:
 
 
 def check_padding_changes_nothing(subject: Subject) -> None:
-    """On either side, in a full pass and before decoding; and what stands in it is not read."""
+    """Require the same output with padding on either side, in a full pass and before decoding, whatever it contains."""
     decoder, tokens = subject.decoder(), some_tokens()
     for real in (LEFT_PADDED, RIGHT_PADDED):
         with torch.no_grad():
@@ -66,7 +69,7 @@ def check_padding_changes_nothing(subject: Subject) -> None:
 
 
 def check_packed_documents_do_not_see_each_other(subject: Subject) -> None:
-    """Each has the logits that it has alone."""
+    """Compare the logits of each packed document with those that it has alone."""
     decoder, tokens = subject.decoder(), some_tokens()
     with torch.no_grad():
         packed = decoder(tokens, Positions.packed(SEGMENTS))
@@ -83,7 +86,7 @@ def check_packed_documents_do_not_see_each_other(subject: Subject) -> None:
 
 
 def check_no_history_matters(subject: Subject) -> None:
-    """A text after longer and shorter ones, after decoding and after a step of training is as it was first."""
+    """Require the same output of a text after longer and shorter ones, after decoding and after a training step."""
     decoder, tokens = subject.decoder(), some_tokens()
     with torch.no_grad():
         first = decoder(tokens[:, :12])
@@ -94,7 +97,7 @@ def check_no_history_matters(subject: Subject) -> None:
 
 
 def check_past_its_end_it_says_so(subject: Subject) -> None:
-    """In a ValueError that names `max_length`; an encoding without an end takes any length."""
+    """Require a ValueError that names `max_length` past the end; an encoding without an end accepts any length."""
     decoder = subject.decoder()
     if decoder.max_length is None:
         return

@@ -6,8 +6,8 @@ import contextlib
 
 from poslab.configuration.command_line import assignment, python_command, trusting
 from poslab.runs.directory import RunDirectory
-from poslab.runs.errors import RunInterruptedError, RunStoppedError, full_disk_told
-from poslab.runs.processes import agreed, external_environment, first_alone, hang_told, join
+from poslab.runs.errors import RunInterruptedError, RunStoppedError, disk_errors
+from poslab.runs.processes import agreed, external_environment, first_alone, hang_errors, join
 from poslab.runs.recipe import Recipe
 from poslab.training.console import RunConsole
 from poslab.training.environment import environment
@@ -62,7 +62,7 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
                 if external is None and settings.processes > 1:
                     launch(run, plan.checkpoint, settings.processes, settings.hang_after, signals, observer)
                 else:
-                    with full_disk_told(run.path), hang_told(settings.hang_after):
+                    with disk_errors(run.path), hang_errors(settings.hang_after):
                         train_here(run, recipe, plan.checkpoint, signals, observer)
             except ValueError:
                 if is_first and plan.checkpoint is None and not run.task_file.exists():

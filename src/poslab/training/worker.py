@@ -18,8 +18,8 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     import torch
 
     from poslab.runs.directory import RunDirectory
-    from poslab.runs.errors import full_disk_told
-    from poslab.runs.processes import external_environment, hang_told, join
+    from poslab.runs.errors import disk_errors
+    from poslab.runs.processes import external_environment, hang_errors, join
     from poslab.runs.recipe import recipe_of
     from poslab.training.fit import train_here
     from poslab.training.interruption import StopOnSignals
@@ -32,7 +32,7 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     environment = external_environment()
     assert environment is not None
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))
-    with StopOnSignals(second_sigterm_ends=False) as signals, full_disk_told(run.path), hang_told(settings.hang_after):
+    with StopOnSignals(second_sigterm_ends=False) as signals, disk_errors(run.path), hang_errors(settings.hang_after):
         join(environment, settings.on_gpu, settings.hang_after, on_one_machine=True, directory=Path(messages))
         observer = distant_observer(Path(messages))
         progress = SignsOfProgress(Path(messages), environment.global_rank())

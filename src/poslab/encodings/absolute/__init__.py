@@ -1,1 +1,1 @@
-"""Position mixed into the token embeddings, or not at all."""
+"""Position mixed into the token embeddings, or no position at all."""

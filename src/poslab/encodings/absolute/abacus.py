@@ -1,4 +1,4 @@
-"""Embeddings of where a digit stands in its number."""
+"""Abacus embeddings of a digit's place in its number. Dimension letters: B batch, T and S tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
 Offset = Annotated[int, Range(at_least=0), NOT_HUGE]
-"""How far indices may shift."""
+"""Largest shift of the indices."""
 
 
 class Abacus(PositionalEncoding):
-    """Abacus: digits that stand at the same place of their numbers get the same trained vector.
+    """Abacus: digits at the same place of their numbers share a trained vector.
 
         x_t = embedding_t + W[index_t + k]  if token t is a digit, else embedding_t + W[0]
         index_t = 1 + the digits that stand directly before token t
 
-    The offset k is one number for a whole forward pass: in training k ~ U{0, ..., max_k}, so that rows of longer
-    numbers are trained as well; in evaluation k = 0. Of `1 2 + 3 4 5` the indices are 1 2 0 1 2 3. Numbers are to be
-    written with the lowest digit first, so that each index is a power of ten, and digits that are added up have the
-    same (`dataset=addition dataset.task.reversed=true`).
+    The offset k is one number for a whole forward pass: in training k ~ U{0, ..., max_k}, which trains the rows of
+    longer numbers too; in evaluation k = 0. `1 2 + 3 4 5` has the indices 1 2 0 1 2 3. Write numbers with the lowest
+    digit first, so that an index is a power of ten and the digits of a sum have the same
+    (`dataset=addition dataset.task.reversed=true`).
 
     Args:
         d_model: width M.
-        digits: the ids of the tokens that are one digit each, at least one; a run takes them from its tokenizer.
-        num_embeddings: rows of W, at least max_k + 2; index + k ends below it (authors' code: 1,024).
-        max_k: the largest offset, at least 0, which shifts nothing (authors' code: 99).
+        digits: ids of the tokens that are one digit each, at least one; a run gets them from its tokenizer.
+        num_embeddings: rows of W, at least max_k + 2; index + k must be below it (authors' code: 1,024).
+        max_k: largest offset, at least 0, which means no shift (authors' code: 99).
 
     Parameters: `table.weight` (num_embeddings, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. It tells places within a number and nothing else; beside it attention has no position, or
-    an encoding of its own (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`). Claimed: trained on
-    numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number of training plus
-    max_k; those beyond stay as they were initialised. Costs one look-up a token before the first layer.
+    Causal and bidirectional. It tells places within a number apart and nothing else; attention beside it has no
+    position, or an encoding of its own (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
+    Claimed: trained on numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number
+    of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
 
     k is drawn from torch's global generator of the device, which the training loop seeds anew for each process and
-    micro-batch: each of these has its own, and a resumed run the same ones. Of an encoder-decoder each stack has its
-    own table and draws its own k.
+    micro-batch, so that each has its own k, and a resumed run the same ones. In an encoder-decoder each stack has its
+    own table and k.
 
-    Traps: a token of several digits, such as the `20` of a subword vocabulary, is no digit, nor is one that holds the
-    space before it: `dataset.tokenizer=bytes` has every digit by itself. Such tokens end a number; so do a space
-    between two digits, padding, and the next document of a row. Every token that is no digit gets row 0, which is
-    trained as well, as the authors' is; so do the places at which an encoder answers an algorithmic task. Whether a
-    number passes the table is looked up only in texts of at least num_embeddings - max_k tokens (in evaluation
-    num_embeddings): a compiled model is cut there.
+    Traps: a token of several digits, such as the `20` of a subword vocabulary, is not a digit, nor is one that includes
+    the space before it; with `dataset.tokenizer=bytes` every digit is a token. A number ends at such tokens, at a space
+    between two digits, at padding, and at the next document of a row. All tokens that are not digits, including the
+    places at which an encoder answers an algorithmic task, share row 0, which is trained as the authors' is. Only texts
+    of at least num_embeddings - max_k tokens (in evaluation num_embeddings) are searched for a number that passes the
+    table; a compiled graph breaks there.
 
     Raises:
         ValueError: without digits, for an argument out of its range, for a number that may pass the table under the
@@ -82,14 +82,14 @@ class Abacus(PositionalEncoding):
         if tokens.length + largest_k >= self.table.num_embeddings:  # in a shorter text no number is too long
             self._require_rows(int(index_BS.max()), largest_k)
         if largest_k:
-            # A tensor, not a number: a compiled step would be compiled anew for each offset.
+            # A tensor, not a number, for which a step would be compiled anew for each offset.
             k = torch.randint(largest_k + 1, (), device=index_BS.device)
             index_BS = torch.where(is_digit_BS, index_BS + k, 0)
         added_BTM: Tensor = self.table(index_BS[:, -x_BTM.shape[1] :])
         return x_BTM + added_BTM.to(x_BTM.dtype)
 
     def _require_rows(self, longest: int, largest_k: int) -> None:
-        """Raises ValueError if a number of so many digits passes the table, whichever offset has been drawn."""
+        """Raise ValueError if a number of so many digits may pass the table, whichever offset has been drawn."""
         if longest + largest_k >= self.table.num_embeddings:
             raise ValueError(
                 f"num_embeddings={self.table.num_embeddings} rows end before a number of {longest} digits under "
@@ -98,17 +98,17 @@ class Abacus(PositionalEncoding):
 
 
 def index_in_number(is_digit_BS: Tensor, segments_BS: Tensor | None = None) -> Tensor:
-    """Where each digit stands in its number, counted from 1; 0 for all other tokens, (B, S).
+    """Return the place of each digit in its number, counted from 1, and 0 for all other tokens, (B, S).
 
     Args:
-        is_digit_BS: which tokens are digits, bool.
-        segments_BS: the document of each token, of which no number passes the end; None is one a row.
+        is_digit_BS: True at digits.
+        segments_BS: document of each token, at whose end a number ends; None if a row is one document.
     """
-    begins_BS = is_digit_BS.clone()
-    goes_on = is_digit_BS[:, :-1]
+    after_digit_BS = is_digit_BS[:, :-1]
     if segments_BS is not None:
-        goes_on = goes_on & (segments_BS[:, 1:] == segments_BS[:, :-1])
-    begins_BS[:, 1:] &= ~goes_on
+        after_digit_BS = after_digit_BS & (segments_BS[:, 1:] == segments_BS[:, :-1])
+    begins_BS = is_digit_BS.clone()
+    begins_BS[:, 1:] &= ~after_digit_BS
     places_S = torch.arange(is_digit_BS.shape[1], device=is_digit_BS.device)
     first_BS = torch.where(begins_BS, places_S, 0).cummax(dim=1).values
     return torch.where(is_digit_BS, places_S - first_BS + 1, 0)

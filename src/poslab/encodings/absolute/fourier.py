@@ -1,3 +1,5 @@
+"""Fourier positions: harmonics of one length. Dimension letters: B batch, T tokens, M model dim."""
+
 from __future__ import annotations
 
 import math
@@ -12,11 +14,11 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
 Components = Literal["sine", "cosine", "product"]
-"""What each channel holds of its harmonic."""
+"""Function of the harmonic that a channel holds."""
 
 
 class Fourier(PositionalEncoding):
-    """Harmonics of a fixed length, one a channel, added to the token embeddings. It repeats after that length.
+    """Harmonics of a fixed length, one per channel, added to the token embeddings; they repeat after that length.
 
         a(p, i)  = 2 pi (i + 1) p / L
         PE(p, i) = sin a(p, i), or cos a(p, i), or sin a(p, i) cos a(p, i)        i = 0, ..., M - 1
@@ -24,31 +26,31 @@ class Fourier(PositionalEncoding):
 
     Args:
         d_model: width M.
-        length: the length L that the harmonics divide, the training length as a rule; at least 2.
-        components: what a channel holds: "sine", "cosine" or their "product".
-        scale: what token embeddings are multiplied by before the sum; None is sqrt(M), as for sinusoidal positions.
+        length: period L of the slowest harmonic, usually the training length; at least 2.
+        components: function of each channel: "sine", "cosine" or their "product".
+        scale: factor on the token embeddings before the sum; None is sqrt(M), as for sinusoidal positions.
 
-    No parameters. Causal and bidirectional, for real positions too. Costs M numbers a token, once before the first
-    layer. Nothing is claimed beyond the training length, nor can it be: position p + L is position p.
+    No parameters. Causal and bidirectional, for real positions too. Costs M numbers per token, once before the first
+    layer. Nothing is claimed beyond the training length, nor can it be: position p + L equals position p.
 
-    Slow to learn as it is: the channels of one position and the next have nothing in common (M = 192 harmonics of
-    L = 256 turn by up to 3 / 4 of a circle between them). In the default run it reaches 3.37 bits per byte after 600
-    steps, where rotary has 1.88, and 3.56 at a learning rate of 5e-3. Under harmonics of 2,048 tokens (`length=2048`),
-    of which neighbours are alike, it has 2.46, where sinusoidal has 2.54.
+    Slow to learn, since neighbouring positions have nothing in common (M = 192 harmonics of L = 256 turn by up to 3 / 4
+    of a circle between them). In the default run it reaches 3.37 bits per byte after 600 steps, where rotary has 1.88,
+    and 3.56 at a learning rate of 5e-3. With `length=2048`, where neighbours are alike, it reaches 2.46, where
+    sinusoidal has 2.54.
 
     Traps, all of them properties of the formula:
-    - Integer positions cannot tell harmonics above L / 2 from those below (aliasing): channel L - k is channel k,
-      with the other sign for sines. With M > L / 2 the other channels add nothing, and channel L is constant.
-    - Sines cannot tell 0 from L / 2, cosines cannot tell p from L - p, and the product is half the sine of twice the
-      angle: it repeats after L / 2 already, cannot tell 0 from L / 4, and is half as large.
+    - At integer positions, harmonics above L / 2 equal those below (aliasing): channel L - k is channel k, with the
+      other sign for sines. With M > L / 2 the other channels add nothing, and channel L is constant.
+    - Sines cannot tell 0 from L / 2, cosines cannot tell p from L - p. The product is half the sine of twice the angle:
+      it repeats after L / 2, cannot tell 0 from L / 4, and is half as large.
     - Channels are spaced evenly in frequency, not geometrically as in `Sinusoidal`: with M << L no channel changes much
-      between neighbours, with M near L most do wildly.
+      between neighbours, with M near L most change wildly.
 
     Raises:
         ValueError: for an argument out of its range.
 
     Source: the form in which the Chinese blog article that inspired this project writes sinusoids (there without the
-    factor p, which makes it a constant vector); no paper is known. Here to be compared with, not recommended.
+    factor p, which makes it a constant vector); no paper is known. For comparison, not recommended.
     """
 
     relative = False
@@ -67,8 +69,8 @@ class Fourier(PositionalEncoding):
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         harmonics = torch.arange(1, x_BTM.shape[-1] + 1, device=x_BTM.device)
-        # Whole turns go before the angle is made, exactly where positions are integers: a float32 of 1,000 radians has
-        # lost four digits.
+        # Whole turns are removed before the angle is made, exactly for integer positions: a float32 of 1,000 radians
+        # has lost four digits.
         turn = (positions.ids.remainder(self.length).unsqueeze(-1) * harmonics).remainder(self.length)
         angle = turn.to(torch.float32) * (2 * math.pi / self.length)
         if self.components == "sine":

@@ -1,3 +1,5 @@
+"""Learned absolute positions. Dimension letters: B batch, T tokens, M model dim."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -15,30 +17,28 @@ class Learned(PositionalEncoding):
 
     Args:
         d_model: width M.
-        max_length: the number of positions with a vector, from 1 (BERT: 512, GPT-2: 1,024); the encoding is not defined
-            past it.
+        max_length: number of positions with a vector, at least 1 (BERT: 512, GPT-2: 1,024); none is defined past it.
 
     Parameters: `table.weight` (max_length, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. Ends at `max_length`: a vector past the training length has never been trained and stays
-    as it was initialised, unless a position sampler reaches it. Costs one look-up a token before the first layer, and
-    max_length * M parameters.
+    Causal and bidirectional. Ends at `max_length`: a vector past the training length stays as it was initialised,
+    unless a position sampler reaches it. Costs one look-up per token before the first layer, and max_length * M
+    parameters.
 
-    Slow to learn: nothing says at first that rows 5 and 6 are neighbours. In the default run it reaches 2.96 bits per
-    byte after 600 steps, where rotary has 1.88; at a learning rate of 5e-3 3.71, and 3.51 if the table learns no faster
-    than the rest (`optimizer.encoding_lr_multiplier=1`).
+    Slow to learn: at first nothing says that rows 5 and 6 are neighbours. In the default run it reaches 2.96 bits per
+    byte after 600 steps, where rotary has 1.88; at a learning rate of 5e-3 it reaches 3.71, and 3.51 if the table
+    learns no faster than the rest (`optimizer.encoding_lr_multiplier=1`).
 
-    Traps: integer positions only, since nothing lies between two rows. Rows are counted from 0: BART and OPT begin at
-    row 2 and RoBERTa at the row after its padding id, so their weights are to be shifted; x-transformers multiplies its
-    table by M ** -0.5. Embeddings are not multiplied by sqrt(M), as sinusoids need it: the table begins as small as
-    they do.
+    Traps: integer positions only, since there is nothing between two rows. Rows are counted from 0: weights of BART and
+    OPT, which begin at row 2, and RoBERTa, which begins after its padding id, must be shifted; x-transformers
+    multiplies its table by M ** -0.5. Embeddings are not multiplied by sqrt(M), as for sinusoids: the table begins as
+    small as they do.
 
     Raises:
-        ValueError: for a `max_length` out of its range; when asked for a position at or past it, or for one that is not
-            an integer.
+        ValueError: for a `max_length` out of its range; for a position at or past it, or one that is not an integer.
 
     Source: Gehring et al., "Convolutional Sequence to Sequence Learning" (ICML 2017), section 3.1; used by BERT and
-    GPT-2, whose initial standard deviation of 0.02 it takes.
+    GPT-2, the source of the initial standard deviation of 0.02.
     """
 
     relative = False

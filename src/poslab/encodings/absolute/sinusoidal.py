@@ -1,3 +1,5 @@
+"""Sinusoidal absolute positions. Dimension letters: B batch, T tokens, M model dim."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -12,7 +14,7 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
 Layout = Literal["interleaved", "concatenated"]
-"""Whether sines and cosines alternate, or all sines stand before all cosines."""
+"""Order of the channels: sines and cosines alternate, or all sines precede all cosines."""
 
 
 class Sinusoidal(PositionalEncoding):
@@ -25,18 +27,17 @@ class Sinusoidal(PositionalEncoding):
     Args:
         d_model: width M, even.
         base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
-        scale: what token embeddings are multiplied by before the sum; None is sqrt(M), as in the paper (section 3.4).
+        scale: factor on the token embeddings before the sum; None is sqrt(M), as in the paper (section 3.4).
         layout: "interleaved" alternates sines and cosines, as the paper writes them; "concatenated" has all sines
-            before all cosines, as Marian, RoFormer and XLNet. The same up to a fixed order of the channels, which a
-            model that is trained from the start does not notice; pretrained weights need theirs.
+            before all cosines, as Marian, RoFormer and XLNet. The two differ in the order of channels alone: a model
+            trained from scratch does not notice, pretrained weights need theirs.
 
     No parameters. Causal and bidirectional, for real positions too. Little is claimed beyond the training length: the
-    paper hoped for it, later ones measured otherwise. Costs M numbers a token, once before the first layer.
+    paper hoped for it, later ones measured otherwise. Costs M numbers per token, once before the first layer.
 
-    Slow to learn: that a head looks at a neighbour must first be found in sums of content and position. In the default
-    run it reaches 2.54 bits per byte after 600 steps, where rotary has 1.88, and the learning rate moves it far: 2.29
-    at 5e-3, 2.91 at 1e-3. Embeddings that are not multiplied (`scale=1`) begin at 1 / 35 of the size of the sinusoids
-    and stay behind: 4.18.
+    Slow to learn: a head must first find neighbours in sums of content and position. In the default run it reaches 2.54
+    bits per byte after 600 steps, where rotary has 1.88, and the learning rate matters: 2.29 at 5e-3, 2.91 at 1e-3.
+    Embeddings that are not multiplied (`scale=1`) begin at 1 / 35 of the size of the sinusoids and stay behind: 4.18.
 
     Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
     wavelength is 2 pi base exactly, and every other one differs as well.
@@ -50,11 +51,7 @@ class Sinusoidal(PositionalEncoding):
     relative = False
 
     def __init__(
-        self,
-        d_model: Count,
-        base: Base = 10_000.0,
-        scale: Positive | None = None,
-        layout: Layout = "interleaved",
+        self, d_model: Count, base: Base = 10_000.0, scale: Positive | None = None, layout: Layout = "interleaved"
     ) -> None:
         super().__init__()
         if d_model % 2:
@@ -62,17 +59,10 @@ class Sinusoidal(PositionalEncoding):
         self.d_model = d_model
         self.base = base
         self.embedding_scale = d_model**0.5 if scale is None else scale
-        self._join = _interleaved if layout == "interleaved" else _concatenated
+        self._interleaved = layout == "interleaved"
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         angle = angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device))
-        table = self._join(angle.sin(), angle.cos())
+        waves = [angle.sin(), angle.cos()]
+        table = torch.stack(waves, dim=-1).flatten(-2) if self._interleaved else torch.cat(waves, dim=-1)
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)
-
-
-def _interleaved(sines: Tensor, cosines: Tensor) -> Tensor:
-    return torch.stack([sines, cosines], dim=-1).flatten(-2)
-
-
-def _concatenated(sines: Tensor, cosines: Tensor) -> Tensor:
-    return torch.cat([sines, cosines], dim=-1)

@@ -1,3 +1,5 @@
+"""ALiBi: a linear penalty of distance. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import operator
@@ -10,7 +12,7 @@ from poslab.arguments import Count, Positive, Range
 from poslab.encodings.bias.distance_bias import DistanceBias
 
 Offset = Annotated[float, Range(above=-1, below=1)]
-"""Tokens by which keys of one side count as nearer."""
+"""Number of tokens by which keys of one side count as nearer."""
 
 
 class Alibi(DistanceBias):
@@ -22,26 +24,26 @@ class Alibi(DistanceBias):
     Args:
         num_heads: heads H; see `slope_exponents` for an H that is not a power of two.
         max_exponent: the smallest slope is 2 ** -max_exponent (paper: 8; above 0).
-        asymmetry: how many tokens nearer than they are an encoder takes keys of one side to be: those ahead of the
-            query if positive, those behind it if negative (between -1 and 1). Without it an encoder cannot tell left
-            from right. Nothing changes in a causal stack, the paper's own case.
-        causal: whether keys are never ahead of the query.
+        asymmetry: number of tokens by which an encoder counts keys of one side as nearer: those ahead of the query if
+            positive, those behind it if negative (between -1 and 1). At 0 an encoder cannot tell left from right.
+            No effect in a causal stack, the paper's own case.
+        causal: True if keys are never ahead of the query.
 
     Published forms for encoders: 0 is the symmetric one that the first author suggests; 0.5 the "nonsymmetric with
     offset" of EIFY's fairseq, -slope * (|i - j| - 0.5) ahead; -0.5 that of Ruoss et al. 2023, the same behind. An
-    offset gives each whole distance, ahead or behind, a bias of its own, which steeper slopes on one side need not do.
+    offset gives each whole distance, ahead or behind, a bias of its own; steeper slopes on one side need not.
 
-    No parameters. Causal or both ways. Claimed to keep its perplexity on texts several times as long as in training.
-    Time and memory: one row of 2T - 1 numbers per head.
+    No parameters. Causal and bidirectional. Claimed to keep its perplexity on texts several times as long as in
+    training. Time and memory: one row of 2T - 1 numbers per head.
 
-    Traps: the bias comes after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
+    Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
     slope * j is the same after a softmax, but bfloat16 cannot hold it.
 
     Raises:
         ValueError: for an argument out of its range.
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
-    repository, and Ruoss et al., "Randomized Positional Encodings" (ACL 2023), in its code.
+    repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).
     """
 
     def __init__(
@@ -53,11 +55,10 @@ class Alibi(DistanceBias):
         self.asymmetry = 0.0 if causal else asymmetry
 
     def slopes(self, device: torch.device) -> Tensor:
-        """The slope of each head, (H,) float32."""
-        # Made when asked for, not kept in a buffer, which `.to(bfloat16)` would round.
-        return 2.0 ** -torch.tensor(
-            slope_exponents(self.num_heads, self.max_exponent), device=device, dtype=torch.float32
-        )
+        """Return the slope of each head, (H,) float32."""
+        # Made at each call: `.to(bfloat16)` would round a buffer.
+        exponents = slope_exponents(self.num_heads, self.max_exponent)
+        return 2.0 ** -torch.tensor(exponents, device=device, dtype=torch.float32)
 
     def bias_at(self, distance: Tensor) -> Tensor:
         discounted = distance.abs().to(torch.float32)
@@ -69,10 +70,10 @@ class Alibi(DistanceBias):
 
 
 def slope_exponents(num_heads: int, max_exponent: float = 8.0) -> list[float]:
-    """The slope of head h = 1, ..., H is `2 ** -exponent`; the exponents are `h * max_exponent / H`.
+    """Return the exponents of the heads h = 1, ..., H, `h * max_exponent / H`; a slope is `2 ** -exponent`.
 
-    Where H is not a power of two, the authors' code takes the exponents of the largest power of two below H, and then
-    every second one of twice as many heads: 3 heads have the exponents 4, 8 and 2.
+    Where H is not a power of two, the authors' code lists the exponents of the largest power of two below H, then every
+    second one of twice as many heads: 3 heads have the exponents 4, 8 and 2.
     """
     power = 2 ** (operator.index(num_heads).bit_length() - 1)
     exponents = [max_exponent * h / power for h in range(1, power + 1)]

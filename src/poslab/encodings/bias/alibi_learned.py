@@ -1,3 +1,5 @@
+"""ALiBi with learned slopes. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import torch
@@ -8,25 +10,23 @@ from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
 
 
 class LearnedAlibi(Alibi):
-    """ALiBi whose slopes are learned, from where the fixed ones are.
+    """ALiBi whose slopes are learned, starting from the fixed ones.
 
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * |i - j|,  slope_h = 2 ** -exponent_h
 
-    The exponents are what is learned, so slopes are positive whatever happens to them, and a step changes a steep slope
-    and a gentle one by the same factor.
+    Learning the exponents keeps every slope positive, and a step changes a steep slope and a gentle one by the same
+    factor.
 
     Args:
         num_heads: heads H.
         max_exponent: the smallest slope starts at 2 ** -max_exponent (paper: 8; above 0).
-        asymmetry: as in `Alibi`: in an encoder, keys ahead (positive) or behind (negative) count as nearer by this many
-            tokens (between -1 and 1).
-        causal: whether keys are never ahead of the query.
+        asymmetry, causal: as in `Alibi`.
 
-    Parameters: `exponents` (H,), one for all layers of a stack. Causal or both ways. The paper reports no strong
+    Parameters: `exponents` (H,), one for all layers of a stack. Causal and bidirectional. The paper reports no strong
     extrapolation of learned slopes, and 3% more time. Time and memory are those of `Alibi`, and the gradient of one row
     per head.
 
-    Traps: learning the slope itself lets it become negative; learning its natural logarithm, as others do, is the same
+    Traps: a slope that is learned itself may become negative; learning its natural logarithm, as others do, is the same
     at another learning rate.
 
     Raises:

@@ -1,3 +1,5 @@
+"""Short form for a bias that depends on distance alone. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import torch
@@ -9,10 +11,10 @@ from poslab.encodings.positions import Positions
 
 
 class DistanceBias(PositionalEncoding):
-    """An encoding that adds a function of distance to the logits; subclasses say which, in `bias_at`."""
+    """Base class of encodings that add a function of distance to the logits, given by `bias_at`."""
 
     def bias_at(self, distance: Tensor) -> Tensor:
-        """The bias of every head, (H, *distance.shape) float32, at distances of any shape, integer or real."""
+        """Return the bias of every head, (H, *distance.shape) float32, at distances of any shape, integer or real."""
         raise NotImplementedError
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> BiasTable | BiasOfPairs:

@@ -1,3 +1,5 @@
+"""FIRE: functional interpolation of distances. Dimension letters: H heads, R queries of a block, S keys."""
+
 from __future__ import annotations
 
 import torch
@@ -11,29 +13,29 @@ from poslab.encodings.positions import Positions
 
 
 class Fire(PositionalEncoding):
-    """FIRE: a learned function of distance as a share of how far the query could look back.
+    """FIRE: a learned function of distance relative to how far the query could look back.
 
         logit(i, j) = q_i . k_j / sqrt(D) + MLP_h(psi(i - j) / (psi(max(T, i)) + 1e-6))
         psi(x) = ln(|c * x| + 1),  T = |multiplier * threshold|
 
-    The share is between 0 and 1 at any length, which the MLP has met in training (progressive interpolation); up to the
-    threshold T it is a function of distance alone.
+    The argument of the MLP is between 0 and 1 at any length, a range that training covers (progressive interpolation);
+    up to the threshold T it is a function of distance alone.
 
     Args:
         num_heads: heads H.
         width: hidden units of the MLP, which has one hidden layer with ReLU (usual code: 32; at least 1).
-        c: initial value of c: the larger, the more the function tells near distances apart (usual code: 0.1; positive).
+        c: initial value of c; a larger c tells near distances apart more finely (usual code: 0.1; positive).
         threshold: initial value of T, usually between a quarter of the training length and all of it (512; positive).
 
     Parameters, for each layer its own: the MLP (`hidden.weight` (width, 1), `hidden.bias` (width,), `output.weight`
-    (H, width)), `c` and `multiplier` (scalars). Causal only, as published: ahead of the query the share has no bound.
-    Claimed to extrapolate to several times the training length. Depends on the position of the query in its document
-    beyond the threshold, so a shift changes it. Time: the MLP at each query and key, width * T * S operations; memory:
-    width numbers for each key and each query of a block.
+    (H, width)), `c` and `multiplier` (scalars). Causal only, as published: ahead of the query the argument has no
+    bound. Claimed to extrapolate to several times the training length. Beyond the threshold it depends on the position
+    of the query in its document, so a shift changes it. Time: the MLP at each query and key, width * T * S operations;
+    memory: width numbers for each key and each query of a block.
 
-    Traps: i is where the query is, in decoding too, and not the length of the text. The output layer has no bias here,
-    unlike in other implementations: it would add one number to all logits of a head, which a softmax does not feel.
-    One of DAPE's copies starts from half the threshold.
+    Traps: i is the position of the query, in decoding too, not the length of the text. The output layer has no bias,
+    unlike in other implementations: it would add one number to all logits of a head, which a softmax ignores. One of
+    DAPE's copies starts from half the threshold.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -58,7 +60,7 @@ class Fire(PositionalEncoding):
         return Pairs.between(query_positions, key_positions)
 
     def learned(self) -> dict[str, Tensor]:
-        """Return |c| and the threshold T in tokens; the weights of the MLP say nothing one by one."""
+        """Return |c| and the threshold T in tokens; single weights of the MLP mean nothing."""
         return {"c": self.c.abs(), "threshold": self._threshold()}
 
     def pair_bias(self, rows: QueryRows) -> Tensor:

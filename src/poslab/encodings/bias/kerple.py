@@ -1,4 +1,7 @@
-"""Biases from conditionally positive definite kernels: their parameters must stay in a range, so that they are such."""
+"""KERPLE: biases from conditionally positive definite kernels, whose parameters must stay in a range.
+
+Dimension letters: H heads.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,28 @@ from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 
 SMALLEST = 0.01
-"""What the authors' code clamps all parameters to, from below."""
+"""Smallest value of every parameter, at which the authors' code clamps."""
 
 
 class KerpleLog(DistanceBias):
-    """KERPLE, logarithmic: each head discounts a key by the logarithm of its distance, at rates that are learned.
+    """KERPLE, logarithmic: each head discounts a key by the logarithm of its distance, at learned rates.
 
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * ln(1 + r2_h * |i - j|),  r1_h, r2_h > 0
 
     Args:
         num_heads: heads H.
 
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder symmetric, so
-    it cannot tell left from right. Claimed to extrapolate to several times the training length, best of its family.
-    Time and memory: one row of 2T - 1 numbers per head, and its gradient.
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
+    symmetric and cannot tell left from right. Claimed to extrapolate to several times the training length, best of its
+    family. Time and memory: one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
-    they are 0.01 + softplus(raw), which has the same range and a gradient everywhere, but learns small rates more
-    slowly. They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance, and
-    starts r1 at ALiBi's slopes and the others at 1.
+    they are 0.01 + softplus(raw), with the same range and a gradient everywhere, but small rates learn more slowly.
+    They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance, and starts r1 at
+    ALiBi's slopes and the others at 1.
 
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
-    the logarithmic variant; initial values and smallest ones as in the authors' code.
+    the logarithmic variant; initial and smallest values as in the authors' code.
     """
 
     def __init__(self, num_heads: Count) -> None:
@@ -48,7 +51,7 @@ class KerpleLog(DistanceBias):
 
 
 class KerplePower(DistanceBias):
-    """KERPLE, power: each head discounts a key by a power of its distance, at a rate that is learned.
+    """KERPLE, power: each head discounts a key by a power of its distance, at a learned rate.
 
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * |i - j| ** r2_h,  r1_h > 0, 0 < r2_h <= 2
 
@@ -57,14 +60,14 @@ class KerplePower(DistanceBias):
     Args:
         num_heads: heads H.
 
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder symmetric, so
-    it cannot tell left from right. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of
-    2T - 1 numbers per head, and its gradient.
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
+    symmetric and cannot tell left from right. Claimed to extrapolate, less well than the logarithm. Time and memory:
+    one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 to at least 0.01 and r2 to [0.01, 2] in the forward pass. Here r1 is
-    0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges, but for their ends, and a gradient
-    everywhere. They start as there, uniform in (0.01, 1) and (0.01, 2). The kernel that multiplies logits instead,
-    exp(-r1 * |i - j| ** r2), which that code offers too, is not part of this class.
+    0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges without their ends, and a gradient
+    everywhere. They start as there, uniform in (0.01, 1) and (0.01, 2). That code also offers a kernel that multiplies
+    logits, exp(-r1 * |i - j| ** r2), which is not part of this class.
 
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
     the power variant; initial values and ranges as in the authors' code.
@@ -73,7 +76,7 @@ class KerplePower(DistanceBias):
     def __init__(self, num_heads: Count) -> None:
         super().__init__()
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
-        # The ends of the range, where a sigmoid does not learn, are left out.
+        # Without the ends of the range, where a sigmoid does not learn.
         self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(1e-3, 1 - 1e-3).logit())
 
     def learned(self) -> dict[str, Tensor]:
@@ -87,7 +90,7 @@ class KerplePower(DistanceBias):
 
 
 def _along(rate_H: Tensor, distance: Tensor) -> Tensor:
-    """Return a rate of each head as (H, 1, ...), to meet distances of any shape."""
+    """Return a rate of each head as (H, 1, ...), which broadcasts over distances of any shape."""
     return rate_H.view(-1, *[1] * distance.dim())
 
 
@@ -96,7 +99,7 @@ def _positive(raw: Tensor) -> Tensor:
 
 
 def _raw_of_uniform(num_heads: int, high: float) -> Tensor:
-    """What `_positive` makes uniform numbers in (0.01, high) of."""
-    # Closer than 0.001 to the smallest, where a softplus hardly learns, nothing starts.
+    """Return the inverse of `_positive` at uniform numbers in (0.01, high)."""
+    # At least 0.001 above the smallest value, since a softplus hardly learns closer to it.
     above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(1e-3)
     return above.expm1().log()

@@ -1,3 +1,5 @@
+"""Sandwich: the inner product of sinusoids as a bias. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import torch
@@ -17,15 +19,15 @@ class Sandwich(DistanceBias):
 
     Args:
         num_heads: heads H.
-        dim: width of the sinusoidal encodings (128; even, at least 2); it need not be that of the model. The bias of
-            the first head is at least -dim * H / 8.
+        dim: width of the sinusoidal encodings, not that of the model (128; even, at least 2). The bias of the first
+            head is at least -dim * H / 8.
         base: frequency base (paper: 10,000; above 1).
 
-    No parameters. Causal in the paper; in an encoder symmetric, so it cannot tell left from right. Claimed to
+    No parameters. Causal in the paper; in an encoder it is symmetric and cannot tell left from right. Claimed to
     extrapolate like KERPLE and T5, with nothing to learn. Time and memory: one row of 2T - 1 numbers per head.
 
-    Traps: m begins at 1, so that the fastest wave turns by less than one radian a token, unlike in sinusoidal
-    encodings; dim / 2 is taken away, which a softmax does not feel but which makes the bias 0 at distance 0.
+    Traps: m begins at 1, so that the fastest wave turns by less than one radian per token, unlike in sinusoidal
+    encodings. Subtracting dim / 2, which a softmax ignores, makes the bias 0 at distance 0.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -44,7 +46,7 @@ class Sandwich(DistanceBias):
     def bias_at(self, distance: Tensor) -> Tensor:
         distance = distance.to(torch.float32)
         waves = torch.zeros_like(distance)
-        for frequency in self.frequencies:  # one by one: for scattered positions all at once would not fit
+        for frequency in self.frequencies:  # one by one: for scattered positions all at once would not fit in memory
             waves += (distance * frequency).cos() - 1
         heads = torch.arange(1, self.num_heads + 1, device=distance.device, dtype=torch.float32)
         return waves / (heads * (8 / self.num_heads)).view(-1, *[1] * distance.dim())

@@ -1,3 +1,5 @@
+"""T5's relative bias: one number per bucket of distances. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import math
@@ -14,28 +16,27 @@ class T5Bias(DistanceBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) + sqrt(D) * table[bucket(i - j), h]
 
-    The nearest half of the buckets hold one distance each, the others grow logarithmically up to `max_distance`;
-    everything further shares the last bucket. T5 itself leaves logits unscaled, `q . k + table`; with the usual scale
-    the factor sqrt(D) gives the same family of functions and lets the table learn at everyone's learning rate.
+    The nearest half of the buckets hold one distance each, the others grow logarithmically up to `max_distance`; all
+    further distances share the last. T5 itself leaves logits unscaled, `q . k + table`; with the usual scale the factor
+    sqrt(D) gives the same family of functions and lets the table learn at the learning rate of the rest.
 
     Args:
-        num_heads: heads H.
-        head_dim: head dimension D.
-        causal: whether keys are never ahead of the query; else half of the buckets serve keys ahead.
+        num_heads, head_dim: heads H and head dimension D.
+        causal: True if keys are never ahead of the query; else half of the buckets serve keys ahead.
         num_buckets: number of buckets (paper: 32; even, at least 2, and a multiple of 4 in an encoder).
-        max_distance: the logarithmic buckets end here, so the last begins somewhat before (paper: 128; above the number
+        max_distance: end of the logarithmic buckets, so the last begins somewhat before (paper: 128; above the number
             of exact buckets).
 
     Parameters: `table` (num_buckets, H), one for all layers of a stack, as in T5; UMT5 has one in each layer. Initial
     standard deviation 1 / sqrt(d_model), as in T5's code.
 
-    Causal or both ways: in an encoder half of the buckets serve keys ahead. Little is claimed beyond the training
-    length: the bias is constant past the last bucket, and a bucket that training never reached stays as initialised.
-    Time and memory: one row of 2T - 1 numbers per head, and its gradient.
+    Causal and bidirectional. Little is claimed beyond the training length: the bias is constant past the last bucket,
+    and a bucket that training never reached stays as initialised. Time and memory: one row of 2T - 1 numbers per head,
+    and its gradient.
 
     Traps: with 32 buckets to 128 the last begins at distance 113, in an encoder at 91, where bucket 16 is never used.
-    T5's code counts key minus query. x-transformers and GPT-NeoX multiply the table by sqrt(D) too, as here; weights of
-    T5 itself come over with queries times sqrt(D) and the table over sqrt(D).
+    T5's code counts key minus query. x-transformers and GPT-NeoX multiply the table by sqrt(D) too, as here; to use
+    weights of T5 itself, multiply queries by sqrt(D) and divide the table by it.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -72,18 +73,17 @@ class T5Bias(DistanceBias):
 
     def bias_at(self, distance: Tensor) -> Tensor:
         buckets = distance_buckets(distance, self.causal, self.num_buckets, self.max_distance)
-        # An embedding look-up, whose gradient sums each bucket's distances deterministically.
-        bias = nn.functional.embedding(buckets, self.table.to(torch.float32) * self.logit_scale)
-        return bias.movedim(-1, 0)
+        # A look-up of embeddings sums the gradient of each bucket deterministically.
+        return nn.functional.embedding(buckets, self.table.to(torch.float32) * self.logit_scale).movedim(-1, 0)
 
 
 def distance_buckets(distance: Tensor, causal: bool, num_buckets: int, max_distance: int) -> Tensor:
-    """The bucket of each distance, an integer in [0, num_buckets).
+    """Return the bucket of each distance, an integer in [0, num_buckets).
 
     Causal, 32 buckets to 128: distances 0 to 15 have buckets 0 to 15, 16 to 18 the next, and 113 and up the last, 31.
-    Keys ahead of a causal query, which nothing sees, fall into bucket 0; in an encoder they have the upper half.
+    Keys ahead of a causal query, which are never visible, have bucket 0; in an encoder they have the upper half.
     """
-    distance = distance.round().to(torch.int64)  # real positions (CAPE) too have buckets
+    distance = distance.round().to(torch.int64)  # real positions (CAPE) have buckets too
     ahead = torch.zeros_like(distance)
     if causal:
         distance = distance.clamp_min(0)

@@ -1,3 +1,5 @@
+"""TISA: learned bumps over distance. Dimension letters: H heads."""
+
 from __future__ import annotations
 
 import torch
@@ -8,7 +10,7 @@ from poslab.encodings.bias.distance_bias import DistanceBias
 
 
 class Tisa(DistanceBias):
-    """Translation-invariant self-attention: each head has some learned bumps at the distances that it looks for.
+    """Translation-invariant self-attention: each head has some learned bumps at the distances that it attends to.
 
         logit(i, j) = q_i . k_j / sqrt(D) + sum_s amplitude_s * exp(-|sharpness_s| * (j - i - offset_s) ** 2)
 
@@ -18,8 +20,8 @@ class Tisa(DistanceBias):
         num_heads: heads H.
         num_kernels: bumps of each head (paper: 5; at least 1).
 
-    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Both ways, and it tells
-    left from right: a bump ahead of the query has a positive offset. Causal too, but bumps ahead serve nothing there.
+    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and it
+    tells left from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
     Nothing is claimed beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
     numbers per head and kernel, and their gradients.
 

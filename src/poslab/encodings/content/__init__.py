@@ -1,1 +1,1 @@
-"""Encodings that let what tokens say decide how far apart they are."""
+"""Encodings in which the content of tokens decides how far apart they are."""

@@ -1,3 +1,5 @@
+"""CoPE's counts of tokens. Dimension letters: B batch, H heads, R query rows, S keys, D head dim, P embeddings."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -12,32 +14,31 @@ from poslab.encodings.relative.scores import pick
 
 
 class CoPE(PositionalEncoding):
-    """Contextual position encoding: a query counts only the tokens that it takes to matter, and looks up the count.
+    """Contextual position encoding: a query counts only the tokens that it finds relevant, and looks up the count.
 
         logit(i, j) = q_i . k_j / sqrt(D) + q_i . e[p_ij]
         p_ij = min(g_ij + ... + g_ii, P - 1),    g_it = sigmoid(q_i . k_t / sqrt(D))
 
-    where e at a fraction lies on the line between the embeddings at the whole numbers around it. With all gates open,
-    p_ij = i - j + 1; the key at the query itself is at g_ii, not at 0.
+    where e at a fraction is interpolated linearly between the embeddings of the whole numbers around it. With all gates
+    open, p_ij = i - j + 1; the key at the query itself is at g_ii, not at 0.
 
     Args:
         head_dim: head dimension D.
-        num_positions: the number P of embeddings; counts beyond P - 1 share the last (authors' code: one more than the
-            training length unless it is told; x-transformers: 16; at least 2).
+        num_positions: number P of embeddings, at least 2; counts beyond P - 1 share the last (default of the authors'
+            code: the training length plus one; x-transformers: 16).
 
-    Parameters: `position_embedding` (P, D) in each layer, for all its heads, at zero to begin with (as in the authors'
-    code, which can also share it among layers).
+    Parameters: `position_embedding` (P, D) in each layer, for all its heads, initially zero (as in the authors' code,
+    which can also share it among layers).
 
-    Causal. Positions are never read, only who sees whom: what a query does not see it does not count. Claimed to
+    Causal. Positions are never read, only visibility: a query does not count what it does not see. Claimed to
     generalise to longer texts, since a count need not grow with them. Costs P products per query, two gathers and a
     cumulative sum over all keys; memory: P numbers for each query, and some for each key, of a block.
 
-    Traps: published code disagrees on the scale. That of the authors divides the sum, (q . k + q . e) / sqrt(D), unless
-    it is given `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, which is followed here:
-    what an encoding adds is unscaled everywhere in this laboratory, and embeddings that begin at zero get sqrt(D) times
-    the gradient. The functions are the same up to that factor. A temperature scales q . k and neither the gates nor
-    q . e. Counts are in float32, since sums in bfloat16 come to a stop at 256. The other CoPE, clipped rotary
-    embeddings, has nothing to do with it.
+    Traps: published code disagrees on the scale. The authors' divides the sum, (q . k + q . e) / sqrt(D), unless given
+    `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, as here: what an encoding adds is
+    unscaled everywhere in this laboratory, and embeddings that begin at zero get sqrt(D) times the gradient. The
+    functions are the same up to that factor. A temperature scales q . k, but neither the gates nor q . e. Counts are
+    float32, since sums in bfloat16 stop growing at 256. The other CoPE, clipped rotary embeddings, is unrelated.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -74,5 +75,5 @@ class CoPE(PositionalEncoding):
         gates_BHRS = (products_BHRS * self.gate_scale).sigmoid()
         if rows.visible is not None:
             gates_BHRS = gates_BHRS.masked_fill(~rows.visible, 0.0)
-        # From the query back to each key: summed from the near end, a count loses nothing to the keys far away.
+        # Summed from the query back to each key, so that a count loses no precision to the keys far away.
         return gates_BHRS.flip(-1).cumsum(-1).flip(-1).clamp(max=self.num_positions - 1)

@@ -1,6 +1,6 @@
-"""Data-adaptive positional encodings.
+"""DAPE: a static bias corrected by the content of queries and keys.
 
-Dimension letters beside those of the contract: C channels that are mixed.
+Dimension letters: B batch, H heads, R queries of a block, S keys, C channels that are mixed, E channels after a mix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from poslab.encodings.stack import StackShape
 
 
 class _AttentionMap(PositionalEncoding):
-    """What DAPE and its second version share: the logits of all heads as an image, which f processes."""
+    """Base class of DAPE and its second version: f processes the logits of all heads as an image."""
 
     shared_by_layers = False
 
@@ -31,23 +31,22 @@ class _AttentionMap(PositionalEncoding):
         if isinstance(over, nn.Module):
             raise ValueError(f"over must be a class of encodings or a partial of one, got {over}")
         self.over = shape.fill(over)
-        more = sorted(self.over.hooks - {"bias", "pair_bias"})
-        if more:
+        if more := sorted(self.over.hooks - {"bias", "pair_bias"}):
             name = type(self.over).__name__
             raise ValueError(f"over must only add a bias to the logits, got {name}, which has {', '.join(more)}")
         self.causal_only = self.over.causal_only
         self.relative = self.over.relative
         self.depends_on_length = self.over.depends_on_length
         self.max_length = self.over.max_length
-        self.hidden_weight = nn.Parameter(torch.empty(width, 2 * shape.num_heads, kernel_size))
+        inputs = 2 * shape.num_heads
+        self.hidden_weight = nn.Parameter(torch.empty(width, inputs, kernel_size))
         self.hidden_bias = nn.Parameter(torch.empty(width))
         self.output_weight = nn.Parameter(torch.empty(shape.num_heads, width, kernel_size))
-        for parameter, fan_in in (
-            (self.hidden_weight, 2 * shape.num_heads * kernel_size),
-            (self.hidden_bias, 2 * shape.num_heads * kernel_size),
-            (self.output_weight, width * kernel_size),
-        ):
-            nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5)  # as linear layers and convolutions begin
+        # The initial ranges of linear layers and convolutions.
+        parameters = (self.hidden_weight, self.hidden_bias, self.output_weight)
+        for parameter, channels in zip(parameters, (inputs, inputs, width), strict=True):
+            limit = (channels * kernel_size) ** -0.5
+            nn.init.uniform_(parameter, -limit, limit)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Any:
         return self.over.prepare(query_positions, key_positions)
@@ -59,7 +58,7 @@ class _AttentionMap(PositionalEncoding):
         return content_BHRS + bias_BHRS + self._correction(both_BCRS, rows.visible)
 
     def _static_bias(self, content_BHRS: Tensor, rows: QueryRows) -> Tensor:
-        """B, as large as A."""
+        """Return B, as large as A."""
         bias: Tensor | None = self.over.pair_bias(rows)
         table = self.over.bias(rows.tables)
         if table is not None:
@@ -70,33 +69,32 @@ class _AttentionMap(PositionalEncoding):
         return bias.to(content_BHRS.dtype).expand_as(content_BHRS)
 
     def _correction(self, both_BCRS: Tensor, visible: Tensor | None) -> Tensor:
-        """f([A; B]), of which every layer sees the visible keys alone."""
-        hidden = (
-            _mix(_seen(both_BCRS, visible), self.hidden_weight) + self.hidden_bias.to(both_BCRS.dtype)[:, None, None]
-        )
-        return _mix(_seen(functional.leaky_relu(hidden), visible), self.output_weight)
+        """Return f([A; B]), of which each layer reads the visible keys alone."""
+        hidden = _mix(_seen(both_BCRS, visible), self.hidden_weight)
+        hidden = functional.leaky_relu(hidden + self.hidden_bias.to(both_BCRS.dtype)[:, None, None])
+        return _mix(_seen(hidden, visible), self.output_weight)
 
 
 class Dape(_AttentionMap):
-    """DAPE: a small MLP over the heads corrects a static bias by what the queries and keys say.
+    """DAPE: a small MLP over the heads corrects a static bias by the content of queries and keys.
 
         logit(i, j) = A + B + f([A; B])    at each (i, j), for all H heads at once
         A = q_i . k_j / sqrt(D),  B the bias of another encoding,  f: 2H -> width -> H, LeakyReLU(0.01) between
 
     Args:
-        shape: the stack that it serves.
-        over: makes the encoding that B is of: one that only adds a bias to the logits (paper: KERPLE's logarithm, ALiBi
-            and FIRE). No position is B = 0.
+        shape: stack that it serves.
+        over: factory of the encoding with bias B, which must do nothing else (paper: KERPLE's logarithm, ALiBi and
+            FIRE). No position is B = 0.
         width: hidden units (paper: 32; at least 1), usually 16 to 64.
 
-    Parameters, for each layer its own: `hidden_weight` (width, 2H, 1), `hidden_bias` (width,), `output_weight`
-    (H, width, 1), and those of `over`, which are each layer's own too. Causal in the paper, and whatever `over` is.
-    Claimed to extrapolate further than the bias alone. Time: f at each query and key, about 3H * width * T * S
-    operations; memory: 2H + width numbers for each key and each query of a block.
+    Parameters, for each layer its own, those of `over` included: `hidden_weight` (width, 2H, 1), `hidden_bias`
+    (width,), `output_weight` (H, width, 1). Causal in the paper; here whatever `over` is. Claimed to extrapolate
+    further than the bias alone. Time: f at each query and key, about 3H * width * T * S operations; memory: 2H + width
+    numbers for each key and each query of a block.
 
-    Traps: A is scaled before f sees it. f has no bias at its output here, unlike in the authors' code: it would add one
-    number to all logits of a head, which a softmax does not feel. Called CAPE in its first version; it has nothing to
-    do with continuous augmented positional embeddings.
+    Traps: A is scaled before f reads it. The output of f has no bias, unlike in the authors' code: it would add one
+    number to all logits of a head, which a softmax ignores. Its first version is called CAPE, unrelated to continuous
+    augmented positional embeddings.
 
     Raises:
         ValueError: for an argument out of its range, or an `over` that does more than add a bias.
@@ -112,23 +110,22 @@ class Dape(_AttentionMap):
 
 
 class DapeV2(_AttentionMap):
-    """DAPE v2: as DAPE, but f sees the logits of neighbouring keys too.
+    """DAPE v2: DAPE with an f that also reads the logits of neighbouring keys.
 
         logit(i, j) = A + B + f([A; B])    with both layers of f convolutions along keys, 1 x kernel_size
 
     Args:
         shape, over, width: as in `Dape`.
-        kernel_size: keys that a layer of f sees at once (paper: 3; odd, at least 1), of which the middle one is j.
-            With 1 it is DAPE.
+        kernel_size: keys that a layer of f reads at once, with j in the middle (paper: 3; odd, at least 1; 1 is DAPE).
 
     Parameters, for each layer its own: `hidden_weight` (width, 2H, kernel_size), `hidden_bias` (width,),
-    `output_weight` (H, width, kernel_size), and those of `over`. Causal in the paper, and whatever `over` is. Claimed
-    to extrapolate further than DAPE. Time is kernel_size times that of DAPE, memory the same in the large.
+    `output_weight` (H, width, kernel_size), and those of `over`. Causal in the paper; here whatever `over` is. Claimed
+    to extrapolate further than DAPE. Time is kernel_size times that of DAPE, memory about the same.
 
     Neighbours are those in storage; keys that the query does not see are 0 to both layers, as past the ends. The
-    authors' code blanks them at the first layer only, so that its second sees a hidden unit (what the first makes of
-    the last visible keys) one place past the query: not in a decoding step, where that place does not exist. Here both
-    are blank, and a query has the same logits whatever follows it, and wherever its document stands.
+    authors' code blanks them at the first layer only, so that its second reads a hidden unit (computed from the last
+    visible keys) one place past the query, which does not exist in a decoding step. With both blank, a query has the
+    same logits whatever follows it, and wherever its document stands.
 
     Raises:
         ValueError: for an argument out of its range, or an `over` that does more than add a bias.
@@ -149,13 +146,13 @@ class DapeV2(_AttentionMap):
 
 
 def _seen(x_BCRS: Tensor, visible: Tensor | None) -> Tensor:
-    """Zero at the keys that a query does not see."""
+    """Set x to zero at the keys that a query does not see."""
     return x_BCRS if visible is None else x_BCRS.masked_fill(~visible, 0.0)
 
 
 def _mix(x_BCRS: Tensor, weight_ECK: Tensor) -> Tensor:
-    """A convolution along keys, from C channels to E, with zeros past the ends."""
-    # Not `conv2d`, which a GPU runs in TF32 unless it is told not to. Keys are shifted where there are fewer channels.
+    """Convolve along keys, from C channels to E, with zeros past the ends."""
+    # Not `conv2d`, which a GPU runs in TF32 by default. Keys are shifted on the side that has fewer channels.
     width, channels, kernel_size = weight_ECK.shape
     weight_ECK, lags = weight_ECK.to(x_BCRS.dtype), range(-(kernel_size // 2), kernel_size // 2 + 1)
     if channels <= width:
@@ -167,10 +164,10 @@ def _mix(x_BCRS: Tensor, weight_ECK: Tensor) -> Tensor:
 
 
 def _product(weight_EC: Tensor, x_BCRS: Tensor) -> Tensor:
-    """A mix of the channels at each query and key."""
+    """Mix the channels at each query and key."""
     return torch.bmm(weight_EC.expand(len(x_BCRS), -1, -1), x_BCRS.flatten(2)).unflatten(2, x_BCRS.shape[2:])
 
 
 def _shifted(x_BCRS: Tensor, lag: int) -> Tensor:
-    """At each key what x has `lag` keys further on, zero past the ends."""
+    """Move x by `lag` keys towards the first, with zeros past the ends."""
     return functional.pad(x_BCRS, (-lag, lag)) if abs(lag) < x_BCRS.shape[-1] else torch.zeros_like(x_BCRS)

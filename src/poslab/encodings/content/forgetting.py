@@ -1,3 +1,8 @@
+"""The forget gate of FoX.
+
+Dimension letters: B batch, H heads, T tokens, R query rows, S keys, P past tokens, D head dim, M model dim, E = 1.
+"""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -12,18 +17,18 @@ from poslab.encodings.positions import Positions
 
 
 class Forgetting(PositionalEncoding):
-    """The forget gate of the Forgetting Transformer (FoX): each token on the way makes a head forget what is before it.
+    """Forgetting Transformer (FoX): each token on the way makes a head forget what is before it.
 
         logit(i, j) = q_i . k_j / sqrt(D) + ln f_{j+1} + ... + ln f_i
         f_t = sigmoid(w_h . x_t + b_h)
 
-    It is ALiBi with slopes that the tokens choose: a gate that is always f is a slope of -ln f. A token does not forget
-    itself, so the bias of j = i is 0.
+    ALiBi with slopes that the tokens choose: a gate that is always f is a slope of -ln f. A token does not forget
+    itself, so the bias at j = i is 0.
 
     Args:
         d_model, num_heads: width M of the tokens and heads H.
-        gate_bias: b_h to begin with, in all heads (authors: 0, where half is forgotten at each token; x-transformers:
-            5, a slope of 0.007), usually 0 to 8.
+        gate_bias: initial b_h of all heads (authors: 0, where half is forgotten at each token; x-transformers: 5, a
+            slope of 0.007), usually 0 to 8.
 
     Parameters: `gate`, a linear map with `weight` (H, M) and `bias` (H), in each layer. Weights begin normal with
     standard deviation 1 / sqrt(M).
@@ -32,9 +37,9 @@ class Forgetting(PositionalEncoding):
     and claim better extrapolation than with them. A token's state is one number for each head; the bias is a difference
     of two cumulative sums, one addition for each query and key.
 
-    Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are in float32
-    under autocast too, and sums in float64. Keys that no query of the block sees (padding, other documents) do not
-    enter the sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
+    Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are float32 under
+    autocast too, and sums float64. Keys that no query of the block sees (padding, other documents) do not enter the
+    sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -53,21 +58,21 @@ class Forgetting(PositionalEncoding):
         nn.init.constant_(self.gate.bias, gate_bias)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
-        """The logarithm of each head's gate at each new token."""
+        """Return the logarithm of each head's gate at each new token."""
         with torch.autocast(x_BTM.device.type, enabled=False):
             x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
             gate_BTH = functional.linear(x_BTM, self.gate.weight.to(x_BTM.dtype), self.gate.bias.to(x_BTM.dtype))
             return functional.logsigmoid(gate_BTH).mT.unsqueeze(-1)
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """Return what is forgotten on the way, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
+        """Return what is forgotten between key and query, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
         assert rows.key_state is not None
         gates_BHS = rows.key_state.squeeze(-1).to(q_BHRD.dtype)
         if rows.visible is not None:
             gates_BHS = gates_BHS.masked_fill(~rows.visible.any(dim=-2), 0.0)
         sums_BHS = gates_BHS.cumsum(-1, dtype=torch.float64)  # float32 is 0.002 nats off after 32,000 tokens
         sums_BHR = sums_BHS[..., rows.first_key : rows.first_key + q_BHRD.shape[2]]
-        # Ahead of the query the difference would be negative, but nothing sees it there.
+        # Negative ahead of the query, where nothing is visible.
         return sums_BHS.unsqueeze(-2) - sums_BHR.unsqueeze(-1)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:

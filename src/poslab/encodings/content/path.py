@@ -1,3 +1,9 @@
+"""PaTH's products of Householder transformations.
+
+Dimension letters: B batch, H heads, G key-value heads, N query heads of each, T tokens, R queries of a block, S keys,
+P past tokens, D head dim, M model dim, E numbers of a token's state, C keys of a chunk.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -10,7 +16,7 @@ from poslab.encodings.positions import Positions
 
 
 class PaTH(PositionalEncoding):
-    """PaTH attention: between a key and a query, every token on the way reflects what the query looks for.
+    """PaTH attention: every token between a key and a query applies a reflection to the query.
 
         logit(i, j) = k_j^T H_{j+1} H_{j+2} ... H_i q_i / sqrt(D)
         H_t = I - beta_t w_t w_t^T
@@ -20,27 +26,27 @@ class PaTH(PositionalEncoding):
     logit is `(k_j^T H_{j+1} ... H_i q_i + ln f_{j+1} + ... + ln f_i) / sqrt(D)`, f_t = sigmoid(g . x_t + g_0).
 
     Args:
-        d_model, num_heads, num_kv_heads, head_dim: widths M, D and heads H, G of the attention; each of the G
-            key-value heads has reflections of its own.
+        d_model, num_heads, num_kv_heads, head_dim: M, H, G and D of the attention; each of the G key-value heads has
+            its own reflections.
         rank: width of the bottleneck between `down` and `up` (paper: 32; positive).
-        conv_width: how many tokens, the current one and those before it, make w_t (paper: 3; positive).
-        forget_gate: whether each query head also forgets at a rate of its own (paper: both are reported).
+        conv_width: number of tokens, the current one and those before it, in w_t (paper: 3; positive).
+        forget_gate: True if each query head also forgets at a rate of its own (paper: both are reported).
 
     Parameters, each layer its own: `down` (rank, M), `up` (G D, rank), `kernel` (G D, conv_width; the current token
     first), `beta_weight` (G, M), `beta_bias` (G), and with gates `gate_weight` (H, M), `gate_bias` (H). Matrices start
     normal with standard deviation 1 / sqrt(inputs), the kernel as that of `nn.Conv1d`, biases at 0.
 
-    Causal only. Position is nothing but what lies between, so the encoding is relative. The paper claims state tracking
-    that rotary cannot learn, and extrapolation that is good with forget gates and middling without.
+    Causal only, and relative: position is only what lies between. The paper claims state tracking that rotary cannot
+    learn, and extrapolation that is good with forget gates and middling without.
 
-    Cost: keys are taken in chunks of 64, from the last to the first, each with one triangular system (the paper's UT
-    transform), so time is a few times that of plain attention, for a step of decoding too: keys stay as they were
-    written, and the queries go back to them. A token's state is 2 D + 1 numbers for each key-value head, and one
-    for each query head with gates.
+    Cost: keys are processed in chunks of 64, from the last to the first, each with one triangular system (the paper's
+    UT transform), so time is a few times that of plain attention, in a decoding step too: keys stay as they were
+    written, and the queries go back to them. A token's state is 2 D + 1 numbers for each key-value head, and one for
+    each query head with gates.
 
     Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm stands within
-    the scale, as in flash-linear-attention, while FoX adds it to scaled logits. There is no padding or document to
-    leave out of a product, since none lies between tokens that see each other; but the convolution stops at the edge.
+    the scale, as in flash-linear-attention, while FoX adds it to scaled logits. Products need no masking of padding or
+    documents, since none lies between tokens that see each other; but the convolution stops at the edge.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -77,13 +83,13 @@ class PaTH(PositionalEncoding):
         self.gate_bias = nn.Parameter(torch.zeros(num_heads)) if forget_gate else None
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
-        """For each key-value head: w, what the convolution reads, beta and the logarithms of its queries' gates."""
+        """Return, for each key-value head, w, the input of the convolution, beta and the log gates of its queries."""
         with torch.autocast(x_BTM.device.type, enabled=False):
             x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
             projected_BGTD = self._by_head(_linear(_linear(x_BTM, self.down), self.up))
             past = None if past_BHPE is None else past_BHPE[..., self.head_dim : 2 * self.head_dim]
             w_BGTD = functional.silu(self._convolved(projected_BGTD, positions, past))
-            # As flash-linear-attention does; a w of zero, where nothing came in, makes H the identity.
+            # As flash-linear-attention does; a w of zero, from zero inputs, makes H the identity.
             w_BGTD = w_BGTD * (w_BGTD.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
             beta_BGT1 = self._by_head(2 * _linear(x_BTM, self.beta_weight, self.beta_bias).sigmoid())
             parts = [w_BGTD, projected_BGTD, beta_BGT1]
@@ -94,12 +100,11 @@ class PaTH(PositionalEncoding):
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.key_state is not None
         state_BGSE = rows.key_state.to(q_BHRD.dtype)
-        w_BGSD, _, beta_BGS1, gates_BGSN = state_BGSE.split(
-            [self.head_dim, self.head_dim, 1, state_BGSE.shape[-1] - 2 * self.head_dim - 1], dim=-1
-        )
+        rest = state_BGSE.shape[-1] - 2 * self.head_dim - 1
+        w_BGSD, _, beta_BGS1, gates_BGSN = state_BGSE.split([self.head_dim, self.head_dim, 1, rest], dim=-1)
         w_BHSD = w_BGSD.repeat_interleave(self.group, dim=1)
         beta_BHS1 = beta_BGS1.repeat_interleave(self.group, dim=1)
-        change = _change_on_the_way(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, rows.first_key)
+        change = _change_by_reflections(q_BHRD, k_BHSD, w_BHSD, beta_BHS1, rows.first_key)
         if self.gate_weight is not None:
             gates_BHS = gates_BGSN.movedim(-1, 2).flatten(1, 2)
             forgotten_BHS = gates_BHS.cumsum(-1, dtype=torch.float64)  # float32 is 4e-4 nats off after 8,000 tokens
@@ -108,15 +113,15 @@ class PaTH(PositionalEncoding):
         return super().logits(q_BHRD, k_BHSD, rows) + change * rows.scale
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """(B, T, G * n) to (B, G, T, n)."""
+        """Turn (B, T, G * n) into (B, G, T, n)."""
         return x.unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
 
     def _convolved(self, new_BGTD: Tensor, positions: Positions, past_BGPD: Tensor | None) -> Tensor:
-        """The convolution at the new tokens; before the first token of a text there is nothing."""
+        """Return the convolution at the new tokens, with zeros before the first token of a text."""
         reach, length = self.conv_width - 1, new_BGTD.shape[2]
         whole = new_BGTD if past_BGPD is None else torch.cat([past_BGPD, new_BGTD], dim=2)
         whole = functional.pad(whole, (0, 0, reach, 0))[:, :, -(reach + length) :]
-        follows = functional.pad(_follows_the_token_before(positions), (reach, 0))[..., -(reach + length) :]
+        follows = functional.pad(_follows_previous_token(positions), (reach, 0))[..., -(reach + length) :]
         kernel = self.kernel.to(new_BGTD.dtype).view(self.num_kv_heads, 1, self.head_dim, self.conv_width)
         convolved = kernel[..., 0] * new_BGTD
         reached = torch.ones_like(follows[..., :length])
@@ -131,29 +136,29 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
-def _follows_the_token_before(positions: Positions) -> Tensor:
-    """Whether a token goes on where the one before it stands, (T,) or (B, T): not in padding, nor across documents."""
+def _follows_previous_token(positions: Positions) -> Tensor:
+    """Return True where a token continues the one before it, (T,) or (B, T): not in padding or across documents."""
     follows = positions.ids[..., 1:] > positions.ids[..., :-1]
     if positions.segments is not None:
         follows = follows & (positions.segments[:, 1:] == positions.segments[:, :-1])
     return functional.pad(follows, (1, 0))
 
 
-def _change_on_the_way(
+def _change_by_reflections(
     q_BHRD: Tensor, k_BHSD: Tensor, w_BHSD: Tensor, beta_BHS1: Tensor, first_key: int, chunk: int = 64
 ) -> Tensor:
-    """What the reflections between each key and query add to the product of the two, (B, H, R, S).
+    """Return the change of q . k by the reflections between each key and query, (B, H, R, S).
 
-    With the directions as rows of W, the betas on the diagonal of b, `lower` for what is below a diagonal and `tril`
-    for that and the diagonal (what a query meets up to its own place), the logits of a chunk of keys are
+    With the directions as rows of W, the betas on the diagonal of b, `lower` the part below a diagonal and `tril` that
+    part and the diagonal (a query meets reflections up to its own place), the logits of a chunk of keys are
 
         Q K^T - tril(Q W^T) (I + lower(b W W^T))^{-1} lower(b W K^T)
 
-    where Q holds the queries as the chunks after it have turned them: one triangular system for all pairs.
+    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs.
 
     Args:
-        first_key: where the first of the R queries stands among the keys.
-        chunk: how many keys share a system; it changes cost alone.
+        first_key: index of the first of the R queries among the keys.
+        chunk: number of keys in one system; it changes only the cost.
     """
     turned_BHRD = q_BHRD
     changes = []

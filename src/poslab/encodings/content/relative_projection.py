@@ -1,3 +1,9 @@
+"""Relative logits of Inkling.
+
+Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys, P past tokens, D head dim, M model dim,
+N distances, E numbers of r.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -19,23 +25,23 @@ class RelativeProjection(PositionalEncoding):
 
     Args:
         d_model, num_heads: width M of the tokens and heads H.
-        rank: the number of profiles, and of numbers in r_i (Inkling: 16; at least 1).
-        extent: distances from here on have no bias (Inkling: 1024, and in layers with a sliding window the window; at
+        rank: number of profiles, and of numbers in r_i (Inkling: 16; at least 1).
+        extent: distances from here on have no bias (Inkling: 1024, and the window in layers with a sliding window; at
             least 1).
 
     Parameters, each layer its own: `projection.weight` (H * rank, M) and `bank` (rank, extent), which all heads share.
-    The bank begins normal with standard deviation 0.02 (as in x-transformers, and the usual one of Inkling's code),
-    the projection with 1 / sqrt(M).
+    The bank begins normal with standard deviation 0.02 (as in x-transformers, and usual in Inkling's code), the
+    projection with 1 / sqrt(M).
 
-    Causal: keys ahead have no bias, so in an encoder they could not be told apart. No paper, and nothing is claimed
-    beyond the extent, where there is no position at all; a window of `extent` tokens is as Inkling uses it in most
-    layers. A token's state is rank numbers for each head. Costs rank products for each query, head and distance, and a
-    gather for each query and key.
+    Causal: keys ahead have no bias, so an encoder could not tell them apart. There is no paper, and nothing is claimed
+    beyond the extent, where there is no position at all; Inkling uses a window of `extent` tokens in most layers. A
+    token's state is rank numbers for each head. Costs rank products for each query, head and distance, and a gather for
+    each query and key.
 
-    Traps: the bias is added after the scale. x-transformers adds a bias to the projection, Inkling has none, which is
-    followed here. Inkling normalises queries and keys and scales by 1 / D instead (`qk_norm` of a model, and a scale
-    that these logits do not have); where it grows logits with the logarithm of the position (off unless it is told), it
-    does so with this bias too, unlike a temperature here. Real positions are rounded to a whole distance.
+    Traps: the bias is added after the scale. As in Inkling, the projection has no bias, which x-transformers adds.
+    Inkling normalises queries and keys and scales by 1 / D instead (`qk_norm` of a model, and a scale that these logits
+    do not have). Its growth of logits with the logarithm of the position, off by default, includes this bias, unlike a
+    temperature here. Real positions are rounded to a whole distance.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -59,7 +65,7 @@ class RelativeProjection(PositionalEncoding):
         return Pairs.between(query_positions, key_positions)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
-        """r of each head at each new token, in float32."""
+        """Return r of each head at each new token, in float32."""
         with torch.autocast(x_BTM.device.type, enabled=False):
             x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
             mix_BTE = functional.linear(x_BTM, self.projection.weight.to(x_BTM.dtype))

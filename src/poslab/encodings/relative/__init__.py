@@ -1,1 +1,1 @@
-"""Queries and keys meet vectors that stand for their distance, not only each other."""
+"""Queries and keys that meet vectors of their distance, beside each other."""

@@ -1,3 +1,8 @@
+"""DeBERTa's disentangled attention.
+
+Dimension letters: B batch, H heads, R query rows, S keys, D head dim, M model dim, N rows of the table.
+"""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -14,7 +19,7 @@ from poslab.encodings.relative.scores import pick
 
 
 class PositionKeysAndQueries(NamedTuple):
-    """P W_K and P W_Q of each head, (H, N, D) float32, and the pairs whose distances choose among their N rows."""
+    """P W_K and P W_Q of each head, (H, N, D) float32, and the pairs whose distances select among their N rows."""
 
     keys: Tensor
     queries: Tensor
@@ -22,7 +27,7 @@ class PositionKeysAndQueries(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys of the pairs."""
+        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -36,28 +41,26 @@ class Deberta(PositionalEncoding):
     one row for each distance up to n / 2, and logarithmic ones from there to max_distance.
 
     Args:
-        d_model: width M.
-        num_heads: heads H.
-        head_dim: head dimension D.
+        d_model, num_heads, head_dim: width M, heads H and head dimension D.
         max_distance: distances from about here on share a row, on either side (paper: 512; at least 1, and with buckets
             more than num_buckets / 2 + 1).
-        num_buckets: n, the number of rows on either side (versions 2 and 3: 256; even, at least 4); None has
-            n = max_distance and no buckets, as in version 1.
+        num_buckets: number n of rows on either side (versions 2 and 3: 256; even, at least 4); None for version 1:
+            n = max_distance and no buckets.
 
     Parameters, in each layer: `table` P (2n, M), initial standard deviation 1; `position_key` and `position_query`
-    (H, M, D), initially 1 / sqrt(M). DeBERTa shares P between layers, where an instance here serves either one layer
-    or all. With its initial 0.02 for all three, positions would hardly count in a short run; version 2 normalises P.
+    (H, M, D), initially 1 / sqrt(M). DeBERTa shares P between layers; an instance here serves either one layer or all.
+    With its initial 0.02 for all three, positions would hardly count in a short run; version 2 normalises P.
 
-    Bidirectional as in the paper, and causal under a causal mask, where half of the rows stay as they are. Past the
+    Bidirectional as in the paper, and causal under a causal mask, where half of the rows stay as initialised. Past the
     training length, distances up to max_distance have rows that were never trained; nothing is claimed. Costs two
-    products of T and S with 2n rows and two gathers of T x S per layer, and the projection of P, also for each decoded
-    token.
+    products of T and S with 2n rows and two gathers of T x S per layer, and the projection of P, which each decoded
+    token repeats.
 
-    Traps: the paper writes Q_r(delta(j, i)), with the sign of the distance turned. The authors' code and transformers,
-    and so all released models, take the row of delta(i, j) for both terms (they turn the sign, and then transpose); so
-    does this. One scale for the three terms, 1 / sqrt(3 D); a term left out would change it. Buckets grow past n, so
-    the clip matters. The two sides are not alike: -n has a row and n has not. Version 2 may also project P with the
-    weights of the content and normalise it, and adds biases to the projections; these are left out, as in the paper.
+    Traps: the paper writes Q_r(delta(j, i)), with the opposite distance. The authors' code and transformers, and so all
+    released models, use the row of delta(i, j) for both terms (they negate, and then transpose), as here. The three
+    terms have one scale, 1 / sqrt(3 D), which leaving out a term would change. Buckets grow past n, so the clip
+    matters. The sides differ: -n has a row and n has not. Version 2 may also project P with the weights of the content
+    and normalise it, and adds biases to the projections; these are left out, as in the paper.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -106,8 +109,8 @@ class Deberta(PositionalEncoding):
         row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
         if rows.visible is not None:
             row = row.masked_fill(~rows.visible, self.span)
-        # Of the table only the rows that these queries and visible keys need: of a causal block at most half. Finding
-        # them looks into a tensor, which would cut a compiled graph, so that one takes all rows.
+        # Only the rows that these queries and visible keys need: at most half of them for a causal block. Finding them
+        # reads a tensor, which would break a compiled graph; that one has all rows.
         compiling = torch.compiler.is_compiling()
         first, last = (0, 2 * self.span - 1) if compiling else (int(end) for end in row.aminmax())
         row = row - first
@@ -124,12 +127,12 @@ class Deberta(PositionalEncoding):
 
 
 def log_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
-    """The bucket of each distance, int64, of the sign of the distance; not clipped.
+    """Return the bucket of each distance, int64, with the sign of the distance; not clipped.
 
     With 256 buckets to 512, distances up to 128 are their own bucket, 511 has bucket 255 and 600 has 270.
     """
     exact = num_buckets // 2
-    # All in float32, as in the authors' code: rounding up hangs on the last bit at the edges, max_distance - 1 first.
+    # All in float32, as in the authors' code: rounding up depends on the last bit at the edges, first max_distance - 1.
     ratio = distance.abs().clamp_min(exact).float() / exact
     growth = ratio.log() / ratio.new_tensor((max_distance - 1) / exact).log()
     far = (growth * (exact - 1)).ceil().long() + exact

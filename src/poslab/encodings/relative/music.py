@@ -1,3 +1,8 @@
+"""Relative attention of the Music Transformer.
+
+Dimension letters: B batch, H heads, R query rows, S keys, D head dim, N distances.
+"""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -15,14 +20,14 @@ from poslab.encodings.relative.scores import pick, skew
 
 
 class MusicTables(NamedTuple):
-    """The pairs, and whether distances are those of storage, so that skewing finds them."""
+    """Pairs, and True if their distances are those in storage, so that skewing finds them."""
 
     pairs: Pairs
     by_distance: bool
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys of the pairs."""
+        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -31,25 +36,23 @@ class MusicTransformer(PositionalEncoding):
 
         logit(i, j) = q_i . (k_j + E_h[min(i - j, N - 1)]) / sqrt(D)
 
-    with N = num_distances. Products of all queries with all vectors are skewed to their keys, which needs T x S
-    numbers where a vector for each pair would need T x S x D.
+    with N = num_distances. Products of all queries with all vectors are skewed to their keys, in T x S numbers where a
+    vector for each pair would need T x S x D.
 
     Args:
-        num_heads: heads H.
-        head_dim: head dimension D.
-        num_distances: distances 0 to num_distances - 1 have a vector each, and all further ones the last of these
-            (paper: the length of the training sequences; at least 1). More than the training length leaves vectors
-            untrained, and then longer texts meet them.
+        num_heads, head_dim: heads H and head dimension D.
+        num_distances: distances 0 to num_distances - 1 have a vector each, and further ones share the last (paper: the
+            length of the training sequences; at least 1). If it exceeds the training length, longer texts meet vectors
+            that were never trained.
 
-    Parameters: `table` (H, num_distances, D) in each layer, its row being the distance; initial standard deviation
+    Parameters: `table` (H, num_distances, D) in each layer, one row per distance; initial standard deviation
     1 / sqrt(D), as in Tensor2Tensor.
 
-    Causal only: there is no vector for keys ahead. Past num_distances distances are clipped, as those of Shaw are; the
-    last vector has been trained by few pairs if num_distances is the training length, so a shorter one may extrapolate
-    better. The paper leaves this open, and Tensor2Tensor gives zero to distances past its table. Costs one more product
-    of the size of q . k.
+    Causal only: keys ahead have no vector. Distances past num_distances are clipped, as in Shaw. If num_distances is
+    the training length, few pairs train the last vector, so a smaller one may extrapolate better. The paper leaves this
+    open; Tensor2Tensor gives zero to distances past its table. Costs one more product of the size of q . k.
 
-    Trap: the paper's skewing leaves numbers without meaning above the diagonal; here they are zero (and still masked).
+    Trap: the paper's skewing leaves meaningless numbers above the diagonal; here they are zero (and still masked).
 
     Raises:
         ValueError: for an argument out of its range.
@@ -71,16 +74,15 @@ class MusicTransformer(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> MusicTables:
         by_distance = query_positions.contiguous and key_positions.contiguous
-        by_distance = by_distance and query_positions.stop == key_positions.stop  # a text attends to itself
+        by_distance = by_distance and query_positions.stop == key_positions.stop  # attention of a text to itself
         return MusicTables(Pairs.between(query_positions, key_positions), by_distance)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: MusicTables = rows.tables
         table_HND = self.table.to(q_BHRD.dtype)
         if tables.by_distance:
-            num_keys = k_BHSD.shape[-2]
             furthest = rows.first_key + q_BHRD.shape[-2] - 1
-            scores_BHRS = skew(q_BHRD @ _descending(table_HND, furthest).transpose(-2, -1), num_keys)
+            scores_BHRS = skew(q_BHRD @ _descending(table_HND, furthest).mT, k_BHSD.shape[-2])
         else:
             index = tables.pairs.whole_distance(rows.rows, rows.keys).clamp(0, table_HND.shape[1] - 1)
             scores_BHRS = pick(q_BHRD @ table_HND.transpose(-2, -1), index)
@@ -88,8 +90,8 @@ class MusicTransformer(PositionalEncoding):
 
 
 def _descending(table_HND: Tensor, furthest: int) -> Tensor:
-    """The vectors of the distances `furthest`, ..., 1, 0, (H, furthest + 1, D)."""
+    """Return the vectors of the distances `furthest`, ..., 1, 0, (H, furthest + 1, D)."""
     nearest = table_HND[:, : furthest + 1].flip(1)
-    # A view of the last vector, whose gradient is a plain sum: an index would add it up in any order on a GPU.
+    # A view of the last vector has a plain sum as its gradient; an index would add it up in any order on a GPU.
     further = nearest[:, :1].expand(-1, furthest + 1 - nearest.shape[1], -1)
     return torch.cat([further, nearest], dim=1)

@@ -1,4 +1,4 @@
-"""From scores of each query and distance to scores of each query and key."""
+"""Scores of distances as scores of keys. Dimension letters: B batch, H heads, R query rows, S keys, N columns."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from torch.nn import functional
 
 
 def pick(scores_BHRN: Tensor, index: Tensor) -> Tensor:
-    """Of the scores of each query with N table rows, that of the row of each key, (B, H, R, S).
+    """Return the score of each query and key, (B, H, R, S), given those of each query and table row.
 
     Args:
         scores_BHRN: queries times table.
-        index: (1 or B, 1, R, S) int64, the table row of each query and key.
+        index: (1 or B, 1, R, S) int64, table row of each query and key.
     """
     return scores_BHRN.gather(-1, index.expand(*scores_BHRN.shape[:-1], -1))
 
 
 def skew(scores_BHRN: Tensor, num_keys: int) -> Tensor:
-    """Shifts scores of R neighbouring queries and descending distances to their keys, without any index.
+    """Shift scores of R neighbouring queries and descending distances to their keys, without any index.
 
         skew(scores)[r, j] = scores[r, R - 1 - r + j]
 
-    Column 0 is the distance of the last query to the first key, and each next column is one less. Keys for which the
-    columns end (N < R + S - 1: those ahead of a causal query) get 0.
+    Column 0 is the distance of the last query to the first key, and each next column is one less. Keys past the last
+    column (N < R + S - 1: those ahead of a causal query) get 0.
 
     Args:
         scores_BHRN: (..., R, N).
@@ -31,7 +31,7 @@ def skew(scores_BHRN: Tensor, num_keys: int) -> Tensor:
     Source: the skewing of Huang et al., "Music Transformer" (ICLR 2019), section 3.4.1, for any rows and keys.
     """
     num_rows, num_distances = scores_BHRN.shape[-2:]
-    # In a flat row of storage, R + S to a row, the wanted part of row r begins at R - 1 + r * (R + S - 1): it is a
+    # In flat storage with R + S numbers to a row, the wanted part of row r begins at R - 1 + r * (R + S - 1), as in a
     # matrix whose rows are one shorter.
     width = num_rows + num_keys
     flat = functional.pad(scores_BHRN, (0, width - num_distances)).flatten(-2)[..., num_rows - 1 : -1]

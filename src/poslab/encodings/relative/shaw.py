@@ -1,3 +1,5 @@
+"""Shaw's relative vectors. Dimension letters: B batch, H heads, R query rows, S keys, D head dim, N distances."""
+
 from __future__ import annotations
 
 import torch
@@ -12,24 +14,24 @@ from poslab.encodings.relative.scores import pick
 
 
 class Shaw(PositionalEncoding):
-    """Relative position representations: a learned vector per clipped distance joins each key and each value.
+    """Relative position representations: a learned vector per clipped distance is added to each key and each value.
 
         logit(i, j) = q_i . (k_j + a_K[c]) / sqrt(D)
         output(i)   = sum_j weight(i, j) * (v_j + a_V[c]),    c = clip(j - i, -k, k) + k
 
-    with k = max_distance. Only the logits are scaled, not the vectors that join the values.
+    with k = max_distance. Only the logits are scaled, not the vectors that are added to the values.
 
     Args:
         head_dim: head dimension D.
-        max_distance: keys further than this, on either side, share a vector (paper: 16, and in its ablation in machine
-            translation 2 and more do about as well; at least 1).
+        max_distance: keys further than this, on either side, share a vector (paper: 16; in its ablation in machine
+            translation, 2 and more do about as well; at least 1).
 
     Parameters: `key_table` and `value_table` (2 max_distance + 1, D) in each layer, for all its heads, as in
-    Tensor2Tensor; initial standard deviation 1 / sqrt(D). In a causal model the rows of keys ahead stay as they are.
+    Tensor2Tensor; initial standard deviation 1 / sqrt(D). A causal model never trains the rows of keys ahead.
 
     Causal and bidirectional. Past the training length every distance beyond `max_distance` has the vectors that it had
     in training; nothing else is claimed. Costs 2 (2 max_distance + 1) D products per query and head, a gather and a
-    scatter of logits and weights, and needs the weights themselves, so no fused attention.
+    scatter of logits and weights; needs the weights themselves, so no fused attention.
 
     Traps: the paper's sign is key minus query. VITS gives zero to distances outside its window, where the paper clips.
 
@@ -61,7 +63,7 @@ class Shaw(PositionalEncoding):
         return super().logits(q_BHRD, k_BHSD, rows) + pick(scores_BHRN, self._table_row(rows)) * rows.scale
 
     def values(self, weights_BHRS: Tensor, v_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        # The weights of all keys at a clipped distance add up before they meet its vector: no T x S x D.
+        # Weights of all keys at one clipped distance are summed before they meet its vector: no T x S x D.
         index = self._table_row(rows).expand_as(weights_BHRS)
         weights_BHRN = weights_BHRS.new_zeros(*weights_BHRS.shape[:-1], len(self.value_table))
         weights_BHRN = weights_BHRN.scatter_add(-1, index, weights_BHRS)

@@ -1,3 +1,8 @@
+"""Transformer-XL's relative attention.
+
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, D head dim, M model dim, N distances.
+"""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -15,18 +20,19 @@ from poslab.encodings.relative.scores import skew
 
 
 class KeysByDistance(NamedTuple):
-    """W_R r of all distances of a query and a key, the largest first, (H, N, D) float32."""
+    """W_R r of all distances of a query and a key, the largest first, (H, N, D) float32.
+
+    The first distance is that of the last query to the first key, S - 1 in storage.
+    """
 
     keys: Tensor
-
     made_for: MadeFor
-    """The queries and keys: of the last query to the first key, S - 1 in storage, is the first distance."""
 
 
 class SinusoidsByPosition(NamedTuple):
     """Sines and cosines of the angles of queries and keys, (1, T, M / 2) or (B, 1, T, M / 2) float32.
 
-    `limit` is r at the distances max_distance and -max_distance, (2, M); None if there is no largest distance.
+    `limit` is r at the distances max_distance and -max_distance, (2, M); None if distances are not clipped.
     """
 
     query_sin: Tensor
@@ -38,7 +44,7 @@ class SinusoidsByPosition(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys of the pairs."""
+        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -49,26 +55,23 @@ class TransformerXL(PositionalEncoding):
         r(d)        = [sin(d w_0), ..., sin(d w_{M/2-1}), cos(d w_0), ...],    w_m = base ** (-2m / M)
 
     Args:
-        d_model: width M of the sinusoids, even.
-        num_heads: heads H.
-        head_dim: head dimension D.
-        causal: whether keys are never ahead of the query; else their distances are negative.
+        d_model, num_heads, head_dim: width M of the sinusoids (even), heads H and head dimension D.
+        causal: True if keys are never ahead of the query; else their distances are negative.
         base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
-        max_distance: sinusoids of further distances are those of this one, on either side (`clamp_len` of the authors'
-            code; at least 1); None never clips (paper: None in training; the authors set it when they evaluate on
-            longer contexts).
+        max_distance: further distances, on either side, share its sinusoid (`clamp_len` of the authors' code; at least
+            1); None never clips (paper: None in training; the authors set it when they evaluate on longer contexts).
 
     Parameters: `content_bias` u and `position_bias` v (H, D), initially zero mean with standard deviation 0.02, and
     `position_key` W_R (H, M, D), initially 1 / sqrt(M), in each layer. The authors' PyTorch code shares u and v between
-    layers and XLNet does not; here they are the layer's own.
+    layers, XLNet does not; here each layer has its own.
 
-    Causal and bidirectional. Defined at any distance, and the paper claims attention to contexts longer than those of
-    training, with its memory; the sinusoids of distances never seen are not clipped unless `max_distance` says so.
-    Costs one more product of the size of q . k (twice that if bidirectional) and T + S projections of a sinusoid per
-    layer, shared by the batch. Positions that are not contiguous, and single queries as in decoding, cost H times as
-    much per pair instead, without any table of distances.
+    Causal and bidirectional. Defined at any distance; the paper claims attention to contexts longer than those of
+    training, with its memory. Sinusoids of distances never seen are not clipped unless `max_distance` is set. Costs one
+    more product of the size of q . k (twice that if bidirectional) and T + S projections of a sinusoid per layer,
+    shared by the batch. Positions that are not contiguous, and single queries as in decoding, cost H times as much per
+    pair instead, without any table of distances.
 
-    Traps: all terms have the one scale. XLNet's sinusoids run from distance S down to 1 - T, one more than there are.
+    Traps: all terms share one scale. XLNet's sinusoids run from distance S down to 1 - T, one more than there are.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -103,20 +106,21 @@ class TransformerXL(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> KeysByDistance | SinusoidsByPosition:
         device = key_positions.ids.device
-        # For a single query, projecting the sinusoids of all S distances would cost more than all else in the layer.
+        # For a single query, projecting the sinusoids of all S distances would cost more than the rest of the layer.
         if query_positions.contiguous and key_positions.contiguous and query_positions.length > 1:
             least = 0 if self.causal else 1 - query_positions.length
             distance = torch.arange(key_positions.length - 1, least - 1, -1, device=device)
-            distance += query_positions.stop - key_positions.stop  # not 0 where another sequence is attended to
+            distance += query_positions.stop - key_positions.stop  # not 0 in attention to another sequence
             if self.max_distance is not None:
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
                 keys_HND = torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float()
                 return KeysByDistance(keys_HND, MadeFor(1, query_positions.length, key_positions.length, device))
-        # Only differences count, and angles near zero are the most exact: the first key of each row is at 0.
+        # Only differences count, and angles near zero are the most exact: the first key of each row is at 0. Heads
+        # share a dimension of size 1.
         origin = key_positions.ids[..., :1]
-        query_sin, query_cos = self._sinusoid(_per_head(query_positions.ids - origin))
-        key_sin, key_cos = self._sinusoid(_per_head(key_positions.ids - origin))
+        query_sin, query_cos = self._sinusoid((query_positions.ids - origin).unsqueeze(-2))
+        key_sin, key_cos = self._sinusoid((key_positions.ids - origin).unsqueeze(-2))
         limit = None
         if self.max_distance is not None:
             ends = torch.tensor([self.max_distance, -self.max_distance], device=device)
@@ -129,9 +133,8 @@ class TransformerXL(PositionalEncoding):
         content_logits = super().logits(q_BHRD + self.content_bias.to(dtype).unsqueeze(1), k_BHSD, rows)
         q_BHRD = q_BHRD + self.position_bias.to(dtype).unsqueeze(1)
         if isinstance(rows.tables, KeysByDistance):
-            num_keys = k_BHSD.shape[-2]
-            num_rows = q_BHRD.shape[-2]
-            # The last of these rows is furthest from the first key; where keys ahead have no column, skewing adds it.
+            num_rows, num_keys = q_BHRD.shape[-2], k_BHSD.shape[-2]
+            # The last of these rows is furthest from the first key; skewing adds the missing columns of keys ahead.
             first = rows.tables.made_for.num_keys - 1 - (rows.first_key + num_rows - 1)
             keys_HND = rows.tables.keys[:, first : first + num_rows + num_keys - 1].to(dtype)
             scores_BHRS = skew(q_BHRD @ keys_HND.transpose(-2, -1), num_keys)
@@ -140,7 +143,7 @@ class TransformerXL(PositionalEncoding):
         return content_logits + scores_BHRS * rows.scale
 
     def _scores_by_position(self, q_BHRD: Tensor, rows: QueryRows) -> Tensor:
-        """(q + v) . W_R r(i - j): r(i - j) is a rotation of r(-j) by the angles of i, which queries take on."""
+        """Return (q + v) . W_R r(i - j), where r(i - j) is r(-j) rotated by the angles of i, which queries apply."""
         tables: SinusoidsByPosition = rows.tables
         sine, cosine, key_sin, key_cos = (
             table[..., part, :].to(q_BHRD.dtype)
@@ -164,8 +167,3 @@ class TransformerXL(PositionalEncoding):
     def _sinusoid(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         angle = angles(ids, inverse_frequencies(self.d_model, self.base, ids.device))
         return angle.sin(), angle.cos()
-
-
-def _per_head(ids: Tensor) -> Tensor:
-    """(T,) or (B, T) as (1, T) or (B, 1, T): the same for all heads."""
-    return ids.unsqueeze(-2)

@@ -1,3 +1,8 @@
+"""TUPE's untied positions.
+
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, D head dim, M model dim.
+"""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -15,7 +20,7 @@ from poslab.encodings.positions import Positions
 
 
 class UntiedPositions(NamedTuple):
-    """Projected positions, (1 or B, H, T, D) and (1 or B, H, S, D) float32, scaled; the relative bias, if any."""
+    """Projected positions, (1 or B, H, T, D) scaled and (1 or B, H, S, D), float32, and the relative bias, if any."""
 
     queries: Tensor
     keys: Tensor
@@ -23,7 +28,7 @@ class UntiedPositions(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys at these positions."""
+        """Queries and keys at these positions."""
         return MadeFor.of(self.queries, self.keys)
 
 
@@ -32,33 +37,29 @@ class Tupe(PositionalEncoding):
 
         logit(i, j) = q_i . k_j / sqrt(2 D) + (LN(p_i) U_Q) . (LN(p_j) U_K) / sqrt(2 D) [+ sqrt(D) * t[bucket(i - j)]]
 
-    The part in brackets is T5's bias: without it TUPE-A, with it TUPE-R.
+    The part in brackets is T5's bias: TUPE-R has it, TUPE-A has not.
 
     Args:
-        d_model: width M.
-        num_heads: heads H.
-        head_dim: head dimension D.
-        causal: whether keys are never ahead of the query; only the buckets depend on it.
-        max_length: the number of positions with a vector; the encoding is not defined past it (the authors: 256
-            to 512; at least 1).
+        d_model, num_heads, head_dim: width M, heads H and head dimension D.
+        causal: True if keys are never ahead of the query; only the buckets depend on it.
+        max_length: number of positions with a vector, none is defined past it (the authors: 256 to 512; at least 1).
         num_buckets: number of buckets of T5's bias (TUPE-R: 32; as in `T5Bias`); None is TUPE-A.
-        max_distance: the logarithmic buckets end here, so the last begins somewhat before (TUPE-R: 128; as in
-            `T5Bias`).
+        max_distance: end of the logarithmic buckets, so the last begins somewhat before (TUPE-R: 128; as in `T5Bias`).
 
     Parameters: `table` p (max_length, M), initial standard deviation 1; `norm`; `position_query` and `position_key`
     U (H, M, D), initially 1 / sqrt(M); `relative_bias.table`; all of them once for all layers, as in the paper. The
     authors start p at 0.02, but behind a LayerNorm only its ratio to the learning rate counts, which is higher here.
 
     Causal and bidirectional. Positions are absolute, so it ends at max_length. Costs one more product of the size of
-    q . k per layer, of which the batch has one, and T + S projections per forward pass.
+    q . k per layer, one for the whole batch, and T + S projections per forward pass.
 
     Traps: content too is scaled by 1 / sqrt(2 D). The paper unties [CLS] from positions, overwriting its row and
-    column with two learned numbers per head; here no token is [CLS], and that is left out (in a causal decoder the row
-    would mean nothing). The authors' projections have a bias, the paper's formula has none; this is the paper's. T5's
+    column with two learned numbers per head; that is left out, since no token here is [CLS] (in a causal decoder the
+    row would mean nothing). The authors' projections have a bias; the paper's formula, followed here, has none. T5's
     bias is multiplied by sqrt(D), as in `T5Bias`: the same family of functions.
 
     Raises:
-        ValueError: for an argument out of its range, or when asked for a position at or past `max_length`.
+        ValueError: for an argument out of its range, or for a position at or past `max_length`.
 
     Source: Ke, He, Liu, "Rethinking Positional Encoding in Language Pre-training" (ICLR 2021), sections 3.1 and 3.3.
     """
@@ -108,13 +109,13 @@ class Tupe(PositionalEncoding):
         return bias_BHRS + tables.relative_bias.matrix(rows.rows, rows.keys)
 
     def _vectors(self, positions: Positions) -> Tensor:
-        """LN(p) at each position, (1 or B, 1, T, M) float32."""
+        """Return LN(p) at each position, (1 or B, 1, T, M) float32."""
         if positions.stop > len(self.table):
             raise ValueError(
                 f"max_length={len(self.table)} positions of TUPE end before position {positions.stop - 1}; "
                 "train with a larger max_length, or choose an encoding without an end"
             )
-        # Real positions (CAPE) have the vector of the nearest one; those at an end may round out of the table.
+        # Real positions (CAPE) have the vector of the nearest one; those at an end may round to a row past the table.
         ids = positions.ids.round().long().clamp(0, len(self.table) - 1)
         p = functional.embedding(ids if ids.dim() == 2 else ids.unsqueeze(0), self.table.float()).unsqueeze(1)
         return functional.layer_norm(p, p.shape[-1:], self.norm.weight.float(), self.norm.bias.float(), self.norm.eps)

@@ -1,4 +1,4 @@
-"""Queries and keys that turn with their positions."""
+"""Queries and keys that rotate with their positions."""
 
 from poslab.encodings.rotary.rotary import Rotary
 

@@ -1,3 +1,5 @@
+"""LongRoPE: a divisor for each rotary frequency."""
+
 from __future__ import annotations
 
 import functools
@@ -24,23 +26,23 @@ def longrope(
     long_factors: Sequence[float] | str | None = None,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
-    """LongRoPE: each frequency is divided by a number of its own, from one list up to length L, from another beyond.
+    """LongRoPE: each frequency has its own divisor, from one list up to length L, from another beyond.
 
         theta'(m) = theta(m) / (short_factors[m] if l <= L else long_factors[m])
         logit = (1 + ln s / ln L) q' . k' / sqrt(D)
 
-    The paper's lists come from an evolutionary search for one model, so there are none that suit every model. The
-    logits have their factor at short lengths too, as in Phi-3 and transformers. The first tokens, which the paper
-    leaves unscaled, are scaled here, as there. A step across L changes all angles, of the past too.
-    Claimed for 8 L without fine-tuning and up to 2,048k tokens with it.
+    The paper's lists come from an evolutionary search for one model, so none suits every model. The logits have their
+    factor at short lengths too, as in Phi-3 and transformers. As there, the first tokens are scaled, which the paper
+    leaves unscaled. A step across L changes all angles, those of the past included. Claimed for 8 L without fine-tuning
+    and up to 2,048k tokens with it.
 
     Args:
         training_length: L, at least 2.
         factor: s, target length over training length (at least 1; Phi-3: 32). For the logits, and for null lists.
-        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON file that holds such a list,
-            which is read once. Null is all 1 for short ones, and for long ones what `yarn` divides by, with ramp ends
-            at 32 turns and 1.
-        attention_factor: instead of sqrt(1 + ln s / ln L), its square multiplies the logits (above 0).
+        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON file with such a list, which is
+            read once. Null is all 1 for short ones, and for long ones the divisors of `yarn` with ramp ends at 32
+            turns and 1.
+        attention_factor: replaces sqrt(1 + ln s / ln L); its square multiplies the logits (above 0).
 
     Raises:
         ValueError: for an argument out of its range, or a list that cannot be read or does not fit the channels.
@@ -64,7 +66,7 @@ def longrope(
 
 
 def _factors(name: str, given: Sequence[float] | str | None, pairs: int) -> list[float] | None:
-    """The list of factors, from its file if it is in one."""
+    """Return the list of factors, read from its file if a path is given."""
     if given is None:
         return None
     factors = list(_read_list(name, given) if isinstance(given, str) else given)
@@ -83,7 +85,7 @@ def _read_list(name: str, path: str) -> tuple[float, ...]:
 
 @functools.cache
 def _read_list_once(name: str, path: str) -> tuple[float, ...]:
-    """The list of numbers that a JSON file holds."""
+    """Return the list of numbers in a JSON file."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

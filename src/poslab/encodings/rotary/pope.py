@@ -1,3 +1,5 @@
+"""PoPE: channels in polar coordinates. Dimension letters: B batch, H heads, T queries, S keys, D head dim."""
+
 from __future__ import annotations
 
 import math
@@ -24,18 +26,18 @@ class Phases(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys that turn."""
+        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
 class PoPE(PositionalEncoding):
-    """Polar coordinate position embedding: content sets the size of every channel, position alone its phase.
+    """Polar coordinate position embedding: content sets the magnitude of every channel, position alone its phase.
 
         logit(i, j) = sum_c softplus(q_ic) * softplus(k_jc) * cos((j - i) * theta_c + delta_hc) / sqrt(D)
         theta_c = base ** (-c / D)
 
-    over all channels c = 0, ..., D - 1. In rotary the phase also holds the angle of the content of a pair of channels,
-    so that what a key says moves where it is looked for; here there is nothing to turn but position.
+    over all channels c = 0, ..., D - 1. In rotary the phase also contains the angle of the content of a pair of
+    channels, so that content shifts the position that is attended to; here only position turns.
 
     Args:
         head_dim: head dimension D; odd ones too.
@@ -44,17 +46,17 @@ class PoPE(PositionalEncoding):
         delta_init: "zero", or "uniform" in [-2 pi, 0]. The paper finds zero better beyond the training length and
             uniform a little better within it.
 
-    Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel. It counts clamped to
+    Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.
 
     Causal and bidirectional. The paper claims extrapolation to ten times the training length without any change.
     Queries and keys become 2 D wide (the scale stays that of D), so the logits cost twice the time of rotary's and the
-    cache nothing more; values are padded with zeros to 2 D for a kernel that wants them as wide as keys.
+    cache nothing more; values are padded with zeros to 2 D for a kernel that needs them as wide as keys.
 
-    Traps: `torch.clamp` passes no gradient from outside, and from zero half of the first steps lead outside, so that a
-    half of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside
-    the range, are those of x-transformers and PoPE_pytorch. These two add delta to the keys; here it is taken from the
-    queries, the same logit, which lets heads that share keys have phases of their own. Softplus makes every product
+    Traps: `torch.clamp` passes no gradient from outside. Half of the first steps from zero lead outside, so that half
+    of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside the
+    range, are those of x-transformers and PoPE_pytorch. These add delta to the keys; subtracting it from the queries,
+    as here, gives the same logit and lets heads that share keys have their own phases. Softplus makes every product
     positive where phases agree: logits start further from zero than those of rotary.
 
     Raises:
@@ -89,7 +91,7 @@ class PoPE(PositionalEncoding):
         cos, sin = (key_cos, key_sin) if key_positions is query_positions else self._cos_sin(query_positions)
         delta_H1D = self.learned()["delta"].unsqueeze(1)
         # The phase of a query is i * theta - delta. At position 1,000,000 float32 would round delta away in the
-        # difference, so it enters by the theorem of addition.
+        # difference, so the addition theorem adds it.
         delta_cos, delta_sin = delta_H1D.cos(), delta_H1D.sin()
         return Phases(cos * delta_cos + sin * delta_sin, sin * delta_cos - cos * delta_sin, key_cos, key_sin)
 
@@ -100,7 +102,7 @@ class PoPE(PositionalEncoding):
         return _polar(k_BHSD, tables.key_cos, tables.key_sin)
 
     def _frequencies(self, device: torch.device | None = None) -> Tensor:
-        # One for each channel, where rotary has one for two.
+        # One per channel, where rotary has one per pair.
         return inverse_frequencies(2 * self.head_dim, self.base, device)
 
     def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
@@ -109,7 +111,7 @@ class PoPE(PositionalEncoding):
 
 
 def _polar(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Complex numbers with the softplus of x as magnitudes, as their real parts and then their imaginary parts."""
+    """Return complex numbers of magnitude softplus(x): all real parts, then all imaginary parts."""
     magnitude = functional.softplus(x.to(torch.float32))
     return torch.cat([magnitude * cos, magnitude * sin], dim=-1).to(x.dtype)
 
@@ -120,7 +122,7 @@ def _clamped(delta: Tensor) -> Tensor:
 
 
 class _Clamp(torch.autograd.Function):
-    """Clamps to [-2 pi, 0]; descent may leave the range no further, but may return."""
+    """Clamp to [-2 pi, 0]; descent may leave the range no further, but may return."""
 
     generate_vmap_rule = True
 

@@ -1,3 +1,5 @@
+"""Rotary position embedding (RoPE). Dimension letters: B batch, H heads, T queries, S keys, D head dim."""
+
 from __future__ import annotations
 
 import inspect
@@ -16,13 +18,13 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.scalings import Scaling
 
 Layout = Literal["half_split", "interleaved"]
-"""Which channels turn together: m and m + r / 2, or 2m and 2m + 1."""
+"""Channels of a pair: m and m + r / 2, or 2m and 2m + 1."""
 
 
 class Rotation(NamedTuple):
     """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels.
 
-    And what the usual scale of the logits is multiplied by: the square of the attention factor of a scaling.
+    `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor.
     """
 
     query_cos: Tensor
@@ -33,7 +35,7 @@ class Rotation(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys that turn."""
+        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -43,32 +45,32 @@ class Rotary(PositionalEncoding):
         logit(i, j) = (R(i) q_i) . (R(j) k_j) / sqrt(D) = q_i . R(j - i) k_j / sqrt(D)
 
     R(p) turns channel pair m by `p * base ** (-2m / r)`, where r = fraction * D channels turn and the rest stay. A
-    scaling puts other frequencies in their place, and may give an attention factor a:
+    scaling replaces the frequencies, and may have an attention factor a:
 
         logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
 
     Args:
         head_dim: head dimension D.
         base: frequency base (paper: 10,000; above 1). A larger base turns more slowly and reaches further.
-        fraction: the share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even.
-        layout: which channels are a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
-            (2m, 2m + 1), as in RoFormer, GPT-J and Cohere. The same encoding up to a fixed order of the channels of
-            queries and keys; weights that were trained under one need their channels reordered under the other.
-        scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them; None
-            leaves the frequencies (paper). It acts on the spectrum of the channels that turn.
+        fraction: share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even.
+        layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
+            (2m, 2m + 1), as in RoFormer, GPT-J and Cohere. The two differ in the order of channels of queries and keys
+            alone; weights that were trained under one need their channels reordered under the other.
+        scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them, for
+            the spectrum of the channels that turn; None leaves the frequencies (paper).
 
-    Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model. Two products for each
-    number of queries and keys, and tables of r numbers for each position, which all layers share. Without a scaling,
-    little is claimed beyond the training length.
+    Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model. Costs two products for
+    each number of queries and keys, and tables of r numbers for each position, which all layers share. Without a
+    scaling, little is claimed beyond the training length.
 
-    A rotation stays a rotation: the attention factor scales logits, all of each, as YaRN's paper has it. Code that
-    multiplies cosines and sines by it (transformers and most others) does the same if all channels turn; where only a
-    fraction does, that leaves the share of the other channels in the logit as it is.
+    The attention factor scales whole logits, as in YaRN's paper, and a rotation stays a rotation. Code that multiplies
+    cosines and sines by it (transformers and most others) does the same if all channels turn; where only a fraction
+    does, that leaves the share of the other channels in the logit unscaled.
 
-    Under a scaling that depends on the length, the length so far is `Positions.stop` of the keys: a shift of all
-    positions is then felt, and a longer text turns its earlier tokens otherwise. Trap: for packed or padded rows that
-    is the width of the row, and under `positions=shifted` or `randomized` it is what these may reach in training;
-    transformers takes the largest id.
+    A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
+    positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
+    is the width of the row, and under `positions=shifted` or `randomized` the largest that these may reach in training;
+    transformers uses the largest id.
 
     Raises:
         ValueError: for an argument out of its range, those of the scaling included.
@@ -99,8 +101,8 @@ class Rotary(PositionalEncoding):
         self.rotary_dim = rotary_dim
         self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
         self._scaling = scaling
-        self._asked_for = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
-        self.depends_on_length = "length" in self._asked_for
+        self._needs = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
+        self.depends_on_length = "length" in self._needs
         self.relative = not self.depends_on_length
         self.scaled_frequencies(1)  # raises now if a hyperparameter of the scaling is wrong
 
@@ -113,12 +115,12 @@ class Rotary(PositionalEncoding):
         return self.scaled_frequencies(length)[0]
 
     def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
-        """Return the inverse frequencies, (r / 2,) float32, and the attention factor while the text has this length."""
+        """Return the inverse frequencies, (r / 2,) float32, and the attention factor at this length of the text."""
         frequencies = inverse_frequencies(self.rotary_dim, self.base, device)
         if self._scaling is None:
             return frequencies, 1.0
         known = {"base": self.base, "length": length}
-        return self._scaling(frequencies, **{name: known[name] for name in known if name in self._asked_for})
+        return self._scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, key_positions.ids.device)
@@ -145,16 +147,16 @@ def _cos_sin(positions: Positions, frequencies: Tensor) -> tuple[Tensor, Tensor]
 
 
 def check_width(x: Tensor, head_dim: int) -> None:
-    """Raise ValueError unless queries or keys are as wide as what turns them was made for."""
+    """Raise ValueError unless queries or keys have the width that their rotation was made for."""
     if x.shape[-1] != head_dim:
         raise ValueError(f"queries and keys must be head_dim={head_dim} wide, got {x.shape[-1]}")
 
 
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the channel pairs (m, m + r / 2) of the first r channels of x by the given angles.
+    """Rotate the channel pairs (m, m + r / 2) of the first r channels of x by the given angles.
 
     Args:
-        x: (B, H, T, D), any dtype; the result has it too, the product is float32.
+        x: (B, H, T, D), any dtype, which the result has too; the product is float32.
         cos, sin: (T, r / 2) or (B, 1, T, r / 2), float32, not trained.
     """
     turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
@@ -162,13 +164,13 @@ def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the channel pairs (2m, 2m + 1) of the first r channels of x, otherwise as `rotate_half_split`."""
+    """Rotate the channel pairs (2m, 2m + 1) of the first r channels of x, otherwise as `rotate_half_split`."""
     turned: Tensor = _RotateInterleaved.apply(x, cos, sin)
     return turned
 
 
 class _RotateHalfSplit(torch.autograd.Function):
-    """The gradient of a rotation is the rotation back: nothing but the tables is kept for the backward pass."""
+    """Rotation whose gradient is the rotation back, so that only the tables are kept for the backward pass."""
 
     generate_vmap_rule = True
 
@@ -191,7 +193,7 @@ class _RotateHalfSplit(torch.autograd.Function):
 
 
 class _RotateInterleaved(torch.autograd.Function):
-    """As `_RotateHalfSplit`."""
+    """Interleaved form of `_RotateHalfSplit`."""
 
     generate_vmap_rule = True
 
@@ -215,13 +217,13 @@ class _RotateInterleaved(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
-    """Each pair of a first and a second channel turned, without a copy of either; further channels stay.
+    """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
 
     Args:
         x: (B, H, T, D).
-        cos_of_channels: (..., T, r), the cosine for each channel that turns.
-        sin: (..., T, r / 2), the sine for each pair.
-        first, second: the channels of the pairs.
+        cos_of_channels: (..., T, r), cosine for each channel that turns.
+        sin: (..., T, r / 2), sine for each pair.
+        first, second: channels of the pairs.
     """
     turned = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
     turned[..., first].addcmul_(x[..., second], sin, value=-1)
@@ -230,9 +232,9 @@ def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, secon
 
 
 def _turned_in_one_loop(x: Tensor, swapped: Tensor, cos_of_channels: Tensor, sin_of_channels: Tensor) -> Tensor:
-    """As `_turned`, from the channels that turn with those of each pair swapped: a compiler makes one loop of it.
+    """Rotate as `_turned` does, given the turning channels with those of each pair swapped: one loop in a compiler.
 
-    It makes several of `_turned`, and where it has to join the halves of its result it does so number by number.
+    A compiler makes several loops of `_turned`, and joins the halves of its result number by number.
     """
     turning, rest = x.split([swapped.shape[-1], x.shape[-1] - swapped.shape[-1]], dim=-1)
     turned = (turning * cos_of_channels + swapped * sin_of_channels).to(x.dtype)

@@ -1,13 +1,13 @@
 """Scalings of rotary frequencies: how a spectrum that was trained at one length turns at another.
 
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
-channels that turn, and of what it asks for by the names `base`, the frequency base, and `length`, the current length:
-a number that every key position is below (`Positions.stop`). It gives the scaled frequencies and an attention factor,
-whose square multiplies the logits. All other arguments are its hyperparameters. One that asks for `length` depends on
-it. The longer ones have files of their own, `yarn` and `longrope`.
+channels that turn, and, if it has arguments of these names, of `base`, the frequency base, and `length`, the current
+length: a number that every key position is below (`Positions.stop`). It returns the scaled frequencies and an attention
+factor, whose square multiplies the logits. Its other arguments are hyperparameters; with `length` it depends on the
+length. The longer scalings have files of their own, `yarn` and `longrope`.
 
-Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is how often a
-pair of channels turns round within the training length. None has parameters; each costs r / 2 numbers a forward pass,
+Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
+of turns of a pair of channels within the training length. None has parameters; each costs r / 2 numbers a forward pass,
 and serves causal and bidirectional attention as `Rotary` does.
 """
 
@@ -28,11 +28,11 @@ TrainingLength = Annotated[int, Range(at_least=2), NOT_HUGE]
 Share = Annotated[float, Range(above=0, at_most=1)]
 
 Scaling = Callable[..., tuple[Tensor, float]]
-"""From unscaled inverse frequencies, and `base` or `length` where asked for, to frequencies and attention factor."""
+"""Maps unscaled inverse frequencies, and `base` or `length` if it has such arguments, to frequencies and a factor."""
 
 
 def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """Position interpolation: as if positions stood s times as close.
+    """Position interpolation: frequencies as if positions were s times as close.
 
         theta'(m) = theta(m) / s
 
@@ -50,7 +50,7 @@ def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tens
 
 
 def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """NTK-aware scaling: a larger base, with which the fastest pair stays and the slowest is divided by s.
+    """NTK-aware scaling: a larger base, which keeps the fastest frequency and divides the slowest by s.
 
         theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
 
@@ -69,12 +69,12 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
 def rope_dynamic_ntk(
     inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 2.0
 ) -> tuple[Tensor, float]:
-    """Dynamic NTK: unscaled up to the training length, and beyond it NTK-aware with a factor that grows with the text.
+    """Dynamic NTK: unscaled up to the training length, then NTK-aware with a factor that grows with the text.
 
         theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
-    A function of the current length alone. In transformers the longest text so far sets the base, until one below L
-    comes, and cached keys keep the angles of their time; here a cache holds keys that have not turned.
+    Depends on the current length alone. In transformers the longest text so far sets the base, until one below L comes,
+    and cached keys keep the angles of their time; a cache here holds unrotated keys.
 
     Args:
         training_length: L, at least 2.
@@ -100,7 +100,7 @@ def llama3(
     low_freq_factor: Positive = 1.0,
     high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:
-    """Llama 3.1's scaling: by how often a pair turns within L, it stays, is divided by s, or something between.
+    """Llama 3.1's scaling: by the number of turns within L, a pair keeps its frequency, has 1 / s of it, or a mix.
 
         turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
         theta'(m) = (1 - g) theta(m) / s + g theta(m)
@@ -115,7 +115,7 @@ def llama3(
     Raises:
         ValueError: for an argument out of its range.
 
-    Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", tells the base alone.
+    Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", gives only the base.
     """
     check_factor(factor)
     check_training_length(training_length)
@@ -135,11 +135,11 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
 
         theta'(m) = theta(m) if m < p r / 2, else 0
 
-    The frequencies that stay are those of the whole spectrum; a `fraction` of Rotary is another thing, a whole spectrum
-    over fewer channels.
+    The frequencies that stay are those of the whole spectrum, whereas `fraction` of Rotary is a whole spectrum over
+    fewer channels.
 
     Args:
-        proportion: p, the share of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
+        proportion: share p of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
 
     Nothing is claimed beyond the training length.
 
@@ -162,13 +162,13 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
 
 
 def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: Positive = 1.0) -> tuple[Tensor, float]:
-    """HoPE, high-frequency rotary position encoding: what turns less than once within the training length stands still.
+    """HoPE, high-frequency rotary position encoding: frequencies of less than one turn within L stand still.
 
         theta'(m) = theta(m) if theta(m) >= cycles * 2 pi / L, else 0
 
-    With a cycle or more, every angle that a longer text brings has been seen, so it is claimed to extrapolate without
-    further training. This is the HoPE of arXiv 2410.21216, neither the hybrid one for images and text (2505.20444) nor
-    the hyperbolic one (2509.05218).
+    With a cycle or more, every angle in a longer text has been seen, so it is claimed to extrapolate without further
+    training. This is the HoPE of arXiv 2410.21216, not the hybrid one for images and text (2505.20444) or the
+    hyperbolic one (2509.05218).
 
     Args:
         training_length: L, at least 2.
@@ -193,7 +193,7 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
 
 
 def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) -> Tensor:
-    """The spectrum whose slowest frequency is divided by the factor, and whose fastest stays."""
+    """Return the spectrum with its slowest frequency divided by the factor, and its fastest kept."""
     turning = 2 * len(inverse_frequencies)
     if turning < 4:
         raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {turning}")
@@ -201,10 +201,12 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
 
 
 def check_factor(factor: float) -> None:
+    """Raise ValueError for a factor below 1 or not finite."""
     if not 1 <= factor < float("inf"):
         raise ValueError(f"factor must be a number of at least 1, got {factor}")
 
 
 def check_training_length(training_length: int) -> None:
+    """Raise ValueError for a training length below 2 or not finite."""
     if not 2 <= training_length < float("inf"):
         raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")

@@ -1,3 +1,5 @@
+"""xPos: rotary channels that fade with distance. Dimension letters: B batch, H heads, T queries, S keys, D head dim."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from poslab.encodings.rotary.rotary import check_width, rotate_half_split
 
 
 class ScaledRotation(NamedTuple):
-    """Cosines, sines and the logarithms of scales of queries and keys, float32, (..., T, D / 2) and (..., S, D / 2)."""
+    """Cosines, sines and log scales of queries and keys, float32, (..., T, D / 2) and (..., S, D / 2)."""
 
     query_cos: Tensor
     query_sin: Tensor
@@ -25,44 +27,43 @@ class ScaledRotation(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """The queries and keys that turn."""
+        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
 class XPos(PositionalEncoding):
-    """xPos: rotary position embedding whose channels fade with distance, those that turn fastest most.
+    """xPos: rotary position embedding whose channels fade with distance, the fastest most.
 
         logit(i, j) = sum_m zeta_m ** ((i - j) / scale_base) * (R(i) q_i)_m . (R(j) k_j)_m / sqrt(D)
         zeta_m = (2m / D + gamma) / (1 + gamma)
 
-    over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and turned as in `Rotary`. Queries take the
-    factor zeta_m ** ((i - c) / scale_base) and keys its inverse at j, so only the distance is left of them.
+    over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and turned as in `Rotary`. Queries have the
+    factor zeta_m ** ((i - c) / scale_base) and keys its inverse at j, so that only the distance remains.
 
     Args:
         head_dim: head dimension D, even.
         base: frequency base (paper: 10,000; above 1).
-        scale_base: the distance over which pair m fades to zeta_m (torchscale: 512; positive). Larger fades more
-            slowly.
-        gamma: how little the fastest pair fades (torchscale: 0.4, which gives zeta_0 = 0.286; positive). The slowest
-            pair hardly fades at all, whatever gamma is.
+        scale_base: distance over which pair m fades to zeta_m (torchscale: 512; positive). Larger fades more slowly.
+        gamma: a larger gamma fades the fastest pair less (torchscale: 0.4, which gives zeta_0 = 0.286; positive). The
+            slowest pair hardly fades at any gamma.
 
     Causal only: a key ahead of its query would be magnified. No parameters. Time and memory are those of rotary. The
-    paper claims a steady loss beyond the training length, with attention in overlapping blocks there, which is not
-    part of this class: give the model a `window` of the training length for it.
+    paper claims a steady loss beyond the training length with attention in overlapping blocks, which this class does
+    not have: give the model a `window` of the training length for it.
 
-    What range of lengths is safe: the centre c of a forward pass is the middle of its queries, and keys before them
-    only fade, so neither positions nor the length of a cache matter: tokens at position 1,000,000, and steps of
-    decoding behind a million keys, are exact. What is limited is one pass over many queries: from the first to the last
-    32,000 positions in float32 and bfloat16, and 5,700 in float16 (with scale_base=512 and gamma=0.4; in proportion to
-    scale_base). Queries further from the centre keep the factor of that limit: nothing overflows, but the fastest pairs
-    no longer fade between neighbours there. Read longer texts in parts, with a cache. In float16 gradients take the
-    same factors, up to 1,100, on their way, which the scaling of the loss must leave room for.
+    Safe lengths: the centre c of a forward pass is the middle of its queries, and keys before them only fade, so
+    neither positions nor the length of a cache matter: tokens at position 1,000,000, and steps of decoding behind a
+    million keys, are exact. The limit is on one pass over many queries: 32,000 positions from the first to the last in
+    float32 and bfloat16, and 5,700 in float16 (with scale_base=512 and gamma=0.4; in proportion to scale_base). Queries
+    further from the centre keep the factor of that limit: nothing overflows, but the fastest pairs no longer fade
+    between neighbours there. Read longer texts in parts, with a cache. In float16 gradients have the same factors, up
+    to 1,100, for which the loss scaling must leave room.
 
     Traps: torchscale, x-transformers and rotary-embedding-torch centre on half the length, without a limit: keys
     overflow float16 from 9,000 tokens on. `rotate_queries_with_cached_keys` of rotary-embedding-torch gives the query
-    of a step of decoding another centre than its keys, so that it is not the full pass. All three interleave pairs
-    (2m, 2m + 1), which is the same encoding up to a fixed order of channels. Positions must rise in storage order, as
-    those of texts do: elsewhere a key is magnified.
+    of a decoding step another centre than its keys, unlike a full pass. All three interleave pairs (2m, 2m + 1), which
+    is the same encoding up to a fixed order of channels. Positions must rise in storage order, as those of texts do:
+    elsewhere a key is magnified.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -106,7 +107,7 @@ class XPos(PositionalEncoding):
         return inverse_frequencies(self.head_dim, self.base, device)
 
     def _tables(self, places: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-        # Angles too are counted from the centre, which float32 holds exactly where it could not hold the angle itself.
+        # Angles are counted from the centre too: float32 holds the difference exactly, but not always the angle itself.
         angle = angles(places, self._frequencies(places.device))
         pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
@@ -120,12 +121,12 @@ def _rotate_and_scale(x: Tensor, cos: Tensor, sin: Tensor, log_scale: Tensor) ->
 
 
 def _largest_log_scale(x: Tensor) -> float:
-    """The largest logarithm of a scale with which nothing overflows in the dtype in which queries meet keys.
+    """Return the largest log scale at which nothing overflows in the dtype of the products of queries and keys.
 
-    A masked pair of an early query and a late key multiplies two of the largest scales. An infinite product would
+    A masked pair of an early query and a late key multiplies two of the largest scales; an infinite product would
     become NaN under a mask that adds minus infinity.
     """
     device = x.device.type
-    # A norm gives float32 under autocast, and attention then rounds it.
+    # A norm returns float32 under autocast, and attention then rounds it.
     lowered = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
     return 7.0 if lowered or x.dtype == torch.float16 else 40.0

@@ -1,3 +1,5 @@
+"""YaRN: a ramp of rotary frequencies, and sharper logits."""
+
 from __future__ import annotations
 
 import math
@@ -25,19 +27,17 @@ def yarn(
         logit = (0.1 ln s + 1)^2 q' . k' / sqrt(D)
 
     The ramp is 0 up to the pair that turns `beta_fast` times within L, 1 from the one that turns `beta_slow` times, and
-    linear in the index m between; the authors' code and everyone's has that, while the paper's ramp is linear in the
-    number of turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46.
-
-    Claimed for texts up to s L, after a short fine-tuning.
+    linear in the index m between, as in the authors' code and all others; the paper's ramp is linear in the number of
+    turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46. Claimed for
+    texts up to s L, after a short fine-tuning.
 
     Args:
         training_length: L, at least 2.
         factor: s (at least 1; paper: 16 and 32).
         beta_fast, beta_slow: turns within L; `beta_fast > beta_slow > 0` (paper: 32 and 1).
-        truncate: whether the ends of the ramp are rounded outwards to whole pairs (authors' code: yes; gpt-oss: no).
-        attention_factor: instead of 0.1 ln s + 1, its square multiplies the logits (above 0; 1 leaves them alone).
-            DeepSeek's `mscale` and `mscale_all_dim` are not here: give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim
-            ln s + 1.
+        truncate: True rounds the ends of the ramp outwards to whole pairs (authors' code: yes; gpt-oss: no).
+        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone). For
+            DeepSeek's `mscale` and `mscale_all_dim`, give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim ln s + 1.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -64,7 +64,7 @@ def by_parts(
     beta_slow: float = 1.0,
     truncate: bool = True,
 ) -> Tensor:
-    """NTK by parts: a ramp over the index of a pair, from frequencies as they are to frequencies divided by s."""
+    """Return NTK by parts: over the index of a pair, a ramp from the frequencies to the frequencies divided by s."""
     turning = 2 * len(inverse_frequencies)
 
     def pair_that_turns(times: float) -> float:
@@ -74,7 +74,7 @@ def by_parts(
     if truncate:
         first, last = math.floor(first), math.ceil(last)
     # turning - 1 and not turning / 2 - 1, as in the authors' code. Where L is so short that no pair turns beta_slow
-    # times their ramp runs backwards and nothing is interpolated; here everything is but the first pair.
+    # times, their ramp runs backwards and interpolates nothing; here it interpolates all pairs but the first.
     first = max(first, 0)
     last = max(min(last, turning - 1), first + 0.001)
     index = torch.arange(len(inverse_frequencies), device=inverse_frequencies.device, dtype=torch.float32)
@@ -83,6 +83,7 @@ def by_parts(
 
 
 def chosen_attention_factor(given: float | None, by_default: float) -> float:
+    """Return the given attention factor, or the default for None; raise ValueError unless positive and finite."""
     if given is None:
         return by_default
     if not 0 < given < float("inf"):

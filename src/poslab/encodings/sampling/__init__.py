@@ -1,4 +1,4 @@
-"""Other positions than 0, 1, 2, ... for any encoding, so that it meets in training what longer texts will ask of it."""
+"""Other positions than 0, 1, 2, ... for any encoding, so that training covers those of longer texts."""
 
 from poslab.encodings.sampling.base import PositionSampler
 

@@ -1,3 +1,5 @@
+"""CAPE: positions shifted, jittered and stretched at random."""
+
 from __future__ import annotations
 
 import math
@@ -15,7 +17,7 @@ Stretch = Annotated[float, Range(at_least=1), NOT_EXTREME]
 
 
 class Cape(PositionSampler):
-    """Positions of training texts are real numbers: shifted, jittered and stretched at random (CAPE).
+    """Random real positions in training: shifted, jittered and stretched (CAPE).
 
         p' = (p + shift + jitter_p) * exp(s)
 
@@ -23,24 +25,24 @@ class Cape(PositionSampler):
         jitter_p ~ U(-max_local_shift, max_local_shift)         one for each position of a row
         s ~ U(-log(max_scale), log(max_scale))                  one for each row
 
-    Evaluation has the positions as they are.
+    Evaluation leaves the positions as they are.
 
     Args:
         max_global_shift: in positions, at least 0 (paper, text: 5).
         max_local_shift: in positions, at least 0 (paper, text: 0.5). Above 0.5, neighbours may change places.
-        max_scale: the largest stretch, and the inverse of the smallest, at least 1 (paper, text: 1.03).
+        max_scale: largest stretch, and the inverse of the smallest, at least 1 (paper, text: 1.03).
 
-    For encodings that take real positions; a learned table refuses them. Around a relative encoding the shift does
+    For encodings that accept real positions; a learned table refuses them. With a relative encoding the shift does
     nothing, the other two do. Positions may be negative. Unless only the shift is on, they are no longer contiguous,
-    and a bias of distance goes blockwise. Claimed: an absolute encoding that behaves as a relative one, and is better
-    on lengths that it was not trained on. Costs two random numbers for each row, and one for each position of it.
+    and a bias of distance goes blockwise. Claimed: an absolute encoding behaves like a relative one, and is better on
+    lengths that it was not trained on. Costs two random numbers for each row, and one for each of its positions.
 
-    Not here: the paper's optional subtraction of the mean position, from which each token of a causal model could tell
-    how long the text will be.
+    Left out: the paper's optional subtraction of the mean position, which would show each token of a causal model how
+    long the text will be.
 
-    Traps: scaling comes after shifting. `max_local_shift` is the paper's, to either side, as in
-    Demucs; gcambara/cape takes the whole width under that name. Jitter belongs to a position and not to a token:
-    all padding at 0 stays at one place, and documents of a packed row share it.
+    Traps: scaling comes after shifting. `max_local_shift` is the paper's, to either side, as in Demucs; gcambara/cape
+    gives that name to the whole width. Jitter belongs to a position, not to a token: all padding at 0 stays at one
+    place, and documents of a packed row share it.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -70,10 +72,10 @@ class Cape(PositionSampler):
         return Positions(moved, self.stop(positions.stop), positions.contiguous and only_shifted, positions.segments)
 
     def stop(self, length: int) -> int:
-        # One more than float64 says: an id is rounded to float32.
+        # One more than float64 gives, since an id is rounded to float32.
         return math.ceil((length - 1 + self.max_global_shift + self.max_local_shift) * self.max_scale) + 1
 
 
 def _uniform(shape: tuple[int, int], limit: float, device: torch.device) -> Tensor:
-    """Numbers from -limit to limit, float32."""
+    """Return uniform numbers from -limit to limit, float32."""
     return (2 * torch.rand(shape, device=device, dtype=torch.float32) - 1) * limit

@@ -1,3 +1,5 @@
+"""Positions that no sampler moves, the default."""
+
 from __future__ import annotations
 
 from poslab.encodings.positions import Positions

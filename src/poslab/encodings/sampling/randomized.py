@@ -1,3 +1,5 @@
+"""Randomized positions: a random ordered subset of a longer range."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -11,18 +13,18 @@ from poslab.encodings.sampling.base import PositionSampler
 
 
 class Randomized(PositionSampler):
-    """Tokens stand at a random, ordered subset of many more positions, so that training meets those of longer texts.
+    """Random ordered subset of many more positions, so that training covers the positions of longer texts.
 
         p' = I[p],    I = n of the positions 0, ..., max_position - 1, without replacement, in ascending order
 
     n is the number of tokens of a row. In training each forward pass draws one I for all its rows, as the authors' code
-    does. Evaluation draws too, from a generator of its own: rows of the same width, padding included, always have the
-    same positions.
+    does. Evaluation draws too, from its own generator: rows of the same width, padding included, always have the same
+    positions.
 
     Args:
-        max_position: the number of positions N to draw from (paper: 2,048 for training on 40 tokens), at least the
-            length of every text, in evaluation too; that is its `max_length`.
-        seed: of the draws of evaluation, from 0.
+        max_position: number N of positions to draw from (paper: 2,048 for training on 40 tokens), at least the length
+            of every text, in evaluation too; it is the sampler's `max_length`.
+        seed: seed of the draws of evaluation, at least 0.
 
     For any encoding that reads positions; a learned table needs `max_position` rows. The ids are no longer contiguous,
     so a bias of distance goes blockwise. Claimed: accuracy on algorithmic tasks far beyond the training length, up to
@@ -31,13 +33,12 @@ class Randomized(PositionSampler):
     Traps:
     - Distance is the difference of the drawn ids, for every encoding. The authors do so for absolute encodings and
       rotary, but draw anew in each layer for rotary; for ALiBi and relative encodings they draw distances instead.
-    - A document of a packed row takes the first ids of a draw for the whole row, so it stands nearer together, on
-      average, than alone.
-    - Decoding goes on one by one from the last id of the prompt, which is likely to lie near `max_position`, and may
+    - A document of a packed row has the first ids of a draw for the whole row, so it is denser, on average, than alone.
+    - Decoding continues one by one from the last id of the prompt, which is likely to be near `max_position`, and may
       pass it; a learned table then needs as many more rows.
 
     Raises:
-        ValueError: for an argument out of its range, or when asked for a text of more than `max_position` tokens.
+        ValueError: for an argument out of its range, or for a text of more than `max_position` tokens.
 
     Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023),
     section 3.
@@ -69,7 +70,7 @@ class Randomized(PositionSampler):
 
 
 def _evaluation_draw(max_position: int, count: int, seed: int) -> tuple[Tensor, int]:
-    """`count` of the positions in ascending order, on the CPU, so that every device has the same, and one past them."""
+    """Return `count` ascending positions, drawn on the CPU to be the same on every device, and their stop."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(max_position, generator=generator)[:count].sort().values
     return drawn, int(drawn[-1]) + 1

@@ -1,3 +1,5 @@
+"""SHAPE: positions that begin anywhere."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -11,14 +13,14 @@ from poslab.encodings.sampling.base import PositionSampler
 
 
 class Shifted(PositionSampler):
-    """Each text of a training batch begins at a random position (SHAPE): an absolute encoding learns not to mind where.
+    """Random first position of each text of a training batch (SHAPE), so that an absolute encoding ignores the shift.
 
         p' = p + k,    k ~ U{0, ..., max_shift}, one for each row of a training batch; evaluation has k = 0
 
     Args:
-        max_shift: the largest shift K, at least 0, which never shifts (paper: 500).
+        max_shift: largest shift K, at least 0, which never shifts (paper: 500).
 
-    Does nothing to an encoding that is relative. Contiguous positions stay so, and the routes with them. A table of
+    Does nothing to a relative encoding. Contiguous positions stay so, with the routes that they allow. A table of
     learned positions needs `max_shift` rows more than the training length; those are trained, so that texts may be
     longer by as much. Claimed: as good as relative positions, and better on longer texts than without. Costs nothing.
 
@@ -38,8 +40,8 @@ class Shifted(PositionSampler):
         if not self.training:
             return positions
         shift = torch.randint(self.max_shift + 1, (batch_size, 1), device=positions.ids.device)
-        # The stop is that of the largest shift, for every row: nobody looks into the draw, and the difference of two
-        # stops, of which tables of distances are made, is right within one draw.
+        # Every row has the stop of the largest shift: the draw is not read, and the difference of two stops, of which
+        # tables of distances are made, is right within one draw.
         return dataclasses.replace(positions, ids=positions.ids + shift, stop=self.stop(positions.stop))
 
     def stop(self, length: int) -> int:

@@ -1,4 +1,4 @@
-"""Logits scaled by how many keys a query sees, against attention that fades as a text grows."""
+"""Factors on logits by the number of visible keys, against attention that fades as a text grows."""
 
 from poslab.encodings.temperature.base import Temperature
 

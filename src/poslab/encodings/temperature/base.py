@@ -1,3 +1,5 @@
+"""Contract of temperatures. Dimension letters: B batch, H heads, T queries."""
+
 from __future__ import annotations
 
 from torch import Tensor
@@ -6,16 +8,16 @@ from poslab.encodings.described import Described
 
 
 class Temperature(Described):
-    """Makes logits larger the more keys a query sees; one instance for each layer.
+    """Base class of factors that make logits larger the more keys a query sees; one instance for each layer.
 
         logit(i, j) = factor(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
 
-    Additive biases of the encoding are left as they are. Constructor arguments named as those of an encoding are
-    filled in from the stack.
+    Additive biases of the encoding are not multiplied. Constructor arguments named as those of an encoding are filled
+    in from the stack.
     """
 
     def forward(self, visible_BT: Tensor) -> Tensor:
-        """The factor on the logits of each query, (1 or B, 1 or H, T, 1) float32.
+        """Return the factor on the logits of each query, (1 or B, 1 or H, T, 1) float32.
 
         Args:
             visible_BT: number of keys n_i that each query sees, (1 or B, T) float32; at least 0.

@@ -1,3 +1,5 @@
+"""Logits that grow as ln n. Dimension letters: B batch, T queries."""
+
 from __future__ import annotations
 
 import math
@@ -10,7 +12,7 @@ from poslab.encodings.temperature.base import Temperature
 
 
 class LogN(Temperature):
-    """Logits grow with the logarithm of how many keys a query sees, so that attention stays as sharp as in training.
+    """Logits that grow with the logarithm of the number of visible keys, to keep attention as sharp as in training.
 
         logit(i, j) = ln(n_i) / ln(L) * (what the encoding makes of q_i . k_j / sqrt(D))
 
@@ -18,11 +20,11 @@ class LogN(Temperature):
     its logits. At n_i = 1 the factor is 0, which changes nothing: a softmax over one key is 1.
 
     Args:
-        training_length: L, at least 2; the number of keys at which the factor is 1 (its author: 512).
+        training_length: number L of keys at which the factor is 1, at least 2 (its author: 512).
 
-    No parameters. Causal and bidirectional. Costs one number a query. Claimed to carry a model past its training length
-    without further training. Qwen's code scales queries past L alone and leaves the factor of all others at 1; this is
-    the form of the author, in which training meets the factor already. Llama 4 multiplies queries without position by
+    No parameters. Causal and bidirectional. Costs one number per query. Claimed to carry a model past its training
+    length without further training. Qwen's code scales only queries past L and leaves all others at 1; in the author's
+    form, used here, training meets the factor already. Llama 4 multiplies queries without position by
     1 + 0.1 ln(1 + floor((position + 1) / 8,192)).
 
     Raises:

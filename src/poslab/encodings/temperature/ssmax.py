@@ -1,3 +1,5 @@
+"""Scalable softmax (SSMax). Dimension letters: B batch, H heads, T queries."""
+
 from __future__ import annotations
 
 import torch
@@ -8,19 +10,19 @@ from poslab.encodings.temperature.base import Temperature
 
 
 class SSMax(Temperature):
-    """Scalable softmax: each head learns how much its logits grow with the logarithm of how many keys a query sees.
+    """Scalable softmax: each head learns how much its logits grow with the logarithm of the number of visible keys.
 
         logit(i, j) = s_h * ln(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
 
-    which is the softmax with n_i ** s_h in the place of e. n_i counts visible keys: the package `scalable-softmax`
-    takes the length of the row, which under a causal mask scales all rows alike.
+    which is the softmax with n_i ** s_h in the place of e. n_i counts visible keys; the package `scalable-softmax`
+    uses the length of the row, which under a causal mask scales all rows alike.
 
     Args:
         num_heads: heads H.
-        initial_scale: s_h before training; above 0 (0.43 in the paper's figure 1 and in the package: ten visible keys
-            then give the usual logits).
+        initial_scale: s_h before training, above 0 (0.43 in the paper's figure 1 and in the package, where ten visible
+            keys give the usual logits).
 
-    Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number a query and head. Claimed to
+    Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number per query and head. Claimed to
     keep attention on what matters as texts grow past the training length. Mistral Large 4 has
     s_h ln(position + 1) + b_h: the same in a plain causal text, but for b.
 
