@@ -268,12 +268,7 @@ def write_facts(folder: Path, facts: Any) -> None:
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
-def read_facts(folder: Path) -> Facts:
-    """Read what is known of prepared text; ValueError where that is not what we write."""
-    return read_facts_of(Facts, folder)
-
-
-def read_facts_of(kind: type[T], folder: Path) -> T:
+def read_facts(folder: Path, kind: type[T] = Facts) -> T:  # type: ignore[assignment]
     """Read what `write_facts` wrote of a class with checked arguments; ValueError where they are not of their types."""
     try:
         return kind(**read_json(folder / FACTS))

@@ -7,8 +7,8 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch, Collate
-from poslab.data.cache import SPLITS
-from poslab.data.examples.preparation import Facts, prepare, read_facts
+from poslab.data.cache import SPLITS, read_facts
+from poslab.data.examples.preparation import Facts, prepare
 from poslab.data.examples.source import ExampleSource
 from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
@@ -54,7 +54,7 @@ class ExampleDataModule(RunData):
         from datasets import load_from_disk
 
         folder = prepare(self.source, self.joined)
-        self.facts = read_facts(folder)
+        self.facts = read_facts(folder, Facts)
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         examples = {name: load_from_disk(str(folder / name)) for name in SPLITS}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import split_examples
+from poslab.data.kinds.kind import ExampleKind
+from poslab.data.kinds.prepared import are_within
 from poslab.data.overlap import SEPARATOR, STRING_BYTES, shared_by_document
 from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
@@ -69,7 +72,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     """
     source.check()
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
-    if cache.is_kept(folder, _check):
+    if cache.is_kept(folder, partial(_check, source.kind)):
         return folder
     splits = split_examples(source)
     with cache.new_folder(folder) as temporary:
@@ -93,16 +96,11 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     return folder
 
 
-def read_facts(folder: Path) -> Facts:
-    """Read what is known of prepared examples; ValueError where that is not what we write."""
-    return cache.read_facts_of(Facts, folder)
-
-
-def _check(folder: Path) -> None:
-    """Raise ValueError unless a folder holds examples whose tokens are of its own vocabulary, as many as it says."""
+def _check(kind: ExampleKind, folder: Path) -> None:
+    """Raise ValueError unless a folder holds as many examples as it says, of its own vocabulary, places and labels."""
     from datasets import load_from_disk
 
-    facts, vocab_size = read_facts(folder), load_tokenizer(folder).vocab_size
+    facts, vocab_size = cache.read_facts(folder, Facts), load_tokenizer(folder).vocab_size
     for name in cache.SPLITS:
         state = read_json(folder / name / "state.json")
         try:
@@ -110,21 +108,14 @@ def _check(folder: Path) -> None:
             if state["_format_type"] is not None or any(file["filename"] not in kept for file in state["_data_files"]):
                 raise ValueError("its files are elsewhere, or of another format")
             examples = load_from_disk(str(folder / name))
-            columns = [column for column in examples.column_names if column.endswith("tokens")]
-            ends = [_least_and_most(examples, column) for column in columns]
-            is_right = len(examples) == facts.num_examples[name] and "length" in examples.column_names
+            columns = {column: examples.data.column(column) for column in examples.column_names}
+            tokens = [column for argument, column in columns.items() if argument.endswith("tokens")]
+            is_right = len(examples) == facts.num_examples[name] and "length" in columns and bool(tokens)
+            is_right &= all(are_within(column, vocab_size) for column in tokens) and kind.fit(columns, facts.classes)
         except Exception as error:  # whatever the library meets in files that it did not write
             raise ValueError(f"{folder / name} does not hold examples: {error}") from error
-        if not is_right or not ends or any(least < 0 or most >= vocab_size for least, most in ends):
+        if not is_right:
             raise ValueError(f"{folder / name} does not hold what {cache.FACTS} and {FILE_NAME} say")
-
-
-def _least_and_most(examples: "Dataset", column: str) -> tuple[int, int]:
-    """Return the smallest and the largest token of a column of lists of tokens."""
-    from pyarrow import compute
-
-    found = compute.min_max(compute.list_flatten(examples.data.column(column))).as_py()
-    return found["min"] or 0, found["max"] or 0
 
 
 def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
