@@ -29,7 +29,7 @@ class TrainingWindows:
 class EvaluationWindows:
     """The non-overlapping windows of a token file, by number. Together they hold each token but the first as a target.
 
-    The last window is filled up with tokens that do not count; so is every window past it, completely.
+    The last window is filled up with tokens that do not count, and every window past it consists of them.
     """
 
     def __init__(self, tokens: TokenFile, length: int, collate: Collate) -> None:
