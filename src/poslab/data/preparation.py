@@ -27,11 +27,7 @@ _DOCUMENTS_AT_ONCE = 1000
 
 
 def prepare(corpus: Corpus) -> Path:
-    """Make the token files of a corpus unless they are there; return their folder.
-
-    Raises:
-        ValueError: one sentence that begins with the argument to change.
-    """
+    """Make the token files of a corpus unless they are there; return their folder. Raises errors of `Corpus`."""
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
     if cache.is_kept(folder, _check):

@@ -33,12 +33,9 @@ class StackManipulation(AlgorithmicTask):
     """
 
     stop: ClassVar[str] = "."
+    symbols = ("0", "1", *ACTIONS, stop)
 
     padded: bool = True
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", *ACTIONS, self.stop
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         height = int(generator.integers(1, length)) if length > 1 else 1

@@ -31,12 +31,9 @@ class BinaryAddition(AlgorithmicTask):
     """
 
     stop: ClassVar[str] = "."
+    symbols = ("0", "1", "+", stop)
 
     padded: bool = True
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "+", self.stop
 
     def has_length(self, length: int) -> bool:
         return length >= 3

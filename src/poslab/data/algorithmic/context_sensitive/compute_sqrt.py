@@ -22,9 +22,7 @@ class ComputeSqrt(AlgorithmicTask):
     distribution from the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1"
+    symbols = ("0", "1")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         bits = ""

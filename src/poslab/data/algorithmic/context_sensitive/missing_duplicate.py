@@ -26,9 +26,7 @@ class MissingDuplicate(AlgorithmicTask):
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *BITS, MISSING, FILLER
+    symbols = (*BITS, MISSING, FILLER)
 
     def has_length(self, length: int) -> bool:
         return length >= 2

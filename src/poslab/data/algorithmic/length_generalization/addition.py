@@ -35,15 +35,13 @@ class Addition(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; distributions from the authors' code.
     """
 
+    symbols = (*numbered(10), "+")
+
     least_digits: int = 1
     reversed: bool = False
 
     def __post_init__(self) -> None:
         require_integer("least_digits", self.least_digits, 1)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), "+"
 
     def has_length(self, length: int) -> bool:
         return length >= self.least_digits

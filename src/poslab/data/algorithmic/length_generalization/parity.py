@@ -21,9 +21,7 @@ class Parity(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distribution from the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "Yes", "No"
+    symbols = ("0", "1", "Yes", "No")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(("0", "1"), length, generator)

@@ -31,10 +31,10 @@ class Scan(AlgorithmicTask):
     of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        words = (*ACTIONS, "turn", *TURNS, "opposite", "around", *TIMES, *JOINING)
-        return *words, *ACTIONS.values(), *TURNS.values()
+    symbols = (
+        *(*ACTIONS, "turn", *TURNS, "opposite", "around", *TIMES, *JOINING),
+        *(*ACTIONS.values(), *TURNS.values()),
+    )
 
     def has_length(self, length: int) -> bool:
         return length in _examples()

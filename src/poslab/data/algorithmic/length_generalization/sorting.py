@@ -58,16 +58,14 @@ class SortingNumbers(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1, sorting of multi-digit numbers; details from the authors' code.
     """
 
+    symbols = (*numbered(10), ",")
+
     least: int = 10
     most: int = 9999
 
     def __post_init__(self) -> None:
         require_integer("least", self.least, 0)
         require_integer("most", self.most, self.least)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), ","
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         numbers = generator.integers(self.least, self.most, size=length, endpoint=True)

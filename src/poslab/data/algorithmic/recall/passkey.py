@@ -31,14 +31,12 @@ class Passkey(AlgorithmicTask):
     place of the question.
     """
 
+    symbols = (*numbered(10), *dict.fromkeys(FILLER), MARK)
+
     digits: int = 5
 
     def __post_init__(self) -> None:
         require_integer("digits", self.digits, 1)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), *dict.fromkeys(FILLER), MARK
 
     def has_length(self, length: int) -> bool:
         return length >= self.digits + 2

@@ -21,9 +21,7 @@ class ParityCheck(AlgorithmicTask):
     as in the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1"
+    symbols = ("0", "1")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.symbols, length, generator)
