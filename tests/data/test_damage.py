@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, load_from_disk
 
 from poslab.data import cache
 from poslab.data.datamodule import TextDataModule
@@ -17,6 +18,7 @@ from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.examples.hub_classification import HubClassification
 from poslab.data.examples.pairs_file import PairsFile
 from poslab.data.hub_text import HubText
+from poslab.data.kinds.tags import TagsFile
 from poslab.data.source import Source
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
@@ -261,6 +263,56 @@ def test_prepared_examples_of_a_stranger_are_prepared_again(
     change(folder)
     assert content_of(classes(tmp_path)) == whole
     assert len(warnings_of(capsys)) == 1
+
+
+def tags(tmp_path: Path) -> TagsFile:
+    lines(tmp_path, [{"words": [f"w{n}", "was", "here"], "tags": ["B-PER", "O", "O"]} for n in range(20)])
+    return TagsFile(files=str(tmp_path / "x.jsonl"), **common(tmp_path))
+
+
+def rewrite(folder: Path, column: str, value: Callable[[Any], Any]) -> None:
+    """Changes a column of the prepared test, in the form that the library reads."""
+    examples = load_from_disk(str(folder / "test"))
+    rows = [row | {column: value(row[column])} for row in examples.to_list()]
+    features = None if column == "firsts" else examples.features  # a number may become a text
+    Dataset.from_list(rows, features=features).save_to_disk(str(folder / "changed"))
+    shutil.rmtree(folder / "test")
+    (folder / "changed").rename(folder / "test")
+    seal(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "column", "value"),
+    [
+        (tags, "firsts", lambda firsts: [10**6, *firsts[1:]]),
+        (tags, "firsts", lambda firsts: [-1, *firsts[1:]]),
+        (tags, "firsts", lambda firsts: firsts[1:]),
+        (tags, "firsts", lambda firsts: [None, *firsts[1:]]),
+        (tags, "firsts", lambda firsts: None),
+        (tags, "firsts", lambda firsts: ["x" for _ in firsts]),
+        (tags, "tags", lambda tags: ["B-NONE", *tags[1:]]),
+        (answers, "span", lambda span: [0, 10**6]),
+        (answers, "span", lambda span: [0]),
+        (answers, "first", lambda first: -1),
+        (answers, "places", lambda places: places[1:]),
+        (classes, "label", lambda label: "neither"),
+    ],
+)
+def test_prepared_places_and_labels_of_a_stranger_are_prepared_again(
+    tmp_path: Path,
+    source: Callable[[Path], Source],
+    column: str,
+    value: Callable[[Any], Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = content_of(source(tmp_path))
+    (folder,) = (tmp_path / "cache").glob("*_file-*")
+    rewrite(folder, column, value)
+    capsys.readouterr()
+    assert content_of(source(tmp_path)) == whole
+    assert len(warnings_of(capsys)) == 1
+    assert content_of(source(tmp_path)) == whole
+    assert not warnings_of(capsys)
 
 
 @pytest.mark.slow

@@ -18,14 +18,14 @@ def test_a_pass_takes_windows_that_do_not_overlap_each_once(num_tokens: int) -> 
     order = WindowOrder(num_tokens, length=32, seed=0)
     offsets = set()
     for number in range(50):
-        first = number * order.windows_per_pass
-        starts = sorted(order.items(range(first, first + order.windows_per_pass)))
+        first = number * order.items_per_pass
+        starts = sorted(order.items(range(first, first + order.items_per_pass)))
         assert {b - a for a, b in pairwise(starts)} <= {32}
         assert starts[0] >= 0
         assert starts[-1] + 33 <= num_tokens
         offsets.add(starts[0])
     assert len(offsets) > 1 or num_tokens == 33
-    assert order.windows_per_pass >= num_tokens // 32 - 1
+    assert order.items_per_pass >= num_tokens // 32 - 1
 
 
 def test_a_place_has_one_window_whatever_was_asked_before() -> None:

@@ -122,7 +122,7 @@ def test_the_end_token_of_a_tokenizer_file_is_used(name: str) -> None:
 
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"model": "none"}))
-    with pytest.raises(ValueError, match=r"^tokenizer .*x.json' is no Hugging Face tokenizer.json"):
+    with pytest.raises(ValueError, match=r"^tokenizer .*x.json' is not a Hugging Face tokenizer.json"):
         SubwordTokenizer.from_file(tmp_path / "x.json")
 
 
@@ -215,7 +215,7 @@ def test_a_tokenizer_file_that_makes_much_of_little_or_cannot_encode_is_refused(
     tmp_path: Path, parts: dict[str, Any], reason: str
 ) -> None:
     file = change(tmp_path, **parts)
-    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is no Hugging Face tokenizer.json: .*{reason}"):
+    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is not a Hugging Face tokenizer.json: .*{reason}"):
         load_tokenizer(tmp_path)
 
 

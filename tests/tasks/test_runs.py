@@ -194,7 +194,7 @@ def test_an_encoder_learns_to_reverse_what_it_has_not_seen(tmp_path, files):
 def test_symbols_are_answered_by_symbols_and_others_are_told(tmp_path, files, model):
     answer = poslab.serve(trained(files, tmp_path, "reversing", f"model={model}").path)
     assert set(answer("0 1 1").text.split()) <= {"0", "1"}
-    with pytest.raises(ValueError, match=r"^prompt: '2' is no symbol of this task: it has 0, 1"):
+    with pytest.raises(ValueError, match=r"^prompt: '2' is not a symbol of this task: it has 0, 1"):
         answer("0 2")
 
 

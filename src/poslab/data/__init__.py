@@ -1,4 +1,4 @@
-"""Text for language modelling: where it comes from, how it becomes tokens, and the batches of a run.
+"""Text for language modelling: its sources, its tokens, and the batches of a run.
 
 A corpus (`python_docs.py`, `text_files.py`, `hub_text.py`) is a source of text and its settings, and imports neither
 torch nor Lightning; `datamodule.TextDataModule` makes its batches:

@@ -16,12 +16,11 @@ IGNORE = -100
 
 
 class TokenBatch(NamedTuple):
-    """Text and what to predict at each of its tokens.
+    """Text and the token to predict at each of its tokens.
 
     Args:
         tokens: token ids, (B, T) int64.
-        targets: the token to predict at each one, such as that which follows it, (B, T) int64; `IGNORE` (-100) where
-            nothing is to be predicted.
+        targets: the token to predict, such as the next one, (B, T) int64; `IGNORE` (-100) where there is none.
         segments: number of the document within its row, from 0, (B, T) int64; None unless documents are kept apart.
         real: (B, T) bool, False at padding; None where there is none.
     """
@@ -38,7 +37,7 @@ class TokenBatch(NamedTuple):
 
     @property
     def num_tokens(self) -> int | Tensor:
-        """Tokens in it, padding aside; a scalar tensor where there is padding."""
+        """Number of tokens without padding; a scalar tensor where there is padding."""
         return self.tokens.numel() if self.real is None else self.real.sum()
 
 
@@ -48,8 +47,8 @@ class ClassBatch(NamedTuple):
     Args:
         tokens: token ids, (B, T) int64.
         real: (B, T) bool, False at padding.
-        classes: (B,) int64, `IGNORE` in rows that do not count; or (B, C) int64, 1 for each class that a text has and 0
-            for those that it has not, where it may have several.
+        classes: (B,) int64, `IGNORE` in rows that do not count; where a text may have several classes, (B, C) int64, 1
+            for each that it has and 0 for the others.
     """
 
     tokens: Tensor
@@ -63,18 +62,18 @@ class ClassBatch(NamedTuple):
 
     @property
     def num_tokens(self) -> Tensor:
-        """Tokens in it, padding aside, a scalar."""
+        """Number of tokens without padding, a scalar."""
         return self.real.sum()
 
 
 class PairBatch(NamedTuple):
-    """Sources and what is to be written of them.
+    """Sources and the targets to be written from them.
 
     Args:
         source: token ids, (B, S) int64.
         real_source: (B, S) bool, False at padding; None where there is none.
-        target: what the decoder reads, (B, T) int64, from the token that begins every target on.
-        targets: what it is to write after each of these, (B, T) int64; `IGNORE` at padding.
+        target: input of the decoder, (B, T) int64, which begins with the same token in every row.
+        targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
     """
 
     source: Tensor
@@ -89,13 +88,13 @@ class PairBatch(NamedTuple):
 
     @property
     def num_tokens(self) -> Tensor:
-        """Tokens in it, padding aside, a scalar tensor."""
+        """Number of tokens without padding, a scalar."""
         sources = self.source.numel() if self.real_source is None else self.real_source.sum()
         return sources + (self.targets != IGNORE).sum()
 
 
 class SpanBatch(NamedTuple):
-    """Questions with their contexts, and where the answers are.
+    """Questions with their contexts, and the places of the answers.
 
     Args:
         tokens: token ids, (B, T) int64.
@@ -103,9 +102,8 @@ class SpanBatch(NamedTuple):
         answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
             stands for "no answer here".
         spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
-        contexts: what turns places of tokens into text, one a row; none in a batch of training.
-        right: the answers that count as right, one list a row, an empty one where there is no answer; none in a batch
-            of training.
+        contexts: one a row, to turn places of tokens into text; empty in training.
+        right: the right answers, one list a row, an empty one where there is no answer; empty in training.
     """
 
     tokens: Tensor
@@ -122,7 +120,7 @@ class SpanBatch(NamedTuple):
 
     @property
     def num_tokens(self) -> Tensor:
-        """Tokens in it, padding aside, a scalar."""
+        """Number of tokens without padding, a scalar."""
         return self.real.sum()
 
 
@@ -133,7 +131,7 @@ Collate = Callable[[Any, np.ndarray], Batch]
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Rows of token ids side by side, (B, T) int64, and where they are real, (B, T) bool; padding comes last.
+    """Pad rows of token ids at the end; return them, (B, T) int64, and a mask that is False at padding, (B, T) bool.
 
     Args:
         rows: 1-dimensional, of any integer dtype, at least one of them with a token.
@@ -146,5 +144,5 @@ def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def unless_whole(real_BT: Tensor) -> Tensor | None:
-    """What says where padding is; None where there is none, and attention needs no mask."""
+    """Return the mask of padding, or None without padding, where attention needs no mask."""
     return None if bool(real_BT.all()) else real_BT

@@ -1,10 +1,10 @@
 """Prepared data on the disk: one folder for each combination of data and settings, written once.
 
-Every folder holds `checksums.json`, the size and hash of each of its other files. A folder of text holds beside
+Every folder holds `checksums.json`, the size and hash of each of its other files. A folder of text also holds
 
 tokenizer.json                            the tokenizer, see `tokenizers.py`
 train.bin  validation.bin  test.bin       token ids, one array each
-facts.json                                the dtype of the arrays, and what was counted and measured
+facts.json                                the dtype of the arrays, counts and measurements
 """
 
 import fcntl
@@ -47,11 +47,11 @@ _STALE_SECONDS = 24 * 60 * 60
 @with_checked_arguments
 @dataclass(frozen=True)
 class Facts:
-    """What is known of prepared text, by split where it is a dictionary.
+    """Facts of prepared text, by split where they are a dictionary.
 
     Args:
         dtype: of the token arrays.
-        num_documents, num_tokens: how many.
+        num_documents, num_tokens: counts.
         num_bytes: of the text in UTF-8.
         overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too.
     """
@@ -68,7 +68,7 @@ class Facts:
 
 
 def require_splits(splits: Sequence[str], *facts: dict[str, Any]) -> None:
-    """Raise ValueError for facts that are not of just these splits."""
+    """Raise ValueError for facts that are not of exactly these splits."""
     for fact in facts:
         if fact.keys() != set(splits):
             raise ValueError(f"facts must be of {' and '.join(splits)}, got {' and '.join(fact)}")
@@ -93,20 +93,19 @@ class TokenFile:
 
 
 def key(settings: dict[str, Any]) -> str:
-    """A short name for everything that decides which tokens come out."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    """Return a short name for all settings that decide which tokens come out."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def is_kept(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
-    """Return whether a folder is there and as it was written; a damaged one is removed, with a line of warning.
+    """Return whether a folder is there and as it was written; remove a damaged one, with a line of warning.
 
     Args:
         folder: of prepared data.
-        check: raises ValueError for contents that are not ours, whatever their checksums; called with the folder.
+        check: called with the folder; raises ValueError for contents that are not ours, whatever their checksums.
 
     Raises:
-        ValueError: the disk refuses to remove it.
+        ValueError: if the disk refuses to remove it.
     """
     try:
         number = folder.stat().st_ino
@@ -130,13 +129,13 @@ def is_kept(folder: Path, check: Callable[[Path], object] = lambda folder: None)
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends well, and is gone when it does not.
+    """Yield a temporary folder, which becomes `folder` if the block succeeds and is removed if it fails.
 
     It is on the disk with its checksums before it gets its name. When two processes prepare the same data at once, both
-    finish and the folder of the first one stays. What processes left that were killed is removed first.
+    finish and the folder of the first one stays. Leftovers of killed processes are removed first.
 
     Raises:
-        ValueError: the disk refuses, or is full.
+        ValueError: if the disk refuses, or is full.
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +176,7 @@ def _checksums(folder: Path) -> dict[str, list[Any]]:
 
 
 def _checksum(path: Path) -> list[Any]:
-    # Damage is what is looked for, not forgery: this hash is ten times as fast as one that withstands it.
+    # This finds damage, not forgery: the hash is ten times as fast as one that withstands forgery.
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()]
 
@@ -197,16 +196,16 @@ def _damaged_file(folder: Path) -> str | None:
         return CHECKSUMS
     for name, checksum in kept.items():
         try:
-            # Sizes first: they cost nothing, and a name outside the folder is none of its files.
+            # Sizes first: they cost nothing, and a name outside the folder is not one of its files.
             if name not in files or checksum[0] != files[name].st_size or checksum != _checksum(folder / name):
                 return name
-        except (OSError, TypeError, LookupError):  # not to be read, or no pair
+        except (OSError, TypeError, LookupError):  # not readable, or not a pair
             return name
     return None if kept else CHECKSUMS
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, or what stands in its place."""
+    """Remove a folder, or whatever stands in its place."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -225,8 +224,8 @@ def _remove_left_over(parent: Path) -> None:
 def _is_left_over(temporary: Path) -> bool:
     """Return whether a folder is one of `new_folder` whose process has ended.
 
-    Without a lock that tells, a folder is left over after a day in which nothing was written. The lock of another
-    machine may be free here although that machine holds it: not all file systems share locks.
+    Where no lock shows it, a folder is left over after a day in which nothing was written. The lock of another machine
+    may be free here although that machine holds it: not all file systems share locks.
     """
     name = _TEMPORARY.fullmatch(temporary.name)
     if name is None:
@@ -245,7 +244,7 @@ def _is_left_over(temporary: Path) -> bool:
 
 
 def _sync(folder: Path, deep: bool = True) -> None:
-    """Wait until a folder and what is in it are on the disk."""
+    """Wait until a folder and its contents are on the disk."""
     for path in (*(folder.rglob("*") if deep else ()), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -258,22 +257,17 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         os.replace(temporary, folder)
     except OSError:
-        # A folder that holds something is never replaced: another process was first, with the same tokens.
+        # A folder with contents is never replaced: another process was first, with the same tokens.
         if not folder.exists():
             raise
 
 
 def write_facts(folder: Path, facts: Any) -> None:
-    """Write `facts.json`: what is known of prepared data, a dataclass."""
+    """Write the facts of prepared data, a dataclass, to `facts.json`."""
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
-def read_facts(folder: Path) -> Facts:
-    """Read what is known of prepared text; ValueError where that is not what we write."""
-    return read_facts_of(Facts, folder)
-
-
-def read_facts_of(kind: type[T], folder: Path) -> T:
+def read_facts(folder: Path, kind: type[T] = Facts) -> T:  # type: ignore[assignment]
     """Read what `write_facts` wrote of a class with checked arguments; ValueError where they are not of their types."""
     try:
         return kind(**read_json(folder / FACTS))

@@ -15,7 +15,7 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
     Where the sequence length of an algorithmic dataset is null, it becomes that of the task's longest training example,
-    which encodings then follow too. Classes are built as far as the key `trust` allows, so that it must be the user's.
+    which encodings then follow too. The key `trust` decides which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
@@ -40,7 +40,7 @@ def check_experiment(conf: Path, choices: Mapping[str, Any]) -> None:
 
     Args:
         conf: the folder of configurations.
-        choices: of each group, as Hydra knows them.
+        choices: by group, as Hydra has them.
     """
     experiment, family = choices.get("experiment"), choices.get("family")
     files = sorted((conf / "experiment" / "families").glob(f"{experiment}_*.yaml"))

@@ -1,15 +1,15 @@
-"""A text of which answers are spans."""
+"""Texts of which answers are spans."""
 
 import numpy as np
 
 
 class Context:
-    """A context whose tokens are known by place.
+    """A text and the characters of each of its tokens.
 
     Args:
         text: the whole.
-        first: place of its first token in what a model reads.
-        places: (N, 2), the characters that each of its tokens is of: from, to.
+        first: place of its first token in the input of the model.
+        places: (N, 2), the characters of each of its tokens: from, to.
     """
 
     def __init__(self, text: str, first: int, places: np.ndarray) -> None:
@@ -18,9 +18,9 @@ class Context:
         self.places = places
 
     def between(self, first: int, last: int) -> str:
-        """The text from one token to another, by their places in what a model reads; nothing before the context.
+        """Return the text from one token to another, by their places in the input; empty before the context.
 
-        A token may begin with the space before its word, which is no part of an answer.
+        A token may begin with the space before its word, which is not part of an answer.
         """
         if first < self.first:
             return ""

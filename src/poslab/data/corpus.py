@@ -1,4 +1,4 @@
-"""What every source of text has in common."""
+"""The base class of all sources of text."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,20 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Corpus(Source):
-    """A source of text and how it becomes windows of tokens. Subclasses say where the text comes from.
+    """A source of text and the settings of its windows of tokens. Subclasses provide the text.
 
     Args:
         sequence_length: tokens T of a training window, at least 1 (default 256).
-        length_multiples: evaluation is on windows of each of these times `sequence_length`, as far as validation and
-            test fill one; 1 is among them (default 1, 2, 4, 8).
-        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds; the text
-            is held in memory for it.
+        length_multiples: evaluate windows of each of these times `sequence_length` that validation and test fill; 1 is
+            among them (default 1, 2, 4, 8).
+        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds; needs the
+            text in memory.
         document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
             their boundaries; otherwise documents follow one another as one text.
         others: those of `Source`; a batch is of windows.
-
-    Raises:
-        ValueError: one sentence that begins with the argument's name.
     """
 
     kind = WINDOWS
@@ -49,17 +46,17 @@ class Corpus(Source):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest window that is evaluated."""
+        """Tokens of the longest evaluation window."""
         return self.sequence_length * max(self.length_multiples)
 
     @property
     def has_few_documents(self) -> bool:
-        """Whether there are too few to hold whole ones out, so that they are cut into parts first."""
+        """True if there are too few to hold whole ones out, so that they are cut into parts first."""
         return False
 
     @property
     def streaming(self) -> bool:
-        """Whether training reads the text from its source, and only the beginning of it is prepared."""
+        """True if training reads the text from its source, and only its beginning is prepared."""
         return False
 
     @cached_property
@@ -69,15 +66,15 @@ class Corpus(Source):
 
     @abstractmethod
     def documents(self) -> "dict[str, Dataset]":
-        """The text by split, one document a row in a column `text`: `train`, and any held-out split of its own."""
+        """Return the text by split, a document a row in a column `text`: `train`, and any held-out split of its own."""
 
     def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
-        """One pass over the training text where it is streamed, in the order of this epoch: lists of documents."""
+        """Return one pass over a streamed training text, in the order of this epoch, as lists of documents."""
         raise NotImplementedError(f"{type(self).__name__} is not streamed")
 
 
 def as_dataset(texts: list[str]) -> "Dataset":
-    """A Hugging Face dataset with one column `text`."""
+    """Return a Hugging Face dataset with one column `text`."""
     from datasets import Dataset, Features, Value
 
     # Arrow's plain strings end at 2 GB a column.

@@ -1,4 +1,4 @@
-"""The base of everything that a configuration can name as its dataset; it imports nothing slow."""
+"""The base class of all datasets that a configuration can name; it imports nothing slow."""
 
 from typing import ClassVar
 
@@ -9,4 +9,3 @@ class DataSource:
     """A source of text, of examples or of an algorithmic task."""
 
     kind: ClassVar[Kind]
-    """The kind of its data."""

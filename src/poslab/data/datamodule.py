@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from poslab.data import cache
 from poslab.data.batch import Batch
 from poslab.data.corpus import Corpus
-from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
+from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, WindowOrder
 from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
@@ -18,7 +18,7 @@ from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.data.windows import EvaluationWindows, TrainingWindows
 
 TOKENS_AT_ONCE = 2**24
-"""Tokens of a file that are looked through together, which bounds the memory."""
+"""Tokens of a file that are searched together, which bounds the memory."""
 
 
 class TextDataModule(RunData):
@@ -31,11 +31,8 @@ class TextDataModule(RunData):
         num_tokens: tokens by split; of a stream, no `train`.
         bytes_per_token: bytes of text per predicted token by split, see `bytes_per_token`. It turns a loss in nats per
             token into bits per byte: `loss / ln 2 / bytes_per_token`.
-        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too (of a
-            stream: that its first documents hold too).
-
-    Raises:
-        ValueError: one sentence that begins with the name of the argument to change.
+        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training, or the first
+            documents of a stream, hold too.
     """
 
     num_tokens: dict[str, int]
@@ -43,16 +40,15 @@ class TextDataModule(RunData):
     overlap: dict[str, float]
 
     def __init__(self, corpus: Corpus) -> None:
-        super().__init__(corpus.batch_size)
+        super().__init__(corpus.batch_size, corpus.num_workers)
         self.corpus = corpus
         self._tokens: dict[str, cache.TokenFile] = {}
 
     def prepare_data(self) -> None:
-        """Tokenise the text unless that was done before."""
         prepare(self.corpus)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the tokens, and see that each split fills a training window."""
+        """Open the tokens; ValueError if a split does not fill a training window."""
         if self._tokens:
             return
         folder = prepare(self.corpus)
@@ -73,34 +69,32 @@ class TextDataModule(RunData):
         self._prepared = folder.name
 
     def tokens(self, split: str) -> np.ndarray:
-        """The token ids of a split (`train`, `validation` or `test`), mapped into memory; after `setup`."""
+        """Return the token ids of a split (`train`, `validation` or `test`), mapped into memory; after `setup`."""
         return self._tokens[split].ids
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the data: the name of the prepared text, which changes with its tokens."""
+        """Return the name of the prepared text, which changes with its tokens, for a checkpoint."""
         return {"prepared": self._prepared}
 
     @property
     def training_length(self) -> int:
-        """Tokens of a training window."""
         return self.corpus.sequence_length
 
     def lengths_of(self, split: str) -> list[int]:
-        """Those of `lengths`, for either split."""
         return self.lengths
 
     @property
     def lengths_asked(self) -> Sequence[int]:
-        """All window lengths that the corpus asks for, ascending."""
+        """All window lengths of the corpus, ascending."""
         return sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
 
     @property
     def lengths(self) -> list[int]:
-        """The window lengths that are evaluated, ascending: those that validation and test fill, up to `max_length`."""
+        """The window lengths of the evaluation, ascending: those that both splits fill, up to `max_length`."""
         return [length for length in self._lengths_taken if length < self.num_tokens[self._shortest]]
 
     def train_dataloader(self) -> RunLoader | StreamLoader:
-        """The micro-batches of the whole run for this process, from the trainer's present step on."""
+        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
         corpus = self.corpus
         plan = BatchPlan.of(self.trainer, corpus.batch_size)
@@ -113,16 +107,10 @@ class TextDataModule(RunData):
         return training_loader(windows, plan, order, corpus.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
-        """The windows of a split that have this length."""
-        assert self.trainer is not None
         windows = EvaluationWindows(self._tokens[split], length, self.task.collate)
-        processes, rank = self.trainer.world_size, self.trainer.global_rank
-        return evaluation_loader(
-            windows, len(windows), self.rows(length, len(windows)), processes, rank, self.corpus.num_workers
-        )
+        return self.loader_of_all(windows, len(windows), length)
 
     def report_lines(self) -> list[str]:
-        """What a person should know of the data before training, in a few lines."""
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
         training = "the beginning of training" if self.corpus.streaming else "training"
@@ -137,12 +125,12 @@ class TextDataModule(RunData):
 
     @property
     def _lengths_taken(self) -> list[int]:
-        """The window lengths that the corpus asks for and the model can take, ascending."""
+        """The window lengths of the corpus for which the model has positions, ascending."""
         return [length for length in self.lengths_asked if self.max_length is None or length <= self.max_length]
 
     @property
     def _shortest(self) -> str:
-        """The held-out split with the fewest tokens; a window takes one more than its length, to predict."""
+        """The held-out split with the fewest tokens."""
         return min(HELD_OUT, key=self.num_tokens.__getitem__)
 
     @property
@@ -166,8 +154,7 @@ def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, bo
     The first token of the text, or of each document where documents are kept apart, is not predicted: neither its cost
     nor its bytes count. Ends of documents are tokens without bytes.
 
-    Example: with boundaries, the documents "ab" and "cde" as bytes have 3 bytes in 5 predicted tokens: b, d, e and two
-    ends.
+    Example: with boundaries, the documents "ab" and "cde" have 3 bytes in 5 predicted tokens: b, d, e and two ends.
 
     Args:
         num_bytes: of the whole text.

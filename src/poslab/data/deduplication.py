@@ -1,7 +1,4 @@
-"""Repeated text: dropped once over all documents, and once more from what is held out.
-
-A paragraph is what stands between blank lines.
-"""
+"""Drop repeated paragraphs, the stretches between blank lines, over all documents and from held-out ones."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +9,7 @@ PARAGRAPH_END = "\n\n"
 
 
 class RepeatedParagraphs:
-    """Drops every paragraph that stood in this or an earlier document; keeps the first one of its kind.
+    """The paragraphs of all documents so far, to drop their repetitions.
 
     Example: `a / b / a` becomes `a / b`, and a document `b / c` after it becomes `c`.
     """
@@ -21,7 +18,7 @@ class RepeatedParagraphs:
         self._seen: set[bytes] = set()
 
     def drop_from(self, document: str) -> str:
-        """The document without the paragraphs that were seen before."""
+        """Return a document without the paragraphs that stood in it or an earlier one before."""
         return PARAGRAPH_END.join(p for p in document.split(PARAGRAPH_END) if self._is_new(p.strip()))
 
     def _is_new(self, paragraph: str) -> bool:
@@ -33,13 +30,13 @@ class RepeatedParagraphs:
 
 
 def drop_shared_paragraphs(documents: list[str], training: Iterable[bytes]) -> list[str]:
-    """Held-out documents without any paragraph that touches a 60-byte string which training holds too.
+    """Drop the paragraphs of held-out documents that touch a 60-byte string which training holds too.
 
     Args:
         documents: held-out documents.
         training: the training text, in pieces.
 
-    Returns: what is left of the documents, in order; a document of which nothing is left is dropped.
+    Returns: the rest of the documents, in order, without empty ones.
     """
     encoded = [document.encode() for document in documents]
     shared = shared_bytes(SEPARATOR.join(encoded), training)

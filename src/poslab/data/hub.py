@@ -1,4 +1,4 @@
-"""Data sets that the library `datasets` loads; an error is one sentence that begins with the argument to change."""
+"""Data sets that the library `datasets` loads, with errors of one sentence that begins with the argument to change."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import nearest
 from poslab.data import cache
 from poslab.data.paths import matching_files
 
@@ -20,13 +19,11 @@ FORMATS = ("json", "parquet", "text", "csv")
 
 @dataclass(frozen=True)
 class HubRows:
-    """The rows of a data set, by split.
-
-    They are kept in a folder of our own: what the library keeps it never verifies.
+    """The rows of a data set, by split, kept in a folder of our own: the library never verifies its own.
 
     Args:
-        cache: the directory where prepared data is kept.
-        path, name, data_files, revision: as `load_dataset` takes them.
+        cache: the directory of prepared data.
+        path, name, data_files, revision: as of `load_dataset`.
 
     Raises:
         ValueError: one sentence that begins with the argument to change.
@@ -78,7 +75,7 @@ class HubRows:
 
 
 def check_data_files(path: str, data_files: Any) -> None:
-    """Raises ValueError if `path` is a format, and its files are not named or do not exist."""
+    """Raise ValueError if `path` is a format, and its files are not named or do not exist."""
     if path in FORMATS:
         if not data_files:
             raise ValueError(f"data_files must name the files that path={path} reads, got {data_files!r}")
@@ -87,31 +84,11 @@ def check_data_files(path: str, data_files: Any) -> None:
                 matching_files("data_files", pattern)
 
 
-def require_split(argument: str, split: str, available: Iterable[str]) -> None:
-    """Raises ValueError if a data set has no split of this name.
-
-    Args:
-        argument: name of the argument that names the split.
-        split: what the user typed.
-        available: names of the splits that there are.
-    """
-    names = list(available)
-    if split not in names:
-        raise ValueError(f"{argument} must be one of {', '.join(names)}, got {split!r}{nearest(split, names)}")
-
-
-def require_column(argument: str, column: str, available: Iterable[str]) -> None:
-    """Raises ValueError if a data set has no column of this name; arguments as for `require_split`."""
-    names = list(available)
-    if column not in names:
-        raise ValueError(f"{argument} must be one of {', '.join(names)}, got {column!r}{nearest(column, names)}")
-
-
 @contextmanager
 def library_errors(path: str | None, name: str | None, data_files: Any) -> Iterator[None]:
-    """Turn what `datasets` raises for a wrong name or a missing connection into a ValueError.
+    """Raise what `datasets` raises for a wrong name or a missing connection as a ValueError.
 
-    Args: what `load_dataset` is given.
+    Args: those of `load_dataset`.
     """
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
@@ -133,7 +110,7 @@ def library_errors(path: str | None, name: str | None, data_files: Any) -> Itera
 
 
 def _patterns(data_files: Any) -> list[str]:
-    """All paths and globs in what `load_dataset` takes as `data_files`."""
+    """Return all paths and globs in the `data_files` of `load_dataset`."""
     if isinstance(data_files, str):
         return [data_files]
     values = data_files.values() if isinstance(data_files, Mapping) else data_files

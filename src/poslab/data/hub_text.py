@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from poslab.data.bounds import require_choice
 from poslab.data.corpus import Corpus, as_dataset
-from poslab.data.hub import HubRows, check_data_files, require_column, require_split
+from poslab.data.hub import HubRows, check_data_files
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -22,20 +23,20 @@ SHUFFLE_BUFFER = 1000
 class HubText(Corpus):
     """A data set by its name on the Hub, a row a document. Its validation and test splits are used if they are named.
 
-    With `streaming` the training text is read as it is trained on and never stored. Validation and test are the first
-    500 documents of their own splits, or else the first of the training split, which training then leaves out. What
+    With `streaming` the training text is read during training and never stored. Validation and test are the first 500
+    documents of their own splits, or else the first of the training split, which training then leaves out. Whatever
     needs training text beforehand (a `bpe` vocabulary, overlap, bytes per token) is computed on the first 5000
     documents of training.
 
     Args:
-        path: as `load_dataset` takes it: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
-        column: the column that holds the text (default `text`).
-        streaming: read from the source while training (default false).
+        column: the column of the text (default `text`).
+        streaming: read from the source while training (default false); not with `deduplicate`, which needs all text.
         train_split: name of the training split (default `train`).
-        validation_split, test_split: names of held-out splits; None: hold out documents of the training split.
-        others: those of `Corpus`; `deduplicate` needs the whole text at hand, so it does not go with `streaming`.
+        validation_split, test_split: names of held-out splits; None holds out documents of the training split.
+        others: those of `Corpus`.
     """
 
     path: str | None = None
@@ -107,12 +108,11 @@ class HubText(Corpus):
         return self._rows.stream() if self.streaming else self._rows.load()
 
     def _texts(self, split: str) -> Any:
-        """One split with a single column `text`."""
+        """Return a split with a single column `text`."""
         argument = next(f"{key}_split" for key, name in self._split_names.items() if name == split)
-        require_split(argument, split, self._source)
+        require_choice(argument, split, self._source)
         rows = self._source[split]
-        columns = list(rows.column_names or next(iter(rows)))
-        require_column("column", self.column, columns)
+        require_choice("column", self.column, rows.column_names or next(iter(rows)))
         if rows.features is not None and "string" not in str(getattr(rows.features[self.column], "dtype", "")):
             raise ValueError(f"column must hold text, and {self.column!r} holds {rows.features[self.column]}")
         rows = rows.select_columns([self.column])

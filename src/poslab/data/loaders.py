@@ -1,4 +1,4 @@
-"""Loaders of batches that a data set makes whole, in the order of a run."""
+"""Loaders of batches, each of which a data set makes in one go, in the order of a run."""
 
 import signal
 from typing import Any, Protocol
@@ -10,16 +10,15 @@ from poslab.data.order import BatchPlan, EvaluationSampler, Order, TrainingSampl
 
 
 class Batches(Protocol):
-    """What makes a batch of the items of these numbers, in one go."""
+    """A data set that makes a batch of the items of these numbers in one go."""
 
     def __getitems__(self, numbers: list[int]) -> Any: ...
 
 
 class RunLoader(DataLoader[Any]):
-    """A loader whose place in the run is known from the trainer's step, so its own state is empty.
+    """A loader whose place in the run follows from the trainer's step, so that its state is empty.
 
-    Lightning warns of a loader without state when a run is resumed in the middle, which is meant for loaders that
-    would begin again.
+    Without a state, Lightning would warn that a resumed run begins its data again.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -30,45 +29,41 @@ class RunLoader(DataLoader[Any]):
 
 
 def training_loader(batches: Batches, plan: BatchPlan, order: Order, num_workers: int) -> RunLoader:
-    """Batches of a whole run, from the first step of the plan on."""
-    return RunLoader(
-        batches,  # type: ignore[arg-type]
-        batch_sampler=TrainingSampler(plan, order),
-        collate_fn=_as_it_is,
-        num_workers=num_workers,
-        worker_init_fn=_leave_signals_to_the_run,
-        pin_memory=torch.cuda.is_available(),
-    )
+    """Return the batches of a whole run, from the first step of the plan on."""
+    return RunLoader(batches, batch_sampler=TrainingSampler(plan, order), **_settings(num_workers))  # type: ignore[arg-type]
 
 
 def evaluation_loader(
     batches: Batches, count: int, rows: int, world_size: int, rank: int, num_workers: int
 ) -> DataLoader[Any]:
-    """Batches of all items, each once over all processes.
+    """Return the batches of all items, each once over all processes.
 
     Args:
-        batches: makes them; of numbers from `count` on, which fill up the last ones, it makes rows that do not count.
-        count: how many items there are.
+        batches: makes them; numbers from `count` on, which fill up the last ones, become rows that do not count.
+        count: number of items.
         rows: of a batch in one process.
         world_size, rank: number of processes, and of this one.
         num_workers: processes that load; 0 is this one.
     """
-    return DataLoader(
-        batches,  # type: ignore[arg-type]
-        batch_sampler=EvaluationSampler(count, rows, world_size, rank),
-        collate_fn=_as_it_is,
-        num_workers=num_workers,
-        worker_init_fn=_leave_signals_to_the_run,
-        pin_memory=torch.cuda.is_available(),
-    )
+    sampler = EvaluationSampler(count, rows, world_size, rank)
+    return DataLoader(batches, batch_sampler=sampler, **_settings(num_workers))  # type: ignore[arg-type]
+
+
+def _settings(num_workers: int) -> dict[str, Any]:
+    return {
+        "collate_fn": _as_it_is,
+        "num_workers": num_workers,
+        "worker_init_fn": _leave_signals_to_the_run,
+        "pin_memory": torch.cuda.is_available(),
+    }
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """In a loading process: SIGTERM and Ctrl-C reach all processes of a group, and only the run knows what to save."""
+    """Ignore SIGTERM and Ctrl-C in a loading process: they reach the whole group, and only the run can save."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:
-    """`__getitems__` has made the whole batch already."""
+    """Return a batch, which `__getitems__` has made already."""
     return batch

@@ -1,4 +1,4 @@
-"""The memory that files take which are read whole."""
+"""Refuse files that memory does not hold, before they are read whole."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ BYTES_PER_BYTE = 8
 
 
 def available_memory() -> int | None:
-    """Return how many bytes a process can still take; None where the system does not say so."""
+    """Return how many bytes a process can still take; None where the system does not report it."""
     if not MEMINFO.exists():
         return None
     lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
@@ -19,16 +19,13 @@ def available_memory() -> int | None:
 
 
 def require_memory(argument: str, path: Path, num_bytes: int, available: int | None) -> None:
-    """Refuse a file that memory does not hold.
+    """Raise ValueError for a file whose text takes more memory than is available, at `BYTES_PER_BYTE`.
 
     Args:
         argument: name of the argument that names the file, for the message.
         path: the file.
         num_bytes: of text in it, as far as they are known.
         available: see `available_memory`.
-
-    Raises:
-        ValueError: the text takes more than is available, at `BYTES_PER_BYTE`.
     """
     if available is not None and num_bytes * BYTES_PER_BYTE > available:
         raise ValueError(

@@ -1,9 +1,10 @@
-"""Which windows or examples make up each batch: pure functions of seed and step, so that nothing has to be remembered.
+"""The windows or examples of each batch as pure functions of seed and step, so that nothing has to be stored.
 
 The whole run is one endless stream of windows. Step k takes places [k * B, (k + 1) * B) of it, B being the global batch
-size, whatever the number of devices and micro-batches; a run that is resumed at step k goes on at place k * B.
+size, whatever the number of devices and micro-batches; a run that is resumed at step k continues at place k * B.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,73 +21,78 @@ class Order(Protocol):
     """An endless stream of items."""
 
     def items(self, places: range) -> list[int]:
-        """What stands at each of these places of the stream, by the number under which it is asked for."""
+        """Return the number of the item at each of these places of the stream."""
 
 
-class WindowOrder:
-    """The endless stream over one array of tokens.
+class PassOrder(ABC):
+    """An endless stream of passes over the same items.
+
+    Args:
+        items_per_pass: how many items a pass has.
+        seed: of the passes.
+        repeat: repeats the first items, as many, over and over instead; None (default) does not.
+    """
+
+    def __init__(self, items_per_pass: int, seed: int, repeat: int | None = None) -> None:
+        self.items_per_pass = items_per_pass
+        self.seed = seed
+        self.repeat = repeat
+        self._items_of_pass = lru_cache(maxsize=2)(self._make_pass)
+
+    def items(self, places: range) -> list[int]:
+        within = places if self.repeat is None else (place % self.repeat for place in places)
+        located = (divmod(place, self.items_per_pass) for place in within)
+        return [int(self._items_of_pass(number)[place]) for number, place in located]
+
+    @abstractmethod
+    def _make_pass(self, number: int) -> np.ndarray: ...
+
+
+class WindowOrder(PassOrder):
+    """The endless stream over one array of tokens; a window is numbered by its first token.
 
     Each pass takes the non-overlapping windows that begin at a random offset below the window length, in random
-    order, so no two passes cut the text alike. With `repeat` the stream is its first windows over and over instead.
+    order, so no two passes cut the text alike.
 
     Args:
         num_tokens: tokens N in the array, at least `length` + 1.
         length: tokens T that a window predicts; it needs T + 1.
-        seed: of offsets and orders.
-        repeat: how many of the first windows to repeat; None: none (default).
+        seed, repeat: as of `PassOrder`.
     """
 
     def __init__(self, num_tokens: int, length: int, seed: int, repeat: int | None = None) -> None:
         self.length = length
-        self.seed = seed
-        self.repeat = repeat
         # Short by one window where needed, so that every offset gives the same number.
-        self.windows_per_pass = max(1, (num_tokens - length) // length)
-        self._num_offsets = min(length, num_tokens - self.windows_per_pass * length)
-        self._starts_of_pass = lru_cache(maxsize=2)(self._make_pass)
-
-    def items(self, places: range) -> list[int]:
-        """The first token of the window at each of these places of the stream."""
-        within = places if self.repeat is None else (place % self.repeat for place in places)
-        located = (divmod(place, self.windows_per_pass) for place in within)
-        return [int(self._starts_of_pass(number)[place]) for number, place in located]
+        super().__init__(max(1, (num_tokens - length) // length), seed, repeat)
+        self._num_offsets = min(length, num_tokens - self.items_per_pass * length)
 
     def _make_pass(self, number: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, number])
         offset = generator.integers(self._num_offsets)
-        return offset + self.length * generator.permutation(self.windows_per_pass)
+        return offset + self.length * generator.permutation(self.items_per_pass)
 
 
-class ExampleOrder:
+class ExampleOrder(PassOrder):
     """The endless stream over examples, those of a batch of about the same length, so that little of it is padding.
 
-    Each pass takes every example once, in random order: of as many as make 50 batches at a time, the batches are cut in
-    the order of length, and come in random order again. With `repeat` the stream is its first examples over and over.
+    Each pass takes every example once, in random order: batches are cut in the order of length from as many examples
+    as make 50 batches, and come in random order again.
 
     Args:
         lengths: (N,) tokens of each example.
         batch_size: examples of a global batch.
-        seed: of the orders.
-        repeat: how many of the first examples to repeat; None: none (default).
+        seed, repeat: as of `PassOrder`.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, repeat: int | None = None) -> None:
+        super().__init__(len(lengths), seed, repeat)
         self.lengths = lengths
         self.batch_size = batch_size
-        self.seed = seed
-        self.repeat = repeat
-        self._numbers_of_pass = lru_cache(maxsize=2)(self._make_pass)
-
-    def items(self, places: range) -> list[int]:
-        """The number of the example at each of these places of the stream."""
-        within = places if self.repeat is None else (place % self.repeat for place in places)
-        located = (divmod(place, len(self.lengths)) for place in within)
-        return [int(self._numbers_of_pass(number)[place]) for number, place in located]
 
     def _make_pass(self, number: int) -> np.ndarray:
         generator = np.random.default_rng([self.seed, number])
         shuffled = generator.permutation(len(self.lengths))
-        # The first batch ends where a batch of the run does, whatever this pass begins with.
+        # The first batch ends where a batch of the run does, wherever this pass begins.
         begun = number * len(self.lengths) % self.batch_size
         first, rest = np.split(shuffled, [(self.batch_size - begun) % self.batch_size])
         pools = np.split(rest, range(50 * self.batch_size, len(rest), 50 * self.batch_size))
@@ -102,14 +108,14 @@ class ExampleOrder:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The places of the stream that this process takes, micro-batch by micro-batch.
+    """The places of the stream for this process, micro-batch by micro-batch.
 
     Args:
         batch_size: windows of one optimizer step over all devices and micro-batches, B.
         world_size: processes D.
         rank: number of this process.
         accumulate: micro-batches of a step in each process, A.
-        first_step: step to begin at, for a run that is resumed.
+        first_step: step at which a resumed run begins.
         last_step: number of steps of the whole run.
 
     Raises:
@@ -132,7 +138,7 @@ class BatchPlan:
 
     @classmethod
     def of(cls, trainer: "Trainer", batch_size: int) -> "BatchPlan":
-        """The plan of a trainer as it stands, which has read its checkpoint if it resumes."""
+        """Return the plan of a trainer in its present state; one that resumes has read its checkpoint."""
         if trainer.max_steps < 0:
             raise ValueError("trainer.max_steps must be set: a run is a number of steps, not of epochs")
         return cls(
@@ -177,12 +183,12 @@ class TrainingSampler(Sampler[list[int]]):
 class EvaluationSampler(Sampler[list[int]]):
     """Every item once, over all processes together; all processes get the same number of full batches.
 
+    Numbers of `count` and above fill up the last batches, whose rows have nothing to predict.
+
     Args:
         count: items of the split.
         rows: items of one batch in one process.
         world_size, rank: number of processes, and of this one.
-
-    Numbers of `count` and above fill up the last batches; what makes batches has nothing to predict in them.
     """
 
     def __init__(self, count: int, rows: int, world_size: int, rank: int) -> None:

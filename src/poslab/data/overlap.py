@@ -1,4 +1,4 @@
-"""How much of the held-out text stands in the training text too: bytes inside 60-byte strings that both hold."""
+"""Overlap of held-out and training text: the share of held-out bytes inside 60-byte strings that both hold."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ _BYTE_CODES = np.random.default_rng(0).integers(0, 2**64, size=256, dtype=np.uin
 
 
 def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
-    """Polynomial hashes of all strings of `width` bytes.
+    """Return polynomial hashes of all strings of `width` bytes.
 
         hash(i) = sum_j code(text[i + j]) * base ** j  mod 2 ** 64
 
@@ -34,14 +34,14 @@ def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _powers(base: int, count: int) -> np.ndarray:
-    """base ** (0 ... count - 1) mod 2 ** 64."""
+    """Return base ** (0 ... count - 1) mod 2 ** 64."""
     factors = np.full(count, base, dtype=np.uint64)
     factors[:1] = 1
     return np.cumprod(factors)
 
 
 def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
-    """Which bytes of a text lie in some 60-byte string that training holds too.
+    """Find the bytes of a text inside 60-byte strings that training holds too.
 
     Args:
         text: held-out text.
@@ -71,10 +71,7 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
 
 
 def shared_by_document(documents: Sequence[str], training: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Count the bytes of held-out documents, and those that lie in 60-byte strings which training holds too.
-
-    Returns: two arrays of an integer for each document.
-    """
+    """Count the bytes of each held-out document, and those of them in 60-byte strings that training holds too."""
     encoded = [document.encode() for document in documents]
     shared_before = np.concatenate([[0], np.cumsum(shared_bytes(SEPARATOR.join(encoded), training))])
     sizes = np.array([len(document) for document in encoded], dtype=np.int64)
@@ -83,13 +80,13 @@ def shared_by_document(documents: Sequence[str], training: Iterable[bytes]) -> t
 
 
 def shared_fraction(documents: Sequence[str], training: Iterable[bytes]) -> float:
-    """Return the share of the bytes of held-out documents that lie in 60-byte strings which training holds too."""
+    """Return the share of bytes of held-out documents inside 60-byte strings that training holds too."""
     sizes, shared = shared_by_document(documents, training)
     return float(shared.sum()) / max(1, int(sizes.sum()))
 
 
 def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:
-    """Pieces whose hashes fit in memory; they overlap, so that no string is lost between them."""
+    """Yield pieces whose hashes fit in memory; they overlap, so that no string is lost between them."""
     for text in texts:
         values = np.frombuffer(text, dtype=np.uint8)
         for start in range(0, max(1, len(values) - STRING_BYTES + 1), _PIECE_BYTES):

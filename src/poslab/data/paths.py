@@ -2,28 +2,48 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from poslab.configuration.build import nearest
+from poslab.arguments import nearest
 
 
 def neighbours(path: str) -> list[str]:
-    """What is beside a path and not hidden, spelled as the path is."""
+    """Return the paths beside a path that are not hidden, spelled as the path is."""
     folder = Path(path).expanduser().parent
     entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     names = [name for name in entries if not name.startswith(".")]
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 
+def patterns_of(argument: str, files: Any) -> list[str]:
+    """Return one or several paths or globs as a list; ValueError if they are not."""
+    patterns = [files] if isinstance(files, str) else files
+    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
+        raise ValueError(f"{argument} must be a path, a glob or a list of them, got {files!r}")
+    return list(patterns)
+
+
+def files_of(argument: str, patterns: Sequence[str]) -> list[Path]:
+    """Return the files that patterns name, each once, in order of their paths; errors as of `matching_files`."""
+    return sorted({path for pattern in patterns for path in matching_files(argument, pattern)})
+
+
+def require_content(argument: str, path: Path, content: str) -> None:
+    """Raise ValueError for a file that cannot be read, or is empty instead of holding `content`."""
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{argument} must be readable, but {str(path)!r} is not: its permissions forbid it")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{argument} must hold {content}, but {str(path)!r} is empty")
+
+
 def matching_files(argument: str, pattern: str) -> list[Path]:
-    """The files that a path or a glob (`**` goes through folders) names.
+    """Return the files that a path or a glob (`**` goes through folders) names; ValueError for none, or a folder.
 
     Args:
-        argument: name of the argument that holds the pattern, for the message.
-        pattern: what the user typed.
-
-    Raises:
-        ValueError: it names none, or a folder.
+        argument: name of the argument of the pattern, for the message.
+        pattern: as the user typed it.
     """
     expanded = os.path.expanduser(pattern)
     if os.path.isdir(expanded):

@@ -1,4 +1,4 @@
-"""From a source of text to token files: repeated text dropped, documents split, tokenised, overlap measured."""
+"""Turn a source of text into token files: drop repeated text, split documents, tokenise, measure the overlap."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,19 +19,15 @@ from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, l
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Raised by every change that makes other tokens of the same text, or other files of them: old ones are not found.
+# Raise it with every change of the tokens of the same text, or of their files: old ones are then not found.
 VERSION = 4
-# Overlap is measured on this much of a held-out split, drawn by document; all of training is compared with it.
+# The overlap is that of this much of a held-out split, drawn by document, with all of training.
 MEASURED_BYTES = 1 << 20
 _DOCUMENTS_AT_ONCE = 1000
 
 
 def prepare(corpus: Corpus) -> Path:
-    """Make the token files of a corpus unless they are there; returns their folder.
-
-    Raises:
-        ValueError: one sentence that begins with the argument to change.
-    """
+    """Make the token files of a corpus unless they are there; return their folder. Raises errors of `Corpus`."""
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
     if cache.is_kept(folder, _check):
@@ -50,7 +46,7 @@ def prepare(corpus: Corpus) -> Path:
 
 
 def _check(folder: Path) -> None:
-    """Raise ValueError unless a folder holds tokens of its own vocabulary, as many as its facts say."""
+    """Raise ValueError unless a folder holds as many tokens as its facts say, of its own vocabulary."""
     facts, vocab_size = cache.read_facts(folder), load_tokenizer(folder).vocab_size
     for name in cache.SPLITS:
         path, count = cache.token_path(folder, name), facts.num_tokens[name]
@@ -64,7 +60,7 @@ def _check(folder: Path) -> None:
 
 
 def _settings(corpus: Corpus) -> dict[str, object]:
-    """Everything that decides which tokens come out."""
+    """Return all settings that decide which tokens come out."""
     settings: dict[str, object] = {
         "version": VERSION,
         "source": corpus.identity,
@@ -77,7 +73,7 @@ def _settings(corpus: Corpus) -> dict[str, object]:
 
 
 def tokenizer_settings(source: Source) -> dict[str, object]:
-    """Everything that decides which tokenizer is made."""
+    """Return all settings that decide which tokenizer is made."""
     if source.tokenizer == "bpe":
         return {"tokenizer": source.tokenizer, "vocab_size": source.vocab_size}
     if source.tokenizer in BUILT_IN_TOKENIZERS:
@@ -86,7 +82,7 @@ def tokenizer_settings(source: Source) -> dict[str, object]:
 
 
 def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
-    """The tokenizer that the user named; one that is trained sees the training split alone, in lists of texts."""
+    """Return the tokenizer that the user named, perhaps trained on the training split alone, in lists of texts."""
     if source.tokenizer == "bytes":
         return ByteTokenizer()
     if source.tokenizer == "bpe":
@@ -95,7 +91,7 @@ def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
 
 
 def training_pieces(training: "Dataset") -> Iterator[bytes]:
-    """The training text as `overlap.py` takes it."""
+    """Return the training text in pieces, for `overlap.py`."""
     return (SEPARATOR.join(text.encode() for text in texts) for texts in _batches(training))
 
 
@@ -112,7 +108,7 @@ def _drop_repeats(corpus: Corpus) -> "dict[str, Dataset]":
 
 
 def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":
-    """Hold out what the source has no split of its own for."""
+    """Hold out the splits that the source lacks."""
     shares = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
     missing = {name: share for name, share in shares.items() if name not in documents}
     if not missing:
@@ -136,7 +132,7 @@ def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder:
     num_bytes = {name: sum(sizes[name]) for name in cache.SPLITS}
     num_documents, num_tokens = dict.fromkeys(cache.SPLITS, 0), dict.fromkeys(cache.SPLITS, 0)
     for name in cache.SPLITS:
-        # The bar appears only where there is something to wait for.
+        # delay: no bar where there is nothing to wait for
         bar = tqdm(total=num_bytes[name], desc=f"Tokenising {name}", unit="B", unit_scale=True, delay=1)
         with cache.token_path(folder, name).open("wb") as file, bar:
             for texts in _batches(documents[name]):
@@ -158,20 +154,20 @@ def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder:
 
 
 def _sample(dataset: "Dataset", sizes: list[int]) -> list[str]:
-    """Documents drawn at random, as many as hold some `MEASURED_BYTES` together."""
+    """Return documents drawn at random that together hold about `MEASURED_BYTES`."""
     order = random_order(len(sizes))
     count = 1 + int(np.searchsorted(np.cumsum(np.asarray(sizes)[order]), MEASURED_BYTES))
     return [text for texts in _batches(dataset.select(sorted(order[:count].tolist()))) for text in texts]
 
 
 def _sizes(dataset: "Dataset") -> list[int]:
-    """Bytes of each document."""
+    """Return the bytes of each document."""
     batches = dataset.iter(batch_size=_DOCUMENTS_AT_ONCE)
     return [len((text or "").encode()) for batch in batches for text in batch["text"]]
 
 
 def _batches(dataset: "Dataset") -> Iterator[list[str]]:
-    """The documents that hold any text, in lists."""
+    """Yield the documents that are not empty, in lists."""
     for batch in dataset.iter(batch_size=_DOCUMENTS_AT_ONCE):
         if texts := [text for text in batch["text"] if text]:
             yield texts

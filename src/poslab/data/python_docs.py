@@ -38,7 +38,7 @@ class PythonDocs(Corpus):
 
 
 def reference_text() -> str:
-    """All topics, joined by blank lines."""
+    """Return all topics, joined by blank lines."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))

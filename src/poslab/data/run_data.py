@@ -1,4 +1,4 @@
-"""The data of a run, whatever its source, as the learner and the console see it."""
+"""The data of a run, whatever its source."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
+from poslab.data.loaders import Batches, evaluation_loader
 from poslab.data.tokenizers import Tokenizer
 
 HELD_OUT = ("validation", "test")
@@ -28,13 +29,17 @@ class Collating(Protocol):
 
     @property
     def measured_columns(self) -> tuple[str, ...]:
-        """The columns that are needed beside them where a model is measured."""
+        """The columns that an evaluation needs beside them."""
 
 
 class RunData(pl.LightningDataModule, ABC):
     """The batches of a run.
 
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
+
+    Args:
+        batch_size: windows or examples of an optimizer step.
+        num_workers: processes that load batches; 0 is this one.
 
     Attributes after `setup`:
         tokenizer: the tokenizer.
@@ -47,19 +52,20 @@ class RunData(pl.LightningDataModule, ABC):
     tokenizer: Tokenizer
     vocab_size: int
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, num_workers: int) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self.num_workers = num_workers
         self.max_length: int | None = None
         self._task: Collating | None = None
 
     def connect(self, task: Collating, max_length: int | None) -> None:
-        """Learn what is known once the data is set up: its batches can be made only then.
+        """Set what is known only after `setup`, and must be before batches are made.
 
         Args:
             task: makes the batches.
-            max_length: what is longer is left out of the evaluation, for a model whose positions end there; None leaves
-                out nothing.
+            max_length: the evaluation leaves out longer ones, for a model whose positions end there; None leaves out
+                nothing.
         """
         self._task = task
         self.max_length = max_length
@@ -72,55 +78,59 @@ class RunData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:
-        """Open what was prepared."""
+        """Open the prepared data."""
 
     @property
     @abstractmethod
     def training_length(self) -> int:
-        """The most tokens of a window or example that is trained on."""
+        """The most tokens of a window or example of training."""
 
     @property
     def longest_trained(self) -> int:
-        """The most that is trained on, in the measure of `lengths_of`."""
+        """The longest window or example of training, in the measure of `lengths_of`."""
         return self.training_length
 
     @abstractmethod
     def lengths_of(self, split: str) -> list[int]:
-        """The lengths of the loaders of a held-out split, ascending: tokens of a window, or the most of an example."""
+        """Return the lengths of a held-out split, ascending: tokens of a window, or the most of an example."""
 
     def num_examples(self, split: str) -> dict[int, int]:
-        """Return how many examples of a held-out split have each length; none of text, of which lengths are windows."""
+        """Return the number of examples of a held-out split by length; none for text, of which lengths are windows."""
         return {}
 
     @abstractmethod
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
-        """The batches of a held-out split at one of its lengths."""
+        """Return the batches of a held-out split at one of its lengths."""
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader for each length of `validation`."""
+        """Return one loader for each length of `validation`."""
         return [self.evaluation_loader("validation", length) for length in self.lengths_of("validation")]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader for each length of `test`."""
+        """Return one loader for each length of `test`."""
         return [self.evaluation_loader("test", length) for length in self.lengths_of("test")]
 
     @property
     def lengths_asked(self) -> Sequence[int]:
-        """The lengths at which test figures are shown; some may have none."""
+        """The lengths of test figures, ascending; some may have no examples."""
         return self.lengths_of("test")
 
     @abstractmethod
     def report_lines(self) -> list[str]:
-        """What a person should know of the data before training, in a few lines."""
+        """Return a few lines on the data, for a person to read before training."""
 
-    def rows(self, length: int, count: int) -> int:
-        """Rows of an evaluation batch: as many tokens as training has in a micro-batch, so that what trains fits.
+    def loader_of_all(self, batches: Batches, count: int, length: int) -> DataLoader[Any]:
+        """Return a loader of `count` items, each once over all processes.
+
+        A batch has as many tokens as a micro-batch of training, so that what trains fits.
 
         Args:
-            length: tokens of a row.
-            count: rows in all.
+            batches: makes the batches, see `evaluation_loader`.
+            count: items.
+            length: tokens of an item.
         """
         assert self.trainer is not None
-        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        fitting = self.batch_size * self.training_length // (length * shares)
-        return max(1, min(fitting, -(-count // self.trainer.world_size)))
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        fitting = self.batch_size * self.training_length // (length * processes * self.trainer.accumulate_grad_batches)
+        rows = max(1, min(fitting, -(-count // processes)))
+        return evaluation_loader(batches, count, rows, processes, rank, self.num_workers)

@@ -1,4 +1,4 @@
-"""What every source of data has in common: the arguments that a user types, checked without importing torch."""
+"""The base class of all sources of data: the arguments that a user types, checked without importing torch."""
 
 import os
 from abc import ABC
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from poslab.configuration.build import nearest
+from poslab.arguments import nearest
 from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
 from poslab.data.paths import neighbours
@@ -16,7 +16,7 @@ BUILT_IN_TOKENIZERS = ("bytes", "bpe")
 
 @dataclass(kw_only=True)
 class Source(DataSource, ABC):
-    """Where data comes from, how its text becomes tokens, and what is held out of it.
+    """A source of data, with the settings of its tokens, batches and splits.
 
     Args:
         batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1
@@ -28,9 +28,9 @@ class Source(DataSource, ABC):
             split of its own (default 0.05).
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
         overfit: train on the first batch over and over, to see that a model learns at all (default false).
-        num_workers: processes that load batches; 0 loads them in the training process, which always reads streams
-            (default 0).
-        cache_dir: where tokens, and rows of the Hub, are kept (default: `poslab` in the user's cache directory). They
+        num_workers: processes that load batches; 0 (default) loads them in the training process, which always reads
+            streams.
+        cache_dir: directory of tokens, and of rows of the Hub (default: `poslab` in the user's cache directory). They
             are verified whenever they are opened, and prepared again where they are damaged.
         seed: of the order of training, at least 0. The split does not depend on it: all seeds share one test.
 
@@ -49,7 +49,7 @@ class Source(DataSource, ABC):
     seed: int = 0
 
     title: ClassVar[str]
-    """What it is called where its data is cached and reported."""
+    """Its name in the cache and in reports."""
 
     def __post_init__(self) -> None:
         require_integer("batch_size", self.batch_size, least=1)
@@ -68,7 +68,7 @@ class Source(DataSource, ABC):
         require_integer("seed", self.seed, least=0)
 
     def check(self) -> None:
-        """Find, in milliseconds, the mistakes that lie on the disk rather than in a value; raises ValueError."""
+        """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
         if self.tokenizer not in BUILT_IN_TOKENIZERS and not Path(self.tokenizer).expanduser().is_file():
             choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
             raise ValueError(
@@ -81,7 +81,7 @@ class Source(DataSource, ABC):
 
     @property
     def cache(self) -> Path:
-        """The directory where prepared data is kept."""
+        """The directory of prepared data."""
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"

@@ -1,4 +1,4 @@
-"""Which text is for training, which for validation and which for test. Documents are split, never windows."""
+"""Split text into training, validation and test, by documents, never by windows."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -23,11 +23,11 @@ def hold_out(sizes: Sequence[int], order: np.ndarray, fractions: Mapping[str, fl
 
     Args:
         sizes: size of each document.
-        order: the documents in the order in which they are held out, see `random_order` and `spread_order`.
+        order: the order in which documents are held out, see `random_order` and `spread_order`.
         fractions: share of the whole by held-out split.
 
-    Returns: the documents of each split in ascending order, those left over under `train`. A held-out split has at
-        least one, and their number is the nearest to its share.
+    Returns: the documents of each split in ascending order, the rest under `train`. A held-out split has at least one,
+        and as many as come nearest to its share.
 
     Raises:
         ValueError: there are fewer documents than splits.
@@ -49,32 +49,32 @@ def hold_out(sizes: Sequence[int], order: np.ndarray, fractions: Mapping[str, fl
 
 
 def random_order(count: int) -> np.ndarray:
-    """Documents in random order, the same in every run.
+    """Return documents in random order, the same in every run.
 
-    Did it follow the seed of a run, a model that goes on from another seed's weights would have seen its test.
+    If it followed the seed, a run that continues from the weights of another seed would have trained on its test.
     """
     return np.random.default_rng(SPLIT_SEED).permutation(count)
 
 
 def spread_order(count: int) -> np.ndarray:
-    """Parts of a text in an order whose neighbours are far apart in it: by multiples of the golden ratio, modulo 1."""
+    """Return parts of a text in an order of distant neighbours: by multiples of the golden ratio, modulo 1."""
     return np.argsort(np.arange(count) * (5**0.5 - 1) / 2 % 1)
 
 
 def number_of_parts(size: int, longest: int, smallest_fraction: float) -> int:
-    """How many parts to cut a text into: as many as hold the longest window each, within bounds.
+    """Return the number of parts to cut a text into: as many as hold the longest window each, within bounds.
 
-    Many parts make a held-out split look like the whole text, and more than 80 would only make contexts short; with
-    fewer than `1 / smallest_fraction` a part would be more than a held-out split asks for.
+    Many parts make a held-out split look like the whole text, but more than 80 would only shorten contexts; with fewer
+    than `1 / smallest_fraction` a part would be larger than a held-out split.
     """
     fewest = round(1 / smallest_fraction)
     return max(fewest, min(MOST_PARTS, size // longest))
 
 
 def cut(texts: Sequence[str], num_parts: int) -> list[Part]:
-    """Cut texts into parts of about the same size, `num_parts` in all, so that nothing is lost or reordered.
+    """Cut texts into `num_parts` parts of about the same size; nothing is lost or reordered.
 
-    A cut falls behind the next blank line, or the next line end or space where a part has no blank line.
+    A cut falls after the next blank line, or the next line end or space where a part has no blank line.
     """
     size = max(1, sum(map(len, texts)) // num_parts)
     return [Part(number, part) for number, text in enumerate(texts) for part in _cut_one(text, size)]
@@ -90,7 +90,7 @@ def _cut_one(text: str, size: int) -> list[str]:
 
 
 def next_boundary(text: str, start: int, stop: int) -> int:
-    """The place behind the first boundary in text[start:stop], of the widest kind that it has."""
+    """Return the place after the first boundary in text[start:stop], of the widest kind that it has."""
     for boundary in ("\n\n", "\n", " "):
         place = text.find(boundary, start - len(boundary), stop)
         if place >= 0:
@@ -99,7 +99,7 @@ def next_boundary(text: str, start: int, stop: int) -> int:
 
 
 def join_neighbours(parts: Sequence[Part], chosen: Sequence[int]) -> list[str]:
-    """The texts of the chosen parts, those that follow one another in a document as one text again.
+    """Return the texts of the chosen parts, joining those that follow one another in a document.
 
     Args:
         parts: all parts, in order.

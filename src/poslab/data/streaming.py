@@ -1,4 +1,4 @@
-"""Training on text that is read while it is trained on."""
+"""Training on text that is read from its source during training."""
 
 from collections.abc import Iterator
 from itertools import count, cycle, islice
@@ -19,8 +19,8 @@ def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int
     """Cut a stream of documents into windows of `length` + 1 tokens; each begins with the last token of the one before.
 
     Args:
-        documents: batches of documents.
-        tokenizer: makes them one stream of tokens.
+        documents: in batches.
+        tokenizer: of the documents.
         length: tokens T that a window predicts.
     """
     pending = np.zeros(0, dtype=np.int64)
@@ -35,8 +35,8 @@ def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int
 class StreamLoader:
     """Micro-batches of this process over the whole run, read from a stream.
 
-    Every process reads the whole stream in the same order and takes its places of it; a run that is resumed reads again
-    what it had read. So the windows of a step depend on neither.
+    Every process reads the whole stream in the same order and takes its own places; a resumed run reads the beginning
+    again. So the windows of a step depend on neither.
 
     Args:
         corpus: the source, with `streaming`.
@@ -69,10 +69,10 @@ class StreamLoader:
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: see `loaders.RunLoader`."""
+        """Do nothing: see `loaders.RunLoader`."""
 
     def _documents(self) -> Iterator[list[str]]:
-        """Endless passes over the training text, without empty documents."""
+        """Yield endless passes over the training text, without empty documents."""
         for epoch in count():
             found = False
             for texts in self.corpus.training_batches(epoch, _DOCUMENTS_AT_ONCE):

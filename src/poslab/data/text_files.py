@@ -1,7 +1,6 @@
 """A user's own text files."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.memory import available_memory, require_memory
-from poslab.data.paths import matching_files
+from poslab.data.paths import files_of, patterns_of, require_content
 from poslab.data.splitting import FEW_DOCUMENTS
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 class TextFiles(Corpus):
     """Plain UTF-8 text files, each a document. Fewer than 20 files are cut into parts before some are held out.
 
-    The text is held in memory while it is tokenised; a larger one is for `dataset=hub dataset.path=text`, where a
-    document is a line.
+    The text is in memory while it is tokenised; a larger one is for `dataset=hub dataset.path=text`, where a document
+    is a line.
 
     Args:
         files: paths or globs (`**` goes through folders), one or a list.
@@ -35,18 +34,12 @@ class TextFiles(Corpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        patterns = [self.files] if isinstance(self.files, str) else self.files
-        if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
-            raise ValueError(f"files must be a path, a glob or a list of them, got {self.files!r}")
-        self.patterns = list(patterns)
+        self.patterns = patterns_of("files", self.files)
 
     def check(self) -> None:
         super().check()
         for path in self.paths:
-            if not os.access(path, os.R_OK):
-                raise ValueError(f"files must be readable, but {str(path)!r} is not: its permissions forbid it")
-            if path.stat().st_size == 0:
-                raise ValueError(f"files must hold text, but {str(path)!r} is empty")
+            require_content("files", path, "text")
         size = sum(path.stat().st_size for path in self.paths)
         needed = self.sequence_length + 1
         window = (
@@ -64,7 +57,7 @@ class TextFiles(Corpus):
     @cached_property
     def paths(self) -> list[Path]:
         """The files that the patterns name, each once, in order of their paths."""
-        return sorted({path for pattern in self.patterns for path in matching_files("files", pattern)})
+        return files_of("files", self.patterns)
 
     @property
     def has_few_documents(self) -> bool:
@@ -87,7 +80,7 @@ class TextFiles(Corpus):
 
 
 def read(path: Path) -> str:
-    """The text of a UTF-8 file, lines ended by a line feed; ValueError names the file and the byte where it is not."""
+    """Return the text of a UTF-8 file with lines ended by a line feed; ValueError names the first byte that is not."""
     try:
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Check what a Hugging Face `tokenizer.json` asks for before the library makes it: text must not grow without bound.
+"""Check a Hugging Face `tokenizer.json` before the library builds it: text must not grow without bound.
 
 A file of some hundred bytes can make gigabytes of a word, by replacing each letter with two many times over.
 """
@@ -28,9 +28,9 @@ STEPS = {
     "post_processor": ("processors", POST_PROCESSORS),
     "decoder": ("decoders", DECODERS),
 }
-"""By the key of a file: under which key a `Sequence` of it has its steps, and which types these may have."""
+"""By the key of a file: the key of the steps of a `Sequence`, and the types that these may have."""
 NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
-"""Steps of which there may be many: `_check_step` sees that a text is never replaced with a longer one."""
+"""Steps of which there may be many: `_check_step` refuses to replace a text with a longer one."""
 LONGEST_CHARACTER = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
 LONGEST_PATTERN = 1000
@@ -53,7 +53,7 @@ def check_tokenizer(content: dict[str, Any]) -> None:
 
 
 def _steps(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
-    """Yield the steps of a sequence, of sequences in it too, or the only one."""
+    """Yield the steps of a sequence, also of sequences within it, or the only step."""
     if node is not None and node["type"] == "Sequence":
         for step in node[inner]:
             yield from _steps(step, inner)
@@ -62,7 +62,7 @@ def _steps(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
 
 
 def _never_grows(step: dict[str, Any]) -> bool:
-    """Return whether a text is no longer after a step; a regular expression may find nothing between all letters."""
+    """Return whether a step never makes a text longer, as a regular expression can that matches nothing."""
     return step["type"] in NEVER_GROW and not (step["type"] == "Replace" and "Regex" in step["pattern"])
 
 

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 END_OF_DOCUMENT = "<|endoftext|>"
-# What published tokenizers call the token that ends a text.
+# Names of the token that ends a text in published tokenizers.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 DIGITS = "0123456789"
 LONGEST_WORD = 256
-"""Characters in a row without white space, or of nothing else, that a vocabulary of ours takes as one."""
+"""Characters in a row without white space, or of nothing else, that a vocabulary of ours keeps as one word."""
 FILE_NAME = "tokenizer.json"
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
 OWN = '{"poslab"'
-"""What the files of tokenizers begin with that are not of the `tokenizers` library."""
+"""The beginning of the files of tokenizers that are not of the `tokenizers` library."""
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer does. Two are equal if they give the same tokens.
+    """The interface of all tokenizers. Two are equal if they give the same tokens.
 
     Attributes:
         vocab_size: number of token ids; all ids lie in [0, vocab_size).
-        end_id: the token behind each document. No text encodes to it.
-        digits: the tokens that are one of the digits 0 to 9 each, as far as there are any.
+        end_id: the token after each document. No text encodes to it.
+        digits: the tokens that are one digit each, 0 to 9, as far as there are any.
     """
 
     @property
@@ -46,26 +46,26 @@ class Tokenizer(Protocol):
     def digits(self) -> Sequence[int]: ...
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids of a text, without the end of a document, in the smallest unsigned dtype for the vocabulary."""
+        """Return token ids of a text, without the end of a document, in the smallest unsigned dtype for them."""
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids as `encode` gives them, (N,), and the characters of the text that each is of, (N, 2): from, to."""
+        """Return token ids as `encode` does, (N,), and the characters of the text of each, (N, 2): from, to."""
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Token ids of documents one after another, each with its end, in the same dtype."""
+        """Return token ids of documents one after another, each with its end, in the same dtype."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; bytes that are no UTF-8 become U+FFFD, ends of documents nothing."""
+        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD, ends of documents nothing."""
 
     def num_bytes(self, ids: np.ndarray) -> int:
-        """Count the bytes of text, in UTF-8, that tokens stand for one by one; ends of documents stand for none."""
+        """Return the bytes of UTF-8 that tokens stand for one by one; ends of documents stand for none."""
 
     def save(self, directory: str | Path) -> None:
-        """Write `tokenizer.json`, which `load_tokenizer` reads, into a directory."""
+        """Write `tokenizer.json` into a directory, for `load_tokenizer`."""
 
 
 class ByteTokenizer:
-    """The 256 byte values of UTF-8, and 256 for the end of a document."""
+    """A tokenizer of the 256 byte values of UTF-8, and of 256 for the end of a document."""
 
     vocab_size = 257
     end_id = 256
@@ -97,11 +97,11 @@ class ByteTokenizer:
 
 @contextmanager
 def _library_errors(beginning: str) -> Iterator[None]:
-    """Raise what the library raises as a ValueError that begins like this."""
+    """Raise errors of the library as a ValueError with this beginning."""
     try:
         yield
     except BaseException as error:
-        # Its errors are plain exceptions; a panic of it is an exception that it does not export, and not even one.
+        # Its errors are plain exceptions; a panic is a BaseException, of a class that it does not export.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"{beginning}: {error}") from error
@@ -111,19 +111,19 @@ class SubwordTokenizer:
     """A tokenizer of the `tokenizers` library.
 
     Args:
-        tokenizer: the library's own; where it has no token for the end of a text it is given one.
+        tokenizer: the library's own; it gets a token for the end of a text if it has none.
     """
 
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
         # A document that quotes an end-of-text token is text, not the end of a document.
         tokenizer.encode_special_tokens = True
-        # Documents are whole: what a published tokenizer cuts or fills up for a batch would be lost, or trained on.
+        # Documents are whole: text that a published tokenizer cuts would be lost, and its padding trained on.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         if not any(tokenizer.token_to_id(token) is not None for token in END_TOKENS):
             tokenizer.add_special_tokens([END_OF_DOCUMENT])
         end = next(token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
-        tokenizer.add_special_tokens([end])  # it may be there as an ordinary one, to which text would be encoded
+        tokenizer.add_special_tokens([end])  # as an ordinary token, text would be encoded to it
         self._tokenizer = tokenizer
         self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -138,7 +138,7 @@ class SubwordTokenizer:
     def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
         """Learn byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens from batches of texts.
 
-        The time that a word takes grows with the square of its length: words of more than `LONGEST_WORD` are cut.
+        The time for a word grows with the square of its length: words of more than `LONGEST_WORD` are cut.
         """
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -159,13 +159,13 @@ class SubwordTokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "SubwordTokenizer":
-        """Read a Hugging Face tokenizer.json; ValueError where the file is none, or its text could grow for ever."""
+        """Read a Hugging Face tokenizer.json; ValueError if it is not one, or its text could grow for ever."""
         from tokenizers import Tokenizer
 
-        with _library_errors(f"tokenizer {str(path)!r} is no Hugging Face tokenizer.json"):
+        with _library_errors(f"tokenizer {str(path)!r} is not a Hugging Face tokenizer.json"):
             content = read_json(Path(path).expanduser())
             check_tokenizer(content)
-            # Not the file itself, of which the library may read what was not checked: a key may be there twice.
+            # Not the file itself, of which the library may read something unchecked: a key may be there twice.
             return cls(Tokenizer.from_buffer(json.dumps(content).encode()))
 
     def encode(self, text: str) -> np.ndarray:
@@ -195,10 +195,10 @@ class SubwordTokenizer:
     def _size(self, number: int) -> int:
         from tokenizers.decoders import ByteLevel
 
-        # A byte-level token may be a part of a character, which decodes to U+FFFD; it has a letter for each byte.
+        # A byte-level token may be part of a character, which decodes to U+FFFD; it has a letter for each byte.
         is_of_bytes = isinstance(self._tokenizer.decoder, ByteLevel)
         text = self._tokenizer.id_to_token(number) if is_of_bytes else self.decode([number]).encode()
-        assert text is not None, "a token that was encoded is one of the vocabulary"
+        assert text is not None, "an encoded token is of the vocabulary"
         return len(text)
 
     def save(self, directory: str | Path) -> None:
@@ -206,7 +206,7 @@ class SubwordTokenizer:
 
 
 class SymbolTokenizer:
-    """A token for each of a few symbols, one that asks for the answer, and one for the end.
+    """A tokenizer of a few symbols, a token that marks the answer, and one for the end.
 
     As text, symbols are separated by spaces.
 
@@ -226,10 +226,10 @@ class SymbolTokenizer:
         return isinstance(other, SymbolTokenizer) and self.symbols == other.symbols
 
     def number(self, symbol: str) -> int:
-        """The token of a symbol; ValueError where there is no such symbol."""
+        """Return the token of a symbol; ValueError where there is no such symbol."""
         if symbol not in self._numbers:
             known = ", ".join(self.symbols[:20]) + (", ..." if len(self.symbols) > 20 else "")
-            raise ValueError(f"{symbol!r} is no symbol of this task: it has {known}, separated by spaces")
+            raise ValueError(f"{symbol!r} is not a symbol of this task: it has {known}, separated by spaces")
         return self._numbers[symbol]
 
     def encode(self, text: str) -> np.ndarray:
@@ -253,7 +253,7 @@ class SymbolTokenizer:
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """Load the tokenizer that was saved in a directory, such as that of a run; ValueError where there is none."""
+    """Load the tokenizer of a directory, such as that of a run; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{directory} holds no {FILE_NAME}")

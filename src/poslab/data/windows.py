@@ -10,13 +10,17 @@ from poslab.data.cache import TokenFile
 from poslab.data.kinds.windows import TextWindows
 
 
-class TrainingWindows:
-    """Windows anywhere in a token file, numbered by their first token."""
+class Windows:
+    """Windows of a token file, with a length in tokens."""
 
     def __init__(self, tokens: TokenFile, length: int, collate: Collate) -> None:
         self.tokens = tokens
         self.length = length
         self.collate = collate
+
+
+class TrainingWindows(Windows):
+    """Windows anywhere in a token file, numbered by their first token."""
 
     def __len__(self) -> int:
         return len(self.tokens) - self.length
@@ -26,16 +30,11 @@ class TrainingWindows:
         return self.collate(TextWindows(self.tokens.ids[index_BU], starts), np.ones_like(index_BU, dtype=bool))
 
 
-class EvaluationWindows:
+class EvaluationWindows(Windows):
     """The non-overlapping windows of a token file, by number. Together they hold each token but the first as a target.
 
-    The last window is filled up with tokens that do not count; so is every window past it, completely.
+    The last window is filled up with tokens that do not count, and every window past it consists of them.
     """
-
-    def __init__(self, tokens: TokenFile, length: int, collate: Collate) -> None:
-        self.tokens = tokens
-        self.length = length
-        self.collate = collate
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.length)

@@ -1,1 +1,1 @@
-"""Tasks: what a model learns, and how well it does; one file a task."""
+"""Tasks: batches, loss, metrics and predictions; one file a task."""

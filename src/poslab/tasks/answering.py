@@ -1,4 +1,4 @@
-"""The task of giving the one right answer: written after its input, or predicted at places that are left for it.
+"""The task of predicting the one right answer, after its input or at places that are left for it.
 
 Dimension letters: B examples, T tokens, V vocabulary.
 """
@@ -27,16 +27,16 @@ class Answering(TokenPrediction):
     """Predict the answer to an input, token by token.
 
     `accuracy` is the share of symbols of answers that are right, in per cent, `exact_match` that of answers of which
-    all are, with the end that a decoder writes. Where a stop ends an answer that is filled up, neither counts what
-    follows it, and the loss does.
+    all are, with the end that a decoder writes. Where more symbols follow the stop of an answer, the loss counts them
+    and the two do not.
 
     Args:
         task: makes the examples.
-        training_lengths: the lengths that are trained on; figures at longer ones are averaged too, as `..._beyond`.
+        training_lengths: the lengths of training; figures at longer ones are averaged too, as `..._beyond`.
         tokenizer: a symbol a token.
 
-    Source: of what follows the stop, the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy"
-        (ICLR 2023), and of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).
+    Source: the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), and of Ruoss et al.,
+        "Randomized Positional Encodings" (ACL 2023), for the symbols after the stop.
     """
 
     headline = "accuracy"
@@ -88,9 +88,8 @@ class Answering(TokenPrediction):
 class WrittenAnswers(Answering):
     """Write the answer after its input: `input answer output end` is one text, of which output and end are predicted.
 
-    The model is given the right symbols before each that it is to predict: an answer all of whose symbols are right
-    there is what greedy decoding writes, and no other is (unless positions are drawn at random, which decoding does not
-    do).
+    Each symbol is predicted from the right ones before it: an answer all of whose symbols are right there is exactly
+    one that greedy decoding writes (unless positions are drawn at random, which decoding does not do).
     """
 
     kind = SYMBOLS
@@ -112,7 +111,7 @@ class WrittenAnswers(Answering):
 
 
 class AnswersAtPlaces(Answering):
-    """Predict the answer at places behind its input: a token `answer` for each symbol of the output.
+    """Predict the answer at places after its input: a token `answer` for each symbol of the output.
 
     Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023).
     """
@@ -149,7 +148,7 @@ class AnswersAtPlaces(Answering):
 
 
 def _answer_length(task: AlgorithmicTask, length: int) -> int | None:
-    """Return how many symbols answer an input of that length; None if the length of the input does not say it."""
+    """Return the number of symbols that answer an input of that length; None if they differ."""
     generator = np.random.default_rng(0)
     drawn = [task.example(length, generator) for _ in range(8)]
     if {len(example.input) for example in drawn} != {length} or len({len(e.output) for e in drawn}) > 1:
@@ -158,7 +157,7 @@ def _answer_length(task: AlgorithmicTask, length: int) -> int | None:
 
 
 class AnsweringMeasurement(Measurement):
-    """Loss by token, accuracy by symbol, and the share of answers that are right as a whole, in per cent."""
+    """Loss by token, accuracy by symbol, and the share of wholly right answers, in per cent."""
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)

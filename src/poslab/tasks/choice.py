@@ -13,7 +13,7 @@ from poslab.models import Decoder, Encoder, EncoderDecoder, Model, PointerGenera
 from poslab.tasks.task import Task
 
 KNOWN_MODELS = (Decoder, Encoder, EncoderDecoder, PointerGenerator)
-"""Models that a message names, as conf/model calls them."""
+"""The models that a message names, in the words of conf/model."""
 
 
 def task_for(kind: Kind, model: type[Model]) -> type[Task]:
@@ -35,7 +35,7 @@ def _found(kind: Kind, capabilities: frozenset[str]) -> type[Task] | None:
 
 @cache
 def tasks() -> tuple[type[Task], ...]:
-    """Return all tasks of this folder, those that declare a kind."""
+    """Return all tasks of this folder that declare a kind."""
     for module in pkgutil.iter_modules(poslab.tasks.__path__):
         importlib.import_module(f"poslab.tasks.{module.name}")
     found = _subclasses(Task)  # type: ignore[type-abstract]

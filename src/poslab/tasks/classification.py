@@ -28,18 +28,18 @@ class Classification(Task):
 
     Args:
         classes: their names, in the order of their numbers.
-        two_texts: whether two texts are classified together.
+        two_texts: True classifies two texts together.
         tokenizer: of the texts.
-        max_length: tokens that are read of a text; a longer one loses what stands before its last token.
+        max_length: the most tokens of a text; a longer one loses its end, but for the last token.
     """
 
     kind = CLASSES
     needs = frozenset({"pooled"})
 
     several: ClassVar[bool] = False
-    """Whether a text may have several classes."""
+    """True if a text may have several classes."""
 
-    headline = chosen_by = "accuracy"  # the loss of a class soon rises again, for texts that are wrong with confidence
+    headline = chosen_by = "accuracy"  # the loss soon rises again, from texts that are wrong with confidence
     shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
     columns = ("tokens", "label")
 
@@ -121,7 +121,7 @@ class MultiLabelClassification(Classification):
     """Predict every class whose probability is at least 0.5, which may be several or none.
 
     The loss of an example is the mean over the classes of the binary cross-entropy; accuracy is the share of examples
-    of which all classes and no other are predicted, in per cent.
+    for which exactly their classes are predicted, in per cent.
     """
 
     several = True
@@ -160,9 +160,9 @@ def _logits(model: Model, batch: ClassBatch) -> Tensor:
 
 
 class ClassCounts(Metric):
-    """Counts of each class over all batches and processes, of which macro F1 and Matthews' coefficient follow.
+    """Counts of each class over all batches and processes, for macro F1 and Matthews' coefficient.
 
-    They take memory for each class and not for each pair of classes, as a confusion matrix does.
+    Their memory grows with the number of classes, that of a confusion matrix with its square.
 
     Args:
         num_classes: C.
@@ -182,7 +182,7 @@ class ClassCounts(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted_N: Tensor, actual_N: Tensor) -> None:
-        """Count examples, of each of which this class was predicted and that one is right, (N,) int64 both."""
+        """Count examples by their predicted and actual classes, (N,) int64 both."""
         size = len(self.right)
         self.right += actual_N[predicted_N == actual_N].bincount(minlength=size)
         self.predicted += predicted_N.bincount(minlength=size)
@@ -190,7 +190,7 @@ class ClassCounts(Metric):
         self.total += len(actual_N)
 
     def compute(self) -> tuple[float, float]:
-        """Return macro F1, 0 to 100, over the classes that were predicted or are there, and `matthews`."""
+        """Return macro F1, 0 to 100, over the classes that were predicted or actual, and `matthews`."""
         right_C, predicted_C, actual_C = (x.cpu().double() for x in (self.right, self.predicted, self.actual))
         f1_C = 2 * right_C / (predicted_C + actual_C)  # NaN of a class that was neither
         return 100 * f1_C.nanmean().item(), matthews(right_C.sum(), self.total.cpu().double(), predicted_C, actual_C)
@@ -200,7 +200,7 @@ class LabelCounts(ClassCounts):
     """Counts of each class where an example may have several or none."""
 
     def update(self, predicted_NC: Tensor, actual_NC: Tensor) -> None:
-        """Count examples, 1 for each class that was predicted or is right, (N, C) int64 both."""
+        """Count examples by their predicted and actual classes, 1 for each that they have, (N, C) int64 both."""
         self.right += (predicted_NC & actual_NC).sum(0)
         self.predicted += predicted_NC.sum(0)
         self.actual += actual_NC.sum(0)
@@ -219,7 +219,7 @@ class LabelCounts(ClassCounts):
 def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor) -> float:
     """Return Matthews' correlation coefficient of several classes, -100 to 100; 0 is chance (Gorodkin 2004, eq. 8).
 
-    It is 0 where one class alone was predicted or is there.
+    It is 0 where only one class was predicted, or is actual.
 
     Args:
         right: examples whose class was predicted.

@@ -14,7 +14,7 @@ import torch
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
-from poslab.tasks.token_prediction import TokenPrediction
+from poslab.tasks.token_prediction import TokenPrediction, perplexity_figures
 
 
 class LanguageModelling(TokenPrediction):
@@ -48,23 +48,19 @@ class LanguageModelling(TokenPrediction):
         return batch if counts.all() else batch._replace(targets=batch.targets.masked_fill(missing_BT, IGNORE))
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        return {
-            "loss": loss,
-            "bits_per_byte": loss / math.log(2) / self.bytes_per_token[split],
-            "perplexity": math.exp(min(loss, 700.0)),  # e ** 709 is the largest float64
-            "accuracy": accuracy,
-        }
+        figures = perplexity_figures(loss, accuracy)
+        return {"loss": loss, "bits_per_byte": loss / math.log(2) / self.bytes_per_token[split], **figures}
 
 
 def next_token_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
     """Return windows of T + 1 successive tokens as inputs and targets.
 
-    Args:
-        windows: token ids, (B, T + 1), any integer dtype.
-        boundary: the token that ends a document, where documents are kept apart: the token after it belongs to another
-            document, so it is not predicted, and a new segment begins with it. None: one segment.
-
     Example: with boundary 9, the window 5 9 6 7 gives tokens 5 9 6, targets 9 -100 7, segments 0 0 1.
+
+    Args:
+        windows: token ids, (B, U), any integer dtype.
+        boundary: the token that ends a document, where documents are kept apart: the next token begins a new segment
+            and is not predicted. None: one segment.
     """
     windows_BU = torch.from_numpy(windows.astype(np.int64))
     tokens_BT, targets_BT = windows_BU[:, :-1].contiguous(), windows_BU[:, 1:].contiguous()
@@ -74,11 +70,6 @@ def next_token_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
 
 
 def segments(tokens_BT: torch.Tensor, boundary: int) -> torch.Tensor:
-    """Return the number of the document of each token within its row, (B, T) int64, from 0.
-
-    Args:
-        tokens_BT: token ids.
-        boundary: the token that ends a document, its last.
-    """
+    """Return the number of the document of each token within its row, (B, T) int64, from 0; `boundary` ends each."""
     ends_BT = tokens_BT == boundary
     return ends_BT.cumsum(1) - ends_BT.long()

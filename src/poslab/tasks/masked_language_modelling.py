@@ -1,11 +1,10 @@
-"""The task of filling in what is masked.
+"""The task of predicting masked tokens.
 
 Dimension letters: B windows, T tokens of a window.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,18 @@ import torch
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.tasks.language_modelling import segments
-from poslab.tasks.token_prediction import TokenPrediction
+from poslab.tasks.token_prediction import TokenPrediction, perplexity_figures
 
 
 class MaskedLanguageModelling(TokenPrediction):
-    """Predict tokens that were chosen at random from all others: of them 80 % are masked, 10 % are others, 10 % stay.
+    """Predict random tokens from all others: 80 % of them are masked, 10 % replaced by others, and 10 % stay.
 
     The perplexity is of these tokens alone, and no bits per byte follow from it.
 
     Args:
-        vocab_size: number of tokens of text; the next id is the token that masks.
+        vocab_size: number of tokens of text; the next id is the mask.
         boundary: the token that ends a document, where documents are kept apart; None: they are not.
-        share: of the tokens that are chosen; exactly as many in each window, to the nearest.
+        share: of the tokens that are chosen, the same number in each window, to the nearest.
 
     Source: Devlin et al., "BERT" (2019), section 3.1.
     """
@@ -66,4 +65,4 @@ class MaskedLanguageModelling(TokenPrediction):
         return TokenBatch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT), own, real)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": accuracy}
+        return perplexity_figures(loss, accuracy)

@@ -35,8 +35,8 @@ ARTICLE = re.compile(r"\b(a|an|the)\b")
 class QuestionAnswering(Task):
     """Predict the first and the last token of the answer, or that there is none.
 
-    The loss of an example is the mean of the cross-entropies of the two. `exact_match` and `f1`, from 0 to 100, are
-    SQuAD's: against the best of the right answers, articles, punctuation and case aside.
+    The loss of an example is the mean of the two cross-entropies. `exact_match` and `f1`, 0 to 100, are SQuAD's: of the
+    most similar right answer, without articles, punctuation and case.
 
     Args:
         tokenizer: of the texts.
@@ -66,7 +66,7 @@ class QuestionAnswering(Task):
         return cls(tokenizer)
 
     def collate(self, rows: Rows, counts: np.ndarray) -> SpanBatch:
-        """Return a batch; without texts where the rows have none."""
+        """Return a batch, without texts where the rows have none."""
         tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
         place_T = torch.arange(tokens.shape[1])
         first_B1 = torch.as_tensor(np.asarray(rows["first"], dtype=np.int64)).unsqueeze(-1)
@@ -112,7 +112,7 @@ class QuestionAnswering(Task):
         return r"$'a question\tand its context'"
 
     def _log_p(self, model: Model, batch: SpanBatch) -> Tensor:
-        """Log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
+        """Return the log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
         logits_BT2 = model(batch.tokens, real=batch.real).float()
         lowest = torch.finfo(logits_BT2.dtype).min
         log_p_BT2: Tensor = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), lowest).log_softmax(1)
@@ -125,11 +125,11 @@ class QuestionAnswering(Task):
 
 
 def best_spans(log_p_BT2: Tensor, longest: int = LONGEST_ANSWER) -> list[tuple[int, int]]:
-    """The most probable first and last token of each row, of those that make a span of up to so many tokens."""
+    """Return the first and last token of the most probable span of each row, of at most `longest` tokens."""
     length = log_p_BT2.shape[1]
     together_BTT = log_p_BT2[..., 0].unsqueeze(2) + log_p_BT2[..., 1].unsqueeze(1)
     fits_TT = torch.ones(length, length, dtype=torch.bool, device=log_p_BT2.device).triu().tril(longest - 1)
-    fits_TT[0, 1:] = False  # the first token is no part of an answer
+    fits_TT[0, 1:] = False  # the first token is not part of an answer
     best_B = together_BTT.masked_fill(~fits_TT, -torch.inf).flatten(1).argmax(-1)
     return [(int(place) // length, int(place) % length) for place in best_B]
 
@@ -144,8 +144,8 @@ class AnswersMeasurement(Measurement):
 
     def update(self, observation: Observation) -> None:
         super().update(observation)
-        for told, right in observation.answers:
-            exact_match, f1 = likeness(told, right)
+        for predicted, right in observation.answers:
+            exact_match, f1 = likeness(predicted, right)
             self.exact_match.update(exact_match)
             self.f1.update(f1)
 
@@ -154,20 +154,20 @@ class AnswersMeasurement(Measurement):
         return {**super().figures(), "exact_match": exact_match, "f1": f1}
 
 
-def likeness(told: str, right: list[str]) -> tuple[float, float]:
+def likeness(predicted: str, right: list[str]) -> tuple[float, float]:
     """Return exact match and F1 of an answer, 0 to 100, by the rules of SQuAD's script of version 1.1.
 
-    Two texts that are nothing but articles and punctuation match, and share no word: their F1 is 0. Where there is no
-    answer, or none is given, both figures are 100 or 0 (SQuAD 2).
+    Two texts of articles and punctuation alone match, but share no word: their F1 is 0. Where there is no answer, or
+    none is predicted, both figures are 100 or 0 (SQuAD 2).
 
     Args:
-        told: the answer that is given; an empty text is none.
-        right: the answers that count as right; none where the question has none.
+        predicted: an answer; an empty text is none.
+        right: the right answers; empty where the question has none.
     """
-    if not told or not right:
-        agree = 100.0 * (not told and not right)
+    if not predicted or not right:
+        agree = 100.0 * (not predicted and not right)
         return agree, agree
-    words, references = _words(told), [_words(answer) for answer in right]
+    words, references = _words(predicted), [_words(answer) for answer in right]
     return 100.0 * (words in references), max(_f1(words, reference) for reference in references)
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of its task beside configuration and tokenizer, read back from `task.json`."""
+"""The record of a task in a run, beside configuration and tokenizer, read from `task.json`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MOST_EXTRA_TOKENS = 100_000
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """The part of a task that a trained model cannot be used without.
+    """The part of a task that the use of a trained model needs.
 
     Args:
-        outputs: numbers that the output layer gives, and whether it gives them once for a sequence, one for each class,
+        outputs: size of the output layer, and True if it is pooled: once for a sequence, one number for each class,
             rather than for each token; None means token logits.
-        extra_tokens: tokens beside those of the tokenizer, such as one that masks.
-        classes: names of the classes, all different; none for other tasks.
-        two_texts: whether two texts are classified together.
-        several: whether a text may have several classes.
+        extra_tokens: tokens beside those of the tokenizer, such as a mask.
+        classes: names of the classes, all different; empty for other tasks.
+        two_texts: True if two texts are classified together.
+        several: True if a text may have several classes.
     """
 
     outputs: tuple[int, bool] | None = None
@@ -32,34 +32,21 @@ class TaskRecord:
 
     @classmethod
     def of(cls, content: Mapping[str, Any], file: Path) -> TaskRecord:
-        """Check the content of a file.
-
-        Raises:
-            ValueError: naming the file and the key.
-        """
-        outputs = content.get("outputs")
+        """Return the record of a file's content; ValueError names the file and the key."""
+        outputs, extra_tokens = content.get("outputs"), content.get("extra_tokens", 0)
+        classes, flags = content.get("classes", []), {key: content.get(key, False) for key in ("two_texts", "several")}
         fits = {
             "outputs": outputs is None
             or (isinstance(outputs, list) and [type(x) for x in outputs] == [int, bool] and outputs[0] >= 1),
-            "extra_tokens": type(content.get("extra_tokens", 0)) is int
-            and 0 <= content.get("extra_tokens", 0) <= MOST_EXTRA_TOKENS,
-            "classes": isinstance(content.get("classes", []), list)
-            and all(isinstance(name, str) for name in content.get("classes", [])),
-            "two_texts": isinstance(content.get("two_texts", False), bool),
-            "several": isinstance(content.get("several", False), bool),
+            "extra_tokens": type(extra_tokens) is int and 0 <= extra_tokens <= MOST_EXTRA_TOKENS,
+            "classes": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
+            **{name: isinstance(flag, bool) for name, flag in flags.items()},
         }
         if wrong := [key for key, is_right in fits.items() if not is_right]:
             raise ValueError(f"{file} is damaged: {wrong[0]} must not be {str(content[wrong[0]])[:40]!r}")
-        classes = tuple(content.get("classes", []))
         is_of_classes = bool(classes) or (outputs is not None and outputs[1])
         if is_of_classes and (outputs is None or outputs[0] != len(classes)):
             raise ValueError(f"{file} is damaged: it has {len(classes)} classes for outputs {outputs}")
         if len(set(classes)) < len(classes):
             raise ValueError(f"{file} is damaged: its classes must all be different")
-        return cls(
-            outputs=None if outputs is None else (outputs[0], outputs[1]),
-            extra_tokens=content.get("extra_tokens", 0),
-            classes=classes,
-            two_texts=content.get("two_texts", False),
-            several=content.get("several", False),
-        )
+        return cls(None if outputs is None else (outputs[0], outputs[1]), extra_tokens, tuple(classes), **flags)

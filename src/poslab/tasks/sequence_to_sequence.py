@@ -1,4 +1,4 @@
-"""The task of writing a text of a source: translation, a headline, a reply.
+"""The task of writing a target from a source: a translation, a headline, a reply.
 
 Dimension letters: B pairs, T tokens.
 """
@@ -28,13 +28,13 @@ from poslab.tasks.written_text import Comparison, compare, corpus_figures
 class SequenceToSequence(TargetPrediction):
     """Write the target of a source, which the model reads as a whole.
 
-    In the test, targets are written by greedy decoding as well, and compared with the right ones, both as the tokenizer
-    gives them back. Figures are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F
-    measure) and exact match are means over texts.
+    The test also writes targets by greedy decoding and compares them with the right ones, both as the tokenizer decodes
+    them. Figures are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F measure)
+    and exact match are means over texts.
 
     Args:
         tokenizer: of the texts.
-        longest: the most tokens that are written in the test; of a source of S tokens at most 2 S + 50.
+        longest: the most tokens that the test writes; at most 2 S + 50 for a source of S tokens.
         source_length: the most tokens of a source that are read, its end included; None reads all.
     """
 
@@ -87,17 +87,17 @@ class SequenceToSequence(TargetPrediction):
         return Observation(sums, compared)
 
     def written(self, model: Model, batch: Any) -> list[Tensor]:
-        """Return what greedy decoding writes of the sources of a batch."""
+        """Return the texts that greedy decoding writes for the sources of a batch."""
         decoding, first, real, room = self._begun(model, batch)
-        # A text that does not end, as an untrained model writes it, is not to hold up the others. What is written of a
-        # source is the same whatever stands beside it in its batch.
+        # The limit keeps a text without end, as of an untrained model, from holding up the others. It is of each
+        # source alone, so that its text is the same whatever else is in its batch.
         most_B = [min(self.longest, 2 * length + 50) for length in real.sum(-1).tolist()]
         most = max(most_B) if room is None else max(1, min(max(most_B), room))
         texts = beam_search(decoding, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
         return [text[:own] for text, own in zip(texts, most_B, strict=True)]
 
     def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
-        """Return the decoding of a batch, what it reads first, where its sources are real, and its room in tokens."""
+        """Return the decoding of a batch, its first tokens, the mask of its sources, and its room in tokens."""
         real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
         return model.begin(batch.source, batch.real_source), batch.target[:, :1], real, model.max_length
 
@@ -121,7 +121,7 @@ class Continuing(SequenceToSequence):
     joins_texts = True
 
     def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
-        """Return a batch; the target is all that is predicted of a text."""
+        """Return a batch that predicts nothing but targets."""
         pairs = list(zip(rows["source_tokens"], rows["target_tokens"], strict=True))
         tokens, real = padded([np.concatenate(pair)[:-1] for pair in pairs])
         targets = torch.full_like(tokens, IGNORE)
@@ -138,7 +138,7 @@ class Continuing(SequenceToSequence):
 
 
 def prompts(batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """What stands before the targets of a batch, padded on the left, and where it is real, (B, T) both."""
+    """Return the tokens before the targets of a batch, padded on the left, and their mask, (B, T) both."""
     first_B = (batch.targets != IGNORE).int().argmax(-1) + 1
     width = int(first_B.max())
     place_T = torch.arange(width, device=first_B.device)
@@ -148,7 +148,7 @@ def prompts(batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
 
 class WritingMeasurement(Measurement):
-    """Loss and accuracy, and in the test the likeness of all texts that are written to the right ones."""
+    """Loss and accuracy, and in the test the likeness of written texts to the right ones."""
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)

@@ -1,4 +1,4 @@
-"""The task of writing what was taken out of a text.
+"""The task of writing spans that were removed from a text.
 
 Dimension letters: B windows, T tokens of a window.
 """
@@ -17,16 +17,16 @@ from poslab.tasks.target_prediction import TargetPrediction, require_contiguous
 
 
 class SpanCorruption(TargetPrediction):
-    """Write the spans that were taken out of a text at random, each behind the token that stands in its place.
+    """Write the spans that were removed from a text at random, each after the sentinel that stands in its place.
 
-    Of `a b c d e f g h`, where `c d` and `h` are taken out: source `a b <0> e f g <1>`, target `<0> c d <1> h end`. The
-    first token is never taken out, and the last always is. What is written is measured token by token alone.
+    Example: `a b c d e f g h` without `c d` and `h` gives the source `a b <0> e f g <1>` and the target `<0> c d <1> h
+    end`. The first token always stays, and the last never does. Predictions are measured token by token alone.
 
     Args:
-        first_sentinel: the first of the tokens that stand for spans, which follow one another.
-        end_id: the token that ends a document, which the target ends with, and begins with in the decoder.
+        first_sentinel: the first sentinel; their numbers follow one another.
+        end_id: the token that ends a document and the target, and begins the input of the decoder.
         longest: tokens of the longest window, which has the most spans.
-        share: of the tokens that are taken out.
+        share: of the tokens that are removed.
         mean_span: mean length of a span.
 
     Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer" (2020),
@@ -62,7 +62,7 @@ class SpanCorruption(TargetPrediction):
         return cls(data.vocab_size, data.tokenizer.end_id, data.corpus.longest)
 
     def num_spans(self, length: int) -> int:
-        """Return how many spans are taken out of a window of T tokens."""
+        """Return the number of spans that are removed from a window of T tokens."""
         return max(1, round(self._num_taken(length) / self.mean_span))
 
     def _num_taken(self, length: int) -> int:
@@ -94,6 +94,6 @@ class SpanCorruption(TargetPrediction):
 
 
 def _parts(total: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return a total in that many parts of at least 1; all ways to do so are equally likely."""
+    """Split a total into that many parts of at least 1; all ways to do so are equally likely."""
     cuts = np.sort(generator.choice(total - 1, count - 1, replace=False) + 1)
     return np.diff(np.concatenate([[0], cuts, [total]]))

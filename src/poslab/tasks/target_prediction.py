@@ -1,19 +1,18 @@
-"""Targets that are written of a source, measured token by token."""
+"""Tasks whose targets are written from a source, measured token by token."""
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from poslab.data.batch import PairBatch, TokenBatch
 from poslab.encodings import Contiguous, PositionSampler
 from poslab.models import Model
 from poslab.tasks.task import Sums, Task
-from poslab.tasks.token_prediction import predict_tokens, token_sums
+from poslab.tasks.token_prediction import perplexity_figures, predict_tokens, token_sums
 
 
 class TargetPrediction(Task):
-    """Tasks whose targets are written of a source: each token is predicted from the right ones before it."""
+    """A task whose targets are written from a source: each token is predicted from the right ones before it."""
 
     headline = "loss"
     validated: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "accuracy")
@@ -24,7 +23,7 @@ class TargetPrediction(Task):
         return token_sums(predict_tokens(model, batch), batch.targets)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": accuracy}
+        return perplexity_figures(loss, accuracy)
 
 
 def require_contiguous(positions: PositionSampler | None) -> None:

@@ -1,4 +1,4 @@
-"""A task: what a batch means, what is measured, and what is predicted."""
+"""The base class of all tasks: batches, loss, figures and predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from poslab.tasks.record import TaskRecord
 
 
 class Sums(NamedTuple):
-    """Sums over what counts in a batch: tokens to predict, or examples. Each is a scalar tensor."""
+    """Sums over the tokens to predict, or the examples, that count in a batch. Each is a scalar tensor."""
 
     loss: Tensor  # nats
     correct: Tensor
@@ -29,11 +29,11 @@ class Sums(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """The results of a model on a batch, as metrics take them.
+    """The results of a model on a batch, for metrics.
 
     Args:
         sums: loss and accuracy.
-        answers: what else a task measures; None is nothing.
+        answers: for other metrics of a task; None is nothing.
     """
 
     sums: Sums
@@ -44,8 +44,8 @@ class Prediction(NamedTuple):
     """The prediction of a model for a text.
 
     Args:
-        text: a class, a translation, the result of an algorithm; classes of several, separated by commas. One that is
-            written has no white space around it.
+        text: a class, or several separated by commas, a translation, the result of an algorithm. A written text has no
+            white space around it.
         probabilities: of each class, the most probable first; empty where there are no classes.
     """
 
@@ -69,14 +69,14 @@ class Search:
 class Task(ABC):
     """A task that a model learns, on one kind of data.
 
-    The loss of a training step is a sum over what counts divided by how much of that the global batch holds, so that
+    The loss of a training step is a sum over tokens or examples divided by their number in the global batch, so that
     devices, micro-batches and padding change nothing.
 
-    A subclass in this folder is found by its `kind` and by what it `needs` of a model; see `choice.py`.
+    A subclass in this folder is found by its `kind` and `needs`; see `choice.py`.
     """
 
     kind: ClassVar[Kind]
-    """The kind of data that it reads."""
+    """The kind of its data."""
 
     needs: ClassVar[frozenset[Capability]]
     """The capabilities that a model must have."""
@@ -91,16 +91,16 @@ class Task(ABC):
     """True if a test has the model write texts token by token."""
 
     outputs: Outputs | None = None
-    """The outputs that it reads from the model; None is token logits."""
+    """The outputs that it needs of the model; None is token logits."""
 
     extra_tokens: int = 0
-    """How many tokens a model has beside those of text, such as one that masks."""
+    """The number of tokens beside those of text, such as a mask."""
 
     headline: ClassVar[str]
-    """The figure that a person follows while a model trains."""
+    """The figure to follow while a model trains."""
 
     shown: ClassVar[tuple[str, ...]]
-    """The figures of a test that a person sees."""
+    """The printed figures of a test."""
 
     validated: ClassVar[tuple[str, ...]]
     """The figures of a validation."""
@@ -109,48 +109,48 @@ class Task(ABC):
     """The figure of a validation that chooses the best state of a run: the least loss, or the most of another one."""
 
     pools_lengths: ClassVar[bool] = True
-    """Whether the lengths of a split are of different examples, so that its figures are those of many lengths together.
+    """True if the lengths of a split are of different examples, so that its figures are those of many lengths together.
 
-    A test has them all, a validation those up to the training length: no state of a model is chosen by how well it does
-    beyond. Otherwise each length is the whole split, read in windows of that length, and the training length stands for
-    it.
+    A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
+    results beyond it. Otherwise each length is the whole split, read in windows of that length, and the training length
+    stands for it.
     """
 
     @classmethod  # noqa: B027, most tasks refuse nothing
     def check(cls, source: Any, positions: PositionSampler | None) -> None:
-        """Raise ValueError if the task cannot be learned from a source, although that is of its kind.
+        """Raise ValueError if the task cannot be learned from a source of its kind.
 
         Args:
             source: of the data.
-            positions: what draws positions for the tokens; None leaves them at 0, 1, 2, ...
+            positions: draws positions for the tokens; None leaves them at 0, 1, 2, ...
         """
 
     @classmethod
     @abstractmethod
     def of(cls, data: Any) -> Task:
-        """Return the task of data that is set up (`RunData`)."""
+        """Return the task of data (`RunData`) after `setup`."""
 
     @classmethod
     def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Task:
         """Return the task of a run, for its predictions.
 
         Args:
-            record: what the run has kept of it.
+            record: of the task in the run.
             tokenizer: of the run.
             source: of its data.
 
         Raises:
-            ValueError: if the record is of another task, or nothing can be predicted of a text.
+            ValueError: if the record is of another task, or a text has nothing to predict.
         """
         raise ValueError("it has learned to predict text, and answers nothing")
 
     @abstractmethod
     def collate(self, rows: Any, counts: np.ndarray) -> Batch:
-        """Return the batch of some examples of the kind, of which some do not count.
+        """Return the batch of some examples of the kind.
 
         Args:
             rows: `TextWindows`, `Rows` or a list of `Example`.
-            counts: True for what counts: (B,), or of windows (B, U).
+            counts: False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
         """
 
     @property
@@ -160,48 +160,48 @@ class Task(ABC):
 
     @property
     def measured_columns(self) -> tuple[str, ...]:
-        """The columns that are needed beside them where a model is measured."""
+        """The columns that an evaluation needs beside them."""
         return ()
 
     @abstractmethod
     def loss(self, model: Model, batch: Any) -> Sums:
-        """Return the loss (in nats), what is right, and how much counts in a batch."""
+        """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
 
     def observe(self, model: Model, batch: Any, split: str) -> Observation:
-        """Return what a model makes of a batch of `validation` or `test`."""
+        """Return the results of a model on a batch of `validation` or `test`."""
         return Observation(self.loss(model, batch))
 
     def metrics(self, split: str) -> Measurement:
-        """Return what measures a model on a split, or on those of its examples that have about the same length."""
+        """Return a new measurement of a split, or of its examples of about one length."""
         return Measurement(self, split)
 
     def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        """Return what is reported of a mean loss (nats) and an accuracy (0 to 100) on a split."""
+        """Return the figures of a mean loss (nats) and an accuracy (0 to 100) on a split."""
         return {"loss": loss, "accuracy": accuracy}
 
     def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        """Return what is reported of the figures at all lengths together."""
+        """Return figures that follow from those at all lengths together."""
         return {}
 
     def record(self) -> dict[str, Any]:
-        """Return what must be known, beside configuration and tokenizer, to use a model that has learned the task."""
+        """Return the record of a task, which, beside configuration and tokenizer, the use of its model needs."""
         return {"outputs": self.outputs, "extra_tokens": self.extra_tokens}
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
-        """Predict what belongs to a text.
+        """Predict the class, tags, answer or target of a text.
 
         Args:
             model: in evaluation mode.
-            text: an input of the task; where it reads two, they are separated by a tab.
-            search: how an answer of many tokens is found.
+            text: an input of the task; two texts are separated by a tab.
+            search: settings of the search for an answer of many tokens.
 
         Raises:
-            ValueError: for a text that is no input of the task.
+            ValueError: for a text that is not an input of the task.
         """
         raise NotImplementedError
 
     def example_prompt(self) -> str | None:
-        """Return a text that can be predicted of, as one types it in a shell; None where there is no such thing."""
+        """Return an input of the task, as typed in a shell; None where there is none."""
         return None
 
 
@@ -210,7 +210,7 @@ class Measurement:
 
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
-    It is not a module: a model that is moved to bfloat16 would take its counts along.
+    It is not a module, since its counts would turn to bfloat16 with a model.
 
     Args:
         task: whose figures.
@@ -231,18 +231,18 @@ class Measurement:
         return self.task.figures(self.split, *self.means.compute())
 
     def metrics(self) -> list[Metric]:
-        """Return the metrics that it consists of."""
+        """Return its metrics."""
         return [value for value in vars(self).values() if isinstance(value, Metric)]
 
     def begin(self, device: torch.device) -> None:
-        """Forget all batches; from now on they are on this device."""
+        """Forget all batches, and move to this device."""
         for metric in self.metrics():
             metric.reset()
             metric.to(device)
 
 
 class Means(Metric):
-    """Mean loss and accuracy (0 to 100) over all that counts in all batches and processes."""
+    """Mean loss and accuracy (0 to 100) over all batches and processes."""
 
     full_state_update = False
 
@@ -261,7 +261,7 @@ class Means(Metric):
         self.counted += sums.counted
 
     def compute(self) -> tuple[float, float]:
-        """Return the mean loss, and what is right in per cent."""
+        """Return the mean loss, and the accuracy in per cent."""
         return (self.loss / self.counted).item(), (100 * self.correct / self.counted).item()
 
 

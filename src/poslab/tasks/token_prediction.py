@@ -1,9 +1,11 @@
-"""Tokens predicted at their places.
+"""Tasks that predict tokens at their places.
 
 Dimension letters: B batch, T tokens, V vocabulary, N tokens of all rows.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from poslab.tasks.task import Sums, Task
 
 
 class TokenPrediction(Task):
-    """Tasks whose targets are tokens, one at each place of a text or none."""
+    """A task whose targets are tokens, one at each place of a text or none."""
 
     def loss(self, model: Model, batch: TokenBatch) -> Sums:
         return token_sums(predict_tokens(model, batch), batch.targets)
@@ -31,8 +33,14 @@ def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:
     return logits_BTV
 
 
+def perplexity_figures(loss: float, accuracy: float) -> dict[str, float]:
+    """Return a mean loss (nats), its perplexity and an accuracy."""
+    perplexity = math.exp(min(loss, 700.0))  # e ** 709 is the largest float64
+    return {"loss": loss, "perplexity": perplexity, "accuracy": accuracy}
+
+
 def token_sums(logits_BTV: Tensor, targets_BT: Tensor) -> Sums:
-    """Return loss, right predictions and number of the tokens that are to be predicted."""
+    """Return loss, right predictions and number of the targets."""
     logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
     loss = functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="sum")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Answers that a model writes token by token.
+"""Texts that a model writes token by token.
 
 Dimension letters: B texts, T tokens, S source tokens.
 """
@@ -18,13 +18,13 @@ from poslab.tasks.task import Prediction, Search, device_of
 
 @torch.no_grad()
 def written(model: Model, tokenizer: Tokenizer, source: Sequence[int], search: Search) -> Prediction:
-    """Return what a model writes of a source.
+    """Return the text that a model writes from a source.
 
     Args:
         model: in evaluation mode; one that declares `source` reads it, any other continues it.
         tokenizer: of the model.
         source: token ids, with the token that ends it.
-        search: how the most probable text is found.
+        search: settings of the search for the most probable text.
 
     Raises:
         ValueError: if the source leaves no room in the positions of the model.

@@ -1,4 +1,4 @@
-"""BLEU, chrF, ROUGE and exact match of texts that a model has written, each from 0 to 100."""
+"""BLEU, chrF, ROUGE and exact match of texts that a model has written, each 0 to 100."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
 
 class Comparison(NamedTuple):
-    """A text that a model has written beside the right one.
+    """The likeness of a written text to the right one.
 
     Args:
         bleu, chrf: sacrebleu's counts, whose sums over all texts give the figures of the corpus.
@@ -39,10 +39,10 @@ class Comparison(NamedTuple):
 
 
 def compare(text: str, reference: str) -> Comparison:
-    """Compare a text with the right one; in an exact match outer white space does not count.
+    """Compare a text with the right one; an exact match ignores outer white space.
 
-    Case and punctuation count nothing in ROUGE. Texts of ASCII letters have the words of Google's `rouge-score`, which
-    drops all other letters; here those of every script count.
+    ROUGE ignores case and punctuation. Texts of ASCII letters have the words of Google's `rouge-score`, which drops all
+    other letters; here those of every script count.
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
     """

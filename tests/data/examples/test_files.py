@@ -377,7 +377,7 @@ def test_a_separator_that_is_blank_is_refused() -> None:
         ClassificationFile(files="x.csv", separator=" ")
 
 
-SURROGATE = r"has half of a surrogate pair, '\ud800', which is no character"
+SURROGATE = r"has half of a surrogate pair, '\ud800', which is not a character"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Tasks whose examples are made by rule, of any length: what a model has learned of them shows beyond its lengths."""
+"""Tasks whose examples are made by rule, of any length, which show what a model has learned beyond its lengths."""

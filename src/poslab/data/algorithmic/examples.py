@@ -1,4 +1,4 @@
-"""Examples of an algorithmic task: which lengths, and which of them are for training, validation and test."""
+"""Examples of an algorithmic task: their lengths, and their split into training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from poslab.data.data_source import DataSource
 from poslab.data.kinds.symbols import SYMBOLS
 
 SHARES = {"validation": 0.1, "test": 0.1}
-"""Of all inputs, those that only validation and only test may ask for."""
+"""Shares of all inputs that are for validation alone and for test alone."""
 TRIES = 200
-"""How often an example is drawn until one belongs to the split that asks."""
+"""Draws of an example until one belongs to the right split."""
 
 
 @dataclass(kw_only=True)
 class AlgorithmicExamples(DataSource):
     """Examples of an algorithmic task, made as they are needed.
 
-    What split an example belongs to is a function of its input alone, so that no two splits share one, however many are
-    made. Training draws one length for each step, and all its examples of that length; one of more tokens than
+    The split of an example is a function of its input alone, so that no two splits share one, however many are made.
+    Training draws one length for each step, and all its examples of that length; one of more tokens than
     `sequence_length` is drawn again.
 
     Args:
         task: makes the examples.
-        train_lengths: the shortest and the longest that are trained on, as the task counts them.
-        sequence_length: tokens of the longest examples that are trained on, at least: what hyperparameters of encodings
-            that follow the training length take for it.
-        test_lengths: validation and test are on these, each by itself.
-        test_examples: how many examples of each of these, at most: of a short length there may be fewer; at least 1
-            (default 256).
+        train_lengths: the shortest and the longest length of training, as the task counts them.
+        sequence_length: at least the tokens of the longest training example; the training length for hyperparameters of
+            encodings that follow it.
+        test_lengths: lengths of validation and test, each measured by itself.
+        test_examples: the most examples of each of these, at least 1 (default 256); a short length may have fewer.
         batch_size: examples in one optimizer step over all devices and micro-batches together, at least 1 (default 32).
         overfit: train on the first batch over and over, to see that a model learns at all (default false).
-        num_workers: processes that make batches; 0 makes them in the training process (default 0).
+        num_workers: processes that make batches; 0 (default) makes them in the training process.
         seed: of the training examples, at least 0. The others do not depend on it: all seeds share one test.
 
     Raises:
@@ -75,7 +74,7 @@ class AlgorithmicExamples(DataSource):
         require_integer("seed", self.seed, least=0)
 
     def check(self) -> None:
-        """Raises ValueError if longer examples are trained on than `sequence_length` says."""
+        """Raise ValueError if `sequence_length` is less than the tokens of a training example."""
         if (most := self.most_tokens_trained) > self.sequence_length:
             raise ValueError(
                 f"sequence_length must be at least {most}, the tokens of examples of length "
@@ -89,18 +88,18 @@ class AlgorithmicExamples(DataSource):
 
     @property
     def lengths_trained(self) -> list[int]:
-        """The lengths that are trained on, of those that the task has."""
+        """The lengths of training that the task has."""
         first, last = self.train_lengths
         return [length for length in range(first, last + 1) if self.task.has_length(length)]
 
     @property
     def most_tokens_trained(self) -> int:
-        """The tokens of the longest example that is trained on."""
+        """The tokens of the longest training example."""
         return self.task.most_tokens(self.lengths_trained[-1])
 
     def training_examples(self, step: int, places: Sequence[int]) -> list[Example]:
-        """Examples of a training step, at these places of its global batch."""
-        # A generator that counts: each place has a stretch of its own, and to seek it costs less than a new generator.
+        """Make the examples of a training step at these places of its global batch."""
+        # A counter-based generator: each place has a stretch of its own, and seeking costs less than a new generator.
         stream = np.random.Philox([self.seed, 0 if self.overfit else step])
         generator, start = np.random.Generator(stream), stream.state
         lengths = generator.permutation(self.lengths_trained).tolist()
@@ -112,14 +111,14 @@ class AlgorithmicExamples(DataSource):
         return examples
 
     def _training_example(self, lengths: list[int], generator: np.random.Generator) -> Example:
-        # A length may have so few examples that none is for training: then another is taken.
+        # A length may have so few examples that none is for training.
         for length in lengths:
             if (example := self._drawn("train", length, generator)) is not None:
                 return example
         raise ValueError(f"train_lengths={list(self.train_lengths)} has too few examples to hold any out")
 
     def held_out_examples(self, split: str, length: int) -> list[Example]:
-        """The examples of `validation` or `test` at a length, no two with the same input."""
+        """Make the examples of `validation` or `test` at a length, no two with the same input."""
         generator = np.random.default_rng([list(SHARES).index(split), length])
         found: dict[tuple[str, ...], Example] = {}
         for _ in range(2 * self.test_examples):
@@ -131,7 +130,7 @@ class AlgorithmicExamples(DataSource):
         return list(found.values())
 
     def _drawn(self, split: str, length: int, generator: np.random.Generator) -> Example | None:
-        """An example that belongs to a split; None where there seems to be none."""
+        """Draw an example of a split; None where there seems to be none."""
         for _ in range(TRIES):
             example = self.task.example(length, generator)
             if split_of(example) == split and (split != "train" or example.num_tokens <= self.sequence_length):
@@ -140,7 +139,7 @@ class AlgorithmicExamples(DataSource):
 
 
 def split_of(example: Example) -> str:
-    """The split that an example belongs to, by its input alone."""
+    """Return the split of an example, by its input alone."""
     digest = hashlib.blake2b("\0".join(example.input).encode(), digest_size=8).digest()
     share = int.from_bytes(digest, "little") / 2**64
     if share < SHARES["test"]:

@@ -1,18 +1,39 @@
-"""Symbols by number, and random strings of symbols."""
-
-from __future__ import annotations
+"""Symbols by number, random strings of them, and tasks on such strings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from poslab.data.algorithmic.task import AlgorithmicTask
+from poslab.data.bounds import require_integer
+
 
 def draw(symbols: Sequence[str], length: int, generator: np.random.Generator) -> tuple[str, ...]:
-    """A string of that length, each of its symbols as likely as every other, also one that is there already."""
+    """Draw a string of that length; all symbols are equally likely at each place."""
     # All at once, and then Python's own integers: one draw a symbol costs a microsecond each.
     return tuple([symbols[index] for index in generator.integers(len(symbols), size=length).tolist()])
 
 
 def numbered(count: int, prefix: str = "") -> tuple[str, ...]:
-    """That many symbols, numbered from 0: `numbered(3, "k")` is ("k0", "k1", "k2")."""
+    """Return symbols numbered from 0: `numbered(3, "k")` is ("k0", "k1", "k2")."""
     return tuple([f"{prefix}{number}" for number in range(count)])
+
+
+@dataclass(frozen=True)
+class StringTask(AlgorithmicTask):
+    """A task on random strings of numbered symbols.
+
+    Args:
+        num_symbols: different symbols, at least 2.
+    """
+
+    num_symbols: int = 2
+
+    def __post_init__(self) -> None:
+        require_integer("num_symbols", self.num_symbols, 2)
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        return numbered(self.num_symbols)

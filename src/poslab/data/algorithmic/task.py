@@ -1,4 +1,4 @@
-"""What every algorithmic task has in common."""
+"""The base class of all algorithmic tasks, and their examples."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ class Example(NamedTuple):
 
     @property
     def num_tokens(self) -> int:
-        """The most tokens that a model reads of it: input, output and one between them."""
+        """The most tokens that a model reads: input, output and one between them."""
         return len(self.input) + len(self.output) + 1
 
 
 class AlgorithmicTask(ABC):
-    """Examples of any length, made by a rule from what a generator draws.
+    """Examples of any length, made by a rule from the draws of a generator.
 
-    Everything random in an example comes from the generator that is given: equally seeded, it makes equal examples.
+    Equally seeded generators make equal examples. The docstring of a task defines its lengths.
+
+    Raises:
+        ValueError: if an argument of a task is out of its range.
     """
 
     stop: ClassVar[str | None] = None
-    """The symbol that ends an output where more symbols fill it up, which no accuracy counts; None where none does."""
+    """The symbol that ends an output where others fill it up, which no accuracy counts; None where none does."""
 
     @property
     @abstractmethod
     def symbols(self) -> tuple[str, ...]:
-        """Every symbol that inputs and outputs are made of, each once, in a fixed order; a symbol becomes a token."""
+        """All symbols of inputs and outputs, each once, in a fixed order; a symbol becomes a token."""
 
     def has_length(self, length: int) -> bool:
-        """Whether there are examples of a length, which the task's docstring says the meaning of; from 1 on."""
+        """Return whether there are examples of a length, by default of at least 1."""
         return length >= 1
 
     @abstractmethod
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        """An example of a length that the task has."""
+        """Draw an example of a length that the task has."""
 
     def most_tokens(self, length: int) -> int:
-        """Return the tokens of the longest example of a length; tasks whose examples differ in size work it out."""
+        """Return the tokens of the longest example of a length; tasks whose examples differ in size override it."""
         generator = np.random.default_rng(0)
         return max(self.example(length, generator).num_tokens for _ in range(32))

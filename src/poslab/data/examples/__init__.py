@@ -1,8 +1,8 @@
-"""Data whose units are examples: a text and its class, a text and what it becomes, a question and its answer.
+"""Data whose units are examples: a text and its class, a text and its translation, a question and its answer.
 
-`source.ExampleSource` is what all have in common. There are sources of a user's own files (`classification_file.py`,
-`pairs_file.py`, `answers_file.py`), of the Hugging Face Hub (`hub_*.py`), and of real data that Python and Debian
-packages carry. `splitting.split_examples` makes training, validation and test of one:
+All sources are subclasses of `source.ExampleSource`: a user's own files (`classification_file.py`, `pairs_file.py`,
+`answers_file.py`), the Hugging Face Hub (`hub_*.py`), and real data in Python and Debian packages (`offline/`).
+`splitting.split_examples` makes training, validation and test of one:
 
     split_examples(ClassificationFile(files="reviews.csv", text="review", label="stars"))
 

@@ -1,4 +1,4 @@
-"""Answers that stand in a context: from the forms that data sets give them to texts and where they begin."""
+"""Answers within a context: read the forms of different data sets as texts with their first characters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,18 +7,17 @@ from poslab.data.examples.cells import as_written, is_missing
 
 
 def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, Any]]:
-    """The answers to a question, in the form that its kind describes.
+    """Return the answers to a question, in the form of their kind.
 
     Args:
         context: the text that holds them.
         answers: a text, a list of texts, SQuAD's list of `{"text", "answer_start"}`, the hub's
             `{"text": list, "answer_start": list}`, or nothing where the context has no answer.
-        start: where the answer begins in the context, if `answers` is a text; without it, the first place is taken
-            where it stands.
-        place: where this is, for messages.
+        start: first character of the answer in the context, if `answers` is a text; None searches for the text.
+        place: of the question, for messages.
 
     Raises:
-        ValueError: an answer does not stand in the context, or not where it is said to; it begins with `answer`.
+        ValueError: beginning with `answer` or `start`, if an answer does not stand in the context, or not at its start.
     """
     return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start, place)]
 

@@ -16,15 +16,15 @@ class AnswersFile(ExampleFiles):
     """Questions, and texts in which their answers stand: JSON as SQuAD has it, or files with a column each.
 
     In SQuAD's JSON (articles with `paragraphs`) no column needs a name, and the questions on an article belong
-    together. Elsewhere an answer is a text, a list of texts where several are right, or one of SQuAD's own forms. No
+    together. Elsewhere an answer is a text, a list of texts if several are right, or one of SQuAD's own forms. No
     answer means that the text does not answer the question.
 
     Args:
-        question: the column that holds the question (default `question`).
-        context: the column that holds the text (default `context`).
-        answer: the column that holds the answer (default `answer`).
-        start: the column that says at which character of the context, from 0, the answer begins; None, or an empty
-            cell: where it first stands.
+        question: the column of the question (default `question`).
+        context: the column of the text (default `context`).
+        answer: the column of the answer (default `answer`).
+        start: the column of the first character of the answer in the context, from 0; None, or an empty cell, means
+            the first place where it stands.
         others: those of `ExampleFiles`; `sequence_length` is 512 here.
     """
 
@@ -54,7 +54,7 @@ class AnswersFile(ExampleFiles):
         return Table([*self.columns.values()], rows)
 
     def _questions(self, article: Row) -> list[Row]:
-        """The questions on an article of SQuAD's JSON, in the columns that are asked for."""
+        """Return the questions on an article of SQuAD's JSON, in the columns that the arguments name."""
         try:
             return [
                 Row(

@@ -4,28 +4,25 @@ from typing import Any
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: nothing, blanks, or the `NaN` that pandas writes for it."""
+    """Return whether a cell is empty: nothing, blanks, or the `NaN` that pandas writes for it."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def as_written(value: Any) -> str:
-    """A value of JSON or Parquet as it would stand in CSV; a whole number has no point, whatever its type is."""
+    """Return a value of JSON or Parquet as CSV has it; a whole number has no point, whatever its type is."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def text_in(values: dict[str, Any], argument: str, column: str, place: str) -> str:
-    """The text of a cell.
+    """Return the text of a cell; ValueError if it is empty, or holds a list or an object.
 
     Args:
         values: a row, by column.
         argument: name of the argument that names the column, for messages.
         column: name of the column.
-        place: where the row stands, for messages.
-
-    Raises:
-        ValueError: the cell is empty, or holds a list or an object.
+        place: of the row, for messages.
     """
     value = values.get(column)
     if is_missing(value):

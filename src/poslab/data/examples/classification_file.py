@@ -8,8 +8,8 @@ from poslab.data.examples.example_files import ExampleFiles
 from poslab.data.examples.table_files import Row
 from poslab.data.kinds.classes import CLASSES
 
-# Fewer rows may each be of a class of their own without a mistake.
 ENOUGH_TO_JUDGE = 20
+"""Rows; fewer may each have a class of their own without a mistake."""
 
 
 @dataclass(kw_only=True)
@@ -17,11 +17,11 @@ class ClassificationFile(ExampleFiles):
     """Texts and their classes in files with a column each.
 
     Args:
-        text: the column that holds the text (default `text`).
+        text: the column of the text (default `text`).
         text_pair: the column of a second text, as in entailment; None: there is none.
-        label: the column that holds the class, a word or a whole number (default `label`), or a list of classes in
-            JSON and Parquet.
-        separator: what parts classes where an example may have several or none, such as `|` in `fast|cheap`; None: the
+        label: the column of the class, a word or a whole number (default `label`), or a list of classes in JSON and
+            Parquet.
+        separator: separates classes where an example may have several or none, such as `|` in `fast|cheap`; None: the
             whole cell is one class.
         others: those of `ExampleFiles`.
     """
@@ -53,18 +53,18 @@ class ClassificationFile(ExampleFiles):
         columns: dict[str, list[Any]] = {
             name: [text_in(row.values, name, column, row.place) for row in rows] for name, column in texts.items()
         }
+        labels: list[Any]
         if self.separator is None and not any(isinstance(row.values.get(self.label), list) for row in rows):
-            labels = [text_in(row.values, "label", self.label, row.place).strip() for row in rows]
-            if argument == "files":  # a test may well be of one class
-                self._require_classes(labels, len(rows))
-            return columns | {"label": labels}
-        several = [self._classes(row) for row in rows]
-        if argument == "files":
-            self._require_classes([label for labels in several for label in labels], len(rows))
-        return columns | {"label": several}
+            found = labels = [text_in(row.values, "label", self.label, row.place).strip() for row in rows]
+        else:
+            labels = [self._classes(row) for row in rows]
+            found = [label for several in labels for label in several]
+        if argument == "files":  # a test may well be of one class
+            self._require_classes(found, len(rows))
+        return columns | {"label": labels}
 
     def _classes(self, row: Row) -> list[str]:
-        """The classes of an example that may have several, each once."""
+        """Return the classes of an example that may have several, each once."""
         value = row.values.get(self.label)
         if is_missing(value):
             return []

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Splits = dict[str, "Dataset"]
+"""Examples by split: `train`, and any of `validation` and `test`."""
+
 
 def as_examples(**columns: Sequence[Any]) -> "Dataset":
-    """A dataset of these columns, of one length.
-
-    Args:
-        columns: those that its kind describes, by name: lists of strings, of lists of strings, or of lists of answers
-            (`answers`).
-    """
+    """Return a dataset of columns of one length, as of its kind: strings, lists of strings, or `answers`."""
     from datasets import Dataset, Features, List, Value
 
-    # Arrow's plain strings end at 2 GB a column; a column of empty lists does not tell its type.
+    # Arrow's plain strings end at 2 GB a column; a column of empty lists does not have a type of its own.
     text = Value("large_string")
     types: dict[str, Any] = dict.fromkeys(columns, text)
     for name, column in columns.items():

@@ -7,10 +7,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch, Collate
-from poslab.data.cache import SPLITS
-from poslab.data.examples.preparation import Facts, prepare, read_facts
+from poslab.data.cache import SPLITS, read_facts
+from poslab.data.examples.preparation import Facts, prepare
 from poslab.data.examples.source import ExampleSource
-from poslab.data.loaders import RunLoader, evaluation_loader, training_loader
+from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
 from poslab.data.overlap import STRING_BYTES
 from poslab.data.run_data import HELD_OUT, RunData
@@ -23,38 +23,36 @@ if TYPE_CHECKING:
 class ExampleDataModule(RunData):
     """Examples of a task, those of a batch of about the same length.
 
-    The lengths at which it evaluates are halves, quarters ... of `sequence_length` and twice, four times ... as much:
-    each example counts at the least of them that it does not pass.
+    The lengths of the evaluation are halves, quarters ... of `sequence_length` and twice, four times ... as much: each
+    example counts at the least of them that it does not exceed.
 
     Args:
         source: the examples and their settings.
-        joined: whether the texts of a pair are read as one.
+        joined: True reads the texts of a pair as one.
 
     Attributes after `setup`, beside those of `RunData`:
-        facts: what is known of the examples.
+        facts: counts and measurements of the examples, and their classes.
     """
 
     facts: Facts
 
     def __init__(self, source: ExampleSource, joined: bool = False) -> None:
-        super().__init__(source.batch_size)
+        super().__init__(source.batch_size, source.num_workers)
         self.source = source
         self.joined = joined
         self._examples: dict[str, Dataset] = {}
         self._lengths: dict[str, np.ndarray] = {}
 
     def prepare_data(self) -> None:
-        """Tokenise the examples unless that was done before."""
         prepare(self.source, self.joined)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the examples."""
         if self._examples:
             return
         from datasets import load_from_disk
 
         folder = prepare(self.source, self.joined)
-        self.facts = read_facts(folder)
+        self.facts = read_facts(folder, Facts)
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         examples = {name: load_from_disk(str(folder / name)) for name in SPLITS}
@@ -65,32 +63,29 @@ class ExampleDataModule(RunData):
         self._prepared = folder.name
 
     def examples(self, split: str) -> "Dataset":
-        """The examples of a split, after `setup`."""
+        """Return the examples of a split, after `setup`."""
         return self._examples[split]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the data: the name of the prepared examples, which changes with them."""
+        """Return the name of the prepared examples, which changes with them, for a checkpoint."""
         return {"prepared": self._prepared}
 
     @property
     def training_length(self) -> int:
-        """The most tokens of an example that is trained on."""
         return self.source.sequence_length
 
     def lengths_of(self, split: str) -> list[int]:
-        """The lengths of which a held-out split has examples that the model has positions for, ascending."""
         return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length))]
 
     @property
     def lengths_asked(self) -> Sequence[int]:
-        """The lengths of which the test has examples, ascending."""
         return self._lengths_of_all("test")
 
     def _lengths_of_all(self, split: str) -> list[int]:
         return [int(length) for length in np.unique(self._upper_lengths(split))]
 
     def train_dataloader(self) -> RunLoader:
-        """The micro-batches of the whole run for this process, from the trainer's present step on."""
+        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
         source = self.source
         plan = BatchPlan.of(self.trainer, source.batch_size)
@@ -101,27 +96,20 @@ class ExampleDataModule(RunData):
         return training_loader(batches, plan, order, source.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
-        """The examples of a split that are of this length and of no shorter one."""
-        assert self.trainer is not None
         chosen = self.numbers(split, length)
         columns = (*self.task.columns, *self.task.measured_columns)
         batches = ExampleBatches(self._examples[split], chosen, self.task.collate, columns)
-        processes, rank = self.trainer.world_size, self.trainer.global_rank
-        return evaluation_loader(
-            batches, len(chosen), self.rows(length, len(chosen)), processes, rank, self.source.num_workers
-        )
+        return self.loader_of_all(batches, len(chosen), length)
 
     def num_examples(self, split: str) -> dict[int, int]:
-        """Return how many examples of a held-out split have each length."""
         return {length: len(self.numbers(split, length)) for length in self.lengths_of(split)}
 
     def numbers(self, split: str, length: int) -> np.ndarray:
-        """The numbers of the examples of a split that are of this length, of no shorter one, and fit the model."""
+        """Return the numbers of the examples of a split that count at this length and fit the model."""
         chosen = self._upper_lengths(split) == length
         return np.flatnonzero(chosen if self.max_length is None else chosen & (self._lengths[split] <= self.max_length))
 
     def report_lines(self) -> list[str]:
-        """What a person should know of the data before training, in a few lines."""
         facts, source = self.facts, self.source
         counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
         lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.vocab_size:,} tokens)"]
@@ -137,33 +125,30 @@ class ExampleDataModule(RunData):
         limit = f"{source.sequence_length:,}"
         if source.longest > source.sequence_length and any(facts.left_out[split] for split in HELD_OUT):
             limit += f" (train) or {source.longest:,}"
-        for what, counted in (
-            (f"cut after {source.longest:,}", facts.cut),
-            (f"left out after {limit}", facts.left_out),
-        ):
+        losses = {f"cut after {source.longest:,}": facts.cut, f"left out after {limit}": facts.left_out}
+        if (most := self.max_length) is not None:
+            past = {split: int((self._lengths[split] > most).sum()) for split in HELD_OUT}
+            losses[f"left out where the encoding ends, after {most:,}"] = past
+        for what, counted in losses.items():
             if some := ", ".join(f"{count:,} of {name}" for name, count in counted.items() if count):
                 lines.append(f"{what} tokens: {some}")
-        if self.max_length is not None:
-            past = {split: int((self._lengths[split] > self.max_length).sum()) for split in HELD_OUT}
-            if some := ", ".join(f"{count:,} of {name}" for name, count in past.items() if count):
-                lines.append(f"left out where the encoding ends, after {self.max_length:,} tokens: {some}")
         return lines
 
     def _upper_lengths(self, split: str) -> np.ndarray:
-        """For each example, the length at which it is evaluated."""
+        """Return the length at which each example is evaluated."""
         length = self.source.sequence_length
         limits = sorted({*(length >> shift for shift in range(4)), *(length << shift for shift in range(1, 12))} - {0})
         return np.array(limits)[np.searchsorted(limits, self._lengths[split])]
 
 
 class ExampleBatches:
-    """Makes batches of examples by number.
+    """Batches of examples by number.
 
     Args:
         examples: all of a split.
-        chosen: which of them are numbered 0, 1, ...; from there on, rows do not count.
+        chosen: those that are numbered 0, 1, ...; larger numbers are rows that do not count.
         collate: makes a batch.
-        columns: what is read of each example, since texts take long to decode.
+        columns: the columns to read, since texts take long to decode.
     """
 
     def __init__(self, examples: "Dataset", chosen: np.ndarray, collate: Collate, columns: Sequence[str]) -> None:

@@ -1,17 +1,16 @@
-"""From the turns of a conversation to pairs of what was said and the reply."""
+"""Make pairs of context and reply from the turns of a conversation."""
 
 from collections.abc import Sequence
 
 
 def replies(turns: Sequence[str], context_turns: int | None) -> list[tuple[str, str]]:
-    """Every turn but the first as a reply to those before it.
+    """Return every turn but the first as a reply to those before it: pairs of context, a line a turn, and reply.
+
+    Example: the turns a, b, c with two turns of context give (a, b), (a\\nb, c).
 
     Args:
-        turns: what was said, in order; empty turns do not count.
-        context_turns: how many turns before a reply are its context, at least 1; None: all.
-
-    Returns:
-        Pairs of context, a line a turn, and reply. For the turns a, b, c and two turns of context: (a, b), (a\\nb, c).
+        turns: in order; empty turns do not count.
+        context_turns: turns before a reply that are its context, at least 1; None: all.
     """
     lines = [line for turn in turns if (line := " ".join(turn.split()))]
     return [

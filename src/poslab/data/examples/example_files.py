@@ -1,42 +1,35 @@
-"""What sources of a user's own example files have in common."""
+"""The base class of sources of a user's own example files."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from poslab.configuration.build import nearest
+from poslab.arguments import nearest
 from poslab.data.examples.cells import text_in
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.table_files import SUFFIXES, Row, Table, read_table
-from poslab.data.paths import matching_files
+from poslab.data.paths import files_of, patterns_of, require_content
 from poslab.data.source import require_text
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SPLITS = {"files": "train", "validation_files": "validation", "test_files": "test"}
 
 
 @dataclass(kw_only=True)
 class ExampleFiles(ExampleSource):
-    """Examples in CSV, TSV, JSON, JSON lines or Parquet files, as their suffixes say. They are held in memory.
+    """Examples in CSV, TSV, JSON, JSON lines or Parquet files, by their suffixes. They are read into memory.
 
     Args:
         files: paths or globs (`**` goes through folders), one or a list: .csv, .tsv (whose quotation marks are text),
             .json (a list of objects, or such a list under `data`), .jsonl, .parquet.
         validation_files, test_files: the same, held out whole; None: hold out a share of `files`.
-        delimiter: what parts the cells of a line, in place of the comma of .csv and the tab of .tsv.
-        document: a column that says which examples belong together, so that they all come into one split; None: each
-            stands alone.
+        delimiter: separates the cells of a line, in place of the comma of .csv and the tab of .tsv.
+        document: a column of documents, whose examples all come into one split; None: each stands alone.
         others: those of `ExampleSource`.
-
-    Raises:
-        ValueError: one sentence that begins with the argument's name.
     """
 
     files: str | Sequence[str] | None = None
@@ -48,7 +41,7 @@ class ExampleFiles(ExampleSource):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.patterns = {
-            argument: _patterns(argument, getattr(self, argument))
+            argument: patterns_of(argument, getattr(self, argument))
             for argument in SPLITS
             if argument == "files" or getattr(self, argument) is not None
         }
@@ -64,17 +57,12 @@ class ExampleFiles(ExampleSource):
     def columns(self) -> dict[str, str]:
         """The columns that every file must have, by the arguments that name them."""
 
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """Values of other arguments that decide which examples come out of the files."""
-        return ()
-
     @abstractmethod
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
-        """The columns of the source's kind that rows hold; `argument` names their files."""
+        """Return the columns of the source's kind that rows hold; `argument` names their files."""
 
     def as_rows(self, table: Table) -> Table:
-        """What a file holds as a table with `columns`, where it has another form."""
+        """Return the contents of a file as a table with `columns`, where it has another form."""
         return table
 
     def check(self) -> None:
@@ -83,20 +71,12 @@ class ExampleFiles(ExampleSource):
             for path in paths:
                 if path.suffix.lower() not in SUFFIXES:
                     raise ValueError(f"{argument} must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
-                if not os.access(path, os.R_OK):
-                    raise ValueError(
-                        f"{argument} must be readable, but {str(path)!r} is not: its permissions forbid it"
-                    )
-                if path.stat().st_size == 0:
-                    raise ValueError(f"{argument} must hold examples, but {str(path)!r} is empty")
+                require_content(argument, path, "examples")
 
     @cached_property
     def paths(self) -> dict[str, list[Path]]:
         """The files by the argument that names them, each once, in order of their paths."""
-        return {
-            argument: sorted({path for pattern in patterns for path in matching_files(argument, pattern)})
-            for argument, patterns in self.patterns.items()
-        }
+        return {argument: files_of(argument, patterns) for argument, patterns in self.patterns.items()}
 
     @cached_property
     def identity(self) -> str:
@@ -104,9 +84,7 @@ class ExampleFiles(ExampleSource):
         settings = (self.kind.name, suffixes, self.delimiter, self.columns, self.document, *self.settings)
         return fingerprint([path for paths in self.paths.values() for path in paths], *settings)
 
-    def examples(self) -> "dict[str, Dataset]":
-        from poslab.data.examples.columns import as_examples
-
+    def examples(self) -> Splits:
         splits = {}
         for argument in self.paths:
             rows = self._rows(argument)
@@ -139,13 +117,6 @@ def _require_columns(table: Table, columns: dict[str, str], path: Path) -> None:
 
 
 def _short(column: str) -> str:
-    """The name of a column, or the beginning of what stands where a name should."""
+    """Return the name of a column, or the beginning of whatever stands where a name should."""
     quoted = repr(column) if "," in column else column
     return quoted if len(column) <= 30 else f"{column[:30]!r}..."
-
-
-def _patterns(argument: str, files: Any) -> list[str]:
-    patterns = [files] if isinstance(files, str) else files
-    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
-        raise ValueError(f"{argument} must be a path, a glob or a list of them, got {files!r}")
-    return list(patterns)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def fingerprint(paths: Iterable[Path], *settings: object) -> str:
-    """A string that changes when the contents of the files do, or a setting.
+    """Return a string that changes with the contents of the files and with the settings.
 
     Args:
         paths: in the order in which they are read; their names do not count.
-        settings: values that JSON takes, those that decide which examples come out.
+        settings: values of JSON that decide which examples come out.
     """
     contents = hashlib.sha256(json.dumps(settings).encode())
     for path in paths:

@@ -1,10 +1,10 @@
-"""Texts and their classes, of the Hugging Face Hub."""
+"""Texts and their classes, from the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.examples.cells import as_written, is_missing
-from poslab.data.examples.hub_examples import HubExamples
+from poslab.data.examples.hub_examples import HubExamples, rewritten
 from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ UNLABELLED = -1
 class HubClassification(HubExamples):
     """Texts and their classes: a column of text, perhaps a second one, and a column of classes or of lists of them.
 
-    Classes have the names that the data set gives them. Rows without a class (-1 or null) are left out; a split of
-    which nothing is left then, as the tests of GLUE, is refused: `test_split=validation` lets validation serve as test,
-    and a part of training as validation.
+    Classes have the names that the data set gives them. Rows without a class (-1 or null) are left out. A split of them
+    alone, such as the tests of GLUE, is refused: `test_split=validation` lets validation serve as test, and a part of
+    training as validation.
 
     Args:
-        text: the column that holds the text (default `text`).
+        text: the column of the text (default `text`).
         text_pair: the column of a second text, as in entailment; None: there is none.
-        label: the column that holds the class (default `label`). Scores, as of STS-B, are not classes.
+        label: the column of the class (default `label`). Scores, as of STS-B, are not classes.
         others: those of `HubExamples`.
     """
 
@@ -42,7 +42,7 @@ class HubClassification(HubExamples):
         return {argument: column for argument, column in columns.items() if column is not None}
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        from datasets import ClassLabel, Features, LargeList, List, Value
+        from datasets import ClassLabel, LargeList, List, Value
 
         feature = rows.features["label"]
         several = isinstance(feature, List | LargeList)
@@ -54,35 +54,19 @@ class HubClassification(HubExamples):
             raise ValueError(f"label must hold classes, and {self.label!r} holds {one}")
         text = Value("string")
         types = dict.fromkeys(rows.column_names, text) | {"label": List(text) if several else text}
-        examples = rows.map(
-            _named,
-            fn_kwargs={"names": names},
-            batched=True,
-            remove_columns=rows.column_names,
-            features=Features(types),
-            load_from_cache_file=False,
-        )
+
+        def name(value: Any) -> str:
+            return as_written(value).strip() if names is None else names[value]
+
+        def named(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            label = row["label"]
+            if any(map(is_missing, row.values())) or (names is not None and label == UNLABELLED):
+                return []
+            return [row | {"label": [name(value) for value in label] if isinstance(label, list) else name(label)}]
+
+        examples = rewritten(rows, named, types)
         if not len(examples):
             raise ValueError(
                 f"{split_argument} must have classes, and those of {getattr(self, split_argument)!r} are not published"
             )
         return examples
-
-
-def _named(batch: dict[str, list[Any]], names: list[str] | None) -> dict[str, list[Any]]:
-    """The rows of a batch that have their texts and a class, with the names of classes in place of their numbers."""
-
-    def name(value: Any) -> str:
-        return as_written(value).strip() if names is None else names[value]
-
-    def has_class(value: Any) -> bool:
-        return not is_missing(value) and (names is None or value != UNLABELLED)
-
-    columns = list(batch)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    rows = [
-        row | {"label": [name(v) for v in row["label"]] if isinstance(row["label"], list) else name(row["label"])}
-        for row in rows
-        if has_class(row["label"]) and not any(is_missing(row[column]) for column in columns if column != "label")
-    ]
-    return {column: [row[column] for row in rows] for column in columns}

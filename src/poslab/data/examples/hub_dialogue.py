@@ -1,11 +1,11 @@
-"""Conversations of the Hugging Face Hub as pairs of context and reply."""
+"""Conversations from the Hugging Face Hub as pairs of context and reply."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.bounds import require_integer
 from poslab.data.examples.dialogue import replies
-from poslab.data.examples.hub_examples import HubExamples
+from poslab.data.examples.hub_examples import HubExamples, rewritten
 from poslab.data.kinds.pairs import PAIRS
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ class HubDialogue(HubExamples):
     A conversation stays in one split.
 
     Args:
-        turns: the column that holds the turns, a list of texts (default `dialog`).
-        context_turns: how many turns before a reply are its context, a line a turn, at least 1; None: all (default).
+        turns: the column of the turns, a list of texts (default `dialog`).
+        context_turns: turns before a reply that are its context, a line a turn, at least 1; None: all (default).
         others: those of `HubExamples`; `document` groups conversations, None: each is one.
     """
 
@@ -45,28 +45,16 @@ class HubDialogue(HubExamples):
         return (self.context_turns,)
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        from datasets import Features, LargeList, List, Value
+        from datasets import LargeList, List, Value
 
         feature = rows.features["turns"]
         if not (isinstance(feature, List | LargeList) and "string" in str(getattr(feature.feature, "dtype", ""))):
             raise ValueError(f"turns must hold lists of texts, and {self.turns!r} holds {feature}")
-        return rows.map(
-            _with_replies,
-            fn_kwargs={"context_turns": self.context_turns},
-            batched=True,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            features=Features(dict.fromkeys(("source", "target", "document"), Value("string"))),
-            load_from_cache_file=False,
-        )
+        context_turns = self.context_turns
 
+        def with_replies(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            pairs = replies([turn or "" for turn in row["turns"] or []], context_turns)
+            document = str(row.get("document", index))
+            return [{"source": source, "target": target, "document": document} for source, target in pairs]
 
-def _with_replies(batch: dict[str, list[Any]], indices: list[int], context_turns: int | None) -> dict[str, list[Any]]:
-    documents = batch.get("document", indices)
-    examples = [
-        (source, target, str(document))
-        for turns, document in zip(batch["turns"], documents, strict=True)
-        for source, target in replies([turn or "" for turn in turns or []], context_turns)
-    ]
-    columns = ("source", "target", "document")
-    return {name: [example[place] for example in examples] for place, name in enumerate(columns)}
+        return rewritten(rows, with_replies, dict.fromkeys(("source", "target", "document"), Value("string")))

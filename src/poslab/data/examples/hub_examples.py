@@ -1,14 +1,15 @@
-"""What sources of examples on the Hugging Face Hub have in common."""
+"""The base class of sources of examples on the Hugging Face Hub."""
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from poslab.data.bounds import require_choice
 from poslab.data.examples.source import ExampleSource
-from poslab.data.hub import HubRows, check_data_files, require_column, require_split
+from poslab.data.hub import HubRows, check_data_files
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -22,19 +23,15 @@ class HubExamples(ExampleSource):
     A column within another is written with a point: `translation.en`. Rows that lack a text are left out.
 
     Args:
-        path: as `load_dataset` takes it: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
-        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` holds the rows of many a
-            data set whose owner offers nothing but a script, which `load_dataset` no longer runs.
-        document: a column that says which examples belong together, so that they all come into one split; None: each
-            stands alone.
+        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
+            sets whose owners offer only a script, which `load_dataset` no longer runs.
+        document: a column of documents, whose examples all come into one split; None: each stands alone.
         train_split: name of the training split (default `train`); a part of it as `train[:10%]` or `train[:50000]`.
         validation_split, test_split: the same of held-out splits; None: hold out a share of the training split.
         others: those of `ExampleSource`.
-
-    Raises:
-        ValueError: one sentence that begins with the argument's name.
     """
 
     path: str | None = None
@@ -47,7 +44,7 @@ class HubExamples(ExampleSource):
     test_split: str | None = None
 
     texts: ClassVar[tuple[str, ...]]
-    """The arguments whose columns hold text."""
+    """The arguments that name columns of text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,14 +68,9 @@ class HubExamples(ExampleSource):
     def columns(self) -> dict[str, str]:
         """The columns that the data set must have, by the arguments that name them."""
 
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """Values of other arguments that decide which examples come out of the data set."""
-        return ()
-
     @abstractmethod
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        """The examples that rows hold.
+        """Return the examples that rows hold.
 
         Args:
             rows: in columns that have the names of arguments, and `document`, a string, where there is one.
@@ -107,7 +99,7 @@ class HubExamples(ExampleSource):
 
     @property
     def _splits(self) -> dict[str, str]:
-        """The splits that are named, by the argument that names them."""
+        """The names of the given splits, by argument."""
         arguments = ("train_split", "validation_split", "test_split")
         return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
 
@@ -120,16 +112,16 @@ class HubExamples(ExampleSource):
         return self._kept_rows.load()
 
     def _rows(self, argument: str, split: str) -> Any:
-        """The rows of a split, their columns named as the arguments are."""
+        """Return the rows of a split, with columns named as the arguments are."""
         from datasets import Value
 
         name, part, _ = split.partition("[")
-        require_split(argument, name, self._source)
+        require_choice(argument, name, self._source)
         rows = self._kept_rows.load(split) if part else self._source[name]
         columns = self._all_columns
         within = rows.flatten().column_names
         for column_argument, column in columns.items():
-            require_column(column_argument, column, within if "." in column else rows.column_names)
+            require_choice(column_argument, column, within if "." in column else rows.column_names)
         if any(column not in rows.column_names for column in columns.values()):
             rows = rows.flatten()
         rows = rows.select_columns(list(columns.values()))
@@ -142,3 +134,18 @@ class HubExamples(ExampleSource):
             features[self.document] = Value("string")
             rows = rows.cast(features, load_from_cache_file=False)
         return rows.rename_columns({column: argument for argument, column in columns.items() if column != argument})
+
+
+def rewritten(
+    rows: "Dataset", rewrite: Callable[[dict[str, Any], int], list[dict[str, Any]]], types: Mapping[str, Any]
+) -> "Dataset":
+    """Return the rows that `rewrite` makes of each row and its number from 0, with columns of these types."""
+    from datasets import Features
+
+    def rewrite_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        old = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        new = [made for row, index in zip(old, indices, strict=True) for made in rewrite(row, index)]
+        return {column: [row[column] for row in new] for column in types}
+
+    settings = {"features": Features(types), "remove_columns": rows.column_names, "load_from_cache_file": False}
+    return rows.map(rewrite_batch, batched=True, with_indices=True, **settings)

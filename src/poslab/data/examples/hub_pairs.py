@@ -1,4 +1,4 @@
-"""Pairs of texts, of the Hugging Face Hub."""
+"""Pairs of texts, from the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class HubPairs(HubExamples):
-    """Texts and what they become: a translation, a summary, an answer.
+    """Texts and their targets: a translation, a summary, an answer.
 
     Args:
-        source: the column that holds the text (default `source`).
-        target: the column that holds what it becomes (default `target`).
+        source: the column of the text (default `source`).
+        target: the column of its target (default `target`).
         others: those of `HubExamples`.
     """
 

@@ -11,11 +11,11 @@ from poslab.data.kinds.pairs import PAIRS
 
 @dataclass(kw_only=True)
 class PairsFile(ExampleFiles):
-    """Texts and what they become (a translation, a summary, a reply), in files with a column each.
+    """Texts and their targets (a translation, a summary, a reply), in files with a column each.
 
     Args:
-        source: the column that holds the text (default `source`).
-        target: the column that holds what it becomes (default `target`).
+        source: the column of the text (default `source`).
+        target: the column of its target (default `target`).
         others: those of `ExampleFiles`.
     """
 

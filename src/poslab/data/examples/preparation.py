@@ -1,7 +1,8 @@
-"""From a source of examples to token ids on the disk: repeats dropped, examples split, tokenised."""
+"""Turn a source of examples into token ids on the disk: drop repeats, split, tokenise, measure the overlap."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import split_examples
+from poslab.data.kinds.kind import ExampleKind, Reading
+from poslab.data.kinds.prepared import are_within
 from poslab.data.overlap import SEPARATOR, STRING_BYTES, shared_by_document
 from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
@@ -21,26 +24,25 @@ from poslab.io.reading import read_json
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Raised by every change that makes other tokens of the same examples: old ones are not found.
+# Raise it with every change of the tokens of the same examples: old ones are then not found.
 VERSION = 3
 
 
 @with_checked_arguments
 @dataclass(frozen=True)
 class Facts:
-    """What is known of prepared examples.
+    """Facts of prepared examples.
 
     Args:
         num_examples: by split.
-        cut: by split, how many texts are longer than is read, of which only the beginning is read.
-        left_out: by split, how many examples are longer than is read.
+        cut: by split, how many texts are longer than the limit and lose their end.
+        left_out: by split, how many examples are longer than the limit and are left out.
         classes: their names, in the order of their numbers; empty where there are none.
-        several_classes: whether an example may have several, or none.
-        two_texts: whether what is classified are two texts.
-        overlap: share of the bytes that are read of `validation` and `test` inside 60-byte strings which training holds
-            too.
-        near_duplicates: of the same, how many examples are such strings for at least half of their bytes, and how many
-            were looked at: those of 60 bytes or more.
+        several_classes: True if an example may have several, or none.
+        two_texts: True if two texts are classified together.
+        overlap: share of the bytes read of `validation` and `test` inside 60-byte strings that training holds too.
+        near_duplicates: for each, how many examples have at least half of their bytes in such strings, and out of how
+            many: those of 60 bytes or more.
     """
 
     num_examples: dict[str, cache.Number]
@@ -58,18 +60,17 @@ class Facts:
 
 
 def prepare(source: ExampleSource, joined: bool = False) -> Path:
-    """Make the token ids of a source unless they are there; returns their folder.
+    """Make the token ids of a source unless they are there; return their folder.
 
     Args:
         source: the examples and their settings.
-        joined: whether the texts of a pair are read as one.
+        joined: True reads the texts of a pair as one.
 
-    Raises:
-        ValueError: one sentence that begins with the argument to change.
+    Raises: errors of `ExampleSource`.
     """
     source.check()
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
-    if cache.is_kept(folder, _check):
+    if cache.is_kept(folder, partial(_check, source.kind)):
         return folder
     splits = split_examples(source)
     with cache.new_folder(folder) as temporary:
@@ -82,9 +83,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
                     f"sequence_length={source.sequence_length} leaves no example in {name}: all are longer"
                 )
         facts = Facts(
-            {name: counts.read for name, counts in written.items()},
-            {name: counts.cut for name, counts in written.items()},
-            {name: counts.left_out for name, counts in written.items()},
+            *({name: getattr(counts, field) for name, counts in written.items()} for field in _Written._fields),
             *source.kind.labels(splits),
             "text_pair" in splits["train"].column_names,
             **_alike(splits, source),
@@ -93,16 +92,11 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     return folder
 
 
-def read_facts(folder: Path) -> Facts:
-    """Read what is known of prepared examples; ValueError where that is not what we write."""
-    return cache.read_facts_of(Facts, folder)
-
-
-def _check(folder: Path) -> None:
-    """Raise ValueError unless a folder holds examples whose tokens are of its own vocabulary, as many as it says."""
+def _check(kind: ExampleKind, folder: Path) -> None:
+    """Raise ValueError unless a folder holds as many examples as it says, of its own vocabulary, places and labels."""
     from datasets import load_from_disk
 
-    facts, vocab_size = read_facts(folder), load_tokenizer(folder).vocab_size
+    facts, vocab_size = cache.read_facts(folder, Facts), load_tokenizer(folder).vocab_size
     for name in cache.SPLITS:
         state = read_json(folder / name / "state.json")
         try:
@@ -110,25 +104,18 @@ def _check(folder: Path) -> None:
             if state["_format_type"] is not None or any(file["filename"] not in kept for file in state["_data_files"]):
                 raise ValueError("its files are elsewhere, or of another format")
             examples = load_from_disk(str(folder / name))
-            columns = [column for column in examples.column_names if column.endswith("tokens")]
-            ends = [_least_and_most(examples, column) for column in columns]
-            is_right = len(examples) == facts.num_examples[name] and "length" in examples.column_names
+            columns = {column: examples.data.column(column) for column in examples.column_names}
+            tokens = [column for argument, column in columns.items() if argument.endswith("tokens")]
+            is_right = len(examples) == facts.num_examples[name] and "length" in columns and bool(tokens)
+            is_right &= all(are_within(column, vocab_size) for column in tokens) and kind.fit(columns, facts.classes)
         except Exception as error:  # whatever the library meets in files that it did not write
             raise ValueError(f"{folder / name} does not hold examples: {error}") from error
-        if not is_right or not ends or any(least < 0 or most >= vocab_size for least, most in ends):
+        if not is_right:
             raise ValueError(f"{folder / name} does not hold what {cache.FACTS} and {FILE_NAME} say")
 
 
-def _least_and_most(examples: "Dataset", column: str) -> tuple[int, int]:
-    """Return the smallest and the largest token of a column of lists of tokens."""
-    from pyarrow import compute
-
-    found = compute.min_max(compute.list_flatten(examples.data.column(column))).as_py()
-    return found["min"] or 0, found["max"] or 0
-
-
 def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
-    """Everything that decides which tokens come out."""
+    """Return all settings that decide which tokens come out."""
     return {
         "version": VERSION,
         "kind": source.kind.name,
@@ -143,7 +130,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
 
 
 def _alike(splits: "dict[str, Dataset]", source: ExampleSource) -> dict[str, Any]:
-    """Measure how much of what is held out stands in training too: see `Facts`."""
+    """Measure the overlap of held-out examples with training: see `Facts`."""
     found: dict[str, Any] = {"overlap": {}, "near_duplicates": {}}
     for name in HELD_OUT:
         training = (SEPARATOR.join(text.encode() for text in texts) for texts in _read(splits["train"], source))
@@ -155,7 +142,7 @@ def _alike(splits: "dict[str, Dataset]", source: ExampleSource) -> dict[str, Any
 
 
 def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
-    """Return what is read of examples drawn at random, at least `MEASURED_BYTES` where there is as much."""
+    """Return the texts of examples drawn at random, at least `MEASURED_BYTES` where there is as much."""
     sample: list[str] = []
     for texts in _read(examples.select(random_order(len(examples))), source):
         sample += texts
@@ -165,7 +152,7 @@ def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
 
 
 def _read(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
-    """Yield what is read of examples, in lists."""
+    """Yield the texts that a model reads of examples, in lists."""
     columns = [name for name in source.kind.read if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         yield ["\n".join(texts) for texts in zip(*(batch[name] for name in columns), strict=True)]
@@ -180,11 +167,11 @@ def _texts(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
 def _write(
     name: str, examples: "Dataset", source: ExampleSource, tokenizer: Tokenizer, joined: bool, folder: Path
 ) -> "_Written":
-    """Tokenises a split and writes what is read of it."""
+    """Tokenise a split and write the examples that fit."""
     tokenised = examples.map(
         source.kind.tokenise,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "reading": source.reading(joined)},
+        fn_kwargs={"tokenizer": tokenizer, "reading": Reading(joined, source.source_length)},
         remove_columns=[column for column in examples.column_names if column not in source.kind.kept],
         desc=f"Tokenising {name}",
         load_from_cache_file=False,
@@ -199,7 +186,7 @@ def _write(
 
 
 class _Written(NamedTuple):
-    """How many examples of a split are read, how many of these are cut, and how many are not read."""
+    """Counts of the examples of a split: read, of these cut, and left out."""
 
     read: int
     cut: int

@@ -1,31 +1,28 @@
-"""What every source of examples has in common."""
+"""The base class of all sources of examples."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from poslab.data.bounds import require_integer
-from poslab.data.kinds.kind import ExampleKind, Reading
+from poslab.data.examples.columns import Splits
+from poslab.data.kinds.kind import ExampleKind
 from poslab.data.source import Source
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(kw_only=True)
 class ExampleSource(Source):
-    """A source of examples. Subclasses say where they come from and of which kind they are.
+    """A source of examples of one kind.
 
     Args:
-        sequence_length: the most tokens of an example that is trained on, at least 1 (default 256).
-        max_length: the most tokens of an example that validation and test read; None is `sequence_length`. Where it is
-            more, they show what a model makes of lengths that it has not seen: longer examples than `sequence_length`
-            are kept from training. A text to be classified that is longer than `max_length` is cut, and any other
-            example that is longer is left out.
-        source_length: of pairs, the most tokens of a source that are read, its end included; what follows is cut, as is
+        sequence_length: the most tokens of a training example, at least 1 (default 256).
+        max_length: the most tokens of an example of validation and test; None is `sequence_length`. Where it is more,
+            they measure lengths that training never has: training leaves out examples longer than `sequence_length`. A
+            longer text to be classified is cut, and any other longer example is left out.
+        source_length: of pairs, the most tokens of a source that are read, its end included; the rest is cut, as is
             usual before summarising. None cuts nothing.
-        deduplicate: drop examples whose texts are equal to an earlier one's before anything is held out, and let no two
+        deduplicate: drop examples whose texts equal those of an earlier one before anything is held out, and let no two
             splits have examples that read the same but for case, white space, punctuation and Unicode form: they stay
             together, or, where documents or published splits part them, the one in training is dropped (default true).
         others: those of `Source`.
@@ -41,7 +38,6 @@ class ExampleSource(Source):
     deduplicate: bool = True
 
     kind: ClassVar[ExampleKind]
-    """The kind of its examples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,16 +51,13 @@ class ExampleSource(Source):
 
     @property
     def longest(self) -> int:
-        """The most tokens of an example that is read at all."""
+        """The most tokens of an example of any split."""
         return self.max_length or self.sequence_length
 
-    def reading(self, joined: bool) -> Reading:
-        """Return how its examples are read.
-
-        Args:
-            joined: whether the texts of a pair are read as one.
-        """
-        return Reading(joined, self.source_length)
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Values of other arguments of a subclass that decide which examples come out."""
+        return ()
 
     @cached_property
     @abstractmethod
@@ -72,9 +65,9 @@ class ExampleSource(Source):
         """A string that changes whenever the source's examples do."""
 
     @abstractmethod
-    def examples(self) -> "dict[str, Dataset]":
-        """The examples by split, with the columns of their kind: `train`, and any held-out split of its own.
+    def examples(self) -> Splits:
+        """Return the examples by split, with the columns of their kind: `train`, and any held-out split of its own.
 
         Raises:
-            ValueError: one sentence that begins with the argument to change, if they cannot be had.
+            ValueError: one sentence that begins with the argument to change, if they cannot be read.
         """

@@ -1,4 +1,4 @@
-"""Which examples are for training, which for validation and which for test, and that none is in two of them.
+"""Split examples into training, validation and test, so that none is in two of them.
 
 The split does not depend on the seed of a run: all runs on a source share one test.
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
     """Return the examples of a source as `train`, `validation` and `test`.
 
-    A published test stays as it is; of published validation and training, what reads as an example held out is dropped.
-    Splits that the source lacks are held out of training.
+    A published test stays as it is; examples of published validation and training that read as a held-out one are
+    dropped. Splits that the source lacks are held out of training.
 
     Raises:
         ValueError: one sentence that begins with the argument to change.
@@ -39,35 +39,27 @@ def split_examples(source: ExampleSource) -> "dict[str, Dataset]":
         return splits
     together = read if source.deduplicate else ()
     splits |= split(splits["train"], missing, stratify=kind.stratify_by, together=together)
-    # What is alike in two documents may be in two splits.
+    # Examples of two documents that read the same may be in two splits.
     has_documents = "document" in splits["train"].column_names
     return drop_held_out(splits, read) if source.deduplicate and has_documents else splits
 
 
 def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
-    """The examples whose texts no earlier one has.
-
-    Args:
-        dataset: examples.
-        columns: those that hold the texts.
-    """
-    seen: set[bytes] = set()
-    kept = []
+    """Drop examples whose texts, in these columns, an earlier one has."""
+    first: dict[bytes, int] = {}
     for row, digest in enumerate(_digests(dataset, columns)):
-        if digest not in seen:
-            seen.add(digest)
-            kept.append(row)
-    return _select(dataset, kept)
+        first.setdefault(digest, row)
+    return _select(dataset, list(first.values()))
 
 
 def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "dict[str, Dataset]":
-    """Drop what reads as an example of validation or test from training, and what reads as one of test from validation.
+    """Drop from training what reads as an example of validation or test, and from validation what reads as one of test.
 
-    A test is left whole, so that its scores stand beside published ones.
+    A test stays whole, so that its scores compare with published ones.
 
     Args:
         splits: `train` and any of `validation` and `test`.
-        columns: those that are read.
+        columns: those that a model reads.
     """
     held_out: set[bytes] = set()
     apart = dict(splits)
@@ -94,15 +86,15 @@ def split(
 ) -> "dict[str, Dataset]":
     """Hold out shares of examples, chosen at random.
 
-    Every split has at least one example, and as many as its share says, to the nearest. Those of one `document`, where
-    there is such a column, stay together, so that shares are met as nearly as documents allow.
+    Every split has at least one example, and otherwise its share to the nearest example. Examples of one `document`,
+    where there is such a column, stay together, so that shares are met as nearly as documents allow.
 
     Args:
         dataset: examples.
         fractions: share of the whole by held-out split; together they leave something for training.
         stratify: a column of classes, of which every split has its share to the nearest example; a class with too few
-            examples for that is for training. Of several classes of an example, the rarest counts, and of the examples
-            of a document, the first. None: at random.
+            examples for that is for training. The rarest of several classes of an example counts, and the first example
+            of a document. None: at random.
         together: columns of text; examples that read the same there stay together, where there are no documents.
         seed: of the choice.
 
@@ -116,7 +108,7 @@ def split(
     order = np.random.default_rng(seed).permutation(len(rows_of))
     has_documents = "document" in dataset.column_names
     if together and not has_documents:
-        # What is alike is where the first of it is, so that no other example changes its split.
+        # Examples that read the same stand in the place of the first, so that no other one changes its split.
         groups: dict[bytes, list[int]] = {}
         for row, digest in enumerate(_digests(dataset, together, normal_form)):
             groups.setdefault(digest, []).append(row)
@@ -144,8 +136,7 @@ def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarr
     """Return an order in which every stretch has its share of each class.
 
     The groups of a class are spread evenly from 0 to 1, single examples at 1/2N, 3/2N, 5/2N, ... for N of them, and all
-    are sorted by that. A class of one group comes to the middle, which is training's wherever less than half is held
-    out.
+    are sorted by that. A class of one group comes to the middle, which is for training if less than half is held out.
 
     Args:
         classes: class of each group.
@@ -164,7 +155,7 @@ def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarr
 
 
 def _classes(labels: list[Any]) -> list[Any]:
-    """The class by which an example is shared out: its own, or the rarest of several."""
+    """Return the class by which each example is stratified: its own, or the rarest of several."""
     counts = Counter(name for names in labels if isinstance(names, list) for name in names)
     return [
         min(names, key=lambda name: (counts[name], name), default=None) if isinstance(names, list) else names
@@ -173,7 +164,7 @@ def _classes(labels: list[Any]) -> list[Any]:
 
 
 def _documents(dataset: "Dataset") -> list[list[int]]:
-    """The rows of each document, in order; each row is one where there is no such column."""
+    """Return the rows of each document, in order; each row is one where there is no such column."""
     if "document" not in dataset.column_names:
         return [[row] for row in range(len(dataset))]
     rows_of: dict[str, list[int]] = {}
@@ -183,7 +174,7 @@ def _documents(dataset: "Dataset") -> list[list[int]]:
 
 
 def _digests(dataset: "Dataset", columns: Sequence[str], form: Callable[[str], str] = str) -> Iterator[bytes]:
-    """Yield a short name of the texts of each example, in this form."""
+    """Yield a hash of the texts of each example, in this form."""
     for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
         for texts in zip(*(batch[column] for column in columns), strict=True):
             yield hashlib.blake2b(json.dumps([form(text) for text in texts]).encode(), digest_size=16).digest()

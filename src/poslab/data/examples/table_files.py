@@ -1,4 +1,4 @@
-"""Rows of a user's own CSV, TSV, JSON, JSON lines and Parquet files, with every mistake told by its file and line.
+"""Rows of a user's own CSV, TSV, JSON, JSON lines and Parquet files; every error names the file and the line.
 
 `load_dataset` is not used here: it guesses types (a class `1` becomes `1.0` where another cell is empty), keeps copies
 of the files, and what it raises does not name the line.
@@ -26,8 +26,8 @@ class Row(NamedTuple):
 
     Args:
         values: by column.
-        place: where it stands, for messages: `'reviews.csv' line 3`.
-        document: what it belongs to, where the file says so without a column.
+        place: for messages: `'reviews.csv' line 3`.
+        document: its document, where the file has documents without a column.
     """
 
     values: dict[str, Any]
@@ -43,13 +43,13 @@ class Table(NamedTuple):
 
 
 def read_table(argument: str, path: Path, delimiter: str | None = None, columns: Sequence[str] = ()) -> Table:
-    """The rows of a file, in order.
+    """Return the rows of a file, in order.
 
     Args:
         argument: name of the argument that names the file, for messages.
         path: a file whose suffix is one of `SUFFIXES`.
-        delimiter: what parts cells, in place of the comma of CSV and the tab of TSV.
-        columns: those that are needed, each of which the file must have once; of Parquet, no others are read.
+        delimiter: separates cells, in place of the comma of CSV and the tab of TSV.
+        columns: those that are needed, each of which the file must have once; no others of Parquet are read.
 
     Raises:
         ValueError: one sentence that begins with `argument`, if the file is not of its format.
@@ -82,11 +82,8 @@ def _require_once(argument: str, path: Path, columns: Sequence[str], names: list
 
 def _read_cells(argument: str, path: Path, delimiter: str, columns: Sequence[str]) -> Table:
     # In TSV, quotation marks are a part of the text.
-    lines = io.StringIO(_text(path), newline="")
-    if delimiter == "\t":
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    else:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     rows = []
     try:
         with _long_cells():
@@ -151,7 +148,7 @@ def _read_objects(argument: str, path: Path) -> list[Row]:
 
 
 class _UnreadableError(Exception):
-    """JSON that Python would read as something else, or not at all; its message goes on after the place."""
+    """JSON that Python would read as something else, or not at all; its message continues after the place."""
 
 
 def _value(text: str) -> Any:
@@ -166,7 +163,7 @@ def _value(text: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = error.object[error.start : error.start + 1]
-            raise _UnreadableError(f"has half of a surrogate pair, {half!r}, which is no character") from None
+            raise _UnreadableError(f"has half of a surrogate pair, {half!r}, which is not a character") from None
     return value
 
 

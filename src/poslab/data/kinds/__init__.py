@@ -1,1 +1,1 @@
-"""Kinds of data: what an example is, one file a kind."""
+"""Kinds of data, each of which defines what an example is; one file a kind."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
+from poslab.data.kinds.prepared import are_among
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import ChunkedArray
 
     from poslab.data.tokenizers import Tokenizer
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 class Classes(ExampleKind):
     """Texts in the column `text`, and their classes in `label`: a string, or a list where a text may have several.
 
-    A second text, as in entailment, stands in `text_pair`. Two classes of one text would contradict each other, so that
-    texts alone make two examples the same.
+    A second text, as in entailment, stands in `text_pair`. Two examples with the same texts are the same, since two
+    classes of one text would contradict each other.
     """
 
     texts = read = ("text", "text_pair")
@@ -30,8 +32,7 @@ class Classes(ExampleKind):
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
         """Return `end text end`, or `end text end other end`, where `end` is the token that ends a document.
 
-        What stands before a document is the end of another, and a model that reads the last token has seen all of the
-        text there.
+        A document follows the end of another, and a model that reads the last token has seen the whole text.
         """
         end = np.array([tokenizer.end_id])
         texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
@@ -48,6 +49,9 @@ class Classes(ExampleKind):
             only = f"only {found.pop()!r}" if found else "none"
             raise ValueError(f"label must tell at least two classes apart, and there is {only}")
         return Labels(sorted(found), several=not isinstance(splits["train"][0]["label"], str))
+
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        return are_among(columns["label"], names)
 
 
 CLASSES = Classes("classification")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import ChunkedArray
 
     from poslab.data.tokenizers import Tokenizer
 
@@ -30,7 +31,7 @@ class Reading(NamedTuple):
     """Settings for reading examples.
 
     Args:
-        joined: whether the texts of a pair are read as one.
+        joined: True reads the texts of a pair as one.
         source_length: of pairs, the most tokens of a source that are read, its end included; None reads all.
     """
 
@@ -43,7 +44,7 @@ class Labels(NamedTuple):
 
     Args:
         names: all different, in the order of their numbers; empty where there are none.
-        several: whether an example may have several, or none.
+        several: True if an example may have several, or none.
     """
 
     names: list[str]
@@ -51,31 +52,29 @@ class Labels(NamedTuple):
 
 
 class ExampleKind(Kind, ABC):
-    """A kind of examples, which come in columns. Any of them may have a column `document`, a string: examples of one
-    document are never shared out over splits.
-    """
+    """A kind of examples in columns, one of which may be `document`, a string: no two splits share a document."""
 
     texts: ClassVar[tuple[str, ...]]
-    """The columns by which two examples are the same; those that are not there do not count."""
+    """The columns by which two examples are the same; missing ones do not count."""
 
     read: ClassVar[tuple[str, ...]]
     """The columns that a model reads. Examples that read the same (`normal_form.py`) are never in two splits."""
 
     kept: ClassVar[tuple[str, ...]]
-    """The columns that are kept beside token ids: what predictions are compared with."""
+    """The columns that are kept beside token ids, to compare predictions with."""
 
     stratify_by: ClassVar[str | None] = None
     """A column of classes of which every split has its share; None has no such column."""
 
     is_cut: ClassVar[bool] = False
-    """True if an example that is too long is cut, False if it is left out."""
+    """True cuts an example that is too long, False leaves it out."""
 
     has_sources: ClassVar[bool] = False
     """True if a target is written from a source, which may be cut (`source_length`)."""
 
     @abstractmethod
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return the token ids of examples by column, and in `length` how many tokens a model reads of each."""
+        """Return the token ids of examples by column, and in `length` the number of tokens that a model reads."""
 
     def labels(self, splits: Mapping[str, Dataset]) -> Labels:
         """Return the labels of all splits.
@@ -84,3 +83,10 @@ class ExampleKind(Kind, ABC):
             ValueError: beginning with the name of a column, for labels that cannot be learned.
         """
         return Labels([])
+
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        """Return whether a run can read prepared columns: their places are of tokens, and their labels of these names.
+
+        Token ids are checked beside it, for all kinds.
+        """
+        return True

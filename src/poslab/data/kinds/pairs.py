@@ -1,4 +1,4 @@
-"""Pairs of texts: a source and what is to be written of it."""
+"""Pairs of texts: a source, and the target to be written from it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Pairs(ExampleKind):
     """Texts in the columns `source` and `target`, such as a sentence and its translation.
 
-    A text may be translated, summarised or answered in two ways, so that only equal pairs are the same example; but no
-    two splits share a source.
+    A text may be translated, summarised or answered in two ways, so only equal pairs are the same example. No two
+    splits share a source.
     """
 
     texts = ("source", "target")
@@ -25,9 +25,9 @@ class Pairs(ExampleKind):
     has_sources = True
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return the tokens of source and target, each with the end of a document, and how many are read at once.
+        """Return the tokens of source and target, each with the end of a document.
 
-        That is the longer one, or, where they are joined, both without the last end.
+        `length` is that of the longer one, or, where they are joined, of both without the last end.
         """
         end = np.array([tokenizer.end_id])
         sources, targets = (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from poslab.data.kinds.kind import ExampleKind, Reading, Rows
+from poslab.data.kinds.prepared import are_equal, are_within, sizes
 
 if TYPE_CHECKING:
+    from pyarrow import ChunkedArray
+
     from poslab.data.tokenizers import Tokenizer
 
 
@@ -23,10 +26,9 @@ class Spans(ExampleKind):
     kept = ("context", "answers")
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return `end question end context end`, and where context and first answer are among these tokens.
+        """Return `end question end context end`, and the places of the context and of the first answer in it.
 
-        `end` is the token that ends a document. The first of them stands for "no answer here", as in BERT's form of
-        SQuAD 2.
+        `end` ends a document. The first one stands for "no answer here", as in BERT's form of SQuAD 2.
         """
         end = np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {name: [] for name in ("tokens", "length", "first", "places", "span")}
@@ -39,6 +41,15 @@ class Spans(ExampleKind):
             columns["places"].append(places)
             columns["span"].append(_span(places, answers[0], len(before)) if answers else [0, 0])
         return columns
+
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        from pyarrow import compute
+
+        ends, first, span = sizes(columns["tokens"]), columns["first"], columns["span"]
+        if not (are_within(first, ends) and are_within(span, ends) and are_equal(sizes(span), 2)):
+            return False
+        of_context = compute.subtract(compute.subtract(ends, first), 1)
+        return are_equal(sizes(columns["places"]), of_context)
 
 
 def _span(places: np.ndarray, answer: Mapping[str, Any], first: int) -> list[int]:

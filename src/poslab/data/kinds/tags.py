@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,9 +12,11 @@ from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.examples.example_files import ExampleFiles
 from poslab.data.examples.table_files import Row
 from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
+from poslab.data.kinds.prepared import are_among, are_equal, are_within, sizes
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import ChunkedArray
 
     from poslab.data.tokenizers import Tokenizer
 
@@ -49,6 +51,11 @@ class Tags(ExampleKind):
             raise ValueError(f"tags must name at least one thing, such as B-PER, and all of them are {OUTSIDE}")
         return Labels(sorted(found))
 
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        firsts, tags = columns["firsts"], columns["tags"]
+        is_of_tokens = are_within(firsts, sizes(columns["tokens"]))
+        return is_of_tokens and are_equal(sizes(firsts), sizes(tags)) and are_among(tags, names)
+
 
 TAGS = Tags("tags")
 
@@ -60,8 +67,8 @@ class TagsFile(ExampleFiles):
     In CSV and TSV, words and tags stand between white space; in JSON, JSON lines and Parquet each may also be a list.
 
     Args:
-        words: the column that holds the words of a sentence (default `words`).
-        tags: the column that holds their tags, as many (default `tags`): `O`, or `B-` and `I-` with a type.
+        words: the column of the words of a sentence (default `words`).
+        tags: the column of their tags, as many (default `tags`): `O`, or `B-` and `I-` with a type.
         others: those of `ExampleFiles`.
     """
 
@@ -93,7 +100,7 @@ class TagsFile(ExampleFiles):
 
 
 def _parts(row: Row, argument: str, column: str) -> list[str]:
-    """Return the words or tags of a cell; ValueError if there are none, or one of them is no word."""
+    """Return the words or tags of a cell; ValueError if there are none, or one of them is not a word."""
     value = row.values.get(column)
     parts = value if isinstance(value, list) else [] if is_missing(value) else as_written(value).split()
     if not parts:

@@ -1,4 +1,4 @@
-"""Windows of a text."""
+"""Windows of a text: B windows of U = T + 1 tokens, the T of a window and the one that follows."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ WINDOWS = Kind("text")
 
 
 class TextWindows(NamedTuple):
-    """Windows as a task gets them: B windows of U = T + 1 tokens, those of a window and the one that follows.
+    """Windows as a task gets them.
 
     Args:
         tokens: token ids, (B, U), any integer dtype.
-        numbers: of the windows, B: what is random in one is a function of its number.
+        numbers: of the windows, B; what is random in a window is a function of its number.
     """
 
     tokens: np.ndarray

@@ -1,1 +1,1 @@
-"""Sources of examples that packages, programs and manual pages carry: real data without a network."""
+"""Sources of examples in packages, programs and manual pages: real data without a network."""

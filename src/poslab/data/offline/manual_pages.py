@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from poslab.configuration.build import nearest
-from poslab.data.examples.columns import as_examples
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.roff import paragraphs, plain
 from poslab.data.source import require_text
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 # The mark of the pages in Debian's manpages and manpages-dev; those of other packages differ from machine to machine.
 PROJECT = re.compile(rb"^\.TH .*Linux man-pages", re.MULTILINE)
@@ -29,15 +26,15 @@ class ManualPages(ExampleSource):
     """Paragraphs of the Linux man-pages in English, to be translated.
 
     A translation keeps the macros of its page, so that paragraphs correspond by their place; a page whose macros differ
-    is left out whole, as are paragraphs that are not translated, code and tables. What is left of macros and escapes is
-    plain text. `document` is the page.
+    is left out whole, as are paragraphs that are not translated, code and tables. Macros and escapes become plain text.
+    `document` is the page.
 
     The pages come from Debian (or Ubuntu): apt-get install manpages manpages-dev manpages-fr manpages-fr-dev. A slim
     container leaves out /usr/share/man on installing: delete the path-exclude of it in /etc/dpkg/dpkg.cfg.d first.
 
     Args:
-        language: of the translation, as the folder of its pages is called: `fr` (default), `de`, `es`, ...
-        folder: where the pages are, those of a language in a folder of its own (default `/usr/share/man`).
+        language: of the translation, the name of its folder: `fr` (default), `de`, `es`, ...
+        folder: of the pages, and of the languages' folders (default `/usr/share/man`).
         others: those of `ExampleSource`.
     """
 
@@ -72,7 +69,7 @@ class ManualPages(ExampleSource):
         """English pages and their translations."""
         return [pair for pair in self._translated() if PROJECT.search(gzip.decompress(pair[0].read_bytes()))]
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         sources, targets, documents = [], [], []
         for page, translation in self.pages:
             for source, target in aligned(_read(page), _read(translation)):
@@ -86,7 +83,7 @@ class ManualPages(ExampleSource):
         return Path(self.folder).expanduser()
 
     def _translated(self) -> Iterator[tuple[Path, Path]]:
-        """Pages that are translated, in order of their names; no links, since many functions stand on one page."""
+        """Yield pages with a translation, in order of their names; no links, since many functions share a page."""
         for page in sorted(self._root.glob("man[1-8]/*.gz")):
             translation = self._root / self.language / page.relative_to(self._root)
             if translation.is_file() and not page.is_symlink():
@@ -94,13 +91,13 @@ class ManualPages(ExampleSource):
 
 
 def aligned(page: str, translation: str) -> list[tuple[str, str]]:
-    """Paragraphs of a page and of its translation, as plain text, those that differ and hold a word.
+    """Return paragraphs of a page and of its translation, as plain text, those that differ and hold a word.
+
+    There are none where the kinds of their paragraphs differ in number or order.
 
     Args:
         page: in roff.
         translation: the same; it may end with a section of its own, which names the translators.
-
-    Returns: none where the kinds of their paragraphs differ in number or order.
     """
     ours, theirs = paragraphs(page), paragraphs(translation)
     if ours is None or theirs is None:

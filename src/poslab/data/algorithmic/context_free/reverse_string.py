@@ -1,40 +1,26 @@
-from __future__ import annotations
+"""Reversal of a string."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.strings import StringTask, draw
+from poslab.data.algorithmic.task import Example
 
 
 @dataclass(frozen=True)
-class ReverseString(AlgorithmicTask):
+class ReverseString(StringTask):
     """A random string backwards.
 
         0 1 1 0 1 0  ->  0 1 0 1 1 0
 
-    `length` is the number of input symbols, from 1, and of output symbols.
+    `length` is the number of input symbols, at least 1, and of output symbols.
 
     Args:
-        num_symbols: different symbols, from 2 (paper: 2).
-
-    Raises:
-        ValueError: for an argument out of its range.
+        num_symbols: different symbols, at least 2 (paper: 2).
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
-
-    num_symbols: int = 2
-
-    def __post_init__(self) -> None:
-        require_integer("num_symbols", self.num_symbols, 2)
-
-    @cached_property
-    def symbols(self) -> tuple[str, ...]:
-        return numbered(self.num_symbols)
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.symbols, length, generator)

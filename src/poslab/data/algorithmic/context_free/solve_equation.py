@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Equations modulo a number."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,16 @@ class SolveEquation(AlgorithmicTask):
         ( ( x - 3 ) + ( - 4 ) ) = 0  ->  2    2 - 3 - 4 is -5
 
     The left side is an expression of `ModularArithmeticBrackets` with x in place of a number: the first one from a
-    random symbol on, beginning anew behind the last. Without products, x has exactly one solution.
+    random symbol on, wrapping around at the end. Without products, x has exactly one solution.
 
-    `length` is the number of input symbols, from 3: x = d. The authors' code gives an input of zeros with the answer 0
-    for lengths of 1 and 2, which are left out here. The output is one symbol, a number.
+    `length` is the number of input symbols, at least 3: x = d. The authors' code gives an input of zeros with the
+    answer 0 for lengths of 1 and 2, which are left out here. The output is one symbol, a number.
 
     Args:
-        modulus: what is counted up to; the numbers are those below it. From 2 (paper: 5).
+        modulus: numbers are below it; at least 2 (paper: 5).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; how x is placed is that
-    of the authors' code, whose operators are + and -.
+    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; the place of x as in the
+    authors' code, whose operators are + and -.
     """
 
     modulus: int = 5

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Actions on a stack."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,33 +13,29 @@ ACTIONS = ("POP", "PUSH0", "PUSH1")
 
 @dataclass(frozen=True)
 class StackManipulation(AlgorithmicTask):
-    """What a stack holds after some actions, from the top down; the input gives it from the bottom up.
+    """The contents of a stack after some actions, from the top down; the input gives it from the bottom up.
 
         0 1 1 0 PUSH1 POP POP  ->  1 1 0 . 0 0 0 0    0 1 1 is left
         1 1 0 POP POP POP      ->  . 0 0 0 0 0 0      nothing is left
 
-    An empty stack stays as it is under POP. A stop ends the output, and zeros fill it up: it is as long for every input
-    of a length, and does not tell beforehand how much is left. Accuracy leaves out what follows the stop, as the
-    authors' does; the loss has it in, as theirs.
+    POP leaves an empty stack as it is. A stop ends the output, and zeros fill it up: it is equally long for all inputs
+    of a length, and does not reveal how much is left. Accuracy leaves out what follows the stop and the loss counts it,
+    as the authors' do.
 
-    `length` is the number of input symbols, from 1; the output has one more. The height of the stack is as likely to be
-    any number from 1 to `length` - 1, and each symbol and action as likely as the others of its kind. A length of 1 has
-    no action.
+    `length` is the number of input symbols, at least 1; the output has one more. All heights of the stack from 1 to
+    `length` - 1 are equally likely, as are all symbols and all actions. A length of 1 has no action.
 
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.
 
-    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; distributions and filling
-    up from the authors' code.
+    Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; distributions and padding
+    from the authors' code.
     """
 
     stop: ClassVar[str] = "."
+    symbols = ("0", "1", *ACTIONS, stop)
 
     padded: bool = True
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", *ACTIONS, self.stop
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         height = int(generator.integers(1, length)) if length > 1 else 1

@@ -1,4 +1,4 @@
-"""Tasks that need a tape: a bounded one, on which a machine goes back and forth."""
+"""Tasks that need a bounded tape, on which a machine goes back and forth."""
 
 from poslab.data.algorithmic.context_sensitive.binary_addition import BinaryAddition
 from poslab.data.algorithmic.context_sensitive.binary_multiplication import BinaryMultiplication

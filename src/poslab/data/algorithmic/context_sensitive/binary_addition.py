@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Addition of binary numbers, and their bits."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,28 +15,25 @@ class BinaryAddition(AlgorithmicTask):
         0 0 1 + 0 1 1 0 1        ->  0 1 0 1 1 . 0 0 0 0            4 + 22 = 26
         1 0 0 1 + 0 0 0 0 0 1    ->  1 0 0 1 0 1 . 0 0 0 0 0        9 + 32 = 41
 
-    Numbers of the input may end in zeros; the sum does not. A stop ends it, and zeros fill the output up: it is as long
-    for every input of a length, and does not tell beforehand how many bits the sum has. Accuracy leaves out what
-    follows the stop, as the authors' does; the loss has it in, as theirs.
+    Numbers of the input may end in zeros; the sum does not. A stop ends it, and zeros fill it up: it is equally long
+    for all inputs of a length, and does not reveal how many bits the sum has. Accuracy leaves out what follows the stop
+    and the loss counts it, as the authors' do.
 
-    `length` is the number of input symbols, from 3; the output has one more. How many bits the first number has is as
-    likely to be any number from 1 to `length` - 2, and a number any of so many bits but 0. For lengths of 1 and 2 the
-    authors' code gives a number alone, which are left out here.
+    `length` is the number of input symbols, at least 3; the output has one more. All numbers of bits of the first
+    number from 1 to `length` - 2 are equally likely, as are all numbers of so many bits but 0. For lengths of 1 and 2,
+    which are left out here, the authors' code gives a number alone.
 
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; order of the bits,
-    distributions and filling up from the authors' code.
+    distributions and padding from the authors' code.
     """
 
     stop: ClassVar[str] = "."
+    symbols = ("0", "1", "+", stop)
 
     padded: bool = True
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "+", self.stop
 
     def has_length(self, length: int) -> bool:
         return length >= 3
@@ -50,7 +47,7 @@ class BinaryAddition(AlgorithmicTask):
 
 
 def draw_bits_of_two_numbers(num_bits: int, generator: np.random.Generator) -> tuple[str, str]:
-    """So many random bits in two parts, neither of which is empty or all zeros."""
+    """Draw random bits in two parts, neither of which is empty or all zeros."""
     first_bits = int(generator.integers(1, num_bits))
     while True:  # one draw in four is good at worst, for one bit each
         drawn = "".join(map(str, generator.integers(2, size=num_bits).tolist()))
@@ -60,10 +57,10 @@ def draw_bits_of_two_numbers(num_bits: int, generator: np.random.Generator) -> t
 
 
 def number(bits: str) -> int:
-    """What bits are worth, the lowest first."""
+    """Return the number of bits, the lowest first."""
     return int(bits[::-1], 2)
 
 
 def bits(number: int) -> str:
-    """Bits of a number, the lowest first, without zeros at the end."""
+    """Return the bits of a number, the lowest first, without zeros at the end."""
     return f"{number:b}"[::-1]

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Multiplication of binary numbers."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,28 +16,21 @@ class BinaryMultiplication(AlgorithmicTask):
         0 0 1 * 0 1 1 0 1        ->  0 0 0 1 1 0 1 . 0              4 * 22 = 88
         1 0 0 1 * 0 0 0 0 0 1    ->  0 0 0 0 0 1 0 0 1 . 0          9 * 32 = 288
 
-    Numbers of the input may end in zeros; the product does not. A stop ends it, and zeros fill the output up: it is as
-    long for every input of a length, and does not tell beforehand how many bits the product has. Accuracy leaves out
-    what follows the stop, as the authors' does; the loss has it in, as theirs.
-
-    `length` is the number of input symbols, from 3, and of output symbols. How many bits the first number has is as
-    likely to be any number from 1 to `length` - 2, and a number any of so many bits but 0. For lengths of 1 and 2 the
-    authors' code gives a number alone and an answer without meaning, which are left out here.
+    `length` is the number of input symbols, at least 3, and of output symbols. For lengths of 1 and 2, which are left
+    out here, the authors' code gives a number alone and an answer without meaning. All else is as in `BinaryAddition`:
+    distributions, the stop, and the zeros that follow it.
 
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; order of the bits,
-    distributions and filling up from the authors' code.
+    distributions and padding from the authors' code.
     """
 
     stop: ClassVar[str] = "."
+    symbols = ("0", "1", "*", stop)
 
     padded: bool = True
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "*", self.stop
 
     def has_length(self, length: int) -> bool:
         return length >= 3

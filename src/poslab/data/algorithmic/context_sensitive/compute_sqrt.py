@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Square roots of binary numbers."""
 
 import math
 from dataclasses import dataclass
@@ -15,16 +15,14 @@ class ComputeSqrt(AlgorithmicTask):
         1 0 0 1 0 1  ->  1 1 0    37, whose root is 6.08
         1 1 1        ->  1 0      7, whose root is 2.65
 
-    `length` is the number of input symbols, from 1; the output has half as many, rounded up. Both may begin with zeros.
-    The number is any of so many bits but 0, each as likely.
+    `length` is the number of input symbols, at least 1; the output has half as many, rounded up. Both may begin with
+    zeros. All numbers of so many bits but 0 are equally likely.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; order of the bits and
     distribution from the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1"
+    symbols = ("0", "1")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         bits = ""

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""The missing symbol of a string that stands twice."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,14 @@ class MissingDuplicate(AlgorithmicTask):
         0 1 1 0 0 _ 1 0  ->  1    0110 twice
         1 0 1 1 _ 1 .    ->  0    101 twice
 
-    `length` is the number of input symbols, from 2. An odd one has a stop at its end, as in the authors' code. Each
-    symbol is as likely to be the missing one. The output is one symbol. The authors' code gives 1 for the input 1 of
+    `length` is the number of input symbols, at least 2. An odd one has a stop at its end, as in the authors' code. All
+    symbols are equally likely to be missing. The output is one symbol. The authors' code gives 1 for the input 1 of
     length 1, which is left out here.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *BITS, MISSING, FILLER
+    symbols = (*BITS, MISSING, FILLER)
 
     def has_length(self, length: int) -> bool:
         return length >= 2

@@ -1,4 +1,7 @@
-"""The ten tasks of "The Impact of Positional Encoding on Length Generalization in Transformers", and their variants."""
+"""The ten tasks of Kazemnejad et al., and their variants.
+
+Source: "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS 2023).
+"""
 
 from poslab.data.algorithmic.length_generalization.addition import Addition
 from poslab.data.algorithmic.length_generalization.copy import (

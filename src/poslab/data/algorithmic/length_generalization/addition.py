@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Addition of decimal numbers."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,38 +16,32 @@ class Addition(AlgorithmicTask):
 
         5 3 7 2 6 + 1 9 1 7  ->  5 5 6 4 3
 
-    `length` is the digits of the longer number, from `least_digits`. Of all pairs of digit counts with that maximum,
-    each is as likely; numbers do not begin with 0, unless they have one digit. The paper's text is "Compute 5 3 7 2 6 +
-    1 9 1 7 ?" and "The answer is 5 5 6 4 3."
+    `length` is the digits of the longer number, at least `least_digits`. All pairs of digit counts with that maximum
+    are equally likely; numbers do not begin with 0, unless they have one digit. The paper's text is "Compute 5 3 7 2 6
+    + 1 9 1 7 ?" and "The answer is 5 5 6 4 3."
 
-    The paper has as many examples of every pair of digit counts from its least to its largest one, so that there are
-    more of the longer lengths: (length - least) * 2 + 1 pairs have a maximum of `length`. It tests pairs of which one
-    or both have more digits than in training.
+    The paper has equally many examples of every pair of digit counts from its least to its largest one, so that longer
+    lengths have more: (length - least) * 2 + 1 pairs have a maximum of `length`. It tests pairs of which one or both
+    have more digits than in training.
 
     Under `reversed`, every number begins with its lowest digit instead, the sum too: `6 2 7 3 5 + 7 1 9 1` gives
-    `3 4 6 5 5`. Each digit of the sum then follows from digits of its own place and from what has been written, and
-    encodings of digits by their place (Abacus) fit.
+    `3 4 6 5 5`. Each digit of the sum then follows from digits of its own place and from those written before, which
+    suits encodings of digits by their place (Abacus).
 
     Args:
-        least_digits: of a number, from 1 (the default of the authors' script is 4).
-        reversed: whether numbers begin with their lowest digit (paper: not; McLeish et al. 2024: so).
+        least_digits: of a number, at least 1 (the default of the authors' script is 4).
+        reversed: whether numbers begin with their lowest digit (paper: false; McLeish et al. 2024: true).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; distributions from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; distributions from the authors' code.
     """
+
+    symbols = (*numbered(10), "+")
 
     least_digits: int = 1
     reversed: bool = False
 
     def __post_init__(self) -> None:
         require_integer("least_digits", self.least_digits, 1)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), "+"
 
     def has_length(self, length: int) -> bool:
         return length >= self.least_digits
@@ -75,7 +69,7 @@ def _digits(count: int, generator: np.random.Generator) -> list[int]:
 
 
 def _sum(first: list[int], second: list[int]) -> list[int]:
-    """By hand: Python takes no numbers of more than 4,300 digits from text, nor writes them."""
+    """Add digit by digit: Python neither reads nor writes numbers of more than 4,300 digits."""
     total, carry = [], 0
     for one, other in zip_longest(reversed(first), reversed(second), fillvalue=0):
         carry, digit = divmod(one + other + carry, 10)

@@ -1,6 +1,4 @@
-"""Copying: of a string once and twice, of one word that repeats, and with another word in its place."""
-
-from __future__ import annotations
+"""Copying of a string once or twice, of one word that repeats, and with another word in its place."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,17 +18,13 @@ class Copy(AlgorithmicTask):
 
         w7 w0 w98 w7  ->  w7 w0 w98 w7
 
-    `length` is the number of input words, from 1, and of output words. The paper's text is "Copy: Q 0 ! Q" and, behind
-    a separator, "Q 0 ! Q"; its words are characters and others that T5's tokenizer has a token for.
+    `length` is the number of input words, at least 1, and of output words. The paper's text is "Copy: Q 0 ! Q" and,
+    after a separator, "Q 0 ! Q"; its words are characters and others that are tokens of T5.
 
     Args:
-        num_words: different words, from 2 (paper: 100).
+        num_words: different words, at least 2 (paper: 100).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; in the authors' code, `copy_multi_char`.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; in the authors' code, `copy_multi_char`.
     """
 
     num_words: int = 100
@@ -40,7 +34,7 @@ class Copy(AlgorithmicTask):
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """What strings are made of."""
+        """The words of strings."""
         return numbered(self.num_words, "w")
 
     @property
@@ -58,8 +52,8 @@ class CopyTwice(Copy):
 
         w7 w0 w98  ->  w7 w0 w98 [NEXT] w7 w0 w98
 
-    `length` is the number of input words, from 1; the output has twice as many and the mark. All else is as in `Copy`;
-    in the authors' code, `copy_multi_char_2x`.
+    `length` is the number of input words; the output has twice as many and the mark. All else is as in `Copy`; in the
+    authors' code, `copy_multi_char_2x`.
     """
 
     @property
@@ -73,12 +67,12 @@ class CopyTwice(Copy):
 
 @dataclass(frozen=True)
 class CopyOneWord(Copy):
-    """A random word that repeats, as often again: what is to be learned is to count.
+    """A random word that repeats, equally often again, which takes counting.
 
         w7 w7 w7  ->  w7 w7 w7
 
-    `length` is the number of input words, from 1, and of output words. All else is as in `Copy`; in the authors' code,
-    `repeat_single_char`, where there are as many words as examples of a length, about 6,000.
+    `length` is the number of input words, and of output words. All else is as in `Copy`; in the authors' code,
+    `repeat_single_char`, with as many words as examples of a length, about 6,000.
     """
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
@@ -92,7 +86,7 @@ class CopyOneWordTwice(Copy):
 
         w7 w7 w7  ->  w7 w7 w7 w7 w7 w7
 
-    `length` is the number of input words, from 1; the output has twice as many. All else is as in `CopyOneWord`; in the
+    `length` is the number of input words; the output has twice as many. All else is as in `CopyOneWord`; in the
     authors' code, `repeat_single_2x_char`.
     """
 
@@ -107,9 +101,9 @@ class ReplaceWord(Copy):
 
         replace w7 with w3 in w7 w7 w7  ->  w3 w3 w3
 
-    `length` is the number of words to be replaced, from 1, and of output words; the input has five more. The paper's
-    text is "Replace 7 with 3 in 7 7 7" and, behind a separator, "3 3 3". All else is as in `CopyOneWord`; in the
-    authors' code, `repeat_double_char`.
+    `length` is the number of words to be replaced, and of output words; the input has five more. The paper's text is
+    "Replace 7 with 3 in 7 7 7" and, after a separator, "3 3 3". All else is as in `CopyOneWord`; in the authors' code,
+    `repeat_double_char`.
     """
 
     @property

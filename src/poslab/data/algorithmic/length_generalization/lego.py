@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Chains of variables (LEGO)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,26 +12,23 @@ from poslab.data.bounds import require_integer
 
 @dataclass(frozen=True)
 class Lego(AlgorithmicTask):
-    """What a variable is that follows from others, each of which is the one before or its opposite.
+    """The value of a variable in a chain, in which each is the one before or its opposite.
 
         a = -1 , b = - a , c = + b , d = + c ? c  ->  +1    a is -1, b +1, c +1
 
-    `length` is the number of variables, from 2 to `num_names`. Their names are in random order, and each has either
-    value with the same probability. The one that is asked for is any of the second half of the chain, as likely: the
-    3rd and 4th of 4, and the 4th and 5th of 5. The output is one symbol. The paper's text is "If a = -1, b = - a, c = +
-    b, d = + c. Then, what is the value of c?" and "The answer is +1."
+    `length` is the number of variables, 2 to `num_names`. Their names are in random order, and both values are equally
+    likely. The question is about any variable of the second half of the chain, equally likely: the 3rd and 4th of 4,
+    and the 4th and 5th of 5. The output is one symbol. The paper's text is "If a = -1, b = - a, c = + b, d = + c. Then,
+    what is the value of c?" and "The answer is +1."
 
-    The authors ask for every variable of the second half of a chain, which makes examples of the same chain.
+    The authors make an example of every variable of the second half of a chain.
 
     Args:
-        num_names: names there are for variables, from 2 (paper: 26): the letters, then a1 to z1, a2 to z2 and so on.
+        num_names: names for variables, at least 2 (paper: 26): the letters, then a1 to z1, a2 to z2 and so on.
         shuffled: whether the clauses are in random order (paper: they follow the chain).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Zhang et al., "Unveiling Transformers with LEGO" (2022), section 2; in this form, Kazemnejad et al., "The
-    Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS 2023), table 1, and their code.
+    Source: Zhang et al., "Unveiling Transformers with LEGO" (2022), section 2; in this form, Kazemnejad et al. (NeurIPS
+    2023), table 1, and their code.
     """
 
     num_names: int = 26
@@ -42,7 +39,7 @@ class Lego(AlgorithmicTask):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of variables."""
+        """The names of variables."""
         rounds = -(-self.num_names // len(ascii_lowercase))
         suffixes = ["", *map(str, range(1, rounds))]
         return tuple([letter + suffix for suffix in suffixes for letter in ascii_lowercase])[: self.num_names]
@@ -62,7 +59,7 @@ class Lego(AlgorithmicTask):
         for n in range(1, length):
             clauses.append([names[n], "=", "+" if values[n] == values[n - 1] else "-", names[n - 1]])
         order = generator.permutation(length).tolist() if self.shuffled else range(length)
-        # Counted from 0; of an odd number of variables, the middle one is not asked for.
+        # Counted from 0; of an odd number of variables, the middle one is left out.
         asked = int(generator.integers((length + 1) // 2, length))
         question: list[str] = []
         for n in order:

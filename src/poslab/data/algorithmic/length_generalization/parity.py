@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Parity of ones, in words."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,18 @@ from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 @dataclass(frozen=True)
 class Parity(AlgorithmicTask):
-    """Whether the ones of a random binary string are even in number, in words.
+    """The parity of the ones of a random binary string, in words: Yes if they are even in number.
 
         1 0 0 1 1  ->  No     three ones
         0 0 1 1    ->  Yes    two
 
-    `length` is the number of bits, from 1; the output is one symbol. The paper's text is "Is the number of 1's even in
-    the sequence [ 1, 0, 0, 1, 1 ] ?" and "The answer is No." But for the words, it is `ParityCheck`.
+    `length` is the number of bits, at least 1; the output is one symbol. The paper's text is "Is the number of 1's even
+    in the sequence [ 1, 0, 0, 1, 1 ] ?" and "The answer is No." But for the words, it is `ParityCheck`.
 
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; form and distribution from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distribution from the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1", "Yes", "No"
+    symbols = ("0", "1", "Yes", "No")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(("0", "1"), length, generator)

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Functions of strings within functions (PCFG)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ SHORTEST, LONGEST = 2, 5
 
 @dataclass(frozen=True)
 class Pcfg(AlgorithmicTask):
-    """What is left of strings after functions of one and of two of them, which come before their arguments.
+    """The value of nested functions of one or two strings, which come before their arguments.
 
         echo append reverse A1 B2 C3 , D4 E5  ->  C3 B2 A1 D4 E5 E5
         remove_first A1 B2 , swap_first_last C3 D4 E5  ->  E5 D4 C3
@@ -42,29 +42,25 @@ class Pcfg(AlgorithmicTask):
     copy, reverse, shift (the first to the end), echo (the last once more), swap_first_last and repeat (twice) take one
     string; append, prepend (the second before the first), remove_first and remove_second take two, a comma between.
 
-    `length` is the number of functions, from 1. A string has 2 to 5 of 520 symbols, A1 to Z20, each number and each
-    symbol as likely. Functions and strings that make one longer than `longest_output`, if only on the way, are drawn
-    anew, for repeat within repeat within repeat knows no end. Both papers train on up to 8 functions and test on 9 and
-    more. The text of the second one is "Solve: repeat A1 B2" and, behind a separator, "A1 B2 A1 B2".
+    `length` is the number of functions, at least 1. A string has 2 to 5 of 520 symbols, A1 to Z20, all numbers and all
+    symbols equally likely. Functions and strings that make one longer than `longest_output`, also on the way, are drawn
+    anew, since repeat within repeat within repeat has no bound. Both papers train on up to 8 functions and test on 9
+    and more. The text of the second one is "Solve: repeat A1 B2" and, after a separator, "A1 B2 A1 B2".
 
-    Functions nest as in a probabilistic grammar of whose sentences only those with `length` functions are taken. There,
-    a function is binary with one probability, and an argument a string rather than a function with another. A tree with
-    one more binary function in place of a unary one is P(binary) P(string) / P(unary) times as likely, which is all
-    that matters among trees of as many functions: `binary_weight`. The authors' script has 0.25 * 0.75 / 0.75 = 0.25.
-    Their data has more binary functions, since it was chosen to be as long and deep as English sentences: 47.5% in 29
-    sentences of nine functions, which 0.37 comes to. What else that choice changed is not modelled, nor that their
-    sentences end at 300 characters.
+    Functions nest as in the sentences of a probabilistic grammar that have `length` functions. There, a function is
+    binary with one probability, and an argument a string rather than a function with another. A tree with one more
+    binary function in place of a unary one is P(binary) P(string) / P(unary) times as likely, which is all that matters
+    among trees of as many functions: `binary_weight`. The authors' script has 0.25 * 0.75 / 0.75 = 0.25. Their data has
+    more binary functions, since it was chosen to be as long and deep as English sentences: 47.5% in 29 sentences of
+    nine functions, which 0.37 gives. Other effects of that choice are not modelled, nor that their sentences end at 300
+    characters.
 
     Args:
-        binary_weight: above 0; how much likelier a tree is with one more binary function.
-        longest_output: symbols, from 10; a short one leaves little choice where there are many functions.
-
-    Raises:
-        ValueError: for an argument out of its range.
+        binary_weight: above 0; the odds of a tree with one more binary function in place of a unary one.
+        longest_output: symbols, at least 10; a short one leaves little choice for many functions.
 
     Source: Hupkes et al., "Compositionality Decomposed" (JAIR 2020), section 3, and the authors' repository
-    MathijsMul/pcfg-set; as one of ten tasks, Kazemnejad et al., "The Impact of Positional Encoding on Length
-    Generalization in Transformers" (NeurIPS 2023), table 1.
+    MathijsMul/pcfg-set; as one of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
     """
 
     binary_weight: float = 0.37
@@ -77,7 +73,7 @@ class Pcfg(AlgorithmicTask):
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
-        """What strings are made of."""
+        """The symbols of strings."""
         return tuple([f"{letter}{number}" for letter in ascii_uppercase for number in range(1, 21)])
 
     @property
@@ -93,7 +89,7 @@ class Pcfg(AlgorithmicTask):
                 return Example(_written(parts, arities), output)
 
     def _parts(self, arities: list[int], generator: np.random.Generator) -> list[str | String]:
-        """A function or string for every node of a tree, in the order of the text."""
+        """Draw a function or string for every node of a tree, in the order of the text."""
         num_strings = arities.count(0)
         sizes = generator.integers(SHORTEST, LONGEST, size=num_strings, endpoint=True).tolist()
         letters = iter(draw(self.letters, sum(sizes), generator))
@@ -105,7 +101,7 @@ class Pcfg(AlgorithmicTask):
         return [next(drawn[arity]) for arity in arities]
 
     def _value(self, parts: list[str | String]) -> String | None:
-        """What the functions make of the strings; None where that becomes too long."""
+        """Return the value of the functions, or None if it, or one on the way, is too long."""
         values: list[String] = []
         for part in reversed(parts):  # arguments before their functions
             if isinstance(part, tuple):
@@ -120,27 +116,21 @@ class Pcfg(AlgorithmicTask):
 
 
 def draw_tree(num_functions: int, binary_weight: float, generator: np.random.Generator) -> list[int]:
-    """A random tree of functions, as how many arguments each node takes: 1, 2, or 0 for a string.
+    """Draw a tree of `num_functions` functions; return the number of arguments of each node, 0 for a string.
 
-    Args:
-        num_functions: nodes that take arguments, from 1.
-        binary_weight: how much likelier a tree is with one more node of two arguments in place of one of one.
-        generator: what draws it.
-
-    Returns:
-        The nodes in the order of the text, a function before its arguments.
+    Nodes are in the order of the text, a function before its arguments; `binary_weight` is as of `Pcfg`.
     """
     num_binary = int(np.searchsorted(_binary_at_most(num_functions, binary_weight), generator.random()))
     arities = np.repeat([1, 2, 0], [num_functions - num_binary, num_binary, num_binary + 1])
     generator.shuffle(arities)
-    # The cycle lemma: of all ways to begin such a circle of nodes, exactly one is a tree. It begins behind the place
+    # The cycle lemma: of all places to begin such a circle of nodes, exactly one gives a tree, that behind the place
     # where the most arguments are missing.
     return np.roll(arities, -1 - int(np.argmin(np.cumsum(arities - 1)))).tolist()
 
 
 @lru_cache(maxsize=1024)
 def _binary_at_most(num_functions: int, binary_weight: float) -> np.ndarray:
-    """Probabilities that a tree has at most 0, 1, ... binary functions.
+    """Return the probabilities that a tree has at most 0, 1, ... binary functions.
 
     (n + k)! / ((n - k)! k! (k + 1)!) trees have k binary functions among n.
     """

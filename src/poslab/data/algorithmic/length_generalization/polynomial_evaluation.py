@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Values of polynomials modulo a number."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,18 @@ from poslab.data.bounds import require_integer
 
 @dataclass(frozen=True)
 class PolynomialEvaluation(AlgorithmicTask):
-    """What a polynomial is for a number, up to multiples of the modulus.
+    """The value of a polynomial modulo a number.
 
         x = - 2 in 3 * x ** 2 + - 1 * x ** 0  ->  1    12 - 1 = 11
 
-    `length` is the number of terms, from 1. A coefficient is any integer from -3 to 3, an exponent from 0 to 3, and x
-    from -2 to 2, each as likely; exponents are in no order and may come again. The output is one symbol. The paper's
-    text is "Evaluate at x = - 2 in 3 * x ** 2 + - 1 * x ** 0 ?" and "The answer is 1."
+    `length` is the number of terms, at least 1. Coefficients are integers from -3 to 3, exponents from 0 to 3, and x
+    from -2 to 2, equally likely; exponents are in no order and may repeat. The output is one symbol. The paper's text
+    is "Evaluate at x = - 2 in 3 * x ** 2 + - 1 * x ** 0 ?" and "The answer is 1."
 
     Args:
-        modulus: what is counted up to, from 2 (paper: 10).
+        modulus: at least 2 (paper: 10).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; form and distributions from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distributions from the authors' code.
     """
 
     modulus: int = 10

@@ -1,12 +1,10 @@
-"""Reversing: of a string once and twice, and with the string itself behind it."""
-
-from __future__ import annotations
+"""Reversal of a string once or twice, and followed by the string itself."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from poslab.data.algorithmic.length_generalization.copy import NEXT, Copy
+from poslab.data.algorithmic.length_generalization.copy import NEXT, Copy, CopyTwice
 from poslab.data.algorithmic.strings import draw
 from poslab.data.algorithmic.task import Example
 
@@ -17,17 +15,13 @@ class Reverse(Copy):
 
         w7 w0 w98  ->  w98 w0 w7
 
-    `length` is the number of input words, from 1, and of output words. The paper's text is "Reverse: Q 0 !" and, behind
-    a separator, "! 0 Q"; its words are characters and others that T5's tokenizer has a token for.
+    `length` is the number of input words, at least 1, and of output words. The paper's text is "Reverse: Q 0 !" and,
+    after a separator, "! 0 Q"; its words are characters and others that are tokens of T5.
 
     Args:
-        num_words: different words, from 2 (paper: 100).
+        num_words: different words, at least 2 (paper: 100).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; in the authors' code, `multi_char`.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; in the authors' code, `multi_char`.
     """
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
@@ -36,18 +30,14 @@ class Reverse(Copy):
 
 
 @dataclass(frozen=True)
-class ReverseTwice(Copy):
+class ReverseTwice(CopyTwice):
     """A random string of words backwards, twice, with a mark between.
 
         w7 w0 w98  ->  w98 w0 w7 [NEXT] w98 w0 w7
 
-    `length` is the number of input words, from 1; the output has twice as many and the mark. All else is as in
-    `Reverse`; in the authors' code, `multi_char_2x`.
+    `length` is the number of input words; the output has twice as many and the mark. All else is as in `Reverse`; in
+    the authors' code, `multi_char_2x`.
     """
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *self.words, NEXT
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.words, length, generator)
@@ -55,18 +45,14 @@ class ReverseTwice(Copy):
 
 
 @dataclass(frozen=True)
-class ReverseThenCopy(Copy):
+class ReverseThenCopy(CopyTwice):
     """A random string of words backwards, then as it is, with a mark between.
 
         w7 w0 w98  ->  w98 w0 w7 [NEXT] w7 w0 w98
 
-    `length` is the number of input words, from 1; the output has twice as many and the mark. All else is as in
-    `Reverse`; in the authors' code, `multi_char_rev_cop`.
+    `length` is the number of input words; the output has twice as many and the mark. All else is as in `Reverse`; in
+    the authors' code, `multi_char_rev_cop`.
     """
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *self.words, NEXT
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.words, length, generator)

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Commands and their actions (SCAN)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,25 +17,24 @@ JOINING = ("and", "after")
 
 @dataclass(frozen=True)
 class Scan(AlgorithmicTask):
-    """What to do at a command.
+    """The actions of a command.
 
         jump opposite left after walk twice  ->  I_WALK I_WALK I_TURN_LEFT I_TURN_LEFT I_JUMP
 
-    `length` is the number of actions, which is the output's; commands have up to nine words. Every command of a length
-    is as likely. There are 20,910 commands, with 1 to 48 actions, and lengths between that no command has.
+    `length` is the number of actions, which are the output; commands have up to nine words. All commands of a length
+    are equally likely. There are 20,910 commands, with 1 to 48 actions; some lengths between have none.
 
     Lake and Baroni train on commands of up to 22 actions and test on those of 24 to 48; Kazemnejad et al. train on up
-    to 25. Their text is "Solve: jump twice" and, behind a separator, "Jump Jump".
+    to 25. Their text is "Solve: jump twice" and, after a separator, "Jump Jump".
 
     Source: Lake and Baroni, "Generalization without Systematicity" (ICML 2018), section 2 and figures 6 and 7; as one
-    of ten tasks, Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers"
-    (NeurIPS 2023), table 1.
+    of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        words = (*ACTIONS, "turn", *TURNS, "opposite", "around", *TIMES, *JOINING)
-        return *words, *ACTIONS.values(), *TURNS.values()
+    symbols = (
+        *(*ACTIONS, "turn", *TURNS, "opposite", "around", *TIMES, *JOINING),
+        *(*ACTIONS.values(), *TURNS.values()),
+    )
 
     def has_length(self, length: int) -> bool:
         return length in _examples()
@@ -49,7 +48,7 @@ class Scan(AlgorithmicTask):
 
 
 def commands() -> list[tuple[str, ...]]:
-    """All of the 20,910 commands, each the tuple of its words.
+    """Return all 20,910 commands, each as a tuple of words.
 
     C -> S | S and S | S after S
     S -> V | V twice | V thrice
@@ -66,7 +65,7 @@ def commands() -> list[tuple[str, ...]]:
 
 
 def interpret(command: Sequence[str]) -> tuple[str, ...]:
-    """The actions of a command, given as its words."""
+    """Return the actions of a command, given as its words."""
     for word in JOINING:
         if word in command:
             place = command.index(word)
@@ -87,7 +86,7 @@ def interpret(command: Sequence[str]) -> tuple[str, ...]:
 
 @cache
 def _examples() -> dict[int, list[Example]]:
-    """Every command and its actions, by the number of actions."""
+    """Return all commands with their actions, by the number of actions."""
     by_length: dict[int, list[Example]] = {}
     for command in commands():
         actions = interpret(command)

@@ -1,6 +1,4 @@
-"""Sorting: of single symbols, and of numbers of several digits."""
-
-from __future__ import annotations
+"""Sorting of single symbols, and of numbers of several digits."""
 
 from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase, digits
@@ -20,17 +18,13 @@ class Sorting(AlgorithmicTask):
 
         k 3 B k 0  ->  0 3 k k B
 
-    `length` is the number of input symbols, from 1, and of output symbols. The paper's text is "Sort the following list
-    [ k, 3, B, k, 0 ]." and "The sorted list is [ 0, 3, k, k, B ]."
+    `length` is the number of input symbols, at least 1, and of output symbols. The paper's text is "Sort the following
+    list [ k, 3, B, k, 0 ]." and "The sorted list is [ 0, 3, k, k, B ]."
 
     Args:
-        num_symbols: different symbols, from 2 to 62 (paper: 50): the first ones of the order.
+        num_symbols: different symbols, 2 to 62 (paper: 50): the first ones of the order.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1, sorting of single tokens; symbols and distribution from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1, sorting of single tokens; details from the authors' code.
     """
 
     num_symbols: int = 50
@@ -54,19 +48,17 @@ class SortingNumbers(AlgorithmicTask):
 
         5 7 1 , 4 0 2 6 , 9 3  ->  9 3 , 5 7 1 , 4 0 2 6
 
-    `length` is how many numbers there are, from 1. A number is any from `least` to `most`, each as likely. The paper's
-    text is "Sort the following list [ 5 7 1, 4 0 2 6, 9 3 ]." and "The sorted list is [ 9 3, 5 7 1, 4 0 2 6 ]."
+    `length` is the number of numbers, at least 1, all from `least` to `most` equally likely. The paper's text is "Sort
+    the following list [ 5 7 1, 4 0 2 6, 9 3 ]." and "The sorted list is [ 9 3, 5 7 1, 4 0 2 6 ]."
 
     Args:
-        least: smallest number, from 0 (paper: 10).
-        most: largest number, from `least` (paper: 9999).
+        least: smallest number, at least 0 (paper: 10).
+        most: largest number, at least `least` (paper: 9999).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1, sorting of numbers of several digits; distribution from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1, sorting of multi-digit numbers; details from the authors' code.
     """
+
+    symbols = (*numbered(10), ",")
 
     least: int = 10
     most: int = 9999
@@ -74,10 +66,6 @@ class SortingNumbers(AlgorithmicTask):
     def __post_init__(self) -> None:
         require_integer("least", self.least, 0)
         require_integer("most", self.most, self.least)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), ","
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         numbers = generator.integers(self.least, self.most, size=length, endpoint=True)

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Sums of digits modulo a number."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,17 @@ from poslab.data.bounds import require_integer
 
 @dataclass(frozen=True)
 class Summation(AlgorithmicTask):
-    """The sum of digits, up to multiples of the modulus.
+    """The sum of digits modulo a number.
 
         3 + 9 + 1 + 4  ->  7    17
 
-    `length` is the number of digits, from 1; each is any from 1 to 9, as likely. The output is one symbol. The paper's
-    text is "Compute: 3 + 9 + 1 + 4 ." and, behind a separator, "The answer is 7 ."
+    `length` is the number of digits, at least 1, all from 1 to 9 equally likely. The output is one symbol. The paper's
+    text is "Compute: 3 + 9 + 1 + 4 ." and, after a separator, "The answer is 7 ."
 
     Args:
-        modulus: what is counted up to, from 2 (paper: 10).
+        modulus: at least 2 (paper: 10).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (NeurIPS
-    2023), table 1; form and distribution from the authors' code.
+    Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distribution from the authors' code.
     """
 
     modulus: int = 10

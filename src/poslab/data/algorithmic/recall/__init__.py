@@ -1,4 +1,4 @@
-"""Tasks of finding again what stands somewhere in the input."""
+"""Tasks of recalling something from anywhere in the input."""
 
 from poslab.data.algorithmic.recall.induction import Induction
 from poslab.data.algorithmic.recall.multi_key_retrieval import MultiKeyRetrieval

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Induction heads: what followed a symbol before."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +14,16 @@ SPECIAL = "=>"
 
 @dataclass(frozen=True)
 class Induction(AlgorithmicTask):
-    """What followed the special symbol when it came before, which ends a random string.
+    """The symbols after the first special symbol of a random string, which a second one ends.
 
         3 11 => 7 0 0 14 2 =>  ->  7
 
-    `length` is the number of input symbols, from `answer_length` + 2; the output has `answer_length`. The special
-    symbol may come first anywhere before that many symbols, each place as likely. What changes with the length is how
-    far away that can be.
+    `length` is the number of input symbols, at least `answer_length` + 2; the output has `answer_length`. All places
+    before that many symbols are equally likely for the first special symbol. The length changes how far away it can be.
 
     Args:
-        num_symbols: different symbols besides the special one, from 2 (paper: 15, which makes 16).
-        answer_length: how many symbols are to be repeated, from 1 (paper: 1).
-
-    Raises:
-        ValueError: for an argument out of its range.
+        num_symbols: different symbols besides the special one, at least 2 (paper: 15, which makes 16).
+        answer_length: symbols to repeat, at least 1 (paper: 1).
 
     Source: Fu et al., "Hungry Hungry Hippos" (ICLR 2023), section 3.1; with 16 symbols and at many lengths, Gu and Dao,
     "Mamba" (2023), section 4.1.2.

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Retrieval of one of several keys among fillers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,25 +12,22 @@ from poslab.data.bounds import require_integer
 
 @dataclass(frozen=True)
 class MultiKeyRetrieval(AlgorithmicTask):
-    """Some keys, each with a value behind it, among random fillers, and one of the keys again at the end.
+    """The value of the key at the end, which stood among random fillers as one of several pairs of key and value.
 
         f3 k7 v0 f1 f1 k2 v5 f8 k7  ->  v0
 
-    `length` is the number of input symbols, from 2 `num_pairs` + 1; the output is one symbol. Pairs may stand anywhere,
-    all ways to place them being as likely, and so may the one whose key is asked for. No key comes in two pairs; values
-    may. What changes with the length is how many fillers there are.
+    `length` is the number of input symbols, at least 2 `num_pairs` + 1; the output is one symbol. All ways to place
+    pairs are equally likely, and so is each pair to be the answer. No key comes in two pairs; values may. The length
+    changes how many fillers there are.
 
     Args:
-        num_pairs: keys with values, from 1 to `num_keys` (paper: 4).
-        num_keys: different keys, from 1.
-        num_values: different values, from 2.
-        num_fillers: different fillers, from 1.
+        num_pairs: keys with values, 1 to `num_keys` (paper: 4).
+        num_keys: different keys, at least 1.
+        num_values: different values, at least 2.
+        num_fillers: different fillers, at least 1.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, multi-key needle in a haystack; symbols in place of its
-    sentences, whose number the paper does not have.
+    Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, multi-key needle in a haystack, with symbols in place of its
+    sentences, whose number the paper does not give.
     """
 
     num_pairs: int = 4

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Recall of several keys (MQAR)."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,30 +14,27 @@ FILLER = "."
 
 @dataclass(frozen=True)
 class MultiQueryRecall(AlgorithmicTask):
-    """Keys with values behind them, then all keys once more in any order, with gaps: the values in that order (MQAR).
+    """The values of keys, which come in pairs and then once more in any order, with gaps: values in that order (MQAR).
 
         k1 v8 k4 v7 . . k4 . . . . . k1 . .  ->  v7 v8
 
-    `length` is the number of input symbols, from 4 `num_pairs`; the output has `num_pairs`. Keys are different from
-    each other, and so are values. A query stands an even number of symbols 2 g behind the pairs, and of the g that are
-    left for it, each is drawn with a probability in proportion to (g + 1) ** (power - 1): small ones more often, as
-    words come again in texts. What changes with the length is how far behind the pairs queries can be.
+    `length` is the number of input symbols, at least 4 `num_pairs`; the output has `num_pairs`. Keys are different from
+    each other, and so are values. A query stands an even number of symbols 2 g behind the pairs; the probability of
+    each g that is left is proportional to (g + 1) ** (power - 1): small ones are more frequent, as words repeat in
+    texts. The length changes how far behind the pairs queries can be.
 
-    The authors ask for a value where its key comes again, and here all values follow the input, in the order of the
+    The authors predict a value where its key comes again; here all values follow the input, in the order of the
     queries. An odd length, which they do not have, ends in one more filler. In their figure 2, lengths of 64, 128, 256
     and 512 have 4, 8, 16 and 64 pairs.
 
     Args:
-        num_pairs: from 1 to `num_keys` and `num_values` (the authors' code: 8).
-        num_keys: different keys, from 1 (paper: 4095, which makes 8192 symbols with values and filler).
-        num_values: different values, from 2 (paper: 4096).
-        power: above 0 and at most 1 (paper: 0.01); 1 makes every place as likely.
-
-    Raises:
-        ValueError: for an argument out of its range.
+        num_pairs: 1 to `num_keys` and `num_values` (the authors' code: 8).
+        num_keys: different keys, at least 1 (paper: 4095, which makes 8192 symbols with values and filler).
+        num_values: different values, at least 2 (paper: 4096).
+        power: above 0 and at most 1 (paper: 0.01); 1 makes all places equally likely.
 
     Source: Arora et al., "Zoology" (ICLR 2024), section 3 and figure 2; distributions from the authors' code, without
-    the random symbols that it can have in place of fillers.
+    its option of random symbols in place of fillers.
     """
 
     num_pairs: int = 8

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""A number among sentences."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -16,32 +16,27 @@ MARK = "passkey"
 
 @dataclass(frozen=True)
 class Passkey(AlgorithmicTask):
-    """A random number among sentences that repeat, and is asked for at the end.
+    """A random number among sentences that repeat, after a mark that ends the input.
 
         the path goes passkey 5 8 2 1 3 the path passkey  ->  5 8 2 1 3
 
-    `length` is the number of input symbols, from `digits` + 2; the output has `digits`. The number may stand anywhere,
-    each place as likely, and the sentences begin anew behind it. What changes with the length is how much there is to
-    pass over, and how far away the number can be.
+    `length` is the number of input symbols, at least `digits` + 2; the output has `digits`. All places of the number
+    are equally likely, and the sentences begin anew behind it. The length changes how much text surrounds the number,
+    and how far away it can be.
 
     Args:
-        digits: of the number, from 1; each is any, as likely (the paper's numbers go up to 50,000).
-
-    Raises:
-        ValueError: for an argument out of its range.
+        digits: of the number, at least 1, all equally likely (the paper's numbers go up to 50,000).
 
     Source: Mohtashami and Jaggi, "Landmark Attention" (NeurIPS 2023), section 4.2, with our own sentences and a mark in
     place of the question.
     """
 
+    symbols = (*numbered(10), *dict.fromkeys(FILLER), MARK)
+
     digits: int = 5
 
     def __post_init__(self) -> None:
         require_integer("digits", self.digits, 1)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *numbered(10), *dict.fromkeys(FILLER), MARK
 
     def has_length(self, length: int) -> bool:
         return length >= self.digits + 2

@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Copying of what is not noise."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,19 +18,16 @@ class SelectiveCopying(AlgorithmicTask):
 
         . . 3 . 12 . . . 3 .  ->  3 12 3
 
-    `length` is the number of input symbols, from `num_data`; the output has `num_data`. All ways to place the data are
-    as likely. What changes with the length is how much noise there is. The authors' input ends in as many marks as
-    there are data, one where each is to be given; here the answer is the output, and a mark is not an input symbol.
+    `length` is the number of input symbols, at least `num_data`; the output has `num_data`. All ways to place the data
+    are equally likely. The length changes how much noise there is. The authors' input ends in as many marks as there
+    are data, each a place to predict one; here the answer is the output, without marks.
 
     Args:
-        num_data: symbols that are not noise, from 1 (paper: 16).
-        num_symbols: different symbols that are not noise, from 2 (paper: 14; with the noise and the mark, 16).
-
-    Raises:
-        ValueError: for an argument out of its range.
+        num_data: symbols that are not noise, at least 1 (paper: 16).
+        num_symbols: different symbols that are not noise, at least 2 (paper: 14; with the noise and the mark, 16).
 
     Source: Gu and Dao, "Mamba" (2023), section 4.1.1, after Jing et al., "Gated Orthogonal Recurrent Units" (2019), the
-    denoise task; the count of symbols from the code of "S4", which the former builds on.
+    denoise task; the count of symbols from the code of "S4", on which the former builds.
     """
 
     num_data: int = 16

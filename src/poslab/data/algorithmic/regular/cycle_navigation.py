@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Steps on a circle."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,15 @@ MOVES = ("left", "stay", "right")
 
 @dataclass(frozen=True)
 class CycleNavigation(AlgorithmicTask):
-    """Where random steps on a circle end that begin at position 0.
+    """The last position of random steps on a circle that begin at position 0.
 
         right left stay left left  ->  3    -2 on a circle of five
         right right right left     ->  2
 
-    `length` is the number of moves, from 1; each is as likely as the others. The output is one symbol, a position.
+    `length` is the number of moves, at least 1, all equally likely. The output is one symbol, a position.
 
     Args:
-        cycle_length: positions of the circle, from 2 (paper: 5); `right` counts up.
-
-    Raises:
-        ValueError: for an argument out of its range.
+        cycle_length: positions of the circle, at least 2 (paper: 5); `right` counts up.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1, where the moves are the
     digits 1, 0 and 2.

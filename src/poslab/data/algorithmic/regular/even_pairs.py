@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Parity of the pairs 01 and 10."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,20 @@ from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 @dataclass(frozen=True)
 class EvenPairs(AlgorithmicTask):
-    """Whether the pairs 01 and 10 of a random binary string are even in number: 0 if they are, 1 if not.
+    """The parity of the pairs 01 and 10 of a random binary string: 0 if they are even in number, 1 if not.
 
         0 0 1 1 1 0    ->  0    one 01 and one 10
         0 1 0 1 0 0 1  ->  1    three 01 and two 10
 
-    Each of these pairs changes the symbol, so that they are even exactly where the last symbol is the first one.
+    Each of these pairs changes the symbol, so they are even exactly if the last symbol equals the first.
 
-    `length` is the number of input symbols, from 1; the output is one symbol.
+    `length` is the number of input symbols, at least 1; the output is one symbol.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; 0 and 1 for even and odd
     as in the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1"
+    symbols = ("0", "1")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.symbols, length, generator)

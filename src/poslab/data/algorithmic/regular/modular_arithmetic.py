@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Modular arithmetic without brackets."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,19 @@ OPERATORS = ("+", "-", "*")
 
 @dataclass(frozen=True)
 class ModularArithmetic(AlgorithmicTask):
-    """The remainder of a sum of products without brackets; products come first.
+    """The remainder of an expression without brackets; products come first.
 
         1 + 2 * 3          ->  2    7 modulo 5
         1 - 1 - 1          ->  4
         0 * 1 + 4 * 3 - 2  ->  0
 
-    `length` is the number of input symbols. It is odd, for there is a number more than operators. The authors take an
-    even length for the odd one below; drawn from 1 to an even number, odd lengths are as likely here as there. Numbers
-    and operators are as likely as each other of their kind. The output is one symbol, a number.
+    `length` is the number of input symbols. It is odd, with one number more than operators. The authors replace an even
+    length by the odd one below; drawn from 1 to an even number, odd lengths are as likely here as there. All numbers
+    are equally likely, as are all operators. The output is one symbol, a number.
 
     Args:
-        modulus: what is counted up to; the numbers are those below it. From 2 (paper: 5).
+        modulus: numbers are below it; at least 2 (paper: 5).
         operators: some of `+`, `-` and `*`, at least one (paper: all three).
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1, "Modular Arithmetic
     (Simple)".
@@ -70,6 +67,6 @@ class ModularArithmetic(AlgorithmicTask):
 
 
 def require_operators(operators: Sequence[str]) -> None:
-    """Raises ValueError for anything but some of `+`, `-` and `*`, each once."""
+    """Raise ValueError for anything but some of `+`, `-` and `*`, each once."""
     if not operators or len(set(operators)) < len(operators) or not set(operators) <= set(OPERATORS):
         raise ValueError(f"operators must be one or more of + - *, each once, got {operators!r}")

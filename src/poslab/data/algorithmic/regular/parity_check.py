@@ -1,4 +1,4 @@
-from __future__ import annotations
+"""Parity of ones."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,18 @@ from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 @dataclass(frozen=True)
 class ParityCheck(AlgorithmicTask):
-    """Whether the ones of a random binary string are even in number: 0 if they are, 1 if not.
+    """The parity of the ones of a random binary string: 0 if they are even in number, 1 if not.
 
         1 0 1 0 1 0 0  ->  1    three ones
         0 1 1 1 1      ->  0    four ones
 
-    `length` is the number of input symbols, from 1; the output is one symbol.
+    `length` is the number of input symbols, at least 1; the output is one symbol.
 
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1; 0 and 1 for even and odd
     as in the authors' code.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return "0", "1"
+    symbols = ("0", "1")
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = draw(self.symbols, length, generator)
