@@ -13,7 +13,7 @@ from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.learned_parameters import learned_parameters
 from poslab.evaluation.subjects import subject
-from poslab.report.exhibits import Table
+from poslab.report.figures import Table
 from poslab.runs.checkpoint import model_weights, save_atomically
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small
@@ -41,8 +41,8 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
     evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), announce=lambda part: None)
-    exhibits = evaluation.sections[0].exhibits
-    (table,) = [one for one in exhibits if isinstance(one, Table) and one.name == "learned_parameters"]
+    figures = evaluation.sections[0].figures
+    (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
     return evaluation, table.frame
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 from poslab.report.page import Section, write_report
 
 NASTY = """<b>bold</b> & "quoted" 'words' <script>alert(1)</script>"""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Model
-from poslab.report.exhibits import COLOURS, Picture, new_figure
+from poslab.report.figures import COLOURS, Picture, new_figure
 
 LONGEST_TEXT = 64
 """Tokens whose labels can still be read along an axis."""
@@ -71,7 +71,7 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
     return Picture(
         name="attention_by_distance",
         title="Attention against distance",
-        how_to_read="Each line is one head: how much of its attention a token so far back gets on average (0 is the "
+        caption="Each line is one head: how much of its attention a token so far back gets on average (0 is the "
         "query's own token). A straight line falls as a power of distance, a bend downwards is a horizon, and a rise "
         "at the far end is the first token. A dotted line is the training length.",
         source="",
@@ -100,7 +100,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     return Picture(
         name="attention_statistics",
         title="What the heads attend to",
-        how_to_read="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
+        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
         "is an attention sink, one on the previous token a head that looks one back.",
         source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token",
         figure=figure,
@@ -129,7 +129,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     return Picture(
         name="attention_divergence",
         title="How differently the models attend",
-        how_to_read="Jensen-Shannon divergence in bits between the attention of two models on the same texts, a mean "
+        caption="Jensen-Shannon divergence in bits between the attention of two models on the same texts, a mean "
         "over queries and layers: 0 attends alike, 1 to no token in common. Heads are averaged before.",
         source="Lin, Divergence Measures Based on the Shannon Entropy (1991)",
         figure=figure,
@@ -161,7 +161,7 @@ def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
-        how_to_read="Each square is one head on one text: a row is a token that looks, a column one that is looked at "
+        caption="Each square is one head on one text: a row is a token that looks, a column one that is looked at "
         "(darker is more, on a scale of square roots). A diagonal line is attention at a fixed distance, a vertical "
         "one attention to one token from everywhere.",
         source="",
@@ -204,7 +204,7 @@ def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Pictu
     return Picture(
         name=f"attention_layer_{layer}",
         title=f"Attention of layer {layer}",
-        how_to_read="Each row is a token that looks, each column one that is looked at; darker is more, on a scale of "
+        caption="Each row is a token that looks, each column one that is looked at; darker is more, on a scale of "
         "square roots. What is said of a row is used to predict the token after it.",
         source="",
         figure=figure,

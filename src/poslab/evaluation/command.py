@@ -23,7 +23,7 @@ from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.subjects import Subject, subject, told_apart
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.exhibits import Table
+from poslab.report.figures import Table
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
 
@@ -112,8 +112,8 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
-    exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
-    evaluation = Evaluation([section(exhibits)])
+    figures = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
+    evaluation = Evaluation([section(figures)])
     directory = output_directory(config, None)
     facts = {
         "encoding": name,
@@ -124,9 +124,9 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     }
     evaluation.write(directory, f"{name} before training", facts)
     console = HarmlessConsole()
-    for exhibit in exhibits:
-        if isinstance(exhibit, Table) and exhibit.name == "rotary_base_bound":
-            console.print(_lines(exhibit))
+    for figure in figures:
+        if isinstance(figure, Table) and figure.name == "rotary_base_bound":
+            console.print(_lines(figure))
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
@@ -189,7 +189,7 @@ def _now() -> str:
 
 def summary(evaluation: Evaluation) -> list[Lines]:
     """Bits per byte at every length, a table for each protocol, in at most 80 columns."""
-    tables = [one for section in evaluation.sections for one in section.exhibits if isinstance(one, Table)]
+    tables = [one for section in evaluation.sections for one in section.figures if isinstance(one, Table)]
     frames = [table.frame for table in tables if table.name == "per_length"]
     lines = []
     for frame in frames:

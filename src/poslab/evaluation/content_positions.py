@@ -16,7 +16,7 @@ from poslab.attention.blockwise import rows_of_block
 from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_style, visible_label
 from poslab.evaluation.attention_rows import layer_inputs
 from poslab.models import Model
-from poslab.report.exhibits import Picture, new_figure
+from poslab.report.figures import Picture, new_figure
 
 
 def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
     return Picture(
         name="content_positions",
         title="Positions by content",
-        how_to_read="Seen from the last token, how far back each token is for a head: a count of the tokens that "
+        caption="Seen from the last token, how far back each token is for a head: a count of the tokens that "
         "matter (CoPE) or nats that were forgotten on the way (forget gates). A steep step is a token that counts or "
         "makes the head forget, a flat part one that does not.",
         source="Golovneva et al., Contextual Position Encoding (2024); Lin et al., Forgetting Transformer (ICLR 2025)",

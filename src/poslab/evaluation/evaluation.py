@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from poslab.report.exhibits import Picture
-from poslab.report.page import DOTS_PER_INCH, Section, write_exhibits, write_report
+from poslab.report.figures import Picture
+from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Evaluation:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"output={directory} cannot be made: {error.strerror}") from error
-        drawn = write_exhibits(directory, self.sections)
+        drawn = write_figures(directory, self.sections)
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
@@ -94,4 +94,4 @@ class Evaluation:
     @property
     def pictures(self) -> list[Picture]:
         """All pictures, in the order of the report."""
-        return [one for section in self.sections for one in section.exhibits if isinstance(one, Picture)]
+        return [one for section in self.sections for one in section.figures if isinstance(one, Picture)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
 from poslab.evaluation.attention_pictures import head_style, hide_rest
-from poslab.report.exhibits import Picture, new_figure
+from poslab.report.figures import Picture, new_figure
 
 _BIASES = frozenset({"bias", "pair_bias"})
 
@@ -98,7 +98,7 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
     return Picture(
         name="learned_bias",
         title="Bias against distance",
-        how_to_read="Each line is one head: what is added to the logit of a key so far back. One nat less is attention "
+        caption="Each line is one head: what is added to the logit of a key so far back. One nat less is attention "
         f"divided by 2.7; what lies in the shaded part was never met in training.{before}",
         source="",
         figure=figure,

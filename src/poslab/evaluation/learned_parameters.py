@@ -11,7 +11,7 @@ from poslab.encodings import StackEncodings
 from poslab.encodings.described import Described
 from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.learned_curves import served
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 
 MOST = 64
 """Numbers of a parameter that a report still shows one by one."""
@@ -59,7 +59,7 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
     return Table(
         name="learned_parameters",
         title="Learned parameters",
-        how_to_read="Each row is one number of the encoding (its place is mostly the head), as it is after training"
+        caption="Each row is one number of the encoding (its place is mostly the head), as it is after training"
         + (" and as it was before." if "start" in parameters else "."),
         source="",
         frame=parameters,
@@ -124,7 +124,7 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
     return Picture(
         name="table_norms",
         title="Lengths of the learned vectors",
-        how_to_read="Each row is a table of vectors, darker where a vector is longer: places that stay as pale as the "
+        caption="Each row is a table of vectors, darker where a vector is longer: places that stay as pale as the "
         "rest say little, and those that training never met have kept the length that they started with.",
         source="",
         figure=figure,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.models import Model
-from poslab.report.exhibits import COLOURS, Picture, legend_columns, new_figure
+from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
 
 SHARE = 0.99
 """Of the gradient, within which the receptive field lies (the paper's)."""
@@ -101,7 +101,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     return Picture(
         name="receptive_field",
         title="Empirical receptive field",
-        how_to_read="The share of a prediction's gradient that falls on so many last tokens of a window, at whose end "
+        caption="The share of a prediction's gradient that falls on so many last tokens of a window, at whose end "
         f"each line ends. A line that reaches {SHARE:.0%} (the dot) before the training length belongs to a "
         "model that reads a longer text as it read those of training; one that climbs beyond it uses distances that it "
         "has not learned.",

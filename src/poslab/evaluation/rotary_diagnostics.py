@@ -8,9 +8,9 @@ import numpy as np
 
 from poslab.encodings import PositionalEncoding
 from poslab.evaluation.base_bound import Floats
-from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
+from poslab.evaluation.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 
 
 def rotary_diagnostics(
@@ -19,7 +19,7 @@ def rotary_diagnostics(
     training_length: int,
     lengths: Sequence[int],
     longest_search: int = 32_768,
-) -> list[Exhibit]:
+) -> list[ReportFigure]:
     """Return the wavelengths of an encoding that turns queries and keys, and the lower bound on the base of rotary.
 
     The bound assumes that queries and keys turn and nothing else happens (`only_turns`). xPos fades as well, and in
@@ -43,15 +43,15 @@ def rotary_diagnostics(
         ValueError: for an encoding that does not turn queries and keys, a head_dim smaller than what turns, or a length
             below 1.
     """
-    exhibits: list[Exhibit] = [
+    figures: list[ReportFigure] = [
         wavelengths(encoding, training_length, lengths),
         wavelengths_picture(encoding, training_length, lengths),
     ]
     if not encoding.only_turns:
-        return exhibits
+        return figures
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}
-    exhibits += [
+    figures += [
         bound_by_length(spectra, longest_search),
         sums_picture(spectra[every[-1]], training_length, lengths),
     ]
@@ -59,8 +59,8 @@ def rotary_diagnostics(
     if searched:
         picture = islands_picture(head_dim, searched[-1], plain_base(spectra[searched[-1]]))
         if picture is not None:
-            exhibits.append(picture)
-    return exhibits
+            figures.append(picture)
+    return figures
 
 
 def _of_whole_head(spectrum: Floats, head_dim: int) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from poslab.evaluation.evaluation import Settings
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 
 MULTIPLES = (1, 2, 4, 8, 16)
 """Of the training length: the lengths unless others are asked for."""
@@ -49,12 +49,12 @@ def tag(one: Subject, subjects: Sequence[Subject], figure: str) -> str:
     return f"{one.name}/{figure}" if len(subjects) > 1 else figure
 
 
-def titled(one: Subject, subjects: Sequence[Subject], exhibits: Iterable[Exhibit]) -> Iterator[Exhibit]:
-    """Yield the exhibits of one of several models, under names and titles that say whose they are."""
+def titled(one: Subject, subjects: Sequence[Subject], figures: Iterable[ReportFigure]) -> Iterator[ReportFigure]:
+    """Yield the figures of one of several models, under names and titles that say whose they are."""
     slugs = [re.sub(r"[^a-z0-9]+", "_", other.name.lower()).strip("_") for other in subjects]
     place = [other.name for other in subjects].index(one.name)
     slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
-    for exhibit in exhibits:
+    for figure in figures:
         if len(subjects) > 1:
-            exhibit = replace(exhibit, name=f"{exhibit.name}_{slug}", title=f"{exhibit.title}: {one.name}")
-        yield exhibit
+            figure = replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {one.name}")
+        yield figure

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding
-from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, Picture, Table, new_figure
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
     return Table(
         name="rotary_turns",
         title="Turns of the rotary frequencies",
-        how_to_read=(
+        caption=(
             "Each row is a pair of channels that turns with position: one that completes a turn within the "
             f"{training_length:,} tokens of training has met all of its angles there, and one that never does meets "
             "new ones in longer texts. One of infinite wavelength stands still and tells no position."
@@ -97,7 +97,7 @@ def wavelengths_picture(
     return Picture(
         name="rotary_wavelengths",
         title="Wavelengths of the rotary frequencies",
-        how_to_read=(
+        caption=(
             "Each point is a pair of channels and how many tokens it takes for a full turn. Pairs above the line of "
             f"the training length of {training_length:,} tokens did not meet all of their angles in training, and meet "
             "new ones in longer texts."

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from poslab.report.exhibits import COLOURS
+from poslab.report.figures import COLOURS
 from poslab.tuning.display import shown_value
 from poslab.tuning.space import Parameter
 

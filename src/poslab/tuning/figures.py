@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.report.figures import Picture, ReportFigure, Table, new_figure
 from poslab.report.page import Section
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
 from poslab.tuning.objective import Objective
@@ -48,14 +48,14 @@ def sections(
     complete = record.in_state(TrialState.COMPLETE)
     objective, several = sweep.all_objectives[0], len(sweep.all_objectives) > 1
     parameters = [p for p in sweep.search_space.parameters if any(p.name in trial.params for trial in complete)]
-    worth: list[Exhibit] = [_worth(complete, sweep.all_objectives, best)]
+    worth: list[ReportFigure] = [_worth(complete, sweep.all_objectives, best)]
     if tested:
         worth.append(_test(best, tested))
     if several:
         worth.append(_front(front(study, record), complete, sweep.all_objectives))
     else:
         worth.append(_history(record, objective))
-    what: list[Exhibit] = []
+    what: list[ReportFigure] = []
     if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importances(study, objective)) is not None:
         what.append(importance)
     what.append(slices(complete, parameters, objective, best))

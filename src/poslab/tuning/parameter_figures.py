@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
 from poslab.tuning.objective import Objective

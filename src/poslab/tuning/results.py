@@ -18,7 +18,7 @@ from rich.table import Table
 from poslab.configuration.command_line import python_command, trusting
 from poslab.io.terminal import one_line
 from poslab.io.writing import write_atomically
-from poslab.report.page import write_exhibits, write_report
+from poslab.report.page import write_figures, write_report
 from poslab.runs.errors import RunStoppedError
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
@@ -69,7 +69,7 @@ class Results:
         tested = self._tested(best, config)
         default = next((t for t in record.in_state(TrialState.COMPLETE) if first_attempt(t) == 0), None)
         parts = sections(self._study, self._sweep, table, best, tested)
-        drawn = write_exhibits(self._output / "figures", parts)
+        drawn = write_figures(self._output / "figures", parts)
         write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
         self._print(console, record, best, default, tested)
 

@@ -13,7 +13,7 @@ from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.side_by_side import titled
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 5
@@ -22,17 +22,17 @@ PLACE = 5
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section, where an encoding has learned something."""
-    exhibits: list[Exhibit] = []
+    figures: list[ReportFigure] = []
     for one in subjects:
-        exhibits += titled(one, subjects, _learned(one, settings))
-    if not exhibits:
+        figures += titled(one, subjects, _learned(one, settings))
+    if not figures:
         return Evaluation()
     text = "What the encoding itself is after training, beside what it began with unless it was swapped in."
     for one in subjects:
         if not one.swap and _start(one) is None:
             text += f" What {one.name} began with is not known: its run began with the weights of another one, and "
             text += "has kept no start."
-    return Evaluation([Section("The encoding", text, exhibits)])
+    return Evaluation([Section("The encoding", text, figures)])
 
 
 def _start(one: Subject) -> StackEncodings | None:
@@ -54,7 +54,7 @@ def _start(one: Subject) -> StackEncodings | None:
     return start
 
 
-def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
+def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
     encodings = one.model.encodings
     start = None if one.swap else _start(one)
     length = one.model.max_length or 2 * one.training_length

@@ -8,7 +8,7 @@ import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
-from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
+from poslab.evaluation.extrapolation_figures import extrapolation_figures
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section
@@ -40,7 +40,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             for figure in ("loss", "bits_per_byte", "perplexity", "accuracy"):
                 evaluation.metrics[tag(one, subjects, f"{protocol}{figure}@{row['length']}")] = row[figure]
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
-    exhibits = extrapolation_exhibits(by_length, by_position, training_lengths(subjects))
+    figures = extrapolation_figures(by_length, by_position, training_lengths(subjects))
     text = "The same text, read in windows of several lengths, most of which the model has never seen in training."
-    evaluation.sections.append(Section("Length extrapolation", text, exhibits))
+    evaluation.sections.append(Section("Length extrapolation", text, figures))
     return evaluation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.retrieval import retrieval, retrieval_exhibits
+from poslab.evaluation.retrieval import retrieval, retrieval_figures
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section
@@ -51,5 +51,5 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     if frames:
         text = "Whether the model finds again what stands somewhere in its window, in prompts up to four times as long "
         text += "as a training window. A small model of text finds little: its loss beside that of guessing says more."
-        evaluation.sections.append(Section("Retrieval", text, retrieval_exhibits(frames)))
+        evaluation.sections.append(Section("Retrieval", text, retrieval_figures(frames)))
     return evaluation

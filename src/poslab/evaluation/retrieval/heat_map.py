@@ -12,12 +12,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from poslab.evaluation.retrieval.measurement import TASKS
-from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.report.figures import Picture, ReportFigure, Table, new_figure
 
 PANELS_ABREAST = 2
 
 
-def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
+def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
     """A heat map for each task, and a table of everything.
 
     Args:
@@ -28,7 +28,7 @@ def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
     table = Table(
         name="retrieval",
         title="Retrieval at every length and depth",
-        how_to_read="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
+        caption="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
         "a loss (nats per token) below chance_loss means that the model has learned something, even if no answer is "
         "right.",
         source="",
@@ -95,11 +95,11 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         else "Each cell is the share of prompts whose whole answer the model knows, in per cent"
     )
     where = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
-    how_to_read = f"{how}{where}; a dash is a length that the model was not asked at, or at which its encoding ends."
+    caption = f"{how}{where}; a dash is a length that the model was not asked at, or at which its encoding ends."
     return Picture(
         name=f"retrieval_{task}",
         title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",
-        how_to_read=f"{known.about} {how_to_read}" if known else how_to_read,
+        caption=f"{known.about} {caption}" if known else caption,
         source=known.source if known else "",
         figure=figure,
     )

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.report.exhibits import COLOURS, Exhibit, Picture, Table, legend_columns, new_figure
+from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure
 
 FEW = 30
 """Tokens whose mean loss is not drawn: it says more of these tokens than of their place."""
@@ -19,11 +19,11 @@ FEW = 30
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
 
-def extrapolation_exhibits(
+def extrapolation_figures(
     by_length: Mapping[str, pd.DataFrame],
     by_position: Mapping[str, pd.DataFrame],
     training_lengths: Mapping[str, int],
-) -> list[Exhibit]:
+) -> list[ReportFigure]:
     """The figures at every length, as pictures and a table.
 
     Args:
@@ -37,7 +37,7 @@ def extrapolation_exhibits(
         Table(
             name="per_length",
             title="Every length",
-            how_to_read="low and high are a 95 % bootstrap interval over so many documents (pieces), or over pieces of "
+            caption="low and high are a 95 % bootstrap interval over so many documents (pieces), or over pieces of "
             "1,024 tokens where there are fewer than 10; early_loss is that of tokens which saw less than half a "
             "training window (of sliding windows, those of the first one alone), tail_loss that of tokens which saw "
             "more than a whole one; a dash is a length at which the encoding ends.",
@@ -71,7 +71,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     return Picture(
         name="bits_by_length",
         title="Prediction beyond the training length",
-        how_to_read="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
+        caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
         "model that reads longer texts as well as those it was trained on. Shaded: 95 % bootstrap "
         f"interval over {_pieces(together)}.",
         source=SOURCE,
@@ -116,7 +116,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     return Picture(
         name="loss_by_context",
         title="Loss by place in the window",
-        how_to_read="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
+        caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
         "where a model meets distances that it has not learned; the dotted line is the training length. Means of fewer "
         "than 30 tokens are left out.",
         source="the tokens at the beginning of a window, which see little, are what non-overlapping evaluation adds to "

@@ -18,7 +18,7 @@ from poslab.evaluation.base_bound import (
     smallest_base,
 )
 from poslab.evaluation.wavelengths import draw_lengths
-from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, Picture, Table, new_figure
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 
@@ -50,7 +50,7 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
     return Table(
         name="rotary_base_bound",
         title="The lower bound on the base",
-        how_to_read=(
+        caption=(
             "The bound holds for a length if a token that is like the query scores above others on average at every "
             "distance in such a text; else it first fails at the distance that is given. Bases above the smallest may "
             f"fail again; it is not searched for above {longest_search:,} tokens, nor for frequencies that are not "
@@ -100,7 +100,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
     return Picture(
         name="rotary_sum_of_cosines",
         title="The sum of cosines over distance",
-        how_to_read=(
+        caption=(
             "Above zero, a token at that distance that is like the query scores above others on average, by as much as "
             "the curve is high; where the curve dips below zero it scores below them, and a text should be no longer "
             "than where that first happens. The band spans the distances that share a place on the axis."
@@ -148,7 +148,7 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     return Picture(
         name="rotary_islands",
         title=f"Bases that hold for {length:,} tokens",
-        how_to_read=(
+        caption=(
             f"A base satisfies the bound for {length:,} tokens at head dimension {head_dim} where the curve is at or "
             "above zero (shaded). Those bases are several narrow islands, and a base above the smallest one can fail."
         ),
