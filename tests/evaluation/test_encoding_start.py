@@ -83,7 +83,7 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = subject(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
     assert swapped.warnings == [
-        "T5Bias learns 64 numbers, which no training has set: the figures of KerpleLog -> T5Bias are those of an "
+        "T5Bias learns 64 numbers, which no training has set: the results of KerpleLog -> T5Bias are those of an "
         "untrained encoding"
     ]
     assert subject(first.path, swap={"encoding": ROTARY}).warnings == []

@@ -14,12 +14,12 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
     """Evaluate trained models side by side.
 
     Args:
-        subjects: what is evaluated, under different names and on the same text.
-        settings: how.
-        announce: is called with each part's name before it is made.
+        subjects: the models, under different names and on the same text.
+        settings: of the evaluation.
+        announce: called with the name of each part before it is made.
 
     Raises:
-        ValueError: for a part that does not exist, or lengths that the text does not fill.
+        ValueError: for an unknown part, or lengths that the text does not fill.
     """
     known = parts.names()
     chosen = known if settings.parts is None else settings.parts

@@ -1,7 +1,8 @@
-"""Tables and pictures of `extrapolation`, for one model or several side by side."""
+"""Figures of `extrapolation`, for one model or several side by side."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from textwrap import fill
 
@@ -10,11 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure
 
 FEW = 30
-"""Tokens whose mean loss is not drawn: it says more of these tokens than of their place."""
+"""Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
 
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
@@ -24,10 +26,10 @@ def extrapolation_figures(
     by_position: Mapping[str, pd.DataFrame],
     training_lengths: Mapping[str, int],
 ) -> list[ReportFigure]:
-    """The figures at every length, as pictures and a table.
+    """Return two pictures and a table of the results at every length.
 
     Args:
-        by_length, by_position: what `extrapolation` gives, by the name of the model.
+        by_length, by_position: from `extrapolation`, by the name of the model.
         training_lengths: tokens of a training window, by the name of the model.
     """
     together = pd.concat(by_length, names=["model"]).reset_index("model")
@@ -37,10 +39,10 @@ def extrapolation_figures(
         Table(
             name="per_length",
             title="Every length",
-            caption="low and high are a 95 % bootstrap interval over so many documents (pieces), or over pieces of "
-            "1,024 tokens where there are fewer than 10; early_loss is that of tokens which saw less than half a "
-            "training window (of sliding windows, those of the first one alone), tail_loss that of tokens which saw "
-            "more than a whole one; a dash is a length at which the encoding ends.",
+            caption="low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
+            "pieces of 1,024 tokens if there are fewer than 10 documents; early_loss is that of tokens with less than "
+            "half a training window before them (in sliding windows, those of the first one only), tail_loss that of "
+            "tokens with more than a whole one; a dash is a length beyond the end of the encoding.",
             source=SOURCE,
             frame=together,
         ),
@@ -48,7 +50,7 @@ def extrapolation_figures(
 
 
 def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Bits per byte over the window length, under either protocol.
+    """Draw bits per byte over the window length, under either protocol.
 
     Args:
         together: tables by length with a column `model`.
@@ -59,7 +61,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
         _window_axis(panel, sorted(set(together["length"])), set(training_lengths.values()))
         rows = together[together["protocol"] == protocol]
-        for colour, (model, own) in zip(_colours(), rows.groupby("model", sort=False), strict=False):
+        for colour, (model, own) in zip(itertools.cycle(COLOURS), rows.groupby("model", sort=False), strict=False):
             panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
             panel.fill_between(own["length"], own["bits_low"], own["bits_high"], color=colour, alpha=0.15, linewidth=0)
         panel.set_title(f"{protocol} windows", fontsize="medium")
@@ -80,7 +82,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
 
 
 def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Loss of a token over the number of tokens before it, in non-overlapping windows of each length.
+    """Draw the loss of a token over the number of tokens before it, in non-overlapping windows of each length.
 
     Args:
         together: tables by position with a column `model`.
@@ -98,15 +100,13 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         for place, length in enumerate(lengths):
             own = rows[(rows["model"] == model) & (rows["length"] == length)]
             middle = (own["context_from"] * own["context_to"]) ** 0.5
-            panel.plot(
-                middle, own["loss"].where(own["tokens"] >= FEW), color=shades(place), linewidth=1.2, label=f"{length:,}"
-            )
+            loss = own["loss"].where(own["tokens"] >= FEW)
+            panel.plot(middle, loss, color=shades(place), linewidth=1.2, label=f"{length:,}")
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(str(model), 36), fontsize="medium")
-    for panel in panels.flat[len(models) :]:
-        panel.set_axis_off()
+    hide_rest(panels, len(models))
     for panel in panels[-1]:
         panel.set_xlabel("tokens before it")
     for panel in panels[:, 0]:
@@ -119,14 +119,14 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
         "where a model meets distances that it has not learned; the dotted line is the training length. Means of fewer "
         "than 30 tokens are left out.",
-        source="the tokens at the beginning of a window, which see little, are what non-overlapping evaluation adds to "
-        "the loss: Press et al., appendix B",
+        source="Press et al., appendix B: non-overlapping windows raise the loss, since the tokens at their beginning "
+        "see little context",
         figure=figure,
     )
 
 
 def _pieces(together: pd.DataFrame) -> str:
-    """Return over how many documents or pieces intervals are made."""
+    """Return the number of documents or pieces behind the intervals, in words."""
     counts = sorted({int(count) for count in together["pieces"].dropna()})
     return f"{' or '.join(map(str, counts))} documents or pieces of a document" if counts else "no documents"
 
@@ -137,8 +137,3 @@ def _window_axis(panel: Axes, lengths: list[int], training_lengths: set[int]) ->
     panel.xaxis.set_minor_locator(NullLocator())
     for training_length in training_lengths:
         panel.axvline(training_length, color="0.6", linestyle=":")
-
-
-def _colours() -> list[str]:
-    """One for each model; beyond their number they come again."""
-    return list(COLOURS) * 10
