@@ -67,7 +67,7 @@ def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folde
     assert evaluated(first)[1]["start"].tolist() == frame["start"].tolist()
     evaluation, without = evaluated(second)
     assert "start" not in without
-    assert "What KerpleLog began with is not known" in evaluation.sections[0].text
+    assert "The initial state of KerpleLog is unknown" in evaluation.sections[0].text
 
 
 def test_a_start_of_another_encoding_is_one_sentence(folder):

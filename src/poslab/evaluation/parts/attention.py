@@ -21,14 +21,13 @@ from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section
 
 PLACE = 3
-"""In the order of a report."""
 
 LAYERS_OF_MAPS = 6
-"""Up to how many layers each gets attention maps with labels."""
+"""Most layers for which each gets attention maps with labels."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section; nothing for models whose attention cannot be looked into."""
+    """Return the section; it leaves out models whose attention cannot be read."""
     subjects = [one for one in subjects if one.model.attention_sites]
     if not subjects:
         return Evaluation()
@@ -63,5 +62,5 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             frame=together[["model", *(column for column in together.columns if column != "model")]],
         )
     )
-    text = "What each head looks at, in windows as long as those of training, and token by token in a short text."
+    text = "The attention of each head, in windows as long as those of training, and token by token in a short text."
     return Evaluation([Section("What the heads look at", text, figures)])

@@ -12,11 +12,10 @@ from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 6
-"""In the order of a report."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, of the first encoding of each model that turns queries and keys."""
+    """Return the section for the first encoding of each model that turns queries and keys."""
     figures: list[ReportFigure] = []
     for one in subjects:
         turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
@@ -28,6 +27,6 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
 
 
 def section(figures: list[ReportFigure]) -> Section:
-    """Return the section with what `rotary_diagnostics` gives."""
-    text = "How fast each pair of channels turns, and whether the base is large enough for the lengths."
+    """Return the section of the figures of `rotary_diagnostics`."""
+    text = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
     return Section("Rotary diagnostics", text, figures)

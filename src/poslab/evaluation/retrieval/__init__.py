@@ -1,4 +1,4 @@
-"""Whether a model finds again what it has read: passkeys, needles, variables, copying, induction.
+"""Retrieval of what a model has read: passkeys, needles, variables, copying, induction.
 
 frame = retrieval(model, tokenizer, lengths=[256, 512, 1024], filler=test_text)
 figures = retrieval_figures({"rotary": frame})
