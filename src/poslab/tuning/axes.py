@@ -1,4 +1,4 @@
-"""Axes of parameters, and the colours of trials: what the pictures of a sweep share."""
+"""Axes of parameters and colours of trials, shared by the pictures of a sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
 
 
 def place_of(parameter: Parameter, value: Any) -> float:
-    """Return where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
+    """Return the place of a value on an axis: the index of a choice, or the logarithm in a logarithmic range."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return float(distribution.to_internal_repr(value))
@@ -28,7 +28,7 @@ def place_of(parameter: Parameter, value: Any) -> float:
 
 
 def ends_of(parameter: Parameter) -> tuple[float, float]:
-    """Return where the searched values begin and end on an axis, which is never a point."""
+    """Return the ends of the searched values on an axis, never the same place twice."""
     places = [place_of(parameter, end) for end in parameter.ends]
     return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
@@ -48,14 +48,14 @@ def scale_axis(axes: Axes, parameter: Parameter) -> None:
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    """Return round numbers of a range: powers of ten, with twice and five times these if they are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if high / low >= 1000 else (1, 2, 5)
     return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
 def value_at(parameter: Parameter | None, place: float) -> str:
-    """Return what stands at a place of a parameter's axis, in words; a number where there is no parameter."""
+    """Return the label of a place on a parameter's axis; a number if there is no parameter."""
     if parameter is None:
         return f"{place:.4g}"
     distribution = parameter.distribution
@@ -70,10 +70,10 @@ def is_categorical(parameter: Parameter) -> bool:
 
 
 def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure that Optuna draws, without a title; its style stays out of the figures after it.
+    """Return a figure that Optuna draws, without a title; its style does not leak into later figures.
 
     Args:
-        draw: calls a function of Optuna, which returns the axes.
+        draw: calls a function of Optuna that returns axes.
         width, height: inches.
     """
     with rc_context():
