@@ -11,7 +11,7 @@ from poslab.runs.trainer_settings import TrainerSettings
 
 
 class Share(NamedTuple):
-    """One worker's part of the machine.
+    """The share of one worker.
 
     Args:
         threads: of PyTorch.
@@ -25,11 +25,11 @@ class Share(NamedTuple):
 def shares(workers: int, settings: TrainerSettings) -> list[Share]:
     """Return the share of each worker.
 
-    Threads are shares of those that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
+    They share the threads that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
 
     Args:
-        workers: how many; at least 1.
-        settings: how runs are trained.
+        workers: their number, at least 1.
+        settings: of the trainer.
 
     Raises:
         ValueError: if there are not enough GPUs.
