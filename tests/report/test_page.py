@@ -159,7 +159,7 @@ def test_failure_leaves_what_was_there_and_no_half_file(tmp_path):
     ],
 )
 def test_names_of_figures_are_names_of_files(tmp_path, names, message):
-    found = [Section("S", "", [Table(name, "T", "H", "", pd.DataFrame({"a": [1]}))]) for name in names]
+    found = [Section("S", "", [Table(name, "T", "H", pd.DataFrame({"a": [1]}))]) for name in names]
     for write in (lambda: write_figures(tmp_path, found), lambda: write_report(tmp_path / "r.html", "R", {}, found)):
         with pytest.raises(ValueError, match=message):
             write()

@@ -39,11 +39,9 @@ _STATISTICS = {
 
 
 def distance_picture(by_distance: pd.DataFrame, training_length: int | None = None) -> Picture:
-    """Draw mean attention over distance, a panel for each layer and a line for each head.
+    """Draw the means of `attention_by_distance`, a panel for each layer, a line for each head, and the training length.
 
-    Args:
-        by_distance: from `attention_by_distance`.
-        training_length: tokens of a training window; None draws no line there.
+    None as the training length, in tokens, draws no line there.
     """
     layers = sorted(by_distance["layer"].unique())
     figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
@@ -63,7 +61,6 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
         caption="Each line is one head: the mean attention to a token at this distance (0 is the query's own token). A "
         "straight line falls as a power of distance, a bend downwards is a horizon, and a rise at the far end is the "
         "first token. A dotted line is the training length.",
-        source="",
         figure=figure,
     )
 
@@ -125,12 +122,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
 def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     """Draw the attention maps of all layers and heads for one text, small and without labels.
 
-    Args:
-        model: in evaluation mode.
-        tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
-
-    Raises:
-        ValueError: for a longer text.
+    Arguments and errors are those of `attention_maps`.
     """
     maps_LHTT = _maps(model, tokens_T)
     num_layers, num_heads = maps_LHTT.shape[:2]
@@ -150,7 +142,6 @@ def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
         caption="Each square is one head on one text: rows are queries, columns keys (darker is more, on a scale of "
         "square roots). A diagonal line is attention at a fixed distance, a vertical one attention to one token from "
         "everywhere.",
-        source="",
         figure=figure,
     )
 
@@ -191,7 +182,6 @@ def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Pictu
         title=f"Attention of layer {layer}",
         caption="Each row is a query, each column a key; darker is more, on a scale of square roots. The model uses a "
         "row to predict the token after it.",
-        source="",
         figure=figure,
     )
 
@@ -213,12 +203,12 @@ def _draw_map(panel: Axes, weights_TT: np.ndarray) -> None:
 
 
 def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | None = None) -> None:
-    """Draw numbers of at least 0 as colours.
+    """Draw numbers of at least 0, (rows, columns) with NaN for gaps, as colours.
 
     Args:
         panel: to draw in.
-        values: (rows, columns), NaN where there is none.
-        written: whether each cell shows its number; a colour scale is drawn otherwise.
+        values: the numbers.
+        written: shows each number in its cell, instead of a colour scale beside them.
         deepest: number of the deepest colour; None is the largest.
     """
     deepest = float(np.nanmax(values)) if deepest is None else deepest

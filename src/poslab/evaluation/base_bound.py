@@ -49,10 +49,8 @@ def holds(base: float, head_dim: int, length: int) -> bool:
 def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
     """Return the smallest distance below `length` at which the sum of cosines is negative; None if there is none.
 
-    Args:
-        inverse_frequencies: of any spectrum, a scaled one too, radians per token, one for each pair of channels (P,); 0
-            for a pair that does not turn.
-        length: tokens of the text, at least 1.
+    The inverse frequencies may be of any spectrum, a scaled one too: radians per token, one for each pair of channels
+    (P,), with 0 for a pair that does not turn.
 
     Raises:
         ValueError: for a length below 1.

@@ -62,15 +62,10 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
 
 
 def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Sequence[int], bins: int = 700) -> Picture:
-    """Draw the sum of cosines over distance, with zero and the first violation marked.
+    """Draw the sum of cosines up to the longest of all lengths (tokens), with zero and the first violation marked.
 
-    The smallest and the largest sum of each bin of distances are drawn, so that no violation is lost.
-
-    Args:
-        inverse_frequencies: (P,) float64, with 0 for pairs that do not turn.
-        training_length: tokens of a text in training.
-        lengths: in tokens; distances reach up to the longest, or to the training length.
-        bins: largest number of bins.
+    The smallest and the largest sum of each bin of distances are drawn, so that no violation is lost. The inverse
+    frequencies are (P,) float64, with 0 for pairs that do not turn.
     """
     stop = max([training_length, *lengths])
     edges = np.unique(np.geomspace(1, max(stop, 2), bins + 1).astype(np.int64))[:-1]
@@ -114,9 +109,8 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     """Draw the margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
 
     Args:
-        head_dim: channels D of a head, all of which turn; even.
-        length: tokens.
-        base: base of the encoding, marked if it is in the picture.
+        head_dim, length: as in `smallest_base`.
+        base: of the encoding, marked if it is in the picture.
         points: number of bases on the curve, beside the edges of islands.
 
     Returns:

@@ -69,11 +69,10 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
 
 
 def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) -> Picture:
-    """Draw the position of each key of one query over the text, a panel for each layer and a line for each head.
+    """Draw `content_positions` over the keys, a panel for each layer and a line for each head.
 
-    Args:
-        positions: from `content_positions`, with at least one row; of several queries the last is drawn.
-        labels: text of each token, written along the axis up to `LONGEST_TEXT` tokens.
+    There must be at least one row, and the last of several queries is drawn. The labels, the text of each token, are
+    shown for up to `LONGEST_TEXT` tokens.
     """
     query = positions["query"].max()
     own = positions[positions["query"] == query]

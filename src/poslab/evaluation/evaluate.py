@@ -11,10 +11,10 @@ from poslab.evaluation.subjects import Subject
 
 
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
-    """Evaluate trained models side by side.
+    """Evaluate trained models side by side, under different names and on the same text.
 
     Args:
-        subjects: the models, under different names and on the same text.
+        subjects: the models.
         settings: of the evaluation.
         announce: called with the name of each part before it is made.
 

@@ -36,13 +36,7 @@ class Settings:
 
 @dataclass
 class Evaluation:
-    """Results of an evaluation.
-
-    Args:
-        sections: of the report.
-        metrics: single numbers by tag.
-        frames: tables for files of their own, by name.
-    """
+    """Results of an evaluation: sections of the report, numbers by tag, and tables for files of their own by name."""
 
     sections: list[Section] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -69,13 +63,9 @@ class Evaluation:
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
-        """Add the pictures to the TensorBoard curves of a run, in place of those of an earlier evaluation.
+        """Add what `write` has drawn to the TensorBoard curves of a run, in place of an earlier evaluation's pictures.
 
-        Args:
-            directory: of the run.
-            drawn: from `write`.
-            prefix: of their tags.
-            step: training step of the model.
+        Tags begin with the prefix; the step is the training step of the model.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter

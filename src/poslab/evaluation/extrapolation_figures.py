@@ -22,15 +22,11 @@ SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and
 
 
 def extrapolation_figures(
-    by_length: Mapping[str, pd.DataFrame],
-    by_position: Mapping[str, pd.DataFrame],
-    training_lengths: Mapping[str, int],
+    by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]
 ) -> list[ReportFigure]:
-    """Return two pictures and a table of the results at every length.
+    """Return two pictures and a table of the two results of `extrapolation`, by the name of the model.
 
-    Args:
-        by_length, by_position: from `extrapolation`, by the name of the model.
-        training_lengths: tokens of a training window, by the name of the model.
+    Training lengths are tokens of a training window, here and below.
     """
     together = pd.concat(by_length, names=["model"]).reset_index("model")
     return [
@@ -50,12 +46,7 @@ def extrapolation_figures(
 
 
 def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Draw bits per byte over the window length, under either protocol.
-
-    Args:
-        together: tables by length with a column `model`.
-        training_lengths: tokens of a training window, by the name of the model.
-    """
+    """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
     figure = new_figure(8.0, 3.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
@@ -82,12 +73,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
 
 
 def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Draw the loss of a token over the number of tokens before it, in non-overlapping windows of each length.
-
-    Args:
-        together: tables by position with a column `model`.
-        training_lengths: tokens of a training window, by the name of the model.
-    """
+    """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
     columns = min(3, max(1, len(models)))

@@ -67,11 +67,9 @@ def learned_bias(
 
 
 def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
-    """Draw the bias of each head over distance, its initial value pale, distances past the training length shaded.
+    """Draw `learned_bias`, of at least one row, over distance, with its initial value pale.
 
-    Args:
-        bias: from `learned_bias`, with at least one row.
-        training_length: tokens of a training window; None shades nothing.
+    Distances past the training length (in tokens, None if unknown) are shaded.
     """
     names = [str(layers) for layers in bias["layers"].unique()]
     figure, panels = distance_panels(names, "bias (nats)", height=3.2 if len(names) == 1 else 2.5)
@@ -92,7 +90,6 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
         title="Bias against distance",
         caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "
         f"attention by 2.7. The shaded distances never occurred in training.{before}",
-        source="",
         figure=figure,
     )
 

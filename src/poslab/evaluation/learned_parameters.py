@@ -63,7 +63,6 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
         title="Learned parameters",
         caption="Each row is one number of the encoding (its place is mostly the head) after training"
         + (" and before." if "start" in parameters else "."),
-        source="",
         frame=parameters,
     )
 
@@ -71,8 +70,7 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
 def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) -> pd.DataFrame:
     """Return the norm of each learned vector of a distance or a count (the encodings' `vectors()`).
 
-    Args:
-        encodings, start: as in `learned_parameters`.
+    The arguments are those of `learned_parameters`.
 
     Returns:
         Columns `layers`, `table` (its name, and the head if each has its own), `place` (the distance or count), `norm`
@@ -91,11 +89,7 @@ def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) 
 
 
 def norms_picture(norms: pd.DataFrame) -> Picture:
-    """Draw a map for each kind of table: layers and heads against the place, darker where the vector is longer.
-
-    Args:
-        norms: from `table_norms`, with at least one row.
-    """
+    """Draw `table_norms`, of at least one row, as a map of layers and heads against places for each kind of table."""
     maps = {}
     for kind, rows in norms.groupby(norms["table"].str.split(",").str[0], sort=False):
         names = rows["layers"] + rows["table"].str.removeprefix(str(kind))
@@ -122,7 +116,6 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
         title="Lengths of the learned vectors",
         caption="Each row is a table of vectors, darker where a vector is longer. Places as pale as the rest matter "
         "little, and those that never occurred in training have kept their initial length.",
-        source="",
         figure=figure,
     )
 

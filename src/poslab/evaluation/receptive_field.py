@@ -63,22 +63,15 @@ def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
 
 
 def reach(field: pd.DataFrame, share: float = SHARE) -> int:
-    """Return the length of the receptive field: the number of last tokens with this share of the gradient.
-
-    Args:
-        field: from `receptive_field`.
-        share: between 0 and 1.
-    """
+    """Return the length of a `receptive_field`: the number of last tokens with this share (0 to 1) of the gradient."""
     short = field["cumulative"] < share - 1e-9  # sums are rounded
     return min(int(short.sum()) + 1, len(field))
 
 
 def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]) -> Picture:
-    """Draw the cumulative gradient over the number of last tokens, a line for each model.
+    """Draw the cumulative gradient of each `receptive_field` over the number of last tokens.
 
-    Args:
-        fields: from `receptive_field`, by the name of the model.
-        training_lengths: tokens of a training window, by the name of the model.
+    Fields and training lengths, in tokens, are by the name of the model.
     """
     figure = new_figure(7.0, 4.2)
     panel = figure.subplots()

@@ -51,10 +51,7 @@ def rotary_diagnostics(
         return figures
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}
-    figures += [
-        bound_by_length(spectra, longest_search),
-        sums_picture(spectra[every[-1]], training_length, lengths),
-    ]
+    figures += [bound_by_length(spectra, longest_search), sums_picture(spectra[every[-1]], training_length, lengths)]
     searched = [length for length in every if length <= longest_search and plain_base(spectra[length]) is not None]
     if searched:
         picture = islands_picture(head_dim, searched[-1], plain_base(spectra[searched[-1]]))

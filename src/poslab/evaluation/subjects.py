@@ -84,9 +84,7 @@ class Subject:
     def windows(self, length: int, more: int = 0) -> Tensor:
         """Return the first windows of the text, at most `WINDOWS`, (B, length + more); within documents if kept apart.
 
-        Args:
-            length: tokens of each, at most; the text and the encoding may end before.
-            more: tokens behind each, to be predicted.
+        The length is shorter if the text or the encoding ends before; `more` tokens follow, to be predicted.
         """
         length = min(length, self.model.max_length or length, len(self.tokens) - more)
         starts = np.arange(0, len(self.tokens) - length - more + 1, length)
@@ -99,10 +97,7 @@ class Subject:
         return torch.from_numpy(windows).to(self.device)
 
     def short_text(self, text: str | None) -> tuple[Tensor, list[str]]:
-        """Return the first tokens of a text, at most `SHORT`, and the text of each of them.
-
-        Args:
-            text: None is the subject's own.
+        """Return the first tokens of a text (None is the subject's own), at most `SHORT`, and the text of each.
 
         Raises:
             ValueError: for an empty text.
@@ -179,12 +174,7 @@ def subject(
 
 
 def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
-    """Return subjects whose names differ: equal ones get the end of their paths, as far as it differs.
-
-    Args:
-        subjects: some of which may have the same name.
-        runs: path of each as typed, all different.
-    """
+    """Return subjects whose names differ: equal ones get the end of their run's path (all different) as typed."""
     names = [one.name for one in subjects]
     paths = [Path(run).parts for run in runs]
 

@@ -28,13 +28,10 @@ class FailedAttempt:
 
 
 def may_retry(attempts: Sequence[FailedAttempt]) -> bool:
-    """Return whether a job gets another attempt.
+    """Return whether a job gets another attempt, after all of its attempts (at least 1) in order.
 
     An attempt that begins after more saved steps than all earlier ones proves progress, and earlier failures no longer
     count.
-
-    Args:
-        attempts: all attempts at the job, in order; at least 1.
     """
     farthest, since = -1, 0
     for index, attempt in enumerate(attempts):

@@ -11,25 +11,16 @@ from poslab.runs.trainer_settings import TrainerSettings
 
 
 class Share(NamedTuple):
-    """The share of one worker.
-
-    Args:
-        threads: of PyTorch.
-        gpus: value of CUDA_VISIBLE_DEVICES; None leaves it as it is.
-    """
+    """The share of one worker: threads of PyTorch, and CUDA_VISIBLE_DEVICES, which None does not change."""
 
     threads: int
     gpus: str | None
 
 
 def shares(workers: int, settings: TrainerSettings) -> list[Share]:
-    """Return the share of each worker.
+    """Return the share of each of at least 1 worker.
 
     They share the threads that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
-
-    Args:
-        workers: their number, at least 1.
-        settings: of the trainer.
 
     Raises:
         ValueError: if there are not enough GPUs.

@@ -26,15 +26,7 @@ class JobLostError(Exception):
 
 @dataclass(frozen=True)
 class TakenJob(Generic[J]):
-    """The state of a job that a worker has taken.
-
-    Args:
-        job: the job.
-        worker: name of the worker.
-        directory: of its runs.
-        is_running: whether it has not ended.
-        is_lost: whether it was failed because no heartbeat came.
-    """
+    """State of a job that a worker has taken: it runs, or has ended, or was failed since no heartbeat came (lost)."""
 
     job: J
     worker: str
@@ -45,12 +37,7 @@ class TakenJob(Generic[J]):
 
 @dataclass(frozen=True)
 class Jobs(Generic[J]):
-    """All jobs of a source at one moment.
-
-    Args:
-        unfinished: number of jobs that have not ended, without retries.
-        taken: jobs that were taken, ended ones included, in order.
-    """
+    """State of a source: the number of unfinished jobs, without retries, and the jobs taken so far, in order."""
 
     unfinished: int
     taken: Sequence[TakenJob[J]]

@@ -24,13 +24,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def work(source: JobSource[J, Result], train: Train[J, Result], worker: str, heed: Callable[[], None]) -> None:
-    """Take jobs until all have ended.
-
-    Args:
-        source: the source.
-        train: trains a job.
-        worker: name of this worker.
-        heed: raises RunInterruptedError after a signal.
+    """Take jobs in the name of a worker until all have ended; `heed` raises RunInterruptedError after a signal.
 
     Raises:
         RunInterruptedError, DiskError, Exception: as `run_job`.

@@ -23,14 +23,7 @@ FULL_DISK = 3
 
 
 class Assignment(TypedDict):
-    """Settings of a worker.
-
-    Args:
-        name: of this worker.
-        threads: of PyTorch.
-        locks: directory of its lock.
-        order: plain data from which it opens its source.
-    """
+    """Settings of a worker: its name, threads of PyTorch, directory of its lock, and plain data to open its source."""
 
     name: str
     threads: int
@@ -57,8 +50,7 @@ class StopRequest:
 def run_worker(open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> None:
     """Run a worker of the process whose id is the first argument of this one, and exit.
 
-    Args:
-        open_source: opens the source of an order, and returns it and a function that trains its jobs.
+    `open_source` returns the source of an order, and a function that trains its jobs.
     """
     die_with(int(sys.argv[1]))
     status = _work(json.load(sys.stdin), open_source)

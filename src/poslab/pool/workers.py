@@ -30,14 +30,7 @@ STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that takes jobs.
-
-    Args:
-        name: unique among all machines.
-        process: the process.
-        log: file of its output.
-        hang: detects its hangs.
-    """
+    """A process that takes jobs, with a name that is unique among all machines, and a log of its output."""
 
     name: str
     process: subprocess.Popen[str]
@@ -89,10 +82,7 @@ class Workers(Generic[J]):
                 self._workers[place] = self._started(place)
 
     def look_after(self, jobs: Jobs[J]) -> None:
-        """Kill the workers that hang, and fail the jobs of those that have died.
-
-        Args:
-            jobs: of the source, as just read.
+        """Kill the workers that hang, and fail the jobs of those that have died; `jobs` have just been read.
 
         Raises:
             DiskError: if one died because nothing can be written any more.

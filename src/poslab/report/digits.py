@@ -10,7 +10,7 @@ SIGNIFICANT = 4
 
 
 def readable(numbers: Sequence[float]) -> list[str]:
-    """Format the numbers of one column.
+    """Format the numbers of one column, which may be infinite but not NaN.
 
     Whole numbers stay whole. Others share a number of decimals, at most 4. If they differ by more than a factor of
     1000, or some are below 0.001 or at least 1e7, each has four significant digits of its own.
@@ -18,9 +18,6 @@ def readable(numbers: Sequence[float]) -> list[str]:
         readable([256, 4096]) == ["256", "4,096"]
         readable([0.5, 0.03125]) == ["0.5000", "0.0312"]
         readable([1e-05, 0.5, 1234.5]) == ["1.000e−5", "0.5000", "1,234"]
-
-    Args:
-        numbers: any, infinite ones too, but not NaN.
     """
     sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
     if all(size == int(size) and size < 1e15 for size in sizes):

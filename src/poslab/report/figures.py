@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,13 +27,13 @@ class ReportFigure:
         name: of its files, unique in a report: lower case, digits and underscores.
         title: a few words.
         caption: one or two sentences that explain it to a newcomer.
-        source: paper and section of the method; empty if there is nothing to cite.
+        source: paper and section of the method, if there is one to cite.
     """
 
     name: str
     title: str
     caption: str
-    source: str
+    source: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,7 @@ LARGEST_SVG = 1_000_000
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
-
-    Args:
-        title: a few words.
-        text: an introduction; an empty line begins a paragraph.
-        figures: its tables and pictures, in order.
-    """
+    """A part of a report: an introduction, in which an empty line begins a paragraph, and figures in order."""
 
     title: str
     text: str
@@ -147,13 +141,7 @@ def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "name": figure.name,
-        "title": figure.title,
-        "caption": figure.caption,
-        "source": figure.source,
-        "image": _image(figure, drawn) if isinstance(figure, Picture) else None,
-    }
+    shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Picture) else None}
     if isinstance(figure, Table):
         frame = _columns(figure.frame)
         columns = [_column(frame.iloc[:, index]) for index in range(frame.shape[1])]

@@ -22,12 +22,7 @@ LOG_WIDTH = 100
 
 
 class RunConsole:
-    """A printer to the terminal and to the log of a run.
-
-    Args:
-        log_file: the log to append to; None keeps none.
-        silent: prints nothing, for all processes of a run but the first.
-    """
+    """A printer to the terminal and to a log, if there is one; silent in all processes of a run but the first."""
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
         self.terminal = HarmlessConsole(quiet=silent)
@@ -46,8 +41,7 @@ class RunConsole:
 class ConsoleProgress(L.Callback):
     """A live bar with loss, the task's headline and tokens per second, and a line for each validation.
 
-    Args:
-        console: for the output; without a terminal it gets only the lines.
+    Without a terminal the console gets only the lines.
     """
 
     def __init__(self, console: RunConsole) -> None:
@@ -130,13 +124,8 @@ def _width(columns: Sequence[str]) -> int:
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
     """Return the test figures of a run, a row for each length, with a dash beyond the end of the encoding.
 
-    Rows of examples have their number, since figures of few examples are uncertain.
-
-    Args:
-        task: of the run.
-        metrics: the final figures by tag.
-        lengths: all test lengths, ascending; for windows, the training length first.
-        step: of the checkpoint that was tested.
+    Rows of examples have their number, since figures of few examples are uncertain. `metrics` are the final figures by
+    tag, `lengths` ascend, for windows from the training length, and `step` is that of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in OPEN_ENDED]:

@@ -40,11 +40,9 @@ class ObserveValidations(L.Callback):
 
 @contextmanager
 def answering(observer: Observer, directory: Path) -> Iterator[None]:
-    """Serve an observer to other processes of this machine, which call it by `distant_observer`.
+    """Serve an observer at a Unix socket in a directory to other processes, which call it by `distant_observer`.
 
-    Args:
-        observer: called in its own thread; an error that it raises is a reason to end the run.
-        directory: known to the other processes; it gets a Unix socket.
+    It is called in its own thread; an error that it raises is a reason to end the run.
     """
     over = threading.Event()
     with Listener(str(directory / SOCKET)) as listener:

@@ -70,11 +70,9 @@ def is_categorical(parameter: Parameter) -> bool:
 
 
 def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure that Optuna draws, without a title; its style does not leak into later figures.
+    """Return a figure of this size in inches that a function of Optuna draws, without a title.
 
-    Args:
-        draw: calls a function of Optuna that returns axes.
-        width, height: inches.
+    The style of Optuna does not leak into later figures.
     """
     with rc_context():
         axes: Axes = draw()

@@ -17,13 +17,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 
 
 class Display:
-    """Lines for trials that end, and a live table if the console is a terminal.
-
-    Args:
-        console: for the output.
-        objectives: of the sweep.
-        workers: their number on this machine.
-    """
+    """Lines for trials that end, and a live table if the console is a terminal; `workers` are those of this machine."""
 
     def __init__(self, console: Console, objectives: Sequence[Objective], workers: int) -> None:
         self._console = console

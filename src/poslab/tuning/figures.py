@@ -23,20 +23,11 @@ FEWEST_FOR_IMPORTANCE = 4
 
 
 def sections(
-    study: SweepStudy,
-    sweep: Sweep,
-    trials: pd.DataFrame,
-    best: FrozenTrial,
-    tested: Mapping[str, float],
+    study: SweepStudy, sweep: Sweep, trials: pd.DataFrame, best: FrozenTrial, tested: Mapping[str, float]
 ) -> list[Section]:
-    """Return the sections of a report.
+    """Return the sections of a report on a settled study.
 
-    Args:
-        study: a settled study.
-        sweep: its sweep.
-        trials: one row for each attempt.
-        best: the best trial.
-        tested: its test metrics by tag; empty if unknown.
+    Trials have one row for each attempt; `tested` are the test metrics of the best one by tag, empty if unknown.
     """
     record = study.record()
     complete = record.in_state(TrialState.COMPLETE)
@@ -45,10 +36,8 @@ def sections(
     worth: list[ReportFigure] = [_worth(complete, sweep.all_objectives, best)]
     if tested:
         worth.append(_test(best, tested))
-    if several:
-        worth.append(_front(front(study, record), complete, sweep.all_objectives))
-    else:
-        worth.append(_history(record, objective))
+    course = _front(front(study, record), complete, sweep.all_objectives) if several else _history(record, objective)
+    worth.append(course)
     what: list[ReportFigure] = []
     if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importances(study, objective)) is not None:
         what.append(importance)
@@ -66,7 +55,6 @@ def sections(
         "All trials",
         "One row for each attempt, in the order in which they were taken; trial 0 is the default. A pruned trial has "
         "only its last reported value.",
-        "",
         trials[columns],
     )
     return [
@@ -88,7 +76,6 @@ def _worth(complete: Sequence[FrozenTrial], objectives: Sequence[Objective], bes
         "The default is the configuration without a search; "
         + " and ".join(f"{o.better} of {o.label} is better" for o in objectives)
         + ". Both are on validation text, where the best of many trials always looks a little better than it is.",
-        "",
         pd.DataFrame(rows),
     )
 
@@ -104,7 +91,6 @@ def _test(best: FrozenTrial, tested: Mapping[str, float]) -> Table:
         "test",
         f"Test of trial {best.number}",
         "The only metrics on test text: of the best trial alone, once, after everything was chosen.",
-        "",
         pd.DataFrame(rows),
     )
 
@@ -139,7 +125,6 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
         "How the sweep went",
         "Each mark is a trial, in the order in which they began. The line falls, or rises, whenever one is better than "
         "all before it; where it stays flat, further trials did not help. Crosses at the edge lie beyond it.",
-        "",
         figure,
     )
 
@@ -169,6 +154,5 @@ def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], object
         "What one objective costs in the other",
         "A trial on the front, labelled with its number, is one that no other beats in both objectives. The choice "
         "among them is yours.",
-        "",
         figure,
     )

@@ -70,11 +70,7 @@ class Objective:
         return all(tag.startswith("validation/") for tag in self.metrics)
 
     def value(self, metrics: Mapping[str, float], training_length: int) -> float:
-        """Return the mean.
-
-        Args:
-            metrics: of a run, by tag.
-            training_length: tokens of its training window.
+        """Return the mean over a run's metrics by tag, with its training length in tokens.
 
         Raises:
             ValueError: naming a metric that the run does not have, such as one beyond the end of an encoding.

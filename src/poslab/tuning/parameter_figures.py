@@ -49,9 +49,9 @@ def importances(study: SweepStudy, objective: Objective) -> Picture | None:
         "Which parameters matter",
         "The share of each parameter in the difference between the best trials and the others; the sum is 1. With few "
         "trials it is a rough guess, and it holds only for the ranges that were searched.",
-        "Watanabe, Bansal, Hutter, “PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary "
-        "Subspaces” (IJCAI 2023)",
         figure,
+        source="Watanabe, Bansal, Hutter, “PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary "
+        "Subspaces” (IJCAI 2023)",
     )
 
 
@@ -80,7 +80,6 @@ def slices(
         "Each parameter by itself",
         "Every complete trial at its value of each parameter. The others vary too: a cloud without a shape means that "
         "this parameter matters little beside them.",
-        "",
         figure,
     )
 
@@ -116,7 +115,6 @@ def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: O
         f"{first.name} and {second.name} together",
         "Each point is a complete trial, the star the best one. The colours between and beyond them are interpolated: "
         "where points are few, they are a guess.",
-        "",
         figure,
     )
 
@@ -151,7 +149,6 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
         "All parameters side by side",
         "Each line is a complete trial, from its objective on the left through its parameters, each over the range "
         "that was searched; darker is better. The places where dark lines gather are good values of a parameter.",
-        "",
         figure,
     )
 
@@ -179,7 +176,6 @@ def by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective: 
         f"The best of each {parameter.name}",
         "Each choice with the best values found for its own parameters. A choice that was tried more often has had "
         "more luck: compare the numbers of trials.",
-        "",
         pd.DataFrame(rows),
     )
 

@@ -35,13 +35,7 @@ BEST = "best.yaml"
 
 
 class Results:
-    """The results of a settled sweep.
-
-    Args:
-        sweep: the sweep.
-        study: its study.
-        configurations: of its trials.
-    """
+    """The results of a settled sweep, its study, and the configurations of its trials."""
 
     def __init__(self, sweep: Sweep, study: SweepStudy, configurations: TrialConfigurations) -> None:
         self._sweep = sweep

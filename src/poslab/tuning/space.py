@@ -84,10 +84,7 @@ class Space:
         return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
 
     def defaults(self, default: Mapping[str, Any]) -> Values:
-        """Return the parameters of trial 0 by name: the values that the configuration has without a search.
-
-        Args:
-            default: the values, by key, of all keys of the space in the configuration.
+        """Return the parameters of trial 0 by name, from the values of the configuration by key.
 
         Raises:
             ValueError: for a default outside of the values of its parameter: the gain of tuning would be unknown.

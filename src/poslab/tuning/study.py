@@ -14,16 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
-from poslab.tuning.attributes import (
-    CAN_PASS,
-    EXHAUSTED,
-    FIRST_ATTEMPT,
-    FROM_OUTSIDE,
-    METRICS,
-    REASON,
-    RETRY_OF,
-    WORKER,
-)
+from poslab.tuning.attributes import CAN_PASS, EXHAUSTED, FIRST_ATTEMPT, FROM_OUTSIDE, METRICS, REASON, RETRY_OF, WORKER
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.storage import STORAGE_ERRORS, beat_interval
 from poslab.tuning.sweep import Sweep
@@ -35,12 +26,7 @@ AnyTrial = Trial | FrozenTrial
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The result of a trial.
-
-    Args:
-        values: of the objectives; None if it was pruned.
-        metrics: of its run, by tag.
-    """
+    """Values of a trial's objectives, None if it was pruned, and metrics of its run by tag."""
 
     values: Sequence[float] | None
     metrics: Mapping[str, float]
@@ -50,13 +36,9 @@ PRUNED = TrialResult(None, {})
 
 
 class SweepStudy(optuna.Study):
-    """The study of a sweep: a `JobSource`, and a `WatchedSource`, of trials.
+    """The study of a sweep: a `JobSource` and a `WatchedSource` of trials.
 
-    Args:
-        sweep: the sweep.
-        storage: of the study.
-        seed: of its sampler.
-        default: the parameters of trial 0, by name.
+    The seed is that of its sampler; `default` are the parameters of trial 0, by name.
     """
 
     def __init__(self, sweep: Sweep, storage: RDBStorage, seed: int, default: Mapping[str, Any]) -> None:

@@ -24,9 +24,7 @@ from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_
 class TrialRecord:
     """The record of a study's trials at one moment.
 
-    Args:
-        attempts: for each trial in the budget, by number, its attempts in order.
-        missing: number of trials still to be made.
+    It has the attempts at each trial in the budget, by number and in order, and the number of trials still missing.
     """
 
     attempts: list[list[FrozenTrial]]
@@ -34,12 +32,7 @@ class TrialRecord:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], n_trials: int) -> TrialRecord:
-        """Return the record of a study.
-
-        Args:
-            trials: all trials of the study.
-            n_trials: the budget.
-        """
+        """Return the record of all trials of a study under a budget of `n_trials`."""
         trials = sorted(trials, key=lambda trial: trial.number)
         retries: dict[int, FrozenTrial] = {}
         for trial in trials:

@@ -61,10 +61,7 @@ def train_trial(
 def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirectory]]:
     """Return the seeds and runs of a trial: its own directory, or one within it for each of several seeds.
 
-    Args:
-        sweep: the sweep.
-        number: of the first attempt.
-        seed: of the configuration.
+    The number is that of its first attempt, and the seed that of the configuration.
     """
     directory, trust = directory_of(sweep, number), tuple(sweep.trust)
     if sweep.seeds == 1:

@@ -58,7 +58,6 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             title="Every head in numbers",
             caption="Means over the queries of windows as long as in training: entropy in nats, distance in "
             "tokens, and the shares of the first token, of the query's own and of the one before it.",
-            source="",
             frame=together[["model", *(column for column in together.columns if column != "model")]],
         )
     )

@@ -21,8 +21,7 @@ PANELS_ABREAST = 2
 def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
     """Return a heat map for each task, and a table of everything.
 
-    Args:
-        frames: from `retrieval`, by the name of the model; all with the same tasks and depths.
+    The frames are from `retrieval`, by the name of the model, with the same tasks and depths.
     """
     together = pd.concat(frames, names=["model"]).reset_index("model")
     pictures = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False)]
@@ -32,7 +31,6 @@ def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
         caption="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
         "a loss (nats per token) below chance_loss means that the model has learned something, even if no answer is "
         "right.",
-        source="",
         frame=together,
     )
     return [*pictures, table]
@@ -41,11 +39,8 @@ def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
 def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
 
-    A task without a depth has a row for each model.
-
-    Args:
-        rows: of `retrieval` for one task, with a column `model`.
-        task: its name; a task outside of `TASKS` gets no source.
+    The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
+    model, and a task outside of `TASKS` has no source.
     """
     known = TASKS.get(task)
     by_loss = bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
