@@ -109,7 +109,7 @@ def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_ru
     assert not (first / "metrics.json").exists()
     ended = running.wait()
     assert (ended.status, ended.errors) == (1, "error: process 1 of the run was ended by SIGKILL\n"), ended
-    assert "go on with: python -m src.train resume=sweep/0" in ended.output.splitlines()
+    assert "resume with: python -m src.train resume=sweep/0" in ended.output.splitlines()
     assert_same_run(second, alone("boundaries", "trainer=cpu", BOUNDARIES))
 
 
@@ -123,7 +123,7 @@ def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(
     running.ask_to_stop(signal.SIGTERM)
     ended = running.wait()
     assert (ended.status, ended.errors) == (143, "error: stopped by SIGTERM\n")
-    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=run"
     assert_gone(descendants)
     assert not (run / "metrics.json").exists()
     assert start("resume=run").wait().status == 0
@@ -169,7 +169,7 @@ def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_o
     second.suspend()
     ended = running.wait()
     assert (ended.status, ended.errors) == (1, HANG.format(15)), ended
-    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=run"
     assert_gone(descendants)
     assert start("resume=run").wait().status == 0
 

@@ -61,7 +61,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
     ended = running.wait()
     sentence = "error: disk/run: No space left on device; what was saved before is intact\n"
     assert (ended.status, ended.errors) == (1, sentence), ended
-    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=disk/run"
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=disk/run"
     assert VALIDATE_EVERY <= checkpoint(run, "last")["global_step"] < STEPS
     assert checkpoint(run, "best")["global_step"] >= VALIDATE_EVERY
     if left:
@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence
     ended = running.wait()
     sentence = "error: disk/run: No space left on device; what was saved before is intact\n"
     assert (ended.status, ended.errors) == (1, sentence), ended
-    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=disk/run"
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=disk/run"
     assert VALIDATE_EVERY <= checkpoint(full / "run", "last")["global_step"] < STEPS
 
 

@@ -111,7 +111,7 @@ def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake
     assert mistaken("src.train", *small, f"hydra.run.dir='{run}'").status == 0
     ended = mistaken("src.train", *small, f"hydra.run.dir='{run}'")
     assert ended.status == 2
-    hint = re.search(r"go on with (.*), or choose", ended.errors)
+    hint = re.search(r"resume it with (.*), or choose", ended.errors)
     assert hint is not None
     ended = mistaken("src.train", hint.group(1))
     assert (ended.status, ended.errors) == (0, "")

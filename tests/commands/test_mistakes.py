@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
     assert ended.status == 1
     assert ended.err.startswith("error: the ") and ended.err.count("\n") == 1
     assert "optimizer.lr" in ended.err or "validation loss" in ended.err
-    assert "go on with" not in ended.out  # it would end in the same way
+    assert "resume with" not in ended.out  # it would end in the same way
 
 
 def test_one_wrong_job_of_two_leaves_the_other_alone(
@@ -266,7 +266,7 @@ def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended]
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     ended = train(*small, "hydra.run.dir=run")
     assert ended.status == 2
-    assert ended.err.startswith("error: run holds a run already: go on with resume=run, or choose another")
+    assert ended.err.startswith("error: run holds a run already: resume it with resume=run, or choose another")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
 
 

@@ -156,7 +156,7 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
     [
         (
             ["resume=run", "encoding=alibi"],
-            "resume=run goes on with the run's own configuration, which has another encoding",
+            "resume=run uses the run's own configuration, which has another encoding",
         ),
         (["resume=run", "optimizer.lr=1e-2"], "which has another optimizer.lr"),
         (["resume=rum"], "resume=rum: there is no such run directory or checkpoint; did you mean 'run'?"),

@@ -61,7 +61,7 @@ def test_sigterm_to_a_group_with_processes_that_load_data_saves_too(
 def assert_interrupted(running: Running, number: signal.Signals) -> None:
     ended = running.wait()
     assert (ended.status, ended.errors) == (128 + number, f"error: stopped by {number.name}\n")
-    assert ended.output.splitlines()[-1] == "go on with: python -m src.train resume=run"
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=run"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -146,11 +146,11 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     ended = stopped.wait(60)
     assert ended.status == 130, ended
     assert ended.errors.strip() == "error: stopped by SIGINT"
-    assert "go on with the same command" in ended.output
+    assert "resume with the same command" in ended.output
     assert not [t for t in study_of(tmp_path / "again").trials if t.state == TrialState.RUNNING]
     ended = run_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
     assert ended.status == 0, ended
-    assert "goes on" in ended.output
+    assert "resuming" in ended.output
 
     first, again = study_of(swept[0]).trials, study_of(tmp_path / "again").trials
     assert [(t.params, t.values, t.state) for t in first] == [(t.params, t.values, t.state) for t in again]
@@ -194,7 +194,7 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
     trials = study_of(tmp_path / "out").trials
     assert len(trials) == 5
     assert [trial.datetime_complete for trial in trials[:4]] == [trial.datetime_complete for trial in before]
-    assert "goes on: 4 of 5" in ended.output
+    assert "resuming: 4 of 5" in ended.output
 
     other = run_sweep(tmp_path, *sweep, "dataset.batch_size=8")
     assert other.status == 2

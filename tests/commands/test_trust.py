@@ -56,8 +56,8 @@ def test_a_stopped_run_goes_on_by_the_command_that_it_prints(
     command = python("-m", "src.train", *words, "hydra.run.dir=outputs/run")
     stopped = Running(command, tmp_path, stopping).wait()
     assert stopped.status == 143, stopped
-    told = next(line for line in stopped.output.splitlines() if line.startswith("go on with: "))
-    assert told == "go on with: python -m src.train resume=outputs/run trust=my_turning"
+    told = next(line for line in stopped.output.splitlines() if line.startswith("resume with: "))
+    assert told == "resume with: python -m src.train resume=outputs/run trust=my_turning"
     shutil.copytree(tmp_path / "outputs", tmp_path / "auto")
 
     ended = mistaken("src.train", *shlex.split(told)[6:])

@@ -13,7 +13,7 @@ from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.learned_parameters import learned_parameters
 from poslab.evaluation.subjects import subject
-from poslab.report.exhibits import Table
+from poslab.report.figures import Table
 from poslab.runs.checkpoint import model_weights, save_atomically
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small
@@ -41,8 +41,8 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
     evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), announce=lambda part: None)
-    exhibits = evaluation.sections[0].exhibits
-    (table,) = [one for one in exhibits if isinstance(one, Table) and one.name == "learned_parameters"]
+    figures = evaluation.sections[0].figures
+    (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
     return evaluation, table.frame
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folde
     assert evaluated(first)[1]["start"].tolist() == frame["start"].tolist()
     evaluation, without = evaluated(second)
     assert "start" not in without
-    assert "What KerpleLog began with is not known" in evaluation.sections[0].text
+    assert "The initial state of KerpleLog is unknown" in evaluation.sections[0].text
 
 
 def test_a_start_of_another_encoding_is_one_sentence(folder):
@@ -83,7 +83,7 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = subject(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
     assert swapped.warnings == [
-        "T5Bias learns 64 numbers, which no training has set: the figures of KerpleLog -> T5Bias are those of an "
+        "T5Bias learns 64 numbers, which no training has set: the results of KerpleLog -> T5Bias are those of an "
         "untrained encoding"
     ]
     assert subject(first.path, swap={"encoding": ROTARY}).warnings == []

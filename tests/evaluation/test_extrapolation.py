@@ -12,7 +12,7 @@ from torch.nn import functional
 from poslab.encodings import Alibi, Learned
 from poslab.evaluation.bootstrap import ratio_interval
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolation, score_tokens
-from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
+from poslab.evaluation.extrapolation_figures import extrapolation_figures
 from poslab.evaluation.windows import Windows
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number_is_told_and_not_left_out():
     finite = by_length.set_index(["length", "protocol"])["loss"].map(math.isfinite)
     assert finite[8].all() and not finite[16].any()
     frames = {"model": by_length}, {"model": by_position}, {"model": 8}
-    assert len(extrapolation_exhibits(*frames)) == 3
+    assert len(extrapolation_figures(*frames)) == 3
 
 
 def test_the_interval_is_drawn_by_the_seed():
@@ -217,10 +217,10 @@ def test_documents_that_are_alike_leave_no_doubt():
     assert ratio_interval(np.full(8, 6.0), np.full(8, 3)) == (2, 2)
 
 
-def test_the_exhibits_name_every_model_and_protocol():
+def test_the_figures_name_every_model_and_protocol():
     frames = {name: extrapolation(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
     by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
-    bits, context, table = extrapolation_exhibits(by_length, by_position, dict.fromkeys(by_length, 8))
+    bits, context, table = extrapolation_figures(by_length, by_position, dict.fromkeys(by_length, 8))
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
     assert [panel.get_title() for panel in context.figure.axes] == ["rotary", "alibi"]
     assert set(table.frame["model"]) == {"rotary", "alibi"}

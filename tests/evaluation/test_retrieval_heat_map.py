@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from poslab.evaluation.retrieval import heat_map, retrieval_exhibits
-from poslab.report.exhibits import Picture, Table
+from poslab.evaluation.retrieval import heat_map, retrieval_figures
+from poslab.report.figures import Picture, Table
 
 
 def measured(task: str, accuracies: dict[tuple[int, float], float], loss: float = 1.0) -> pd.DataFrame:
@@ -63,8 +63,8 @@ def test_a_task_without_depth_has_a_row_for_each_model():
 
 def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_all():
     good, bad = (measured("needle", {(256, 0.0): accuracy, (512, 0.0): 0.0}) for accuracy in (50.0, 0.0))
-    exhibits = retrieval_exhibits({"rotary": good, "none": bad})
-    picture, table = exhibits
+    figures = retrieval_figures({"rotary": good, "none": bad})
+    picture, table = figures
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.title == "Needle: accuracy"
     assert [numbers(picture, panel) for panel in (0, 1)] == [[["50", "0"]], [["0", "0"]]]
@@ -74,5 +74,5 @@ def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_al
 
 def test_every_task_has_a_picture_of_its_own_name():
     frame = pd.concat([measured(task, {(256, 0.0): 100.0}) for task in ("passkey", "of_my_own")])
-    names = [exhibit.name for exhibit in retrieval_exhibits({"rotary": frame})]
+    names = [figure.name for figure in retrieval_figures({"rotary": frame})]
     assert names == ["retrieval_passkey", "retrieval_of_my_own", "retrieval"]

@@ -8,26 +8,26 @@ from poslab.encodings import Alibi, PoPE, Rotary, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
-from poslab.report.exhibits import Exhibit, Table
+from poslab.report.figures import ReportFigure, Table
 
 OF_EVERY_ROTATION = ["rotary_turns", "rotary_wavelengths"]
 OF_ROTARY = [*OF_EVERY_ROTATION, "rotary_base_bound", "rotary_sum_of_cosines"]
 
 
-def names(exhibits: list[Exhibit]) -> list[str]:
-    return [exhibit.name for exhibit in exhibits]
+def names(figures: list[ReportFigure]) -> list[str]:
+    return [figure.name for figure in figures]
 
 
-def bound_of(exhibits: list[Exhibit]) -> Table:
-    (table,) = (exhibit for exhibit in exhibits if exhibit.name == "rotary_base_bound")
+def bound_of(figures: list[ReportFigure]) -> Table:
+    (table,) = (figure for figure in figures if figure.name == "rotary_base_bound")
     assert isinstance(table, Table)
     return table
 
 
 def test_a_head_of_64_at_base_10_000_fails_at_1024_and_holds_at_its_training_length():
-    exhibits = rotary_diagnostics(Rotary(64), 64, 256, [1024])
-    frame = bound_of(exhibits).frame.set_index("length")
-    assert names(exhibits) == [*OF_ROTARY, "rotary_islands"]
+    figures = rotary_diagnostics(Rotary(64), 64, 256, [1024])
+    frame = bound_of(figures).frame.set_index("length")
+    assert names(figures) == [*OF_ROTARY, "rotary_islands"]
     assert frame["bound holds"].to_dict() == {256: True, 1024: False}
     # 10,000 is above the smallest base that holds, and fails: it lies between islands.
     assert frame["smallest base that holds"][1024] < 10_000
@@ -41,9 +41,9 @@ def test_rotations_that_do_more_than_turn_have_wavelengths_alone(encoding):
 @pytest.mark.parametrize("scaling", [yarn, hope])
 def test_a_spectrum_that_is_not_plain_has_no_islands(scaling):
     rotary = Rotary(64, scaling=partial(scaling, training_length=256))
-    exhibits = rotary_diagnostics(rotary, 64, 256, [512])
-    assert names(exhibits) == OF_ROTARY
-    assert bound_of(exhibits).frame["smallest base that holds"].isna().all()
+    figures = rotary_diagnostics(rotary, 64, 256, [512])
+    assert names(figures) == OF_ROTARY
+    assert bound_of(figures).frame["smallest base that holds"].isna().all()
 
 
 def test_islands_are_those_of_the_longest_length_that_is_searched():
@@ -68,11 +68,11 @@ def test_channels_that_do_not_turn_count_in_the_bound():
     assert not bound_of(rotary_diagnostics(all_of_it, 32, 256, [4096])).frame["bound holds"].all()
 
 
-def test_every_exhibit_explains_itself():
-    for exhibit in rotary_diagnostics(Rotary(64), 64, 256, [512]):
-        assert exhibit.title
-        assert exhibit.how_to_read.endswith(".")
-        assert exhibit.source
+def test_every_figure_explains_itself():
+    for figure in rotary_diagnostics(Rotary(64), 64, 256, [512]):
+        assert figure.title
+        assert figure.caption.endswith(".")
+        assert figure.source
 
 
 def test_what_is_no_rotation_or_does_not_fit_is_refused():

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from poslab.encodings import Alibi, NoPosition, PoPE, Positions, Rotary, Sinusoidal, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
-from poslab.report.exhibits import COLOURS
+from poslab.report.figures import COLOURS
 from tests.encoding_choices import encoding
 
 ROTARY = [
@@ -109,9 +109,9 @@ def test_what_is_no_spectrum_is_refused(frequencies):
         wavelengths(frequencies, 256, [])
 
 
-@pytest.mark.parametrize("exhibit", [wavelengths, wavelengths_picture])
-def test_lengths_without_a_token_are_refused(exhibit):
+@pytest.mark.parametrize("figure", [wavelengths, wavelengths_picture])
+def test_lengths_without_a_token_are_refused(figure):
     with pytest.raises(ValueError, match=r"^training_length must be at least 1, got 0"):
-        exhibit(XPos(16), 0, [512])
+        figure(XPos(16), 0, [512])
     with pytest.raises(ValueError, match=r"^lengths must be at least 1, got -5"):
-        exhibit(PoPE(16, 2), 256, [512, -5])
+        figure(PoPE(16, 2), 256, [512, -5])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 from poslab.report.page import Section, write_report
 
 NASTY = """<b>bold</b> & "quoted" 'words' <script>alert(1)</script>"""
@@ -18,14 +18,14 @@ def curve(points: int = 5) -> Picture:
     figure = new_figure()
     x = np.arange(points)
     figure.subplots().plot(x, np.random.default_rng(0).random(points), "o")
-    return Picture("curve", f"Curve {NASTY}", "A flat line is good.", "A paper, section 1", figure)
+    return Picture("curve", f"Curve {NASTY}", "A flat line is good.", figure, source="A paper, section 1")
 
 
 def heat_map() -> Picture:
     figure = new_figure()
     image = figure.subplots().imshow(np.arange(12).reshape(3, 4) / 11, aspect="auto")
     figure.colorbar(image, label="share found")
-    return Picture("heat_map", "Heat map", "Bright is found.", "", figure)
+    return Picture("heat_map", "Heat map", "Bright is found.", figure)
 
 
 def sections() -> list[Section]:
@@ -33,9 +33,9 @@ def sections() -> list[Section]:
     wide = pd.DataFrame({f"head {h}": [h / 10, 1.5] for h in range(30)}, index=pd.Index([0, 1], name="layer"))
     long = pd.DataFrame({"position": range(60), "tokens": [1000 * position for position in range(60)]})
     return [
-        Section(f"Reach {NASTY}", f"First {NASTY}\n\nSecond", [Table("losses", "Losses", "Low is good.", "", losses)]),
-        Section("Retrieval", "", [curve(), Table("wide", "Wide", "A row is a layer.", "", wide), heat_map()]),
-        Section("Positions", "", [Table("long", "Long", "A row is a position.", "", long)]),
+        Section(f"Reach {NASTY}", f"First {NASTY}\n\nSecond", [Table("losses", "Losses", "Low is good.", losses)]),
+        Section("Retrieval", "", [curve(), Table("wide", "Wide", "A row is a layer.", wide), heat_map()]),
+        Section("Positions", "", [Table("long", "Long", "A row is a position.", long)]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the page of a report and the files of its exhibits hold."""
+"""What the page of a report and the files of its figures hold."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from poslab.report.exhibits import Table
-from poslab.report.page import LARGEST_SVG, Section, write_exhibits, write_report
+from poslab.report.figures import Table
+from poslab.report.page import LARGEST_SVG, Section, write_figures, write_report
 from tests.report.sample_report import NASTY, curve, sections, write_sample
 
 
@@ -68,13 +68,13 @@ def test_text_is_shown_and_never_becomes_markup(parsed):
     assert {"alt": f"Curve {NASTY}. A flat line is good."}.items() <= parsed.all("img")[0].items()
 
 
-def test_contents_lead_to_every_section_and_exhibit(parsed):
+def test_contents_lead_to_every_section_and_figure(parsed):
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert [link["href"].removeprefix("#") for link in parsed.all("a")] == [
-        *("section-1", "exhibit-losses"),
-        *("section-2", "exhibit-curve", "exhibit-wide", "exhibit-heat_map"),
-        *("section-3", "exhibit-long"),
+        *("section-1", "figure-losses"),
+        *("section-2", "figure-curve", "figure-wide", "figure-heat_map"),
+        *("section-3", "figure-long"),
     ]
     assert {link["href"].removeprefix("#") for link in parsed.all("a")} <= set(ids)
 
@@ -96,7 +96,7 @@ def test_missing_values_are_dashes_and_numbers_are_told_with_all_digits(parsed):
 
 def test_index_with_a_name_is_a_column_of_page_and_file(tmp_path, parsed):
     assert "layer" in parsed.text
-    write_exhibits(tmp_path, sections())
+    write_figures(tmp_path, sections())
     assert pd.read_csv(tmp_path / "wide.csv").columns[0] == "layer"
 
 
@@ -110,8 +110,8 @@ def test_picture_of_very_many_points_is_not_a_drawing(tmp_path):
     assert kinds == {10: "data:image/svg+xml", 20_000: "data:image/png"}
 
 
-def test_files_of_exhibits_hold_them(tmp_path):
-    write_exhibits(tmp_path / "new" / "figures", sections())
+def test_files_of_figures_hold_them(tmp_path):
+    write_figures(tmp_path / "new" / "figures", sections())
     files = {path.name: path.read_bytes() for path in (tmp_path / "new" / "figures").iterdir()}
     assert sorted(files) == [
         *("curve.png", "curve.svg", "heat_map.png", "heat_map.svg"),
@@ -122,11 +122,11 @@ def test_files_of_exhibits_hold_them(tmp_path):
     assert files["losses.csv"].decode().splitlines()[:3] == ["encoding,loss", "rotary,10.5", "ALiBi,9.25"]
 
 
-def test_same_exhibits_give_the_same_bytes(tmp_path):
+def test_same_figures_give_the_same_bytes(tmp_path):
     """Also when a figure is drawn again, whose layout then moves a little."""
     once = sections()
     for folder, which in (("one", once), ("again", once), ("anew", sections())):
-        write_exhibits(tmp_path / folder, which)
+        write_figures(tmp_path / folder, which)
         write_report(tmp_path / folder / "report.html", "Report", {}, which)
     one, *others = ({p.name: p.read_bytes() for p in (tmp_path / f).iterdir()} for f in ("one", "again", "anew"))
     for other in others:
@@ -138,7 +138,7 @@ def test_failure_leaves_what_was_there_and_no_half_file(tmp_path):
     broken = curve()
     broken.figure.axes[0].set_title(r"$\frac{1}{$")  # no formula: drawing fails
     for write in (
-        lambda: write_exhibits(tmp_path, [*sections()[:1], Section("Broken", "", [broken])]),
+        lambda: write_figures(tmp_path, [*sections()[:1], Section("Broken", "", [broken])]),
         lambda: write_report(tmp_path / "losses.csv", "Report", {}, [Section("Broken", "", [broken])]),
     ):
         with pytest.raises(ValueError, match="frac"):
@@ -153,14 +153,14 @@ def test_failure_leaves_what_was_there_and_no_half_file(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["Curve"], "name of an exhibit must be lower case .* got 'Curve'"),
-        (["../x"], "name of an exhibit must be lower case"),
-        (["x", "x"], "name of an exhibit must be unique in a report, got 'x' twice"),
+        (["Curve"], "name of a figure must be lower case .* got 'Curve'"),
+        (["../x"], "name of a figure must be lower case"),
+        (["x", "x"], "name of a figure must be unique in a report, got 'x' twice"),
     ],
 )
-def test_names_of_exhibits_are_names_of_files(tmp_path, names, message):
-    found = [Section("S", "", [Table(name, "T", "H", "", pd.DataFrame({"a": [1]}))]) for name in names]
-    for write in (lambda: write_exhibits(tmp_path, found), lambda: write_report(tmp_path / "r.html", "R", {}, found)):
+def test_names_of_figures_are_names_of_files(tmp_path, names, message):
+    found = [Section("S", "", [Table(name, "T", "H", pd.DataFrame({"a": [1]}))]) for name in names]
+    for write in (lambda: write_figures(tmp_path, found), lambda: write_report(tmp_path / "r.html", "R", {}, found)):
         with pytest.raises(ValueError, match=message):
             write()
     assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ def complaints(browser) -> list[str]:
 
 def column(browser, table: str, number: int) -> list[str]:
     """The text of a column's cells that can be seen, from top to bottom."""
-    cells = f"document.querySelectorAll('#exhibit-{table} td:nth-child({number})')"
+    cells = f"document.querySelectorAll('#figure-{table} td:nth-child({number})')"
     return browser.run(f"[...{cells}].filter((cell) => cell.checkVisibility()).map((cell) => cell.textContent)")
 
 
@@ -57,7 +57,7 @@ def test_page_that_is_not_alone_or_quiet_would_be_noticed(browser, tmp_path):
 
 def test_click_on_a_heading_sorts_by_number_and_back_with_what_is_missing_last(browser, page):
     browser.open(page, 1280)
-    heading = "#exhibit-losses th:nth-child(2)"
+    heading = "#figure-losses th:nth-child(2)"
     state = f"document.querySelector('{heading}').getAttribute('aria-sort')"
     assert browser.run(state) is None
     browser.click(f"{heading} button")
@@ -71,23 +71,23 @@ def test_click_on_a_heading_sorts_by_number_and_back_with_what_is_missing_last(b
 
 def test_keyboard_sorts_words_with_their_numbers_in_order(browser, page):
     browser.open(page, 1280)
-    browser.click("#exhibit-losses th:nth-child(2) button")
-    browser.run("document.querySelector('#exhibit-losses th:nth-child(1) button').focus()")
+    browser.click("#figure-losses th:nth-child(2) button")
+    browser.run("document.querySelector('#figure-losses th:nth-child(1) button').focus()")
     browser.press("Enter", 13, "\r")
     assert column(browser, "losses", 1) == [NASTY, "ALiBi", "rotary", "T5 8", "T5 16", "–"]
-    sorts = "[...document.querySelectorAll('#exhibit-losses th')].map((th) => th.getAttribute('aria-sort'))"
+    sorts = "[...document.querySelectorAll('#figure-losses th')].map((th) => th.getAttribute('aria-sort'))"
     assert browser.run(sorts) == ["ascending", None]
 
 
 def test_long_table_shows_its_first_rows_until_one_asks_for_all(browser, page):
     browser.open(page, 360)
-    button = "document.querySelector('#exhibit-long .more')"
+    button = "document.querySelector('#figure-long .more')"
     assert column(browser, "long", 1) == [str(position) for position in range(30)]
     assert browser.run(f"{button}.textContent") == "Show all 60 rows"
     for _ in range(2):
-        browser.click("#exhibit-long th:nth-child(2) button")
+        browser.click("#figure-long th:nth-child(2) button")
     assert column(browser, "long", 1) == [str(position) for position in range(59, 29, -1)]
-    browser.click("#exhibit-long .more")
+    browser.click("#figure-long .more")
     assert len(column(browser, "long", 1)) == 60
     assert browser.run(f"[{button}.textContent, {button}.ariaExpanded]") == ["Show the first 30 rows", "true"]
 
@@ -96,9 +96,9 @@ def test_long_table_shows_its_first_rows_until_one_asks_for_all(browser, page):
 def test_figure_opens_as_large_as_the_window_and_escape_closes_it(browser, page, by):
     browser.open(page, 1280)
     if by == "mouse":
-        browser.click("#exhibit-heat_map .zoom")
+        browser.click("#figure-heat_map .zoom")
     else:
-        browser.run("document.querySelector('#exhibit-heat_map .zoom').focus()")
+        browser.run("document.querySelector('#figure-heat_map .zoom').focus()")
         browser.press("Enter", 13, "\r")
     assert browser.run("document.querySelector('dialog').matches(':modal')")
     width, height, alt = browser.run(
@@ -107,7 +107,7 @@ def test_figure_opens_as_large_as_the_window_and_escape_closes_it(browser, page,
     assert width > 1100 and height > 700 and alt == "Heat map. Bright is found."
     browser.press("Escape", 27)
     assert not browser.run("document.querySelector('dialog').open")
-    assert browser.run("document.activeElement.closest('article').id") == "exhibit-heat_map"
+    assert browser.run("document.activeElement.closest('article').id") == "figure-heat_map"
     assert complaints(browser) == [page.as_uri()]
 
 
@@ -122,7 +122,7 @@ def test_paper_is_black_on_white_with_all_rows_and_nothing_to_press(browser, pag
         assert browser.run(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
         assert len(column(browser, "long", 1)) == 60
         assert not browser.run("document.querySelector('.more').checkVisibility()")
-        style = "getComputedStyle(document.querySelector('#exhibit-curve')).breakInside"
+        style = "getComputedStyle(document.querySelector('#figure-curve')).breakInside"
         assert browser.run(style) == "avoid"
     finally:
         browser.call("Emulation.setEmulatedMedia", media="", features=[])

@@ -43,7 +43,9 @@ def test_a_new_run_is_kept_where_it_is_said(tmp_path: Path, config: dict[str, An
 
 def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path, config: dict[str, Any]) -> None:
     path = made(tmp_path / "run", config)
-    with pytest.raises(ValueError, match=rf"^{path} holds a run already: go on with resume={path}, or choose another"):
+    with pytest.raises(
+        ValueError, match=rf"^{path} holds a run already: resume it with resume={path}, or choose another"
+    ):
         plan(config, path, [])
 
 
@@ -166,7 +168,7 @@ def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, 
     with pytest.raises(ValueError) as error:
         plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
     assert str(error.value) == (
-        f"resume={path} goes on with the run's own configuration, which has another {key}: "
+        f"resume={path} uses the run's own configuration, which has another {key}: "
         f"leave that out, or start a new run from its weights with init_from={path}"
     )
 
@@ -174,7 +176,7 @@ def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, 
 @pytest.mark.parametrize("override", ["debug=fast", "size=small", "experiment=small_gpu"])
 def test_a_recipe_that_would_change_the_run_is_refused(tmp_path: Path, config: dict[str, Any], override: str) -> None:
     path = made(tmp_path / "run", config)
-    with pytest.raises(ValueError, match="goes on with the run's own configuration, which has another"):
+    with pytest.raises(ValueError, match="uses the run's own configuration, which has another"):
         plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
 
 
@@ -198,7 +200,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path, config: dict[s
     "content, sentence",
     [
         ("model: gpt2\n", "{0}/config.yaml is not the configuration of a run: model must hold keys"),
-        ("name: gpt2\n", "resume={0} is no run of this command: its config.yaml has no attention"),
+        ("name: gpt2\n", "resume={0} is not a run of this command: its config.yaml has no attention"),
         ("- a\n- list\n", "{0}/config.yaml must hold keys and values"),
         ("key: [broken\n", "{0}/config.yaml, line 2 is not YAML: "),
     ],

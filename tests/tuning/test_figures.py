@@ -10,7 +10,7 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from poslab.report.page import write_exhibits
+from poslab.report.page import write_figures
 from poslab.tuning.display import best_of
 from poslab.tuning.figures import sections
 from poslab.tuning.study import TrialResult
@@ -42,7 +42,7 @@ def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool
     best = best_of(study.record(), sweep.all_objectives)
     assert best is not None
     drawn = sections(study, sweep, pd.DataFrame({"trial": range(n_trials)}), best, {})
-    return {Path(file).stem for file in write_exhibits(folder / "figures", drawn) if str(file).endswith(".png")}
+    return {Path(file).stem for file in write_figures(folder / "figures", drawn) if str(file).endswith(".png")}
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

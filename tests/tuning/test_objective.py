@@ -6,21 +6,21 @@ import pytest
 
 from poslab.tuning.objective import Objective, objectives_of
 
-FIGURES = {"validation/bits_per_byte@64": 1.0, "validation/bits_per_byte@128": 2.0, "validation/bits_per_byte@256": 6.0}
+METRICS = {"validation/bits_per_byte@64": 1.0, "validation/bits_per_byte@128": 2.0, "validation/bits_per_byte@256": 6.0}
 
 
-def test_an_objective_is_the_mean_of_its_figures_at_times_of_the_training_length() -> None:
+def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length() -> None:
     tags = [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)]
     objective = Objective.of({"mean": tags, "direction": "minimize"})
 
-    assert objective.value(FIGURES, training_length=64) == 3.0
+    assert objective.value(METRICS, training_length=64) == 3.0
     assert objective.lengths(64) == [64, 128, 256]
     assert objective.label == "validation/bits_per_byte@1x+2x+4x"
 
 
-def test_a_figure_that_a_run_does_not_have_is_named() -> None:
+def test_a_metric_that_a_run_does_not_have_is_named() -> None:
     with pytest.raises(ValueError, match="the run has no validation/bits_per_byte@512"):
-        Objective.of("validation/bits_per_byte@8x").value(FIGURES, training_length=64)
+        Objective.of("validation/bits_per_byte@8x").value(METRICS, training_length=64)
 
 
 def test_only_what_a_validation_tells_can_be_reported_early() -> None:
@@ -33,9 +33,9 @@ def test_only_what_a_validation_tells_can_be_reported_early() -> None:
     [
         ([], "objectives must be a list of at least one"),
         ("validation/loss", "objectives must be a list of at least one"),
-        (["test/loss"], "objectives must not be test figures, which nothing is tuned on, got test/loss"),
-        (["loss"], "objectives must be figures such as validation/bits_per_byte@2x, got loss"),
-        ([{"mean": []}], "objectives: mean must list figures"),
+        (["test/loss"], "objectives must not be test metrics, which are never tuned on, got test/loss"),
+        (["loss"], "objectives must be metrics such as validation/bits_per_byte@2x, got loss"),
+        ([{"mean": []}], "objectives: mean must list metrics"),
         ([{"mean": ["validation/loss"], "direction": "down"}], "direction .* must be minimize or maximize, got down"),
         ([{"sum": ["validation/loss"]}], "objectives must be a list of"),
     ],

@@ -13,7 +13,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy import create_engine
 
 from poslab.pool.failure import Failure
-from poslab.tuning.attributes import ASKED, MADE_WITH
+from poslab.tuning.attributes import MADE_WITH, SPECIFICATION
 from poslab.tuning.storage import open_storage, without_password
 from poslab.tuning.study import SweepStudy, TrialResult
 from poslab.tuning.sweep import Sweep
@@ -155,7 +155,7 @@ def test_a_sampler_that_has_tried_everything_settles_the_study(tmp_path: Path) -
 def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path))
 
-    asked, made_with = study.user_attrs[ASKED], study.user_attrs[MADE_WITH]
+    asked, made_with = study.user_attrs[SPECIFICATION], study.user_attrs[MADE_WITH]
     assert asked["space"]["encoding.fraction"] == {"choices": [0.5, 1.0]}
     assert asked["sampler"] == {"_target_": "optuna.samplers.RandomSampler"}
     assert asked["configuration"]["optimizer"]["lr"] == 0.002
@@ -168,7 +168,7 @@ def test_a_study_of_somebody_else_is_not_joined(tmp_path: Path) -> None:
     Path(sweep.output).mkdir()
     optuna.create_study(study_name=sweep.name, storage=f"sqlite:///{sweep.output}/study.db").ask()
 
-    with pytest.raises(ValueError, match="the storage has a study of that name that is no sweep of Poslab's"):
+    with pytest.raises(ValueError, match="the storage has a study of that name that is not a sweep of Poslab's"):
         joined(sweep)
 
 

@@ -17,7 +17,7 @@ from poslab.pool import run as pool_run
 from poslab.pool.work import run_job
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
-from poslab.tuning.attributes import BEGAN_AFTER, FIGURES
+from poslab.tuning.attributes import BEGAN_AFTER, METRICS
 from poslab.tuning.study import SweepStudy, directory_of
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -71,7 +71,7 @@ def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
     assert trial.state == TrialState.COMPLETE
     assert trial.params == {"encoding.base": 10000.0, "encoding.fraction": 1.0}, "trial 0 is the default"
     assert trial.value == (metrics["validation/bits_per_byte@16"] + metrics["validation/bits_per_byte@32"]) / 2
-    assert trial.user_attrs[FIGURES] == metrics
+    assert trial.user_attrs[METRICS] == metrics
     assert not any(tag.startswith("test/") for tag in metrics), "nothing but the best trial is tested"
     assert run.config()["encoding"]["base"] == 10000.0
 

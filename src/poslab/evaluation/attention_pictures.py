@@ -1,4 +1,7 @@
-"""Pictures of the attention of a model: against distance, in numbers by layer and head, and of one short text."""
+"""Pictures of attention: over distance, by layer and head, and as maps of one short text.
+
+Dimension letters: L layers, H heads, T tokens, both as queries and as keys.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ from torch import Tensor
 
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Model
-from poslab.report.exhibits import COLOURS, Picture, new_figure
+from poslab.report.figures import COLOURS, Picture, new_figure
 
 LONGEST_TEXT = 64
-"""Tokens whose labels can still be read along an axis."""
+"""Tokens whose labels are legible along an axis."""
 
 BINS_PER_OCTAVE = 4
-"""Of distances that are averaged in a picture, where single ones would be noise."""
+"""Bins over which distances are averaged, since single ones are noise."""
 
 LEAST_ATTENTION = 1e-6
-"""What a picture shows of attention: below, it is nothing to any output."""
+"""Lower end of the axis of attention: smaller weights do not affect any output."""
 
 _STATISTICS = {
     "entropy": "entropy (nats)",
@@ -36,54 +39,37 @@ _STATISTICS = {
 
 
 def distance_picture(by_distance: pd.DataFrame, training_length: int | None = None) -> Picture:
-    """Mean attention against distance, a panel for each layer and a line for each head.
+    """Draw the means of `attention_by_distance`, a panel for each layer, a line for each head, and the training length.
 
-    Args:
-        by_distance: what `attention_by_distance` gives.
-        training_length: tokens of a training window; None draws no line there.
+    None as the training length, in tokens, draws no line there.
     """
     layers = sorted(by_distance["layer"].unique())
-    columns = min(2 if len(layers) <= 4 else 3, len(layers))
-    num_rows = -(-len(layers) // columns)
-    figure = new_figure(8.0, 1.0 + 2.5 * num_rows)
-    panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
     for panel, layer in zip(panels.flat, layers, strict=False):
-        of_layer = by_distance[by_distance["layer"] == layer]
-        for head, own in of_layer.groupby("head"):
+        for head, own in by_distance[by_distance["layer"] == layer].groupby("head"):
             distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
             panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
-        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
         panel.set_yscale("log")
         panel.set_xlim(left=0)
         if training_length is not None:
             panel.axvline(training_length, color="0.6", linestyle=":")
-        panel.set_title(f"layer {layer}", fontsize="medium")
     panels[0, 0].set_ylim(max(LEAST_ATTENTION, by_distance["attention"].min() / 2), 1.2)
-    hide_rest(panels, len(layers))
-    for panel in panels.flat[max(0, len(layers) - columns) : len(layers)]:  # the last of each column
-        panel.tick_params(labelbottom=True)
-        panel.set_xlabel("distance (tokens)")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("mean attention")
-    figure.legend(
-        *panels.flat[0].get_legend_handles_labels(), title="head", loc="outside lower center", ncols=8, frameon=False
-    )
+    head_legend(figure, panels[0, 0])
     return Picture(
         name="attention_by_distance",
         title="Attention against distance",
-        how_to_read="Each line is one head: how much of its attention a token so far back gets on average (0 is the "
-        "query's own token). A straight line falls as a power of distance, a bend downwards is a horizon, and a rise "
-        "at the far end is the first token. A dotted line is the training length.",
-        source="",
+        caption="Each line is one head: the mean attention to a token at this distance (0 is the query's own token). A "
+        "straight line falls as a power of distance, a bend downwards is a horizon, and a rise at the far end is the "
+        "first token. A dotted line is the training length.",
         figure=figure,
     )
 
 
 def statistics_picture(statistics: pd.DataFrame) -> Picture:
-    """Every statistic of `attention_statistics` as a map of layers and heads."""
+    """Draw every statistic of `attention_statistics` as a map of layers and heads."""
     shown = dict(_STATISTICS)
     if np.allclose(statistics["attended"], 1.0, atol=1e-3):
-        del shown["attended"]  # says something where there is no softmax alone
+        del shown["attended"]  # a softmax always sums to 1
     tables = {name: statistics.pivot(index="layer", columns="head", values=name) for name in shown}
     num_layers, num_heads = next(iter(tables.values())).shape
     num_rows = -(-len(shown) // 2)
@@ -91,8 +77,8 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     panels = figure.subplots(num_rows, 2, squeeze=False)
     for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
         values = tables[name].to_numpy() * (100 if "%" in title else 1)
-        # Shares of a few per cent are all pale.
-        heat_map(panel, values, written=num_heads <= 8, deepest=max(10.0, values.max()) if "%" in title else None)
+        deepest = max(10.0, values.max()) if "%" in title else None  # keeps shares of a few per cent pale
+        heat_map(panel, values, written=num_heads <= 8, deepest=deepest)
         panel.set_title(title, fontsize="medium")
         panel.set_xlabel("head", fontsize="small")
         panel.set_ylabel("layer", fontsize="small")
@@ -100,7 +86,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     return Picture(
         name="attention_statistics",
         title="What the heads attend to",
-        how_to_read="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
+        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
         "is an attention sink, one on the previous token a head that looks one back.",
         source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token",
         figure=figure,
@@ -108,11 +94,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
 
 
 def divergence_picture(divergence: pd.DataFrame) -> Picture:
-    """The divergence of each pair of models, as the mean over layers.
-
-    Args:
-        divergence: what `attention_divergence` gives.
-    """
+    """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
     means = divergence.groupby(["first", "second"], sort=False)["divergence"].mean()
     names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
     matrix = np.zeros((len(names), len(names)))
@@ -129,22 +111,18 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     return Picture(
         name="attention_divergence",
         title="How differently the models attend",
-        how_to_read="Jensen-Shannon divergence in bits between the attention of two models on the same texts, a mean "
-        "over queries and layers: 0 attends alike, 1 to no token in common. Heads are averaged before.",
+        caption="Jensen-Shannon divergence in bits between the attention of two models on the same texts, as a mean "
+        "over queries and layers: 0 is the same attention, 1 attention to no token in common. Heads are averaged "
+        "first.",
         source="Lin, Divergence Measures Based on the Shannon Entropy (1991)",
         figure=figure,
     )
 
 
 def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
-    """The attention maps of all layers and heads for one text, small and without labels.
+    """Draw the attention maps of all layers and heads for one text, small and without labels.
 
-    Args:
-        model: in evaluation mode.
-        tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
-
-    Raises:
-        ValueError: for a longer text.
+    Arguments and errors are those of `attention_maps`.
     """
     maps_LHTT = _maps(model, tokens_T)
     num_layers, num_heads = maps_LHTT.shape[:2]
@@ -161,23 +139,22 @@ def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
-        how_to_read="Each square is one head on one text: a row is a token that looks, a column one that is looked at "
-        "(darker is more, on a scale of square roots). A diagonal line is attention at a fixed distance, a vertical "
-        "one attention to one token from everywhere.",
-        source="",
+        caption="Each square is one head on one text: rows are queries, columns keys (darker is more, on a scale of "
+        "square roots). A diagonal line is attention at a fixed distance, a vertical one attention to one token from "
+        "everywhere.",
         figure=figure,
     )
 
 
 def attention_maps(model: Model, tokens_T: Tensor, labels: Sequence[str]) -> list[Picture]:
-    """The attention maps of one short text with its tokens along the axes, a picture for each layer.
+    """Draw the attention maps of one short text with its tokens along the axes, a picture for each layer.
 
-    Heads stand two in a row, and one in a row where the text has more than 32 tokens.
+    Heads stand two in a row, or one in a row if the text has more than 32 tokens.
 
     Args:
         model: in evaluation mode.
         tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
-        labels: what each token reads; white space is made visible.
+        labels: text of each token; white space is made visible.
 
     Raises:
         ValueError: for a longer text, or labels that are not one for each token.
@@ -193,8 +170,7 @@ def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Pictu
     num_rows = -(-len(maps_HTT) // columns)
     figure = new_figure(8.0, num_rows * 8.0 / columns)
     panels = figure.subplots(num_rows, columns, squeeze=False)
-    # As large as fits: a token has so many points of the side of a panel.
-    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(labels))
+    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(labels))  # points of a panel's side that each token has
     for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
         _draw_map(panel, weights)
         panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
@@ -204,15 +180,14 @@ def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Pictu
     return Picture(
         name=f"attention_layer_{layer}",
         title=f"Attention of layer {layer}",
-        how_to_read="Each row is a token that looks, each column one that is looked at; darker is more, on a scale of "
-        "square roots. What is said of a row is used to predict the token after it.",
-        source="",
+        caption="Each row is a query, each column a key; darker is more, on a scale of square roots. The model uses a "
+        "row to predict the token after it.",
         figure=figure,
     )
 
 
 def _maps(model: Model, tokens_T: Tensor) -> np.ndarray:
-    """The attention weights of one short text, (L, H, T, T)."""
+    """Return the attention weights of one short text, (L, H, T, T)."""
     if not 1 <= len(tokens_T) <= LONGEST_TEXT:
         raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(tokens_T)}")
     blocks = attention_rows(model, tokens_T.unsqueeze(0), rows=LONGEST_TEXT)
@@ -221,20 +196,20 @@ def _maps(model: Model, tokens_T: Tensor) -> np.ndarray:
 
 def _draw_map(panel: Axes, weights_TT: np.ndarray) -> None:
     ahead = np.triu(np.ones_like(weights_TT, dtype=bool), 1)
-    # Square roots, so that small weights are seen beside large ones.
+    # Square roots make small weights visible beside large ones.
     panel.imshow(np.ma.masked_array(np.sqrt(weights_TT), ahead), cmap="Blues", vmin=0, vmax=1)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(length=1.5, pad=1)
 
 
 def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | None = None) -> None:
-    """Numbers from 0 as colours, and `written` into their cells; a scale beside them where they are not.
+    """Draw numbers of at least 0, (rows, columns) with NaN for gaps, as colours.
 
     Args:
-        panel: where they are drawn.
-        values: (rows, columns), NaN where there is none.
-        written: whether there is room for numbers.
-        deepest: the number of the deepest colour; None is the largest.
+        panel: to draw in.
+        values: the numbers.
+        written: shows each number in its cell, instead of a colour scale beside them.
+        deepest: number of the deepest colour; None is the largest.
     """
     deepest = float(np.nanmax(values)) if deepest is None else deepest
     image = panel.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=deepest)
@@ -252,20 +227,44 @@ def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | No
 
 
 def visible_label(token: str, longest: int = 12) -> str:
-    """A token as a label: white space as signs, and no longer than `longest` characters."""
+    """Return the label of a token: white space as signs, and at most `longest` characters."""
     for hidden, sign in ((" ", "\N{OPEN BOX}"), ("\n", "\N{RETURN SYMBOL}"), ("\t", "\N{RIGHTWARDS ARROW}")):
         token = token.replace(hidden, sign)
     return token if len(token) <= longest else token[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:
+    """Return a figure with a panel of this height for each name, (rows, columns), whose x axes are distances."""
+    columns = min(2 if len(names) <= 4 else 3, len(names))
+    num_rows = -(-len(names) // columns)
+    figure = new_figure(8.0, 1.0 + height * num_rows)
+    panels: np.ndarray = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
+        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
+        panel.set_title(name, fontsize="medium")
+        if place >= len(names) - columns:  # the last of each column
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("distance (tokens)")
+    for panel in panels[:, 0]:
+        panel.set_ylabel(quantity)
+    hide_rest(panels, len(names))
+    return figure, panels
+
+
 def head_style(head: int) -> dict[str, str]:
-    """The colour and line of a head: colours come again with other lines."""
+    """Return the colour and line style of a head; colours repeat with other styles."""
     styles = ("-", "--", ":", "-.")
     return {"color": COLOURS[head % len(COLOURS)], "linestyle": styles[head // len(COLOURS) % len(styles)]}
 
 
+def head_legend(figure: Figure, panel: Axes) -> None:
+    """Add the heads drawn in a panel as the legend of a figure."""
+    lines = panel.get_legend_handles_labels()
+    figure.legend(*lines, title="head", loc="outside lower center", ncols=8, frameon=False)
+
+
 def hide_rest(panels: np.ndarray, used: int) -> None:
-    """Takes away the panels of a grid past those that are used."""
+    """Hide the panels of a grid past the first `used`."""
     for panel in panels.flat[used:]:
         panel.set_axis_off()
 
@@ -275,7 +274,7 @@ def _short(value: float) -> str:
 
 
 def _binned(distance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over distances of about the same logarithm; 0 and the nearest distances stay alone."""
+    """Return means over distances of about equal logarithm; 0 and the nearest distances stay apart."""
     bins = np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(distance, 0.5)))
     of_bin = pd.DataFrame({"distance": distance, "values": values}).groupby(bins).mean()
     return of_bin["distance"].to_numpy(), of_bin["values"].to_numpy()

@@ -1,6 +1,7 @@
-"""The attention weights of a model, some query rows at a time, whatever its encoding and its attention route.
+"""Attention weights of a model, some query rows at a time, for any encoding and any attention route.
 
-Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys up to the last of these.
+Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys up to the last of these,
+D head dim, E numbers of a token's state, M model dim, L layers.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class RowsOfLayer(NamedTuple):
     Args:
         layer: counted from 0.
         start: the first of the queries.
-        weights: (B, H, R, S) float32 (float64 for a model in float64), with S = start + R: later keys, which none
-            of these queries sees, are left out. Rows sum to 1 under a softmax, to 1 at most under stick-breaking.
+        weights: (B, H, R, S) float32 (float64 for a model in float64), with S = start + R: later keys are left out,
+            since none of these queries sees them. Rows sum to 1 under a softmax, to at most 1 under stick-breaking.
     """
 
     layer: int
@@ -34,21 +35,21 @@ class RowsOfLayer(NamedTuple):
 
     @property
     def distance(self) -> Tensor:
-        """How many tokens each key lies before each query, (R, S); below 0 for keys ahead, whose weight is 0."""
+        """Tokens from each key to each query, (R, S); negative for keys ahead, whose weight is 0."""
         rows, keys = self.weights.shape[-2:]
         device = self.weights.device
         return torch.arange(self.start, keys, device=device).view(rows, 1) - torch.arange(keys, device=device)
 
 
 class LayerInput(NamedTuple):
-    """What reached the attention of a layer: its inputs, (B, T, M), and what they meet each other under."""
+    """Input of a layer's attention, (B, T, M), and its context."""
 
     attention: MultiHeadAttention
     inputs: Tensor
     context: AttentionContext
 
     def projected(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
-        """Return queries, keys for each head, their scale and the encoding's state, as they meet in the definition."""
+        """Return queries, keys of each head, their scale and the encoding's state, as the definition reads them."""
         context = self.context
         q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context)
         q_BHTD, k_BGSD, scale = as_they_meet(
@@ -60,19 +61,19 @@ class LayerInput(NamedTuple):
 def attention_rows(
     model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
 ) -> Iterator[RowsOfLayer]:
-    """The attention weights of every layer and head, blocks of query rows in order, layer after layer.
+    """Return the attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
         for layer, start, weights_BHRS in attention_rows(model, tokens_BT):
             ...
 
-    The model runs once, on its own attention route; then the weights of a block are made by the definition in float32
-    (that of the blockwise route) from what reached each layer. Memory: the inputs of all layers, (L, B, T, M), and the
+    The model runs once, on its own attention route; then the definition (that of the blockwise route) makes the weights
+    of a block in float32 from the input of its layer. Memory holds the inputs of all layers, (L, B, T, M), and the
     weights of one block, (B, H, rows, T), never T x T.
 
     Args:
         model: in evaluation mode.
         tokens_BT: token ids, on the device of the model.
-        positions: where they are; None is 0, 1, ...
+        positions: of the tokens; None is 0, 1, ...
         rows: queries of a block, at least 1.
 
     Raises:
@@ -84,7 +85,7 @@ def attention_rows(
 
 
 def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
-    """What reaches the attention of every layer while the model reads these tokens, without gradients.
+    """Return the input of every layer's attention while the model reads these tokens, without gradients.
 
     Raises:
         ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
@@ -99,7 +100,7 @@ def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = 
     hooks = [x.register_forward_pre_hook(note) for x in model.modules() if isinstance(x, MultiHeadAttention)]
     try:
         with torch.no_grad():
-            model.hidden_states(tokens_BT, positions)  # no logits, which for a long text are many
+            model.hidden_states(tokens_BT, positions)  # not the logits, which take much memory for a long text
     finally:
         for hook in hooks:
             hook.remove()
@@ -109,21 +110,12 @@ def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = 
 def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:
     for layer, reached in enumerate(inputs):
         context = reached.context
-        with torch.no_grad():  # never around a yield, where it would hold for the caller as well
+        with torch.no_grad():  # never around a yield: it would hold for the caller as well
             q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
-                weights_BHRS, _ = weights_of_block(
-                    q_BHRD,
-                    start,
-                    num_queries,
-                    k_BHSD,
-                    context.encoding,
-                    context.tables,
-                    context.visibility,
-                    scale,
-                    state_BHSE,
-                )
+                under = (context.encoding, context.tables, context.visibility, scale, state_BHSE)
+                weights_BHRS, _ = weights_of_block(q_BHRD, start, num_queries, k_BHSD, *under)
             yield RowsOfLayer(layer, start, weights_BHRS)

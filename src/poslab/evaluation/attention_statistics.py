@@ -1,6 +1,6 @@
-"""What the attention of each head looks like, in numbers, and how much it differs between models.
+"""Statistics of the attention of each head, and the divergence between models.
 
-Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys up to the last of these.
+Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys up to the last of these, L layers.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from poslab.models import Model
 
 
 def attention_statistics(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
-    """What each head attends to, as means over all queries of these texts; a row for each layer and head, from 0.
+    """Return statistics of each head as means over all queries of these texts, a row for each layer and head.
 
     | column           | is                                                                            |
     | ---------------- | ----------------------------------------------------------------------------- |
     | `entropy`        | of a query's attention, in nats; n keys that share it evenly have ln n        |
-    | `mean_distance`  | tokens from a query back to what it attends to, weighted by attention         |
+    | `mean_distance`  | tokens from a query back to its keys, weighted by attention                   |
     | `first_token`    | share of the first token of the text (the attention sink)                     |
     | `own_token`      | share of the query's own token                                                |
     | `previous_token` | share of the token before it                                                  |
     | `attended`       | sum of the weights: 1 under a softmax, at most 1 under stick-breaking         |
 
-    Where weights do not sum to 1, all but the last describe the distribution that they are in proportion to, and leave
-    out queries that attend to nothing. Distance is that in storage, wherever positions say the tokens are.
+    If weights do not sum to 1, all columns but the last describe them divided by their sum, and leave out queries that
+    attend to nothing. Distance is counted in storage order, not in positions.
 
     Args:
         model: in evaluation mode.
         tokens_BT: token ids, on the device of the model.
-        rows: queries that are looked at together; memory grows with rows * T.
+        rows: queries of a block; memory grows with rows * T.
 
     Raises:
         ValueError: as of `attention_rows`.
@@ -70,10 +70,10 @@ def attention_statistics(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> 
 
 
 def attention_by_distance(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
-    """The mean attention of each head at each distance, over the queries that have a key there.
+    """Return the mean attention of each head at each distance, over the queries that have a key there.
 
     At distance d these are the queries from position d on, so far distances are means over few. Keys outside the window
-    of a layer count as what they get, 0.
+    of a layer count as 0.
 
     Args:
         model, tokens_BT, rows: as in `attention_statistics`.
@@ -98,17 +98,17 @@ def attention_by_distance(model: Model, tokens_BT: Tensor, rows: int = BLOCK) ->
 
 
 def attention_divergence(models: Mapping[str, Model], tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
-    """How differently models attend while they read the same texts: Jensen-Shannon divergence in bits.
+    """Return the Jensen-Shannon divergence, in bits, of the attention of models that read the same texts.
 
         JSD(p, q) = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
 
-    It is 0 where two models attend alike, and 1 where no key is attended to by both. For each layer it is the mean over
-    queries; p and q are the means over the heads of that layer. Heads have no order that two runs would share, the mean
-    needs none, and since the divergence is convex it is at most what any pairing of the heads would give. Queries that
-    attend to nothing under either model are left out.
+    It is 0 if two models attend alike, and 1 if no key gets attention from both. For each layer it is the mean over
+    queries; p and q are means over the heads of that layer. Two runs share no order of heads, and the mean needs none;
+    since the divergence is convex, it is at most that of any pairing of the heads. Queries that attend to nothing under
+    either model are left out.
 
     Args:
-        models: at least two by name, in evaluation mode, of the same number of layers, with one vocabulary.
+        models: at least two by name, in evaluation mode, with the same number of layers and the same vocabulary.
         tokens_BT: token ids, on the device of the models.
         rows: as in `attention_statistics`.
 
@@ -124,8 +124,8 @@ def attention_divergence(models: Mapping[str, Model], tokens_BT: Tensor, rows: i
         raise ValueError(f"models must be at least two, got {len(models)}")
     depths = {name: len(model.attention_sites) for name, model in models.items()}
     if len(set(depths.values())) > 1:
-        told = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
-        raise ValueError(f"models must have the same number of layers, got {told}")
+        found = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
+        raise ValueError(f"models must have the same number of layers, got {found}")
     sums: defaultdict[tuple[int, str, str], float] = defaultdict(float)
     counts: defaultdict[tuple[int, str, str], int] = defaultdict(int)
     readings = [attention_rows(model, tokens_BT, rows=rows) for model in models.values()]
@@ -144,23 +144,22 @@ def attention_divergence(models: Mapping[str, Model], tokens_BT: Tensor, rows: i
 
 
 def _shares(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (..., R, S) as shares of their sum, and whether a query attends to anything, (..., R)."""
+    """Return weights (..., R, S) as shares of their sum, and whether a query attends to anything, (..., R)."""
     total = weights.sum(-1, keepdim=True)
     attends = total > 0
     return weights / total.where(attends, 1.0), attends.squeeze(-1)
 
 
 def _at_distances(block: RowsOfLayer) -> Tensor:
-    """The sum of the weights of a block over texts and queries, by head and distance 0, ..., S - 1, (H, S) float64."""
+    """Return the weights of a block summed over texts and queries, by distance 0, ..., S - 1, (H, S) float64."""
     weights_HRS = block.weights.sum(0, dtype=torch.float64)
-    # The key at distance d of query i is i - d; before the text there is none.
+    # Query i has key i - d at distance d, and none before the text.
     key_RS = block.distance[:, :1] - torch.arange(weights_HRS.shape[-1], device=weights_HRS.device)
     found_HRS = weights_HRS.gather(-1, key_RS.clamp_min(0).expand_as(weights_HRS))
     return found_HRS.masked_fill(key_RS < 0, 0.0).sum(1)
 
 
 def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """The divergence of distributions over the last dimension, in bits."""
+    """Return the divergence of distributions over the last dimension, in bits."""
     entropy_p, entropy_q, entropy_of_mean = (torch.special.entr(x).sum(-1) for x in (p, q, (p + q) / 2))
-    # Rounding alone could make it negative.
-    return (entropy_of_mean - (entropy_p + entropy_q) / 2).clamp_min(0) / math.log(2)
+    return (entropy_of_mean - (entropy_p + entropy_q) / 2).clamp_min(0) / math.log(2)  # rounding can make it negative

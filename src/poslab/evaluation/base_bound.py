@@ -1,13 +1,13 @@
-"""The lower bound that a context length sets on the base of rotary.
+"""Lower bound that a context length sets on the base of rotary.
 
     B(m) = sum over i < D / 2 of cos(m * base ** (-2i / D)) >= 0    for every distance m = 0, 1, ..., L - 1
 
-Take random contents: by B(m), up to a positive factor, the logit of a key that is like the query is on average above
-that of any other key, m tokens away. Where B(m) is negative a key scores lower the more it is like the query, and no
-head can look for "the same, wherever it is". Everything is float64.
+For random contents, B(m) is, up to a positive factor, the mean logit of a key that resembles the query minus that of
+any other key, m tokens away. If B(m) is negative, a key scores lower the more it resembles the query, and no head can
+look for "the same, wherever it is". Everything is float64.
 
-Which bases satisfy the bound is not one interval: B(m) oscillates in the base as it does in the distance, so that above
-the smallest base that satisfies it come gaps where others do not. A bisection can land on any edge of these islands.
+The bases that satisfy the bound do not form one interval: B(m) oscillates in the base as in the distance, so gaps lie
+above the smallest base that satisfies it. A bisection can land on any edge of these islands.
 
 Source: Men et al., "Base of RoPE Bounds Context Length" (NeurIPS 2024, arXiv 2405.14591).
 """
@@ -31,14 +31,14 @@ BLOCK = 2**16
 """Distances at a time, so that memory does not grow with the length."""
 
 FEW = 500
-"""Distances of which it pays to go on with the list alone."""
+"""Longest list of distances that is cheaper to evaluate one by one."""
 
 REMEMBERED = 64
-"""Distances that ruled out the last bases and are tried first on the next."""
+"""Distances that ruled out the last bases, and are tried first on the next."""
 
 
 def holds(base: float, head_dim: int, length: int) -> bool:
-    """Whether the bound holds at this base for texts of `length` tokens: `holds(1e4, 64, 1024)` is False.
+    """Return whether the bound holds at this base for texts of `length` tokens: `holds(1e4, 64, 1024)` is False.
 
     Raises:
         ValueError: for a base of at most 1, a head_dim that is odd or below 2, or a length below 1.
@@ -47,12 +47,10 @@ def holds(base: float, head_dim: int, length: int) -> bool:
 
 
 def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
-    """The smallest distance below `length` at which the sum of cosines is negative; None if there is none.
+    """Return the smallest distance below `length` at which the sum of cosines is negative; None if there is none.
 
-    Args:
-        inverse_frequencies: of any spectrum, a scaled one too, radians per token, one for each pair of channels (P,). A
-            pair that does not turn has 0.
-        length: tokens of the text, at least 1.
+    The inverse frequencies may be of any spectrum, a scaled one too: radians per token, one for each pair of channels
+    (P,), with 0 for a pair that does not turn.
 
     Raises:
         ValueError: for a length below 1.
@@ -65,7 +63,7 @@ def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
 
 
 def margin(base: float, head_dim: int, length: int) -> float:
-    """The smallest sum of cosines over all distances below `length`; negative where the bound is violated.
+    """Return the smallest sum of cosines over all distances below `length`; negative if the bound is violated.
 
     Raises:
         ValueError: as `holds`.
@@ -75,19 +73,18 @@ def margin(base: float, head_dim: int, length: int) -> float:
 
 @functools.cache
 def smallest_base(head_dim: int, length: int, high: float = 1e9) -> float | None:
-    """The smallest base at which the bound holds: `smallest_base(128, 4096)` is 26,952.3.
+    """Return the smallest base at which the bound holds: `smallest_base(128, 4096)` is 26,952.3.
 
-    It satisfies the bound. No smaller base does, but for what `islands` cannot see.
+    No smaller base satisfies the bound, within the resolution of `islands`. On one core, at D = 128, it takes about two
+    seconds for L = 32,768 and ten for 131,072.
 
     Args:
         head_dim: channels D of a head, all of which turn; even.
-        length: tokens L, at least 1. A text of one token or two asks for nothing, which gives 1.
-        high: where the search ends; above 1.
+        length: tokens L, at least 1. Texts of one or two tokens set no bound, and the base is 1.
+        high: end of the search; above 1.
 
     Returns:
-        The base, or None where none up to `high` will do. With D = 2 none ever does from L = 3.
-
-    On one core, at D = 128, some two seconds for L = 32,768 and ten for 131,072.
+        The base, or None if no base up to `high` satisfies the bound; with D = 2 and L >= 3 none ever does.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -96,17 +93,17 @@ def smallest_base(head_dim: int, length: int, high: float = 1e9) -> float | None
 
 
 def islands(head_dim: int, length: int, low: float, high: float) -> pd.DataFrame:
-    """The intervals of bases between two at which the bound holds.
+    """Return the intervals of bases between `low` and `high` at which the bound holds.
 
-    They satisfy it throughout, and no base outside does, up to float64's rounding. What cannot be seen is narrower than
-    1e-8 of its base: an island or a gap between two, and so far an edge may be off.
+    All bases in them satisfy it, and none outside does, up to float64's rounding. Islands and gaps narrower than 1e-8
+    of their base are missed, and edges may be off by as much.
 
     Args:
         head_dim, length: as in `smallest_base`.
-        low, high: bases, 1 <= low < high; an island that goes on beyond them is cut there.
+        low, high: bases, 1 <= low < high; they cut islands that extend beyond them.
 
     Returns:
-        A row for each island from left to right: `lowest base`, `highest base`.
+        A row for each island in ascending order: `lowest base`, `highest base`.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -119,7 +116,7 @@ def islands(head_dim: int, length: int, low: float, high: float) -> pd.DataFrame
 
 
 def plain_spectrum(base: float, head_dim: int) -> Floats:
-    """The inverse frequencies `base ** (-2i / D)`, (D / 2,) float64.
+    """Return the inverse frequencies `base ** (-2i / D)`, (D / 2,) float64.
 
     Raises:
         ValueError: for a base of at most 1, or a head_dim that is odd or below 2.
@@ -130,7 +127,7 @@ def plain_spectrum(base: float, head_dim: int) -> Floats:
 
 
 def blocks_of_sums(inverse_frequencies: Floats, length: int) -> Iterator[tuple[int, Floats]]:
-    """The sums of cosines at all distances below `length`, block by block, each with its first distance."""
+    """Yield the sums of cosines at all distances below `length`, block by block, each with its first distance."""
     _check_length(length)
     ones = np.ones(len(inverse_frequencies))
     for start in range(0, length, BLOCK):
@@ -138,10 +135,10 @@ def blocks_of_sums(inverse_frequencies: Floats, length: int) -> Iterator[tuple[i
 
 
 def _satisfied(head_dim: int, length: int, low: float, high: float) -> Iterator[tuple[float, float]]:
-    """Intervals of ln base throughout which the bound holds, from left to right; neighbours share an end.
+    """Yield intervals of ln base in which the bound holds, in ascending order; neighbours share an end.
 
-    An interval is ruled out by one distance whose sum is negative throughout, and confirmed when no distance is left
-    whose sum may be negative somewhere in it. Otherwise its halves are looked at.
+    One distance whose sum is negative throughout an interval rules it out; it is confirmed when no distance is left
+    whose sum may be negative somewhere in it. Otherwise it is split in half.
     """
     exponents = _exponents(head_dim)
     _check_length(length)
@@ -158,7 +155,7 @@ def _satisfied(head_dim: int, length: int, low: float, high: float) -> Iterator[
         tried = remembered if doubtful is None else doubtful
         sums, radius = at(tried)
         if doubtful is None and not (sums < 0).any():
-            # Nothing speaks against the centre yet. Only now look at all distances, which costs the most.
+            # The remembered distances do not rule out the centre; only now pay for all of them.
             tried = every
             sums, radius = at(tried)
             if (sums < 0).any():
@@ -177,16 +174,16 @@ def _satisfied(head_dim: int, length: int, low: float, high: float) -> Iterator[
 
 
 def _sums_within(exponents: Floats, centre: float, half_width: float, distances: Floats) -> tuple[Floats, Floats]:
-    """The sums at the centre of an interval of x = ln base, and how far they may be from it within the interval.
+    """Return the sums at the centre of an interval of x = ln base, and how far they may deviate within it.
 
-    With the phases p_i = m exp(-u_i x), u_i = 2i / D, Taylor's theorem bounds the way by
+    With the phases p_i = m exp(-u_i x), u_i = 2i / D, Taylor's theorem bounds the deviation by
 
         |B'(x)| h + max |B''| h^2 / 2,    B' = sum u_i p_i sin p_i,    |B''| <= sum u_i^2 (p_i + p_i^2)
 
     and the phases are largest at the left end.
 
     Args:
-        distances: m, (N,); where these are many, all from 1 to N.
+        distances: m, (N,); if more than `FEW`, all from 1 to N.
     """
     frequencies = np.exp(-exponents * centre)
     if distances.size > FEW:
@@ -203,9 +200,9 @@ def _sums_within(exponents: Floats, centre: float, half_width: float, distances:
 
 
 def _waves(weights: Floats, frequencies: Floats, start: int, stop: int) -> NDArray[np.complex128]:
-    """`sum over i of weights_i exp(1j * m * frequencies_i)` for m = start, ..., stop - 1.
+    """Return `sum over i of weights_i exp(1j * m * frequencies_i)` for m = start, ..., stop - 1.
 
-    By the theorem of addition, from two times sqrt(N) distances instead of N: a product of two small matrices.
+    By the addition theorem it takes 2 sqrt(N) distances instead of N: a product of two small matrices.
     """
     columns = math.isqrt(stop - start - 1) + 1
     rows = -(-(stop - start) // columns)
@@ -216,7 +213,7 @@ def _waves(weights: Floats, frequencies: Floats, start: int, stop: int) -> NDArr
 
 
 def _exponents(head_dim: int) -> Floats:
-    """`2i / D` for i = 0, ..., D / 2 - 1."""
+    """Return `2i / D` for i = 0, ..., D / 2 - 1."""
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim must be an even number of at least 2, got {head_dim}")
     return np.arange(0.0, head_dim, 2) / head_dim

@@ -1,4 +1,4 @@
-"""How far a mean could be off: bootstrap over documents, which are what was sampled; tokens of one hang together."""
+"""Bootstrap intervals of a mean over documents, the units that were sampled: tokens of one are correlated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 FEWEST = 5
-"""Documents that have an interval: of fewer, too many resamples hold one document alone."""
+"""Documents needed for an interval: with fewer, too many resamples hold one document alone."""
 
 
 def ratio_interval(
@@ -18,19 +18,19 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Return the studentised bootstrap interval of `sum(sums) / sum(counts)`.
 
-    Documents are drawn with replacement. Of each resample R* the pivot is `t = (R* - R) / se*`, where `se` is the error
-    of a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval is from `R - t_high se` to
-    `R - t_low se`. With few documents whose losses are skewed it covers more nearly what it promises than percentiles,
-    BCa or Student's t do: `python benchmarks/interval_coverage.py`.
+    Documents are drawn with replacement. The pivot of a resample R* is `t = (R* - R) / se*`, where `se` is the error of
+    a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval reaches from `R - t_high se` to
+    `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than that of percentiles, BCa
+    or Student's t: `python benchmarks/interval_coverage.py`.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
-        resamples: how many samples are drawn.
+        resamples: number of samples.
         level: share of intervals that hold the true ratio, in (0, 1).
         seed: of the draws.
 
     Returns:
-        Lower and upper end; NaN with fewer than 5 documents, which say little of how documents differ.
+        Lower and upper end; NaN with fewer than 5 documents, which reveal little of how documents differ.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5; Cochran, "Sampling
         Techniques" (1977), section 6.4, for the error.
@@ -44,9 +44,9 @@ def ratio_interval(
     pivots = np.empty(resamples)
     for resample in range(resamples):
         drawn = generator.integers(len(sums), size=len(sums))
-        of_drawn, its_error = _ratio_and_error(sums[drawn], counts[drawn])
-        difference = of_drawn - ratio
-        pivots[resample] = difference / its_error if its_error else math.copysign(math.inf, difference)
+        drawn_ratio, drawn_error = _ratio_and_error(sums[drawn], counts[drawn])
+        difference = drawn_ratio - ratio
+        pivots[resample] = difference / drawn_error if drawn_error else math.copysign(math.inf, difference)
     low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     return (ratio - high * error, ratio - low * error) if error else (ratio, ratio)
 

@@ -1,4 +1,4 @@
-"""What `python -m src.evaluate` does once its command line has been read."""
+"""The work of `python -m src.evaluate` after its command line has been read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
-from poslab.evaluation.subjects import Subject, subject, told_apart
+from poslab.evaluation.subjects import Subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.exhibits import Table
+from poslab.report.figures import Table
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
 
@@ -35,14 +35,14 @@ def evaluate_runs(
     swap_choice: str | None,
     typed: Sequence[str],
 ) -> None:
-    """Evaluates runs side by side, or one beside itself under another encoding, and writes and prints what came out.
+    """Evaluate runs side by side, or each beside itself under another encoding, and write and print the results.
 
     Args:
         runs: run directories or checkpoints, all different.
         config: of the command.
-        swaps: what takes the place of the encoding of each run; empty leaves them alone.
-        swap_choice: the name of that encoding.
-        typed: what was asked for on the command line, which the report tells.
+        swaps: replacement for the encoding of each run; empty replaces none.
+        swap_choice: name of that encoding.
+        typed: words of the command line, for the report.
 
     Raises:
         ValueError: for a mistake of the user's.
@@ -54,10 +54,10 @@ def evaluate_runs(
     is_first = environment is None or environment.global_rank() == 0
     chosen = (config["split"], config["tokens"], device_named(config["device"]))
     trust = trusted_packages(config)
-    subjects = told_apart([subject(run, *chosen, trust=trust) for run in runs], runs)
+    subjects = with_different_names([subject(run, *chosen, trust=trust) for run in runs], runs)
     if swaps:
         swapped = [subject(run, *chosen, swap, config["seed"], trust) for run, swap in zip(runs, swaps, strict=True)]
-        subjects += told_apart(swapped, runs)
+        subjects += with_different_names(swapped, runs)
     _require_one_text(subjects)
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
     own = subjects[0].run.path / name if len(runs) == 1 else None
@@ -73,14 +73,13 @@ def evaluate_runs(
         evaluation = evaluate(subjects, settings, announce=lambda part: status.update(f"{part} ..."))
     if not is_first:
         return
+    names = " and ".join(one.name for one in subjects)
     if not evaluation.sections:
-        names = " and ".join(one.name for one in subjects)
         raise ValueError(f"parts must hold one that shows something of {names}, got {settings.parts}")
-    title = "Evaluation of " + " and ".join(one.name for one in subjects)
     if written != directory and written.exists():
-        shutil.rmtree(written)  # of one that was killed
-    drawn = evaluation.write(written, title, _facts(subjects, config, typed))
-    if directory == own:  # it takes the place of an earlier one, whose figures do not mix with these
+        shutil.rmtree(written)  # left by an evaluation that was killed
+    drawn = evaluation.write(written, f"Evaluation of {names}", _facts(subjects, config, typed))
+    if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
         written.rename(directory)
@@ -94,7 +93,7 @@ def evaluate_runs(
 
 
 def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
-    """What can be said of a rotary encoding without a run.
+    """Write and print the diagnostics of a rotary encoding, which need no run.
 
     Args:
         config, typed: as of `evaluate_runs`.
@@ -112,26 +111,26 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
-    exhibits = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
-    evaluation = Evaluation([section(exhibits)])
+    figures = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
+    evaluation = Evaluation([section(figures)])
     directory = output_directory(config, None)
     facts = {
         "encoding": name,
         "head dimension": str(head_dim),
         "training length": f"{training_length:,} tokens",
-        "asked for": " ".join(typed),
+        "arguments": " ".join(typed),
         "made": _now(),
     }
     evaluation.write(directory, f"{name} before training", facts)
     console = HarmlessConsole()
-    for exhibit in exhibits:
-        if isinstance(exhibit, Table) and exhibit.name == "rotary_base_bound":
-            console.print(_lines(exhibit))
+    for figure in figures:
+        if isinstance(figure, Table) and figure.name == "rotary_base_bound":
+            console.print(_lines(figure))
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
 def _lines(table: Table) -> Lines:
-    """A table of a few rows for the terminal."""
+    """Return a short table for the terminal."""
     lines = Lines(box=box.SIMPLE_HEAD, title=table.title, title_justify="left")
     for column in table.frame.columns:
         lines.add_column(str(column), justify="right")
@@ -149,7 +148,7 @@ def _cell(value: Any) -> str:
 
 
 def output_directory(config: Mapping[str, Any], of_run: Path | None) -> Path:
-    """Where an evaluation is written, unless `output` says so: into the run, or to a new directory."""
+    """Return the directory of an evaluation: `output`, or that in the run, or a new one."""
     if config["output"] is not None:
         return Path(config["output"])
     return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
@@ -176,9 +175,9 @@ def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequen
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
-        "read here": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
+        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
         **({"not trained": "; ".join(warnings)} if warnings else {}),
-        "asked for": " ".join(typed),
+        "arguments": " ".join(typed),
         "made": _now(),
     }
 
@@ -188,8 +187,8 @@ def _now() -> str:
 
 
 def summary(evaluation: Evaluation) -> list[Lines]:
-    """Bits per byte at every length, a table for each protocol, in at most 80 columns."""
-    tables = [one for section in evaluation.sections for one in section.exhibits if isinstance(one, Table)]
+    """Return bits per byte at every length, a table for each protocol, in at most 80 columns."""
+    tables = [one for section in evaluation.sections for one in section.figures if isinstance(one, Table)]
     frames = [table.frame for table in tables if table.name == "per_length"]
     lines = []
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Positions that depend on what a text says, such as the counts of CoPE and what forget gates have let go.
+"""Positions that depend on the content of a text, such as the counts of CoPE and the forgetting of FoX.
 
 Dimension letters: B batch, H heads, T tokens, S keys up to the query, D head dim, E numbers of a token's state.
 """
@@ -13,26 +13,26 @@ import torch
 from torch import Tensor
 
 from poslab.attention.blockwise import rows_of_block
-from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_style, visible_label
+from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_legend, head_style, visible_label
 from poslab.evaluation.attention_rows import layer_inputs
 from poslab.models import Model
-from poslab.report.exhibits import Picture, new_figure
+from poslab.report.figures import Picture, new_figure
 
 
 def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
     """Return how far each key is from a query for encodings that read the content (their `content_positions`).
 
-    For CoPE it is the count at the key: how many tokens that matter lie from the query back to it. For forget gates
-    (FoX) it is what has been forgotten on the way, in nats.
+    For CoPE it is the count at the key: the number of tokens that matter from the query back to it. For forget gates
+    (FoX) it is the forgetting between key and query, in nats.
 
     Args:
         model: in evaluation mode.
         tokens_T: token ids of one text, on the device of the model.
-        queries: places of the queries, from 0; None is the last token. The table has a row for each layer, head, query
-            and visible key.
+        queries: indices of the queries; None is the last token.
 
     Returns:
-        Columns `layer`, `head`, `query`, `key` and `position`; no rows of layers whose encoding has no such positions.
+        Columns `layer`, `head`, `query`, `key` and `position`, a row for each layer, head, query and visible key; no
+        rows of layers whose encoding has no such positions.
 
     Raises:
         ValueError: for queries that are not in the text.
@@ -69,11 +69,10 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
 
 
 def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) -> Picture:
-    """The position of each key of one query over the text, a panel for each layer and a line for each head.
+    """Draw `content_positions` over the keys, a panel for each layer and a line for each head.
 
-    Args:
-        positions: what `content_positions` gives, with at least one row; of several queries the last is drawn.
-        labels: what each token reads, written along the axis up to `LONGEST_TEXT` tokens.
+    There must be at least one row, and the last of several queries is drawn. The labels, the text of each token, are
+    shown for up to `LONGEST_TEXT` tokens.
     """
     query = positions["query"].max()
     own = positions[positions["query"] == query]
@@ -88,19 +87,16 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
         panel.set_ylim(bottom=0)
     shown = [visible_label(label) for label in labels[: query + 1]]
     if len(shown) <= LONGEST_TEXT:
-        panels[-1].set_xticks(
-            range(len(shown)), shown, rotation=90, fontsize=min(8.0, 400 / len(shown)), parse_math=False
-        )
+        size = min(8.0, 400 / len(shown))
+        panels[-1].set_xticks(range(len(shown)), shown, rotation=90, fontsize=size, parse_math=False)
     panels[-1].set_xlabel("token")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), title="head", loc="outside lower center", ncols=8, frameon=False
-    )
+    head_legend(figure, panels[0])
     return Picture(
         name="content_positions",
         title="Positions by content",
-        how_to_read="Seen from the last token, how far back each token is for a head: a count of the tokens that "
-        "matter (CoPE) or nats that were forgotten on the way (forget gates). A steep step is a token that counts or "
-        "makes the head forget, a flat part one that does not.",
+        caption="Distance of each token from the last one, for each head: the number of tokens between them that "
+        "matter (CoPE) or the nats forgotten (forget gates). A steep step is a token that counts or makes the head "
+        "forget, a flat part one that does not.",
         source="Golovneva et al., Contextual Position Encoding (2024); Lin et al., Forgetting Transformer (ICLR 2025)",
         figure=figure,
     )

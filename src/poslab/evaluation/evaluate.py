@@ -11,15 +11,15 @@ from poslab.evaluation.subjects import Subject
 
 
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
-    """Evaluate trained models side by side.
+    """Evaluate trained models side by side, under different names and on the same text.
 
     Args:
-        subjects: what is evaluated, under different names and on the same text.
-        settings: how.
-        announce: is called with each part's name before it is made.
+        subjects: the models.
+        settings: of the evaluation.
+        announce: called with the name of each part before it is made.
 
     Raises:
-        ValueError: for a part that does not exist, or lengths that the text does not fill.
+        ValueError: for an unknown part, or lengths that the text does not fill.
     """
     known = parts.names()
     chosen = known if settings.parts is None else settings.parts

@@ -1,4 +1,4 @@
-"""The settings of an evaluation, and what comes out of it."""
+"""Settings and results of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from poslab.report.exhibits import Picture
-from poslab.report.page import DOTS_PER_INCH, Section, write_exhibits, write_report
+from poslab.report.figures import Picture
+from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an evaluation is made.
+    """Settings of an evaluation.
 
     Args:
-        parts: which sections are made, by the names of the files in `parts`; None is all.
+        parts: names of the files in `parts` to run; None is all.
         lengths: window lengths in tokens; None is 1, 2, 4, 8 and 16 times the training length, as far as the text
             fills them.
-        stride: how many tokens further a sliding window begins; None is half of each window.
-        text: whose attention is drawn token by token; None is the beginning of the text that is read.
+        stride: tokens between the starts of sliding windows; None is half of each window.
+        text: shown token by token with its attention; None is the beginning of the evaluated text.
         seed: of the bootstrap and of retrieval prompts.
     """
 
@@ -36,31 +36,25 @@ class Settings:
 
 @dataclass
 class Evaluation:
-    """What came out.
-
-    Args:
-        sections: of the report.
-        metrics: flat figures by tag.
-        frames: tables that go to files of their own, by name.
-    """
+    """Results of an evaluation: sections of the report, numbers by tag, and tables for files of their own by name."""
 
     sections: list[Section] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def add(self, part: Evaluation) -> None:
-        """Put what came out of a part behind what is here."""
+        """Append the results of a part."""
         self.sections += part.sections
         self.metrics |= part.metrics
         self.frames |= part.frames
 
     def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
-        """Writes metrics.json, tables, figures and report.html; gives the contents of tables and figures by file."""
+        """Write metrics.json, the figures, the frames and report.html; return the contents of the figures by file."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"output={directory} cannot be made: {error.strerror}") from error
-        drawn = write_exhibits(directory, self.sections)
+        drawn = write_figures(directory, self.sections)
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
@@ -69,13 +63,9 @@ class Evaluation:
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
-        """Puts the pictures beside the curves of a run, in place of those of an earlier evaluation.
+        """Add what `write` has drawn to the TensorBoard curves of a run, in place of an earlier evaluation's pictures.
 
-        Args:
-            directory: of the run.
-            drawn: what `write` gives.
-            prefix: of their tags.
-            step: of training, after which the model is shown.
+        Tags begin with the prefix; the step is the training step of the model.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
@@ -94,4 +84,4 @@ class Evaluation:
     @property
     def pictures(self) -> list[Picture]:
         """All pictures, in the order of the report."""
-        return [one for section in self.sections for one in section.exhibits if isinstance(one, Picture)]
+        return [one for section in self.sections for one in section.figures if isinstance(one, Picture)]

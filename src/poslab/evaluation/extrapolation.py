@@ -1,6 +1,6 @@
-"""How well a model predicts text in windows of other lengths than it was trained on.
+"""Prediction of text in windows of other lengths than those of training.
 
-Dimensions: B windows, T tokens of a window, V vocabulary.
+Dimension letters: B windows, T tokens of a window, A targets of a window, N tokens of the text, X features.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from poslab.models import Model
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 TOKENS_AT_ONCE = 4096
-"""Tokens of a batch: as many windows as make these, but one at least."""
+"""Tokens of a batch, which has at least one window."""
 
 LOGITS_AT_ONCE = 2**24
-"""Logits that are in memory together, however long a window and however large a vocabulary."""
+"""Logits in memory at a time, for any length of window and any vocabulary."""
 
 BINS_PER_OCTAVE = 2
 
@@ -36,14 +36,14 @@ ENOUGH_DOCUMENTS, PIECE = 10, 1024
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a model made of each token of a text, when it read it in windows of one kind.
+    """Scores of a model on each token of a text, read in windows of one kind.
 
     Args:
-        windows: in which it was read.
-        loss: (N - 1,) float32 nats of the tokens but the first; NaN where nothing was to be predicted, as across
-            documents that are kept apart.
+        windows: of the text.
+        loss: (N - 1,) float32 nats of all tokens but the first; NaN if a token is not predicted, as across documents
+            that are kept apart.
         correct: (N - 1,) bool, whether the token was the most probable one.
-        context: (N - 1,) how many tokens were seen before it; 0 where nothing was to be predicted.
+        context: (N - 1,) number of tokens before it in the window; 0 if it is not predicted.
     """
 
     windows: Windows
@@ -53,13 +53,13 @@ class TokenScores:
 
 
 def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None = None) -> TokenScores:
-    """Reads a text in windows; of several processes that have joined, each takes its share, and all get the whole.
+    """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
     Args:
         model: tokens in, logits out; a `Model` makes its logits piece by piece.
         tokens: (N,), any integer dtype.
         windows: over these tokens.
-        boundary: the token that ends a document, where documents are to be kept apart; else None.
+        boundary: token that ends a document, to keep documents apart; None does not.
     """
     device = next(model.parameters()).device
     scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context
@@ -73,9 +73,9 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
             loss_BT, correct_BT = loss_and_correct(model, batch.tokens.to(device), batch.targets.to(device), positions)
             place_in_text_BT = torch.arange(windows.length) if positions is None else positions.ids.cpu()
             context_BT = (place_in_text_BT + 1).expand_as(batch.targets)
-            figures = [loss_BT.cpu(), correct_BT.cpu().float(), context_BT.float()]
+            columns = [loss_BT.cpu(), correct_BT.cpu().float(), context_BT.float()]
             place_N = torch.from_numpy(place_BT)[predicted_BT] - 1
-            scores[:, place_N] = torch.stack([x[predicted_BT] for x in figures]).to(device)
+            scores[:, place_N] = torch.stack([x[predicted_BT] for x in columns]).to(device)
     if joined:
         distributed.all_reduce(scores)
     loss, correct, context = scores.cpu().numpy()
@@ -85,11 +85,11 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
 def loss_and_correct(
     model: nn.Module, tokens_BT: Tensor, targets_BA: Tensor, positions: Positions | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Nats of each target, and whether it was the most probable token; both (B, A), in memory that is bounded.
+    """Return the nats of each target and whether it was the most probable token, both (B, A), in bounded memory.
 
     Args:
-        model: tokens in, logits out; a `Model` makes only those that are asked for, piece by piece.
-        tokens_BT: what is read.
+        model: tokens in, logits out; a `Model` makes only the logits of the targets, piece by piece.
+        tokens_BT: input.
         targets_BA: the tokens after the last A of these.
         positions: of the tokens; None counts from 0.
     """
@@ -112,7 +112,7 @@ def loss_and_correct(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; afterwards each of its parts is again what it was."""
+    """Put a model in evaluation mode; afterwards restore the mode of each of its modules."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -123,9 +123,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
-    """Number of the document that each target belongs to, (N - 1,) from 0; the end of a document belongs to it.
+    """Return the index of the document of each target, (N - 1,); the end of a document belongs to it.
 
-    Of a text with few documents, what counts as one are pieces of `PIECE` tokens.
+    A text of few documents is split into pieces of `PIECE` tokens.
     """
     documents = np.cumsum(tokens == end_id)[:-1]
     if documents[-1] + 1 >= ENOUGH_DOCUMENTS:
@@ -145,23 +145,23 @@ def extrapolation(
     keep_documents_apart: bool = False,
     seed: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads a text in windows of several lengths under both protocols.
+    """Score a text in windows of several lengths under both protocols.
 
     Args:
-        model: tokens in, logits out. One with a `max_length` is not asked beyond it: its figures there are missing.
+        model: tokens in, logits out. Beyond its `max_length`, if it has one, values are missing.
         tokens: (N,) token ids of the text, more than the longest of the lengths.
         lengths: window lengths in tokens.
-        training_length: of the windows that it was trained on.
-        end_id: the token that ends a document.
-        bytes_per_token: bytes of text per predicted token, which turn nats per token into bits per byte.
-        stride: how many tokens further a sliding window begins; None is half of the window.
-        keep_documents_apart: whether nothing is predicted across documents, nor seen.
+        training_length: tokens of a training window.
+        end_id: token that ends a document.
+        bytes_per_token: bytes of text per predicted token, to convert nats per token into bits per byte.
+        stride: tokens between the starts of sliding windows; None is half of the window.
+        keep_documents_apart: whether no token of another document is seen or predicted.
         seed: of the bootstrap.
 
     Returns:
-        A row for each length and protocol, with a 95 % bootstrap interval over documents (over pieces of 1,024 tokens
-        where there are fewer than 10; `pieces` is their number); and a row for each of these and range of contexts,
-        with the mean loss of the tokens that had so many tokens before them.
+        A row for each length and protocol, with a 95 % bootstrap interval over documents (if there are fewer than 10,
+        over pieces of 1,024 tokens; `pieces` is their number); and a row for each of these and each range of contexts,
+        with the mean loss of the tokens that have that many tokens before them.
 
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
@@ -192,8 +192,8 @@ SUMMARY = (
     *("bits_per_byte", "bits_low", "bits_high", "loss", "loss_low", "loss_high", "perplexity", "accuracy"),
     *("early_loss", "tail_loss", "tokens", "pieces"),
 )
-"""Columns of the table by length. `early_loss` is that of tokens which saw less than half of a training window,
-`tail_loss` that of tokens which saw more than a whole one; intervals are over so many `pieces`."""
+"""Columns of the table by length. `early_loss` is that of tokens with less than half of a training window before them,
+`tail_loss` that of tokens with more than a whole one; intervals are over `pieces`."""
 
 BINS = ("context_from", "context_to", "tokens", "loss")
 
@@ -201,7 +201,7 @@ BINS = ("context_from", "context_to", "tokens", "loss")
 def _summary(
     scores: TokenScores, units: np.ndarray, training_length: int, bytes_per_token: float, seed: int
 ) -> dict[str, float]:
-    known = scores.context > 0  # a loss that is no number counts: so is the mean then
+    known = scores.context > 0  # of the predicted tokens a NaN counts, and makes the mean NaN
     loss, context, units = scores.loss[known].astype(np.float64), scores.context[known], units[known]
     mean = loss.mean()
     sums, counts = np.bincount(units, loss), np.bincount(units)
@@ -225,7 +225,7 @@ def _summary(
 
 
 def _by_context(scores: TokenScores) -> Iterator[dict[str, float]]:
-    """Mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
+    """Yield the mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
     known = scores.context > 0
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     octaves = math.ceil(BINS_PER_OCTAVE * math.log2(scores.windows.length)) + 1

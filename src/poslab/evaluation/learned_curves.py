@@ -1,45 +1,45 @@
-"""What a trained encoding adds to the logits, as curves over distance, beside where they started.
+"""Biases that a trained encoding adds to the logits, as curves over distance, beside their initial values.
 
-Dimension letters: H heads, N distances.
+Dimension letters: B batch, H heads, R queries, S keys, N distances.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
-from poslab.evaluation.attention_pictures import head_style, hide_rest
-from poslab.report.exhibits import Picture, new_figure
+from poslab.evaluation.attention_pictures import distance_panels, head_legend, head_style
+from poslab.report.figures import Picture
 
 _BIASES = frozenset({"bias", "pair_bias"})
 
 DRAWN = 400
-"""Distances of a curve, about, which nobody can tell from all of them."""
+"""Distances of a curve, about: as good as all of them to the eye."""
 
 
 def learned_bias(
     encodings: StackEncodings, length: int, start: StackEncodings | None = None, most: int | None = None
 ) -> pd.DataFrame:
-    """What the encodings of a stack add to the logits of the last query of a text, against the distance of the key.
+    """Return the biases that a stack adds to the logits of the last query of a text, by distance of the key.
 
-    For a bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) it is that of every query; FIRE and TUPE depend on where
-    the query is as well. Of an encoding that builds on another's bias (DAPE), it is that bias.
+    A bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) is the same for every query; FIRE and TUPE depend on the
+    position of the query as well. For an encoding that builds on another's bias (DAPE), it is that bias.
 
     Args:
         encodings: of a model, `model.encodings`.
         length: tokens N of the text.
         start: the same encodings before training, for the column `start`; None leaves it out.
-        most: how many distances, about, the nearest ones all and then ever fewer; None is all.
+        most: about how many distances, dense near 0 and sparse far away; None is all.
 
     Returns:
-        Columns `layers` (which an encoding serves), `head`, `distance` (0 to N - 1), `bias` and perhaps `start`; no
-        rows where no encoding has a bias.
+        Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1), `bias` and perhaps `start`;
+        no rows if no encoding has a bias.
 
     Raises:
         ValueError: for a text past the end of an encoding, or another number of layers at the start.
@@ -54,53 +54,42 @@ def learned_bias(
         bias_HN = _bias(encoding, length)
         if bias_HN is None:
             continue
-        frame = _by_head(bias_HN, distances)
+        places = itertools.product([layers], range(len(bias_HN)), distances)
+        frame = pd.DataFrame(places, columns=["layers", "head", "distance"])
+        frame["bias"] = bias_HN[:, distances].flatten().numpy()
         start_HN = None if before is None else _bias(before, length)
         if start_HN is not None:
             frame["start"] = start_HN[:, distances].flatten().numpy()
-        frames.append(frame.assign(layers=layers))
+        frames.append(frame)
     if not frames:
         return pd.DataFrame(columns=["layers", "head", "distance", "bias"])
-    return _first_column(pd.concat(frames, ignore_index=True), "layers")
+    return pd.concat(frames, ignore_index=True)
 
 
 def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
-    """The bias of each head against distance, pale where it started; what lies past the training length is shaded.
+    """Draw `learned_bias`, of at least one row, over distance, with its initial value pale.
 
-    Args:
-        bias: what `learned_bias` gives, with at least one row.
-        training_length: tokens of a training window; None shades nothing.
+    Distances past the training length (in tokens, None if unknown) are shaded.
     """
-    names = list(bias["layers"].unique())
-    columns = min(2 if len(names) <= 4 else 3, len(names))
-    num_rows = -(-len(names) // columns)
-    figure = new_figure(8.0, 1.0 + (3.2 if len(names) == 1 else 2.5) * num_rows)
-    panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    names = [str(layers) for layers in bias["layers"].unique()]
+    figure, panels = distance_panels(names, "bias (nats)", height=3.2 if len(names) == 1 else 2.5)
+    furthest = bias["distance"].max()
     for panel, layers in zip(panels.flat, names, strict=False):
         for head, own in bias[bias["layers"] == layers].groupby("head"):
             style = head_style(int(str(head)))
             panel.plot(own["distance"], own["bias"], linewidth=1.3, label=str(head), **style)
             if "start" in own:
                 panel.plot(own["distance"], own["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
-        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
-        panel.set_title(str(layers), fontsize="medium")
-        _shade_beyond(panel, training_length, bias["distance"].max())
-    hide_rest(panels, len(names))
-    for panel in panels.flat[max(0, len(names) - columns) : len(names)]:  # the last of each column
-        panel.tick_params(labelbottom=True)
-        panel.set_xlabel("distance (tokens)")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("bias (nats)")
-    figure.legend(
-        *panels.flat[0].get_legend_handles_labels(), title="head", loc="outside lower center", ncols=8, frameon=False
-    )
-    before = " The broad pale line is where it started." if "start" in bias else ""
+        panel.set_xlim(0, furthest)
+        if training_length is not None and training_length < furthest:
+            panel.axvspan(training_length, furthest, color="0.93", zorder=0)
+    head_legend(figure, panels[0, 0])
+    before = " The broad pale line is its initial value." if "start" in bias else ""
     return Picture(
         name="learned_bias",
         title="Bias against distance",
-        how_to_read="Each line is one head: what is added to the logit of a key so far back. One nat less is attention "
-        f"divided by 2.7; what lies in the shaded part was never met in training.{before}",
-        source="",
+        caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "
+        f"attention by 2.7. The shaded distances never occurred in training.{before}",
         figure=figure,
     )
 
@@ -108,7 +97,7 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
 def served(
     encodings: StackEncodings, start: StackEncodings | None = None
 ) -> Iterator[tuple[str, PositionalEncoding, PositionalEncoding | None]]:
-    """Each encoding of a stack once: which layers it serves, in words, the encoding, and its start.
+    """Yield each encoding of a stack once: its layers in words, the encoding, and the encoding before training.
 
     Raises:
         ValueError: for another number of layers at the start.
@@ -126,20 +115,20 @@ def served(
 
 
 def num_learned_biases(encodings: StackEncodings) -> int:
-    """Return how many encodings of a stack add to the logits what they learn."""
+    """Return how many encodings of a stack have a bias that learns."""
     biases = [_biased_part(encoding) for encoding in encodings]
     return sum(bias is not None and next(bias.parameters(), None) is not None for bias in biases)
 
 
 def _biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
-    """Return the outermost part that has a bias: of DAPE what it builds on, of TUPE itself, which holds T5."""
+    """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it holds a T5."""
     parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
     return next(parts, None)
 
 
 @torch.no_grad()
 def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
-    """What is added for the last of `length` tokens at distances 0, 1, ..., (H, N) on the processor."""
+    """Return the bias for the last of `length` tokens at distances 0, 1, ..., (H, N) on the CPU."""
     outermost = _biased_part(encoding)
     if outermost is None:
         return None
@@ -150,18 +139,3 @@ def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
     added.append(None if bias is None else bias.matrix())
     total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
     return total_BHRS[0, :, 0].flip(-1).float().cpu()
-
-
-def _by_head(bias_HN: Tensor, distances: np.ndarray) -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([range(len(bias_HN)), distances], names=["head", "distance"])
-    return pd.DataFrame({"bias": bias_HN[:, distances].flatten().numpy()}, index=index).reset_index()
-
-
-def _first_column(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    return frame[[name, *(column for column in frame.columns if column != name)]]
-
-
-def _shade_beyond(panel: Axes, training_length: int | None, furthest: float) -> None:
-    panel.set_xlim(0, furthest)
-    if training_length is not None and training_length < furthest:
-        panel.axvspan(training_length, furthest, color="0.93", zorder=0)

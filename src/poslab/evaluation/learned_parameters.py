@@ -1,4 +1,7 @@
-"""The numbers that an encoding and a temperature have learned, beside where they started."""
+"""Learned numbers of an encoding and a temperature, beside their initial values.
+
+Dimension letters: N vectors of a table, D their dim.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,26 @@ from torch import Tensor
 
 from poslab.encodings import StackEncodings
 from poslab.encodings.described import Described
-from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.learned_curves import served
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 
 MOST = 64
-"""Numbers of a parameter that a report still shows one by one."""
+"""Largest number of elements of a parameter that a report lists."""
 
 
 def learned_parameters(
     encodings: StackEncodings, start: StackEncodings | None = None, most: int = MOST
 ) -> pd.DataFrame:
-    """Return what a stack's encodings and temperatures have learned (their `learned()`), a row for each number.
+    """Return the learned numbers of a stack's encodings and temperatures (their `learned()`), one in each row.
 
     Args:
         encodings: of a model, `model.encodings`.
         start: the same encodings before training, for the column `start`; None leaves it out.
-        most: what has more numbers than these is left out.
+        most: parameters of more elements are left out.
 
     Returns:
-        Columns `layers`, `parameter`, `place` (its index, which for numbers of one dimension is mostly the head),
-        `learned` and perhaps `start`.
+        Columns `layers`, `parameter`, `place` (the index, which in one dimension is mostly the head), `learned` and
+        perhaps `start`.
 
     Raises:
         ValueError: for another number of layers at the start.
@@ -42,72 +44,61 @@ def learned_parameters(
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
     records = []
     for layers, module, before in pairs:
-        of_start = {} if before is None else before.learned()
+        initial = {} if before is None else before.learned()
         for name, values in module.learned().items():
             if values.numel() > most:
                 continue
             for place, value in np.ndenumerate(_numbers(values)):
                 record = {"layers": layers, "parameter": name, "place": ", ".join(map(str, place)), "learned": value}
-                if name in of_start:
-                    record["start"] = _numbers(of_start[name])[place]
+                if name in initial:
+                    record["start"] = _numbers(initial[name])[place]
                 records.append(record)
     return pd.DataFrame(records, columns=columns)
 
 
 def parameters_table(parameters: pd.DataFrame) -> Table:
-    """What `learned_parameters` gives, as a table."""
+    """Return the table of what `learned_parameters` returns."""
     return Table(
         name="learned_parameters",
         title="Learned parameters",
-        how_to_read="Each row is one number of the encoding (its place is mostly the head), as it is after training"
-        + (" and as it was before." if "start" in parameters else "."),
-        source="",
+        caption="Each row is one number of the encoding (its place is mostly the head) after training"
+        + (" and before." if "start" in parameters else "."),
         frame=parameters,
     )
 
 
 def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) -> pd.DataFrame:
-    """Return how long each learned vector of a distance or a count is (the encodings' `vectors()`).
+    """Return the norm of each learned vector of a distance or a count (the encodings' `vectors()`).
 
-    Args:
-        encodings, start: as in `learned_parameters`.
+    The arguments are those of `learned_parameters`.
 
     Returns:
         Columns `layers`, `table` (its name, and the head if each has its own), `place` (the distance or count), `norm`
-        and perhaps `start`; no rows where no encoding has such vectors.
+        and perhaps `start`; no rows if no encoding has such vectors.
     """
     columns = ["layers", "table", "place", "norm", *([] if start is None else ["start"])]
     frames = [pd.DataFrame(columns=columns)]
     for layers, encoding, before in served(encodings, start):
-        of_start = {} if before is None else before.vectors()
+        initial = {} if before is None else before.vectors()
         for name, (rows, first) in encoding.vectors().items():
             frame = pd.DataFrame({"place": range(first, first + len(rows)), "norm": _norms(rows)})
-            if name in of_start:
-                frame["start"] = _norms(of_start[name].rows)
+            if name in initial:
+                frame["start"] = _norms(initial[name].rows)
             frames.append(frame.assign(layers=layers, table=name)[columns])
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def norms_picture(norms: pd.DataFrame) -> Picture:
-    """A map for each kind of table: layers and heads against the place, darker where the vector is longer.
-
-    Args:
-        norms: what `table_norms` gives, with at least one row.
-    """
-    kinds = list(norms["table"].str.split(",").str[0].unique())
-    rows_of = {kind: norms[norms["table"].str.split(",").str[0] == kind] for kind in kinds}
-    maps = {
-        kind: rows.assign(row=rows["layers"] + rows["table"].str.removeprefix(kind)).pivot(
-            index="row", columns="place", values="norm"
-        )
-        for kind, rows in rows_of.items()
-    }
+    """Draw `table_norms`, of at least one row, as a map of layers and heads against places for each kind of table."""
+    maps = {}
+    for kind, rows in norms.groupby(norms["table"].str.split(",").str[0], sort=False):
+        names = rows["layers"] + rows["table"].str.removeprefix(str(kind))
+        table = rows.assign(row=names).pivot(index="row", columns="place", values="norm")
+        maps[str(kind)] = table.loc[list(names.unique())]  # in the order of layers, which pivot sorts
     heights = [0.9 + 0.2 * len(table) for table in maps.values()]
     figure = new_figure(7.5, sum(heights))
     panels = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)
     for panel, (kind, table) in zip(panels.flat, maps.items(), strict=True):
-        order = list(dict.fromkeys(rows_of[kind]["layers"] + rows_of[kind]["table"].str.removeprefix(kind)))
-        table = table.loc[order]
         image = panel.imshow(
             table.to_numpy(),
             cmap="Blues",
@@ -116,17 +107,15 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
             interpolation="nearest",
             extent=(table.columns[0] - 0.5, table.columns[-1] + 0.5, len(table) - 0.5, -0.5),
         )
-        panel.set_yticks(range(len(table)), order, fontsize="small")
+        panel.set_yticks(range(len(table)), list(table.index), fontsize="small")
         panel.set_title(kind, fontsize="medium")
         figure.colorbar(image, ax=panel)
     panels.flat[-1].set_xlabel("place in the table")
-    hide_rest(panels, len(maps))
     return Picture(
         name="table_norms",
         title="Lengths of the learned vectors",
-        how_to_read="Each row is a table of vectors, darker where a vector is longer: places that stay as pale as the "
-        "rest say little, and those that training never met have kept the length that they started with.",
-        source="",
+        caption="Each row is a table of vectors, darker where a vector is longer. Places as pale as the rest matter "
+        "little, and those that never occurred in training have kept their initial length.",
         figure=figure,
     )
 

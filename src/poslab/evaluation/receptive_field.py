@@ -1,6 +1,6 @@
-"""How far back a model really looks: the share of a prediction's gradient that each earlier token has.
+"""Empirical receptive field: the share of each earlier token in the gradient of a prediction.
 
-Dimension letters: B windows of a batch, N windows, T tokens that are read, M model dim.
+Dimension letters: B windows of a batch, N windows, T tokens that are read, M model dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.models import Model
-from poslab.report.exhibits import COLOURS, Picture, legend_columns, new_figure
+from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
 
 SHARE = 0.99
-"""Of the gradient, within which the receptive field lies (the paper's)."""
+"""Share of the gradient within the receptive field (the paper's)."""
 
 TOKENS_AT_ONCE = 4096
-"""Tokens of a batch: as many windows as make these, but one at least."""
+"""Tokens of a batch, which has at least one window."""
 
 
 def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
-    """The empirical receptive field: what each token adds to the gradient of the prediction after the last one.
+    """Return the share of each token in the gradient of the prediction after the last one, as a mean over windows.
 
         s_d = ||g_d|| / sum_n ||g_n||,    cumulative_d = s_0 + ... + s_d
 
-    where g_d is the gradient of the loss of the token that comes next with respect to the embedding of the token d
-    places before the last that is read. The mean over windows is given.
+    where g_d is the gradient of the loss of the next token with respect to the embedding of the token d places before
+    the last that is read.
 
         frame = receptive_field(model, windows)
         frame["cumulative"][99]     # the share of the last 100 tokens
 
-    Time and memory are those of one training step on each window, whose logits are made for the last token alone.
+    Each window takes the time and memory of a training step, with the logits of its last token only.
 
     Args:
         model: in evaluation mode.
-        windows: (N, T + 1) token ids, of which T are read and the last is predicted, on the device of the model.
+        windows: (N, T + 1) token ids, on the device of the model: T are read, and the last is predicted.
 
     Returns:
-        Columns `distance` (0, ..., T - 1), `gradient` and `cumulative`, the shares above.
+        Columns `distance` (0, ..., T - 1), `gradient` (s_d) and `cumulative`.
 
     Raises:
         ValueError: for windows of another shape, or past the end of the model's encoding.
 
     Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"
-    (ACL 2023), the section on the empirical receptive field. It takes the gradient of the prediction of the next token;
-    this is the gradient of its loss.
+    (ACL 2023), the section on the empirical receptive field, which uses the gradient of the prediction of the next
+    token; this is the gradient of its loss.
     """
     if windows.dim() != 2 or len(windows) == 0 or windows.shape[1] < 2:
         raise ValueError(f"windows must be rows of at least two tokens each, got the shape {tuple(windows.shape)}")
@@ -63,22 +63,15 @@ def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
 
 
 def reach(field: pd.DataFrame, share: float = SHARE) -> int:
-    """The number of last tokens that have this share of the gradient: the length of the receptive field.
-
-    Args:
-        field: what `receptive_field` gives.
-        share: between 0 and 1.
-    """
+    """Return the length of a `receptive_field`: the number of last tokens with this share (0 to 1) of the gradient."""
     short = field["cumulative"] < share - 1e-9  # sums are rounded
     return min(int(short.sum()) + 1, len(field))
 
 
 def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]) -> Picture:
-    """The cumulative gradient over the number of last tokens, a line for each model.
+    """Draw the cumulative gradient of each `receptive_field` over the number of last tokens.
 
-    Args:
-        fields: what `receptive_field` gives, by the name of the model.
-        training_lengths: tokens of a training window, by the name of the model.
+    Fields and training lengths, in tokens, are by the name of the model.
     """
     figure = new_figure(7.0, 4.2)
     panel = figure.subplots()
@@ -101,10 +94,10 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     return Picture(
         name="receptive_field",
         title="Empirical receptive field",
-        how_to_read="The share of a prediction's gradient that falls on so many last tokens of a window, at whose end "
-        f"each line ends. A line that reaches {SHARE:.0%} (the dot) before the training length belongs to a "
-        "model that reads a longer text as it read those of training; one that climbs beyond it uses distances that it "
-        "has not learned.",
+        caption="Share of a prediction's gradient that falls on the last tokens of a window, over their number; lines "
+        f"end where the window does. A line that reaches {SHARE:.0%} (the dot) before the training length belongs to "
+        "a model that reads a longer text as it read those of training; one that climbs beyond it uses distances that "
+        "it has not learned.",
         source="Chi et al., Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis (ACL "
         "2023)",
         figure=figure,
@@ -112,7 +105,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
 
 
 def _gradients(model: Model, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
-    """The gradient of the loss of the next token with respect to the embeddings, (B, T, M)."""
+    """Return the gradient of the loss of the next token with respect to the embeddings, (B, T, M)."""
     embedded: list[Tensor] = []
 
     def leaf(_: nn.Module, __: Any, x_BTM: Tensor) -> Tensor:
@@ -123,7 +116,7 @@ def _gradients(model: Model, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
     try:
         with torch.enable_grad():
             logits_BV = model.logits(model.hidden_states(tokens_BT)[:, -1])
-            loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows do not meet
+            loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows are independent
     finally:
         hook.remove()
     (gradient_BTM,) = torch.autograd.grad(loss, embedded)

@@ -1,4 +1,4 @@
-"""What can be said of a rotary encoding without a trained model: how far it reaches, and why."""
+"""Diagnostics of a rotary encoding that need no trained model: its reach, and the reasons."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from poslab.encodings import PositionalEncoding
 from poslab.evaluation.base_bound import Floats
-from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
+from poslab.evaluation.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths, wavelengths_picture
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 
 
 def rotary_diagnostics(
@@ -19,52 +19,49 @@ def rotary_diagnostics(
     training_length: int,
     lengths: Sequence[int],
     longest_search: int = 32_768,
-) -> list[Exhibit]:
-    """Return the wavelengths of an encoding that turns queries and keys, and the lower bound on the base of rotary.
+) -> list[ReportFigure]:
+    """Return figures of the wavelengths of an encoding that turns queries and keys, and of the bound on its base.
 
     The bound assumes that queries and keys turn and nothing else happens (`only_turns`). xPos fades as well, and in
-    PoPE no product of channels is negative where phases agree, so both have wavelengths alone. Channels that do not
-    turn add to the sum of cosines as a pair of frequency 0 does.
+    PoPE no product of channels is negative where phases agree, so both have wavelengths only. A pair of channels that
+    does not turn adds to the sum of cosines with frequency 0.
 
     Args:
-        encoding: one that `spectrum_of` takes.
-        head_dim: channels D of a head, with those that do not turn.
+        encoding: one that `spectrum_of` accepts.
+        head_dim: channels D of a head, including those that do not turn.
         training_length: tokens of a text in training.
-        lengths: test lengths in tokens; the training length is looked at as well.
-        longest_search: up to which length the smallest base is searched for. The default takes some two seconds at
+        lengths: test lengths in tokens, beside the training length.
+        longest_search: longest length for which the smallest base is searched. The default takes about two seconds at
             head_dim 128, and a length four times as large ten.
 
     Returns:
         `rotary_turns` and `rotary_wavelengths`; for an encoding that only turns also `rotary_base_bound`,
-        `rotary_sum_of_cosines` (in a text of the longest length, where a scaling depends on it), and, if the spectrum
-        is plain and a base was found, `rotary_islands` for the longest length that was searched.
+        `rotary_sum_of_cosines` (in a text of the longest length, if a scaling depends on it), and, if the spectrum is
+        plain and a base was found, `rotary_islands` for the longest length searched.
 
     Raises:
-        ValueError: for an encoding that does not turn queries and keys, a head_dim smaller than what turns, or a length
-            below 1.
+        ValueError: for an encoding that does not turn queries and keys, a head_dim below the number of channels that
+            turn, or a length below 1.
     """
-    exhibits: list[Exhibit] = [
+    figures: list[ReportFigure] = [
         wavelengths(encoding, training_length, lengths),
         wavelengths_picture(encoding, training_length, lengths),
     ]
     if not encoding.only_turns:
-        return exhibits
+        return figures
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}
-    exhibits += [
-        bound_by_length(spectra, longest_search),
-        sums_picture(spectra[every[-1]], training_length, lengths),
-    ]
+    figures += [bound_by_length(spectra, longest_search), sums_picture(spectra[every[-1]], training_length, lengths)]
     searched = [length for length in every if length <= longest_search and plain_base(spectra[length]) is not None]
     if searched:
         picture = islands_picture(head_dim, searched[-1], plain_base(spectra[searched[-1]]))
         if picture is not None:
-            exhibits.append(picture)
-    return exhibits
+            figures.append(picture)
+    return figures
 
 
 def _of_whole_head(spectrum: Floats, head_dim: int) -> Floats:
-    """The spectrum with frequency 0 for pairs of channels that do not turn; an odd last channel is not counted."""
+    """Append frequency 0 for pairs of channels that do not turn; an odd last channel does not count."""
     still = head_dim // 2 - len(spectrum)
     if still < 0:
         raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that turn, got {head_dim}")

@@ -1,4 +1,4 @@
-"""Models side by side: the lengths at which all are read, and the names of what belongs to one of them."""
+"""Models side by side: the lengths that they share, and names for the metrics and figures of each."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import replace
 
 from poslab.evaluation.evaluation import Settings
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 
 MULTIPLES = (1, 2, 4, 8, 16)
-"""Of the training length: the lengths unless others are asked for."""
+"""Multiples of the training length that are the default lengths."""
 
 
 def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
-    """Return the window lengths that are asked for, ascending.
+    """Return the window lengths of the settings, or the default ones, ascending.
 
     Raises:
-        ValueError: for one that the text does not fill, or where no model reaches any of them.
+        ValueError: for one that the text does not fill, or if no model reaches any of them.
     """
     held = min(len(one.tokens) for one in subjects)
     if settings.lengths is None:
@@ -44,17 +44,17 @@ def training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:
     return {one.name: one.training_length for one in subjects}
 
 
-def tag(one: Subject, subjects: Sequence[Subject], figure: str) -> str:
-    """Return the tag of a figure of one of several models, which says whose it is."""
-    return f"{one.name}/{figure}" if len(subjects) > 1 else figure
+def tag(one: Subject, subjects: Sequence[Subject], metric: str) -> str:
+    """Return the tag of a metric, with the name of its model if there are several."""
+    return f"{one.name}/{metric}" if len(subjects) > 1 else metric
 
 
-def titled(one: Subject, subjects: Sequence[Subject], exhibits: Iterable[Exhibit]) -> Iterator[Exhibit]:
-    """Yield the exhibits of one of several models, under names and titles that say whose they are."""
+def titled(one: Subject, subjects: Sequence[Subject], figures: Iterable[ReportFigure]) -> Iterator[ReportFigure]:
+    """Yield the figures of a model, with its name in their names and titles if there are several models."""
     slugs = [re.sub(r"[^a-z0-9]+", "_", other.name.lower()).strip("_") for other in subjects]
     place = [other.name for other in subjects].index(one.name)
     slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
-    for exhibit in exhibits:
+    for figure in figures:
         if len(subjects) > 1:
-            exhibit = replace(exhibit, name=f"{exhibit.name}_{slug}", title=f"{exhibit.title}: {one.name}")
-        yield exhibit
+            figure = replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {one.name}")
+        yield figure

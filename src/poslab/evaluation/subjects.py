@@ -1,4 +1,7 @@
-"""The subjects of an evaluation: trained models with their text, perhaps under another encoding than their own."""
+"""Subjects of an evaluation: trained models with their text, perhaps under another encoding.
+
+Dimension letters: B windows, N tokens of the text.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.task import device_of
 
 WINDOWS = 8
-"""How many windows of the text attention and gradients are averaged over."""
+"""Windows of the text over which attention and gradients are averaged."""
 
 SHORT = 32
-"""Tokens of a text that is shown token by token."""
+"""Longest text, in tokens, that is shown token by token."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,17 @@ class Subject:
     """A trained model and its text.
 
     Args:
-        name: what it is called in tables and legends.
-        run: where it was trained.
+        name: for tables and legends.
+        run: directory of its training.
         recipe: of the run.
         model: in evaluation mode.
         tokenizer: of the run.
-        tokens: (N,) what is read to it.
+        tokens: (N,) of the text.
         bytes_per_token: of these tokens.
         keep_documents_apart: whether it was trained on documents one by one.
-        swap: groups of the configuration that have taken the place of the run's own.
-        untrained: numbers that a swapped encoding or temperature learns and no training has set, by its class.
-        start: the state that the run's own encodings began with; None where the run has kept none.
+        swap: groups of the configuration that replace those of the run.
+        untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
+        start: initial state of the run's own encodings; None if the run has not kept it.
     """
 
     name: str
@@ -61,14 +64,14 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return device_of(self.model)
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be known before its figures are believed, a sentence each."""
+        """Reasons to doubt its results, a sentence each."""
         return [
-            f"{owner} learns {count:,} numbers, which no training has set: the figures of {self.name} are those of an "
+            f"{owner} learns {count:,} numbers, which no training has set: the results of {self.name} are those of an "
             "untrained encoding"
             for owner, count in self.untrained.items()
         ]
@@ -79,11 +82,9 @@ class Subject:
         return self.recipe.source.sequence_length
 
     def windows(self, length: int, more: int = 0) -> Tensor:
-        """Return the first windows of the text, (B, length + more); within documents if kept apart.
+        """Return the first windows of the text, at most `WINDOWS`, (B, length + more); within documents if kept apart.
 
-        Args:
-            length: tokens of each of at most `WINDOWS` windows, as far as the text and the encoding go.
-            more: tokens behind each, as many as are to be predicted.
+        The length is shorter if the text or the encoding ends before; `more` tokens follow, to be predicted.
         """
         length = min(length, self.model.max_length or length, len(self.tokens) - more)
         starts = np.arange(0, len(self.tokens) - length - more + 1, length)
@@ -96,10 +97,7 @@ class Subject:
         return torch.from_numpy(windows).to(self.device)
 
     def short_text(self, text: str | None) -> tuple[Tensor, list[str]]:
-        """Return the first tokens of a text, at most `SHORT`, and what each of them reads.
-
-        Args:
-            text: None is the one that it is read.
+        """Return the first tokens of a text (None is the subject's own), at most `SHORT`, and the text of each.
 
         Raises:
             ValueError: for an empty text.
@@ -121,20 +119,20 @@ def subject(
     seed: int = 1,
     trust: str | Sequence[str] = (),
 ) -> Subject:
-    """The model of a run with the text that it was kept from.
+    """Return the model of a run with its held-out text.
 
     Args:
         run: a run directory or a checkpoint in one.
         split: `test` or `validation`.
-        max_tokens: how much of it is read, from its beginning; None is all.
-        device: where the model is put.
+        max_tokens: tokens to read from its beginning; None is all.
+        device: for the model.
         swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
-        seed: of what a swapped encoding has at first.
+        seed: for the initial state of a swapped encoding.
         trust: as of `load`.
 
     Raises:
-        ValueError: as of `load`, where the text of the run is gone or is another one now, or for a run that has
-            learned another task than language modelling.
+        ValueError: as of `load`, if the text of the run is missing or has changed, or for a run of another task than
+            language modelling.
     """
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
@@ -175,13 +173,8 @@ def subject(
     )
 
 
-def told_apart(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
-    """The same under names that differ: encodings that are the same get the end of their path, as far as it differs.
-
-    Args:
-        subjects: some of which may have the same name.
-        runs: what was typed for each, all different.
-    """
+def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
+    """Return subjects whose names differ: equal ones get the end of their run's path (all different) as typed."""
     names = [one.name for one in subjects]
     paths = [Path(run).parts for run in runs]
 

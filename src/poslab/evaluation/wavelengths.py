@@ -1,4 +1,7 @@
-"""How long each rotary frequency takes for a turn, against the lengths of training and test texts."""
+"""Wavelengths of the rotary frequencies, against the lengths of training and test texts.
+
+Dimension letters: P pairs of channels, L tokens of a text.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding
-from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, Picture, Table, new_figure
 
 Floats = NDArray[np.float64]
 
@@ -21,15 +24,15 @@ SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Languag
 
 
 def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, lengths: Sequence[int]) -> Table:
-    """How many tokens each pair of channels takes for a turn, and how often it turns within texts of each length.
+    """Return the wavelength of each pair of channels, and its number of turns in texts of each length.
 
         wavelength = 2 pi / theta,    turns in L tokens = theta L / 2 pi
 
     Under a scaling that depends on the length, frequency and wavelength are those at the training length, and the turns
-    within each length are those in a text of that length.
+    at each length those in a text of that length.
 
     Args:
-        encoding: an encoding or inverse frequencies, as `spectrum_of` takes them.
+        encoding: an encoding or inverse frequencies, as for `spectrum_of`.
         training_length: tokens of a text in training.
         lengths: test lengths in tokens.
 
@@ -51,10 +54,10 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
     return Table(
         name="rotary_turns",
         title="Turns of the rotary frequencies",
-        how_to_read=(
-            "Each row is a pair of channels that turns with position: one that completes a turn within the "
-            f"{training_length:,} tokens of training has met all of its angles there, and one that never does meets "
-            "new ones in longer texts. One of infinite wavelength stands still and tells no position."
+        caption=(
+            "Each row is a pair of channels that turns with position. A pair that completes a turn within the "
+            f"{training_length:,} tokens of training has met all of its angles there, and any other meets new ones in "
+            "longer texts. A pair of infinite wavelength stands still and encodes no position."
         ),
         source=SOURCE,
         frame=pd.DataFrame(columns),
@@ -64,11 +67,10 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
 def wavelengths_picture(
     encoding: PositionalEncoding | ArrayLike, training_length: int, lengths: Sequence[int]
 ) -> Picture:
-    """The wavelength of each pair of channels, with the training and test lengths as lines.
+    """Draw the wavelength of each pair of channels, with the training and test lengths as lines.
 
     Under a scaling that depends on the length, points are at the training length and a curve is at the longest one.
-
-    Args, raises: as `wavelengths`.
+    Arguments and errors are those of `wavelengths`.
     """
     _check_lengths(training_length, lengths)
     spectrum = spectrum_of(encoding, training_length)
@@ -97,10 +99,10 @@ def wavelengths_picture(
     return Picture(
         name="rotary_wavelengths",
         title="Wavelengths of the rotary frequencies",
-        how_to_read=(
-            "Each point is a pair of channels and how many tokens it takes for a full turn. Pairs above the line of "
-            f"the training length of {training_length:,} tokens did not meet all of their angles in training, and meet "
-            "new ones in longer texts."
+        caption=(
+            "Each point is a pair of channels at the number of tokens of a full turn. Pairs above the line of the "
+            f"training length of {training_length:,} tokens did not meet all of their angles in training, and meet new "
+            "ones in longer texts."
         ),
         source=SOURCE,
         figure=figure,
@@ -110,7 +112,7 @@ def wavelengths_picture(
 def draw_lengths(
     line: Callable[..., Line2D], opposite: Axis, training_length: int, lengths: Sequence[int], rotation: float = 0.0
 ) -> None:
-    """A line at each length, with its number on the axis opposite to the one that has tokens.
+    """Draw a line at each length, with its number on the axis opposite to the one of tokens.
 
     Args:
         line: `axhline` or `axvline` of the axes.
@@ -127,12 +129,11 @@ def draw_lengths(
 
 
 def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats:
-    """The inverse frequencies by which queries and keys turn, in radians per token, (P,) float64.
+    """Return the inverse frequencies by which queries and keys turn, in radians per token, (P,) float64.
 
     Args:
-        encoding: one that turns queries and keys, whose method `spectrum` is called; or inverse frequencies, which are
-            given back.
-        length: of the text, which some scalings depend on.
+        encoding: one that turns queries and keys (its `spectrum` is called), or the inverse frequencies themselves.
+        length: of the text, on which some scalings depend.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, or frequencies that are negative or none.
@@ -150,7 +151,7 @@ def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats
 
 
 def _wavelengths(spectrum: Floats) -> Floats:
-    """Tokens for a full turn; infinite for a pair that stands still."""
+    """Return the tokens of a full turn; infinite for a pair that stands still."""
     with np.errstate(divide="ignore"):
         return 2 * np.pi / spectrum
 

@@ -1,11 +1,11 @@
-"""The windows in which a long text is read under the two usual protocols.
+"""Windows of a long text under the two usual protocols, which predict every token but the first once.
 
-Either way every token but the first is predicted once. *Non-overlapping* windows follow one another, so most tokens see
-less than a whole window. *Sliding* windows overlap: each goes `stride` tokens further and predicts only what is new,
-so that all tokens but those of the first window see nearly a whole one. The ranking of encodings can differ between
-the two: Press et al., "Train Short, Test Long" (ICLR 2022), appendix B.
+*Non-overlapping* windows follow one another, so most tokens see less than a whole window. *Sliding* windows overlap:
+each moves by `stride` tokens and predicts only the new ones, so that all tokens but those of the first window see
+nearly a whole one. The ranking of encodings can differ between the two: Press et al., "Train Short, Test Long" (ICLR
+2022), appendix B.
 
-Dimensions: B windows, T tokens of a window.
+Dimension letters: B windows, T tokens of a window, N tokens of the text.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Windows:
 
     Args:
         num_tokens: N, at least 2.
-        length: tokens T of a window, from 1.
-        stride: how many tokens further the next window begins, from 1 to T, which is non-overlapping.
+        length: tokens T of a window, at least 1.
+        stride: tokens between the starts of windows, between 1 and T; windows of stride T do not overlap.
 
     Raises:
         ValueError: for a number out of its range.
@@ -46,30 +46,20 @@ class Windows:
             raise ValueError(f"stride must lie between 1 and the window length {self.length}, got {self.stride}")
 
     def __len__(self) -> int:
-        """How many windows there are."""
         beyond_the_first = max(0, self.num_tokens - 1 - self.length)
         return 1 + -(-beyond_the_first // self.stride)
 
-    @property
-    def is_sliding(self) -> bool:
-        """Whether windows overlap."""
-        return self.stride < self.length
-
-    def first_predicted(self, number: int) -> int:
-        """The first position in a window of that number whose target no earlier window has predicted."""
-        return 0 if number == 0 else self.length - self.stride
-
     def batch(self, tokens: np.ndarray, numbers: np.ndarray, boundary: int | None) -> tuple[TokenBatch, np.ndarray]:
-        """Some windows as a batch, and which target of the text each of its places predicts.
+        """Return some windows as a batch, and the place in the text of each target.
 
         Args:
             tokens: (N,), any integer dtype.
-            numbers: (B,), which windows.
-            boundary: the token that ends a document, where documents are to be kept apart; else None.
+            numbers: (B,), of the windows.
+            boundary: token that ends a document, to keep documents apart; None does not.
 
         Returns:
-            The batch, whose targets are `IGNORE` where an earlier window has predicted them or the text has ended, and
-            (B, T) places of targets in the text, from 1 to N - 1.
+            The batch, whose targets are `IGNORE` if an earlier window has predicted them or the text has ended, and
+            (B, T) places of targets in the text, between 1 and N - 1.
         """
         place_BT = self.stride * numbers[:, None] + np.arange(1, self.length + 1)
         inside = np.minimum(np.concatenate([place_BT[:, :1] - 1, place_BT], axis=1), self.num_tokens - 1)
@@ -82,7 +72,7 @@ class Windows:
         return batch._replace(targets=targets_BT), place_BT
 
     def numbers(self, rows: int, process: int = 0, processes: int = 1) -> Iterator[np.ndarray]:
-        """The numbers of the windows in batches of at most `rows`, shared out among processes."""
+        """Yield the numbers of this process's share of the windows, in batches of at most `rows`."""
         mine = np.arange(process, len(self), processes)
         for start in range(0, len(mine), rows):
             yield mine[start : start + rows]

@@ -1,1 +1,1 @@
-"""Worker processes that train many runs: what sweeps, and whatever else has many runs, share."""
+"""Worker processes that train many runs, for sweeps and other sets of runs."""

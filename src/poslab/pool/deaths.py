@@ -1,4 +1,4 @@
-"""Evidence of who ended a process: somebody else, or what the process itself did."""
+"""Causes of a process's death: a kill from outside, or its own fault."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import signal
 import time
 from pathlib import Path
 
-CRASHES = (
-    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS),
-)
-"""Signals that a process gets for what it does."""
+CRASHES = {
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS)
+}
+"""Signals that a process gets for its own faults."""
 
 SECONDS_TO_DIE = 30
-"""Longest time in which a process that the kernel has killed gives back its memory."""
+"""Longest time until a process that the kernel has killed gives back its memory."""
 
 
 def is_from_outside(number: int) -> bool:
@@ -22,9 +22,9 @@ def is_from_outside(number: int) -> bool:
 
 
 class MemoryWatch:
-    """The kernel's count of processes that it killed for want of memory.
+    """The kernel's count of processes that it killed for lack of memory.
 
-    A count that has just grown explains a SIGKILL. It may have been another process: a job has attempts left then.
+    A count that has just grown explains a SIGKILL. If it was for another process, a job still has other attempts.
     """
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class MemoryWatch:
         self._grown_at = -math.inf
 
     def look(self) -> None:
-        """Compare the count with the one before."""
+        """Compare the count with the previous one."""
         if (kills := out_of_memory_kills()) > self._kills:
             self._kills, self._grown_at = kills, time.monotonic()
 
     @property
     def was_short(self) -> bool:
-        """Return whether the count has grown in the last seconds."""
+        """Whether the count has grown in the last seconds."""
         return time.monotonic() - self._grown_at < SECONDS_TO_DIE
 
 
 def out_of_memory_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    """Return how many processes the kernel has killed for lack of memory; 0 if it does not count them."""
     counters = Path("/proc/vmstat")
     lines = counters.read_text().splitlines() if counters.is_file() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,4 +1,4 @@
-"""Failures of jobs: the reason, whether another attempt may do better, and whether somebody else caused it."""
+"""Failures of jobs: the reason, whether another attempt may succeed, and whether the cause is outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Failure:
 
     Args:
         reason: a few words.
-        can_pass: whether another attempt may do better.
+        can_pass: whether another attempt may succeed.
         from_outside: whether somebody else ended the worker, so that the job itself is not to blame.
     """
 
@@ -29,17 +29,17 @@ class Failure:
 
 
 LOST = Failure("the heartbeat of its worker stopped", can_pass=True, from_outside=True)
-"""Failure of a job whose worker nobody has heard of for too long."""
+"""Failure of a job without a heartbeat for too long."""
 
 KILLED = Failure("its worker was killed", can_pass=True, from_outside=True)
 """Failure of a job whose worker, on this machine, ended without a report."""
 
 
 def failure_of(error: Exception, outages: tuple[type[Exception], ...] = ()) -> Failure:
-    """Return the failure that an error of a run means.
+    """Return the failure for an error of a run.
 
     Args:
-        error: what training raised.
+        error: from training.
         outages: errors of a storage that cannot be reached, perhaps for a moment.
     """
     signal = error.ended_by if isinstance(error, ProcessDiedError) else None
@@ -51,7 +51,7 @@ def failure_of(error: Exception, outages: tuple[type[Exception], ...] = ()) -> F
 
 
 def is_a_bug(error: Exception) -> bool:
-    """Return whether nothing but a bug explains an error, so that the process cannot be trusted any more."""
+    """Return whether only a bug explains an error, so that the process cannot be trusted any more."""
     return not isinstance(error, RunStoppedError | ValueError | MemoryError | torch.OutOfMemoryError | OSError)
 
 

@@ -1,14 +1,15 @@
-"""Hangs: a worker that has not written anything for too long."""
+"""Detection of hangs: a worker that has not written anything for too long."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 
 class HangDetector:
-    """A watch on the directory of a job, which notices when nothing new appears.
+    """A watch on the directory of a job.
 
     Args:
         seconds: longest time without anything new.
@@ -25,7 +26,7 @@ class HangDetector:
         """Return whether nothing has been written for too long.
 
         Args:
-            directory: of the job that the worker trains; None if it trains none.
+            directory: of the job that the worker trains; None if it has no job.
         """
         newest = 0.0 if directory is None else _newest(directory)
         if directory is None or newest != self._newest:
@@ -34,11 +35,9 @@ class HangDetector:
 
 
 def _newest(directory: Path) -> float:
-    """Return when the newest file below a directory was written; 0 if there is none."""
-    times = []
+    """Return the time of the newest file below a directory; 0 without files."""
+    times = [0.0]
     for path in directory.rglob("*"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # it was replaced in the meantime
             times.append(path.stat().st_mtime)
-        except FileNotFoundError:  # it was replaced in the meantime
-            continue
-    return max(times, default=0.0)
+    return max(times)

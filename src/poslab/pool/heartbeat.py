@@ -12,12 +12,12 @@ from poslab.pool.source import J, JobSource
 
 @contextlib.contextmanager
 def beating(source: JobSource[J, Any], job: J) -> Iterator[None]:
-    """Record heartbeats of a job again and again, in a thread."""
+    """Record heartbeats of a job in a thread."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(source.heartbeat_interval):
-            with contextlib.suppress(*source.outages):  # the next heartbeat may arrive
+            with contextlib.suppress(*source.outages):  # the next heartbeat may succeed
                 source.heartbeat(job)
 
     thread = threading.Thread(target=beat, daemon=True)

@@ -1,4 +1,4 @@
-"""Locks that end with their process: they prove which workers of this machine are dead."""
+"""Locks that end with their process, and so prove which workers of this machine are dead."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from poslab.pool.source import J, WatchedSource
 
 
 def worker_name() -> str:
-    """Return a name for a worker of this machine that no other has."""
+    """Return a unique name for a worker of this machine."""
     return f"{platform.node()}-{uuid.uuid4().hex[:8]}"
 
 
 @contextlib.contextmanager
 def locked(directory: Path, worker: str) -> Iterator[None]:
-    """Hold a lock in the name of a worker, which ends with this process however that ends."""
+    """Hold a lock for a worker, which ends with this process in any case."""
     directory.mkdir(parents=True, exist_ok=True)
     with _lock_file(directory, worker).open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: heartbeats must do
+        with contextlib.suppress(OSError):  # without locks in the file system, heartbeats must suffice
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        _lock_file(directory, worker).unlink(missing_ok=True)  # not after an error: a free lock is evidence
+        _lock_file(directory, worker).unlink(missing_ok=True)  # but not after an error: a free lock is evidence
 
 
 @contextlib.contextmanager
 def one_at_a_time(directory: Path) -> Iterator[None]:
-    """Keep other commands from writing into a directory that several machines share."""
+    """Prevent other commands from writing into a directory that several machines share."""
     with (directory / ".lock").open("w") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -39,9 +39,9 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def is_dead(directory: Path, worker: str) -> bool:
-    """Return whether a worker of this machine that locked a file in a directory has ended; False if that is not known.
+    """Return whether a worker of this machine that locked a file in a directory has ended; False if unknown.
 
-    The lock of another machine may be free here although that machine holds it: not all file systems share locks.
+    A lock of another machine may look free here: not all file systems share locks.
     """
     if not worker.startswith(f"{platform.node()}-"):
         return False
@@ -54,12 +54,7 @@ def is_dead(directory: Path, worker: str) -> bool:
 
 
 def fail_lost(source: WatchedSource[J], directory: Path) -> None:
-    """Fail the jobs whose workers have died, so that they are retried.
-
-    Args:
-        source: the source.
-        directory: where the workers of this machine lock files.
-    """
+    """Fail the jobs of dead workers, so that they are retried; `directory` has the locks of this machine's workers."""
     source.fail_silent()
     for job in source.jobs().taken:
         if job.is_running and is_dead(directory, job.worker):

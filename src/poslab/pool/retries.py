@@ -1,4 +1,4 @@
-"""The rule of retries: a job that makes progress between its failures is never given up."""
+"""Rule of retries: a job that makes progress between its failures is never given up."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from poslab.pool.failure import Failure
 
 MOST_RETRIES = 2
-"""Retries after failures of the job itself, without progress in between."""
+"""Retries after failures of the job itself without progress in between."""
 
 MOST_KILLS = 20
-"""Kills from outside without progress in between after which a job is given up: a worker that the system kills for the
-memory that its job takes can look the same.
-"""
+"""Retries after kills from outside without progress in between: a kill for the memory of the job can look the same."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class FailedAttempt:
 
     Args:
         failure: its end.
-        began_after: how many steps of the job's runs had been saved when it began to train; -1 if it did not begin.
+        began_after: steps of the job's runs that had been saved when it began to train; -1 if it did not begin.
     """
 
     failure: Failure
@@ -30,13 +28,10 @@ class FailedAttempt:
 
 
 def may_retry(attempts: Sequence[FailedAttempt]) -> bool:
-    """Return whether a job gets another attempt.
+    """Return whether a job gets another attempt, after all of its attempts (at least 1) in order.
 
-    An attempt that begins after more saved steps than all before it proves progress, and earlier failures do not count
-    any more.
-
-    Args:
-        attempts: all attempts at the job, in order; at least 1.
+    An attempt that begins after more saved steps than all earlier ones proves progress, and earlier failures no longer
+    count.
     """
     farthest, since = -1, 0
     for index, attempt in enumerate(attempts):

@@ -1,4 +1,4 @@
-"""One run of a job: trained, resumed, or begun anew where its directory is damaged."""
+"""One run of a job: trained, resumed, or begun anew if its directory is damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from poslab.training.resume import Plan
 from poslab.training.train import train
 
 SECONDS_BETWEEN_LOOKS = 0.2
-"""Pause between two looks at a run that another process still trains."""
+"""Pause between two checks of a run that another process still trains."""
 
 
 def train_or_resume(
@@ -29,16 +29,16 @@ def train_or_resume(
     heed: Callable[[], None],
     begins: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a run from its last checkpoint, unless it is finished already; return its figures.
+    """Train a run from its last checkpoint, unless it is finished; return its metrics.
 
     Args:
         run: the run; its directory need not exist.
         config: its configuration.
-        observer: sees each validation, and may end the run; a run without one is tested.
-        heed: raises RunInterruptedError if this process was asked to stop.
-        begins: is called before training, with the number of steps that are saved.
+        observer: called with each validation; may end the run. A run without one is tested.
+        heed: raises RunInterruptedError after a signal.
+        begins: called before training with the number of saved steps.
     """
-    while run.is_held:  # by a worker that counts as lost, which its next report will show
+    while run.is_held:  # by a worker that counts as lost, and learns so by its next report
         heed()
         time.sleep(SECONDS_BETWEEN_LOOKS)
     saved = _saved_steps(run, config)
@@ -48,7 +48,7 @@ def train_or_resume(
         checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
         heed()
         if recipe.trainer.compile:
-            torch.compiler.reset()  # after eight models of a process torch would compile no more
+            torch.compiler.reset()  # torch compiles at most eight models in a process
         train(Plan(run, config, checkpoint), recipe, observer)
         if not run.config_file.exists():
             raise FileNotFoundError(f"{run.path} vanished while it was trained")
@@ -56,7 +56,7 @@ def train_or_resume(
 
 
 def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
-    """Return how many steps of an unfinished run are saved; set aside a run that is damaged, so that it begins anew."""
+    """Return the number of saved steps of an unfinished run; set aside a damaged run, so that it begins anew."""
     if not run.path.exists():
         return 0
     try:
@@ -71,7 +71,7 @@ def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
             return int(load_checkpoint(run.last_checkpoint)["global_step"])
     except ValueError as error:
         aside = run.path.with_name(f"{run.path.name}.damaged")
-        print(one_line(f"{run.path} begins anew, what was there is in {aside}: {error}"), flush=True)
+        print(one_line(f"{run.path} begins anew, its earlier files are in {aside}: {error}"), flush=True)
         if aside.exists():
             shutil.rmtree(aside)
         run.path.rename(aside)

@@ -11,25 +11,16 @@ from poslab.runs.trainer_settings import TrainerSettings
 
 
 class Share(NamedTuple):
-    """One worker's part of the machine.
-
-    Args:
-        threads: of PyTorch.
-        gpus: value of CUDA_VISIBLE_DEVICES; None leaves it as it is.
-    """
+    """The share of one worker: threads of PyTorch, and CUDA_VISIBLE_DEVICES, which None does not change."""
 
     threads: int
     gpus: str | None
 
 
 def shares(workers: int, settings: TrainerSettings) -> list[Share]:
-    """Return the share of each worker.
+    """Return the share of each of at least 1 worker.
 
-    Threads are shares of those that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
-
-    Args:
-        workers: how many; at least 1.
-        settings: how runs are trained.
+    They share the threads that PyTorch uses in this process: as many as cores, or fewer by `OMP_NUM_THREADS`.
 
     Raises:
         ValueError: if there are not enough GPUs.

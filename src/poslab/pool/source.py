@@ -1,7 +1,7 @@
-"""Sources of jobs: where workers take their work from, and where whoever watches them reads what became of it.
+"""Sources of jobs, from which workers take them, and to which they report the results.
 
 A job is one attempt at a piece of work, such as a trial of a sweep. Any number of processes and machines share a
-source. Each of them may be killed at any moment, so whoever comes next must find the source in order.
+source. Each of them may be killed at any moment, and must leave the source in order.
 """
 
 from __future__ import annotations
@@ -21,20 +21,12 @@ R = TypeVar("R", contravariant=True)
 
 
 class JobLostError(Exception):
-    """The job that is being trained is not this worker's any more: somebody failed it, since no heartbeat came."""
+    """The job in training no longer belongs to this worker: another process failed it, since no heartbeat came."""
 
 
 @dataclass(frozen=True)
 class TakenJob(Generic[J]):
-    """A job that a worker has taken, as it was when it was read.
-
-    Args:
-        job: the job.
-        worker: name of the worker.
-        directory: where its runs are trained.
-        is_running: whether it has not ended.
-        is_lost: whether it was failed because no heartbeat came.
-    """
+    """State of a job that a worker has taken: it runs, or has ended, or was failed since no heartbeat came (lost)."""
 
     job: J
     worker: str
@@ -45,12 +37,7 @@ class TakenJob(Generic[J]):
 
 @dataclass(frozen=True)
 class Jobs(Generic[J]):
-    """All jobs of a source at one moment.
-
-    Args:
-        unfinished: how many are still to come to their end, retries not counted.
-        taken: those that somebody has taken, ended ones included, in order.
-    """
+    """State of a source: the number of unfinished jobs, without retries, and the jobs taken so far, in order."""
 
     unfinished: int
     taken: Sequence[TakenJob[J]]
@@ -61,28 +48,24 @@ class Jobs(Generic[J]):
 
 
 class JobSource(Protocol[J, R]):
-    """Where a worker takes jobs from. All methods but `take` do nothing to a job that has ended."""
+    """A source as its workers see it. All methods but `take` do nothing to a job that has ended."""
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:
-        """Errors that mean that the source cannot be reached, perhaps for a moment."""
+        """Errors of a source that cannot be reached, perhaps for a moment."""
 
     @property
     def heartbeat_interval(self) -> float:
         """Seconds between two heartbeats."""
 
     def is_settled(self) -> bool:
-        """Return whether every job has come to its end."""
+        """Return whether every job has ended."""
 
     def take(self, worker: str) -> J | None:
-        """Take a job that nobody else has; return None where there is none at this moment.
-
-        Args:
-            worker: name of whoever takes it.
-        """
+        """Take a job that nobody else has, in the name of a worker; return None if there is none at this moment."""
 
     def heartbeat(self, job: J) -> None:
-        """Record that the worker of a job lives."""
+        """Record a heartbeat of a job."""
 
     def complete(self, job: J, result: R) -> None:
         """End a job with its result."""
@@ -91,18 +74,18 @@ class JobSource(Protocol[J, R]):
         """End a job that failed, so that it is retried if it may be."""
 
     def put_back(self, job: J) -> None:
-        """Leave a job that was stopped for whoever comes next."""
+        """Give a job that was stopped back to the source."""
 
 
 class WatchedSource(Protocol[J]):
-    """A source as whoever watches its workers sees it."""
+    """A source as the supervisor of its workers sees it."""
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:
-        """Errors that mean that the source cannot be reached, perhaps for a moment."""
+        """Errors of a source that cannot be reached, perhaps for a moment."""
 
     def jobs(self) -> Jobs[J]:
-        """Return all jobs as they are now."""
+        """Return the present state of all jobs."""
 
     def fail(self, job: J, failure: Failure) -> None:
         """End a running job that failed; do nothing if it has ended, or another worker has taken it since."""

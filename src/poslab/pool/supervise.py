@@ -1,4 +1,4 @@
-"""Supervision of workers until all jobs have come to their end, or somebody asks to stop."""
+"""Supervision of workers until all jobs have ended, or a signal comes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, show: Callable[[], None]) -> None:
-    """Keep workers at work until all jobs have come to their end.
+    """Keep workers running until all jobs have ended.
 
     Args:
-        source: where they take jobs from.
+        source: of their jobs.
         workers: all of this machine.
         patience: seconds for which the source may be out of reach.
-        show: shows how the jobs are; it reads the source.
+        show: shows the state of the jobs; it reads the source.
 
     Raises:
-        RunInterruptedError: if a signal asked for it: the first one asks the workers to stop after a step, a second one
-            ends them at once.
-        DiskError, ProcessDiedError: as `Workers.look_after` does.
+        RunInterruptedError: after a signal: the first one asks the workers to stop after a step, a second one ends them
+            at once.
+        DiskError, ProcessDiedError: as `Workers.look_after`.
     """
     reached = time.monotonic()
     with _asked_to_stop() as asked:
@@ -63,7 +63,7 @@ def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, sh
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Collect the signals that come, instead of what they usually do."""
+    """Collect signals in a list, instead of their usual effect."""
     asked: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in numbers}

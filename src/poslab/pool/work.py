@@ -1,4 +1,4 @@
-"""The work of a worker: take jobs, one after another, and record what became of each."""
+"""The work of a worker: take jobs, one after another, and record the result of each."""
 
 from __future__ import annotations
 
@@ -15,25 +15,19 @@ from poslab.runs.errors import DiskError, RunInterruptedError
 Result = TypeVar("Result")
 
 Train = Callable[[J, Callable[[], None]], Result]
-"""Trains the runs of a job and returns its result. The second argument raises RunInterruptedError if this process was
-asked to stop; it is called before each run.
+"""A function that trains the runs of a job and returns its result. It calls its second argument before each run, which
+raises RunInterruptedError after a signal.
 """
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""Pause of a worker that finds nothing to take: a job of another worker may fail."""
+"""Pause of a worker without a job: one of another worker may fail."""
 
 
 def work(source: JobSource[J, Result], train: Train[J, Result], worker: str, heed: Callable[[], None]) -> None:
-    """Take jobs until all have come to their end.
-
-    Args:
-        source: the source.
-        train: trains a job.
-        worker: name of this worker.
-        heed: raises RunInterruptedError if this process was asked to stop.
+    """Take jobs in the name of a worker until all have ended; `heed` raises RunInterruptedError after a signal.
 
     Raises:
-        RunInterruptedError, DiskError, Exception: as `run_job` does.
+        RunInterruptedError, DiskError, Exception: as `run_job`.
     """
     while not source.is_settled():
         heed()
@@ -46,12 +40,12 @@ def work(source: JobSource[J, Result], train: Train[J, Result], worker: str, hee
 
 
 def run_job(source: JobSource[J, Result], job: J, train: Train[J, Result], heed: Callable[[], None]) -> None:
-    """Train a job that was taken, and end it: complete or failed.
+    """Train a job that was taken, and complete or fail it.
 
     Raises:
-        RunInterruptedError: if a signal asked for it; the job then waits again, and goes on where it was.
+        RunInterruptedError: after a signal; the job waits again, to be resumed.
         DiskError: if nothing more can be written.
-        Exception: a bug, after the job has failed; this process is not to be trusted then.
+        Exception: for a bug, after the job has failed; this process cannot be trusted then.
     """
     try:
         result = train(job, heed)

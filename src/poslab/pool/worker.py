@@ -1,6 +1,6 @@
-"""A worker process: it reads its assignment from standard input and takes jobs until it is asked to stop.
+"""A worker process, which reads its assignment from standard input and takes jobs until all have ended.
 
-What is slow to import waits until signals are noticed.
+Slow imports wait until signals are handled.
 """
 
 from __future__ import annotations
@@ -19,18 +19,11 @@ if TYPE_CHECKING:
     from poslab.pool.work import Train
 
 FULL_DISK = 3
-"""Exit status where nothing can be written any more: another worker would not fare better."""
+"""Exit status if nothing can be written any more: another worker would not help."""
 
 
 class Assignment(TypedDict):
-    """The settings that a worker starts with.
-
-    Args:
-        name: of this worker.
-        threads: of PyTorch.
-        locks: directory in which it locks a file.
-        order: plain data from which its source is opened.
-    """
+    """Settings of a worker: its name, threads of PyTorch, directory of its lock, and plain data to open its source."""
 
     name: str
     threads: int
@@ -39,7 +32,7 @@ class Assignment(TypedDict):
 
 
 class StopRequest:
-    """A signal that asks the worker to stop; it is noticed between runs, and within one the run notices it itself."""
+    """A signal to stop, which the worker handles between runs; within one, the run handles it."""
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -55,10 +48,9 @@ class StopRequest:
 
 
 def run_worker(open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> None:
-    """Be a worker of the process whose id is the first argument of this one; exit when the work is done.
+    """Run a worker of the process whose id is the first argument of this one, and exit.
 
-    Args:
-        open_source: opens the source of an order; returns it, and a function that trains its jobs.
+    `open_source` returns the source of an order, and a function that trains its jobs.
     """
     die_with(int(sys.argv[1]))
     status = _work(json.load(sys.stdin), open_source)

@@ -1,4 +1,4 @@
-"""The worker processes of this machine: started, watched, replaced when they die, stopped."""
+"""Worker processes of this machine: started, watched, replaced when they die, stopped."""
 
 from __future__ import annotations
 
@@ -22,22 +22,15 @@ from poslab.pool.worker import FULL_DISK, Assignment
 from poslab.runs.errors import DiskError, ProcessDiedError
 
 MOST_DEATHS_IN_VAIN = 3
-"""Workers in a row that fail before they have taken a job after which none is started any more."""
+"""Workers in a row that fail before they take a job, after which no further one is started."""
 
 STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
-"""Exit statuses of a worker that ended in order."""
+"""Exit statuses of a worker that did not fail."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that takes jobs.
-
-    Args:
-        name: unique among all machines.
-        process: the process.
-        log: what it prints.
-        hang: notices when it hangs.
-    """
+    """A process that takes jobs, with a name that is unique among all machines, and a log of its output."""
 
     name: str
     process: subprocess.Popen[str]
@@ -46,15 +39,15 @@ class Worker:
 
 
 class Workers(Generic[J]):
-    """All workers that a command has on this machine.
+    """All workers of a command on this machine.
 
     Args:
-        source: where they take jobs from.
-        module: what each runs, as `python -m MODULE`: a call of `run_worker`.
-        order: plain data from which that opens the source.
-        shares: what each has of the machine.
+        source: of their jobs.
+        module: run by each as `python -m MODULE`; calls `run_worker`.
+        order: plain data from which the module opens the source.
+        shares: of the machine, one for each worker.
         directory: of their logs and locks.
-        hang_after: seconds without anything new in a job's directory after which its worker is ended.
+        hang_after: seconds without anything new in a job's directory after which its worker is killed.
     """
 
     def __init__(
@@ -79,24 +72,17 @@ class Workers(Generic[J]):
 
     @property
     def alive(self) -> list[Worker]:
-        """Those whose process has not ended, or has not been seen to have."""
+        """Workers whose process is not known to have ended."""
         return [worker for worker in self._workers if worker is not None]
 
     def fill_up(self, most: int) -> None:
-        """Start the workers that are missing.
-
-        Args:
-            most: that can be of use: as many as there are unfinished jobs.
-        """
+        """Start missing workers, up to `most` in all."""
         for place, worker in enumerate(self._workers):
             if worker is None and len(self.alive) < most:
                 self._workers[place] = self._started(place)
 
     def look_after(self, jobs: Jobs[J]) -> None:
-        """End the workers that hang, and fail the jobs of those that have died.
-
-        Args:
-            jobs: of the source, read before this.
+        """Kill the workers that hang, and fail the jobs of those that have died; `jobs` have just been read.
 
         Raises:
             DiskError: if one died because nothing can be written any more.
@@ -113,14 +99,14 @@ class Workers(Generic[J]):
                 self._record_death(worker)
 
     def ask_to_stop(self) -> None:
-        """Ask all to stop after the present step, once: processes of a run that are asked again do not save."""
+        """Send all workers one signal to stop after the present step; after a second one, a run would not save."""
         if not self._is_asked_to_stop:
             self._is_asked_to_stop = True
             for worker in self.alive:
                 worker.process.terminate()
 
     def kill(self) -> None:
-        """End all at once."""
+        """Kill all workers."""
         for worker in self.alive:
             worker.process.kill()
         for worker in self.alive:
@@ -142,7 +128,7 @@ class Workers(Generic[J]):
                     "OMP_NUM_THREADS": str(threads),
                     **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
                 },
-                start_new_session=True,  # Ctrl-C is for the command, which passes it on
+                start_new_session=True,  # Ctrl-C reaches only the command, which passes it on
             )
         name = worker_name()
         assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=self._order)
@@ -150,13 +136,13 @@ class Workers(Generic[J]):
         try:
             with process.stdin as stdin:
                 json.dump(assignment, stdin)
-        except BrokenPipeError:  # it has died already, as `look_after` will see
+        except BrokenPipeError:  # it has died already, which `look_after` handles
             pass
         return Worker(name, process, log, HangDetector(self._hang_after))
 
     def _end_if_hanging(self, worker: Worker, jobs: Jobs[J]) -> None:
         taken = jobs.taken_by(worker.name)
-        if taken and taken[-1].is_lost:  # it is silent, or trains what is not its own any more
+        if taken and taken[-1].is_lost:  # it hangs, or trains a job that it has lost
             worker.process.kill()
             return
         running = next((job for job in taken if job.is_running), None)
@@ -174,7 +160,7 @@ class Workers(Generic[J]):
         for job in taken:
             if job.is_running:
                 self._source.fail(job.job, _failure_of(status, status == -signal.SIGKILL and self._memory.was_short))
-        failed = not taken and status > 0 and status not in STOPPED  # who was killed may have been about to take one
+        failed = not taken and status > 0 and status not in STOPPED  # a killed one might have taken a job
         self._deaths_in_vain = self._deaths_in_vain + 1 if failed else 0
         if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:
             last = "".join(worker.log.read_text(errors="replace").splitlines(keepends=True)[-1:]).strip()
@@ -182,7 +168,7 @@ class Workers(Generic[J]):
 
 
 def _failure_of(status: int, is_short_of_memory: bool) -> Failure:
-    """Return the failure of a job whose worker ended with this status, below 0 for a signal."""
+    """Return the failure of a job whose worker ended with this status, which is negative for a signal."""
     if status >= 0:
         return Failure(f"its worker ended with status {status}", can_pass=True)
     reason = f"its worker was ended by {signal.Signals(-status).name}"

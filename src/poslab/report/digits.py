@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: as many digits as tell them apart, alike within a column."""
+"""Numbers as text: enough digits to distinguish them, alike within a column."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import math
 from collections.abc import Sequence
 
 SIGNIFICANT = 4
-"""Digits of a number that stands alone, and of the smallest one of a column."""
+"""Digits of a number on its own, and of the smallest one of a column."""
 
 
 def readable(numbers: Sequence[float]) -> list[str]:
-    """The numbers of one column as text.
+    """Format the numbers of one column, which may be infinite but not NaN.
 
-    Whole numbers stay whole. Others have the same number of decimals, at most 4, where that shows all of them well;
-    where they differ by more than a factor of 1000, or some are below 0.001, each has four digits of its own.
+    Whole numbers stay whole. Others share a number of decimals, at most 4. If they differ by more than a factor of
+    1000, or some are below 0.001 or at least 1e7, each has four significant digits of its own.
 
         readable([256, 4096]) == ["256", "4,096"]
         readable([0.5, 0.03125]) == ["0.5000", "0.0312"]
         readable([1e-05, 0.5, 1234.5]) == ["1.000e−5", "0.5000", "1,234"]
-
-    Args:
-        numbers: any, infinite ones too, but not NaN.
     """
     sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
     if all(size == int(size) and size < 1e15 for size in sizes):
@@ -33,7 +30,7 @@ def readable(numbers: Sequence[float]) -> list[str]:
 
 
 def _decimals(number: float) -> int:
-    """How many decimals show the significant digits of a number above zero."""
+    """Return how many decimals show the significant digits of a number above zero."""
     return max(0, SIGNIFICANT - 1 - math.floor(math.log10(number)))
 
 

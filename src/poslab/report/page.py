@@ -1,4 +1,4 @@
-"""One page that shows an evaluation, and the files of its figures and tables."""
+"""The page of a report, and the files of its figures."""
 
 from __future__ import annotations
 
@@ -19,31 +19,25 @@ from matplotlib.figure import Figure
 
 from poslab.io.writing import replacing
 from poslab.report.digits import readable
-from poslab.report.exhibits import Exhibit, Picture, Table
+from poslab.report.figures import Picture, ReportFigure, Table
 
 FIRST_ROWS = 30
-"""A longer table shows so many rows until one asks for all; report.css has the number too."""
+"""Rows that a longer table shows at first; report.css repeats the number."""
 
 DOTS_PER_INCH = 150
 """Of pictures as PNG files."""
 
 LARGEST_SVG = 1_000_000
-"""Bytes of a vector drawing in the page: what takes more, a curve of very many points, is slow on a phone."""
+"""Bytes of a vector drawing in the page; a larger one, such as a curve of very many points, is slow on a phone."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
-
-    Args:
-        title: a few words.
-        text: what the part is about; an empty line begins a paragraph.
-        exhibits: its tables and pictures, in order.
-    """
+    """A part of a report: an introduction, in which an empty line begins a paragraph, and figures in order."""
 
     title: str
     text: str
-    exhibits: list[Exhibit]
+    figures: list[ReportFigure]
 
 
 def write_report(
@@ -53,21 +47,21 @@ def write_report(
     sections: Sequence[Section],
     drawn: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes a page of HTML that needs nothing beside it: it opens from disk without a network, on a phone, on paper.
+    """Write an HTML page that needs no other file and no network, for a screen, a phone or paper.
 
-    Pictures are vector drawings in `<img>`, text drawn as outlines. So they look alike without matplotlib's font, and
-    their names and styles, which matplotlib chooses alike in all drawings, cannot meet each other or the page's. What
-    would be too large as a drawing (`LARGEST_SVG`) is a PNG of 200 dots per inch.
+    Pictures are vector drawings in `<img>` with text as outlines: they look alike without matplotlib's font, and their
+    ids and styles, which matplotlib repeats in every drawing, cannot collide. A drawing above `LARGEST_SVG` becomes a
+    PNG of 200 dots per inch.
 
     Args:
-        path: the file, usually `report.html`; it is whole or as it was before.
+        path: the file, usually `report.html`; it is replaced as a whole or not at all.
         title: of the page.
-        facts: what was evaluated, how and when: a name and a value each.
-        sections: the parts in order. All text is shown as it is, markup included.
-        drawn: what `write_exhibits` has drawn of the same sections; None draws it.
+        facts: name and value of what was evaluated, how and when.
+        sections: the parts in order. Markup in their text is shown, not interpreted.
+        drawn: what `write_figures` returned for the same sections; None draws them again.
 
     Raises:
-        ValueError: for exhibits whose names are not unique, or not of lower case letters, digits and underscores.
+        ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
     """
     _check_names(sections)
     here = Path(__file__).parent
@@ -85,30 +79,30 @@ def write_report(
     _put(path, page.encode())
 
 
-def write_exhibits(directory: Path, sections: Sequence[Section]) -> dict[str, bytes]:
-    """Writes each picture as NAME.png (150 dots per inch) and NAME.svg, and each table as NAME.csv with all digits.
+def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, bytes]:
+    """Write each picture as NAME.png (150 dots per inch) and NAME.svg, and each table as NAME.csv with all digits.
 
-    All are made before the first is written, and each file is whole or as it was before. The same exhibits give the
-    same bytes.
+    All are made before the first is written, and each file is replaced as a whole or not at all. Equal figures give
+    equal bytes.
 
     Args:
-        directory: it need not exist yet.
+        directory: need not exist.
         sections: of a report.
 
     Returns:
-        The contents of the files by name.
+        Contents of the files by name.
 
     Raises:
-        ValueError: for exhibits whose names are not unique, or not of lower case letters, digits and underscores.
+        ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
     """
     _check_names(sections)
     files: dict[str, bytes] = {}
-    for exhibit in (exhibit for section in sections for exhibit in section.exhibits):
-        if isinstance(exhibit, Picture):
-            files[f"{exhibit.name}.svg"] = _drawn(exhibit.figure, "svg")
-            files[f"{exhibit.name}.png"] = _drawn(exhibit.figure, "png", dpi=DOTS_PER_INCH)
-        if isinstance(exhibit, Table):
-            files[f"{exhibit.name}.csv"] = _columns(exhibit.frame).to_csv(index=False, lineterminator="\n").encode()
+    for one in (figure for section in sections for figure in section.figures):
+        if isinstance(one, Picture):
+            files[f"{one.name}.svg"] = _drawn(one.figure, "svg")
+            files[f"{one.name}.png"] = _drawn(one.figure, "png", dpi=DOTS_PER_INCH)
+        if isinstance(one, Table):
+            files[f"{one.name}.csv"] = _columns(one.frame).to_csv(index=False, lineterminator="\n").encode()
     for name, content in files.items():
         _put(directory / name, content)
     return files
@@ -116,11 +110,11 @@ def write_exhibits(directory: Path, sections: Sequence[Section]) -> dict[str, by
 
 def _check_names(sections: Sequence[Section]) -> None:
     seen = set()
-    for name in (exhibit.name for section in sections for exhibit in section.exhibits):
+    for name in (figure.name for section in sections for figure in section.figures):
         if not re.fullmatch("[a-z0-9_]+", name):
-            raise ValueError(f"name of an exhibit must be lower case letters, digits and underscores, got {name!r}")
+            raise ValueError(f"name of a figure must be lower case letters, digits and underscores, got {name!r}")
         if name in seen:
-            raise ValueError(f"name of an exhibit must be unique in a report, got {name!r} twice")
+            raise ValueError(f"name of a figure must be unique in a report, got {name!r} twice")
         seen.add(name)
 
 
@@ -132,7 +126,7 @@ def _put(path: Path, content: bytes) -> None:
 
 def _drawn(figure: Figure, form: str, dpi: int = 100) -> bytes:
     content = io.BytesIO()
-    # A salt and no date, and a copy: the layout of a figure moves a little the second time that it is drawn.
+    # A salt and no date give equal bytes; a copy, since a second drawing of a figure moves its layout a little.
     with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path"}):
         copy.deepcopy(figure).savefig(content, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)
     return content.getvalue()
@@ -142,31 +136,24 @@ def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "title": section.title,
         "paragraphs": [paragraph for paragraph in re.split(r"\n\s*\n", section.text.strip()) if paragraph],
-        "exhibits": [_exhibit(exhibit, drawn) for exhibit in section.exhibits],
+        "figures": [_figure(figure, drawn) for figure in section.figures],
     }
 
 
-def _exhibit(exhibit: Exhibit, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "name": exhibit.name,
-        "title": exhibit.title,
-        "how_to_read": exhibit.how_to_read,
-        "source": exhibit.source,
-        "image": _image(exhibit, drawn) if isinstance(exhibit, Picture) else None,
-    }
-    if isinstance(exhibit, Table):
-        frame = _columns(exhibit.frame)
+def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+    shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Picture) else None}
+    if isinstance(figure, Table):
+        frame = _columns(figure.frame)
         columns = [_column(frame.iloc[:, index]) for index in range(frame.shape[1])]
         shown |= {"columns": columns, "rows": list(zip(*(column["cells"] for column in columns), strict=True))}
     return shown
 
 
 def _image(picture: Picture, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    figure = picture.figure
-    kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or _drawn(figure, "svg")
+    kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or _drawn(picture.figure, "svg")
     if len(content) > LARGEST_SVG:
-        kind, content = "png", _drawn(figure, "png", dpi=200)
-    width, height = figure.get_size_inches()
+        kind, content = "png", _drawn(picture.figure, "png", dpi=200)
+    width, height = picture.figure.get_size_inches()
     return {
         "uri": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
         "width": round(100 * width),
@@ -175,12 +162,12 @@ def _image(picture: Picture, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is shown of a frame: its columns, after those of an index that has a name."""
+    """Return a frame whose named index has become its first columns."""
     return frame if frame.index.names == [None] else frame.reset_index()
 
 
 def _column(column: pd.Series[Any]) -> dict[str, Any]:
-    """A column's name, whether it is one of numbers, and its cells: their text, kind, and number to sort by."""
+    """Return a column's name, whether it holds numbers, and its cells: text, CSS classes, and number to sort by."""
     missing = column.isna()
     present = column[~missing]
     numeric = len(present) > 0 and pd.api.types.infer_dtype(present) in ("integer", "floating", "mixed-integer-float")
@@ -190,7 +177,7 @@ def _column(column: pd.Series[Any]) -> dict[str, Any]:
         texts = readable(numbers)
         values = [repr(number).replace("inf", "Infinity") for number in numbers]  # as JavaScript reads it
     else:
-        texts = [_words(value) for value in present]
+        texts = [("yes" if value else "no") if pd.api.types.is_bool(value) else str(value) for value in present]
     filled = iter(zip(texts, values, strict=True))
     cells = []
     for gap in missing:
@@ -198,9 +185,3 @@ def _column(column: pd.Series[Any]) -> dict[str, Any]:
         kind = " ".join(["number"] * numeric + ["missing"] * bool(gap))
         cells.append({"text": text, "kind": kind, "value": value})
     return {"name": str(column.name), "numeric": numeric, "cells": cells}
-
-
-def _words(value: object) -> str:
-    if pd.api.types.is_bool(value):
-        return "yes" if value else "no"
-    return str(value)

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a heading sorts by its column, the next one the other way round. What is missing stays last.
+// Tables: a click on a heading sorts by its column, the next one reverses. Missing values stay last.
 
 const words = new Intl.Collator("en", { numeric: true });
 

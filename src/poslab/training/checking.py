@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with a run before anything slow starts."""
+"""Checks of a run before anything slow starts."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
-    """Build, on no device, whatever is quick to build of a run.
+    """Check a configuration by building all parts of a run that are quick to build, on no device.
 
     Args:
         config: the resolved configuration.
-        checkpoint: what the run resumes from; None starts anew.
+        checkpoint: to resume from; None starts anew.
 
     Returns:
         The recipe of the run.
 
     Raises:
-        ValueError: one sentence that names the key.
+        ValueError: in one sentence that names the key.
     """
     recipe = Recipe.of(config, to_train=True)
     recipe.trainer.require_devices()
@@ -67,7 +67,7 @@ def _check_memory(model: Model, recipe: Recipe) -> None:
 
 
 def _check_positions(model: Model, sampler: PositionSampler | None, sequence_length: int) -> None:
-    """Raise ValueError if a model has no positions for the longest texts that it is to be trained on."""
+    """Raise ValueError if a model lacks positions for its longest training texts."""
     end = model.encodings.max_length
     if sampler is not None and sampler.max_length is not None and sampler.max_length < sequence_length:
         raise ValueError(
@@ -77,14 +77,14 @@ def _check_positions(model: Model, sampler: PositionSampler | None, sequence_len
         _embed_real_positions(model)
     stop = sequence_length if sampler is None else sampler.stop(sequence_length)
     if end is not None and end < stop:
-        asked = f"dataset.sequence_length={sequence_length}"
+        needed = f"dataset.sequence_length={sequence_length}"
         if stop > sequence_length:
-            asked = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
-        raise ValueError(f"encoding.max_length={end} ends before {asked}")
+            needed = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
+        raise ValueError(f"encoding.max_length={end} ends before {needed}")
 
 
 def _embed_real_positions(model: Model) -> None:
-    """Raise ValueError, in the words of the encoding, if it takes integers alone."""
+    """Raise the ValueError of an encoding that takes only integer positions."""
     import torch
 
     from poslab.encodings import Positions, Tokens

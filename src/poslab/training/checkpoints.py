@@ -1,4 +1,4 @@
-"""When a run is saved: its last and its best state, after each validation."""
+"""Checkpoints of a run: its last and its best state."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from poslab.training.learner import Learner
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps the last and the best state of a run, and ends it when it is asked to stop.
+    """A callback that saves the last and the best state of a run, and ends the run after a request to stop.
 
-    After a validation both are written, `best` first: whatever is lost by a kill between the two is found again by
-    the run that resumes from `last`.
+    After a validation both are written, `best` first: a run that resumes from `last` makes again what a kill between
+    the two has lost.
 
     Args:
-        directory: where `best.ckpt` and `last.ckpt` are kept.
+        directory: of `best.ckpt` and `last.ckpt`.
         save_every: steps between two saves of the last state.
-        signals: what asks a run to stop.
+        signals: requests to stop.
     """
 
     def __init__(self, directory: Path, save_every: int, signals: StopOnSignals) -> None:
@@ -36,7 +36,7 @@ class RunCheckpoints(Checkpoint):
         self.last = directory / "last.ckpt"
         self.best_step = 0
         self.best_figures: dict[str, float] = {}
-        """The validation figures of the best state, by tag."""
+        """Validation figures of the best state, by tag."""
 
     @property
     def state_key(self) -> str:
@@ -73,7 +73,7 @@ class RunCheckpoints(Checkpoint):
             return
         assert trainer.val_check_batch is not None
         if (batch_idx + 1) % trainer.val_check_batch == 0 or trainer.global_step == trainer.max_steps:
-            return  # a validation comes first: Lightning would skip it in a run that resumes from here
+            return  # validate first: Lightning would skip the validation in a run that resumes from here
         if pl_module.stopping or trainer.global_step % self.save_every == 0:
             pl_module.require_finite()
             trainer.save_checkpoint(self.last)

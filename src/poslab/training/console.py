@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live bar, a line for each validation, and a table at the end."""
+"""Terminal output of a run: a live bar, a line for each validation, and a table at the end."""
 
 from __future__ import annotations
 
@@ -22,19 +22,14 @@ LOG_WIDTH = 100
 
 
 class RunConsole:
-    """Prints to the terminal and to the run's log.
-
-    Args:
-        log_file: the log, which is appended to; None keeps none.
-        silent: prints nothing, in all processes of a run but the first.
-    """
+    """A printer to the terminal and to a log, if there is one; silent in all processes of a run but the first."""
 
     def __init__(self, log_file: Path | None = None, silent: bool = False) -> None:
         self.terminal = HarmlessConsole(quiet=silent)
         self._log_file = None if silent else log_file
 
     def print(self, content: RenderableType) -> None:
-        """Prints a line or a table."""
+        """Print a line or a table."""
         soft_wrap = isinstance(content, str | Text)
         self.terminal.print(content, soft_wrap=soft_wrap)
         if self._log_file is not None:
@@ -46,8 +41,7 @@ class RunConsole:
 class ConsoleProgress(L.Callback):
     """A live bar with loss, the task's headline and tokens per second, and a line for each validation.
 
-    Args:
-        console: where they go. What is not a terminal gets the lines alone.
+    Without a terminal the console gets only the lines.
     """
 
     def __init__(self, console: RunConsole) -> None:
@@ -100,7 +94,7 @@ class ConsoleProgress(L.Callback):
             tags = [f"validation/{headline}@{length}" for length in pl_module.lengths["validation"]]
             if pl_module.task.pools_lengths:
                 tags.insert(0, f"validation/{headline}")
-            # A run that has just resumed may not have recorded a training step yet.
+            # A run that has just resumed may have no recorded training step yet.
             train = shown_figure(headline, figures[f"train/{headline}"]) if f"train/{headline}" in figures else "–"
             width = _width(tags)
             columns = (f"{shown_figure(headline, figures[tag]):>{width}}" for tag in tags)
@@ -123,20 +117,15 @@ class ConsoleProgress(L.Callback):
 
 
 def _width(columns: Sequence[str]) -> int:
-    """Of a column of figures: 9, or 8 where that lets all stand in 80 characters."""
+    """Return the width of a column of figures: 9, or 8 if all would not fit into 80 characters."""
     return 9 if 9 * len(columns) <= 60 else 8
 
 
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
-    """Return the test figures of a run, one row a length; a dash where the encoding ends.
+    """Return the test figures of a run, a row for each length, with a dash beyond the end of the encoding.
 
-    Of examples each row says how many it is of: a figure of few says little.
-
-    Args:
-        task: what was learned.
-        metrics: the final figures by tag.
-        lengths: all that were asked for, ascending; of windows, the training length first.
-        step: the step of the checkpoint that was tested.
+    Rows of examples have their number, since figures of few examples are uncertain. `metrics` are the final figures by
+    tag, `lengths` ascend, for windows from the training length, and `step` is that of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in OPEN_ENDED]:
@@ -163,26 +152,21 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
 
 
 OPEN_ENDED = {"loss", "perplexity", "bits_per_byte"}
-"""Figures that have no largest value. All others are shares and scores from 0 to 100."""
+"""Figures without a largest value; all others are shares and scores from 0 to 100."""
 
 
 def shown_figure(name: str, value: float, open_ended: int = 4) -> str:
-    """Return a figure as a person reads it, with two decimals where it is from 0 to 100.
-
-    Args:
-        name, value: of the figure.
-        open_ended: decimals of a figure that has no largest value.
-    """
+    """Return a figure as text, with two decimals, or `open_ended` if it has no largest value."""
     return f"{value:.{open_ended if name in OPEN_ENDED else 2}f}"
 
 
 def words(name: str) -> str:
-    """The name of a figure as a person reads it."""
+    """Return the name of a figure in words."""
     return name.replace("_", " ")
 
 
 def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
-    """What a run has taken and where it is, from its final figures."""
+    """Return the cost of a run and its directory, from its final figures."""
     seconds = round(metrics["train/seconds"])
     return facts_table(
         {
@@ -196,7 +180,7 @@ def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:
-    """Facts under one another, names on the left."""
+    """Return a table of facts, with their names on the left."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")

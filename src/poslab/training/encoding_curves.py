@@ -1,4 +1,4 @@
-"""Curves and pictures of what an encoding learns, in TensorBoard while it learns it."""
+"""Curves and pictures of a learning encoding in TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
 
 SHARE = 0.01
-"""Of the training time, which pictures may take at most."""
+"""Largest share of the training time for pictures."""
 
 FIRST_COST = 0.4
-"""Seconds that the first picture is thought to take, and `COST_OF_A_PANEL` for each encoding in it."""
+"""Estimated seconds of the first picture, beside `COST_OF_A_PANEL` for each encoding in it."""
 
 COST_OF_A_PANEL = 0.2
 
 
 class EncodingCurves(L.Callback):
-    """At validations, the numbers of a trained encoding as curves over steps, and its bias over distance as a picture.
+    """A callback that writes an encoding's numbers as curves over steps, and its bias over distance as a picture.
 
-    It keeps what the encoding began with, which every checkpoint of the run then holds (`encoding_start`).
+    It keeps the initial state of the encoding, which every checkpoint of the run then holds (`encoding_start`).
 
-    What has at most one number a head (slopes, rates, temperatures) is written at every validation, the picture of the
-    bias, with its start, whenever it and what was written before take less than 1 % of the training time so far.
-    Nothing is written of an encoding without parameters, nor of a model whose parts are shared out among processes
-    (FSDP).
+    Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation; the
+    picture of the bias, beside its initial state, only if all writing takes less than 1 % of the training time so far.
+    Encodings without parameters and models that are sharded among processes (FSDP) are left out.
 
     Args:
-        training_length: tokens of a training window; the picture goes twice as far.
+        training_length: tokens of a training window; the picture reaches twice as far.
     """
 
     def __init__(self, training_length: int) -> None:
@@ -76,15 +75,15 @@ class EncodingCurves(L.Callback):
         for row in learned_parameters(encodings, most=_num_heads(pl_module)).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
-        told = time.perf_counter()
+        written = time.perf_counter()
         panels = num_learned_biases(encodings)
         cost = self._cost or FIRST_COST + COST_OF_A_PANEL * panels
-        if panels and self._start and self.spent + (told - began) + cost <= SHARE * pl_module.training_seconds:
+        if panels and self._start and self.spent + (written - began) + cost <= SHARE * pl_module.training_seconds:
             start = copy.deepcopy(encodings)
             start.load_state_dict(self._start)
             bias = learned_bias(encodings, encodings.max_length or 2 * self.training_length, start, DRAWN)
             board.experiment.add_figure("encoding/bias", bias_picture(bias, self.training_length).figure, step)
-            self._cost = time.perf_counter() - told
+            self._cost = time.perf_counter() - written
         self.spent += time.perf_counter() - began
 
 
@@ -96,7 +95,7 @@ def _encodings(pl_module: L.LightningModule) -> StackEncodings:
 
 
 def _are_whole(encodings: StackEncodings) -> bool:
-    """Whether they have parameters, and this process has all of each."""
+    """Return whether encodings have parameters, and this process has all of each."""
     parameters = list(encodings.parameters())
     return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
 

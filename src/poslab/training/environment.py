@@ -1,4 +1,4 @@
-"""What a run depended on that its configuration does not say."""
+"""The environment of a run beside its configuration: versions, commit, hardware and memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,13 @@ import torch
 from poslab.runs.trainer_settings import TrainerSettings
 
 PACKAGES = (
-    "poslab",
-    "torch",
-    "lightning",
-    "hydra-core",
-    "omegaconf",
-    "torchmetrics",
-    "datasets",
-    "tokenizers",
-    "numpy",
+    *("poslab", "torch", "lightning", "hydra-core", "omegaconf"),
+    *("torchmetrics", "datasets", "tokenizers", "numpy"),
 )
 
 
 def environment(settings: TrainerSettings) -> dict[str, Any]:
-    """Versions, commit, hardware and precision, as plain data."""
+    """Return versions, commit, hardware and precision, as plain data."""
     return {
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -47,15 +40,15 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Forgets the peak of what this process did before (an earlier run of a multirun), where that is possible."""
+    """Reset the peak of this process, such as that of an earlier run of a multirun, if the system can."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # Linux alone has it
+    with contextlib.suppress(OSError):  # only Linux has it
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_bytes(on_gpu: bool) -> int:
-    """Return the memory of a GPU, or that of this machine, or of the container that this process is confined to."""
+    """Return the memory of a GPU, or of this machine, or of the container of this process."""
     if on_gpu:
         return int(torch.cuda.get_device_properties(0).total_memory)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -66,7 +59,7 @@ def memory_bytes(on_gpu: bool) -> int:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory that the run has held so far, in MB: of the device, or of the process on a CPU."""
+    """Return the peak memory of the run so far, in MB: that of the device, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -74,7 +67,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with `+` where files differ from it; None outside of one."""
+    """Return the commit of the checkout, with `+` if files differ from it; None outside of a checkout."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     try:
@@ -89,7 +82,5 @@ def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.is_file():
         return platform.processor()
-    names = [
-        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor()
+    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("model name"))
+    return next((line.partition(":")[2].strip() for line in lines), platform.processor())

@@ -1,4 +1,4 @@
-"""A run in one process, which may be one of several: training, test and what is told of them."""
+"""A run in one process, which may be one of several: training, test and report."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def train_here(
     observer: Observer | None = None,
     callbacks: Sequence[L.Callback] = (),
 ) -> None:
-    """Trains, tests and reports a run in this process, which may be one of several that have joined.
+    """Train, test and report a run in this process, which may be one of several that have joined.
 
     Args:
-        run: where the run is kept.
-        recipe: all that it is made of, checked.
-        checkpoint: what it resumes from; None starts anew.
-        signals: what may ask it to stop.
-        observer: as of `train`; that of the first process is asked.
-        callbacks: further ones of Lightning's.
+        run: its directory.
+        recipe: its recipe, checked.
+        checkpoint: to resume from; None starts anew.
+        signals: requests to stop.
+        observer: as of `train`; only the first process calls it.
+        callbacks: further callbacks of Lightning.
 
     Raises:
-        ValueError: for a mistake that shows only now, such as a text that is too short.
-        NonFiniteLossError: if the loss is no longer a number.
-        RunInterruptedError: if it was asked to stop; what it has learned is saved.
+        ValueError: for a mistake that no earlier check finds, such as a text that is too short.
+        NonFiniteLossError: if the loss is not finite.
+        RunInterruptedError: after a signal; the run is saved.
         RunEndedEarlyError: if the observer ended it.
     """
     settings = recipe.trainer
     quieten_lightning()
     reset_peak_memory()
     L.seed_everything(recipe.seed, verbose=False)
-    torch.set_flush_denormal(True)  # below 1e-38: an Intel processor takes many times as long over such numbers
+    torch.set_flush_denormal(True)  # below 1e-38: an Intel processor is many times slower on such numbers
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
@@ -115,7 +115,7 @@ def train_here(
                 logger.log_hyperparams(dict(flat(recipe.config)))
 
     trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    training = {  # before the test reads the best state, which may be of an earlier step
+    training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,
         "train/seconds": learner.training_seconds,
         "steps": trainer.global_step,
@@ -145,16 +145,16 @@ def train_here(
 
 
 def run_test(run: RunDirectory) -> dict[str, float]:
-    """Tests the best checkpoint of a finished run that has not been tested, on one device of this machine.
+    """Test the best checkpoint of a finished run on one device of this machine, unless it has been tested.
 
     Args:
         run: the run; the figures are added to its metrics.json, and as curves over length to its TensorBoard events.
 
     Returns:
-        The test figures by tag; those that are there already if it has been tested.
+        The test figures by tag.
 
     Raises:
-        ValueError: if its text is no longer what it was trained on.
+        ValueError: if its text has changed since training.
     """
     metrics = run.metrics()
     if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
@@ -178,7 +178,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
 
 
 def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunDirectory) -> dict[str, float]:
-    """Return the test figures of a run's best checkpoint by tag, with the number of examples that each is of."""
+    """Return the test figures of a run's best checkpoint by tag, with their numbers of examples."""
     trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
     tested = {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
     if counts := datamodule.num_examples("test"):
@@ -188,7 +188,7 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
 
 
 def _require_space(run: RunDirectory, parameters: int) -> None:
-    """Raises ValueError if the disk cannot hold the run's checkpoints."""
+    """Raise ValueError if the disk cannot hold the run's checkpoints."""
     bytes_per_checkpoint = parameters * 4 * 3  # weights and the two moments of AdamW
     there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
     needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs

@@ -1,3 +1,5 @@
+"""Initial weights of a model from another run."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,29 +12,27 @@ from poslab.runs.checkpoint import checkpoint_file, load_weights
 from poslab.runs.directory import RunDirectory
 
 OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.weight", "output.weight")
-"""What has a row for each token: those of the tokenizer, and behind them those of the task, such as one that masks."""
+"""Weights with a row for each token: first those of the tokenizer, then those of the task, such as a mask."""
 
 
 def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list[str]:
-    """Gives a model the weights of another run, as far as they fit.
+    """Load the weights of another run into a model, as far as they fit.
 
-    Where both have the same tokenizer, its tokens keep their rows, whatever tokens of its own either task has.
+    If both have the same tokenizer, its tokens keep their rows, whatever tokens either task adds.
 
     Args:
-        model: what is to be trained.
-        source: a run directory, whose best checkpoint is taken, or a checkpoint.
-        tokenizer: that of the data that the model is to be trained on.
+        model: to be trained.
+        source: a checkpoint, or a run directory for its best checkpoint.
+        tokenizer: of the training data.
 
     Returns:
-        What did not fit, a line each.
+        A line for each weight that did not fit.
 
     Raises:
-        ValueError: if there is no such run, or nothing of it fits.
+        ValueError: for an unknown run, or one without any weight that fits.
     """
     theirs, ours = load_weights(checkpoint_file(source)), model.state_dict()
-    lines = []
-    if tokenizer == _tokenizer_of(source):
-        lines = _take_rows(theirs, ours, tokenizer.vocab_size)
+    lines = _keep_rows(theirs, ours, tokenizer.vocab_size) if tokenizer == _tokenizer_of(source) else []
     fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
     one_matrix = {"embedding.weight", "output.weight"} <= ours.keys() & theirs.keys() and (
         ours["embedding.weight"].data_ptr() == ours["output.weight"].data_ptr()
@@ -55,16 +55,16 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
 
 
 def _tokenizer_of(source: str) -> Tokenizer | None:
-    """The tokenizer of a run; None where a checkpoint lies outside its run."""
+    """Return the tokenizer of a run; None for a checkpoint outside of its run."""
     try:
         return load_tokenizer(RunDirectory.of(source).path)
     except ValueError:
         return None
 
 
-def _take_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens: int) -> list[str]:
-    """Makes their weights of tokens fit ours, with our rows behind those of the tokenizer; a line for each matrix."""
-    # An output layer that gives classes has no row for each token.
+def _keep_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens: int) -> list[str]:
+    """Replace the rows of their weights after those of the tokenizer by ours; return a line for each matrix."""
+    # The output layer of a classifier has another size than the vocabulary.
     sizes = _vocab_size(theirs), _vocab_size(ours)
     lines: dict[int, str] = {}
     for name in [name for name in OF_TOKENS if name in ours.keys() & theirs.keys()]:
@@ -72,8 +72,8 @@ def _take_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens
         if (len(there), len(here)) == sizes and len(there) != len(here) and there.shape[1:] == here.shape[1:]:
             theirs[name] = torch.cat([there[:num_tokens], here[num_tokens:]])
             rows = f"{len(there):,} rows there, {len(here):,} here"
-            told = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
-            lines.setdefault(here.data_ptr(), told)
+            line = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
+            lines.setdefault(here.data_ptr(), line)
     return list(lines.values())
 
 

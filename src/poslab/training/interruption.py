@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it is saved first, unless a second signal comes."""
+"""Signals that stop a run after it is saved, or at once if a second one comes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from poslab.runs.errors import RunInterruptedError
 from poslab.training.learner import Learner
 
 SECONDS_APART = 0.3
-"""Signals closer together are one: `timeout` and others signal a process and then its whole group."""
+"""Signals closer together count as one: `timeout` and others signal a process and then its whole group."""
 
 SECONDS_TO_UNWIND = 2
-"""How long Python may take after a second signal; inside one long operation it does not see a signal at all."""
+"""Longest time for Python to react to a second signal; within one long operation it does not see signals."""
 
 
 class StopOnSignals(L.Callback):
-    """Turns SIGTERM and Ctrl-C into a request to stop after the present step; outside of training they stop at once.
+    """A callback, and the context in which SIGTERM and Ctrl-C stop training after the present step.
 
-    A second signal ends the process, also in the midst of an operation that never returns. A context manager: within it
-    the signals are handled, after it they are as before.
+    Outside of training they stop the process at once. A second signal ends the process, even within an operation that
+    never returns.
 
     Args:
-        second_sigterm_ends: whether a second SIGTERM does as well; not in a process that may get one from whoever
-            started it and another one from whoever stops them all.
+        second_sigterm_ends: whether that holds for a second SIGTERM; not in a process that may get one from its parent
+            and another one from a signal to the whole group.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -48,7 +48,7 @@ class StopOnSignals(L.Callback):
 
     def __enter__(self) -> Self:
         self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
-        # Python runs a handler between two of its own operations; the number of a signal is in this pipe at once.
+        # Python runs a handler only between two of its own operations; this pipe has the signal's number at once.
         reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
@@ -66,7 +66,7 @@ class StopOnSignals(L.Callback):
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Within it a signal only sets `received`, and a second one `repeated`."""
+        """Let a signal only set `received`, and a second one `repeated`, within this context."""
         self._only_noted = True
         try:
             yield
@@ -76,14 +76,14 @@ class StopOnSignals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         self._learner = pl_module
-        self._install()  # over Lightning's own handler, which talks to other processes while it is called
+        self._install()  # over Lightning's handler, which communicates with other processes
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._install()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._learner = None
-        if self.received is not None:  # in the last validation, after which the run was saved
+        if self.received is not None:  # during the last validation, after which the run was saved
             raise RunInterruptedError(self.received)
 
     def _install(self) -> None:

@@ -1,4 +1,4 @@
-"""Several processes for one run on this machine, started and watched."""
+"""Launch of several processes for one run on this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from poslab.runs.directory import RunDirectory
-from poslab.runs.errors import (
-    DiskError,
-    NonFiniteLossError,
-    ProcessDiedError,
-    RunEndedEarlyError,
-    RunInterruptedError,
-)
+from poslab.runs.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunEndedEarlyError, RunInterruptedError
 from poslab.runs.processes import hung
 from poslab.training.interruption import StopOnSignals
 from poslab.training.observation import Observer, answering
@@ -30,9 +24,9 @@ from poslab.training.progress import newest_sign
 SECONDS_BETWEEN_LOOKS = 0.1
 
 SECONDS_TO_SAVE = 600
-"""How long processes that a signal asked to stop may take, which may have a validation to finish before they save.
+"""Longest time for processes to stop after a signal; they may have a validation to finish before they save.
 
-Where one has died the others get torch's own 30 seconds.
+If one has died, the others get torch's own 30 seconds.
 """
 
 
@@ -46,24 +40,24 @@ def launch(
 ) -> None:
     """Train the run of a directory in several processes on this machine, each in a session of its own.
 
-    They read everything from the run's resolved configuration, never from this process's command line. They meet in a
-    private directory: this process listens on nothing.
+    They read only the run's resolved configuration, not this process's command line. They meet in a private directory:
+    this process listens on no port.
 
     Args:
-        run: where config.yaml is.
-        checkpoint: what they resume from; None starts anew.
-        processes: how many.
+        run: its directory, with config.yaml.
+        checkpoint: to resume from; None starts anew.
+        processes: their number.
         hang_after: seconds without a finished batch after which they are ended, once they have begun to train.
-        signals: what asks them to stop; a second signal ends them.
-        observer: is called with every validation, in this process, and may end the run.
+        signals: requests to stop; a second signal ends the processes.
+        observer: called with every validation, in this process; may end the run.
 
     Raises:
-        ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: as a process raised it.
+        ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: from a process.
         ProcessDiedError: if one died otherwise, or all hang.
-        RunInterruptedError: if a signal asked all of them to stop.
+        RunInterruptedError: after a signal.
     """
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed.elastic"):  # each has a level of its own
+        if name.startswith("torch.distributed.elastic"):  # each has its own level
             logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
         if observer is not None:
@@ -76,13 +70,13 @@ def launch(
                 group.close(signal.SIGKILL)
     error = _explained(failures) if failures else None
     if signals.received is not None and (error is None or isinstance(error, ProcessDiedError)):
-        raise RunInterruptedError(signals.received)  # a process that had just begun may have died of the signal
+        raise RunInterruptedError(signals.received)  # the signal may have killed a process that had just begun
     if error is not None:
         raise error
 
 
 def _started(run: RunDirectory, checkpoint: Path | None, processes: int, messages: str) -> PContext:
-    """Start the processes, which leave word of their errors in the directory `messages`."""
+    """Start the processes, which write their errors into the directory `messages`."""
     trust = ",".join(run.trust)
     arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, trust, str(run.path)]
     if checkpoint is not None:
@@ -99,12 +93,12 @@ def _started(run: RunDirectory, checkpoint: Path | None, processes: int, message
             logs_specs=DefaultLogsSpecs(log_dir=messages),
         )
     finally:
-        for number, handler in handlers.items():  # which torch replaces
+        for number, handler in handlers.items():  # torch replaces them
             signal.signal(number, handler)
 
 
 def _place(rank: int, processes: int) -> dict[str, str]:
-    """Return the environment of a process as torchrun sets it, but for an address: they meet in a file."""
+    """Return the environment of a process as torchrun sets it, without an address: they meet in a file."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -117,7 +111,7 @@ def _place(rank: int, processes: int) -> dict[str, str]:
 
 
 def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSignals) -> dict[int, ProcessFailure]:
-    """Wait for the end of the processes, and return how those ended that failed, by rank."""
+    """Wait for the end of the processes, and return the failures by rank."""
     newest, silent, asked_at = 0.0, 0.0, None
     while (result := group.wait(timeout=0)) is None:
         if signals.repeated or (asked_at is not None and time.monotonic() - asked_at > SECONDS_TO_SAVE):
@@ -129,7 +123,7 @@ def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSi
                 with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
                     os.kill(pid, signals.received)
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        silent += SECONDS_BETWEEN_LOOKS  # looks are counted, not seconds: this process may have been stopped as well
+        silent += SECONDS_BETWEEN_LOOKS  # counts looks, not seconds: this process may have been suspended as well
         if (sign := newest_sign(messages)) != newest:
             newest, silent = sign, 0.0
         if newest and silent > hang_after:
@@ -138,13 +132,13 @@ def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSi
 
 
 def _explained(failures: dict[int, ProcessFailure]) -> BaseException:
-    """Return the error that a process raised, or else how the first one ended."""
+    """Return the error that a process raised, or an error for the end of the first one."""
     for failure in failures.values():
         kind, _, text = _message(failure).partition(": ")
         for known in (ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError):
             if kind == known.__name__:
                 return known(text)
-    # The others then fail too: they miss the one that died, and get a SIGTERM, or a SIGKILL if they do not heed it.
+    # After one has died the others fail too: they miss it, and get a SIGTERM, or a SIGKILL if they ignore that.
     killed = [(rank, f) for rank, f in failures.items() if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
     hangs = [f for f in failures.values() if _message(f).startswith(f"{ProcessDiedError.__name__}: ")]
     if hangs and all(hangs[0].timestamp <= f.timestamp for _, f in killed):

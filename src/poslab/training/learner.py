@@ -1,3 +1,5 @@
+"""The LightningModule of every task: steps, gradients, measurements and records."""
+
 from __future__ import annotations
 
 import math
@@ -25,18 +27,18 @@ from poslab.training.environment import peak_memory_mb
 class Learner(L.LightningModule):
     """A model that learns a task.
 
-    The loss of a step is a sum over what counts (tokens, examples) divided by how much of that the *global* batch
-    holds, so that devices, micro-batches and padding change nothing. What is random in a step (dropout) is a function
-    of the seed, the step and the process alone, so that a resumed run needs no state of random generators.
+    The loss of a step is a sum over tokens or examples divided by their number in the *global* batch, so that devices,
+    micro-batches and padding change nothing. The randomness of a step (dropout) depends only on the seed, the step and
+    the process, so that a resumed run needs no state of random generators.
 
     Args:
-        model: what the task needs.
-        task: what a batch means.
-        optimizer: how the model is trained.
+        model: as the task needs it.
+        task: makes loss and predictions of a batch.
+        optimizer: settings of the optimizer.
         batch_size: windows or examples in the global batch.
-        lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or as examples have it.
-        longest_trained: the most of these that is trained on.
-        seed: of everything that is random in training.
+        lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or lengths of examples.
+        longest_trained: the largest length in training.
+        seed: of all randomness in training.
         log_every: optimizer steps between two records of training figures.
     """
 
@@ -65,15 +67,15 @@ class Learner(L.LightningModule):
         if task.pools_lengths:
             self.measurements |= {split: task.metrics(split) for split in lengths}
         self.figures: dict[str, float] = {}
-        """The newest figures by tag, such as `validation/loss@512`."""
+        """Newest figures by tag, such as `validation/loss@512`."""
         self.stop_requested = False
-        """Set from outside, by a signal for instance; all processes stop together after the step."""
+        """Set from outside, such as by a signal; all processes stop together after the step."""
         self.stopping = False
         self._tokens_read = torch.zeros((), dtype=torch.float64)
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:
-        """Shares the model out among processes where the strategy does (FSDP2): block by block, then the rest."""
+        """Shard the model among processes if the strategy does (FSDP2): block by block, then the rest."""
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
@@ -108,13 +110,13 @@ class Learner(L.LightningModule):
         sums = self.task.loss(self.model, batch)
         self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.counted])
         self._step_sums[3] += batch.num_tokens
-        # As if one token or example of each row counted; `on_before_optimizer_step` makes the mean over those that do.
+        # As if each row counted once; `on_before_optimizer_step` corrects it to the mean over all that count.
         return sums.loss / batch.num_rows
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Normalises the gradient by how much counts in the global batch.
+        """Divide the gradient by the number of tokens or examples in the global batch.
 
-        Until here it is a mean over micro-batches (by Lightning), processes (by DDP) and rows of sums.
+        Before, it is a mean over micro-batches (by Lightning), processes (by DDP) and rows of sums.
         """
         self._step_sums[4] = float(self.stop_requested)
         self._step_sums = self.trainer.strategy.reduce(self._step_sums, reduce_op="sum")
@@ -128,9 +130,9 @@ class Learner(L.LightningModule):
         self._gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Ends an optimizer step, before any callback looks at it: Lightning asks those before `on_train_batch_end`."""
+        """End an optimizer step before any callback sees it, which the module's `on_train_batch_end` would not."""
         step, last_step = self.trainer.global_step, self.trainer.max_steps
-        # Looking at a tensor makes a GPU wait, so a single process looks at figures only when they are recorded.
+        # Reading a tensor makes a GPU wait, so a single process reads figures only when it records them.
         self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[4].item() > 0
         assert self.trainer.val_check_batch is not None
         validates = step * self.trainer.accumulate_grad_batches % self.trainer.val_check_batch == 0
@@ -141,11 +143,11 @@ class Learner(L.LightningModule):
         self.training_seconds += now - self._counted_until
         self._counted_until = now
         if step == last_step:
-            self.trainer.should_stop = True  # Lightning then validates after this step, wherever it falls
+            self.trainer.should_stop = True  # makes Lightning validate after this step
         scheduler.step()
 
     def require_finite(self) -> None:
-        """Raises NonFiniteLossError if this step has spoilt the model, which is then not to be saved."""
+        """Raise NonFiniteLossError if this step has spoilt the model, which must then not be saved."""
         loss, counted, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NonFiniteLossError(
@@ -171,7 +173,7 @@ class Learner(L.LightningModule):
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens read per second of training, padding aside: waiting for data is part of it, validation is not."""
+        """Tokens read per second of training, which includes waiting for data, without padding and validation."""
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -204,13 +206,13 @@ class Learner(L.LightningModule):
         observation = self.task.observe(self.model, batch, split)
         length = self.lengths[split][place]
         self.measurements[f"{split}@{length}"].update(observation)
-        # What is chosen by a validation is not chosen by how well it does beyond the training length.
+        # The best checkpoint is not chosen by lengths beyond those of training.
         longest_that_chooses = max(self.longest_trained, min(self.lengths[split]))
         if self.task.pools_lengths and (split == "test" or length <= longest_that_chooses):
             self.measurements[split].update(observation)
 
     def on_validation_end(self) -> None:
-        self._counted_until = time.perf_counter()  # a validation is no training, nor is the save after it
+        self._counted_until = time.perf_counter()  # leaves validation, and the save after it, out of training time
 
     def on_validation_epoch_end(self) -> None:
         self._record_evaluation("validation")
@@ -222,7 +224,7 @@ class Learner(L.LightningModule):
         self._record_evaluation("test")
 
     def _record_evaluation(self, split: str) -> None:
-        """Records the figures of each length, and under the plain tag those of the split."""
+        """Record the figures of each length, and under the plain tag those of the split."""
         by_length = {length: self.measurements[f"{split}@{length}"].figures() for length in self.lengths[split]}
         whole = self.measurements[split].figures() if self.task.pools_lengths else by_length[min(by_length)]
         whole = {**whole, **self.task.figures_over_lengths(by_length)}
@@ -233,7 +235,7 @@ class Learner(L.LightningModule):
         self.record(recorded)
 
     def record(self, figures: dict[str, float]) -> None:
-        """Keeps figures and writes them to every logger, at the present step."""
+        """Keep figures, and write them to every logger at the present step."""
         self.figures |= figures
         for logger in self.loggers:
             logger.log_metrics(figures, step=self.trainer.global_step)

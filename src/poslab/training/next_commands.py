@@ -1,4 +1,4 @@
-"""Commands that a person may want to type after a run, each of which works as it is printed."""
+"""Commands to copy after a run, each of which works as printed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,14 @@ from poslab.tasks.task import Task
 from poslab.training.checking import check
 
 COMPARED = {"alibi": Alibi, "rotary": Rotary}
-"""Encodings that a run is compared with, as conf/encoding calls them."""
+"""Encodings to compare a run with, by their names in conf/encoding."""
 
 OF_HYDRA = "hydra.searchpath="
-"""The one word of Hydra's that is kept with a run."""
+"""The only setting of Hydra that is kept with a run."""
 
 
 def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
-    """Return lines to copy: to look at a run, to use it, and to train others like it where its choices are known.
-
-    Args:
-        run: the run, which is finished.
-        recipe: all that it is made of.
-        task: what it has learned.
-    """
+    """Return commands to inspect and use a finished run, and, if its choices are known, to train others like it."""
     named = [assignment("run", run.path), *trusting(run.trust)]
     commands = {}
     if "tensorboard" in recipe.loggers():
@@ -50,10 +44,9 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
 
 
 def _choices(run: RunDirectory) -> list[str] | None:
-    """Return the words that a run was started with; None where they are not known, or no command of ours wrote them.
+    """Return the words that a run was started with; None if they are unknown, or not written by a command of ours.
 
-    A run that goes on may be a stranger's, and its words must not get someone to trust a package, or to give Hydra what
-    it runs.
+    A resumed run may be a stranger's, and its words must not make people trust a package, or make Hydra run something.
     """
     choices = read_json(run.environment_file).get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
@@ -66,12 +59,12 @@ def _choices(run: RunDirectory) -> list[str] | None:
 
 
 def without(key: str, choices: Sequence[str]) -> list[str]:
-    """Return choices but for those of a key and what is below it."""
+    """Return choices without those of a key and the keys below it."""
     return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
 
 
 def _other_encoding(recipe: Recipe) -> str | None:
-    """Return an encoding that the same run could have; None where a choice of it rules them out."""
+    """Return another encoding that the run could have; None if its other choices rule them out."""
     own = getattr(recipe.model.encoding, "func", None)
     for name, encoding in COMPARED.items():
         if own is not encoding:

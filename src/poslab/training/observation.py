@@ -1,4 +1,4 @@
-"""Somebody who looks on while a run trains, and may end it: a sweep that compares many runs."""
+"""Observers of a run in training, which may end it: such as a sweep, which compares many runs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from poslab.runs.errors import RunEndedEarlyError
 from poslab.training.learner import Learner
 
 Observer = Callable[[int, Mapping[str, float]], str | None]
-"""Takes the step and the figures by tag, such as `validation/loss@512`, after each validation.
+"""A function of the step and the figures by tag, such as `validation/loss@512`, called after each validation.
 
-It returns why the run shall end at once, in a few words; None lets it go on.
+It returns a reason to end the run at once, in a few words; None continues it.
 """
 
 SOCKET = "observer"
 
 
 class ObserveValidations(L.Callback):
-    """Asks an observer after each validation. Process 0 alone asks, and all processes of the run end together.
-
-    Args:
-        observer: whom process 0 asks; the others never call theirs.
-    """
+    """A callback that calls an observer after each validation, in process 0; all processes of the run end together."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
@@ -44,11 +40,9 @@ class ObserveValidations(L.Callback):
 
 @contextmanager
 def answering(observer: Observer, directory: Path) -> Iterator[None]:
-    """Within it, `distant_observer` asks this observer from other processes of this machine.
+    """Serve an observer at a Unix socket in a directory to other processes, which call it by `distant_observer`.
 
-    Args:
-        observer: it is called in a thread of its own; the run ends with what it raises as the reason.
-        directory: which the other processes know; a Unix socket is made there.
+    It is called in its own thread; an error that it raises is a reason to end the run.
     """
     over = threading.Event()
     with Listener(str(directory / SOCKET)) as listener:
@@ -86,7 +80,7 @@ def _answer(connection: Connection, observer: Observer) -> None:
 
 
 def distant_observer(directory: Path) -> Observer | None:
-    """The observer that answers in a directory, asked from another process; None if nobody does."""
+    """Return a function that calls the observer served in a directory by another process; None if there is none."""
     address = directory / SOCKET
     if not address.exists():
         return None

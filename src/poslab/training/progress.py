@@ -1,4 +1,4 @@
-"""Signs by which whoever started the processes of a run sees that they come further."""
+"""Signs of progress of the processes of a run, for the process that has launched them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ SIGNS = "progress_*"
 
 
 class SignsOfProgress(L.Callback):
-    """Touches a file after each batch.
-
-    Args:
-        directory: where the file is.
-        rank: of this process.
-    """
+    """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
 
     def __init__(self, directory: Path, rank: int) -> None:
         self._file = directory / SIGNS.replace("*", str(rank))
@@ -24,13 +19,9 @@ class SignsOfProgress(L.Callback):
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self._file.touch()
 
-    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
-        self._file.touch()
-
-    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
-        self._file.touch()
+    on_validation_batch_end = on_test_batch_end = on_train_batch_end
 
 
 def newest_sign(directory: Path) -> float:
-    """Return when a process last finished a batch, by the clock of the file system; 0 before the first."""
+    """Return the time of the last finished batch of any process, by the clock of the file system; 0 before one."""
     return max((file.stat().st_mtime for file in directory.glob(SIGNS)), default=0.0)

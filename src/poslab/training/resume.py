@@ -1,4 +1,4 @@
-"""Which run a command trains: a new one, or one that was interrupted."""
+"""The run that a command trains: a new one, or one that was interrupted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from poslab.runs.directory import RunDirectory
 
 
 class Plan(NamedTuple):
-    """The run that is to be trained.
+    """A run to train.
 
     Args:
-        run: the run.
+        run: its directory.
         config: its configuration.
-        checkpoint: what it resumes from; None starts anew.
-        choices: words of a command line that compose the configuration again; None where they are not known.
+        checkpoint: to resume from; None starts anew.
+        choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
     """
 
@@ -35,11 +35,11 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
 
     Args:
         config: the composed configuration.
-        directory: where a new run would be kept.
-        given: the overrides of the command line, `resume` aside.
+        directory: of a new run.
+        given: the overrides of the command line, without `resume`.
 
     Raises:
-        ValueError: if there is nothing to resume, or something else than what it is was asked for.
+        ValueError: if there is nothing to resume, or an override differs from the run's own configuration.
     """
     resume = config["resume"]
     config = {**config, "resume": None}
@@ -47,15 +47,14 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         run = RunDirectory(directory, trusted_packages(config))
         if run.config_file.exists():
             raise ValueError(
-                f"{directory} holds a run already: go on with {assignment('resume', directory)}, "
+                f"{directory} holds a run already: resume it with {assignment('resume', directory)}, "
                 "or choose another directory"
             )
         return Plan(run, config, None)
     if resume == "auto":
         in_multirun = (directory.parent / "multirun.yaml").exists()
         runs = directory.parent.parent if in_multirun else directory.parent
-        found = newest_unfinished(runs, config)
-        if found is None:
+        if (found := newest_unfinished(runs, config)) is None:
             return plan(config, directory, given)._replace(remark=_nothing_to_resume(runs, config))
         return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
     if not isinstance(resume, str) or not resume:
@@ -69,12 +68,12 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     run = RunDirectory.of(path, trusted_packages(config))
     own = run.config()
     if missing := sorted(config.keys() - own.keys()):
-        raise ValueError(f"resume={resume} is no run of this command: its config.yaml has no {missing[0]}")
+        raise ValueError(f"resume={resume} is not a run of this command: its config.yaml has no {missing[0]}")
     differing = [key for key in differing_keys(own, config) if _is_given(key, given, config)]
     if differing:
         key = differing[0].removesuffix("._target_")
         raise ValueError(
-            f"resume={resume} goes on with the run's own configuration, which has another {key}: "
+            f"resume={resume} uses the run's own configuration, which has another {key}: "
             f"leave that out, or start a new run from its weights with {assignment('init_from', run.path)}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
@@ -82,11 +81,10 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
 
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
-    """Return the newest run below a directory that has this configuration, is not finished and does not train."""
+    """Return the newest run below a directory with this configuration that is neither finished nor in training."""
     trusted = ("poslab", *trusted_packages(config))
-    unfinished = [run for run, own in _unfinished(directory, config) if _is_same(own, config, trusted)]
-    unfinished = [run for run in unfinished if not run.is_held]
-    return max(unfinished, key=_started, default=None)
+    same = [run for run, own in _unfinished(directory, config) if _is_same(own, config, trusted)]
+    return max((run for run in same if not run.is_held), key=_started, default=None)
 
 
 def _unfinished(directory: Path, config: Mapping[str, Any]) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
@@ -107,7 +105,7 @@ def _started(run: RunDirectory) -> float:
 
 
 def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
-    """Return why `resume=auto` starts a new run, with the unfinished run that differs least."""
+    """Return the reason why `resume=auto` starts a new run, with the unfinished run that differs least."""
     trusted = ("poslab", *trusted_packages(config))
     unfinished = [(list(_differing(own, config, trusted)), run) for run, own in _unfinished(directory, config)]
     if not unfinished:
@@ -115,23 +113,23 @@ def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     differing, run = min(unfinished, key=lambda pair: (len(pair[0]), -_started(pair[1])))
     if not differing:
         return f"resume=auto: {run.path} is being trained by another process; a new run starts"
-    key, own, asked = differing[0]
+    key, own, wanted = differing[0]
     more = f" (and {len(differing) - 1} more keys)" if len(differing) > 1 else ""
     return (
         f"resume=auto: no unfinished run in {directory} has this configuration; a new one starts. "
-        f"The nearest, {run.path}, has {key}={own} where this one has {asked}{more}"
+        f"The nearest, {run.path}, has {key}={own} where this one has {wanted}{more}"
     )
 
 
 def _is_same(old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str]) -> bool:
-    """Return whether an old configuration is a new one, keys aside that are new and at their default."""
+    """Return whether two configurations are the same, without the new one's further keys that are at their default."""
     return not any(True for _ in _differing(old, new, trusted))
 
 
 def _differing(
     old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted keys at which an old configuration is not a new one, with both values, as `_is_same` says."""
+    """Yield the dotted keys at which an old and a new configuration differ as by `_is_same`, with both values."""
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -152,13 +150,13 @@ def _is_same_value(old: Any, new: Any, trusted: Sequence[str]) -> bool:
 
 
 def _default(node: Mapping[str, Any], key: str, trusted: Sequence[str]) -> Any:
-    """What the `_target_` of a node takes where a key is left out; null where it has none."""
+    """Return the default of a key in the `_target_` of a node; None without one."""
     arguments = keys_of(target(node["_target_"], key, Any, trusted)) if "_target_" in node else {}
     return arguments[key].default if key in arguments else None
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """The dotted keys at which two configurations differ."""
+    """Yield the dotted keys at which two configurations differ."""
     for key in dict.fromkeys([*one, *other]):
         a, b = one.get(key), other.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -168,12 +166,12 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str
 
 
 def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
-    """Whether an override speaks of a dotted key; a whole recipe (`experiment=`, `debug=`, `size=`) speaks of all."""
+    """Return whether an override sets a dotted key; a whole recipe (`experiment=`, `debug=`, `size=`) sets all."""
     names = [override.lstrip("+~").partition("=")[0] for override in given]
     return any(f"{key}.".startswith(f"{name}.") or name.partition(".")[0] not in config for name in names)
 
 
 def _is_fresh(directory: Path) -> bool:
-    """Whether a run was to be kept there and was killed before it began, or nothing is there at all."""
+    """Return whether a directory is empty, or that of a run that was killed before it began."""
     first = {"checkpoints", RunDirectory(directory).log_file.name}
     return all(entry.name in first or entry.name.endswith(".writing") for entry in directory.iterdir())

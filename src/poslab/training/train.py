@@ -1,4 +1,4 @@
-"""A run from its configuration to its final figures, in as many processes as it asks for."""
+"""A run from its configuration to its final figures, in one or several processes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from poslab.training.resume import Plan
 
 
 def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDirectory:
-    """Trains a run, or goes on with one, in as many processes as its configuration asks for.
+    """Train or resume a run, in as many processes as its configuration has.
 
     Args:
-        plan: which run, under which configuration, from where; in several processes that of the first counts.
+        plan: the run, its configuration and its checkpoint; several processes use that of the first.
         recipe: of its configuration, checked.
-        observer: is told of every validation, in this process, and may end the run. A run that is observed is one of
-            several from which one is to be chosen: it is not tested (`run_test` tests the one).
+        observer: called with every validation, in this process; may end the run. An observed run is not tested, since
+            one of several is to be chosen (`run_test` tests that one).
 
     Returns:
-        The run, which need not be the planned one where several processes planned.
+        The run, which may be another than that of this process's plan.
 
     Raises:
-        ValueError: for a mistake that shows only now, such as a text that is too short.
-        NonFiniteLossError, RunInterruptedError, RunEndedEarlyError, ProcessDiedError: as `train_here` and `launch` say.
+        ValueError: for a mistake that no earlier check finds, such as a text that is too short.
+        NonFiniteLossError, RunInterruptedError, RunEndedEarlyError, ProcessDiedError: as `train_here` and `launch`.
     """
     external, settings = external_environment(), recipe.trainer
     if external is None and settings.num_nodes > 1:
@@ -71,12 +71,12 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
             except (RunStoppedError, RunInterruptedError) as stopped:
                 if stopped.resumable and observer is None:
                     resume = python_command("train", assignment("resume", run.path), *trusting(run.trust))
-                    RunConsole(silent=not is_first).print(f"go on with: {resume}")
+                    RunConsole(silent=not is_first).print(f"resume with: {resume}")
                 raise
     return run
 
 
 def _begin(plan: Plan, recipe: Recipe, holding: contextlib.ExitStack) -> None:
-    """Makes the run directory, and holds it as long as the stack."""
+    """Make the run directory, and hold it as long as the stack."""
     holding.enter_context(plan.run.held())
     plan.run.start(plan.config, {**environment(recipe.trainer), "choices": plan.choices})

@@ -1,4 +1,4 @@
-"""One process of a run that `launch` started.
+"""A process of a run that `launch` has started.
 
 `python -m poslab.training.worker LAUNCHER MESSAGES TRUST DIRECTORY [CHECKPOINT]`
 """
@@ -12,7 +12,7 @@ import sys
 
 
 def main(messages: str, trust: str, run_directory: str, checkpoint: str | None = None) -> None:
-    """Trains this process's share of a run. What is slow to import waits until this process cannot be left behind."""
+    """Train this process's share of a run; slow imports wait until it ends with its launcher."""
     from pathlib import Path
 
     import torch
@@ -40,11 +40,11 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
 
 
 def die_with(launcher: int) -> None:
-    """On Linux, ends this process when the one that launched it is killed, so that no run goes on unseen."""
+    """Let this process end when its launcher is killed (on Linux), so that no run continues unseen."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != launcher:  # it was killed before that
+    if os.getppid() != launcher:  # the launcher was killed before
         sys.exit(1)
 
 
@@ -62,5 +62,5 @@ if __name__ == "__main__":
     except RunInterruptedError as interrupted:
         leave(interrupted.exit_status)
     except Exception:
-        leave(1)  # recorded for the process that launched this one, which tells it
+        leave(1)  # `record` has written the error for the launcher, which reports it
     leave(0)

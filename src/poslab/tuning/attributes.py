@@ -1,31 +1,31 @@
-"""Names of the user attributes that a study and its trials carry."""
+"""Names of the user attributes of a study and its trials."""
 
-ASKED = "asked"
-"""Of a study: what is asked, which must not change."""
+SPECIFICATION = "asked"
+"""Of a study: its space, configuration, objectives and search, which must not change."""
 
 MADE_WITH = "made_with"
 """Of a study: version, commit and seed that began it."""
 
 QUESTION = "question"
-"""Of a study, for whoever opens it with another program."""
+"""Of a study, for people who open it with another program."""
 
 EXHAUSTED = "exhausted"
-"""Of a study: its sampler has tried everything there is."""
+"""Of a study: its sampler has tried all values."""
 
 WORKER = "worker"
-"""Of a trial: who has taken it."""
+"""Of a trial: the worker that has taken it."""
 
 BEGAN_AFTER = "began_after"
-"""Of an attempt: how many steps of its runs had been saved when it began to train."""
+"""Of an attempt: the steps of its runs that had been saved when it began to train."""
 
-FIGURES = "figures"
-"""Of a trial that is complete: the figures of its run by tag, the mean of several runs."""
+METRICS = "figures"
+"""Of a complete trial: the metrics of its run by tag, or their mean over several runs."""
 
 RETRY_OF, FIRST_ATTEMPT = "retry_of", "first_attempt"
 """Of a retry: the number of the trial before it, and of the first one."""
 
 REASON, CAN_PASS = "reason", "can_pass"
-"""Of a trial that failed: why, and whether it may do better a second time."""
+"""Of a failed trial: the reason, and whether a retry may succeed."""
 
 FROM_OUTSIDE = "from_outside"
-"""Of a trial that failed: whether somebody else ended its worker, which says nothing about the trial."""
+"""Of a failed trial: whether somebody else ended its worker, so that the trial itself is not to blame."""

@@ -1,4 +1,4 @@
-"""Axes of parameters, and the colours of trials: what the pictures of a sweep share."""
+"""Axes of parameters and colours of trials, shared by the pictures of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from poslab.report.exhibits import COLOURS
+from poslab.report.figures import COLOURS
 from poslab.tuning.display import shown_value
 from poslab.tuning.space import Parameter
 
@@ -20,7 +20,7 @@ BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
 
 
 def place_of(parameter: Parameter, value: Any) -> float:
-    """Return where a value stands on an axis: choices at whole numbers, logarithms where the range is logarithmic."""
+    """Return the place of a value on an axis: the index of a choice, or the logarithm in a logarithmic range."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return float(distribution.to_internal_repr(value))
@@ -28,7 +28,7 @@ def place_of(parameter: Parameter, value: Any) -> float:
 
 
 def ends_of(parameter: Parameter) -> tuple[float, float]:
-    """Return where the searched values begin and end on an axis, which is never a point."""
+    """Return the ends of the searched values on an axis, never the same place twice."""
     places = [place_of(parameter, end) for end in parameter.ends]
     return (min(places), max(places)) if min(places) < max(places) else (min(places) - 0.5, max(places) + 0.5)
 
@@ -48,14 +48,14 @@ def scale_axis(axes: Axes, parameter: Parameter) -> None:
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers of a range: powers of ten, and between them 2 and 5 where they would be few."""
+    """Return round numbers of a range: powers of ten, with twice and five times these if they are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if high / low >= 1000 else (1, 2, 5)
     return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
 def value_at(parameter: Parameter | None, place: float) -> str:
-    """Return what stands at a place of a parameter's axis, in words; a number where there is no parameter."""
+    """Return the label of a place on a parameter's axis; a number if there is no parameter."""
     if parameter is None:
         return f"{place:.4g}"
     distribution = parameter.distribution
@@ -70,11 +70,9 @@ def is_categorical(parameter: Parameter) -> bool:
 
 
 def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure that Optuna draws, without a title; its style stays out of the figures after it.
+    """Return a figure of this size in inches that a function of Optuna draws, without a title.
 
-    Args:
-        draw: calls a function of Optuna, which returns the axes.
-        width, height: inches.
+    The style of Optuna does not leak into later figures.
     """
     with rc_context():
         axes: Axes = draw()

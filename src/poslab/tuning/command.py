@@ -1,4 +1,4 @@
-"""The command of a sweep: it checks, has workers train, shows how that goes, and writes the results."""
+"""The command of a sweep: check it, supervise its workers, show progress, and write the results."""
 
 from __future__ import annotations
 
@@ -22,20 +22,14 @@ from poslab.tuning.display import Display, counts
 from poslab.tuning.joining import make_or_join
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import (
-    naming_storage,
-    open_storage,
-    quieten_optuna,
-    url_of,
-    without_password,
-)
+from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.worker import Order
 
 
 def run_sweep(sweep: Sweep, conf: Path) -> None:
-    """Run a sweep, or go on with it, until its budget is finished, and write its results.
+    """Run or resume a sweep until its budget is finished, and write its results.
 
     Args:
         sweep: the sweep.
@@ -43,7 +37,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
 
     Raises:
         ValueError: for a mistake, before any training.
-        RunInterruptedError: if a signal asked for it; the same command goes on.
+        RunInterruptedError: after a signal; the same command resumes.
         DiskError, ProcessDiedError: as `supervise` does.
         RunStoppedError: if the storage cannot be used any more.
     """
@@ -54,7 +48,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     config = configurations.of({})
     recipe = Recipe.of(config)
     data = prepared_data(recipe)
-    _check_figures(sweep, recipe.task)
+    _check_metrics(sweep, recipe.task)
     _check_lengths(sweep, recipe, data.lengths_of("validation"))
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
@@ -85,7 +79,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
             with display:
                 supervise(study, workers, sweep.lost_after, lambda: display.update(study.record()))
         except (RunInterruptedError, RunStoppedError):
-            console.print(f"{counts(study.record())}: go on with the same command", soft_wrap=True)
+            console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
             raise
         with one_at_a_time(output):
             Results(sweep, study, configurations).write(console)
@@ -101,7 +95,7 @@ def _make(output: Path) -> None:
 
 
 def _claim(output: Path, study: str) -> None:
-    """Make the directory that of a study; raise ValueError if it is another's."""
+    """Claim a directory for a study; raise ValueError if it belongs to another."""
     owner = output / ".study"
     found = owner.read_text() if owner.exists() else "" if any((output / "trials").glob("*")) else study
     if found != study:
@@ -109,9 +103,9 @@ def _claim(output: Path, study: str) -> None:
     write_atomically(owner, study)
 
 
-def _check_figures(sweep: Sweep, task: type[Task]) -> None:
-    """Raise ValueError for a figure of a validation that the task does not have."""
-    for tag in (tag for objective in sweep.all_objectives for tag in objective.figures):
+def _check_metrics(sweep: Sweep, task: type[Task]) -> None:
+    """Raise ValueError for a validation metric that the task does not have."""
+    for tag in (tag for objective in sweep.all_objectives for tag in objective.metrics):
         split, _, name = tag.partition("@")[0].partition("/")
         if split == "validation" and name.removesuffix("_beyond") not in task.validated:
             known = ", ".join(f"validation/{known}" for known in task.validated)
@@ -119,7 +113,7 @@ def _check_figures(sweep: Sweep, task: type[Task]) -> None:
 
 
 def _check_lengths(sweep: Sweep, recipe: Recipe, lengths: Sequence[int]) -> None:
-    """Raise ValueError if the data does not have the lengths that an objective looks at."""
+    """Raise ValueError if the data does not have the lengths of an objective."""
     for objective in sweep.all_objectives:
         if missing := set(objective.lengths(recipe.source.sequence_length)) - set(lengths):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Progress of a sweep for a person: a line for each trial that ends, and a live table."""
+"""Progress of a sweep on the terminal: a line for each trial that ends, and a live table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 
 
 class Display:
-    """A live table on a terminal; elsewhere the lines alone.
-
-    Args:
-        console: where it goes.
-        objectives: of the sweep.
-        workers: how many train on this machine.
-    """
+    """Lines for trials that end, and a live table if the console is a terminal; `workers` are those of this machine."""
 
     def __init__(self, console: Console, objectives: Sequence[Objective], workers: int) -> None:
         self._console = console
@@ -41,10 +35,10 @@ class Display:
         self._live.stop()
 
     def begin(self, record: TrialRecord) -> None:
-        """Print what is finished already, once, at the beginning."""
+        """Print how many trials have ended before, once, at the beginning."""
         self._printed = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
         if record.attempts:
-            self._console.print(f"goes on: {counts(record)}", soft_wrap=True)
+            self._console.print(f"resuming: {counts(record)}", soft_wrap=True)
 
     def update(self, record: TrialRecord) -> None:
         """Show what has changed."""
@@ -88,36 +82,38 @@ def best_of(record: TrialRecord, objectives: Sequence[Objective]) -> FrozenTrial
 
 
 def shown(params: Mapping[str, Any]) -> str:
-    """Return parameters in a line, with as many digits as a person compares, without the conditions in their names."""
+    """Return parameters in one line with rounded values, without the conditions in their names."""
     return ", ".join(f"{name.partition(' (')[0]}={shown_value(value)}" for name, value in params.items())
 
 
 def shown_value(value: Any) -> str:
-    """Return a value with as many digits as a person compares."""
+    """Return a value as text, with four significant digits or those before the point."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def shown_values(trial: FrozenTrial) -> str:
-    """Return the values of a trial, four digits after the point below a thousand."""
+    """Return the values of a trial, with four decimals below a thousand."""
     values = trial.values or []
     return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
+
+
+def outcomes(record: TrialRecord) -> str:
+    """Return in words how many trials ended in each state."""
+    return ", ".join(f"{len(record.in_state(state))} {word}" for state, word in STATES.items())
 
 
 def counts(record: TrialRecord) -> str:
     """Return in words how many trials are finished, running and waiting."""
     total = len(record.attempts) + record.missing
-    parts = [f"{len(record.in_state(state))} {word}" for state, word in STATES.items()]
-    if record.running:
-        parts.append(f"{len(record.running)} running")
-    if record.waiting:
-        parts.append(f"{len(record.waiting)} waiting")
-    return f"{len(record.finished)} of {total}: {', '.join(parts)}"
+    others = {"running": record.running, "waiting": record.waiting}
+    rest = "".join(f", {len(trials)} {word}" for word, trials in others.items() if trials)
+    return f"{len(record.finished)} of {total}: {outcomes(record)}{rest}"
 
 
 def _seconds_left(record: TrialRecord, workers: int) -> int | None:
-    """Return a guess of the seconds that are left, from how long trials took; None before the first has ended."""
+    """Estimate the seconds left from the duration of finished trials; return None before the first has ended."""
     took = [trial.duration.total_seconds() for trial in record.finished if trial.duration is not None]
     if not took:
         return None

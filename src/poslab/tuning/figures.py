@@ -1,4 +1,4 @@
-"""Tables and figures of a sweep: what tuning was worth, how it went, and what each parameter does."""
+"""Figures of a sweep: the gain of tuning, its course, and the effect of each parameter."""
 
 from __future__ import annotations
 
@@ -9,78 +9,53 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.report.figures import Picture, ReportFigure, Table, new_figure
 from poslab.report.page import Section
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
 from poslab.tuning.objective import Objective
-from poslab.tuning.parameter_figures import (
-    by_choice,
-    contour,
-    importances,
-    parallel,
-    slices,
-)
+from poslab.tuning.parameter_figures import by_choice, contour, importances, parallel, slices
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
-from poslab.tuning.trial_record import TrialRecord, first_attempt
+from poslab.tuning.trial_record import TrialRecord, default_trial
 
 FEWEST_FOR_IMPORTANCE = 4
-"""Complete trials below which nothing is said of importance."""
+"""Fewest complete trials for which importance is estimated."""
 
 
 def sections(
-    study: SweepStudy,
-    sweep: Sweep,
-    trials: pd.DataFrame,
-    best: FrozenTrial,
-    tested: Mapping[str, float],
+    study: SweepStudy, sweep: Sweep, trials: pd.DataFrame, best: FrozenTrial, tested: Mapping[str, float]
 ) -> list[Section]:
-    """Return the sections of a report.
+    """Return the sections of a report on a settled study.
 
-    Args:
-        study: a settled study.
-        sweep: its sweep.
-        trials: a row an attempt.
-        best: the best trial.
-        tested: its test figures by tag; empty where they are not known.
+    Trials have one row for each attempt; `tested` are the test metrics of the best one by tag, empty if unknown.
     """
     record = study.record()
     complete = record.in_state(TrialState.COMPLETE)
     objective, several = sweep.all_objectives[0], len(sweep.all_objectives) > 1
     parameters = [p for p in sweep.search_space.parameters if any(p.name in trial.params for trial in complete)]
-    worth: list[Exhibit] = [_worth(complete, sweep.all_objectives, best)]
+    worth: list[ReportFigure] = [_worth(complete, sweep.all_objectives, best)]
     if tested:
         worth.append(_test(best, tested))
-    if several:
-        worth.append(_front(front(study, record), complete, sweep.all_objectives))
-    else:
-        worth.append(_history(record, objective))
-    what: list[Exhibit] = []
+    course = _front(front(study, record), complete, sweep.all_objectives) if several else _history(record, objective)
+    worth.append(course)
+    what: list[ReportFigure] = []
     if len(complete) >= FEWEST_FOR_IMPORTANCE and (importance := importances(study, objective)) is not None:
         what.append(importance)
     what.append(slices(complete, parameters, objective, best))
-    numeric = [
-        p
-        for p in parameters
-        if not is_categorical(p)
-        and all(p.name in trial.params for trial in complete)
-        and len({trial.params[p.name] for trial in complete}) > 1
-    ]
-    if len(numeric) >= 2 and len(complete) >= FEWEST_FOR_IMPORTANCE:
-        what.append(contour(study, numeric[0], numeric[1], objective, best))
     shared = [p for p in parameters if all(p.name in trial.params for trial in complete)]
+    varied = [p for p in shared if not is_categorical(p) and len({trial.params[p.name] for trial in complete}) > 1]
+    if len(varied) >= 2 and len(complete) >= FEWEST_FOR_IMPORTANCE:
+        what.append(contour(study, varied[0], varied[1], objective, best))
     if len(shared) >= 2:
         what.append(parallel(complete, shared, objective))
     what += [by_choice(complete, p, objective) for p in parameters if is_categorical(p)]
+    columns = [name for name in trials.columns if not str(name).startswith(("train/", "memory/", "parameters"))]
     table = Table(
         "trials",
         "All trials",
-        "One row an attempt, in the order in which they were taken; trial 0 is the default. A pruned trial shows its "
-        "last reported value alone.",
-        "",
-        trials[
-            [column for column in trials.columns if not str(column).startswith(("train/", "memory/", "parameters"))]
-        ],
+        "One row for each attempt, in the order in which they were taken; trial 0 is the default. A pruned trial has "
+        "only its last reported value.",
+        trials[columns],
     )
     return [
         Section("What tuning was worth", sweep.question, worth),
@@ -90,19 +65,17 @@ def sections(
 
 
 def _worth(complete: Sequence[FrozenTrial], objectives: Sequence[Objective], best: FrozenTrial) -> Table:
-    default = next((trial for trial in complete if first_attempt(trial) == 0), None)
     rows = []
-    for name, trial in (("best", best), ("default", default)):
+    for name, trial in (("best", best), ("default", default_trial(complete))):
         if trial is not None:
             values = dict(zip([o.label for o in objectives], trial.values, strict=True))
             rows.append({"": name, "trial": trial.number, **values, **trial.params})
     return Table(
         "worth",
         "The best trial beside the default",
-        "The default is what the configuration has without a search; "
-        + " and ".join(f"{'less' if o.minimized else 'more'} of {o.label} is better" for o in objectives)
+        "The default is the configuration without a search; "
+        + " and ".join(f"{o.better} of {o.label} is better" for o in objectives)
         + ". Both are on validation text, where the best of many trials always looks a little better than it is.",
-        "",
         pd.DataFrame(rows),
     )
 
@@ -117,8 +90,7 @@ def _test(best: FrozenTrial, tested: Mapping[str, float]) -> Table:
     return Table(
         "test",
         f"Test of trial {best.number}",
-        "The only figures on test text: of the best trial alone, once, after everything was chosen.",
-        "",
+        "The only metrics on test text: of the best trial alone, once, after everything was chosen.",
         pd.DataFrame(rows),
     )
 
@@ -126,23 +98,20 @@ def _test(best: FrozenTrial, tested: Mapping[str, float]) -> Table:
 def _history(record: TrialRecord, objective: Objective) -> Picture:
     figure = new_figure()
     axes = figure.subplots()
-    complete, pruned = record.in_state(TrialState.COMPLETE), record.in_state(TrialState.PRUNED)
-    pruned = [trial for trial in pruned if trial.values]
-    axes.plot(
-        [t.number for t in pruned], [t.values[0] for t in pruned], "x", color=OTHER, label="pruned, its last value"
-    )
-    axes.plot([t.number for t in complete], [t.values[0] for t in complete], "o", color=DEFAULT, label="complete")
+    complete = record.in_state(TrialState.COMPLETE)
+    pruned = [trial for trial in record.in_state(TrialState.PRUNED) if trial.values]
+    numbers, values = [t.number for t in complete], [t.values[0] for t in complete]
+    last_values = [t.values[0] for t in pruned]
+    axes.plot([t.number for t in pruned], last_values, "x", color=OTHER, label="pruned, its last value")
+    axes.plot(numbers, values, "o", color=DEFAULT, label="complete")
     best_so_far = np.minimum.accumulate if objective.minimized else np.maximum.accumulate
-    numbers = [t.number for t in complete]
-    axes.step(numbers, best_so_far([t.values[0] for t in complete]), where="post", color=BEST, label="best so far")
-    default = next((t for t in complete if first_attempt(t) == 0), None)
-    if default is not None:
+    axes.step(numbers, best_so_far(values), where="post", color=BEST, label="best so far")
+    if (default := default_trial(complete)) is not None:
         axes.axhline(default.values[0], color="black", linewidth=0.8, linestyle="--", label="default")
     axes.set_xlabel("trial")
     axes.set_ylabel(objective.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if complete:  # a pruned trial can have been very far off
-        values = [t.values[0] for t in complete]
+    if complete:  # a pruned trial may be far off
         room = 0.15 * (max(values) - min(values)) or 0.01
         low, high = min(values) - room, max(values) + room
         far = [t for t in pruned if not low <= t.values[0] <= high]
@@ -155,14 +124,13 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
         "history",
         "How the sweep went",
         "Each mark is a trial, in the order in which they began. The line falls, or rises, whenever one is better than "
-        "all before it: where it stays flat, further trials brought nothing. Crosses at the edge lie beyond it.",
-        "",
+        "all before it; where it stays flat, further trials did not help. Crosses at the edge lie beyond it.",
         figure,
     )
 
 
 def front(study: SweepStudy, record: TrialRecord) -> list[FrozenTrial]:
-    """Return the trials of the budget that no other beats in everything, by their first value."""
+    """Return the trials of the budget that no other beats in all objectives, by their first value."""
     numbers = {trial.number for trial in record.in_state(TrialState.COMPLETE)}
     return sorted((t for t in study.best_trials if t.number in numbers), key=lambda trial: trial.values[0])
 
@@ -174,19 +142,17 @@ def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], object
     rest = [trial for trial in complete if trial.number not in on_front]
     axes.plot([t.values[0] for t in rest], [t.values[1] for t in rest], "o", color=OTHER, label="trial")
     axes.plot([t.values[0] for t in front], [t.values[1] for t in front], "o-", color=BEST, label="Pareto front")
-    default = next((trial for trial in complete if first_attempt(trial) == 0), None)
-    if default is not None:
+    if (default := default_trial(complete)) is not None:
         axes.plot(default.values[:1], default.values[1:2], "D", color=DEFAULT, label="default", zorder=3)
     for trial in front:
         axes.annotate(str(trial.number), trial.values[:2], textcoords="offset points", xytext=(5, 4), fontsize=8)
-    axes.set_xlabel(f"{objectives[0].label} ({'less' if objectives[0].minimized else 'more'} is better)")
-    axes.set_ylabel(f"{objectives[1].label} ({'less' if objectives[1].minimized else 'more'} is better)")
+    axes.set_xlabel(f"{objectives[0].label} ({objectives[0].better} is better)")
+    axes.set_ylabel(f"{objectives[1].label} ({objectives[1].better} is better)")
     figure.legend(loc="outside lower center", ncols=3)
     return Picture(
         "front",
         "What one objective costs in the other",
-        "A trial on the front is one that no other beats in everything; its number stands beside it. Which of them is "
-        "best is for you to say.",
-        "",
+        "A trial on the front, labelled with its number, is one that no other beats in both objectives. The choice "
+        "among them is yours.",
         figure,
     )

@@ -1,4 +1,4 @@
-"""Studies that are made, or joined where they ask the same."""
+"""New studies, and existing ones that are joined if their specification is the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 
 from poslab.training.environment import commit
 from poslab.training.resume import differing_keys
-from poslab.tuning.attributes import ASKED, MADE_WITH, QUESTION
+from poslab.tuning.attributes import MADE_WITH, QUESTION, SPECIFICATION
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import begun_trials
@@ -22,18 +22,18 @@ from poslab.tuning.trial_record import begun_trials
 def make_or_join(
     sweep: Sweep, storage: RDBStorage, default: Mapping[str, Any], config: Mapping[str, Any]
 ) -> SweepStudy:
-    """Return the study of a sweep, which may be there already.
+    """Return the study of a sweep: a new one, or the one that is there already.
 
     Args:
         sweep: the sweep.
-        storage: where it is kept.
+        storage: of the study.
         default: the parameters of trial 0, by name.
         config: the configuration of trial 0.
 
     Raises:
-        ValueError: if the study that is there asks something else, or has begun more trials than this budget.
+        ValueError: if the study that is there has another specification, or has begun more trials than this budget.
     """
-    asked = {
+    specification = {
         "space": dict(sweep.space),
         "configuration": {key: value for key, value in config.items() if key != "resume"},
         "objectives": list(sweep.objectives),
@@ -44,16 +44,16 @@ def make_or_join(
     directions = [StudyDirection[objective.direction.upper()] for objective in sweep.all_objectives]
     optuna.create_study(storage=storage, study_name=sweep.name, directions=directions, load_if_exists=True)
     study = SweepStudy(sweep, storage, seed=config["seed"], default=default)
-    if ASKED not in study.user_attrs:
+    if SPECIFICATION not in study.user_attrs:
         if study.get_trials(deepcopy=False) or study.directions != directions:
-            raise ValueError(f"name={sweep.name}: the storage has a study of that name that is no sweep of Poslab's")
+            raise ValueError(f"name={sweep.name}: the storage has a study of that name that is not a sweep of Poslab's")
         made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"]}
-        # Whoever makes the study at the same moment comes to the same one.
-        identity = hashlib.sha256(json.dumps([asked, made_with], sort_keys=True).encode()).hexdigest()[:16]
+        # A process that makes the study at the same moment gets the same id.
+        identity = hashlib.sha256(json.dumps([specification, made_with], sort_keys=True).encode()).hexdigest()[:16]
         study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr(QUESTION, sweep.question)
-        study.set_user_attr(ASKED, asked)
-    if differing := list(differing_keys(study.user_attrs[ASKED], asked)):
+        study.set_user_attr(SPECIFICATION, specification)
+    if differing := list(differing_keys(study.user_attrs[SPECIFICATION], specification)):
         key = differing[0].removeprefix("configuration.")
         raise ValueError(
             f"the study {sweep.name} was begun with another {key}, and trials that differ in it cannot be compared: "

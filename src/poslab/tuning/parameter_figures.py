@@ -1,4 +1,4 @@
-"""Tables and figures of what each parameter of a sweep does."""
+"""Figures of the effect of each parameter of a sweep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 
-from poslab.report.exhibits import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
 from poslab.tuning.objective import Objective
@@ -26,29 +26,32 @@ from poslab.tuning.trial_record import first_attempt
 
 
 def importances(study: SweepStudy, objective: Objective) -> Picture | None:
-    """Draw the importance of each parameter that all complete trials have; return None where nothing varies."""
+    """Draw the importance of each parameter that all complete trials have; return None if no value varies."""
     if len({trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}) < 2:
         return None
+
+    def target(trial: FrozenTrial) -> float:
+        return _signed(trial, objective)
+
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")  # what is signed is small
-        importance = optuna.importance.get_param_importances(study, target=lambda trial: _signed(trial, objective))
+        # It warns that small targets count as good, which signed values satisfy.
+        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
+        importance = optuna.importance.get_param_importances(study, target=target)
         if not importance:
             return None
         figure, _ = drawn_by_optuna(
-            lambda: plot_param_importances(
-                study, target=lambda trial: _signed(trial, objective), target_name=objective.label
-            ),
+            lambda: plot_param_importances(study, target=target, target_name=objective.label),
             width=7.0,
             height=1.6 + 0.4 * len(importance),
         )
     return Picture(
         "importance",
         "Which parameters matter",
-        "How much of what tells the best trials from the others lies in each parameter; together 1. With few trials it "
-        "is a rough guess, and it speaks of the ranges that were searched alone.",
-        "Watanabe, Bansal, Hutter, “PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary "
-        "Subspaces” (IJCAI 2023)",
+        "The share of each parameter in the difference between the best trials and the others; the sum is 1. With few "
+        "trials it is a rough guess, and it holds only for the ranges that were searched.",
         figure,
+        source="Watanabe, Bansal, Hutter, “PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary "
+        "Subspaces” (IJCAI 2023)",
     )
 
 
@@ -75,9 +78,8 @@ def slices(
     return Picture(
         "slices",
         "Each parameter by itself",
-        "Every complete trial at its value of each parameter. The others vary too: a cloud without a shape says that "
-        "this parameter decides little beside them.",
-        "",
+        "Every complete trial at its value of each parameter. The others vary too: a cloud without a shape means that "
+        "this parameter matters little beside them.",
         figure,
     )
 
@@ -106,15 +108,13 @@ def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: O
         width=6.0,
         height=4.5,
     )
-    axes.plot(
-        best.params[first.name], best.params[second.name], "*", color=BEST, markersize=14, markeredgecolor="black"
-    )
+    x, y = best.params[first.name], best.params[second.name]
+    axes.plot(x, y, "*", color=BEST, markersize=14, markeredgecolor="black")
     return Picture(
         "contour",
         f"{first.name} and {second.name} together",
         "Each point is a complete trial, the star the best one. The colours between and beyond them are interpolated: "
         "where points are few, they are a guess.",
-        "",
         figure,
     )
 
@@ -124,9 +124,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
     figure = new_figure(width=max(5.0, 1.8 * (len(parameters) + 1)), height=4.2)
     axes = figure.subplots()
     names = [objective.label, *(parameter.name for parameter in parameters)]
-    values = np.array(
-        [[trial.values[0], *(place_of(p, trial.params[p.name]) for p in parameters)] for trial in complete]
-    )
+    values = np.array([[t.values[0], *(place_of(p, t.params[p.name]) for p in parameters)] for t in complete])
     norm = Normalize(values[:, 0].min(), values[:, 0].max())
     colours = colormaps["viridis" if objective.minimized else "viridis_r"]
     ranges = [(values[:, 0].min(), values[:, 0].max()), *map(ends_of, parameters)]
@@ -150,8 +148,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
         "parallel",
         "All parameters side by side",
         "Each line is a complete trial, from its objective on the left through its parameters, each over the range "
-        "that was searched; the better it is, the darker. Where the dark lines gather, a parameter wants to be.",
-        "",
+        "that was searched; darker is better. The places where dark lines gather are good values of a parameter.",
         figure,
     )
 
@@ -164,24 +161,21 @@ def by_choice(complete: Sequence[FrozenTrial], parameter: Parameter, objective: 
         trials = [t for t in complete if parameter.name in t.params and t.params[parameter.name] == choice]
         if trials:
             best = min(trials, key=lambda trial: _signed(trial, objective))
-            others = {key: value for key, value in best.params.items() if key != parameter.name}
-            settings = shown(others)
             rows.append(
                 {
                     parameter.name: str(choice),
                     f"best {objective.label}": best.values[0],
                     "trial": best.number,
                     "complete trials": len(trials),
-                    "with": settings,
+                    "with": shown({key: value for key, value in best.params.items() if key != parameter.name}),
                 }
             )
     rows.sort(key=lambda row: row[f"best {objective.label}"], reverse=not objective.minimized)
     return Table(
         "by_" + "".join(c if c.isalnum() else "_" for c in parameter.name.lower()),
         f"The best of each {parameter.name}",
-        "Each choice with the best that was found for its own parameters. A choice that was tried more often has had "
+        "Each choice with the best values found for its own parameters. A choice that was tried more often has had "
         "more luck: compare the numbers of trials.",
-        "",
         pd.DataFrame(rows),
     )
 

@@ -1,4 +1,4 @@
-"""Results of a sweep: the best configuration, a table of trials, figures, and a page that shows them."""
+"""Results of a sweep: the best configuration, a table of trials, figures, and their report."""
 
 from __future__ import annotations
 
@@ -18,30 +18,24 @@ from rich.table import Table
 from poslab.configuration.command_line import python_command, trusting
 from poslab.io.terminal import one_line
 from poslab.io.writing import write_atomically
-from poslab.report.page import write_exhibits, write_report
+from poslab.report.page import write_figures, write_report
 from poslab.runs.errors import RunStoppedError
 from poslab.training.fit import run_test
-from poslab.tuning.attributes import ASKED, FIGURES, MADE_WITH
-from poslab.tuning.display import best_of, shown, shown_values
+from poslab.tuning.attributes import MADE_WITH, METRICS, SPECIFICATION
+from poslab.tuning.display import best_of, outcomes, shown, shown_values
 from poslab.tuning.figures import front, sections
 from poslab.tuning.storage import url_of, without_password
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
-from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
+from poslab.tuning.trial_record import TrialRecord, default_trial, first_attempt, recorded_failure
 from poslab.tuning.trial_run import runs_of
 
 BEST = "best.yaml"
 
 
 class Results:
-    """The results of a settled sweep.
-
-    Args:
-        sweep: the sweep.
-        study: its study.
-        configurations: of its trials.
-    """
+    """The results of a settled sweep, its study, and the configurations of its trials."""
 
     def __init__(self, sweep: Sweep, study: SweepStudy, configurations: TrialConfigurations) -> None:
         self._sweep = sweep
@@ -51,7 +45,7 @@ class Results:
         self._output = Path(sweep.output)
 
     def write(self, console: Console) -> None:
-        """Test the best trial, write everything into the sweep's directory, and print what came out.
+        """Test the best trial, write the results into the sweep's directory, and print a summary.
 
         Raises:
             RunStoppedError: if no trial is complete.
@@ -67,9 +61,9 @@ class Results:
         config = self._configurations.of(self._sweep.search_space.values(best.params))
         write_atomically(self._output / BEST, self._best_yaml(best, config))
         tested = self._tested(best, config)
-        default = next((t for t in record.in_state(TrialState.COMPLETE) if first_attempt(t) == 0), None)
+        default = default_trial(record.in_state(TrialState.COMPLETE))
         parts = sections(self._study, self._sweep, table, best, tested)
-        drawn = write_exhibits(self._output / "figures", parts)
+        drawn = write_figures(self._output / "figures", parts)
         write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
         self._print(console, record, best, default, tested)
 
@@ -89,13 +83,13 @@ class Results:
                     "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
                     "reason": recorded_failure(trial).reason if trial.state == TrialState.FAIL else "",
                     "began": trial.datetime_start,
-                    **trial.user_attrs.get(FIGURES, {}),
+                    **trial.user_attrs.get(METRICS, {}),
                 }
             )
         return pd.DataFrame(rows)
 
     def _best_yaml(self, best: FrozenTrial, config: Mapping[str, Any]) -> str:
-        """Return the configuration as a primary one, with what the command `train` has of Hydra."""
+        """Return the configuration as a primary one for `train`, with its settings of Hydra."""
         hydra = {
             "output_subdir": None,
             "job": {"name": "train"},
@@ -113,9 +107,9 @@ class Results:
         return python_command("train", *chosen, *trusting(self._sweep.trust))
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
-        """Return the test figures of the best trial, the mean of its seeds; nothing where another machine trained it.
+        """Return the test metrics of the best trial, as means over its seeds.
 
-        Nor where its run can no longer be tested, which one line of warning says.
+        They are empty if another machine trained it, or, with a warning, if its run can no longer be tested.
         """
         runs = [run for _, run in runs_of(self._sweep, first_attempt(best), config["seed"])]
         if not all(run.is_finished for run in runs):
@@ -125,19 +119,18 @@ class Results:
         except ValueError as error:
             print(f"warning: the best trial is not tested: {one_line(str(error))}", file=sys.stderr)
             return {}
-        return {tag: sum(figures[tag] for figures in every) / len(every) for tag in every[0]}
+        return {tag: sum(metrics[tag] for metrics in every) / len(every) for tag in every[0]}
 
     def _facts(self, record: TrialRecord, best: FrozenTrial) -> dict[str, str]:
         made = self._study.user_attrs[MADE_WITH]
-        pruner = "none" if self._sweep.pruner is None else _called(self._sweep.pruner)
         return {
             "sweep": self._sweep.name,
             "objectives": "; ".join(f"{o.direction} {o.label}" for o in self._objectives),
-            "trials": f"{len(record.finished)}: " + ", ".join(f"{n} {state}" for state, n in _states(record).items()),
+            "trials": f"{len(record.finished)}: {outcomes(record)}",
             "best": f"trial {best.number}, {shown_values(best)}: {shown(best.params)}",
-            "space": json.dumps(self._study.user_attrs[ASKED]["space"]),
+            "space": json.dumps(self._study.user_attrs[SPECIFICATION]["space"]),
             "sampler": _called(self._sweep.sampler),
-            "pruner": pruner,
+            "pruner": "none" if self._sweep.pruner is None else _called(self._sweep.pruner),
             "seed": str(made["seed"]),
             "Optuna": made["optuna"],
             "commit": made["commit"] or "unknown",
@@ -152,11 +145,9 @@ class Results:
         default: FrozenTrial | None,
         tested: Mapping[str, float],
     ) -> None:
-        states = ", ".join(f"{count} {state}" for state, count in _states(record).items())
-        console.print(f"\n{len(record.finished)} trials: {states}")
+        console.print(f"\n{len(record.finished)} trials: {outcomes(record)}")
         for objective in self._objectives:
-            better = "less" if objective.minimized else "more"
-            console.print(f"{objective.label} ({better} is better):", soft_wrap=True)
+            console.print(f"{objective.label} ({objective.better} is better):", soft_wrap=True)
         table = Table(box=None, show_header=False, padding=(0, 1))
         for _ in range(3):
             table.add_column(no_wrap=True)
@@ -170,7 +161,7 @@ class Results:
                 table.add_row(name, f"trial {trial.number}", shown_values(trial), shown(trial.params))
         console.print(table)
         if default is None:
-            console.print("the default is not complete: what tuning was worth cannot be said")
+            console.print("the default is not complete: the gain of tuning is unknown")
         elif len(self._objectives) == 1:
             worth = abs(best.values[0] - default.values[0])
             luck = " (one seed a trial: some of it is luck)" if self._sweep.seeds == 1 else ""
@@ -191,15 +182,10 @@ class Results:
             f"  look            {shlex.join(['tensorboard', '--logdir', str(self._output / 'trials')])}",
         ]
         url = url_of(self._sweep)
-        if without_password(url) == url:  # else the command would not work as it is
+        if without_password(url) == url:  # otherwise the command would lack the password
             lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url])}")
         for line in lines:
             console.print(line, soft_wrap=True)
-
-
-def _states(record: TrialRecord) -> dict[str, int]:
-    named = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    return {name: len(record.in_state(state)) for name, state in named.items()}
 
 
 def _called(node: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Samplers and pruners, seeded so that the number of a trial alone decides what is random in it."""
+"""Samplers and pruners, seeded so that the randomness of a trial depends only on its number."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OPTUNA = "optuna"
 
 
 class NumberedSampler(BaseSampler):
-    """A sampler of trials: trial 0 is the default, and each other one is drawn under a seed made of its number.
+    """A sampler that gives trial 0 the default and draws every other trial under a seed made of its number.
 
-    So workers do not draw the same trials, and a sweep that was stopped goes on as if it had not been.
+    So workers do not draw equal trials, and a sweep that was stopped draws the same ones after it resumes.
 
     Args:
         node: `_target_` and arguments of an Optuna sampler.
@@ -33,7 +33,7 @@ class NumberedSampler(BaseSampler):
         trust: packages beside Optuna that may define the sampler.
 
     Raises:
-        ValueError: if there is no such sampler, or it does not take these arguments.
+        ValueError: for an unknown sampler, or arguments that it does not have.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class NumberedSampler(BaseSampler):
         self._sampler = self._seeded(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        # The points of a quasi-random sequence belong together: all of its trials share a seed.
-        if not _is_default(trial) and not isinstance(self._sampler, QMCSampler):
+        if _is_default(trial):
+            return
+        if not isinstance(self._sampler, QMCSampler):  # all points of a quasi-random sequence share a seed
             entropy = np.random.SeedSequence((self._seed, first_attempt(trial)))
             self._sampler = self._seeded(int(entropy.generate_state(1)[0]))
-        if not _is_default(trial):
-            self._sampler.before_trial(study, trial)
+        self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {} if _is_default(trial) else self._sampler.infer_relative_search_space(study, trial)
@@ -97,14 +97,14 @@ def _is_default(trial: FrozenTrial) -> bool:
 
 
 def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> BasePruner:
-    """Build the pruner that `_target_` and arguments describe; one that prunes nothing for None.
+    """Build a pruner.
 
     Args:
-        node: the description.
+        node: its `_target_` and arguments; None prunes nothing.
         trust: packages beside Optuna that may define it.
 
     Raises:
-        ValueError: if there is no such pruner, or it does not take these arguments.
+        ValueError: for an unknown pruner, or arguments that it does not have.
     """
     if node is None:
         return NopPruner()

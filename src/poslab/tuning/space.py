@@ -1,4 +1,4 @@
-"""The search space of a sweep: which keys of a run's configuration are tried, over which values."""
+"""Search space of a sweep: keys of a run's configuration, and the values to try."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key that is searched.
+    """A key that is searched.
 
     Args:
         key: of the configuration: a dotted key, or a config group.
-        name: in the study: the key, with its condition where the key has several ranges.
+        name: in the study: the key, with its condition if the key has several ranges.
         distribution: its values.
-        when: keys that must have one of these values for this parameter to exist.
+        when: by key, the values of other parameters under which this one exists.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Parameter:
     when: Mapping[str, tuple[Any, ...]]
 
     def exists(self, values: Mapping[str, Any]) -> bool:
-        """Return whether it is searched under these values of the parameters before it."""
+        """Return whether it is searched under these values of earlier parameters."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
 
     @property
@@ -49,16 +49,16 @@ class Parameter:
 
 
 class Space:
-    """A search space: parameters in order, each for all trials or for those where an earlier one has a certain value.
+    """Parameters in order, each for all trials or for those in which earlier ones have certain values.
 
     Args:
         node: the `space` of a sweep file, by key:
             `{float: [low, high]}` and `{int: [low, high]}`, both ends included, with `log: true` for a logarithmic
             scale or `step: 0.25` for a grid; `{choices: [...]}`; each with `when: {key: value or list}`. A list of such
-            gives one key several ranges, each under its own condition.
+            nodes gives one key several ranges, each under its own condition.
 
     Raises:
-        ValueError: for a space that is empty or not understood; the message names the key.
+        ValueError: for an empty or invalid space, naming the key.
     """
 
     def __init__(self, node: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Space:
                 self.parameters.append(self._parameter(str(key), one, several))
 
     def suggest(self, trial: BaseTrial) -> Values:
-        """Return the values of a trial, which its sampler suggests."""
+        """Return the values that the sampler suggests for a trial."""
         values: Values = {}
         for parameter in self.parameters:
             if parameter.exists(values):
@@ -84,13 +84,10 @@ class Space:
         return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
 
     def defaults(self, default: Mapping[str, Any]) -> Values:
-        """Return the parameters of trial 0 by name: the values that the configuration has without a search.
-
-        Args:
-            default: the values, by key, of all keys of the space in the configuration.
+        """Return the parameters of trial 0 by name, from the values of the configuration by key.
 
         Raises:
-            ValueError: if a default is not a value of its parameter, since nobody could say then what tuning is worth.
+            ValueError: for a default outside of the values of its parameter: the gain of tuning would be unknown.
         """
         values: Values = {}
         by_name: Values = {}
@@ -144,7 +141,7 @@ class Space:
 
 
 def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
-    """Return the distribution that a node describes; raise ValueError for whatever is not a set of values."""
+    """Return the distribution of a node; raise ValueError if the node does not describe one."""
     log, step = node.get("log", False), node.get("step")
     if not isinstance(log, bool):
         raise ValueError(f"space.{key}.log must be true or false, got {log!r}")
@@ -154,7 +151,7 @@ def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
             raise ValueError(f"space.{key}.choices must be a list of at least one value, got {choices!r}")
         if not all(value is None or isinstance(value, bool | int | float | str) for value in choices):
             raise ValueError(f"space.{key}.choices must be numbers, words, true, false or null, got {choices!r}")
-        if len(set(choices)) < len(choices):  # 1, 1.0 and true are one to Optuna
+        if len(set(choices)) < len(choices):  # Optuna does not distinguish 1, 1.0 and true
             raise ValueError(f"space.{key}.choices must all be different, got {choices!r}")
         if log or step is not None:
             raise ValueError(f"space.{key}: log and step belong to ranges, not to choices")

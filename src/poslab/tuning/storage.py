@@ -1,4 +1,4 @@
-"""Databases that keep studies: SQLite in a file, or a PostgreSQL or MySQL server."""
+"""Databases of studies: SQLite in a file, or a PostgreSQL or MySQL server."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from poslab.runs.errors import RunStoppedError
 from poslab.tuning.sweep import Sweep
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""Of databases that are named without one."""
+"""Default drivers, for databases named without one."""
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
-"""What a storage raises that cannot be reached, perhaps for a moment."""
+"""Errors of a storage that cannot be reached, perhaps for a moment."""
 
 BEATS = 6
-"""Heartbeats of a trial in the time after whose silence it counts as lost."""
+"""Heartbeats of a trial within `lost_after`."""
 
 SECONDS_TO_ANSWER = 10
-"""How long a server may take to be reached."""
+"""Longest time to connect to a server."""
 
 SECONDS_TO_WAIT_FOR_SQLITE = 60
-"""How long a process waits for another one that writes."""
+"""Longest time that a process waits for another one that writes."""
 
 STEPS_TO_MAKE_TABLES = 20
-"""More than Optuna takes: its tables and two rows of versions."""
+"""Attempts to open a new database: more than the tables and rows that Optuna makes."""
 
 
 def url_of(sweep: Sweep) -> str:
-    """Return the URL of a sweep's database with its driver; by default that of a file of SQLite."""
+    """Return the URL of a sweep's database with its driver; the default is a file of SQLite."""
     url = sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
     scheme, colon, rest = url.partition(":")
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
@@ -50,7 +50,7 @@ def beat_interval(sweep: Sweep) -> int:
 
 
 def quieten_optuna() -> None:
-    """Silence what Optuna logs of each study and trial, and its warnings that parts of it are experimental."""
+    """Silence Optuna's log of studies and trials, and its warnings about experimental features."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
@@ -64,7 +64,7 @@ def open_storage(sweep: Sweep) -> RDBStorage:
     url = url_of(sweep)
     quieten_optuna()
     try:
-        return _database_whose_tables_others_may_make(url, sweep)
+        return _patient_database(url, sweep)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
     except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
@@ -81,17 +81,17 @@ def naming_storage(sweep: Sweep) -> Iterator[None]:
         raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
 
 
-def _database_whose_tables_others_may_make(url: str, sweep: Sweep) -> RDBStorage:
-    """Open a database, and try again where another process makes its tables at the same moment.
+def _patient_database(url: str, sweep: Sweep) -> RDBStorage:
+    """Open a database; try again if another process makes its tables at the same moment.
 
-    Optuna looks for each table, then makes it: processes that begin together fail at any of these steps.
-    Whoever fails has left out a step that another one has made, and finds it when it looks again.
+    Optuna looks for each table and then makes it, so a process can fail at any table that another one makes in between;
+    it finds that table in its next attempt.
     """
     for _ in range(STEPS_TO_MAKE_TABLES):
         try:
             return _database(url, sweep)
         except SQLAlchemyError as error:
-            # PostgreSQL says so in its own language, but as an error of the program.
+            # The text depends on PostgreSQL's language; the type, ProgrammingError, does not.
             if not isinstance(error, IntegrityError | ProgrammingError) and "already exists" not in str(error):
                 raise
     return _database(url, sweep)
@@ -109,9 +109,9 @@ def _database(url: str, sweep: Sweep) -> RDBStorage:
         grace_period=sweep.lost_after,
     )
     if _is_sqlite(url):
-        # Optuna trusts in SELECT ... FOR UPDATE, which SQLite does not have: without a lock from the beginning of each
-        # transaction two processes could take the same trial.
-        event.listen(storage.engine, "connect", _leave_transactions_to_us)
+        # Optuna relies on SELECT ... FOR UPDATE, which SQLite lacks: without a lock from the beginning of each
+        # transaction, two processes could take the same trial.
+        event.listen(storage.engine, "connect", _turn_off_own_transactions)
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
     return storage
@@ -121,12 +121,12 @@ def _is_sqlite(url: str) -> bool:
     return url.startswith("sqlite")
 
 
-def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
+def _turn_off_own_transactions(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be printed and kept."""
+    """Return a URL with its password hidden, for printing and keeping."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
@@ -134,7 +134,7 @@ def without_password(url: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return what a storage says is wrong; Optuna wraps what a database says into an error that guesses."""
+    """Return the first line of a storage error, or of its cause, which Optuna wraps in an error that guesses."""
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

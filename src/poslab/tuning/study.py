@@ -1,4 +1,4 @@
-"""A study as a source of jobs: its trials are taken, finished and retried by many processes."""
+"""A study as a source of jobs: many processes take, finish and retry its trials."""
 
 from __future__ import annotations
 
@@ -14,49 +14,31 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
-from poslab.tuning.attributes import (
-    CAN_PASS,
-    EXHAUSTED,
-    FIGURES,
-    FIRST_ATTEMPT,
-    FROM_OUTSIDE,
-    REASON,
-    RETRY_OF,
-    WORKER,
-)
+from poslab.tuning.attributes import CAN_PASS, EXHAUSTED, FIRST_ATTEMPT, FROM_OUTSIDE, METRICS, REASON, RETRY_OF, WORKER
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.storage import STORAGE_ERRORS, beat_interval
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import TrialRecord, first_attempt, is_lost
 
 AnyTrial = Trial | FrozenTrial
-"""A trial that is being trained, or one as it was read."""
+"""A trial in training, or one as it was read."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The result of a trial.
-
-    Args:
-        values: of the objectives; None if it was pruned.
-        figures: of its run, by tag.
-    """
+    """Values of a trial's objectives, None if it was pruned, and metrics of its run by tag."""
 
     values: Sequence[float] | None
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 PRUNED = TrialResult(None, {})
 
 
 class SweepStudy(optuna.Study):
-    """The study of a sweep: a `JobSource`, and a `WatchedSource`, of trials.
+    """The study of a sweep: a `JobSource` and a `WatchedSource` of trials.
 
-    Args:
-        sweep: the sweep.
-        storage: where the study is.
-        seed: of its sampler.
-        default: the parameters of trial 0, by name.
+    The seed is that of its sampler; `default` are the parameters of trial 0, by name.
     """
 
     def __init__(self, sweep: Sweep, storage: RDBStorage, seed: int, default: Mapping[str, Any]) -> None:
@@ -70,7 +52,7 @@ class SweepStudy(optuna.Study):
         self.storage = storage
 
     def stop(self) -> None:
-        """Note that the sampler, which calls this, has tried everything there is."""
+        """Record that the sampler, which calls this, has tried all values."""
         self.set_user_attr(EXHAUSTED, True)
 
     @property
@@ -119,15 +101,16 @@ class SweepStudy(optuna.Study):
                     except UpdateFinishedTrialError:
                         continue
                     return trial
-            if not record.owed and not record.missing:
-                if not record.waiting:
-                    return None
-            elif not record.owed:
+            if record.owed:
+                continue
+            if record.missing:
                 self.add_trial(create_trial(state=TrialState.WAITING))
+            elif not record.waiting:
+                return None
 
     def _taken(self, trial: FrozenTrial) -> bool:
         try:
-            self.storage.record_heartbeat(trial._trial_id)  # that of a trial that was put back may be an old one
+            self.storage.record_heartbeat(trial._trial_id)  # a trial that was put back may have an old one
             return self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             return False
@@ -144,7 +127,7 @@ class SweepStudy(optuna.Study):
             if result.values is None:
                 self.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
-                trial.set_user_attr(FIGURES, dict(result.figures))
+                trial.set_user_attr(METRICS, dict(result.metrics))
                 self.tell(trial, list(result.values))
         except UpdateFinishedTrialError:
             return
@@ -173,7 +156,7 @@ class SweepStudy(optuna.Study):
 
 
 def directory_of(sweep: Sweep, number: int) -> Path:
-    """Return where a trial is kept, by the number of its first attempt."""
+    """Return the directory of a trial, by the number of its first attempt."""
     return Path(sweep.output) / "trials" / f"{number:04}"
 
 

@@ -1,4 +1,4 @@
-"""A sweep: one question, its search space, and how it is to be answered."""
+"""A sweep: one question, its search space, and the settings of the search."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ from typing import Any
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
 
-MEAN_BEYOND = {
-    "mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)],
-    "direction": "minimize",
-}
-"""The objective unless a file has another: an encoding that is tuned at its training length alone says little."""
+MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)], "direction": "minimize"}
+"""Default objective: tuning an encoding at its training length alone reveals little."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep, as plain data, so that it can be sent to workers and kept with a study.
+    """A sweep as plain data, which can be sent to workers and kept with a study.
 
     Args:
         name: of the study, and of its directory.
         question: one sentence.
-        train: choices of every trial, by key, as `python -m src.train` takes them.
-        space: what is searched, as `Space` takes it.
-        n_trials: trials that are finished when the sweep is, the default configuration among them.
+        train: choices of every trial, by key, as for `python -m src.train`.
+        space: as for `Space`.
+        n_trials: number of trials, the default configuration included.
         output: the directory.
-        objectives: what is made small or large, each as `Objective.of` takes it.
+        objectives: each as for `Objective.of`.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
-        seeds: runs of each trial, from the configuration's seed on; with several the value is their mean.
-        overrides: choices of every trial as they were typed; they count more than `train`.
+        seeds: runs of each trial, from the configuration's seed on; the value is their mean.
+        overrides: choices of every trial as typed, which override `train`.
         workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
-        storage: URL of the database that keeps the study (SQLite, PostgreSQL or MySQL); None means a file of SQLite in
-            the directory.
+        storage: URL of the study's database (SQLite, PostgreSQL or MySQL); None means a file of SQLite in the
+            directory.
         hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
         trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
@@ -82,10 +79,10 @@ class Sweep:
         if "trust" in self.train:
             raise ValueError("train must not have trust, which is given on the command line alone")
         if of_hydra := [key for key in self.train if str(key).lstrip("+~").startswith("hydra")]:
-            raise ValueError(f"train must not have {of_hydra[0]}: what is of Hydra is given on the command line alone")
-        _ = self.search_space
+            raise ValueError(f"train must not have {of_hydra[0]}: keys of Hydra are given on the command line alone")
+        _ = self.search_space  # raises ValueError for an invalid one
         if len(self.all_objectives) > 1 and self.pruner is not None:
-            raise ValueError("pruner must be null where there are several objectives: trials cannot be compared early")
+            raise ValueError("pruner must be null if there are several objectives: trials cannot be compared early")
         if self.pruner is not None and not self.all_objectives[0].is_known_at_validations():
             raise ValueError(
                 f"pruner must be null for {self.all_objectives[0].label}, which is not known before the end of a run"

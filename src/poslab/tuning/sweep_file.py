@@ -1,4 +1,4 @@
-"""Sweep files, the defaults beside them, and what the command line changes."""
+"""Sweep files, their defaults, and the keys of the command line that override them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from poslab.io.reading import read_yaml
 from poslab.tuning.sweep import Sweep
 
 DEFAULTS = "defaults.yaml"
-"""File of a folder of sweeps that holds what they share."""
+"""Name of the file with the keys that all sweeps of a folder share."""
 
 OF_FILES = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner", "presets")
 """Keys of a sweep file."""
 
 
 def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
-    """Return the sweep that the command line asks for.
+    """Return the sweep of a command line.
 
     Args:
         folder: of the sweep files.
-        given: keys of the command line that speak of the sweep: `sweep` (a name in the folder, or the path of a file),
-            `preset`, and arguments of `Sweep` that take the place of the file's.
-        overrides: choices of every trial, as they were typed.
+        given: keys of the command line for the sweep: `sweep` (a name in the folder, or the path of a file), `preset`,
+            and arguments of `Sweep` that override those of the file.
+        overrides: choices of every trial, as typed.
 
     Raises:
-        ValueError: if there is no such sweep, preset or key, or one has a value that it cannot have.
+        ValueError: for an unknown sweep, preset or key, or an invalid value.
     """
     given = dict(given)
     if "sweep" not in given:
@@ -45,7 +45,7 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     node = {"name": name, **node, **given, "overrides": list(overrides)}
     node.setdefault("output", f"outputs/sweeps/{node['name']}")
     if missing := [key for key in ("question", "space", "n_trials") if key not in node]:
-        raise ValueError(f"{path} must say {' and '.join(missing)}")
+        raise ValueError(f"{path} must have {' and '.join(missing)}")
     try:
         return Sweep(**node)
     except ValueError as error:
@@ -63,16 +63,15 @@ def _file(folder: Path, sweep: Any) -> Path:
         if not path.is_file():
             raise ValueError(f"sweep={sweep}: there is no such file")
         return path
-    if sweep not in names(folder):
-        there_are = names(folder)
+    if sweep not in (known := names(folder)):
         raise ValueError(
-            f"sweep={sweep}: there is no such sweep{nearest(str(sweep), there_are)} (sweeps: {', '.join(there_are)})"
+            f"sweep={sweep}: there is no such sweep{nearest(str(sweep), known)} (sweeps: {', '.join(known)})"
         )
     return folder / f"{sweep}.yaml"
 
 
 def _with_defaults(path: Path, preset: Any) -> dict[str, Any]:
-    """Return the keys of a file over those of the defaults beside it; in each, a preset's are over its own."""
+    """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides."""
     contents = [_contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
     known = sorted({str(name) for node in contents for name in node["presets"]})
     if preset is not None and preset not in known:

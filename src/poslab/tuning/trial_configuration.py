@@ -1,4 +1,4 @@
-"""The whole configuration of a trial, composed by Hydra as `python -m src.train` composes it."""
+"""Configurations of trials, composed by Hydra as for `python -m src.train`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from poslab.tuning.sweep import Sweep
 
 
 class TrialConfigurations:
-    """Configurations of trials, from the choices that all of them share.
+    """Configurations of the trials of a sweep.
 
     Args:
-        conf: the folder of configurations, where train.yaml is.
+        conf: the folder of configurations, with train.yaml.
         sweep: the sweep.
 
     Raises:
-        ValueError: for choices that mean nothing to a trial, such as `resume`.
+        ValueError: for choices that a trial cannot have, such as `resume`.
     """
 
     def __init__(self, conf: Path, sweep: Sweep) -> None:
@@ -37,12 +37,12 @@ class TrialConfigurations:
         for override in self._shared:
             key = override.lstrip("+~").partition("=")[0]
             if key == "resume" or (key.partition(".")[0] == "hydra" and key != "hydra.searchpath"):
-                raise ValueError(f"{key} belongs to a single run: the same command goes on with a sweep")
-            if searched := [p.key for p in self._space.parameters if p.key == key and override in sweep.overrides]:
-                raise ValueError(f"{searched[0]} is what the sweep searches: its range is in the sweep file")
+                raise ValueError(f"{key} belongs to a single run: the same command resumes a sweep")
+            if override in sweep.overrides and any(key == p.key for p in self._space.parameters):
+                raise ValueError(f"{key} is what the sweep searches: its range is in the sweep file")
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the resolved configuration under these values; Hydra raises an error for a key that is unknown."""
+        """Return the resolved configuration under these values; Hydra raises an error for an unknown key."""
         return self._resolved(self._composed(values))
 
     def check(self) -> Values:
@@ -52,7 +52,7 @@ class TrialConfigurations:
             The parameters of trial 0: the default of each, by its name in the study.
 
         Raises:
-            ValueError: one sentence; Hydra's errors where a key does not exist.
+            ValueError: in one sentence; Hydra raises its own errors for unknown keys.
         """
         default = self._composed({})
         config = self._resolved(default)
@@ -77,7 +77,7 @@ class TrialConfigurations:
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
 
     def _check_windows(self, corpus: Corpus) -> None:
-        """Raise ValueError for an objective at windows of a length that is not evaluated."""
+        """Raise ValueError for an objective at a window length that is not evaluated."""
         length, multiples = corpus.sequence_length, corpus.length_multiples
         for objective in self._objectives:
             if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
@@ -93,7 +93,7 @@ class TrialConfigurations:
         return resolved(own)
 
     def _default(self, composed: DictConfig, key: str) -> Any:
-        """Return the value of a key without a search; of a config group the choice."""
+        """Return the value of a key without a search; for a config group the choice."""
         if self._is_group(key):
             return composed.hydra.runtime.choices.get(key)
         return OmegaConf.select(composed, key)
@@ -107,7 +107,7 @@ class TrialConfigurations:
         return (self._conf / key).is_dir()
 
     def _override(self, key: str, value: Any) -> str:
-        """Return an override of the command line; a group that is null is left out."""
+        """Return an override of the command line, which removes a group if the value is null."""
         group = key.lstrip("+~").partition("@")[0]
         if ".." in (*Path(group).parts, *(Path(str(value)).parts if self._is_group(group) else ())):
             raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")

@@ -1,11 +1,11 @@
-"""The record of a study's trials: which are finished, which are owed a retry, and which are to be taken next.
+"""Trial record of a study: the trials that are finished, those owed a retry, and those to be taken next.
 
 Any number of processes and machines work on a study, and each may be killed at any moment. None of them keeps count:
-the record is made from the trials, by number, so that everyone who reads the same trials comes to the same one.
+the record is made from the trials, by number, so that all who read the same trials make the same record.
 
-The first `n_trials` trials that are not retries are the budget. Two machines that make the last trial at the same time
-make one too many, which then stays waiting, for a larger budget. A trial that failed and may be retried is retried by a
-trial that points to it; of two that do, the later one stays waiting.
+The first `n_trials` trials that are not retries are the budget. If two machines make the last trial at the same time,
+one too many stays waiting, for a larger budget. A retry of a failed trial points to it; of two that do, the later one
+stays waiting.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_
 class TrialRecord:
     """The record of a study's trials at one moment.
 
-    Args:
-        attempts: of each trial in the budget, by number, its attempts in order.
-        missing: how many trials are still to be made.
+    It has the attempts at each trial in the budget, by number and in order, and the number of trials still missing.
     """
 
     attempts: list[list[FrozenTrial]]
@@ -34,12 +32,7 @@ class TrialRecord:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], n_trials: int) -> TrialRecord:
-        """Return the record of a study.
-
-        Args:
-            trials: all trials of the study.
-            n_trials: the budget.
-        """
+        """Return the record of all trials of a study under a budget of `n_trials`."""
         trials = sorted(trials, key=lambda trial: trial.number)
         retries: dict[int, FrozenTrial] = {}
         for trial in trials:
@@ -101,7 +94,7 @@ class TrialRecord:
 
 
 def begun_trials(trials: Sequence[FrozenTrial]) -> int:
-    """Return the smallest budget that holds every trial which somebody has taken."""
+    """Return the smallest budget that includes every trial that was taken."""
     firsts = [trial for trial in sorted(trials, key=lambda trial: trial.number) if RETRY_OF not in trial.user_attrs]
     return max((place for place, trial in enumerate(firsts, start=1) if trial.state != TrialState.WAITING), default=0)
 
@@ -112,8 +105,13 @@ def first_attempt(trial: FrozenTrial) -> int:
     return number
 
 
+def default_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the attempt at trial 0, the default, among these trials; None if there is none."""
+    return next((trial for trial in trials if first_attempt(trial) == 0), None)
+
+
 def recorded_failure(trial: FrozenTrial) -> Failure:
-    """Return why a trial failed; one without a reason was failed by Optuna, since its heartbeat had stopped."""
+    """Return the failure of a trial; Optuna fails one whose heartbeat has stopped without a reason."""
     kept = trial.user_attrs
     return Failure(
         reason=str(kept.get(REASON, LOST.reason)),
@@ -123,5 +121,5 @@ def recorded_failure(trial: FrozenTrial) -> Failure:
 
 
 def is_lost(trial: FrozenTrial) -> bool:
-    """Return whether a trial was failed because its heartbeat had stopped."""
+    """Return whether Optuna failed a trial because its heartbeat had stopped."""
     return trial.state == TrialState.FAIL and REASON not in trial.user_attrs

@@ -1,4 +1,4 @@
-"""One trial: its configuration is trained on each seed, and its figures become values."""
+"""Training of one trial: a run for each seed, whose metrics become the values of the trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_record import first_attempt
 
 BY_PRUNER, AS_LOST = "pruned", "given up"
-"""Reasons for which a run ends early: the pruner's decision, or a heartbeat that did not arrive."""
+"""Reasons for which a run ends early: the decision of the pruner, or a heartbeat that did not arrive."""
 
 
 def train_trial(
@@ -37,16 +37,16 @@ def train_trial(
         sweep: its sweep.
         configurations: of its trials.
         trial: the trial.
-        heed: is called before each run, and raises RunInterruptedError if a signal has come.
+        heed: called before each run; raises RunInterruptedError after a signal.
 
     Raises:
         JobLostError: if somebody else has ended the trial.
-        RunInterruptedError: if a signal asked for it.
-        Exception: whatever makes a run fail.
+        RunInterruptedError: after a signal.
+        Exception: any error of a run.
     """
     try:
         values = sweep.search_space.suggest(trial)
-        figures, length = _trained(study, trial, sweep, configurations, values, heed)
+        metrics, length = _trained(study, trial, sweep, configurations, values, heed)
     except UpdateFinishedTrialError as error:
         raise JobLostError from error
     except RunEndedEarlyError as ended:
@@ -55,16 +55,13 @@ def train_trial(
         if str(ended) == AS_LOST:
             raise JobLostError from ended
         raise
-    return TrialResult([finite(objective.value(figures, length)) for objective in sweep.all_objectives], figures)
+    return TrialResult([finite(objective.value(metrics, length)) for objective in sweep.all_objectives], metrics)
 
 
 def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirectory]]:
     """Return the seeds and runs of a trial: its own directory, or one within it for each of several seeds.
 
-    Args:
-        sweep: the sweep.
-        number: of the first attempt.
-        seed: of the configuration.
+    The number is that of its first attempt, and the seed that of the configuration.
     """
     directory, trust = directory_of(sweep, number), tuple(sweep.trust)
     if sweep.seeds == 1:
@@ -80,7 +77,7 @@ def _trained(
     values: Values,
     heed: Callable[[], None],
 ) -> tuple[dict[str, float], int]:
-    """Train the runs of a trial that are not finished; return the mean of the figures of all, and their length."""
+    """Train the unfinished runs of a trial; return the means of the metrics of all runs, and the training length."""
     objective = sweep.all_objectives[0]
     is_reported = len(sweep.all_objectives) == 1 and objective.is_known_at_validations()
     first = Recipe.of(configurations.of(values))
@@ -90,7 +87,7 @@ def _trained(
     for index, (seed, run) in enumerate(runs_of(sweep, first_attempt(study.current(trial)), first.seed), start=1):
         recipe = first if seed == first.seed else Recipe.of(configurations.of({**values, "seed": seed}))
         reports = is_reported and sweep.seeds == 1
-        observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else _looking_on
+        observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else _end_nothing
 
         def begins(saved_steps: int, steps_before: int = steps_before) -> None:
             study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, steps_before + saved_steps)
@@ -101,22 +98,22 @@ def _trained(
             _report(study, trial, finite(objective.value(every[-1], length)), index)
             if index < sweep.seeds and trial.should_prune():
                 raise RunEndedEarlyError(BY_PRUNER)
-    shared = [tag for tag in every[0] if all(tag in figures for figures in every)]
-    return {tag: sum(figures[tag] for figures in every) / len(every) for tag in shared}, length
+    shared = [tag for tag in every[0] if all(tag in metrics for metrics in every)]
+    return {tag: sum(metrics[tag] for metrics in every) / len(every) for tag in shared}, length
 
 
 def _reporting(
     study: SweepStudy, trial: Trial, objective: Objective, length: int, settings: TrainerSettings
 ) -> Observer:
-    """Return an observer that reports each validation, counted from 1, and ends the run where the pruner says so."""
+    """Return an observer that reports each validation, the first as 1, and ends the run if the pruner decides so."""
 
-    def observer(step: int, figures: Mapping[str, float]) -> str | None:
+    def observer(step: int, metrics: Mapping[str, float]) -> str | None:
         try:
-            value = finite(objective.value(figures, length))
+            value = finite(objective.value(metrics, length))
             _report(study, trial, value, math.ceil(step / settings.validate_every))
         except UpdateFinishedTrialError:
             return AS_LOST
-        except ValueError as error:  # there is no such figure, or it is no number
+        except ValueError as error:  # the metric is missing or not finite
             return str(error)
         return BY_PRUNER if step < settings.max_steps and trial.should_prune() else None
 
@@ -124,14 +121,14 @@ def _reporting(
 
 
 def finite(value: float) -> float:
-    """Return a value that a study takes; raise ValueError for one that is not a number."""
+    """Return a value of an objective; raise ValueError unless it is finite."""
     if not math.isfinite(value):
         raise ValueError(f"the objective is {value}")
     return value
 
 
-def _looking_on(step: int, figures: Mapping[str, float]) -> str | None:
-    """Let every run come to its end."""
+def _end_nothing(step: int, metrics: Mapping[str, float]) -> str | None:
+    """Observe a run without ending it early."""
     return None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Order(TypedDict):
-    """The settings that the worker of a sweep starts with.
+    """Settings of a worker of a sweep.
 
     Args:
         sweep: the arguments of a `Sweep`.
@@ -30,7 +30,7 @@ class Order(TypedDict):
 
 
 def open_study(order: Order) -> tuple[SweepStudy, Train[Trial, TrialResult]]:
-    """Return the study of an order, and what trains its trials."""
+    """Return the study of an order, and a function that trains its trials."""
     from functools import partial
     from pathlib import Path
 

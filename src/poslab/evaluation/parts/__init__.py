@@ -1,7 +1,7 @@
-"""The parts of an evaluation, a file each, which is all that a new one needs: its name is that of the file.
+"""Parts of an evaluation, one file each, named as the part; a new part needs nothing else.
 
-A file has `PLACE`, where its section stands in the report, and `make(subjects, settings)`, which returns an
-`Evaluation` of its section, metrics and frames, or an empty one where it has nothing to show.
+A file has `PLACE`, the place of its section in the report, and `make(subjects, settings)`, which returns an
+`Evaluation` with its section, metrics and frames, or an empty one.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ import pkgutil
 
 
 def names() -> list[str]:
-    """Return the names of all parts, importing none: a command line is checked before anything slow is imported."""
+    """Return the names of all parts without importing them: a command line is checked before any slow import."""
     return [module.name for module in pkgutil.iter_modules(__path__)]

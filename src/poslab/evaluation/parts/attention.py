@@ -17,22 +17,21 @@ from poslab.evaluation.attention_statistics import attention_by_distance, attent
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.side_by_side import titled
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit, Table
+from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section
 
 PLACE = 3
-"""In the order of a report."""
 
 LAYERS_OF_MAPS = 6
-"""Up to how many layers each gets attention maps with labels."""
+"""Most layers for which each gets attention maps with labels."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section; nothing for models whose attention cannot be looked into."""
+    """Return the section; it leaves out models whose attention cannot be read."""
     subjects = [one for one in subjects if one.model.attention_sites]
     if not subjects:
         return Evaluation()
-    exhibits: list[Exhibit] = []
+    figures: list[ReportFigure] = []
     frames = []
     for one in subjects:
         windows_BT = one.windows(one.training_length)
@@ -46,22 +45,21 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         maps.append(attention_overview(one.model, tokens_T))
         if len(one.model.attention_sites) <= LAYERS_OF_MAPS:
             maps += attention_maps(one.model, tokens_T, labels)
-        exhibits += titled(one, subjects, maps)
+        figures += titled(one, subjects, maps)
     if len(subjects) > 1 and len({len(one.model.attention_sites) for one in subjects}) == 1:
         shortest = min(one.training_length for one in subjects)
         windows_BT = subjects[0].windows(shortest)
         divergence = attention_divergence({one.name: one.model for one in subjects}, windows_BT)
-        exhibits.append(divergence_picture(divergence))
+        figures.append(divergence_picture(divergence))
     together = pd.concat(frames)
-    exhibits.append(
+    figures.append(
         Table(
             name="attention_by_head",
             title="Every head in numbers",
-            how_to_read="Means over the queries of windows as long as in training: entropy in nats, distance in "
+            caption="Means over the queries of windows as long as in training: entropy in nats, distance in "
             "tokens, and the shares of the first token, of the query's own and of the one before it.",
-            source="",
             frame=together[["model", *(column for column in together.columns if column != "model")]],
         )
     )
-    text = "What each head looks at, in windows as long as those of training, and token by token in a short text."
-    return Evaluation([Section("What the heads look at", text, exhibits)])
+    text = "The attention of each head, in windows as long as those of training, and token by token in a short text."
+    return Evaluation([Section("What the heads look at", text, figures)])

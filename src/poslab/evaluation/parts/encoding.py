@@ -13,37 +13,36 @@ from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.side_by_side import titled
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 5
-"""In the order of a report."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, where an encoding has learned something."""
-    exhibits: list[Exhibit] = []
+    """Return the section, if an encoding has learned something."""
+    figures: list[ReportFigure] = []
     for one in subjects:
-        exhibits += titled(one, subjects, _learned(one, settings))
-    if not exhibits:
+        figures += titled(one, subjects, _learned(one, settings))
+    if not figures:
         return Evaluation()
-    text = "What the encoding itself is after training, beside what it began with unless it was swapped in."
+    text = "The encoding itself after training, beside its initial state unless it was swapped in."
     for one in subjects:
         if not one.swap and _start(one) is None:
-            text += f" What {one.name} began with is not known: its run began with the weights of another one, and "
-            text += "has kept no start."
-    return Evaluation([Section("The encoding", text, exhibits)])
+            text += f" The initial state of {one.name} is unknown: its run began with the weights of another one, and "
+            text += "has not kept it."
+    return Evaluation([Section("The encoding", text, figures)])
 
 
 def _start(one: Subject) -> StackEncodings | None:
-    """Return what the encodings of a run began with, as it has kept it; None where nobody can tell.
+    """Return the initial encodings of a run; None if they are unknown.
 
     Raises:
-        ValueError: where what was kept is of another model.
+        ValueError: if the run has kept those of another model.
     """
     if one.start is None and one.recipe.init_from is not None:
         return None
-    torch.manual_seed(one.recipe.seed)  # as earlier versions, which kept nothing, began
+    torch.manual_seed(one.recipe.seed)  # makes those of earlier versions again, which did not keep them
     model = one.recipe.model.build(one.tokenizer.vocab_size, digits=one.tokenizer.digits)
     start = model.encodings.to(one.model.embedding.weight.dtype)
     if one.start is not None:
@@ -54,7 +53,7 @@ def _start(one: Subject) -> StackEncodings | None:
     return start
 
 
-def _learned(one: Subject, settings: Settings) -> Iterator[Exhibit]:
+def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
     encodings = one.model.encodings
     start = None if one.swap else _start(one)
     length = one.model.max_length or 2 * one.training_length

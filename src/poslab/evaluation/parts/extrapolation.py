@@ -8,17 +8,16 @@ import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
-from poslab.evaluation.extrapolation_exhibits import extrapolation_exhibits
+from poslab.evaluation.extrapolation_figures import extrapolation_figures
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section
 
 PLACE = 1
-"""In the order of a report."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, the figures at every length, and the table of losses by position."""
+    """Return the section, the metrics at every length, and the table of losses by position."""
     evaluation = Evaluation()
     by_length: dict[str, pd.DataFrame] = {}
     by_position: dict[str, pd.DataFrame] = {}
@@ -37,10 +36,10 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         )
         for row in by_length[one.name].to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
-            for figure in ("loss", "bits_per_byte", "perplexity", "accuracy"):
-                evaluation.metrics[tag(one, subjects, f"{protocol}{figure}@{row['length']}")] = row[figure]
+            for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
+                evaluation.metrics[tag(one, subjects, f"{protocol}{metric}@{row['length']}")] = row[metric]
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
-    exhibits = extrapolation_exhibits(by_length, by_position, training_lengths(subjects))
-    text = "The same text, read in windows of several lengths, most of which the model has never seen in training."
-    evaluation.sections.append(Section("Length extrapolation", text, exhibits))
+    figures = extrapolation_figures(by_length, by_position, training_lengths(subjects))
+    text = "The same text, read in windows of several lengths, most of which did not occur in training."
+    evaluation.sections.append(Section("Length extrapolation", text, figures))
     return evaluation

@@ -11,7 +11,6 @@ from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section
 
 PLACE = 4
-"""In the order of a report."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
@@ -22,6 +21,6 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         fields[one.name] = receptive_field(one.model, one.windows(2 * one.training_length, more=1))
         evaluation.metrics[tag(one, subjects, "receptive_field")] = reach(fields[one.name])
     picture = receptive_field_picture(fields, training_lengths(subjects))
-    text = "How far back a prediction feels the tokens before it, in windows twice as long as those of training."
+    text = "The tokens on which a prediction depends, in windows twice as long as those of training."
     evaluation.sections.append(Section("Receptive field", text, [picture]))
     return evaluation

@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poslab.evaluation.evaluation import Evaluation, Settings
-from poslab.evaluation.retrieval import retrieval, retrieval_exhibits
+from poslab.evaluation.retrieval import retrieval, retrieval_figures
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section
 
 PLACE = 2
-"""In the order of a report."""
 
 PROMPTS = 4
-"""Of each task, length and depth."""
+"""Prompts of each task, length and depth."""
 
 SHORTEST_PROMPT, FURTHEST_PROMPT = 256, 4
-"""Tokens of the shortest prompt, and the longest over the training length."""
+"""Tokens of the shortest prompt, and the longest prompt as a multiple of the training length."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, and an accuracy for each task and length.
+    """Return the section, and an accuracy for each task and each length that has room for every task.
 
-    Of the lengths that are asked for, those up to `FURTHEST_PROMPT` times the training length that have room for every
-    task.
+    Lengths are those of the settings, up to `FURTHEST_PROMPT` times the training length.
     """
     evaluation = Evaluation()
     frames = {}
@@ -49,7 +47,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             for length, own in rows.groupby("length"):
                 evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
     if frames:
-        text = "Whether the model finds again what stands somewhere in its window, in prompts up to four times as long "
-        text += "as a training window. A small model of text finds little: its loss beside that of guessing says more."
-        evaluation.sections.append(Section("Retrieval", text, retrieval_exhibits(frames)))
+        text = "Questions about facts somewhere in the window, in prompts up to four times as long as a training "
+        text += "window. A small model of text answers few: its loss beside that of guessing says more."
+        evaluation.sections.append(Section("Retrieval", text, retrieval_figures(frames)))
     return evaluation

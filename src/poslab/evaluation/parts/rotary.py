@@ -8,26 +8,25 @@ from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.side_by_side import lengths_of, titled
 from poslab.evaluation.subjects import Subject
-from poslab.report.exhibits import Exhibit
+from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 6
-"""In the order of a report."""
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, of the first encoding of each model that turns queries and keys."""
-    exhibits: list[Exhibit] = []
+    """Return the section for the first encoding of each model that turns queries and keys."""
+    figures: list[ReportFigure] = []
     for one in subjects:
         turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
         if turning is not None:
             lengths = lengths_of(subjects, settings)
             diagnostics = rotary_diagnostics(turning, one.model.encodings.shape.head_dim, one.training_length, lengths)
-            exhibits += titled(one, subjects, diagnostics)
-    return Evaluation([section(exhibits)] if exhibits else [])
+            figures += titled(one, subjects, diagnostics)
+    return Evaluation([section(figures)] if figures else [])
 
 
-def section(exhibits: list[Exhibit]) -> Section:
-    """Return the section with what `rotary_diagnostics` gives."""
-    text = "How fast each pair of channels turns, and whether the base is large enough for the lengths."
-    return Section("Rotary diagnostics", text, exhibits)
+def section(figures: list[ReportFigure]) -> Section:
+    """Return the section of the figures of `rotary_diagnostics`."""
+    text = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
+    return Section("Rotary diagnostics", text, figures)

@@ -1,12 +1,12 @@
-"""Whether a model finds again what it has read: passkeys, needles, variables, copying, induction.
+"""Retrieval of what a model has read: passkeys, needles, variables, copying, induction.
 
 frame = retrieval(model, tokenizer, lengths=[256, 512, 1024], filler=test_text)
-exhibits = retrieval_exhibits({"rotary": frame})
+figures = retrieval_figures({"rotary": frame})
 """
 
 from poslab.evaluation.retrieval.copying import Copying
 from poslab.evaluation.retrieval.haystack import Haystack
-from poslab.evaluation.retrieval.heat_map import heat_map, retrieval_exhibits
+from poslab.evaluation.retrieval.heat_map import heat_map, retrieval_figures
 from poslab.evaluation.retrieval.induction import Induction
 from poslab.evaluation.retrieval.measurement import DEPTHS, TASKS, make_prompts, retrieval
 from poslab.evaluation.retrieval.multi_key import MultiKey
@@ -33,6 +33,6 @@ __all__ = [
     "heat_map",
     "make_prompts",
     "retrieval",
-    "retrieval_exhibits",
+    "retrieval_figures",
     "score_answers",
 ]

@@ -1,3 +1,5 @@
+"""Copying of a random string of letters."""
+
 from __future__ import annotations
 
 import math
@@ -15,22 +17,22 @@ SEPARATOR = "\n"
 
 @dataclass(frozen=True)
 class Copying(Task):
-    """A random string of letters behind a line break, and the same again.
+    """A random string of letters after a line break, and the same again.
 
         "\\nqzmkahv\\nqzmkahv"
 
-    The answer is the second string, all of it: the line break says that it begins. Guessing costs ln 26 = 3.258 nats
-    per letter. A prompt of an odd number of bytes begins with two line breaks.
+    The answer is the whole second string, whose beginning the line break marks. Guessing costs ln 26 = 3.258 nats per
+    letter. A prompt of an odd number of bytes begins with two line breaks.
 
-    The longer the string, the more letters a model must look back on to know where it is: of 500 letters, most pairs
-    come more than once, and what follows a pair is not certain.
+    The longer the string, the more letters determine the next one: among 500 letters most pairs occur more than once,
+    with different successors.
 
     Source: Jelassi et al., "Repeat After Me" (ICML 2024), section 2, where the task is defined.
     """
 
     name: ClassVar[str] = "copying"
     has_depth: ClassVar[bool] = False
-    about: ClassVar[str] = "A random string of letters fills half of the prompt, and is repeated behind a line break."
+    about: ClassVar[str] = "A random string of letters fills half of the prompt, and is repeated after a line break."
     source: ClassVar[str] = "Jelassi et al., Repeat After Me (ICML 2024), section 2"
 
     def least_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
@@ -38,7 +40,7 @@ class Copying(Task):
 
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
         separator = haystack.tokens(SEPARATOR)
-        # What tokenizers put before a word goes; the letter is last.
+        # The letter is the last token: tokenizers may put a space before it.
         letters = np.array([haystack.tokens(letter)[-1] for letter in ascii_lowercase])
         num_letters, odd = divmod(length - 2 * len(separator), 2)
         assert num_letters >= 1, "a length below least_length"

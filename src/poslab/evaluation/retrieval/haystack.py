@@ -1,4 +1,4 @@
-"""What prompts are made of: tokens of text to hide something in."""
+"""Haystacks of prompts: tokens of text to hide something in."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SENTENCES = "The path goes on. The wind is cold. The hills are far away. We walk
 class Haystack:
     """A tokenizer and text in its tokens.
 
-    Texts are encoded piece by piece, so that a word has the same tokens wherever it stands. Prompts are put together
-    from tokens, so that their length is exact.
+    Texts are encoded piece by piece, so that a word has the same tokens everywhere. Prompts are joined from tokens, so
+    that their length is exact.
 
     Args:
         tokenizer: of the model.
-        filler: the text that facts are hidden in, at best one that the model was not trained on, as a string or as
-            token ids; None takes short sentences that repeat.
+        filler: text to hide facts in, preferably held out from training, as a string or as token ids; None is short
+            sentences that repeat.
 
     Attributes:
         sentences: token ids of the sentences, int64.
         text: token ids of the filler, int64, without ends of documents, at which a model may have learned to forget.
-        alphabet: what random sequences are drawn from: the different tokens of the filler, so that a model is not asked
-            for those it never met in training; without a filler, all tokens but the end of a document.
+        alphabet: tokens of random sequences: the different ones of the filler, since others may not occur in training;
+            without a filler, all tokens but the end of a document.
 
     Raises:
         ValueError: for a filler without any token.
@@ -47,13 +47,13 @@ class Haystack:
             raise ValueError("filler must hold at least one token of text, got none")
 
     def tokens(self, *pieces: str) -> np.ndarray:
-        """Token ids of pieces of text, each encoded by itself, int64."""
+        """Return the token ids of pieces of text, each encoded by itself, int64."""
         return np.concatenate([self.tokenizer.encode(piece).astype(np.int64) for piece in pieces])
 
     def question_and_answer(self, question: str, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of a question, and of an answer whose words follow it with a space before each.
+        """Return the tokens of a question, and of an answer whose words follow it with a space before each.
 
-        Where the first space is a token of its own, as in bytes, it goes to the question: it is no achievement.
+        If the first space is a token of its own, as in bytes, it goes to the question: predicting it proves nothing.
         """
         first, alone = self.tokens(f" {words[0]}"), self.tokens(words[0])
         num_before = len(first) - len(alone) if np.array_equal(first[-len(alone) :], alone) else 0
@@ -62,17 +62,18 @@ class Haystack:
 
 
 def stretch(text: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
-    """That many tokens of a text from a random place on; its beginning follows its end."""
+    """Return `length` tokens of a text from a random place on; its beginning follows its end."""
     start = int(generator.integers(len(text)))
     return text.take(np.arange(start, start + length), mode="wrap")
 
 
 def woven(filler: np.ndarray, needles: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """A filler with needles in it.
+    """Insert needles into a filler.
 
     Args:
         filler: token ids.
-        needles: the share of the filler before each, from 0 to 1, and its token ids; of equal shares, the order counts.
+        needles: depth (share of the filler before the needle, from 0 to 1) and token ids of each; those of equal depth
+            keep their order.
     """
     pieces, taken = [], 0
     for depth, needle in sorted(needles, key=itemgetter(0)):

@@ -1,4 +1,4 @@
-"""Pictures of `retrieval`: length against depth, for one model or several side by side."""
+"""Figures of `retrieval`: length against depth, for one model or several side by side."""
 
 from __future__ import annotations
 
@@ -11,46 +11,41 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.retrieval.measurement import TASKS
-from poslab.report.exhibits import Exhibit, Picture, Table, new_figure
+from poslab.report.figures import Picture, ReportFigure, Table, new_figure
 
 PANELS_ABREAST = 2
 
 
-def retrieval_exhibits(frames: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
-    """A heat map for each task, and a table of everything.
+def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
+    """Return a heat map for each task, and a table of everything.
 
-    Args:
-        frames: what `retrieval` gives, by the name of the model; all of the same tasks and depths.
+    The frames are from `retrieval`, by the name of the model, with the same tasks and depths.
     """
     together = pd.concat(frames, names=["model"]).reset_index("model")
     pictures = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False)]
     table = Table(
         name="retrieval",
         title="Retrieval at every length and depth",
-        how_to_read="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
+        caption="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
         "a loss (nats per token) below chance_loss means that the model has learned something, even if no answer is "
         "right.",
-        source="",
         frame=together,
     )
     return [*pictures, table]
 
 
 def heat_map(rows: pd.DataFrame, task: str) -> Picture:
-    """Length against depth, the number in each cell: accuracy, or loss over chance where no answer is right at all.
+    """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
 
-    A task without a depth has a row for each model.
-
-    Args:
-        rows: of `retrieval` for one task, with a column `model`.
-        task: its name; of one that is not in `TASKS`, the picture has no source.
+    The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
+    model, and a task outside of `TASKS` has no source.
     """
     known = TASKS.get(task)
     by_loss = bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
     has_depth = bool(rows["depth"].notna().any())
     lengths, models = sorted(set(rows["length"])), list(dict.fromkeys(rows["model"]))
-    # Without a depth, models are the rows of a single panel.
     panel_names = models if has_depth else [""]
     lines = sorted(set(rows["depth"])) if has_depth else models
     rows = rows.assign(
@@ -62,7 +57,7 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     tall = -(-len(panel_names) // abreast)
     figure = new_figure(7.0, 1.0 + tall * (0.7 + 0.36 * len(lines)))
     panels = figure.subplots(tall, abreast, sharex=True, sharey=True, squeeze=False)
-    # Brighter is better. Of losses, a few that are far above all others do not take the colours from the rest.
+    # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
     for number, (panel, name) in enumerate(zip(panels.flat, panel_names, strict=False)):
@@ -74,11 +69,10 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
         if len(panel_names) > 1:
             panel.set_title(str(name), fontsize="medium")
-        if number + abreast >= len(panel_names):  # nothing below it
+        if number + abreast >= len(panel_names):  # the last of its column
             panel.tick_params(labelbottom=True)
             panel.set_xlabel("length (tokens)")
-    for panel in panels.flat[len(panel_names) :]:
-        panel.set_axis_off()
+    hide_rest(panels, len(panel_names))
     for panel in panels[:, 0]:
         panel.set_ylabel("depth" if has_depth else "")
     figure.colorbar(
@@ -88,25 +82,25 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         extend="max" if by_loss else "neither",
     )
     title = task.replace("_", " ").capitalize()
-    how = (
-        "No answer is right, so each cell is the loss of the answers over that of a guess which knows their form "
-        "alone: below 1, the model knows more than that"
+    cells_are = (
+        "No answer is right, so each cell is the loss of the answers over that of a guess which knows only their form: "
+        "below 1, the model knows more"
         if by_loss
-        else "Each cell is the share of prompts whose whole answer the model knows, in per cent"
+        else "Each cell is the share of prompts whose whole answer the model predicts, in per cent"
     )
-    where = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
-    how_to_read = f"{how}{where}; a dash is a length that the model was not asked at, or at which its encoding ends."
+    depths_are = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
+    caption = f"{cells_are}{depths_are}; a dash is a length without a measurement, or beyond the end of the encoding."
     return Picture(
         name=f"retrieval_{task}",
         title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",
-        how_to_read=f"{known.about} {how_to_read}" if known else how_to_read,
+        caption=f"{known.about} {caption}" if known else caption,
         source=known.source if known else "",
         figure=figure,
     )
 
 
 def _numbers(panel: Axes, cells: np.ndarray, decimals: int, size: float) -> None:
-    """Write the number of each cell, light on dark and dark on light; a dash where there is none."""
+    """Write the number of each cell, light on dark and dark on light; a dash if it has none."""
     image = panel.get_images()[0]
     for (row, column), value in np.ndenumerate(cells):
         red, green, blue, _ = image.to_rgba(value)

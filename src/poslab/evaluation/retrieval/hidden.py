@@ -1,4 +1,4 @@
-"""Tasks that hide facts in a text and ask for them behind it."""
+"""Tasks that hide facts in a text and ask for them at its end."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ KEYS = (
     *("apples", "boats", "candles", "drums", "feathers", "gloves"),
     *("hammers", "islands", "kettles", "lamps", "mirrors", "needles"),
 )
-"""What numbers are told of."""
+"""Things with a number in the facts."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is hidden, what is asked, and what is right.
+    """Hidden facts, a question about them, and its answer.
 
     Args:
-        needles: the share of the filler before each, and its pieces of text.
-        question: what stands before the answer.
+        needles: depth of each fact, and its pieces of text.
+        question: text before the answer.
         answer: its words.
         log_choices: as in `Prompt`.
     """
@@ -38,17 +38,17 @@ class Facts:
 
 
 class HiddenFacts(Task):
-    """A task whose subclass says what is hidden where.
+    """A task whose subclass provides the facts.
 
     Attributes:
-        in_sentences: whether it is always hidden in the short sentences, and not in the text of the caller.
+        in_sentences: whether facts are hidden in the short sentences even if the caller has a filler.
     """
 
     in_sentences: ClassVar[bool] = False
 
     @abstractmethod
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
-        """What is hidden where."""
+        """Return the facts of one prompt, the first of them at a depth."""
 
     def least_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
         needles, question, answer = _tokens(haystack, self.facts(0.0, generator))
@@ -71,23 +71,23 @@ def _tokens(haystack: Haystack, facts: Facts) -> tuple[list[tuple[float, np.ndar
 
 
 def numbers(count: int, digits: int, generator: np.random.Generator) -> list[str]:
-    """Different numbers of so many digits, which may begin with zeros."""
+    """Return different numbers with this many digits, which may begin with zeros."""
     drawn = generator.choice(10**digits, count, replace=False)
     return [f"{number:0{digits}}" for number in drawn]
 
 
 def log_arrangements(choices: int, count: int) -> float:
-    """Natural logarithm of the number of ways to choose different ones in order, of `choices` at all."""
+    """Return the natural logarithm of the number of ordered selections of `count` different ones of `choices`."""
     return math.log(math.perm(choices, count))
 
 
 def in_order_from(depth: float, count: int, generator: np.random.Generator) -> list[float]:
-    """Ascending depths: the first is given, the others are random behind it."""
+    """Return ascending depths: the given one, and random ones after it."""
     later = np.sort(generator.random(count - 1))
     return [depth, *(depth + (1 - depth) * later).tolist()]
 
 
 def require_between(name: str, value: int, least: int, most: int) -> None:
-    """Raises ValueError unless a hyperparameter of a task lies within its bounds."""
+    """Raise ValueError unless a hyperparameter of a task lies within its bounds."""
     if not least <= value <= most:
         raise ValueError(f"{name} must be an integer from {least} to {most}, got {value}")

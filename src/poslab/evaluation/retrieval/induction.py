@@ -1,3 +1,5 @@
+"""Induction: repetition of a random sequence of tokens."""
+
 from __future__ import annotations
 
 import math
@@ -12,19 +14,19 @@ from poslab.evaluation.retrieval.task import Prompt, Task
 
 @dataclass(frozen=True)
 class Induction(Task):
-    """A sequence of random tokens, and the same again without any sign that it begins.
+    """A sequence of random tokens, and the same again without a mark at its beginning.
 
         tokens: 17 203 88 5 17 203 88 5
 
-    The answer is the second half without its first token, which nothing announces: `203 88 5`. Guessing costs ln A nats
-    per token, A the number of different tokens in the filler, or in the vocabulary without one. A prompt of an odd
-    number of tokens begins with one more random token.
+    The answer is the second half without its first token, which is unpredictable: `203 88 5`. Guessing costs ln A nats
+    per token, where A is the number of different tokens in the filler, or in the vocabulary without one. A prompt of an
+    odd number of tokens begins with one more random token.
 
-    Where tokens come more than once in a half, the one before does not say what follows; the more so, the longer the
-    half and the fewer tokens there are.
+    If a token occurs more than once in a half, it does not determine the next one; this is more frequent in longer
+    halves and smaller vocabularies.
 
-    The paper's own in-context learning score is another figure: the loss at a late token (the 500th) of ordinary text
-    minus that at an early one (the 50th). Its induction heads are found on sequences like these.
+    The paper's own in-context learning score is another metric: the loss at a late token (the 500th) of ordinary text
+    minus that at an early one (the 50th). It finds induction heads on sequences like these.
 
     Source: Olsson et al., "In-context Learning and Induction Heads" (2022), arXiv 2209.11895, "Key concepts".
     """

@@ -1,4 +1,4 @@
-"""Retrieval over lengths and depths."""
+"""Measurement of retrieval over lengths and depths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (Passkey(), Needle(), MultiKey(), MultiValue(), VariableTracking(), Copying(), Induction())
 }
-"""All tasks by name, as they are unless said otherwise."""
+"""All tasks by name, with their default hyperparameters."""
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -44,35 +44,34 @@ def retrieval(
     filler: str | np.ndarray | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> pd.DataFrame:
-    """How well a causal model finds things again in prompts of some lengths, by where they stand.
+    """Return how well a causal model answers retrieval prompts, by task, length and depth.
 
         retrieval(model, ByteTokenizer(), ["passkey", MultiKey(keys=8)], lengths=[256, 1024], filler=test_text)
 
-    A row depends on its own task, length and depth, and on no other row. Prompts of several depths differ in nothing
-    but the places of what is hidden, and those of several lengths hide and ask for the same.
+    A row depends only on its own task, length and depth. Prompts of different depths differ only in the places of the
+    hidden facts; prompts of different lengths have the same facts and question.
 
     Args:
-        model: tokens (B, T) in, logits (B, T, V) out. One with a `max_length` is not asked beyond it.
+        model: tokens (B, T) in, logits (B, T, V) out; it is not run beyond its `max_length`, if it has one.
         tokenizer: of the model.
         tasks: names of `TASKS`, or tasks with other hyperparameters; each name once.
         lengths: tokens of a prompt, the answer included.
-        depths: where the thing to be found stands, from 0 (the beginning) to 1 (right before the question). A task
-            without a depth has one row for each length.
-        samples: prompts of each row, from 1.
-        seed: of the prompts, from 0.
-        filler: the text that facts are hidden in, as a string or as token ids, at best one that the model was not
-            trained on; None takes short sentences that repeat, as `passkey` always does.
-        tokens_at_once: tokens of a batch, at most, but one prompt at least: it bounds the memory.
+        depths: place of the fact, from 0 (the beginning) to 1 (right before the question). A task without a depth has
+            one row for each length.
+        samples: prompts of each row, at least 1.
+        seed: of the prompts, at least 0.
+        filler: text to hide facts in, as a string or as token ids, preferably held out from training; None is short
+            sentences that repeat, which `passkey` always uses.
+        tokens_at_once: most tokens of a batch, which has at least one prompt; it bounds the memory.
 
     Returns:
-        Columns `task`; `length`; `depth` (NaN where the task has none); `samples`; `accuracy`, the share
-        of prompts of whose answer every token is the most probable one, and `token_accuracy`, that of such tokens, both
-        in per cent; `loss`, nats per token of the answers; `chance_loss`, the same for one who knows the form of an
-        answer but has not read the prompt. Beyond the end of a model, `samples` is 0 and the figures are NaN.
+        Columns `task`; `length`; `depth` (NaN if the task has none); `samples`; `accuracy`, the share of prompts for
+        which every token of the answer is the most probable one, and `token_accuracy`, the share of such tokens, both
+        in per cent; `loss`, nats per token of the answers; `chance_loss`, the loss of a guess that knows the form of an
+        answer but not the prompt. Beyond the end of a model, `samples` is 0 and the other numbers are NaN.
 
     Raises:
-        ValueError: for an argument outside of these, or a length at which a task has no room for its facts, question
-            and answer.
+        ValueError: for an argument outside of these, or a length without room for a task's facts, question and answer.
     """
     chosen = [_task(task) for task in tasks]
     _require_arguments([task.name for task in chosen], lengths, depths, samples, seed)
@@ -86,7 +85,7 @@ def retrieval(
         if end is None or length <= end:
             prompts = make_prompts(task, haystack, length, depth, samples, seed)
             row["samples"] = samples
-            row |= _figures(prompts, score_answers(model, prompts, tokens_at_once))
+            row |= _metrics(prompts, score_answers(model, prompts, tokens_at_once))
         rows.append(row)
     columns = ["task", "length", "depth", "samples", "accuracy", "token_accuracy", "loss", "chance_loss"]
     return pd.DataFrame(rows, columns=columns)
@@ -95,19 +94,19 @@ def retrieval(
 def make_prompts(
     task: Task, haystack: Haystack, length: int, depth: float, samples: int = 10, seed: int = 0
 ) -> list[Prompt]:
-    """The prompts of one row of `retrieval`.
+    """Return the prompts of one row of `retrieval`.
 
         prompts = make_prompts(Passkey(), Haystack(tokenizer), length=300, depth=0.5)
         print(tokenizer.decode(prompts[0].tokens))
 
     Raises:
-        ValueError: for a length at which the task has no room for its facts, question and answer.
+        ValueError: for a length without room for the task's facts, question and answer.
     """
     _require_room(task, haystack, length, samples, seed)
     return [task.prompt(haystack, length, depth, _generator(task, seed, number)) for number in range(samples)]
 
 
-def _figures(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float]:
+def _metrics(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float]:
     tokens = scores["tokens"].sum()
     return {
         "accuracy": 100 * float(scores["correct"].mean()),
@@ -125,7 +124,7 @@ def _cells(tasks: Sequence[Task], lengths: Sequence[int], depths: Sequence[float
 
 
 def _generator(task: Task, seed: int, number: int) -> np.random.Generator:
-    """Of one prompt. Neither length nor depth is in it, so that they alone differ between rows."""
+    """Return the generator of one prompt, the same at every length and depth, so that rows differ only in these."""
     return np.random.default_rng([seed, crc32(task.name.encode()), number])
 
 

@@ -1,3 +1,5 @@
+"""Multi-value retrieval: all numbers of one thing."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,27 +20,26 @@ from poslab.evaluation.retrieval.hidden import (
 
 @dataclass(frozen=True)
 class MultiValue(HiddenFacts):
-    """Several numbers of the same thing, all of which are asked for in the order of the text.
+    """Several numbers of the same thing, and a question about all of them in the order of the text.
 
         ... A number of lamps is 58213. ... A number of lamps is 20417. ... A number of lamps is 77120. ...
         What are the numbers of lamps, in order? The numbers of lamps are 58213 20417 77120
 
     The answer is `58213 20417 77120`. Guessing costs about 3 * 5 ln 10 = 34.5 nats over the whole answer: 2.03 for each
-    of its 17 bytes, two of which are spaces.
-
-    The first number stands at the depth, the others at random places behind it.
+    of its 17 bytes, two of which are spaces. The first number is at the depth, the others at random places after it.
+    The paper accepts any order; a fixed one makes the answer unique.
 
     Args:
-        values: how many numbers, from 2 to 10.
+        values: number of numbers, from 2 to 10.
         digits: of each, from 2 to 9.
-
-    The paper accepts any order; a fixed one makes the answer one text.
 
     Source: Hsieh et al., "RULER" (COLM 2024), section 3.1, multi-values.
     """
 
     name: ClassVar[str] = "multi_value"
-    about: ClassVar[str] = "Several numbers of the same thing stand in a text, and all are asked for, in order."
+    about: ClassVar[str] = (
+        "A text holds several numbers of one thing, and ends with a question about all of them, in order."
+    )
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1, multi-values"
 
     values: int = 3

@@ -1,3 +1,5 @@
+"""Needle retrieval: a fact in real text."""
+
 from __future__ import annotations
 
 import math
@@ -27,7 +29,7 @@ class Needle(HiddenFacts):
     """
 
     name: ClassVar[str] = "needle"
-    about: ClassVar[str] = "A fact with a random number stands once in a text, and is asked for at the end."
+    about: ClassVar[str] = "A text holds one fact with a random number, and ends with a question about it."
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1"
 
     digits: int = 5
@@ -42,10 +44,10 @@ class Needle(HiddenFacts):
 
 
 def fact(key: str, number: str) -> tuple[str, ...]:
-    """The pieces of a line that tells the number of something."""
+    """Return the pieces of a line with the number of a thing."""
     return "\nThe number of", f" {key}", " is", f" {number}", ".\n"
 
 
 def question(key: str) -> str:
-    """What asks for it and begins the answer."""
+    """Return the question about the number of a thing, and the beginning of its answer."""
     return f"\nWhat is the number of {key}? The number of {key} is"

@@ -1,3 +1,5 @@
+"""Passkey retrieval: a random number among sentences that repeat."""
+
 from __future__ import annotations
 
 import math
@@ -18,18 +20,16 @@ class Passkey(HiddenFacts):
         far away. We walk, and we rest ...
         What is the pass key? The pass key is 58213
 
-    The answer is `58213`. Guessing costs ln 10 = 2.303 nats per digit.
+    The answer is `58213`. Guessing costs ln 10 = 2.303 nats per digit. The words are not those of the paper.
 
     Args:
         digits: of the number, from 1 to 9.
-
-    The repeated sentences and the question are in our own words.
 
     Source: Mohtashami and Jaggi, "Landmark Attention" (NeurIPS 2023), section 4.2.
     """
 
     name: ClassVar[str] = "passkey"
-    about: ClassVar[str] = "A random number stands once among sentences that repeat, and is asked for at the end."
+    about: ClassVar[str] = "Sentences that repeat hide one random number, and end with a question about it."
     source: ClassVar[str] = "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2"
     in_sentences: ClassVar[bool] = True
 

@@ -1,6 +1,6 @@
-"""How much of its answers a model knows, by one forward pass over question and answer together.
+"""Scores of a model's answers, from one forward pass over question and answer together.
 
-Dimensions: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary, M model width.
+Dimension letters: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ TOKENS_AT_ONCE = 8192
 
 
 def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: int = TOKENS_AT_ONCE) -> pd.DataFrame:
-    """Whether a causal model would give the answers of prompts, and how far it is from it.
+    """Return whether a causal model predicts the answers of prompts, and its loss on them.
 
-    Every token of an answer is predicted from the right tokens before it. All of them being the most probable ones is
-    the same as greedy decoding giving the answer, except for an encoding whose positions depend on the current length
-    (dynamic NTK, randomized positions): it reads the beginning of an answer as part of the whole prompt here.
+    Every token of an answer is predicted from the right tokens before it. If all of them are the most probable ones,
+    greedy decoding gives the answer, except under an encoding whose positions depend on the current length (dynamic
+    NTK, randomized positions), which here reads the beginning of an answer as part of the whole prompt.
 
     Args:
-        model: tokens (B, T) in, logits (B, T, V) out; of a `Model`, only those of answers are made.
+        model: tokens (B, T) in, logits (B, T, V) out; a `Model` makes only the logits of answers.
         prompts: all of the same number of tokens.
-        tokens_at_once: tokens of a batch, at most, but one prompt at least.
+        tokens_at_once: most tokens of a batch, which has at least one prompt.
 
     Returns:
         A row for each prompt: `correct` (bool, the whole answer), `tokens` of the answer, `tokens_correct`, and `loss`,
@@ -54,18 +54,18 @@ def _score(model: nn.Module, prompts: Sequence[Prompt]) -> pd.DataFrame:
     targets_BA = tokens_BT[:, -longest:]
     loss_BA, correct_BA = (x.cpu().numpy() for x in loss_and_correct(model, tokens_BT[:, :-1], targets_BA))
     # Answers end where prompts do; a shorter one begins later.
-    asked_BA = np.arange(longest) >= longest - answer_lengths[:, None]
-    correct_B = (correct_BA & asked_BA).sum(1)
+    inside_BA = np.arange(longest) >= longest - answer_lengths[:, None]
+    correct_B = (correct_BA & inside_BA).sum(1)
     return pd.DataFrame(
         {
             "correct": correct_B == answer_lengths,
             "tokens": answer_lengths,
             "tokens_correct": correct_B,
-            "loss": np.where(asked_BA, loss_BA, 0.0).sum(1, dtype=np.float64),
+            "loss": np.where(inside_BA, loss_BA, 0.0).sum(1, dtype=np.float64),
         }
     )
 
 
 def _device(model: nn.Module) -> torch.device:
-    """Of the first weight; a model without any is taken to be on the CPU."""
+    """Return the device of the first weight; the CPU for a model without weights."""
     return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))

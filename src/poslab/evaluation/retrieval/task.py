@@ -1,4 +1,4 @@
-"""What every retrieval task gives: prompts of an exact number of tokens, and the answer that must follow."""
+"""Interface of a retrieval task: prompts of an exact number of tokens, and their answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from poslab.evaluation.retrieval.haystack import Haystack
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A text whose last tokens are an answer that the rest of it makes certain.
+    """A text whose last tokens are an answer that the rest of it determines.
 
-    Somebody who knows what form answers have, but has not read the text, is right with probability
-    `exp(-log_choices)`, at a loss of `log_choices / answer_length` nats per token.
+    A guess that knows the form of answers but not the text is right with probability `exp(-log_choices)`, at a loss of
+    `log_choices / answer_length` nats per token.
 
     Args:
         tokens: token ids (T,), int64, the answer included.
-        answer_length: how many of the last tokens are the answer, from 1.
+        answer_length: number of last tokens that are the answer, at least 1.
         log_choices: natural logarithm of the number of answers of this form: 5 ln 10 for a number of five digits.
     """
 
@@ -30,12 +30,12 @@ class Prompt:
 
 
 class Task(ABC):
-    """Makes prompts. The same generator makes the same prompt; a depth only moves what is to be found.
+    """A maker of prompts. The same generator makes the same prompt; a depth only moves the fact to be found.
 
     Attributes:
         name: lower case, with underscores.
-        has_depth: whether what is to be found stands at one place, which a depth can choose.
-        about: one sentence on what is asked.
+        has_depth: whether the fact to be found is at one place, which a depth can choose.
+        about: one sentence on the task.
         source: a paper and section.
     """
 
@@ -46,16 +46,16 @@ class Task(ABC):
 
     @abstractmethod
     def least_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
-        """How many tokens the prompt that this generator makes needs, with no filler at all."""
+        """Return the number of tokens of the prompt that this generator makes, without any filler."""
 
     @abstractmethod
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
-        """A prompt.
+        """Return a prompt.
 
         Args:
-            haystack: the tokenizer, and what text the needle is hidden in.
-            length: tokens of the prompt, the answer included, from `least_length`.
-            depth: where the thing to be found stands: the share of the filler before it, from 0 (the beginning) to 1
-                (right before the question). A task without a depth does not read it.
-            generator: what draws the prompt.
+            haystack: the tokenizer, and the text that hides the fact.
+            length: tokens of the prompt, the answer included, at least `least_length`.
+            depth: share of the filler before the fact to be found, from 0 (the beginning) to 1 (right before the
+                question); unused if the task has no depth.
+            generator: draws the prompt.
         """

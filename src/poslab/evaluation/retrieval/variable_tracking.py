@@ -1,3 +1,5 @@
+"""Variable tracking: all variables that have one value."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,26 +23,24 @@ NAMES = tuple(map("".join, product(ascii_uppercase, repeat=3)))
 
 @dataclass(frozen=True)
 class VariableTracking(HiddenFacts):
-    """Variables that are set to one another, all of which are asked for that have a value, in the order of the text.
+    """Variables set to one another, and a question about all with one value, in the order of the text.
 
         ... Let QXA = 71. ... Let BOR = 18. ... Let LUM = QXA. ... Let FEP = BOR. ... Let TIK = LUM. ... Let WYN = FEP.
         Which variables are 71, in order? The variables are QXA LUM TIK
 
     The answer is `QXA LUM TIK`. Guessing costs about 3 * 3 ln 26 = 29.3 nats over the whole answer: 2.67 for each of
-    its 11 bytes, two of which are spaces.
-
-    The variable that is set to the value stands at the depth, those that follow from it at random places behind it, and
-    the other chains anywhere.
+    its 11 bytes, two of which are spaces. The variable set to the value is at the depth, those that follow from it are
+    at random places after it, and the other chains anywhere.
 
     Args:
-        hops: how many variables follow from the first one of a chain, from 1 to 10.
-        chains: how many values there are, from 1 to 10; one of them is asked for.
+        hops: variables that follow from the first one of a chain, from 1 to 10.
+        chains: number of values, from 1 to 10; the question is about one of them.
 
     Source: Hsieh et al., "RULER" (COLM 2024), section 3.2, which has one chain of 4 hops by default.
     """
 
     name: ClassVar[str] = "variable_tracking"
-    about: ClassVar[str] = "Variables are set to a value or to each other, and all that have one value are asked for."
+    about: ClassVar[str] = "Variables are set to a value or to each other; the question is which ones have one value."
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.2"
 
     hops: int = 2

@@ -13,7 +13,7 @@ from poslab.encodings import Rotary
 from poslab.encodings.rotary.scalings import rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.base_bound import islands, plain_spectrum, smallest_base
-from poslab.evaluation.base_bound_exhibits import bound_by_length, islands_picture, plain_base, sums_picture
+from poslab.evaluation.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
 from poslab.evaluation.wavelengths import spectrum_of
 
 
@@ -38,7 +38,7 @@ def test_the_smallest_base_is_searched_for_up_to_a_length_and_for_plain_spectra_
     assert min(sums(smallest[0], 64, 512)) >= 0
     assert min(sums(smallest[0] * (1 - 1e-7), 64, 512)) < 0
     assert smallest[1] is pd.NA
-    assert "above 512 tokens" in table.how_to_read
+    assert "above 512 tokens" in table.caption
     assert bound_by_length({512: scaled}, longest_search=512).frame["smallest base that holds"][0] is pd.NA
 
 

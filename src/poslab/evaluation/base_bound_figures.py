@@ -1,4 +1,4 @@
-"""The lower bound on the base as a table and as pictures: over lengths, over distance and over bases."""
+"""Figures of the lower bound on the base: over lengths, over distance and over bases."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from poslab.evaluation.base_bound import (
     smallest_base,
 )
 from poslab.evaluation.wavelengths import draw_lengths
-from poslab.report.exhibits import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, Picture, Table, new_figure
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 
 
 def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:
-    """For each length: whether the bound holds, where it is first violated, and the smallest base that satisfies it.
+    """Return whether the bound holds for each length, its first violation, and the smallest base that satisfies it.
 
     Args:
         spectra: for each length in tokens, the inverse frequencies in a text of that length, (D / 2,) float64, with 0
             for pairs that do not turn.
-        longest_search: up to which length the smallest base is searched for. It is only for a plain spectrum
-            `base ** (-2i / D)`, since another one is not made better by a larger base alone.
+        longest_search: longest length for which the smallest base is searched, and only for a plain spectrum
+            `base ** (-2i / D)`: a larger base alone does not improve another one.
     """
     rows = []
     for length, spectrum in spectra.items():
@@ -50,11 +50,11 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
     return Table(
         name="rotary_base_bound",
         title="The lower bound on the base",
-        how_to_read=(
-            "The bound holds for a length if a token that is like the query scores above others on average at every "
-            "distance in such a text; else it first fails at the distance that is given. Bases above the smallest may "
-            f"fail again; it is not searched for above {longest_search:,} tokens, nor for frequencies that are not "
-            "powers of one base over the whole head."
+        caption=(
+            "The bound holds for a length if a token that resembles the query scores above others on average at every "
+            "distance in such a text; otherwise the table gives the first distance at which it fails. Bases above the "
+            f"smallest may fail again; the search leaves out lengths above {longest_search:,} tokens, and frequencies "
+            "that are not powers of one base over the whole head."
         ),
         source=SOURCE,
         frame=frame,
@@ -62,21 +62,16 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
 
 
 def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Sequence[int], bins: int = 700) -> Picture:
-    """The sum of cosines over distance, with zero and the first violation marked.
+    """Draw the sum of cosines up to the longest of all lengths (tokens), with zero and the first violation marked.
 
-    Distances are gathered in bins, of which the smallest and the largest sum are drawn, so that no violation is lost.
-
-    Args:
-        inverse_frequencies: (P,) float64, with 0 for pairs that do not turn.
-        training_length: tokens of a text in training.
-        lengths: in tokens; distances go up to the longest, or to the training length.
-        bins: how many bins at most.
+    The smallest and the largest sum of each bin of distances are drawn, so that no violation is lost. The inverse
+    frequencies are (P,) float64, with 0 for pairs that do not turn.
     """
     stop = max([training_length, *lengths])
     edges = np.unique(np.geomspace(1, max(stop, 2), bins + 1).astype(np.int64))[:-1]
     low, high = np.full(len(edges), np.inf), np.full(len(edges), -np.inf)
     for start, sums in blocks_of_sums(inverse_frequencies, stop):
-        # Distance 0, where the sum is the number of pairs, has no place on a logarithmic axis.
+        # A logarithmic axis has no distance 0, where the sum is the number of pairs.
         distances = np.arange(max(start, 1), start + len(sums))
         place = np.searchsorted(edges, distances, side="right") - 1
         np.minimum.at(low, place, sums[distances - start])
@@ -100,10 +95,10 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
     return Picture(
         name="rotary_sum_of_cosines",
         title="The sum of cosines over distance",
-        how_to_read=(
-            "Above zero, a token at that distance that is like the query scores above others on average, by as much as "
-            "the curve is high; where the curve dips below zero it scores below them, and a text should be no longer "
-            "than where that first happens. The band spans the distances that share a place on the axis."
+        caption=(
+            "Above zero, a token at that distance that resembles the query scores above others on average, in "
+            "proportion to the height of the curve; below zero it scores below them, and a text should be no longer "
+            "than the first such distance. The band spans the distances that share a place on the axis."
         ),
         source=SOURCE,
         figure=figure,
@@ -111,16 +106,15 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
 
 
 def islands_picture(head_dim: int, length: int, base: float | None = None, points: int = 500) -> Picture | None:
-    """The margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
+    """Draw the margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
 
     Args:
-        head_dim: channels D of a head, all of which turn; even.
-        length: tokens.
-        base: the base of the encoding, which is marked if it is in the picture.
-        points: how many bases the curve goes through, beside the edges of islands.
+        head_dim, length: as in `smallest_base`.
+        base: of the encoding, marked if it is in the picture.
+        points: number of bases on the curve, beside the edges of islands.
 
     Returns:
-        None where no base up to 1e9 holds, or every one does.
+        None if no base up to 1e9 holds, or every one does.
     """
     smallest = smallest_base(head_dim, length)
     if smallest is None or smallest == 1:
@@ -148,9 +142,9 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     return Picture(
         name="rotary_islands",
         title=f"Bases that hold for {length:,} tokens",
-        how_to_read=(
+        caption=(
             f"A base satisfies the bound for {length:,} tokens at head dimension {head_dim} where the curve is at or "
-            "above zero (shaded). Those bases are several narrow islands, and a base above the smallest one can fail."
+            "above zero (shaded). These bases form narrow islands, and a base above the smallest one can fail."
         ),
         source=SOURCE,
         figure=figure,
@@ -158,10 +152,10 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
 
 
 def plain_base(spectrum: Floats) -> float | None:
-    """The base of which a spectrum is `base ** (-2i / D)` up to float32's rounding; None if there is none."""
+    """Return the base of which a spectrum is `base ** (-2i / D)` up to float32's rounding; None if there is none."""
     pairs = len(spectrum)
     if pairs < 2 or not 0 < spectrum[-1] < 1:
         return None
     base = float(spectrum[-1]) ** (-pairs / (pairs - 1))
-    # Six digits of it are those that were asked for, before the rounding.
+    # Six digits restore the configured base, from before the rounding.
     return float(f"{base:.6g}") if np.allclose(spectrum, plain_spectrum(base, 2 * pairs), rtol=1e-6, atol=0) else None

@@ -1,7 +1,8 @@
-"""Tables and pictures of `extrapolation`, for one model or several side by side."""
+"""Figures of `extrapolation`, for one model or several side by side."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from textwrap import fill
 
@@ -10,25 +11,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.report.exhibits import COLOURS, Exhibit, Picture, Table, legend_columns, new_figure
+from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure
 
 FEW = 30
-"""Tokens whose mean loss is not drawn: it says more of these tokens than of their place."""
+"""Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
 
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
 
-def extrapolation_exhibits(
-    by_length: Mapping[str, pd.DataFrame],
-    by_position: Mapping[str, pd.DataFrame],
-    training_lengths: Mapping[str, int],
-) -> list[Exhibit]:
-    """The figures at every length, as pictures and a table.
+def extrapolation_figures(
+    by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]
+) -> list[ReportFigure]:
+    """Return two pictures and a table of the two results of `extrapolation`, by the name of the model.
 
-    Args:
-        by_length, by_position: what `extrapolation` gives, by the name of the model.
-        training_lengths: tokens of a training window, by the name of the model.
+    Training lengths are tokens of a training window, here and below.
     """
     together = pd.concat(by_length, names=["model"]).reset_index("model")
     return [
@@ -37,10 +35,10 @@ def extrapolation_exhibits(
         Table(
             name="per_length",
             title="Every length",
-            how_to_read="low and high are a 95 % bootstrap interval over so many documents (pieces), or over pieces of "
-            "1,024 tokens where there are fewer than 10; early_loss is that of tokens which saw less than half a "
-            "training window (of sliding windows, those of the first one alone), tail_loss that of tokens which saw "
-            "more than a whole one; a dash is a length at which the encoding ends.",
+            caption="low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
+            "pieces of 1,024 tokens if there are fewer than 10 documents; early_loss is that of tokens with less than "
+            "half a training window before them (in sliding windows, those of the first one only), tail_loss that of "
+            "tokens with more than a whole one; a dash is a length beyond the end of the encoding.",
             source=SOURCE,
             frame=together,
         ),
@@ -48,18 +46,13 @@ def extrapolation_exhibits(
 
 
 def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Bits per byte over the window length, under either protocol.
-
-    Args:
-        together: tables by length with a column `model`.
-        training_lengths: tokens of a training window, by the name of the model.
-    """
+    """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
     figure = new_figure(8.0, 3.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
         _window_axis(panel, sorted(set(together["length"])), set(training_lengths.values()))
         rows = together[together["protocol"] == protocol]
-        for colour, (model, own) in zip(_colours(), rows.groupby("model", sort=False), strict=False):
+        for colour, (model, own) in zip(itertools.cycle(COLOURS), rows.groupby("model", sort=False), strict=False):
             panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
             panel.fill_between(own["length"], own["bits_low"], own["bits_high"], color=colour, alpha=0.15, linewidth=0)
         panel.set_title(f"{protocol} windows", fontsize="medium")
@@ -71,7 +64,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     return Picture(
         name="bits_by_length",
         title="Prediction beyond the training length",
-        how_to_read="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
+        caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
         "model that reads longer texts as well as those it was trained on. Shaded: 95 % bootstrap "
         f"interval over {_pieces(together)}.",
         source=SOURCE,
@@ -80,12 +73,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
 
 
 def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
-    """Loss of a token over the number of tokens before it, in non-overlapping windows of each length.
-
-    Args:
-        together: tables by position with a column `model`.
-        training_lengths: tokens of a training window, by the name of the model.
-    """
+    """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
     columns = min(3, max(1, len(models)))
@@ -98,15 +86,13 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         for place, length in enumerate(lengths):
             own = rows[(rows["model"] == model) & (rows["length"] == length)]
             middle = (own["context_from"] * own["context_to"]) ** 0.5
-            panel.plot(
-                middle, own["loss"].where(own["tokens"] >= FEW), color=shades(place), linewidth=1.2, label=f"{length:,}"
-            )
+            loss = own["loss"].where(own["tokens"] >= FEW)
+            panel.plot(middle, loss, color=shades(place), linewidth=1.2, label=f"{length:,}")
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(str(model), 36), fontsize="medium")
-    for panel in panels.flat[len(models) :]:
-        panel.set_axis_off()
+    hide_rest(panels, len(models))
     for panel in panels[-1]:
         panel.set_xlabel("tokens before it")
     for panel in panels[:, 0]:
@@ -116,17 +102,17 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     return Picture(
         name="loss_by_context",
         title="Loss by place in the window",
-        how_to_read="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
+        caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
         "where a model meets distances that it has not learned; the dotted line is the training length. Means of fewer "
         "than 30 tokens are left out.",
-        source="the tokens at the beginning of a window, which see little, are what non-overlapping evaluation adds to "
-        "the loss: Press et al., appendix B",
+        source="Press et al., appendix B: non-overlapping windows raise the loss, since the tokens at their beginning "
+        "see little context",
         figure=figure,
     )
 
 
 def _pieces(together: pd.DataFrame) -> str:
-    """Return over how many documents or pieces intervals are made."""
+    """Return the number of documents or pieces behind the intervals, in words."""
     counts = sorted({int(count) for count in together["pieces"].dropna()})
     return f"{' or '.join(map(str, counts))} documents or pieces of a document" if counts else "no documents"
 
@@ -137,8 +123,3 @@ def _window_axis(panel: Axes, lengths: list[int], training_lengths: set[int]) ->
     panel.xaxis.set_minor_locator(NullLocator())
     for training_length in training_lengths:
         panel.axvline(training_length, color="0.6", linestyle=":")
-
-
-def _colours() -> list[str]:
-    """One for each model; beyond their number they come again."""
-    return list(COLOURS) * 10

@@ -1,0 +1,74 @@
+"""Figures of a report: tables and pictures, each with a caption."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from poslab.report.digits import readable
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which colour-blind people can distinguish; black and grey are for comparisons."""
+
+LONGEST_IN_A_NOTEBOOK = 60
+"""Rows of a table in a notebook, which leaves out the middle of a longer one."""
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A table or a picture.
+
+    Args:
+        name: of its files, unique in a report: lower case, digits and underscores.
+        title: a few words.
+        caption: one or two sentences that explain it to a newcomer.
+        source: paper and section of the method, if there is one to cite.
+    """
+
+    name: str
+    title: str
+    caption: str
+    source: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Table(ReportFigure):
+    """A table, with readable column names and with numbers kept as numbers."""
+
+    frame: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(
+            index=self.frame.index.names != [None],
+            float_format=lambda number: readable([number])[0],
+            na_rep="–",
+            max_rows=LONGEST_IN_A_NOTEBOOK,
+            border=0,
+        )
+
+
+@dataclass(frozen=True)
+class Picture(ReportFigure):
+    """A picture."""
+
+    figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        copy.deepcopy(self.figure).savefig(content, format="png", dpi=100)  # a second drawing moves the layout a little
+        return content.getvalue()
+
+
+def legend_columns(labels: Iterable[str], width: float) -> int:
+    """Return how many columns of a legend with these labels fit below a figure of this width in inches."""
+    return max(1, int(width / (0.6 + 0.09 * max(map(len, labels), default=1))))
+
+
+def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
+    """Return an empty matplotlib figure of this size in inches; it has no window and need not be closed."""
+    return Figure(figsize=(width, height), layout="constrained")
