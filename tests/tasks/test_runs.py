@@ -15,6 +15,7 @@ import sacrebleu
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torchmetrics.functional.text import squad
 
 import poslab
 from poslab.commands.generate import main as generate
@@ -30,6 +31,7 @@ TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2"),
     *("trainer=cpu", "trainer.precision=32-true", "trainer.validations=2", "trainer.log_every=1"),
 )
+SQUAD = ("exact_match", "f1")
 SEA = ["ship", "sail", "wave", "harbour", "tide", "anchor", "deck"]
 LAND = ["field", "tree", "road", "hill", "house", "horse", "barn"]
 
@@ -112,7 +114,8 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
     figures = run.metrics()
     by_length = [tag for tag in figures if tag.startswith("test/loss@")]
     assert len(by_length) >= 2
-    assert all(0 <= figures[tag] <= 100 for tag in figures if "accuracy" in tag)
+    accuracies = [value for tag, value in figures.items() if "accuracy" in tag]
+    assert accuracies and all(0 <= value <= 100 for value in accuracies)
     assert figures["steps"] == 4 and figures["train/tokens_per_second"] > 0
     log = run.log_file.read_text()
     assert "by length of" in log and "test, best checkpoint" in log
@@ -240,7 +243,23 @@ def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
     figures = trained(files, tmp_path, "answers").metrics()
     of_training = frozenset({"tokens", "first", "span"})
     assert read == {of_training, of_training | {"places", "context", "answers"}}
-    assert 0 <= figures["test/f1"] <= 100
+    assert {"test/exact_match", "test/f1"} <= figures.keys()
+
+
+def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
+    run = trained(files, tmp_path, "answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
+    (data, task), module, figures = opened(run.config()), poslab.load(run.path), run.metrics()
+    with torch.no_grad():
+        batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(figures["test/examples"])]
+        answers = [answer for batch in batches for answer in task.observe(module, batch, "test").answers]
+    scores = []
+    for text, right in answers:
+        target = {"id": "0", "answers": {"text": right, "answer_start": [0] * len(right)}}
+        agree = 100.0 * (not text and not right)
+        found = squad({"id": "0", "prediction_text": text}, target) if text and right else dict.fromkeys(SQUAD, agree)
+        scores.append([float(found[name]) for name in SQUAD])
+    assert [figures[f"test/{name}"] for name in SQUAD] == pytest.approx(np.mean(scores, 0).tolist(), abs=1e-3)
+    assert 0 < figures["test/f1"] < 100
 
 
 def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_test_alone(tmp_path, files):
