@@ -22,6 +22,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """The directory of a run of four steps, trained once for all tests of all workers: copy it before you change it."""

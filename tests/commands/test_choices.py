@@ -160,7 +160,6 @@ def test_an_encoding_composes_with_the_widest_heads(encoding: str) -> None:
 
 
 def test_the_recipe_for_a_gpu_composes() -> None:
-    assert choices("experiment") == ["kazemnejad2023", "ruoss2023", "small", "small_gpu"]
     config = composed("experiment=small_gpu")
     check(config)
     assert config["model"]["d_model"] == 512 and config["dataset"]["path"] == "roneneldan/TinyStories"
@@ -188,7 +187,9 @@ PAPERS = {"ruoss2023": ("chomsky", "Encoder"), "kazemnejad2023": ("length_genera
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper: str) -> None:
     family, kind = PAPERS[paper]
-    for dataset in datasets_of(family):
+    datasets = datasets_of(family)
+    assert datasets
+    for dataset in datasets:
         own, small_form = (
             composed(f"experiment={name}", f"dataset={dataset}", "encoding=t5") for name in (paper, "small")
         )
@@ -197,10 +198,6 @@ def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(pap
             assert config["model"]["_target_"].endswith(f".{kind}")
         assert small_form["trainer"]["max_steps"] <= 2500 < own["trainer"]["max_steps"]
         assert small_form["trainer"]["precision"] == "32-true"
-
-
-def test_the_papers_have_fifteen_and_seventeen_tasks() -> None:
-    assert [len(datasets_of(family)) for family, _ in PAPERS.values()] == [15, 17]
 
 
 def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
@@ -215,7 +212,9 @@ def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
 def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family() -> None:
     steps = [composed("experiment=kazemnejad2023", f"dataset={x}")["trainer"]["max_steps"] for x in ("copy", "pcfg")]
     assert steps == [40_000, 100_000]
-    for file in (CONF / "experiment").glob("*/*.yaml"):
+    files = list((CONF / "experiment").glob("*/*.yaml"))
+    assert files
+    for file in files:
         experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))
         rest = file.stem.removeprefix(f"{experiment}_")
         assert rest in (family_of() if file.parent.name == "datasets" else family_of().values())

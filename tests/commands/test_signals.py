@@ -72,7 +72,7 @@ def test_a_signal_before_training_ends_the_command_at_once_and_leaves_nothing(
     running = start(*tiny, *OVERRIDES)
     time.sleep(seconds)
     running.ask_to_stop(number)
-    ended = running.wait(5)
+    ended = running.wait()
     assert ended.status == 128 + number
     assert "Traceback" not in ended.errors
     assert ended.errors in ("", f"error: stopped by {number.name}\n")  # none before there is a run

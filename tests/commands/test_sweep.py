@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -298,14 +297,12 @@ def test_a_mistake_is_one_sentence_before_any_training(
         QUESTION.replace("encoding.fraction: {choices: [0.5, 1.0]}", "encoding: {choices: [rotary, t5]}")
     )
     (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
-    began = time.monotonic()
     ended = mistaken("src.sweep", *arguments, "output=out")
 
     assert ended.status == 2, ended
     assert ended.errors.startswith(f"error: {sentence}"), ended
     assert ended.errors.count("\n") == 1
     assert not list((tmp_path).glob("out/trials/*"))
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow

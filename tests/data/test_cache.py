@@ -27,7 +27,7 @@ def test_a_second_start_tokenises_nothing(
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
     TextDataModule(TextFiles(files=files, **{**arguments, "seed": 5, "batch_size": 6})).setup()
     stories[0].write_text("other text " * 100)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="encode_documents"):
         TextDataModule(TextFiles(files=files, **arguments)).setup()
 
 

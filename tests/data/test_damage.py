@@ -127,8 +127,9 @@ def test_every_damage_to_every_file_is_found(
 ) -> None:
     content_of(source(tmp_path))
     folders = [path for path in (tmp_path / "cache").iterdir() if (path / cache.CHECKSUMS).is_file()]
+    assert folders
     for folder in folders:
-        assert cache.is_kept(folder)
+        assert cache.is_kept(folder) and files_of(folder)
         shutil.copytree(folder, tmp_path / "whole")
         for path in files_of(folder):
             for way, damage in WAYS.items():

@@ -144,7 +144,7 @@ def test_failure_leaves_what_was_there_and_no_half_file(tmp_path):
         with pytest.raises(ValueError, match="frac"):
             write()
     (tmp_path / "folder" / "inside").mkdir(parents=True)
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         write_report(tmp_path / "folder", "Report", {}, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "losses.csv"]
     assert (tmp_path / "losses.csv").read_text() == "as it was"

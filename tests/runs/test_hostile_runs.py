@@ -264,19 +264,21 @@ def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        {"trust": ["os"]},
-        {"train": {"trust": ["evil_package"]}},
-        {"train": {"encoding._target_": "evil_package.Payload"}},
-        {"train": {"hydra.launcher._target_": "os.system"}},
-        {"space": {"encoding._target_": ["os.system", "evil_package.Payload"]}},
+        ({"trust": ["os"]}, "there is no key trust"),
+        ({"train": {"trust": ["evil_package"]}}, "train must not have trust"),
+        ({"train": {"encoding._target_": "evil_package.Payload"}}, "evil_package.Payload, which is not part of poslab"),
+        ({"train": {"hydra.launcher._target_": "os.system"}}, "must not have hydra.launcher._target_"),
+        ({"space": {"encoding._target_": ["os.system", "evil_package.Payload"]}}, "space.encoding._target_ must be"),
     ],
 )
-def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(folder: Path, content: dict[str, Any]) -> None:
+def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(
+    folder: Path, content: dict[str, Any], reason: str
+) -> None:
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=reason):
         run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(folder / "out")}, []), CONF)
     assert "evil_package" not in sys.modules
 

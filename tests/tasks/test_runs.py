@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sacrebleu
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torchmetrics.functional.text import squad
 
 import poslab
 from poslab.commands.generate import main as generate
@@ -29,6 +31,7 @@ TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2"),
     *("trainer=cpu", "trainer.precision=32-true", "trainer.validations=2", "trainer.log_every=1"),
 )
+SQUAD = ("exact_match", "f1")
 SEA = ["ship", "sail", "wave", "harbour", "tide", "anchor", "deck"]
 LAND = ["field", "tree", "road", "hill", "house", "horse", "barn"]
 
@@ -111,7 +114,8 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
     figures = run.metrics()
     by_length = [tag for tag in figures if tag.startswith("test/loss@")]
     assert len(by_length) >= 2
-    assert all(0 <= figures[tag] <= 100 for tag in figures if "accuracy" in tag)
+    accuracies = [value for tag, value in figures.items() if "accuracy" in tag]
+    assert accuracies and all(0 <= value <= 100 for value in accuracies)
     assert figures["steps"] == 4 and figures["train/tokens_per_second"] > 0
     log = run.log_file.read_text()
     assert "by length of" in log and "test, best checkpoint" in log
@@ -239,14 +243,45 @@ def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
     figures = trained(files, tmp_path, "answers").metrics()
     of_training = frozenset({"tokens", "first", "span"})
     assert read == {of_training, of_training | {"places", "context", "answers"}}
-    assert 0 <= figures["test/f1"] <= 100
+    assert {"test/exact_match", "test/f1"} <= figures.keys()
 
 
-def test_written_answers_are_measured_by_their_likeness(tmp_path, files):
-    figures = trained(files, tmp_path, "pairs").metrics()
-    for name in ("bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "exact_match"):
-        assert figures[f"test/{name}"] >= 0
-        assert f"validation/{name}" not in figures
+def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
+    run = trained(files, tmp_path, "answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
+    (data, task), module, figures = opened(run.config()), poslab.load(run.path), run.metrics()
+    with torch.no_grad():
+        batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(figures["test/examples"])]
+        answers = [answer for batch in batches for answer in task.observe(module, batch, "test").answers]
+    scores = []
+    for text, right in answers:
+        target = {"id": "0", "answers": {"text": right, "answer_start": [0] * len(right)}}
+        agree = 100.0 * (not text and not right)
+        found = squad({"id": "0", "prediction_text": text}, target) if text and right else dict.fromkeys(SQUAD, agree)
+        scores.append([float(found[name]) for name in SQUAD])
+    assert [figures[f"test/{name}"] for name in SQUAD] == pytest.approx(np.mean(scores, 0).tolist(), abs=1e-3)
+    assert 0 < figures["test/f1"] < 100
+
+
+def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_test_alone(tmp_path, files):
+    from rouge_score.rouge_scorer import RougeScorer  # takes seconds, which other processes here need not wait
+
+    run = trained(files, tmp_path, "pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
+    (data, task), module, figures = opened(run.config()), poslab.load(run.path), run.metrics()
+    examples, one = data.examples("test"), np.array([True])
+    with torch.no_grad():
+        written = [task.written(module, data.task.collate(examples[[n]], one))[0] for n in range(len(examples))]
+    texts, right = [data.tokenizer.decode(tokens.tolist()) for tokens in written], list(examples["target"])
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    rouge = [scorer.score(target, text) for text, target in zip(texts, right, strict=True)]
+    expected = {
+        "bleu": sacrebleu.corpus_bleu(texts, [right], force=True).score,
+        "chrf": sacrebleu.corpus_chrf(texts, [right]).score,
+        "exact_match": 100 * sum(map(str.__eq__, texts, right)) / len(right),
+        **{f"rouge_{n}": 100 * np.mean([found[f"rouge{n.upper()}"].fmeasure for found in rouge]) for n in "12l"},
+    }
+    assert {name: figures[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-3)
+    assert 0 < expected["chrf"] < 100
+    assert not any(f"validation/{name}" in figures for name in expected)
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder", "pointer_generator"])

@@ -16,23 +16,7 @@ from poslab.tasks.sequence_to_sequence import SequenceToSequence, WritingMeasure
 from poslab.tasks.task import Observation, Sums
 from poslab.tasks.written_text import compare, corpus_figures
 
-WORDS = [
-    "the",
-    "a",
-    "ship",
-    "Ship",
-    "sails,",
-    "sea.",
-    "über",
-    "été",
-    "船",
-    "на",
-    "x",
-    "1,000",
-    "re-do",
-    "  ",
-    "<|end|>",
-]
+WORDS = ["the", "a", "ship", "Ship", "sails,", "sea.", "über", "été", "船", "на", "1,000", "re-do", "  ", "<|end|>"]
 CORPORA, CORPORA_OF_TWO = 300, 100
 
 
@@ -89,7 +73,9 @@ def _measure_a_share(rank: int, folder: Path) -> None:
 def test_two_processes_have_the_figures_of_the_whole_corpus_both(tmp_path):
     multiprocessing.spawn(_measure_a_share, (tmp_path,), nprocs=2)
     for rank in range(2):
-        for seed, figures in enumerate(json.loads((tmp_path / f"{rank}.json").read_text())):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert len(found) == CORPORA_OF_TWO
+        for seed, figures in enumerate(found):
             pairs = corpus(seed)
             expected = sacrebleus(pairs) | {
                 "exact_match": 100 * sum(text.strip() == right.strip() for text, right in pairs) / len(pairs)
@@ -121,13 +107,18 @@ class Characters:
 def test_rouge_is_googles(alphabet, tokenizer):
     from rouge_score.rouge_scorer import RougeScorer  # takes seconds, which other processes here need not wait
 
-    scorer, rng = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=tokenizer), random.Random(0)
+    kinds = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+    scorer, rng = RougeScorer([*kinds.values()], tokenizer=tokenizer), random.Random(0)
+    every_text, every_score = [], []
     for _ in range(200):
         text, right = ("".join(rng.choices(alphabet, k=rng.randint(0, 30))) for _ in range(2))
-        ours, theirs = compare(text, right), scorer.score(right, text)
-        assert (ours.rouge_1, ours.rouge_2, ours.rouge_l) == pytest.approx(
-            tuple(100 * theirs[key].fmeasure for key in ("rouge1", "rouge2", "rougeL")), abs=1e-4
-        )
+        ours, found = compare(text, right), scorer.score(right, text)
+        theirs = {name: 100 * found[key].fmeasure for name, key in kinds.items()}
+        assert {name: getattr(ours, name) for name in kinds} == pytest.approx(theirs, abs=1e-4), (text, right)
+        every_text.append(ours)
+        every_score.append(theirs)
+    means = {name: sum(theirs[name] for theirs in every_score) / 200 for name in kinds}
+    assert {name: corpus_figures(every_text)[name] for name in kinds} == pytest.approx(means, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,17 @@ def test_checking_takes_no_lightning() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [["dataset=text", "dataset.files=nothing.txt"], ["dataset.batch_size=0"], ["seed=-1"]]
+    ("overrides", "mistake"),
+    [
+        (["dataset=text", "dataset.files=nothing.txt"], "dataset.files names 'nothing.txt'"),
+        (["dataset.batch_size=0"], "dataset.batch_size must be a positive integer, got 0"),
+        (["seed=-1"], "seed must be an integer from 0 to 4294967295, got -1"),
+    ],
 )
-def test_a_mistake_in_the_data_is_found_without_torch(overrides: list[str]) -> None:
+def test_a_mistake_in_the_data_is_found_without_torch(overrides: list[str], mistake: str) -> None:
     config = composed(*overrides)
     assert imported_by_check(config) == set()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"^{mistake}"):
         check(config)
 
 

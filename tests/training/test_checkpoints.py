@@ -40,7 +40,7 @@ def assert_whole(file: Path) -> int:
 def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}" / "last.ckpt" for number in range(3)]
     savers = [subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(file)]) for file in files]
-    seen = set()
+    seen, chance = set(), random.Random(0)
     try:
         for file, saver in zip(files, savers, strict=True):
             while not file.exists():
@@ -48,7 +48,7 @@ def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_mome
                 time.sleep(0.01)
             for _ in range(10):
                 seen.add(assert_whole(file))
-            time.sleep(random.random() / 20)
+            time.sleep(chance.uniform(0, 0.05))
             saver.kill()
             saver.wait()
             seen.add(assert_whole(file))

@@ -16,11 +16,12 @@ Solver = Callable[[tuple[str, ...]], Iterable[str]]
 def drawn(
     task: AlgorithmicTask, lengths: Iterable[int] = range(1, 61), seeds: int = 8
 ) -> Iterator[tuple[int, Example]]:
-    """Examples of every one of the lengths that the task has, with the length."""
-    for length in lengths:
-        if task.has_length(length):
-            for seed in range(seeds):
-                yield length, task.example(length, np.random.default_rng([length, seed]))
+    """Examples of every one of the lengths that the task has, with the length; at least one."""
+    had = [length for length in lengths if task.has_length(length)]
+    assert had, f"{type(task).__name__} has none of these lengths"
+    for length in had:
+        for seed in range(seeds):
+            yield length, task.example(length, np.random.default_rng([length, seed]))
 
 
 def many(task: AlgorithmicTask, length: int, count: int) -> list[Example]:

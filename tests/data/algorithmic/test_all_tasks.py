@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pickle
 import random
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -31,18 +30,6 @@ def task_of(name: str) -> AlgorithmicTask:
 def length_near(task: AlgorithmicTask, length: int) -> int:
     """The largest length that a task has, from the one given down."""
     return next(shorter for shorter in range(length, 0, -1) if task.has_length(shorter))
-
-
-def test_there_are_fifteen_and_ten_tasks_with_variants_and_five_of_recall() -> None:
-    modules = Counter(cls.__module__.rsplit(".", 2)[1] for cls in TASKS.values())
-    assert modules == {
-        "regular": 4,
-        "context_free": 4,
-        "context_sensitive": 7,
-        "length_generalization": 17,
-        "recall": 5,
-    }
-    assert len({cls.__module__ for cls in TASKS.values() if ".length_generalization." in cls.__module__}) == 10
 
 
 @every_task

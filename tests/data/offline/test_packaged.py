@@ -150,8 +150,7 @@ def test_a_conversation_is_one_document_and_its_context_as_long_as_asked() -> No
 @installed(DialoguePairs)
 def test_every_language_of_the_conversations_can_be_read() -> None:
     languages = sorted(path.name for path in (DialoguePairs().folder / "data").iterdir())
-    assert len(languages) == 28
-    assert len({DialoguePairs(language=language).identity for language in languages}) == 28
+    assert len({DialoguePairs(language=language).identity for language in languages}) == len(languages) > 1
     assert all(rows_of(DialoguePairs(language=language)) for language in ("french", "chinese", "hebrew"))
     with pytest.raises(
         ValueError, match=r"^language must be one of bengali, .*, got 'englsh'; did you mean 'english'\?$"
