@@ -81,8 +81,8 @@ def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
         "The same training and test examples, cut alike, and one encoding. TF-IDF is logistic regression on words and "
         "pairs of words (scikit-learn), a dictionary translates word by word (IBM's model 1, learned from the training "
         "pairs), copying gives the source back, and the lead is a source's first sentence. A masked byte is predicted "
-        "from the two beside it, a byte of a span from the one before it, as they most often stand in the training text; "
-        "these are given, while a model must do without those that are masked too."
+        "from the two beside it, a byte of a span from the one before it, as they most often stand in the training "
+        "text; these are given, while a model must do without those that are masked too."
     )
     rows, below = [], []
     for name, figure in DECIDING.items():

@@ -18,9 +18,9 @@ def docstrings() -> Iterator[tuple[str, str]]:
     for folder in ("src", "docs", "benchmarks"):
         for file in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                    if isinstance(node.value.value, str):
-                        yield f"{file.relative_to(ROOT)}:{node.lineno}", node.value.value
+                text = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else None
+                if isinstance(text, str):
+                    yield f"{file.relative_to(ROOT)}:{node.lineno}", text
 
 
 def test_no_docstring_begins_with_a_question_word() -> None:

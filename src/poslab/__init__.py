@@ -10,7 +10,7 @@ __all__ = ["load", "serve"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports these when they are first used: `import poslab` alone takes no torch."""
+    """Import these when they are first used: `import poslab` alone imports no torch."""
     if name == "load":
         from poslab.runs.loading import load
 

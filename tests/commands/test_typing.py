@@ -38,7 +38,7 @@ TYPED = {
     "sweep sweep = rotary_base": "there must be no spaces around an equals sign: write sweep=rotary_base\n",
     "train encoding rotary": "'encoding' is not key=value; did you mean 'encoding=rotary'?\n",
     "train encoding:rotary": "'encoding:rotary' is not key=value; did you mean 'encoding=rotary'?\n",
-    "train conf/encoding/rotary.yaml": "'conf/encoding/rotary.yaml' is not key=value; did you mean 'encoding=rotary'?\n",
+    "train conf/encoding/alibi.yaml": "'conf/encoding/alibi.yaml' is not key=value; did you mean 'encoding=alibi'?\n",
     "train rotary_base": "'rotary_base' is not key=value; did you mean 'python -m src.sweep sweep=rotary_base'?\n",
     "train run": "'run' is not key=value; did you mean 'resume=run' or 'init_from=run'?\n",
     "train notes.txt": "'notes.txt' is not key=value; did you mean 'dataset=text dataset.files=notes.txt'?\n",
