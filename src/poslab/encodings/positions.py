@@ -14,8 +14,7 @@ class Positions:
 
     Args:
         ids: (T,) or (B, T), integer or real.
-        stop: exclusive upper bound of the ids, just above the last of contiguous ones; known by construction, so that
-            nothing reads a tensor for it.
+        stop: exclusive bound of the ids, last + 1 if contiguous; known by construction, without reading a tensor.
         contiguous: True if the ids of any two tokens that may see each other differ by their distance in storage, as in
             a range or in packed documents that each count from 0; known by construction.
         segments: (B, T) document number of each token; None if a row is one document.

@@ -39,9 +39,6 @@ class Alibi(DistanceBias):
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
     slope * j is the same after a softmax, but bfloat16 cannot hold it.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
     repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).
     """

@@ -37,9 +37,6 @@ class Fire(PositionalEncoding):
     unlike in other implementations: it would add one number to all logits of a head, which a softmax ignores. One of
     DAPE's copies starts from half the threshold.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers"
     (ICLR 2024); initial values as in implementations by others (mcleish7/arithmetic).
     """

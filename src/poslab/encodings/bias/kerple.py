@@ -1,7 +1,4 @@
-"""KERPLE: biases from conditionally positive definite kernels, whose parameters must stay in a range.
-
-Dimension letters: H heads.
-"""
+"""KERPLE: biases from kernels, with parameters that must stay in a range. Dimension letters: H heads."""
 
 from __future__ import annotations
 

@@ -28,9 +28,6 @@ class Tisa(DistanceBias):
     Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are those of a later
     version: offsets normal with standard deviation 5, the others normal about 0.1 with 0.01.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Wennberg, Henter, "The Case for Translation-Invariant Self-Attention in Transformer-Based Language Models"
     (ACL 2021), and its authors' code.
     """

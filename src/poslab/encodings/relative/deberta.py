@@ -27,7 +27,6 @@ class PositionKeysAndQueries(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -53,17 +52,13 @@ class Deberta(PositionalEncoding):
 
     Bidirectional as in the paper, and causal under a causal mask, where half of the rows stay as initialised. Past the
     training length, distances up to max_distance have rows that were never trained; nothing is claimed. Costs two
-    products of T and S with 2n rows and two gathers of T x S per layer, and the projection of P, which each decoded
-    token repeats.
+    products of T and S with 2n rows and two gathers of T x S per layer, and a projection of P in each forward pass.
 
     Traps: the paper writes Q_r(delta(j, i)), with the opposite distance. The authors' code and transformers, and so all
     released models, use the row of delta(i, j) for both terms (they negate, and then transpose), as here. The three
     terms have one scale, 1 / sqrt(3 D), which leaving out a term would change. Buckets grow past n, so the clip
     matters. The sides differ: -n has a row and n has not. Version 2 may also project P with the weights of the content
     and normalise it, and adds biases to the projections; these are left out, as in the paper.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention" (ICLR 2021), section 3.1;
     buckets as in the authors' code of version 2.

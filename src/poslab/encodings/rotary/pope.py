@@ -26,7 +26,6 @@ class Phases(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -43,8 +42,8 @@ class PoPE(PositionalEncoding):
         head_dim: head dimension D; odd ones too.
         num_heads: query heads H.
         base: frequency base (paper: 10,000; above 1).
-        delta_init: "zero", or "uniform" in [-2 pi, 0]. The paper finds zero better beyond the training length and
-            uniform a little better within it.
+        delta_init: "zero", better beyond the training length in the paper, or "uniform" in [-2 pi, 0], a little better
+            within.
 
     Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.
@@ -58,9 +57,6 @@ class PoPE(PositionalEncoding):
     range, are those of x-transformers and PoPE_pytorch. These add delta to the keys; subtracting it from the queries,
     as here, gives the same logit and lets heads that share keys have their own phases. Softplus makes every product
     positive where phases agree: logits start further from zero than those of rotary.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Gopalakrishnan et al., "Decoupling the 'What' and 'Where' With Polar Coordinate Positional Embeddings"
     (2025), section 3.

@@ -35,7 +35,6 @@ class Rotation(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -192,10 +191,8 @@ class _RotateHalfSplit(torch.autograd.Function):
         return rotate_half_split(gradients[0], cos, -sin), None, None
 
 
-class _RotateInterleaved(torch.autograd.Function):
+class _RotateInterleaved(_RotateHalfSplit):
     """Interleaved form of `_RotateHalfSplit`."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -205,10 +202,6 @@ class _RotateInterleaved(torch.autograd.Function):
             signed_sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
             return _turned_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
         return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

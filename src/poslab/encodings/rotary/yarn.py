@@ -39,9 +39,6 @@ def yarn(
         attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone). For
             DeepSeek's `mscale` and `mscale_all_dim`, give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim ln s + 1.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2
     and 3.4.
     """

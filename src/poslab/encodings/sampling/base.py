@@ -18,7 +18,8 @@ class PositionSampler(CheckedArguments, nn.Module):
     position, such as padding. Decoding with a cache continues one by one from where its first tokens were.
 
     In training it draws from torch's global generator of the device of the positions, which the training loop seeds
-    anew in every step. Evaluation draws nothing from it: the same batch always has the same positions.
+    anew in every step. Evaluation draws nothing from it: the same batch always has the same positions. Every
+    constructor raises ValueError for an argument out of its range.
     """
 
     real: ClassVar[bool] = False

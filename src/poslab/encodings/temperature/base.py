@@ -13,7 +13,7 @@ class Temperature(Described):
         logit(i, j) = factor(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
 
     Additive biases of the encoding are not multiplied. Constructor arguments named as those of an encoding are filled
-    in from the stack.
+    in from the stack; one out of its range raises ValueError.
     """
 
     def forward(self, visible_BT: Tensor) -> Tensor:
