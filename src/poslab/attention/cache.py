@@ -48,8 +48,7 @@ class LayerCache:
 class KeyValueCache:
     """Unrotated keys and values of every layer, with tokens and positions; for inference, without gradients.
 
-    Keys are rotated when they are read, so that an encoding whose angles depend on the length so far never meets keys
-    rotated by older angles.
+    Keys are rotated when they are read, so that none was rotated by the angles of an earlier length.
 
     Args:
         num_layers: number of layers.

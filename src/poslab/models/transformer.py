@@ -28,8 +28,8 @@ class Transformer(CheckedArguments, nn.Module):
         cross_attention: True if each block also attends to a memory.
 
     Raises:
-        ValueError: for sizes that do not fit together, a route that is not exact for the encoding, or a causal encoding
-            in a stack that is not.
+        ValueError: for sizes that do not fit, a route not exact for the encoding, or a causal encoding in another
+            stack.
     """
 
     causal: ClassVar[bool]

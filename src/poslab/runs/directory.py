@@ -151,8 +151,7 @@ class RunDirectory:
     def config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with.
 
-        Anybody may have written it: `build` makes objects of it only from the trusted packages of this object, whatever
-        the file says.
+        Anybody may have written it: `build` makes objects of it only from the packages of `trust`, whatever it says.
 
         Raises:
             ValueError: if the file does not hold a configuration.

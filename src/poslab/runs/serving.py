@@ -42,8 +42,8 @@ def serve(
     Raises:
         ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
             nothing is written token by token, as by a classifier; for a language model, which continues texts and has
-            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that is not an input of
-            the task.
+            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that its task cannot
+            read.
     """
     directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:
