@@ -37,11 +37,8 @@ class Positions:
         Args:
             segments: (B, T) document numbers; the tokens of a document stand side by side.
         """
-        storage = torch.arange(segments.shape[1], device=segments.device)
-        begins = torch.ones_like(segments, dtype=torch.bool)
-        begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-        first_of_document = torch.where(begins, storage, 0).cummax(dim=1).values
-        return cls(storage - first_of_document, segments.shape[1], contiguous=True, segments=segments)
+        ids = torch.arange(segments.shape[1], device=segments.device) - first_of_document(segments)
+        return cls(ids, segments.shape[1], contiguous=True, segments=segments)
 
     @classmethod
     def padded(cls, real: Tensor) -> Positions:
@@ -94,3 +91,10 @@ class Positions:
             segments = torch.cat([self.segments, later.segments], dim=-1)
         stop, contiguous = max(self.stop, later.stop), self.contiguous and later.contiguous
         return Positions(torch.cat([ids, later_ids], dim=-1), stop, contiguous, segments)
+
+
+def first_of_document(segments: Tensor) -> Tensor:
+    """Return the place in storage of the first token of each token's document, (B, T)."""
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return torch.where(begins, torch.arange(segments.shape[1], device=segments.device), 0).cummax(dim=1).values

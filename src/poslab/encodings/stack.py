@@ -148,7 +148,7 @@ class StackEncodings(nn.Module):
             )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        """Return token embeddings with the position of every encoding mixed in; arguments as of an encoding."""
+        """Return token embeddings with the position of every encoding mixed in; arguments as in an encoding."""
         for encoding in self:
             x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM

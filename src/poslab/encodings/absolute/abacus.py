@@ -36,7 +36,7 @@ class Abacus(PositionalEncoding):
 
     Parameters: `table.weight` (num_embeddings, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. It tells places within a number apart and nothing else; attention beside it has no
+    Causal and bidirectional. It encodes places within a number and nothing else; attention beside it has no
     position, or an encoding of its own (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
     Claimed: trained on numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number
     of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.

@@ -40,8 +40,8 @@ class Fourier(PositionalEncoding):
     Traps, all of them properties of the formula:
     - At integer positions, harmonics above L / 2 equal those below (aliasing): channel L - k is channel k, with the
       other sign for sines. With M > L / 2 the other channels add nothing, and channel L is constant.
-    - Sines cannot tell 0 from L / 2, cosines cannot tell p from L - p. The product is half the sine of twice the angle:
-      it repeats after L / 2, cannot tell 0 from L / 4, and is half as large.
+    - Sines are equal at 0 and L / 2, cosines at p and L - p. The product is half the sine of twice the angle: it
+      repeats after L / 2, is equal at 0 and L / 4, and is half as large.
     - Channels are spaced evenly in frequency, not geometrically as in `Sinusoidal`: with M << L no channel changes much
       between neighbours, with M near L most change wildly.
 

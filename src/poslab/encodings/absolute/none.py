@@ -8,7 +8,7 @@ class NoPosition(PositionalEncoding):
 
         logit(i, j) = q_i . k_j / sqrt(D)
 
-    No parameters, and no cost. Causal; an encoder without any position cannot tell one order of its input from another.
+    No parameters, and no cost. Causal; an encoder without any position ignores the order of its input.
     Claimed to generalise to longer texts on small algorithmic tasks; in language modelling attention spreads out as a
     text grows, against which a temperature helps. Trap: a window, or packed documents, leave less to infer order from.
 

@@ -24,7 +24,7 @@ class Fire(PositionalEncoding):
     Args:
         num_heads: heads H.
         width: hidden units of the MLP, which has one hidden layer with ReLU (usual code: 32; at least 1).
-        c: initial value of c; a larger c tells near distances apart more finely (usual code: 0.1; positive).
+        c: initial value of c; a larger c resolves near distances more finely (usual code: 0.1; positive).
         threshold: initial value of T, usually between a quarter of the training length and all of it (512; positive).
 
     Parameters, for each layer its own: the MLP (`hidden.weight` (width, 1), `hidden.bias` (width,), `output.weight`

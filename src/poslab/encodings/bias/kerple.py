@@ -21,8 +21,8 @@ class KerpleLog(DistanceBias):
     Args:
         num_heads: heads H.
 
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
-    symmetric and cannot tell left from right. Claimed to extrapolate to several times the training length, best of its
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
+    right are the same. Claimed to extrapolate to several times the training length, best of its
     family. Time and memory: one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
@@ -57,8 +57,8 @@ class KerplePower(DistanceBias):
     Args:
         num_heads: heads H.
 
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
-    symmetric and cannot tell left from right. Claimed to extrapolate, less well than the logarithm. Time and memory:
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
+    right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory:
     one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 to at least 0.01 and r2 to [0.01, 2] in the forward pass. Here r1 is

@@ -20,8 +20,8 @@ class Tisa(DistanceBias):
         num_heads: heads H.
         num_kernels: bumps of each head (paper: 5; at least 1).
 
-    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and it
-    tells left from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
+    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and
+    left differs from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
     Nothing is claimed beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
     numbers per head and kernel, and their gradients.
 

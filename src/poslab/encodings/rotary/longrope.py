@@ -26,7 +26,7 @@ def longrope(
     long_factors: Sequence[float] | str | None = None,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
-    """LongRoPE: each frequency has its own divisor, from one list up to length L, from another beyond.
+    """Divide each frequency by its own number, from one list up to length L, from another beyond (LongRoPE).
 
         theta'(m) = theta(m) / (short_factors[m] if l <= L else long_factors[m])
         logit = (1 + ln s / ln L) q' . k' / sqrt(D)

@@ -32,7 +32,7 @@ Scaling = Callable[..., tuple[Tensor, float]]
 
 
 def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """Position interpolation: frequencies as if positions were s times as close.
+    """Interpolate positions: turn as if they were s times as close (position interpolation).
 
         theta'(m) = theta(m) / s
 
@@ -47,7 +47,7 @@ def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tens
 
 
 def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """NTK-aware scaling: a larger base, which keeps the fastest frequency and divides the slowest by s.
+    """Enlarge the base, so that the fastest frequency stays and the slowest is divided by s (NTK-aware scaling).
 
         theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
 
@@ -63,7 +63,7 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
 def rope_dynamic_ntk(
     inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 2.0
 ) -> tuple[Tensor, float]:
-    """Dynamic NTK: unscaled up to the training length, then NTK-aware with a factor that grows with the text.
+    """Enlarge the base beyond the training length, the more the longer the text (dynamic NTK).
 
         theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
@@ -91,7 +91,7 @@ def llama3(
     low_freq_factor: Positive = 1.0,
     high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:
-    """Llama 3.1's scaling: by the number of turns within L, a pair keeps its frequency, has 1 / s of it, or a mix.
+    """Divide frequencies of few turns within L by s, keep those of many, and mix between (Llama 3.1's scaling).
 
         turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
         theta'(m) = (1 - g) theta(m) / s + g theta(m)
@@ -119,7 +119,7 @@ def llama3(
 
 
 def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -> tuple[Tensor, float]:
-    """p-RoPE: the highest frequencies turn, the rest of the spectrum stands still.
+    """Keep the highest frequencies and stop the rest of the spectrum (p-RoPE).
 
         theta'(m) = theta(m) if m < p r / 2, else 0
 
@@ -146,7 +146,7 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
 
 
 def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: Positive = 1.0) -> tuple[Tensor, float]:
-    """HoPE, high-frequency rotary position encoding: frequencies of less than one turn within L stand still.
+    """Stop frequencies of less than one turn within L (HoPE, high-frequency rotary position encoding).
 
         theta'(m) = theta(m) if theta(m) >= cycles * 2 pi / L, else 0
 

@@ -21,7 +21,7 @@ def yarn(
     truncate: bool = True,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
-    """YaRN: fast frequencies stay, slow ones are divided by s, and logits sharpen.
+    """Keep fast frequencies, divide slow ones by s, and sharpen logits (YaRN).
 
         theta'(m) = (1 - ramp(m)) theta(m) + ramp(m) theta(m) / s
         logit = (0.1 ln s + 1)^2 q' . k' / sqrt(D)
