@@ -22,8 +22,8 @@ class KerpleLog(DistanceBias):
         num_heads: heads H.
 
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
-    right are the same. Claimed to extrapolate to several times the training length, best of its
-    family. Time and memory: one row of 2T - 1 numbers per head, and its gradient.
+    right are the same. Claimed to extrapolate to several times the training length, best of its family. Time and
+    memory: one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
     they are 0.01 + softplus(raw), with the same range and a gradient everywhere, but small rates learn more slowly.
@@ -58,8 +58,8 @@ class KerplePower(DistanceBias):
         num_heads: heads H.
 
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
-    right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory:
-    one row of 2T - 1 numbers per head, and its gradient.
+    right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of 2T - 1 numbers
+    per head, and its gradient.
 
     Traps: the authors' code clamps r1 to at least 0.01 and r2 to [0.01, 2] in the forward pass. Here r1 is
     0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges without their ends, and a gradient
