@@ -39,7 +39,7 @@ def for_one_batch(
         )
     rows = [(name, x.shape[0]) for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD))]
     if tables is None and type(encoding).prepare is not PositionalEncoding.prepare:
-        raise ValueError(f"tables must be what {type(encoding).__name__}.prepare makes of the positions, got None")
+        raise ValueError(f"tables must be the result of {type(encoding).__name__}.prepare, got None")
     rows.append(("tables", check_tables(tables, num_queries, num_keys, device)))
     lengths = {"query_segments": num_queries, "key_segments": num_keys, "real_keys": num_keys}
     for name, length in lengths.items():
@@ -58,7 +58,7 @@ def for_one_batch(
         _check_device("state", state_BHSE.device, device)
         rows.append(("state", state_BHSE.shape[0]))
     elif "state" in encoding.hooks:
-        raise ValueError(f"state must be what {type(encoding).__name__}.state makes of the tokens, got None")
+        raise ValueError(f"state must be the result of {type(encoding).__name__}.state, got None")
     batch = _batch_of(rows)
     if any(number != batch for _, number in rows):
         q_BHTD, k_BGSD, v_BGSD = (x.expand(batch, -1, -1, -1) for x in (q_BHTD, k_BGSD, v_BGSD))

@@ -67,10 +67,9 @@ class EncoderDecoder(CheckedArguments, Model):
         self.cross_encodings = StackEncodings(cross_encoding or NoPosition, shape)
         for instance in self.cross_encodings:
             if unfit := sorted({"embed", "state"} & instance.hooks):
-                reason = "is mixed into embeddings" if "embed" in unfit else "remembers a state of each token"
-                raise ValueError(
-                    f"cross_encoding {type(instance).__name__} {reason}, and serves no attention to another sequence"
-                )
+                reason = "is mixed into embeddings" if "embed" in unfit else "has a state of each token"
+                name = type(instance).__name__
+                raise ValueError(f"cross_encoding {name} {reason}, and does not serve attention to another sequence")
             choose_route(instance, stack.attention)
         self.route = stack.attention
         self.output = nn.Linear(stack.d_model, vocab_size, bias=False)

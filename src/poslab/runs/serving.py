@@ -54,7 +54,7 @@ def serve(
     except ValueError as error:
         raise ValueError(f"run={run} cannot answer: {error}") from error
     if beams > 1 and "beams" not in task.heeds:
-        raise ValueError(f"beams must be 1 for a model that writes nothing token by token, got {beams}")
+        raise ValueError(f"beams must be 1 for a model that does not write token by token, got {beams}")
     model = load(run, device_named(str(device)), trust=trust)
     search = Search(beams, length_penalty, max_new_tokens)
     return lambda text: task.predict(model, text, search)

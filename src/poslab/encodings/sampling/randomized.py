@@ -54,7 +54,7 @@ class Randomized(PositionSampler):
         if positions.stop > self.max_position:
             raise ValueError(
                 f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
-                "max_length that is; train with a larger max_position"
+                "max_length they are; train with a larger max_position"
             )
         device = positions.ids.device
         if self.training:
