@@ -49,9 +49,6 @@ class KeyValueCache:
     """Unrotated keys and values of every layer, with tokens and positions; for inference, without gradients.
 
     Keys are rotated when they are read, so that none was rotated by the angles of an earlier length.
-
-    Args:
-        num_layers: number of layers.
     """
 
     def __init__(self, num_layers: int) -> None:

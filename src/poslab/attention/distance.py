@@ -85,11 +85,9 @@ def distance_attention(
     """Return the output, (B, H, T, D), and each query's log of its sum of exponentials, (B, H, T) float32 at least.
 
     Args:
-        q_BHTD, k_BHSD, v_BHSD: queries, keys, values.
         bias_HN: bias at successive distances, from that of the first query to the last key on.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
-        scale: factor on the products.
-        query_segments, key_segments, real_keys: as in `Visibility`.
+        others: as in `attend_by_distance` and `Visibility`.
     """
     hiding = (query_segments, key_segments, real_keys)
     _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)

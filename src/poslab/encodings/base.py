@@ -167,13 +167,10 @@ class PositionalEncoding(Described):
         return {}
 
     def spectrum(self, length: int) -> Tensor | None:
-        """Return the inverse frequencies by which queries and keys rotate; None if they do not.
+        """Return the inverse frequencies by which queries and keys rotate, (N,) radians per token; None if they do not.
 
-        Args:
-            length: tokens of the text, on which some frequencies depend.
-
-        Returns:
-            (N,) radians per token, usually one for each pair of channels; 0 for a channel that stands still.
+        Usually one for each pair of channels, and 0 for a channel that stands still. Some depend on the length of the
+        text, in tokens.
         """
         return None
 

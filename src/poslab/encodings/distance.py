@@ -89,9 +89,7 @@ class BiasTable:
 class BiasOfPairs:
     """Logit bias per head for any positions, made block by block, since it has no shorter form.
 
-    Args:
-        pairs: positions of queries and keys.
-        bias_at: returns the bias of every head at distances of any shape, (H, *distance.shape) float32.
+    `bias_at` returns the bias of every head at distances of any shape, (H, *distance.shape) float32.
     """
 
     pairs: Pairs

@@ -34,8 +34,7 @@ class Positions:
     def packed(cls, segments: Tensor) -> Positions:
         """Return positions that count from 0 in each document of a row: `[[5, 5, 5, 8, 8]]` has `[[0, 1, 2, 0, 1]]`.
 
-        Args:
-            segments: (B, T) document numbers; the tokens of a document stand side by side.
+        `segments` (B, T) are document numbers; the tokens of a document stand side by side.
         """
         ids = torch.arange(segments.shape[1], device=segments.device) - first_of_document(segments)
         return cls(ids, segments.shape[1], contiguous=True, segments=segments)
@@ -44,8 +43,7 @@ class Positions:
     def padded(cls, real: Tensor) -> Positions:
         """Return positions of rows padded on either side: the first real token of each row is at 0.
 
-        Args:
-            real: (B, T) bool, False at padding. Left padding is at 0 too, and must not be attended to.
+        `real` (B, T) is False at padding. Left padding is at 0 too, and must not be attended to.
         """
         storage = torch.arange(real.shape[1], device=real.device)
         first_real = real.int().argmax(dim=1, keepdim=True)

@@ -10,11 +10,7 @@ from poslab.models.memory import LayerMemory
 
 
 class GatedMlp(nn.Module):
-    """A gated feed-forward layer, `W_out (silu(W_gate x) * W_up x)`.
-
-    Args:
-        d_model: width M.
-        hidden: inner width.
+    """Gated feed-forward layer of inner width `hidden`, `W_out (silu(W_gate x) * W_up x)`.
 
     Source: Shazeer, "GLU Variants Improve Transformer" (2020), SwiGLU.
     """

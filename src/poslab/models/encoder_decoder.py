@@ -116,23 +116,14 @@ class EncoderDecoder(CheckedArguments, Model):
         return self.target_logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
 
     def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
-        """Return logits of the token after each of the last T of a target, (B, T, V).
-
-        Args:
-            hidden_BTM: hidden states of these tokens.
-            written_BN: the target up to and including them.
-            memory: the source.
-        """
+        """Return logits of the token after each of the last T of a target, (B, T, V), given its N tokens so far."""
         logits_BTV: Tensor = self.output(hidden_BTM)
         return logits_BTV
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
-        """Return the memory of a source, to which the decoder attends.
+        """Return the memory of a source, to which the decoder attends; padding as in `forward`.
 
-        Args:
-            source_BS: token ids.
-            real: (B, S) bool, False at padding; None if there is none.
-            cache: cache of keys and values of the source, for a target that is written token by token.
+        A cache keeps its keys and values, for a target that is written token by token.
         """
         states = self.encoder.hidden_states(source_BS, real=real)
         positions = Positions.range(source_BS.shape[1], device=source_BS.device)

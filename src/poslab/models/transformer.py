@@ -86,12 +86,10 @@ class Transformer(CheckedArguments, nn.Module):
     ) -> Tensor:
         """Return the normalised output of the last block, (B, T, M).
 
+        A sampler moves the positions of the first tokens; positions after a cache are used as given.
+
         Args:
-            tokens_BT: token ids.
-            positions: positions of the tokens; None is 0, 1, ... or the continuation of the cache. A sampler moves
-                those of the first tokens; positions after a cache are used as given.
-            real: (B, T) bool, False at padding; None if there is none.
-            cache: cache of earlier tokens, to which these are added; None if there are none.
+            tokens_BT, positions, real, cache: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
         """
         continued = cache if cache is not None and len(cache) else None

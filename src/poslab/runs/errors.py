@@ -28,12 +28,7 @@ class NonFiniteLossError(RunStoppedError):
 
 
 class ProcessDiedError(RunStoppedError):
-    """Death of a process of the run, after which the others were ended.
-
-    Args:
-        message: one sentence.
-        ended_by: signal that ended it; None for another cause.
-    """
+    """Death of a process of the run, by the signal `ended_by` if there was one, after which the others were ended."""
 
     def __init__(self, message: str, ended_by: signal.Signals | None = None) -> None:
         super().__init__(message)
@@ -54,9 +49,6 @@ class RunInterruptedError(BaseException):
     """Stop of a run by a signal, after its state was saved.
 
     It can be raised anywhere, so it is not an Exception, which code on the way may catch.
-
-    Args:
-        signal_number: the signal.
     """
 
     resumable = True

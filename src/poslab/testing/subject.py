@@ -27,10 +27,7 @@ RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[20], [13]])
 class Subject:
     """An encoding under test, with small models around it that always have the same weights.
 
-    Args:
-        factory: factory of the encoding.
-        temperature: factory of a temperature around it.
-        sizes: sizes of the stack, where they differ from the usual ones.
+    `sizes` are those of the stack that differ from the usual ones.
     """
 
     factory: EncodingFactory

@@ -149,11 +149,8 @@ def _change_by_reflections(
 
         Q K^T - tril(Q W^T) (I + lower(b W W^T))^{-1} lower(b W K^T)
 
-    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs.
-
-    Args:
-        first_key: index of the first of the R queries among the keys.
-        chunk: number of keys in one system; it changes only the cost.
+    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs. `first_key` is
+    the index of the first query among the keys; `chunk`, the number of keys in one system, changes only the cost.
     """
     turned_BHRD = q_BHRD
     changes = []

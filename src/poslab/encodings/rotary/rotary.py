@@ -154,9 +154,8 @@ def check_width(x: Tensor, head_dim: int) -> None:
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the channel pairs (m, m + r / 2) of the first r channels of x by the given angles.
 
-    Args:
-        x: (B, H, T, D), any dtype, which the result has too; the product is float32.
-        cos, sin: (T, r / 2) or (B, 1, T, r / 2), float32, not trained.
+    x is (B, H, T, D) of any dtype, which the result has too; the product is float32. cos and sin are (T, r / 2) or
+    (B, 1, T, r / 2), float32, not trained.
     """
     turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
     return turned
@@ -212,11 +211,7 @@ class _RotateInterleaved(_RotateHalfSplit):
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
     """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
 
-    Args:
-        x: (B, H, T, D).
-        cos_of_channels: (..., T, r), cosine for each channel that turns.
-        sin: (..., T, r / 2), sine for each pair.
-        first, second: channels of the pairs.
+    x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
     """
     turned = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
     turned[..., first].addcmul_(x[..., second], sin, value=-1)

@@ -19,7 +19,6 @@ class Temperature(Described):
     def forward(self, visible_BT: Tensor) -> Tensor:
         """Return the factor on the logits of each query, (1 or B, 1 or H, T, 1) float32.
 
-        Args:
-            visible_BT: number of keys n_i that each query sees, (1 or B, T) float32; at least 0.
+        `visible_BT` is the number of keys n_i that each query sees, (1 or B, T) float32; at least 0.
         """
         raise NotImplementedError
