@@ -83,10 +83,7 @@ class Visibility:
     ) -> Tensor | None:
         """Return True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key.
 
-        Args:
-            num_queries, num_keys: T and S.
-            device: device of the mask.
-            rows, keys: slices of the queries and keys.
+        `rows` and `keys` are slices of the T queries and S keys for which it is made.
         """
         visible: Tensor | None = None
         if (self.causal and num_queries > 1) or self.window is not None:

@@ -72,10 +72,7 @@ class PositionalEncoding(Described):
 
             encoding.require_hooks({"rotate_query", "rotate_key", "scale", "bias"})
 
-        Call it where an attention of your own is given an encoding: hooks that it does not call are silently lost.
-
-        Args:
-            called: names of the hooks that the attention and its model call.
+        Name the hooks that an attention of your own and its model call: hooks that they do not call are silently lost.
 
         Raises:
             ValueError: if the encoding overrides another hook, or a name is not a hook.

@@ -27,6 +27,7 @@ class StackShape:
     """Facts of a stack of attention layers, and of its vocabulary, that an encoding may take as arguments.
 
     Args:
+        causal: True if a token sees only itself and those before it.
         digits: ids of the tokens that are one decimal digit each.
         others: as those of a model.
     """

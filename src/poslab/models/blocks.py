@@ -26,14 +26,9 @@ class GatedMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: self-attention, perhaps cross-attention, then a feed-forward layer.
+    """Pre-norm residual block: self-attention, perhaps cross-attention to a memory, then a feed-forward layer.
 
-    Args:
-        attention: self-attention of the block.
-        d_model: width M.
-        mlp_hidden: inner width of the feed-forward layer.
-        dropout: probability of dropping a residual's element.
-        memory_attention: cross-attention of the block to a memory; None for none.
+    `dropout` is the probability of dropping an element of a residual.
     """
 
     def __init__(

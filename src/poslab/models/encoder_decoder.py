@@ -109,8 +109,8 @@ class EncoderDecoder(CheckedArguments, Model):
 
         Args:
             source_BS, target_BT: token ids; the target begins with the token that begins all targets.
-            real_source: (B, S) bool, False at padding; None: no padding. Padding of the target comes last, unseen by
-                its tokens.
+            real_source: (B, S) bool, False at padding; None: none. Padding of the target comes last, where none of its
+                other tokens sees it.
         """
         memory = self.read(source_BS, real_source)
         return self.target_logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)

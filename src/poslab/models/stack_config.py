@@ -65,11 +65,7 @@ class StackConfig:
         return max(1, -(-int(self.mlp_ratio * self.d_model) // 32)) * 32
 
     def shape(self, causal: bool, digits: Sequence[int] = ()) -> StackShape:
-        """Return the shape that encodings see, with defaults filled in.
-
-        Args:
-            causal: True if a token sees only itself and those before it.
-            digits: ids of the tokens that are one digit each.
+        """Return the shape that encodings see, with defaults filled in; arguments as in `StackShape`.
 
         Raises:
             ValueError: for sizes that do not fit together.

@@ -112,12 +112,9 @@ class Transformer(CheckedArguments, nn.Module):
         return normed_BTM
 
     def initialize(self, output: nn.Linear) -> None:
-        """Draw normal weights, smaller in the layers that write to the residual stream, as in GPT-2.
+        """Draw normal weights, smaller in the layers that write to the residual stream, as in GPT-2, and for the output layer.
 
         An encoding keeps its own initial values.
-
-        Args:
-            output: output layer, which reads the hidden states.
         """
         residual_scale = (2 * len(self.blocks)) ** -0.5
         for name, module in [*self.blocks.named_modules(), ("readout", output)]:

@@ -99,9 +99,7 @@ class Abacus(PositionalEncoding):
 def index_in_number(is_digit_BS: Tensor, segments_BS: Tensor | None = None) -> Tensor:
     """Return the place of each digit in its number, counted from 1, and 0 for all other tokens, (B, S).
 
-    Args:
-        is_digit_BS: True at digits.
-        segments_BS: document of each token, at whose end a number ends; None if a row is one document.
+    A number ends with its document, the number of which is in `segments_BS`; None if a row is one document.
     """
     after_digit_BS = is_digit_BS[:, :-1]
     if segments_BS is not None:

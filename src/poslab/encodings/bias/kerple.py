@@ -18,9 +18,6 @@ class KerpleLog(DistanceBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * ln(1 + r2_h * |i - j|),  r1_h, r2_h > 0
 
-    Args:
-        num_heads: heads H.
-
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
     right are the same. Claimed to extrapolate to several times the training length, best of its family. Time and
     memory: one row of 2T - 1 numbers per head, and its gradient.
@@ -53,9 +50,6 @@ class KerplePower(DistanceBias):
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * |i - j| ** r2_h,  r1_h > 0, 0 < r2_h <= 2
 
     ALiBi is r2 = 1 with fixed r1.
-
-    Args:
-        num_heads: heads H.
 
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
     right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of 2T - 1 numbers

@@ -19,8 +19,8 @@ class Sandwich(DistanceBias):
 
     Args:
         num_heads: heads H.
-        dim: width of the sinusoids, not of the model (128; even, at least 2); the first head's bias is at least -dim *
-            H / 8.
+        dim: width of the sinusoids, not of the model (128; even, at least 2). Head 1 has a bias of at least -dim * H /
+            8.
         base: frequency base (paper: 10,000; above 1).
 
     No parameters. Causal in the paper; in an encoder left and right are the same. Claimed to extrapolate like KERPLE

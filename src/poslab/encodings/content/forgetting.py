@@ -26,8 +26,7 @@ class Forgetting(PositionalEncoding):
 
     Args:
         d_model, num_heads: width M of the tokens and heads H.
-        gate_bias: initial b_h (authors: 0, which forgets half per token; x-transformers: 5, slope 0.007), usually 0 to
-            8.
+        gate_bias: initial b_h (authors: 0, half forgotten per token; x-transformers: 5, slope 0.007), usually 0 to 8.
 
     Parameters: `gate` in each layer, with `weight` (H, M), initially normal with standard deviation 1 / sqrt(M), and
     `bias` (H).

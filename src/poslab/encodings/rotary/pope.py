@@ -42,8 +42,7 @@ class PoPE(PositionalEncoding):
         head_dim: head dimension D; odd ones too.
         num_heads: query heads H.
         base: frequency base (paper: 10,000; above 1).
-        delta_init: "zero", better beyond the training length in the paper, or "uniform" in [-2 pi, 0], a little better
-            within.
+        delta_init: "zero", better past the training length in the paper, or "uniform" in [-2 pi, 0], better within it.
 
     Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.

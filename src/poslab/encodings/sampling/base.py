@@ -29,11 +29,9 @@ class PositionSampler(CheckedArguments, nn.Module):
     """Longest text that it has positions for; None if there is no end."""
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
-        """Return other positions for the same tokens, (B, T) or (T,), integer or real.
+        """Return other positions for the same tokens of `batch_size` rows, (B, T) or (T,), integer or real.
 
-        Args:
-            positions: integers, counted from 0 in each document.
-            batch_size: rows B of the batch.
+        The given positions are integers, counted from 0 in each document.
         """
         raise NotImplementedError
 

@@ -19,8 +19,7 @@ class SSMax(Temperature):
 
     Args:
         num_heads: heads H.
-        initial_scale: initial s_h, above 0 (0.43 in the paper's figure 1 and the package: ten keys give the usual
-            logits).
+        initial_scale: initial s_h, above 0 (0.43 in the paper's figure 1 and the package: usual logits at ten keys).
 
     Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number per query and head. Claimed to
     keep attention on what matters as texts grow past the training length. Mistral Large 4 has
