@@ -112,7 +112,7 @@ class Transformer(CheckedArguments, nn.Module):
         return normed_BTM
 
     def initialize(self, output: nn.Linear) -> None:
-        """Draw normal weights, smaller in the layers that write to the residual stream, as in GPT-2, and for the output layer.
+        """Draw normal weights, also of `output`; those that write to the residual stream are smaller, as in GPT-2.
 
         An encoding keeps its own initial values.
         """

@@ -1,4 +1,4 @@
-"""FIRE: functional interpolation of distances. Dimension letters: H heads, R queries of a block, S keys."""
+"""FIRE: functional interpolation of distances. Dimension letters: H heads, R query rows, S keys, W hidden units."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ class Fire(PositionalEncoding):
             distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
             furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
             share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
-            bias_RSH = self._mlp(share_RS.unsqueeze(-1))
+            parameters = (self.hidden.weight, self.hidden.bias, self.output.weight)
+            weight, bias, output = (parameter.to(share_RS.dtype) for parameter in parameters)
+            hidden_RSW = functional.linear(share_RS.unsqueeze(-1), weight, bias).relu()
+            bias_RSH = functional.linear(hidden_RSW, output)
         return bias_RSH.movedim(-1, -3)
 
     def _threshold(self) -> Tensor:
@@ -76,7 +79,3 @@ class Fire(PositionalEncoding):
 
     def _psi(self, x: Tensor) -> Tensor:
         return torch.log1p((self.c.to(torch.float32) * x).abs())
-
-    def _mlp(self, x: Tensor) -> Tensor:
-        weight, bias, output = (p.to(x.dtype) for p in (self.hidden.weight, self.hidden.bias, self.output.weight))
-        return functional.linear(functional.linear(x, weight, bias).relu(), output)

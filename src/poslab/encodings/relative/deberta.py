@@ -101,7 +101,10 @@ class Deberta(PositionalEncoding):
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: PositionKeysAndQueries = rows.tables
-        row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
+        distance = tables.pairs.whole_distance(rows.rows, rows.keys)
+        if self.num_buckets is not None:
+            distance = log_buckets(distance, self.num_buckets, self.max_distance)
+        row = (distance + self.span).clamp(0, 2 * self.span - 1)
         if rows.visible is not None:
             row = row.masked_fill(~rows.visible, self.span)
         # Only the rows that these queries and visible keys need: at most half of them for a causal block. Finding them
@@ -114,11 +117,6 @@ class Deberta(PositionalEncoding):
         scores_BHNS = queries_HND @ k_BHSD.transpose(-2, -1)
         position_to_content = scores_BHNS.gather(-2, row.expand(*scores_BHNS.shape[:2], -1, -1))
         return (q_BHRD @ k_BHSD.transpose(-2, -1) + content_to_position + position_to_content) * rows.scale
-
-    def _row(self, distance: Tensor) -> Tensor:
-        if self.num_buckets is not None:
-            distance = log_buckets(distance, self.num_buckets, self.max_distance)
-        return (distance + self.span).clamp(0, 2 * self.span - 1)
 
 
 def log_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:

@@ -75,7 +75,8 @@ class PoPE(PositionalEncoding):
             nn.init.uniform_(self.delta, -2 * math.pi, 0.0)
 
     def learned(self) -> dict[str, Tensor]:
-        return {"delta": _clamped(self.delta.to(torch.float32))}
+        delta: Tensor = _Clamp.apply(self.delta.to(torch.float32))
+        return {"delta": delta}
 
     def spectrum(self, length: int) -> Tensor:
         """Return the inverse frequency of each channel, (D,) float32."""
@@ -109,11 +110,6 @@ def _polar(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Return complex numbers of magnitude softplus(x): all real parts, then all imaginary parts."""
     magnitude = functional.softplus(x.to(torch.float32))
     return torch.cat([magnitude * cos, magnitude * sin], dim=-1).to(x.dtype)
-
-
-def _clamped(delta: Tensor) -> Tensor:
-    clamped: Tensor = _Clamp.apply(delta)
-    return clamped
 
 
 class _Clamp(torch.autograd.Function):
