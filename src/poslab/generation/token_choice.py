@@ -21,7 +21,7 @@ class Sampling:
     over the tokens that `top_k` and then `top_p` keep; of equally probable tokens the lower id comes first.
 
     Args:
-        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0, which is greedy decoding.
+        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0; 0 is greedy decoding.
         top_k: keeps the k most probable tokens; at least 1. None keeps all.
         top_p: keeps the smallest set of the most probable tokens whose mass, among those that `top_k` left, reaches p;
             in (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (mass 0.75), 0.8

@@ -24,7 +24,7 @@ class LearnedAlibi(Alibi):
     Parameters: `exponents` (H,), one for all layers of a stack. Causal and bidirectional. The paper reports no strong
     extrapolation of learned slopes, and 3% more time. Costs what `Alibi` does, and the gradient of one row per head.
 
-    Traps: a learned slope may become negative; a learned natural logarithm, as of others, is the same at another rate.
+    Traps: a learned slope may turn negative; its learned natural logarithm, as elsewhere, means another learning rate.
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), who mention trainable slopes in section 3.
     """

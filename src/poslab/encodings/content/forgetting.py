@@ -22,7 +22,7 @@ class Forgetting(PositionalEncoding):
         logit(i, j) = q_i . k_j / sqrt(D) + ln f_{j+1} + ... + ln f_i
         f_t = sigmoid(w_h . x_t + b_h)
 
-    ALiBi with slopes that the tokens choose: always f is a slope of -ln f. A token does not forget itself (j = i: 0).
+    ALiBi with slopes that the tokens choose: a constant gate f is a slope of -ln f. No token forgets itself (j = i).
 
     Args:
         d_model, num_heads: width M of the tokens and heads H.

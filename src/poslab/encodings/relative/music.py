@@ -38,7 +38,8 @@ class MusicTransformer(PositionalEncoding):
     Args:
         num_heads, head_dim: heads H and head dimension D.
         num_distances: distances 0 to num_distances - 1 have a vector each, and further ones share the last (paper: the
-            length of the training sequences; at least 1). Vectors beyond the training length stay untrained.
+            length of the training sequences; at least 1). Vectors beyond the training length stay untrained, and longer
+            texts meet them.
 
     Parameters: `table` (H, num_distances, D) in each layer; initial standard deviation 1 / sqrt(D), as in
     Tensor2Tensor.
