@@ -1,6 +1,7 @@
 """Attention under an encoding: one function, several routes to the same result.
 
-Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of G), T queries, S keys, D head dim.
+Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of G), T queries, S keys, D head dim,
+E numbers of a token's state, N distances.
 """
 
 from __future__ import annotations

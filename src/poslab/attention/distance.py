@@ -131,8 +131,8 @@ def distance_attention_backward(
     hiding = (query_segments, key_segments, real_keys)
     inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
     _check(*inputs, hiding, gradient_BHTD, *outputs)
-    hiding_BX = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
-    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *hiding_BX)
+    expanded = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
+    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *expanded)
 
 
 @distance_attention_backward.register_fake

@@ -1,4 +1,4 @@
-"""Positions of tokens, which every encoding and attention route reads. Dimension letters: B batch, T tokens."""
+"""Positions of tokens, which every encoding and attention route reads. Dimension letters: B batch, T tokens, R rows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Transformers that read a source and write a target.
 
-Dimension letters: B batch, S source tokens, T target tokens, N tokens written so far, M model dim, V vocabulary.
+Dimension letters: B batch, S source tokens, T target tokens, N tokens so far, R kept rows, M model dim, V vocabulary.
 """
 
 from __future__ import annotations

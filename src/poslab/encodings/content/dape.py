@@ -1,6 +1,6 @@
 """DAPE: a static bias corrected by the content of queries and keys.
 
-Dimension letters: B batch, H heads, R queries of a block, S keys, C channels that are mixed, E channels after a mix.
+Dimension letters: B batch, H heads, R query rows, S keys, D head dim, C channels, E mixed channels, K kernel size.
 """
 
 from __future__ import annotations
