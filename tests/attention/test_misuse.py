@@ -255,9 +255,7 @@ def test_tables_that_were_forgotten_are_refused():
     for name in prepared:
         right = call(name)
         for route in routes(name):
-            with pytest.raises(
-                ValueError, match=r"^tables must be what \w+\.prepare makes of the positions, got None$"
-            ):
+            with pytest.raises(ValueError, match=r"^tables must be the result of \w+\.prepare, got None$"):
                 attend(right.q, right.k, right.v, made(name), None, right.visibility, route, state_BHSE=right.state)
 
 

@@ -156,7 +156,7 @@ def test_a_mistake_that_a_process_finds_is_one_sentence(
     assert not list((tmp_path / "outputs").iterdir())
 
 
-HANG = "error: the processes of the run came no further for {} seconds (trainer.hang_after): one of them hangs\n"
+HANG = "error: the processes of the run made no progress for {} seconds (trainer.hang_after): one of them hangs\n"
 
 
 def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_on(

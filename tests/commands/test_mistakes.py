@@ -221,7 +221,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(
 @pytest.mark.parametrize("choice", ["gpu", "ddp"])
 def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice: str, train: Callable[..., Ended]) -> None:
     ended = train(f"trainer={choice}")
-    assert ended == (2, "", "error: trainer.accelerator=gpu asks for a GPU, and this machine has none\n")
+    assert ended == (2, "", "error: trainer.accelerator=gpu needs a GPU, and this machine has none\n")
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_beams_and_devices_that_there_are_not_are_refused(tmp_path, files):
     ):
         poslab.serve(run, "abacus")
     reads = trained(files, tmp_path, "answers").path
-    with pytest.raises(ValueError, match=r"^beams must be 1 for a model that writes nothing token by token, got 2$"):
+    with pytest.raises(ValueError, match=r"^beams must be 1 for a model that does not write token by token, got 2$"):
         poslab.serve(reads, beams=2)
 
 

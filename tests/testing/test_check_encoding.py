@@ -338,7 +338,7 @@ class QuarterTurnInDense(Rotary):
         (RemembersTheLongest, "no_history_matters", "an earlier text left something behind"),
         (LeavesATraceOfTraining, "no_history_matters", "an earlier text left something behind"),
         (LeavesATraceOfDecoding, "no_history_matters", "an earlier text left something behind"),
-        (EndsInSilence, "past_its_end_it_says_so", "nothing was said at position 30, past max_length"),
+        (EndsInSilence, "past_its_end_it_says_so", "no error was raised at position 30, past max_length"),
     ],
 )
 def test_what_does_not_keep_a_claim_is_found_by_its_check(encoding, check, said):

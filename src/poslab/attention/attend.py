@@ -1,6 +1,7 @@
 """Attention under an encoding: one function, several routes to the same result.
 
-Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of G), T queries, S keys, D head dim.
+Dimension letters: B batch, H query heads, G key-value heads (H is a multiple of G), T queries, S keys, D head dim,
+E numbers of a token's state, N distances.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def attend(
         return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:
-        mask = _additive_mask(bias.matrix(), mask).to(q_BHTD.dtype)
+        visible, matrix = mask, bias.matrix()
+        mask = (matrix if visible is None else matrix.masked_fill(~visible, float("-inf"))).to(q_BHTD.dtype)
     return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, attn_mask=mask)
 
 
@@ -211,8 +213,3 @@ def _in_one_dtype(q_BHTD: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 def _widened(x: Tensor, width: int) -> Tensor:
     """Pad x with channels of zeros, so that a fused kernel accepts it."""
     return functional.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
-
-
-def _additive_mask(bias: Tensor, visible: Tensor | None) -> Tensor:
-    """Return the bias where a key is visible and minus infinity where it is not."""
-    return bias if visible is None else bias.masked_fill(~visible, float("-inf"))

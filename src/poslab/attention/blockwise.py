@@ -2,8 +2,7 @@
 
 With one block for all queries it is the dense form, the reference for tests of the other routes.
 
-Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, R queries of a block, D head dim,
-E numbers of a token's state.
+Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, R query rows, D head dim, E state size.
 """
 
 from __future__ import annotations

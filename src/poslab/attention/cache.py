@@ -48,11 +48,7 @@ class LayerCache:
 class KeyValueCache:
     """Unrotated keys and values of every layer, with tokens and positions; for inference, without gradients.
 
-    Keys are rotated when they are read, so that an encoding whose angles depend on the length so far never meets keys
-    rotated by older angles.
-
-    Args:
-        num_layers: number of layers.
+    Keys are rotated when they are read, so that none was rotated by the angles of an earlier length.
     """
 
     def __init__(self, num_layers: int) -> None:
@@ -89,12 +85,10 @@ class KeyValueCache:
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
         """Add the positions of new tokens and True where they are real; return those of all tokens."""
-        before = len(self)
-        if real is not None or self.real is not None:
-            rows = real.shape[0] if real is not None else self.real.shape[0]  # type: ignore[union-attr]
-            device = positions.ids.device
-            old = self.real if self.real is not None else torch.ones(rows, before, dtype=torch.bool, device=device)
-            new = real if real is not None else torch.ones(rows, positions.length, dtype=torch.bool, device=device)
+        given = self.real if real is None else real
+        if given is not None:
+            old = given.new_ones(len(given), len(self)) if self.real is None else self.real
+            new = given.new_ones(len(given), positions.length) if real is None else real
             self.real = torch.cat([old, new], dim=1)
             self._may_end_with_padding = real is not None
         self.positions = positions if self.positions is None else self.positions.followed_by(positions)

@@ -68,15 +68,8 @@ def self_attention_contexts(
         w: Visibility.between(positions, key_positions, causal=causal, window=w, real_keys=real_keys)
         for w in dict.fromkeys(windows)
     }
-    return [
-        AttentionContext(
-            encodings.layer(layer),
-            tables[layer],
-            key_positions,
-            visibilities[windows[layer]],
-            encodings.temperature(layer),
-            route,
-            None if cache is None else cache.layers[layer],
-        )
-        for layer in range(len(windows))
-    ]
+    contexts = []
+    for i, own in enumerate(windows):
+        layer = (encodings.layer(i), tables[i], key_positions, visibilities[own], encodings.temperature(i))
+        contexts.append(AttentionContext(*layer, route, None if cache is None else cache.layers[i]))
+    return contexts

@@ -85,11 +85,9 @@ def distance_attention(
     """Return the output, (B, H, T, D), and each query's log of its sum of exponentials, (B, H, T) float32 at least.
 
     Args:
-        q_BHTD, k_BHSD, v_BHSD: queries, keys, values.
         bias_HN: bias at successive distances, from that of the first query to the last key on.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
-        scale: factor on the products.
-        query_segments, key_segments, real_keys: as in `Visibility`.
+        others: as in `attend_by_distance` and `Visibility`.
     """
     hiding = (query_segments, key_segments, real_keys)
     _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)
@@ -105,19 +103,9 @@ def distance_attention(
 
 
 @distance_attention.register_fake
-def _(
-    q_BHTD: Tensor,
-    k_BHSD: Tensor,
-    v_BHSD: Tensor,
-    bias_HN: Tensor,
-    nearest: int,
-    furthest: int,
-    scale: float,
-    query_segments: Tensor | None = None,
-    key_segments: Tensor | None = None,
-    real_keys: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, (query_segments, key_segments, real_keys))
+def _(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    hiding = (*others[3:], None, None, None)[:3]  # arguments that are at their defaults are left out
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
 
@@ -143,27 +131,15 @@ def distance_attention_backward(
     hiding = (query_segments, key_segments, real_keys)
     inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
     _check(*inputs, hiding, gradient_BHTD, *outputs)
-    hiding_BX = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
-    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *hiding_BX)
+    expanded = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
+    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *expanded)
 
 
 @distance_attention_backward.register_fake
-def _(
-    gradient_BHTD: Tensor,
-    q_BHTD: Tensor,
-    k_BHSD: Tensor,
-    v_BHSD: Tensor,
-    bias_HN: Tensor,
-    output_BHTD: Tensor,
-    log_sum_BHT: Tensor,
-    bias_learns: bool,
-    nearest: int,
-    furthest: int,
-    scale: float,
-    *hiding: Tensor | None,
-) -> tuple[Tensor, ...]:
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding, gradient_BHTD, output_BHTD, log_sum_BHT)
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_BHTD, k_BHSD, v_BHSD, bias_HN))
+def _(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    output, log_sum, *_, query_segments, key_segments, real_keys = others
+    _check(q, k, v, bias, (query_segments, key_segments, real_keys), gradient, output, log_sum)
+    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -1,8 +1,7 @@
 """Blocks of query rows under a bias of distance, and the masks that are views of its vector.
 
-A bias of distance is one number for each distance and head, and this vector contains the T x S matrix: with the rows of
-a block in reverse, row r and column j hold number r + j, so that a mask with the strides (1, 1) over the vector suits
-PyTorch's kernel without a copy.
+A bias of distance is one number for each distance and head. The T x S matrix is a view of these: with the rows of a
+block in reverse, row r and column j hold number r + j, and PyTorch's kernel accepts the strides (1, 1) as a mask.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees,
 N = T + S - 1 distances.

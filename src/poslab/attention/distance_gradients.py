@@ -1,7 +1,6 @@
 """Gradients of attention under a bias of distance, block by block, and that of the bias itself.
 
-The gradient of a distance is the sum of the gradient of the logits over its diagonal, which the strides (1, 1) of
-`distance_blocks` give.
+The gradient of a distance is the logits' gradient summed over its diagonal, by the strides of `distance_blocks`.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
 N = T + S - 1 distances.

@@ -5,7 +5,6 @@ Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,9 +39,13 @@ def for_one_batch(
         )
     rows = [(name, x.shape[0]) for name, x in (("q", q_BHTD), ("k", k_BGSD), ("v", v_BGSD))]
     if tables is None and type(encoding).prepare is not PositionalEncoding.prepare:
-        raise ValueError(f"tables must be what {type(encoding).__name__}.prepare makes of the positions, got None")
+        raise ValueError(f"tables must be the result of {type(encoding).__name__}.prepare, got None")
     rows.append(("tables", check_tables(tables, num_queries, num_keys, device)))
-    for name, x, length in _rules(visibility, num_queries, num_keys):
+    lengths = {"query_segments": num_queries, "key_segments": num_keys, "real_keys": num_keys}
+    for name, length in lengths.items():
+        x: Tensor | None = getattr(visibility, name)
+        if x is None:
+            continue
         if x.dim() != 2 or x.shape[1] != length:
             raise ValueError(f"{name} must be (batch, {length}), got {tuple(x.shape)}")
         if name == "real_keys" and x.dtype != torch.bool:
@@ -55,7 +58,7 @@ def for_one_batch(
         _check_device("state", state_BHSE.device, device)
         rows.append(("state", state_BHSE.shape[0]))
     elif "state" in encoding.hooks:
-        raise ValueError(f"state must be what {type(encoding).__name__}.state makes of the tokens, got None")
+        raise ValueError(f"state must be the result of {type(encoding).__name__}.state, got None")
     batch = _batch_of(rows)
     if any(number != batch for _, number in rows):
         q_BHTD, k_BGSD, v_BGSD = (x.expand(batch, -1, -1, -1) for x in (q_BHTD, k_BGSD, v_BGSD))
@@ -111,17 +114,6 @@ def _made_one_by_autocast(x: Tensor, q_BHTD: Tensor) -> bool:
     if not torch.is_autocast_enabled(q_BHTD.device.type):
         return False
     return all(y.is_floating_point() and y.dtype != torch.float64 for y in (x, q_BHTD))
-
-
-def _rules(visibility: Visibility, num_queries: int, num_keys: int) -> Iterator[tuple[str, Tensor, int]]:
-    """Yield the names, tensors and expected lengths of the rules that are given."""
-    for name, x, length in (
-        ("query_segments", visibility.query_segments, num_queries),
-        ("key_segments", visibility.key_segments, num_keys),
-        ("real_keys", visibility.real_keys, num_keys),
-    ):
-        if x is not None:
-            yield name, x, length
 
 
 def _batch_of(rows: list[tuple[str, int]]) -> int:

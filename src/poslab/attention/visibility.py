@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poslab.encodings.positions import Positions
+from poslab.encodings.positions import Positions, first_of_document
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,7 @@ class Visibility:
     ) -> Tensor | None:
         """Return True where a query sees a key, (1 or B, 1, T, S) bool; None if every query sees every key.
 
-        Args:
-            num_queries, num_keys: T and S.
-            device: device of the mask.
-            rows, keys: slices of the queries and keys.
+        `rows` and `keys` are slices of the T queries and S keys for which it is made.
         """
         visible: Tensor | None = None
         if (self.causal and num_queries > 1) or self.window is not None:
@@ -119,11 +116,7 @@ class Visibility:
             first = (queries - self.window + 1).clamp_min(0)
             stop = torch.minimum(stop, queries + self.window)
         if self.key_segments is not None:
-            begins = torch.ones_like(self.key_segments, dtype=torch.bool)
-            begins[:, 1:] = self.key_segments[:, 1:] != self.key_segments[:, :-1]
-            storage = torch.arange(num_keys, device=device)
-            first_of_document = torch.where(begins, storage, 0).cummax(dim=1).values
-            first = torch.maximum(first, first_of_document[:, num_keys - num_queries :])
+            first = torch.maximum(first, first_of_document(self.key_segments)[:, num_keys - num_queries :])
         if self.real_keys is None:
             return (stop - first).float()
         before = torch.nn.functional.pad(self.real_keys.cumsum(1), (1, 0))

@@ -14,16 +14,12 @@ DEEPEST = 3
 
 
 def check_interpolations(node: Any, file: Path) -> None:
-    """Check the texts of a file that OmegaConf will resolve, whoever wrote them.
+    """Check the texts of a file's unresolved contents, whoever wrote them, before OmegaConf resolves them.
 
     `${oc.env:SECRET}` would put a secret into printed and stored text.
 
-    Args:
-        node: contents of the file, unresolved.
-        file: file to name in messages.
-
     Raises:
-        ValueError: for an interpolation that is not another key, `now` or `hydra`.
+        ValueError: naming the file, for an interpolation that is not another key, `now` or `hydra`.
     """
     for text in texts(node):
         rest = text

@@ -1,7 +1,7 @@
 """The contract between an encoding and the rest of the laboratory.
 
-Dimension letters: B batch, H heads, T queries, S keys, R queries of a block of rows, P past tokens, D head dim, M model
-dim, E numbers of a token's state.
+Dimension letters: B batch, H heads, T queries, S keys, R query rows of a block, P past tokens, D head dim, M model dim,
+E numbers of a token's state.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class PositionalEncoding(Described):
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
+    Every constructor raises ValueError for an argument out of its range.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
     parameters there casts them with `.to(q.dtype)`, and adds to the result of `super()`.
@@ -71,10 +72,7 @@ class PositionalEncoding(Described):
 
             encoding.require_hooks({"rotate_query", "rotate_key", "scale", "bias"})
 
-        Call it where an attention of your own is given an encoding: hooks that it does not call are silently lost.
-
-        Args:
-            called: names of the hooks that the attention and its model call.
+        Name the hooks that an attention of your own and its model call: hooks that they do not call are silently lost.
 
         Raises:
             ValueError: if the encoding overrides another hook, or a name is not a hook.
@@ -166,13 +164,10 @@ class PositionalEncoding(Described):
         return {}
 
     def spectrum(self, length: int) -> Tensor | None:
-        """Return the inverse frequencies by which queries and keys rotate; None if they do not.
+        """Return the inverse frequencies by which queries and keys rotate, (N,) radians per token; None if they do not.
 
-        Args:
-            length: tokens of the text, on which some frequencies depend.
-
-        Returns:
-            (N,) radians per token, usually one for each pair of channels; 0 for a channel that stands still.
+        Usually one for each pair of channels, and 0 for a channel that stands still. Some depend on the length of the
+        text, in tokens.
         """
         return None
 
@@ -197,8 +192,7 @@ class QueryRows:
         first_key: index of the first of these queries among the keys, where a sequence attends to itself.
         scale: factor on the products of queries and keys: a number, or (1 or B, 1 or H, R, 1).
         visible: True where a query sees a key, (1 or B, 1, R, S); None if every query sees every key.
-        query_state, key_state: `state` of these queries and keys, (B, H, R, E) and (B, H, S, E) with the state's own H;
-            None if the encoding has none.
+        query_state, key_state: `state` of these queries and keys, (B, H, R, E) and (B, H, S, E); None if there is none.
         keys: slice of the keys of `tables`, from the first on.
     """
 

@@ -32,7 +32,6 @@ class Pairs(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return MadeFor.of(self.query_ids[..., None, :, None], self.key_ids[..., None, :, None])
 
     def distance(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
@@ -50,8 +49,7 @@ class BiasTable:
     """Logit bias per head for contiguous positions: one number for each distance.
 
     Args:
-        values: (H, T + S - 1) float32, the bias at successive distances: from first query minus last key up to last
-            query minus first key.
+        values: (H, T + S - 1) float32, the bias at distances from first query - last key to last query - first key.
         num_queries: T.
     """
 
@@ -65,7 +63,6 @@ class BiasTable:
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the table, for any row of a batch."""
         return MadeFor(1, self.num_queries, self.num_keys, self.values.device)
 
     def for_heads(self, num_heads: Count) -> Tensor:
@@ -92,9 +89,7 @@ class BiasTable:
 class BiasOfPairs:
     """Logit bias per head for any positions, made block by block, since it has no shorter form.
 
-    Args:
-        pairs: positions of queries and keys.
-        bias_at: returns the bias of every head at distances of any shape, (H, *distance.shape) float32.
+    `bias_at` returns the bias of every head at distances of any shape, (H, *distance.shape) float32.
     """
 
     pairs: Pairs
@@ -102,7 +97,6 @@ class BiasOfPairs:
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:

@@ -1,7 +1,4 @@
-"""Sizes of an encoding's tables, so that attention can refuse tables made for others.
-
-Dimension letters: B batch, T queries, S keys.
-"""
+"""Sizes of tables, so that attention can refuse others. Dimension letters: B batch, T queries, S keys."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def rnope(
     window: Count | None = None,
     base: Base = 10_000.0,
 ) -> PerLayer:
-    """Rotary in a sliding window; in every nth layer no position, over the whole text.
+    """Return rotary layers with a sliding window and, every nth, a layer without position over the whole text (RNoPE).
 
-    Near tokens are told apart by position, far ones by content alone, so that no angle occurs beyond the window.
+    Position separates near tokens, content alone far ones, so that no angle occurs beyond the window.
 
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.

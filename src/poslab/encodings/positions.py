@@ -1,4 +1,4 @@
-"""Positions of tokens, which every encoding and attention route reads. Dimension letters: B batch, T tokens."""
+"""Positions of tokens, which every encoding and attention route reads. Dimension letters: B batch, T tokens, R rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class Positions:
 
     Args:
         ids: (T,) or (B, T), integer or real.
-        stop: exclusive upper bound of the ids, just above the last of contiguous ones; known by construction, so that
-            nothing reads a tensor for it.
+        stop: exclusive bound of the ids, last + 1 if contiguous; known by construction, without reading a tensor.
         contiguous: True if the ids of any two tokens that may see each other differ by their distance in storage, as in
             a range or in packed documents that each count from 0; known by construction.
         segments: (B, T) document number of each token; None if a row is one document.
@@ -35,21 +34,16 @@ class Positions:
     def packed(cls, segments: Tensor) -> Positions:
         """Return positions that count from 0 in each document of a row: `[[5, 5, 5, 8, 8]]` has `[[0, 1, 2, 0, 1]]`.
 
-        Args:
-            segments: (B, T) document numbers; the tokens of a document stand side by side.
+        `segments` (B, T) are document numbers; the tokens of a document stand side by side.
         """
-        storage = torch.arange(segments.shape[1], device=segments.device)
-        begins = torch.ones_like(segments, dtype=torch.bool)
-        begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-        first_of_document = torch.where(begins, storage, 0).cummax(dim=1).values
-        return cls(storage - first_of_document, segments.shape[1], contiguous=True, segments=segments)
+        ids = torch.arange(segments.shape[1], device=segments.device) - first_of_document(segments)
+        return cls(ids, segments.shape[1], contiguous=True, segments=segments)
 
     @classmethod
     def padded(cls, real: Tensor) -> Positions:
         """Return positions of rows padded on either side: the first real token of each row is at 0.
 
-        Args:
-            real: (B, T) bool, False at padding. Left padding is at 0 too, and must not be attended to.
+        `real` (B, T) is False at padding. Left padding is at 0 too, and must not be attended to.
         """
         storage = torch.arange(real.shape[1], device=real.device)
         first_real = real.int().argmax(dim=1, keepdim=True)
@@ -95,3 +89,10 @@ class Positions:
             segments = torch.cat([self.segments, later.segments], dim=-1)
         stop, contiguous = max(self.stop, later.stop), self.contiguous and later.contiguous
         return Positions(torch.cat([ids, later_ids], dim=-1), stop, contiguous, segments)
+
+
+def first_of_document(segments: Tensor) -> Tensor:
+    """Return the place in storage of the first token of each token's document, (B, T)."""
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return torch.where(begins, torch.arange(segments.shape[1], device=segments.device), 0).cummax(dim=1).values

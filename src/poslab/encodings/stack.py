@@ -27,6 +27,7 @@ class StackShape:
     """Facts of a stack of attention layers, and of its vocabulary, that an encoding may take as arguments.
 
     Args:
+        causal: True if a token sees only itself and those before it.
         digits: ids of the tokens that are one decimal digit each.
         others: as those of a model.
     """
@@ -90,22 +91,7 @@ class StackEncodings(nn.Module):
         for layer in range(shape.num_layers):
             maker = pattern.encodings[layer % len(pattern.encodings)]
             if id(maker) not in shared:
-                instance = shape.fill(maker)
-                if not isinstance(instance, PositionalEncoding):
-                    raise ValueError(
-                        f"encoding must be a class of encodings, a partial of one, or a PerLayer, got {maker}, which "
-                        f"makes {type(instance).__name__}"
-                    )
-                if instance.causal_only and not shape.causal:
-                    form = instance.bidirectional_form
-                    instead = (
-                        f"its bidirectional form is {form}"
-                        if form
-                        else "it has no bidirectional form, and needs model=decoder"
-                    )
-                    raise ValueError(
-                        f"encoding {type(instance).__name__} is causal, and this attention is not: {instead}"
-                    )
+                instance = _made(maker, shape)
                 self.distinct.append(instance)
                 if instance.shared_by_layers:
                     shared[id(maker)] = len(self.distinct) - 1
@@ -163,7 +149,7 @@ class StackEncodings(nn.Module):
             )
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        """Return token embeddings with the position of every encoding mixed in; arguments as of an encoding."""
+        """Return token embeddings with the position of every encoding mixed in; arguments as in an encoding."""
         for encoding in self:
             x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM
@@ -172,3 +158,18 @@ class StackEncodings(nn.Module):
         """Return the tables of each layer; layers that share an encoding share its tables."""
         tables = [encoding.prepare(query_positions, key_positions) for encoding in self]
         return [tables[place] for place in self._places]
+
+
+def _made(maker: Callable[..., Any], shape: StackShape) -> PositionalEncoding:
+    """Return the encoding that a factory makes; raise ValueError if it does not suit the stack."""
+    made = shape.fill(maker)
+    name = type(made).__name__
+    if not isinstance(made, PositionalEncoding):
+        raise ValueError(
+            f"encoding must be a class of encodings, a partial of one, or a PerLayer, got {maker}, which makes {name}"
+        )
+    if made.causal_only and not shape.causal:
+        form = made.bidirectional_form
+        other = f"its bidirectional form is {form}" if form else "it has no bidirectional form, and needs model=decoder"
+        raise ValueError(f"encoding {name} is causal, and this attention is not: {other}")
+    return made

@@ -131,7 +131,8 @@ def beam_search(
             best_BN = written_BKN[row_B1[:, 0], best_B]
             for text, unfinished, best_N in zip(text_B.tolist(), unfinished_B.tolist(), best_BN, strict=True):
                 if last or not unfinished:
-                    texts[text] = _before(end_id, best_N)
+                    ends = (best_N == end_id).nonzero()
+                    texts[text] = best_N[: int(ends[0])] if len(ends) else best_N
         if last:
             break
         if drop:
@@ -141,8 +142,3 @@ def beam_search(
             rows_BK = row_B1 * beams + from_BK
             decoding.select((rows_BK[unfinished_B] if drop else rows_BK).flatten())
     return texts
-
-
-def _before(end_id: int, text_N: Tensor) -> Tensor:
-    ends_N = text_N == end_id
-    return text_N[: int(ends_N.int().argmax())] if bool(ends_N.any()) else text_N

@@ -92,7 +92,6 @@ def stream_text(tokenizer: Tokenizer, prompt: Sequence[int], continuation: Itera
         continuation: token ids as they arrive.
     """
     # Each token decodes only the text after `start` again; the text before `shown` has been yielded.
-    # Only what follows `start` is decoded again with each token; what lies before `shown` has been given.
     tokens = list(prompt)
     start, shown = 0, len(tokens)
 

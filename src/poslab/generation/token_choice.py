@@ -1,7 +1,4 @@
-"""Choice of the next token; imports no torch, so that mistakes are reported at once.
-
-Dimension letters: B batch, V vocabulary, K candidates.
-"""
+"""Choice of a token; no torch, for fast errors. Dimension letters: B batch, V vocabulary, K candidates."""
 
 from __future__ import annotations
 
@@ -24,8 +21,7 @@ class Sampling:
     over the tokens that `top_k` and then `top_p` keep; of equally probable tokens the lower id comes first.
 
     Args:
-        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0, where 0 chooses the most
-            probable token.
+        temperature: below 1 sharpens the distribution, above 1 flattens it; at least 0; 0 is greedy decoding.
         top_k: keeps the k most probable tokens; at least 1. None keeps all.
         top_p: keeps the smallest set of the most probable tokens whose mass, among those that `top_k` left, reaches p;
             in (0, 1]. 1 keeps all. Of the probabilities 0.5, 0.25, 0.15, 0.1 a top_p of 0.7 keeps two (mass 0.75), 0.8

@@ -1,8 +1,7 @@
 """Plain data of `torch.save`, read by following its pickle step by step, without running anything that it names.
 
 `torch.load(weights_only=True)` does not run foreign code either, but it makes `bytearray(n)` for any n and tensors of
-more elements than are stored, and it hashes keys that cost exponential time. Here each value has been stored byte by
-byte.
+more elements than are stored, and it hashes keys that cost exponential time. Here each value was stored in full.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ def load_plain(path: Path) -> Any:
 
     Raises:
         KeyError: if the zip file has no pickle.
-        ValueError: for anything but dictionaries, lists, tuples, numbers, texts and dense tensors, and for more bytes
-            than the file has.
+        ValueError: for anything but dictionaries, lists, tuples, numbers, texts and dense tensors within the file's
+            size.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {name.partition("/")[2]: archive.getinfo(name) for name in archive.namelist()}

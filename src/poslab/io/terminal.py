@@ -36,9 +36,7 @@ def _is_obeyed(character: str) -> bool:
 class HarmlessConsole(Console):
     """Console of rich that prints text as it is, without markup, emoji codes, colours of its own, or controls.
 
-    Args:
-        file: file to print to; None is the standard output.
-        arguments: other arguments of `rich.console.Console`.
+    It prints to `file`, or to the standard output for None.
     """
 
     def __init__(self, file: TextIO | None = None, **arguments: Any) -> None:

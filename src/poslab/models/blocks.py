@@ -10,11 +10,7 @@ from poslab.models.memory import LayerMemory
 
 
 class GatedMlp(nn.Module):
-    """A gated feed-forward layer, `W_out (silu(W_gate x) * W_up x)`.
-
-    Args:
-        d_model: width M.
-        hidden: inner width.
+    """Gated feed-forward layer of inner width `hidden`, `W_out (silu(W_gate x) * W_up x)`.
 
     Source: Shazeer, "GLU Variants Improve Transformer" (2020), SwiGLU.
     """
@@ -30,14 +26,9 @@ class GatedMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: self-attention, perhaps cross-attention, then a feed-forward layer.
+    """Pre-norm residual block: self-attention, perhaps cross-attention to a memory, then a feed-forward layer.
 
-    Args:
-        attention: self-attention of the block.
-        d_model: width M.
-        mlp_hidden: inner width of the feed-forward layer.
-        dropout: probability of dropping a residual's element.
-        memory_attention: cross-attention of the block to a memory; None for none.
+    `dropout` is the probability of dropping an element of a residual.
     """
 
     def __init__(

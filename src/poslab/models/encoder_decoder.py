@@ -1,6 +1,6 @@
 """Transformers that read a source and write a target.
 
-Dimension letters: B batch, S source tokens, T target tokens, N tokens written so far, M model dim, V vocabulary.
+Dimension letters: B batch, S source tokens, T target tokens, N tokens so far, R kept rows, M model dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -67,10 +67,9 @@ class EncoderDecoder(CheckedArguments, Model):
         self.cross_encodings = StackEncodings(cross_encoding or NoPosition, shape)
         for instance in self.cross_encodings:
             if unfit := sorted({"embed", "state"} & instance.hooks):
-                reason = "is mixed into embeddings" if "embed" in unfit else "remembers a state of each token"
-                raise ValueError(
-                    f"cross_encoding {type(instance).__name__} {reason}, and serves no attention to another sequence"
-                )
+                reason = "is mixed into embeddings" if "embed" in unfit else "has a state of each token"
+                name = type(instance).__name__
+                raise ValueError(f"cross_encoding {name} {reason}, and does not serve attention to another sequence")
             choose_route(instance, stack.attention)
         self.route = stack.attention
         self.output = nn.Linear(stack.d_model, vocab_size, bias=False)
@@ -110,30 +109,21 @@ class EncoderDecoder(CheckedArguments, Model):
 
         Args:
             source_BS, target_BT: token ids; the target begins with the token that begins all targets.
-            real_source: (B, S) bool, False at padding; None if there is none. Padding of the target comes last, where
-                none of its other tokens sees it.
+            real_source: (B, S) bool, False at padding; None: none. Padding of the target comes last, where none of its
+                other tokens sees it.
         """
         memory = self.read(source_BS, real_source)
         return self.target_logits(self.decoder.hidden_states(target_BT, memory=memory), target_BT, memory)
 
     def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
-        """Return logits of the token after each of the last T of a target, (B, T, V).
-
-        Args:
-            hidden_BTM: hidden states of these tokens.
-            written_BN: the target up to and including them.
-            memory: the source.
-        """
+        """Return logits of the token after each of the last T of a target, (B, T, V), given its N tokens so far."""
         logits_BTV: Tensor = self.output(hidden_BTM)
         return logits_BTV
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
-        """Return the memory of a source, to which the decoder attends.
+        """Return the memory of a source, to which the decoder attends; padding as in `forward`.
 
-        Args:
-            source_BS: token ids.
-            real: (B, S) bool, False at padding; None if there is none.
-            cache: cache of keys and values of the source, for a target that is written token by token.
+        A cache keeps its keys and values, for a target that is written token by token.
         """
         states = self.encoder.hidden_states(source_BS, real=real)
         positions = Positions.range(source_BS.shape[1], device=source_BS.device)

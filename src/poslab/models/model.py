@@ -26,12 +26,7 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
 
 
 class Outputs(NamedTuple):
-    """Output layer of a task in place of token logits.
-
-    Args:
-        size: number of outputs.
-        pooled: True for outputs of each sequence as a whole, False for outputs of each of its tokens.
-    """
+    """Output layer in place of token logits: `size` numbers, for each sequence if `pooled`, else for each token."""
 
     size: int
     pooled: bool

@@ -22,8 +22,7 @@ class PointerGenerator(EncoderDecoder):
 
     with h the hidden state of the target at its token y, and m_s that of the source at its token x_s; x_(-1) is the
     token that begins all targets, which does not count as an earlier one. c is the probability of copying; f (affine, 3
-    at first) favours the token after the last one in the source, and r (affine, -3 at first) a token that was written
-    before.
+    at first) favours the token after the last one in the source, and r (affine, -3 at first) a repeated token.
 
     Args: those of `EncoderDecoder`.
 

@@ -70,9 +70,7 @@ class SequenceModel(Transformer, Model):
     ) -> Tensor:
         """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
 
-        Args:
-            tokens_BT: token ids.
-            positions, real, cache: as in `hidden_states`.
+        Arguments as in `Model.forward`.
         """
         hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
         outputs: Tensor = self.output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
@@ -82,10 +80,7 @@ class SequenceModel(Transformer, Model):
 def pooled(hidden_BTM: Tensor, real: Tensor | None, pooling: Pooling) -> Tensor:
     """Return the hidden state that represents each sequence, (B, M), whatever its padding.
 
-    Args:
-        hidden_BTM: hidden states of all tokens.
-        real: (B, T) bool, False at padding, with at least one True in each row; None if there is no padding.
-        pooling: kind of representation.
+    `real` is (B, T) bool, False at padding, with at least one True in each row; None if there is no padding.
     """
     if pooling == "mean":
         if real is None:

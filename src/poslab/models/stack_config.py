@@ -33,8 +33,7 @@ class StackConfig:
             gated matrices hold as many numbers as two plain ones of 4 M.
         qk_norm: True normalises queries and keys per head.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
-        window: number of last tokens that each token sees, itself included, and as many ahead without causality; None
-            for all.
+        window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
@@ -66,11 +65,7 @@ class StackConfig:
         return max(1, -(-int(self.mlp_ratio * self.d_model) // 32)) * 32
 
     def shape(self, causal: bool, digits: Sequence[int] = ()) -> StackShape:
-        """Return the shape that encodings see, with defaults filled in.
-
-        Args:
-            causal: True if a token sees only itself and those before it.
-            digits: ids of the tokens that are one digit each.
+        """Return the shape that encodings see, with defaults filled in; arguments as in `StackShape`.
 
         Raises:
             ValueError: for sizes that do not fit together.

@@ -28,8 +28,8 @@ class Transformer(CheckedArguments, nn.Module):
         cross_attention: True if each block also attends to a memory.
 
     Raises:
-        ValueError: for sizes that do not fit together, a route that is not exact for the encoding, or a causal encoding
-            in a stack that is not.
+        ValueError: for sizes that do not fit, a route not exact for the encoding, or a causal encoding in another
+            stack.
     """
 
     causal: ClassVar[bool]
@@ -86,12 +86,10 @@ class Transformer(CheckedArguments, nn.Module):
     ) -> Tensor:
         """Return the normalised output of the last block, (B, T, M).
 
+        A sampler moves the positions of the first tokens; positions after a cache are used as given.
+
         Args:
-            tokens_BT: token ids.
-            positions: positions of the tokens; None is 0, 1, ... or the continuation of the cache. A sampler moves
-                those of the first tokens; positions after a cache are used as given.
-            real: (B, T) bool, False at padding; None if there is none.
-            cache: cache of earlier tokens, to which these are added; None if there are none.
+            tokens_BT, positions, real, cache: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
         """
         continued = cache if cache is not None and len(cache) else None
@@ -114,12 +112,9 @@ class Transformer(CheckedArguments, nn.Module):
         return normed_BTM
 
     def initialize(self, output: nn.Linear) -> None:
-        """Draw normal weights, smaller in the layers that write to the residual stream, as in GPT-2.
+        """Draw normal weights, also of `output`; those that write to the residual stream are smaller, as in GPT-2.
 
         An encoding keeps its own initial values.
-
-        Args:
-            output: output layer, which reads the hidden states.
         """
         residual_scale = (2 * len(self.blocks)) ** -0.5
         for name, module in [*self.blocks.named_modules(), ("readout", output)]:

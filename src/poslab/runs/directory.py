@@ -45,10 +45,6 @@ class RunDirectory:
     def of(cls, run: str | Path, trust: str | Sequence[str] = ()) -> RunDirectory:
         """Find the run of a directory, or of a checkpoint inside one.
 
-        Args:
-            run: the directory or checkpoint.
-            trust: package, or packages, beside Poslab that its configuration may name.
-
         Raises:
             ValueError: if there is no run there, or it contains something that a run does not write, such as a link.
         """
@@ -151,8 +147,7 @@ class RunDirectory:
     def config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with.
 
-        Anybody may have written it: `build` makes objects of it only from the trusted packages of this object, whatever
-        the file says.
+        Anybody may have written it: `build` makes objects of it only from the packages of `trust`, whatever it says.
 
         Raises:
             ValueError: if the file does not hold a configuration.
@@ -185,11 +180,9 @@ class RunDirectory:
         return metrics
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Write the configuration and environment of the run, before it begins or is resumed.
+        """Write the resolved configuration and the environment of the run, before it begins or is resumed.
 
-        Args:
-            config: resolved configuration.
-            environment: environment of the run; that of a resumption is listed under `resumed` of the first.
+        The environment of a resumption is listed under `resumed` of the first.
 
         Raises:
             ValueError: if the directory cannot be written.

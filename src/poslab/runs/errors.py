@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class RunStoppedError(RuntimeError):
-    """A run ended before its end; its message is one sentence for the user.
+    """Early end of a run; its message is one sentence for the user.
 
     Attributes:
         exit_status: exit status of the command.
@@ -22,18 +22,13 @@ class RunStoppedError(RuntimeError):
 
 
 class NonFiniteLossError(RunStoppedError):
-    """The loss or its gradient is no longer a number; a resumed run would meet it again."""
+    """Loss or gradient that is no longer a number; a resumed run would meet it again."""
 
     resumable = False
 
 
 class ProcessDiedError(RunStoppedError):
-    """A process of the run died, and the others were ended.
-
-    Args:
-        message: one sentence.
-        ended_by: signal that ended it; None for another cause.
-    """
+    """Death of a process of the run, by the signal `ended_by` if there was one, after which the others were ended."""
 
     def __init__(self, message: str, ended_by: signal.Signals | None = None) -> None:
         super().__init__(message)
@@ -41,22 +36,19 @@ class ProcessDiedError(RunStoppedError):
 
 
 class DiskError(RunStoppedError):
-    """Nothing more could be written; earlier saves are intact."""
+    """Disk that cannot be written; earlier saves are intact."""
 
 
 class RunEndedEarlyError(RunStoppedError):
-    """An observer of the run ended it."""
+    """End of a run by its observer."""
 
     resumable = False
 
 
 class RunInterruptedError(BaseException):
-    """A signal stopped the run, after its state was saved.
+    """Stop of a run by a signal, after its state was saved.
 
     It can be raised anywhere, so it is not an Exception, which code on the way may catch.
-
-    Args:
-        signal_number: the signal.
     """
 
     resumable = True

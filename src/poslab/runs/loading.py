@@ -41,8 +41,7 @@ def load(
         swap: another encoding, positions or temperature in place of the run's own, by group, as in conf/:
             `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. Parameters keep their weights where class and
             shape are the same, and are otherwise as at initialisation: `untrained` counts those.
-        trust: package, or packages, beside Poslab that define parts of the run, such as your encoding. They are
-            imported.
+        trust: package, or packages, beside Poslab that define parts of the run, and are imported.
 
     Returns:
         The model with its trained weights: float32, or bfloat16 after `trainer.precision=bf16-true`.
@@ -90,11 +89,7 @@ def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
 def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
     """Return True if a model has exactly these weights, without making any of them.
 
-    Args:
-        recipe: recipe of the model.
-        known: arguments of `ModelRecipe.build`.
-        weights: weights of the checkpoint.
-        whole: True to compare the weights of encodings too.
+    `known` are the arguments of `ModelRecipe.build`. Unless `whole`, the weights of encodings are not compared.
     """
     num_elements = sum(weight.numel() for weight in weights.values())
     # Some parts, such as slopes, are computed head by head on the CPU. Each layer, dimension and head has its weights.
@@ -124,12 +119,7 @@ def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
 
 
 def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Count the learned numbers of a model's encodings and temperatures that no training has set, by class.
-
-    Args:
-        model: model of a run, under another encoding than its own.
-        weights: trained weights of the run.
-    """
+    """Count the learned numbers of a model's encodings and temperatures that are not in a run's weights, by class."""
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         is_trained = name in weights and torch.equal(weights[name], parameter.detach().cpu())

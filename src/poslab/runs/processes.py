@@ -104,7 +104,7 @@ def hang_errors(seconds: int) -> Iterator[None]:
 
 def hung(seconds: int) -> str:
     """Return the sentence for a run in which no process has progressed for so long."""
-    return f"the processes of the run came no further for {seconds:,} seconds (trainer.hang_after): one of them hangs"
+    return f"the processes of the run made no progress for {seconds:,} seconds (trainer.hang_after): one of them hangs"
 
 
 def leave(status: int) -> NoReturn:

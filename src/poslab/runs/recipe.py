@@ -50,11 +50,7 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
-        """Build the recipe of a configuration.
-
-        Args:
-            config: resolved configuration.
-            to_train: True to also check that the files of its data exist and that its model can be built.
+        """Build the recipe of a resolved configuration; `to_train` also checks the files of its data and its model.
 
         Raises:
             ValueError: one sentence that names the key, for values that do not fit together.

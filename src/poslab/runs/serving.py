@@ -42,8 +42,8 @@ def serve(
     Raises:
         ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
             nothing is written token by token, as by a classifier; for a language model, which continues texts and has
-            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that is not an input of
-            the task.
+            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that its task cannot
+            read.
     """
     directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:
@@ -54,7 +54,7 @@ def serve(
     except ValueError as error:
         raise ValueError(f"run={run} cannot answer: {error}") from error
     if beams > 1 and "beams" not in task.heeds:
-        raise ValueError(f"beams must be 1 for a model that writes nothing token by token, got {beams}")
+        raise ValueError(f"beams must be 1 for a model that does not write token by token, got {beams}")
     model = load(run, device_named(str(device)), trust=trust)
     search = Search(beams, length_penalty, max_new_tokens)
     return lambda text: task.predict(model, text, search)

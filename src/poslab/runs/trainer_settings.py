@@ -65,7 +65,7 @@ class TrainerSettings:
     def require_devices(self) -> None:
         """Raise ValueError if this machine does not have the devices."""
         if self.on_gpu and not torch.cuda.is_available():
-            raise ValueError("trainer.accelerator=gpu asks for a GPU, and this machine has none")
+            raise ValueError("trainer.accelerator=gpu needs a GPU, and this machine has none")
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"

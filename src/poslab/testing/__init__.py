@@ -1,8 +1,7 @@
 """Checks that every encoding must pass, as one callable for people who write their own: `check_encoding(MyEncoding)`.
 
 Like scikit-learn's `check_estimator`, it builds the encoding, here into small attention layers and decoders, and checks
-everything that the rest of the laboratory relies on. It does not check the formula: for that, write a test against an
-independent implementation.
+everything that the laboratory relies on. The formula itself needs a test against an independent implementation.
 """
 
 from __future__ import annotations

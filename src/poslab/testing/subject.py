@@ -1,7 +1,4 @@
-"""Encoding under test, in small models with fixed weights, and their tokens.
-
-Dimension letters: B batch, T tokens, M model dim.
-"""
+"""Small models around an encoding under test. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -30,10 +27,7 @@ RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[20], [13]])
 class Subject:
     """An encoding under test, with small models around it that always have the same weights.
 
-    Args:
-        factory: factory of the encoding.
-        temperature: factory of a temperature around it.
-        sizes: sizes of the stack, where they differ from the usual ones.
+    `sizes` are those of the stack that differ from the usual ones.
     """
 
     factory: EncodingFactory
@@ -67,18 +61,10 @@ class Subject:
 
     def decoder(self, num_layers: int | None = None, **arguments: Any) -> Decoder:
         """Return a decoder in evaluation mode."""
-        shape = self.shape()
+        sizes = {name: size for name, size in vars(self.shape()).items() if name not in ("causal", "digits")}
+        sizes["num_layers"] = num_layers or sizes["num_layers"]
         torch.manual_seed(2)
-        stack = StackConfig(
-            encoding=self.factory,
-            d_model=shape.d_model,
-            num_layers=num_layers or shape.num_layers,
-            num_heads=shape.num_heads,
-            num_kv_heads=shape.num_kv_heads,
-            head_dim=shape.head_dim,
-            temperature=self.temperature,
-            **arguments,
-        )
+        stack = StackConfig(encoding=self.factory, temperature=self.temperature, **sizes, **arguments)
         decoder = Decoder(stack, VOCAB_SIZE, digits=DIGITS)
         stir(decoder.encodings)
         return decoder.eval()

@@ -109,4 +109,4 @@ def check_past_its_end_it_says_so(subject: Subject) -> None:
         except ValueError as error:
             assert "max_length" in str(error), f"the error past the end does not name max_length: {error}"
         else:
-            raise AssertionError(f"nothing was said at position {decoder.max_length}, past max_length")
+            raise AssertionError(f"no error was raised at position {decoder.max_length}, past max_length")

@@ -36,14 +36,13 @@ class Abacus(PositionalEncoding):
 
     Parameters: `table.weight` (num_embeddings, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. It tells places within a number apart and nothing else; attention beside it has no
+    Causal and bidirectional. It encodes places within a number and nothing else; attention beside it has no
     position, or an encoding of its own (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
     Claimed: trained on numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number
     of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
 
     k is drawn from torch's global generator of the device, which the training loop seeds anew for each process and
-    micro-batch, so that each has its own k, and a resumed run the same ones. In an encoder-decoder each stack has its
-    own table and k.
+    micro-batch: each has its own k, and a resumed run the same ones. An encoder-decoder has a table and k per stack.
 
     Traps: a token of several digits, such as the `20` of a subword vocabulary, is not a digit, nor is one that includes
     the space before it; with `dataset.tokenizer=bytes` every digit is a token. A number ends at such tokens, at a space
@@ -100,9 +99,7 @@ class Abacus(PositionalEncoding):
 def index_in_number(is_digit_BS: Tensor, segments_BS: Tensor | None = None) -> Tensor:
     """Return the place of each digit in its number, counted from 1, and 0 for all other tokens, (B, S).
 
-    Args:
-        is_digit_BS: True at digits.
-        segments_BS: document of each token, at whose end a number ends; None if a row is one document.
+    A number ends with its document, the number of which is in `segments_BS`; None if a row is one document.
     """
     after_digit_BS = is_digit_BS[:, :-1]
     if segments_BS is not None:

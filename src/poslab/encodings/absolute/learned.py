@@ -21,9 +21,8 @@ class Learned(PositionalEncoding):
 
     Parameters: `table.weight` (max_length, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. Ends at `max_length`: a vector past the training length stays as it was initialised,
-    unless a position sampler reaches it. Costs one look-up per token before the first layer, and max_length * M
-    parameters.
+    Causal and bidirectional. Ends at `max_length`: a vector past the training length stays as initialised unless a
+    position sampler reaches it. Costs one look-up per token before the first layer, and max_length * M parameters.
 
     Slow to learn: at first nothing says that rows 5 and 6 are neighbours. In the default run it reaches 2.96 bits per
     byte after 600 steps, where rotary has 1.88; at a learning rate of 5e-3 it reaches 3.71, and 3.51 if the table
@@ -31,8 +30,7 @@ class Learned(PositionalEncoding):
 
     Traps: integer positions only, since there is nothing between two rows. Rows are counted from 0: weights of BART and
     OPT, which begin at row 2, and RoBERTa, which begins after its padding id, must be shifted; x-transformers
-    multiplies its table by M ** -0.5. Embeddings are not multiplied by sqrt(M), as for sinusoids: the table begins as
-    small as they do.
+    multiplies its table by M ** -0.5. Embeddings are not multiplied by sqrt(M) as for sinusoids: the table is as small.
 
     Raises:
         ValueError: for a `max_length` out of its range; for a position at or past it, or one that is not an integer.

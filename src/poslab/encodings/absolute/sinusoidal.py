@@ -42,9 +42,6 @@ class Sinusoidal(PositionalEncoding):
     Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
     wavelength is 2 pi base exactly, and every other one differs as well.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
     """
 

@@ -25,7 +25,7 @@ class Alibi(DistanceBias):
         num_heads: heads H; see `slope_exponents` for an H that is not a power of two.
         max_exponent: the smallest slope is 2 ** -max_exponent (paper: 8; above 0).
         asymmetry: number of tokens by which an encoder counts keys of one side as nearer: those ahead of the query if
-            positive, those behind it if negative (between -1 and 1). At 0 an encoder cannot tell left from right.
+            positive, those behind it if negative (between -1 and 1). At 0 an encoder sees left and right alike.
             No effect in a causal stack, the paper's own case.
         causal: True if keys are never ahead of the query.
 
@@ -38,9 +38,6 @@ class Alibi(DistanceBias):
 
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
     slope * j is the same after a softmax, but bfloat16 cannot hold it.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
     repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).

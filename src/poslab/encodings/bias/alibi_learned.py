@@ -14,8 +14,7 @@ class LearnedAlibi(Alibi):
 
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * |i - j|,  slope_h = 2 ** -exponent_h
 
-    Learning the exponents keeps every slope positive, and a step changes a steep slope and a gentle one by the same
-    factor.
+    Learning the exponents keeps slopes positive, and a step changes a steep slope and a gentle one by the same factor.
 
     Args:
         num_heads: heads H.
@@ -23,14 +22,9 @@ class LearnedAlibi(Alibi):
         asymmetry, causal: as in `Alibi`.
 
     Parameters: `exponents` (H,), one for all layers of a stack. Causal and bidirectional. The paper reports no strong
-    extrapolation of learned slopes, and 3% more time. Time and memory are those of `Alibi`, and the gradient of one row
-    per head.
+    extrapolation of learned slopes, and 3% more time. Costs what `Alibi` does, and the gradient of one row per head.
 
-    Traps: a slope that is learned itself may become negative; learning its natural logarithm, as others do, is the same
-    at another learning rate.
-
-    Raises:
-        ValueError: for an argument out of its range.
+    Traps: a learned slope may turn negative; its learned natural logarithm, as elsewhere, means another learning rate.
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), who mention trainable slopes in section 3.
     """

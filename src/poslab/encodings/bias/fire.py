@@ -1,4 +1,4 @@
-"""FIRE: functional interpolation of distances. Dimension letters: H heads, R queries of a block, S keys."""
+"""FIRE: functional interpolation of distances. Dimension letters: H heads, R query rows, S keys, W hidden units."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Fire(PositionalEncoding):
     Args:
         num_heads: heads H.
         width: hidden units of the MLP, which has one hidden layer with ReLU (usual code: 32; at least 1).
-        c: initial value of c; a larger c tells near distances apart more finely (usual code: 0.1; positive).
+        c: initial value of c; a larger c resolves near distances more finely (usual code: 0.1; positive).
         threshold: initial value of T, usually between a quarter of the training length and all of it (512; positive).
 
     Parameters, for each layer its own: the MLP (`hidden.weight` (width, 1), `hidden.bias` (width,), `output.weight`
@@ -36,9 +36,6 @@ class Fire(PositionalEncoding):
     Traps: i is the position of the query, in decoding too, not the length of the text. The output layer has no bias,
     unlike in other implementations: it would add one number to all logits of a head, which a softmax ignores. One of
     DAPE's copies starts from half the threshold.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Li et al., "Functional Interpolation for Relative Positions Improves Long Context Transformers"
     (ICLR 2024); initial values as in implementations by others (mcleish7/arithmetic).
@@ -71,7 +68,10 @@ class Fire(PositionalEncoding):
             distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
             furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
             share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
-            bias_RSH = self._mlp(share_RS.unsqueeze(-1))
+            parameters = (self.hidden.weight, self.hidden.bias, self.output.weight)
+            weight, bias, output = (parameter.to(share_RS.dtype) for parameter in parameters)
+            hidden_RSW = functional.linear(share_RS.unsqueeze(-1), weight, bias).relu()
+            bias_RSH = functional.linear(hidden_RSW, output)
         return bias_RSH.movedim(-1, -3)
 
     def _threshold(self) -> Tensor:
@@ -79,7 +79,3 @@ class Fire(PositionalEncoding):
 
     def _psi(self, x: Tensor) -> Tensor:
         return torch.log1p((self.c.to(torch.float32) * x).abs())
-
-    def _mlp(self, x: Tensor) -> Tensor:
-        weight, bias, output = (p.to(x.dtype) for p in (self.hidden.weight, self.hidden.bias, self.output.weight))
-        return functional.linear(functional.linear(x, weight, bias).relu(), output)

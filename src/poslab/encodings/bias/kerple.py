@@ -1,7 +1,4 @@
-"""KERPLE: biases from conditionally positive definite kernels, whose parameters must stay in a range.
-
-Dimension letters: H heads.
-"""
+"""KERPLE: biases from kernels, with parameters that must stay in a range. Dimension letters: H heads."""
 
 from __future__ import annotations
 
@@ -21,12 +18,9 @@ class KerpleLog(DistanceBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * ln(1 + r2_h * |i - j|),  r1_h, r2_h > 0
 
-    Args:
-        num_heads: heads H.
-
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
-    symmetric and cannot tell left from right. Claimed to extrapolate to several times the training length, best of its
-    family. Time and memory: one row of 2T - 1 numbers per head, and its gradient.
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
+    right are the same. Claimed to extrapolate to several times the training length, best of its family. Time and
+    memory: one row of 2T - 1 numbers per head, and its gradient.
 
     Traps: the authors' code clamps r1 and r2 to at least 0.01 in the forward pass, behind the optimizer's back. Here
     they are 0.01 + softplus(raw), with the same range and a gradient everywhere, but small rates learn more slowly.
@@ -57,12 +51,9 @@ class KerplePower(DistanceBias):
 
     ALiBi is r2 = 1 with fixed r1.
 
-    Args:
-        num_heads: heads H.
-
-    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder it is
-    symmetric and cannot tell left from right. Claimed to extrapolate, less well than the logarithm. Time and memory:
-    one row of 2T - 1 numbers per head, and its gradient.
+    Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
+    right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of 2T - 1 numbers
+    per head, and its gradient.
 
     Traps: the authors' code clamps r1 to at least 0.01 and r2 to [0.01, 2] in the forward pass. Here r1 is
     0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges without their ends, and a gradient

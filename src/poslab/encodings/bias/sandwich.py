@@ -19,18 +19,15 @@ class Sandwich(DistanceBias):
 
     Args:
         num_heads: heads H.
-        dim: width of the sinusoidal encodings, not that of the model (128; even, at least 2). The bias of the first
-            head is at least -dim * H / 8.
+        dim: width of the sinusoids, not of the model (128; even, at least 2). Head 1 has a bias of at least -dim * H /
+            8.
         base: frequency base (paper: 10,000; above 1).
 
-    No parameters. Causal in the paper; in an encoder it is symmetric and cannot tell left from right. Claimed to
-    extrapolate like KERPLE and T5, with nothing to learn. Time and memory: one row of 2T - 1 numbers per head.
+    No parameters. Causal in the paper; in an encoder left and right are the same. Claimed to extrapolate like KERPLE
+    and T5, with nothing to learn. Time and memory: one row of 2T - 1 numbers per head.
 
     Traps: m begins at 1, so that the fastest wave turns by less than one radian per token, unlike in sinusoidal
     encodings. Subtracting dim / 2, which a softmax ignores, makes the bias 0 at distance 0.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"
     (ACL 2023); the sum as in NeMo's implementation.

@@ -24,22 +24,18 @@ class T5Bias(DistanceBias):
         num_heads, head_dim: heads H and head dimension D.
         causal: True if keys are never ahead of the query; else half of the buckets serve keys ahead.
         num_buckets: number of buckets (paper: 32; even, at least 2, and a multiple of 4 in an encoder).
-        max_distance: end of the logarithmic buckets, so the last begins somewhat before (paper: 128; above the number
-            of exact buckets).
+        max_distance: end of the logarithmic buckets, past the start of the last (paper: 128; above the exact buckets).
 
     Parameters: `table` (num_buckets, H), one for all layers of a stack, as in T5; UMT5 has one in each layer. Initial
     standard deviation 1 / sqrt(d_model), as in T5's code.
 
     Causal and bidirectional. Little is claimed beyond the training length: the bias is constant past the last bucket,
-    and a bucket that training never reached stays as initialised. Time and memory: one row of 2T - 1 numbers per head,
-    and its gradient.
+    and buckets never reached in training stay as initialised. Costs one row of 2T - 1 numbers per head, and its
+    gradient.
 
     Traps: with 32 buckets to 128 the last begins at distance 113, in an encoder at 91, where bucket 16 is never used.
     T5's code counts key minus query. x-transformers and GPT-NeoX multiply the table by sqrt(D) too, as here; to use
     weights of T5 itself, multiply queries by sqrt(D) and divide the table by it.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
     (JMLR 2020), section 2.1; edges of buckets as in T5's code.

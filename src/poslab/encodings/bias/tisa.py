@@ -20,16 +20,13 @@ class Tisa(DistanceBias):
         num_heads: heads H.
         num_kernels: bumps of each head (paper: 5; at least 1).
 
-    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and it
-    tells left from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
+    Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and
+    left differs from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
     Nothing is claimed beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
     numbers per head and kernel, and their gradients.
 
     Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are those of a later
     version: offsets normal with standard deviation 5, the others normal about 0.1 with 0.01.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Wennberg, Henter, "The Case for Translation-Invariant Self-Attention in Transformer-Based Language Models"
     (ACL 2021), and its authors' code.

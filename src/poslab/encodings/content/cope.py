@@ -40,9 +40,6 @@ class CoPE(PositionalEncoding):
     functions are the same up to that factor. A temperature scales q . k, but neither the gates nor q . e. Counts are
     float32, since sums in bfloat16 stop growing at 256. The other CoPE, clipped rotary embeddings, is unrelated.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Golovneva, Wang, Weston, Sukhbaatar, "Contextual Position Encoding: Learning to Count What's Important"
     (2024), section 4.
     """

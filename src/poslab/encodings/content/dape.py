@@ -1,6 +1,6 @@
 """DAPE: a static bias corrected by the content of queries and keys.
 
-Dimension letters: B batch, H heads, R queries of a block, S keys, C channels that are mixed, E channels after a mix.
+Dimension letters: B batch, H heads, R query rows, S keys, D head dim, C channels, E mixed channels, K kernel size.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ class Dape(_AttentionMap):
     numbers for each key and each query of a block.
 
     Traps: A is scaled before f reads it. The output of f has no bias, unlike in the authors' code: it would add one
-    number to all logits of a head, which a softmax ignores. Its first version is called CAPE, unrelated to continuous
-    augmented positional embeddings.
+    number to all logits of a head, which a softmax ignores. CAPE, its first name, is also that of another encoding.
 
     Raises:
         ValueError: for an argument out of its range, or an `over` that does more than add a bias.

@@ -22,16 +22,14 @@ class Forgetting(PositionalEncoding):
         logit(i, j) = q_i . k_j / sqrt(D) + ln f_{j+1} + ... + ln f_i
         f_t = sigmoid(w_h . x_t + b_h)
 
-    ALiBi with slopes that the tokens choose: a gate that is always f is a slope of -ln f. A token does not forget
-    itself, so the bias at j = i is 0.
+    ALiBi with slopes that the tokens choose: a constant gate f is a slope of -ln f. No token forgets itself (j = i).
 
     Args:
         d_model, num_heads: width M of the tokens and heads H.
-        gate_bias: initial b_h of all heads (authors: 0, where half is forgotten at each token; x-transformers: 5, a
-            slope of 0.007), usually 0 to 8.
+        gate_bias: initial b_h (authors: 0, half forgotten per token; x-transformers: 5, slope 0.007), usually 0 to 8.
 
-    Parameters: `gate`, a linear map with `weight` (H, M) and `bias` (H), in each layer. Weights begin normal with
-    standard deviation 1 / sqrt(M).
+    Parameters: `gate` in each layer, with `weight` (H, M), initially normal with standard deviation 1 / sqrt(M), and
+    `bias` (H).
 
     Causal; x-transformers has a form for encoders that is not the paper's. The authors use it without rotary embeddings
     and claim better extrapolation than with them. A token's state is one number for each head; the bias is a difference
@@ -40,9 +38,6 @@ class Forgetting(PositionalEncoding):
     Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are float32 under
     autocast too, and sums float64. Keys that no query of the block sees (padding, other documents) do not enter the
     sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Lin, Nikishin, He, Courville, "Forgetting Transformer: Softmax Attention with a Forget Gate" (ICLR 2025),
     section 3.

@@ -26,8 +26,7 @@ class PaTH(PositionalEncoding):
     logit is `(k_j^T H_{j+1} ... H_i q_i + ln f_{j+1} + ... + ln f_i) / sqrt(D)`, f_t = sigmoid(g . x_t + g_0).
 
     Args:
-        d_model, num_heads, num_kv_heads, head_dim: M, H, G and D of the attention; each of the G key-value heads has
-            its own reflections.
+        d_model, num_heads, num_kv_heads, head_dim: M, H, G and D; each key-value head has its own reflections.
         rank: width of the bottleneck between `down` and `up` (paper: 32; positive).
         conv_width: number of tokens, the current one and those before it, in w_t (paper: 3; positive).
         forget_gate: True if each query head also forgets at a rate of its own (paper: both are reported).
@@ -41,15 +40,11 @@ class PaTH(PositionalEncoding):
 
     Cost: keys are processed in chunks of 64, from the last to the first, each with one triangular system (the paper's
     UT transform), so time is a few times that of plain attention, in a decoding step too: keys stay as they were
-    written, and the queries go back to them. A token's state is 2 D + 1 numbers for each key-value head, and one for
-    each query head with gates.
+    written, and the queries go back to them. The state is 2 D + 1 numbers per key-value head, 1 per gated query head.
 
     Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm stands within
     the scale, as in flash-linear-attention, while FoX adds it to scaled logits. Products need no masking of padding or
     documents, since none lies between tokens that see each other; but the convolution stops at the edge.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Yang et al., "PaTH Attention: Position Encoding via Accumulating Householder Transformations" (2025),
     sections 2 and 3; parametrisation as in flash-linear-attention.
@@ -154,11 +149,8 @@ def _change_by_reflections(
 
         Q K^T - tril(Q W^T) (I + lower(b W W^T))^{-1} lower(b W K^T)
 
-    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs.
-
-    Args:
-        first_key: index of the first of the R queries among the keys.
-        chunk: number of keys in one system; it changes only the cost.
+    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs. `first_key` is
+    the index of the first query among the keys; `chunk`, the number of keys in one system, changes only the cost.
     """
     turned_BHRD = q_BHRD
     changes = []

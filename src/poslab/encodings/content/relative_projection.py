@@ -26,14 +26,13 @@ class RelativeProjection(PositionalEncoding):
     Args:
         d_model, num_heads: width M of the tokens and heads H.
         rank: number of profiles, and of numbers in r_i (Inkling: 16; at least 1).
-        extent: distances from here on have no bias (Inkling: 1024, and the window in layers with a sliding window; at
-            least 1).
+        extent: distances from here on have no bias (Inkling: 1024, or the layer's sliding window; at least 1).
 
-    Parameters, each layer its own: `projection.weight` (H * rank, M) and `bank` (rank, extent), which all heads share.
-    The bank begins normal with standard deviation 0.02 (as in x-transformers, and usual in Inkling's code), the
-    projection with 1 / sqrt(M).
+    Parameters, each layer its own: `projection.weight` (H * rank, M) and `bank` (rank, extent), shared by all heads.
+    Normal at first, with standard deviation 0.02 for the bank (as in x-transformers and Inkling's code) and 1 /
+    sqrt(M).
 
-    Causal: keys ahead have no bias, so an encoder could not tell them apart. There is no paper, and nothing is claimed
+    Causal: keys ahead have no bias, so an encoder could not separate them. There is no paper, and nothing is claimed
     beyond the extent, where there is no position at all; Inkling uses a window of `extent` tokens in most layers. A
     token's state is rank numbers for each head. Costs rank products for each query, head and distance, and a gather for
     each query and key.
@@ -42,9 +41,6 @@ class RelativeProjection(PositionalEncoding):
     Inkling normalises queries and keys and scales by 1 / D instead (`qk_norm` of a model, and a scale that these logits
     do not have). Its growth of logits with the logarithm of the position, off by default, includes this bias, unlike a
     temperature here. Real positions are rounded to a whole distance.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: `InklingRelativeLogits` of transformers, the model of Thinking Machines; no paper is known.
     """

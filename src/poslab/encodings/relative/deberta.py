@@ -27,7 +27,6 @@ class PositionKeysAndQueries(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -53,17 +52,13 @@ class Deberta(PositionalEncoding):
 
     Bidirectional as in the paper, and causal under a causal mask, where half of the rows stay as initialised. Past the
     training length, distances up to max_distance have rows that were never trained; nothing is claimed. Costs two
-    products of T and S with 2n rows and two gathers of T x S per layer, and the projection of P, which each decoded
-    token repeats.
+    products of T and S with 2n rows and two gathers of T x S per layer, and a projection of P in each forward pass.
 
     Traps: the paper writes Q_r(delta(j, i)), with the opposite distance. The authors' code and transformers, and so all
     released models, use the row of delta(i, j) for both terms (they negate, and then transpose), as here. The three
     terms have one scale, 1 / sqrt(3 D), which leaving out a term would change. Buckets grow past n, so the clip
     matters. The sides differ: -n has a row and n has not. Version 2 may also project P with the weights of the content
     and normalise it, and adds biases to the projections; these are left out, as in the paper.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention" (ICLR 2021), section 3.1;
     buckets as in the authors' code of version 2.
@@ -106,7 +101,10 @@ class Deberta(PositionalEncoding):
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: PositionKeysAndQueries = rows.tables
-        row = self._row(tables.pairs.whole_distance(rows.rows, rows.keys))
+        distance = tables.pairs.whole_distance(rows.rows, rows.keys)
+        if self.num_buckets is not None:
+            distance = log_buckets(distance, self.num_buckets, self.max_distance)
+        row = (distance + self.span).clamp(0, 2 * self.span - 1)
         if rows.visible is not None:
             row = row.masked_fill(~rows.visible, self.span)
         # Only the rows that these queries and visible keys need: at most half of them for a causal block. Finding them
@@ -119,11 +117,6 @@ class Deberta(PositionalEncoding):
         scores_BHNS = queries_HND @ k_BHSD.transpose(-2, -1)
         position_to_content = scores_BHNS.gather(-2, row.expand(*scores_BHNS.shape[:2], -1, -1))
         return (q_BHRD @ k_BHSD.transpose(-2, -1) + content_to_position + position_to_content) * rows.scale
-
-    def _row(self, distance: Tensor) -> Tensor:
-        if self.num_buckets is not None:
-            distance = log_buckets(distance, self.num_buckets, self.max_distance)
-        return (distance + self.span).clamp(0, 2 * self.span - 1)
 
 
 def log_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:

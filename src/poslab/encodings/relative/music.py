@@ -1,7 +1,4 @@
-"""Relative attention of the Music Transformer.
-
-Dimension letters: B batch, H heads, R query rows, S keys, D head dim, N distances.
-"""
+"""The Music Transformer. Dimension letters: B batch, H heads, R query rows, S keys, D head dim, N distances."""
 
 from __future__ import annotations
 
@@ -27,7 +24,6 @@ class MusicTables(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -42,20 +38,17 @@ class MusicTransformer(PositionalEncoding):
     Args:
         num_heads, head_dim: heads H and head dimension D.
         num_distances: distances 0 to num_distances - 1 have a vector each, and further ones share the last (paper: the
-            length of the training sequences; at least 1). If it exceeds the training length, longer texts meet vectors
-            that were never trained.
+            length of the training sequences; at least 1). Vectors beyond the training length stay untrained, and longer
+            texts meet them.
 
-    Parameters: `table` (H, num_distances, D) in each layer, one row per distance; initial standard deviation
-    1 / sqrt(D), as in Tensor2Tensor.
+    Parameters: `table` (H, num_distances, D) in each layer; initial standard deviation 1 / sqrt(D), as in
+    Tensor2Tensor.
 
     Causal only: keys ahead have no vector. Distances past num_distances are clipped, as in Shaw. If num_distances is
     the training length, few pairs train the last vector, so a smaller one may extrapolate better. The paper leaves this
     open; Tensor2Tensor gives zero to distances past its table. Costs one more product of the size of q . k.
 
     Trap: the paper's skewing leaves meaningless numbers above the diagonal; here they are zero (and still masked).
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Huang et al., "Music Transformer" (ICLR 2019), section 3.4.
     """

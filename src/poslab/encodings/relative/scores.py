@@ -9,24 +9,18 @@ from torch.nn import functional
 def pick(scores_BHRN: Tensor, index: Tensor) -> Tensor:
     """Return the score of each query and key, (B, H, R, S), given those of each query and table row.
 
-    Args:
-        scores_BHRN: queries times table.
-        index: (1 or B, 1, R, S) int64, table row of each query and key.
+    `index` is the table row of each query and key, (1 or B, 1, R, S) int64.
     """
     return scores_BHRN.gather(-1, index.expand(*scores_BHRN.shape[:-1], -1))
 
 
 def skew(scores_BHRN: Tensor, num_keys: int) -> Tensor:
-    """Shift scores of R neighbouring queries and descending distances to their keys, without any index.
+    """Shift scores (..., R, N) of R neighbouring queries and descending distances to their S keys, without any index.
 
         skew(scores)[r, j] = scores[r, R - 1 - r + j]
 
     Column 0 is the distance of the last query to the first key, and each next column is one less. Keys past the last
     column (N < R + S - 1: those ahead of a causal query) get 0.
-
-    Args:
-        scores_BHRN: (..., R, N).
-        num_keys: S.
 
     Source: the skewing of Huang et al., "Music Transformer" (ICLR 2019), section 3.4.1, for any rows and keys.
     """

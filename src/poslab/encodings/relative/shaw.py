@@ -35,9 +35,6 @@ class Shaw(PositionalEncoding):
 
     Traps: the paper's sign is key minus query. VITS gives zero to distances outside its window, where the paper clips.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Shaw, Uszkoreit, Vaswani, "Self-Attention with Relative Position Representations" (NAACL 2018), section 3.
     """
 

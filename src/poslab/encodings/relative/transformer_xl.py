@@ -44,7 +44,6 @@ class SinusoidsByPosition(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys of the pairs."""
         return self.pairs.made_for
 
 
@@ -72,9 +71,6 @@ class TransformerXL(PositionalEncoding):
     pair instead, without any table of distances.
 
     Traps: all terms share one scale. XLNet's sinusoids run from distance S down to 1 - T, one more than there are.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Dai et al., "Transformer-XL" (ACL 2019), section 3.3; halves of sines and cosines as in the authors' code.
     """
@@ -145,14 +141,8 @@ class TransformerXL(PositionalEncoding):
     def _scores_by_position(self, q_BHRD: Tensor, rows: QueryRows) -> Tensor:
         """Return (q + v) . W_R r(i - j), where r(i - j) is r(-j) rotated by the angles of i, which queries apply."""
         tables: SinusoidsByPosition = rows.tables
-        sine, cosine, key_sin, key_cos = (
-            table[..., part, :].to(q_BHRD.dtype)
-            for part, pair in (
-                (rows.rows, (tables.query_sin, tables.query_cos)),
-                (rows.keys, (tables.key_sin, tables.key_cos)),
-            )
-            for table in pair
-        )
+        sine, cosine = (x[..., rows.rows, :].to(q_BHRD.dtype) for x in (tables.query_sin, tables.query_cos))
+        key_sin, key_cos = (x[..., rows.keys, :].to(q_BHRD.dtype) for x in (tables.key_sin, tables.key_cos))
         q_BHRM = q_BHRD @ self.position_key.to(q_BHRD.dtype).transpose(-2, -1)
         of_sin, of_cos = q_BHRM.chunk(2, dim=-1)
         turned_BHRM = torch.cat([of_sin * sine + of_cos * cosine, of_cos * sine - of_sin * cosine], dim=-1)

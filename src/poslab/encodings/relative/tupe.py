@@ -1,7 +1,4 @@
-"""TUPE's untied positions.
-
-Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, D head dim, M model dim.
-"""
+"""Untied positions. Dimension letters: B batch, H heads, T queries, S keys, R query rows, D head dim, M model dim."""
 
 from __future__ import annotations
 
@@ -28,7 +25,6 @@ class UntiedPositions(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys at these positions."""
         return MadeFor.of(self.queries, self.keys)
 
 

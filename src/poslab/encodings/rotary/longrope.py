@@ -26,22 +26,20 @@ def longrope(
     long_factors: Sequence[float] | str | None = None,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
-    """LongRoPE: each frequency has its own divisor, from one list up to length L, from another beyond.
+    """Divide each frequency by its own number, from one list up to length L, from another beyond (LongRoPE).
 
         theta'(m) = theta(m) / (short_factors[m] if l <= L else long_factors[m])
         logit = (1 + ln s / ln L) q' . k' / sqrt(D)
 
-    The paper's lists come from an evolutionary search for one model, so none suits every model. The logits have their
-    factor at short lengths too, as in Phi-3 and transformers. As there, the first tokens are scaled, which the paper
-    leaves unscaled. A step across L changes all angles, those of the past included. Claimed for 8 L without fine-tuning
-    and up to 2,048k tokens with it.
+    The paper's lists come from an evolutionary search for one model, so none suits every model. As in Phi-3 and
+    transformers, logits have their factor at short lengths too, and the first tokens are scaled, unlike in the paper.
+    Crossing L changes all angles, past ones too. Claimed for 8 L without fine-tuning, and up to 2,048k tokens with it.
 
     Args:
         training_length: L, at least 2.
         factor: s, target length over training length (at least 1; Phi-3: 32). For the logits, and for null lists.
-        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON file with such a list, which is
-            read once. Null is all 1 for short ones, and for long ones the divisors of `yarn` with ramp ends at 32
-            turns and 1.
+        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON list, which is read once. Null
+            is all 1 for short ones, the divisors of `yarn` with ramp ends at 32 turns and 1 for long ones.
         attention_factor: replaces sqrt(1 + ln s / ln L); its square multiplies the logits (above 0).
 
     Raises:

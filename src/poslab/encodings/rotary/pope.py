@@ -26,7 +26,6 @@ class Phases(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -43,8 +42,7 @@ class PoPE(PositionalEncoding):
         head_dim: head dimension D; odd ones too.
         num_heads: query heads H.
         base: frequency base (paper: 10,000; above 1).
-        delta_init: "zero", or "uniform" in [-2 pi, 0]. The paper finds zero better beyond the training length and
-            uniform a little better within it.
+        delta_init: "zero", better past the training length in the paper, or "uniform" in [-2 pi, 0], better within it.
 
     Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.
@@ -58,9 +56,6 @@ class PoPE(PositionalEncoding):
     range, are those of x-transformers and PoPE_pytorch. These add delta to the keys; subtracting it from the queries,
     as here, gives the same logit and lets heads that share keys have their own phases. Softplus makes every product
     positive where phases agree: logits start further from zero than those of rotary.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Gopalakrishnan et al., "Decoupling the 'What' and 'Where' With Polar Coordinate Positional Embeddings"
     (2025), section 3.
@@ -80,7 +75,8 @@ class PoPE(PositionalEncoding):
             nn.init.uniform_(self.delta, -2 * math.pi, 0.0)
 
     def learned(self) -> dict[str, Tensor]:
-        return {"delta": _clamped(self.delta.to(torch.float32))}
+        delta: Tensor = _Clamp.apply(self.delta.to(torch.float32))
+        return {"delta": delta}
 
     def spectrum(self, length: int) -> Tensor:
         """Return the inverse frequency of each channel, (D,) float32."""
@@ -114,11 +110,6 @@ def _polar(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Return complex numbers of magnitude softplus(x): all real parts, then all imaginary parts."""
     magnitude = functional.softplus(x.to(torch.float32))
     return torch.cat([magnitude * cos, magnitude * sin], dim=-1).to(x.dtype)
-
-
-def _clamped(delta: Tensor) -> Tensor:
-    clamped: Tensor = _Clamp.apply(delta)
-    return clamped
 
 
 class _Clamp(torch.autograd.Function):

@@ -35,7 +35,6 @@ class Rotation(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -155,9 +154,8 @@ def check_width(x: Tensor, head_dim: int) -> None:
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the channel pairs (m, m + r / 2) of the first r channels of x by the given angles.
 
-    Args:
-        x: (B, H, T, D), any dtype, which the result has too; the product is float32.
-        cos, sin: (T, r / 2) or (B, 1, T, r / 2), float32, not trained.
+    x is (B, H, T, D) of any dtype, which the result has too; the product is float32. cos and sin are (T, r / 2) or
+    (B, 1, T, r / 2), float32, not trained.
     """
     turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
     return turned
@@ -192,10 +190,8 @@ class _RotateHalfSplit(torch.autograd.Function):
         return rotate_half_split(gradients[0], cos, -sin), None, None
 
 
-class _RotateInterleaved(torch.autograd.Function):
+class _RotateInterleaved(_RotateHalfSplit):
     """Interleaved form of `_RotateHalfSplit`."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -207,10 +203,6 @@ class _RotateInterleaved(torch.autograd.Function):
         return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return rotate_interleaved(gradients[0], cos, -sin), None, None
@@ -219,11 +211,7 @@ class _RotateInterleaved(torch.autograd.Function):
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
     """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
 
-    Args:
-        x: (B, H, T, D).
-        cos_of_channels: (..., T, r), cosine for each channel that turns.
-        sin: (..., T, r / 2), sine for each pair.
-        first, second: channels of the pairs.
+    x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
     """
     turned = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
     turned[..., first].addcmul_(x[..., second], sin, value=-1)

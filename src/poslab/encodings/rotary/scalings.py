@@ -3,8 +3,8 @@
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
 channels that turn, and, if it has arguments of these names, of `base`, the frequency base, and `length`, the current
 length: a number that every key position is below (`Positions.stop`). It returns the scaled frequencies and an attention
-factor, whose square multiplies the logits. Its other arguments are hyperparameters; with `length` it depends on the
-length. The longer scalings have files of their own, `yarn` and `longrope`.
+factor, whose square multiplies the logits. Its other arguments are hyperparameters; one out of its range raises
+ValueError. With `length` it depends on the length. The longer scalings, `yarn` and `longrope`, have their own files.
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
 of turns of a pair of channels within the training length. None has parameters; each costs r / 2 numbers a forward pass,
@@ -32,15 +32,12 @@ Scaling = Callable[..., tuple[Tensor, float]]
 
 
 def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """Position interpolation: frequencies as if positions were s times as close.
+    """Interpolate positions: turn as if they were s times as close (position interpolation).
 
         theta'(m) = theta(m) / s
 
     Args:
         factor: s, target length over training length (at least 1; paper: 4 to 16). With fine-tuning.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation" (2023),
     section 2.3.
@@ -50,15 +47,12 @@ def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tens
 
 
 def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """NTK-aware scaling: a larger base, which keeps the fastest frequency and divides the slowest by s.
+    """Enlarge the base, so that the fastest frequency stays and the slowest is divided by s (NTK-aware scaling).
 
         theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
 
     Args:
         factor: s (at least 1; its author: 2 to 8). Claimed to extend 2 to 4 times without fine-tuning.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: bloc97, "NTK-Aware Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.1.
     """
@@ -69,7 +63,7 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
 def rope_dynamic_ntk(
     inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 2.0
 ) -> tuple[Tensor, float]:
-    """Dynamic NTK: unscaled up to the training length, then NTK-aware with a factor that grows with the text.
+    """Enlarge the base beyond the training length, the more the longer the text (dynamic NTK).
 
         theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
@@ -81,9 +75,6 @@ def rope_dynamic_ntk(
         factor: s (at least 1, usually 1 to 8). With 1 the base is that of `rope_ntk` with factor l / L.
 
     Claimed to extend without fine-tuning.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: emozilla, "Dynamically Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.3.
     """
@@ -100,7 +91,7 @@ def llama3(
     low_freq_factor: Positive = 1.0,
     high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:
-    """Llama 3.1's scaling: by the number of turns within L, a pair keeps its frequency, has 1 / s of it, or a mix.
+    """Divide frequencies of few turns within L by s, keep those of many, and mix between (Llama 3.1's scaling).
 
         turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
         theta'(m) = (1 - g) theta(m) / s + g theta(m)
@@ -111,9 +102,6 @@ def llama3(
         low_freq_factor, high_freq_factor: turns within L; `0 < low < high` (1 and 4).
 
     Claimed for texts up to s L, with further training on long ones.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", gives only the base.
     """
@@ -131,20 +119,16 @@ def llama3(
 
 
 def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -> tuple[Tensor, float]:
-    """p-RoPE: the highest frequencies turn, the rest of the spectrum stands still.
+    """Keep the highest frequencies and stop the rest of the spectrum (p-RoPE).
 
         theta'(m) = theta(m) if m < p r / 2, else 0
 
-    The frequencies that stay are those of the whole spectrum, whereas `fraction` of Rotary is a whole spectrum over
-    fewer channels.
+    The frequencies that stay are those of the whole spectrum; `fraction` of Rotary is a spectrum over fewer channels.
 
     Args:
         proportion: share p of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
 
     Nothing is claimed beyond the training length.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Barbero et al., "Round and Round We Go! What makes Rotary Positional Encodings useful?" (ICLR 2025),
     section 6.
@@ -162,7 +146,7 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
 
 
 def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: Positive = 1.0) -> tuple[Tensor, float]:
-    """HoPE, high-frequency rotary position encoding: frequencies of less than one turn within L stand still.
+    """Stop frequencies of less than one turn within L (HoPE, high-frequency rotary position encoding).
 
         theta'(m) = theta(m) if theta(m) >= cycles * 2 pi / L, else 0
 
@@ -173,9 +157,6 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
     Args:
         training_length: L, at least 2.
         cycles: turns within L that a frequency needs to stay (above 0; paper: 1).
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Chen et al., "HoPE: A Novel Positional Encoding Without Long-Term Decay for Enhanced Context Awareness and
     Extrapolation" (2024).

@@ -27,7 +27,6 @@ class ScaledRotation(NamedTuple):
 
     @property
     def made_for(self) -> MadeFor:
-        """Queries and keys that turn."""
         return MadeFor.of(self.query_cos, self.key_cos)
 
 
@@ -64,9 +63,6 @@ class XPos(PositionalEncoding):
     of a decoding step another centre than its keys, unlike a full pass. All three interleave pairs (2m, 2m + 1), which
     is the same encoding up to a fixed order of channels. Positions must rise in storage order, as those of texts do:
     elsewhere a key is magnified.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Sun et al., "A Length-Extrapolatable Transformer" (2022), section 3 and algorithm 1.
     """

@@ -21,7 +21,7 @@ def yarn(
     truncate: bool = True,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:
-    """YaRN: fast frequencies stay, slow ones are divided by s, and logits sharpen.
+    """Keep fast frequencies, divide slow ones by s, and sharpen logits (YaRN).
 
         theta'(m) = (1 - ramp(m)) theta(m) + ramp(m) theta(m) / s
         logit = (0.1 ln s + 1)^2 q' . k' / sqrt(D)
@@ -38,9 +38,6 @@ def yarn(
         truncate: True rounds the ends of the ramp outwards to whole pairs (authors' code: yes; gpt-oss: no).
         attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone). For
             DeepSeek's `mscale` and `mscale_all_dim`, give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim ln s + 1.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2
     and 3.4.

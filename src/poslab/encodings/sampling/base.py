@@ -18,7 +18,8 @@ class PositionSampler(CheckedArguments, nn.Module):
     position, such as padding. Decoding with a cache continues one by one from where its first tokens were.
 
     In training it draws from torch's global generator of the device of the positions, which the training loop seeds
-    anew in every step. Evaluation draws nothing from it: the same batch always has the same positions.
+    anew in every step. Evaluation draws nothing from it: the same batch always has the same positions. Every
+    constructor raises ValueError for an argument out of its range.
     """
 
     real: ClassVar[bool] = False
@@ -28,11 +29,9 @@ class PositionSampler(CheckedArguments, nn.Module):
     """Longest text that it has positions for; None if there is no end."""
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
-        """Return other positions for the same tokens, (B, T) or (T,), integer or real.
+        """Return other positions for the same tokens of `batch_size` rows, (B, T) or (T,), integer or real.
 
-        Args:
-            positions: integers, counted from 0 in each document.
-            batch_size: rows B of the batch.
+        The given positions are integers, counted from 0 in each document.
         """
         raise NotImplementedError
 

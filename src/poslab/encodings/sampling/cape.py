@@ -37,15 +37,11 @@ class Cape(PositionSampler):
     and a bias of distance goes blockwise. Claimed: an absolute encoding behaves like a relative one, and is better on
     lengths that it was not trained on. Costs two random numbers for each row, and one for each of its positions.
 
-    Left out: the paper's optional subtraction of the mean position, which would show each token of a causal model how
-    long the text will be.
+    Left out: the paper's optional subtraction of the mean position, which shows causal tokens the length of the text.
 
     Traps: scaling comes after shifting. `max_local_shift` is the paper's, to either side, as in Demucs; gcambara/cape
     gives that name to the whole width. Jitter belongs to a position, not to a token: all padding at 0 stays at one
     place, and documents of a packed row share it.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Likhomanenko et al., "CAPE: Encoding Relative Positions with Continuous Augmented Positional Embeddings"
     (NeurIPS 2021), section 3.

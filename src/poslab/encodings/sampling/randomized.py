@@ -18,8 +18,7 @@ class Randomized(PositionSampler):
         p' = I[p],    I = n of the positions 0, ..., max_position - 1, without replacement, in ascending order
 
     n is the number of tokens of a row. In training each forward pass draws one I for all its rows, as the authors' code
-    does. Evaluation draws too, from its own generator: rows of the same width, padding included, always have the same
-    positions.
+    does. Evaluation draws from its own generator: rows of one width, padding included, always have the same positions.
 
     Args:
         max_position: number N of positions to draw from (paper: 2,048 for training on 40 tokens), at least the length
@@ -55,7 +54,7 @@ class Randomized(PositionSampler):
         if positions.stop > self.max_position:
             raise ValueError(
                 f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
-                "max_length that is; train with a larger max_position"
+                "max_length they are; train with a larger max_position"
             )
         device = positions.ids.device
         if self.training:

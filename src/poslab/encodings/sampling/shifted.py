@@ -26,9 +26,6 @@ class Shifted(PositionSampler):
 
     Trap: the authors' code draws k below K, not up to it, and evaluates from position K on; this follows the paper.
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Kiyono et al., "SHAPE: Shifted Absolute Position Embedding for Transformers" (EMNLP 2021), section 3.
     """
 

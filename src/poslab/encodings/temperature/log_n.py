@@ -27,9 +27,6 @@ class LogN(Temperature):
     form, used here, training meets the factor already. Llama 4 multiplies queries without position by
     1 + 0.1 ln(1 + floor((position + 1) / 8,192)).
 
-    Raises:
-        ValueError: for an argument out of its range.
-
     Source: Su, a post on attention whose entropy does not depend on the length (2021); Chiang, Cholak, "Overcoming a
     Theoretical Limitation of Self-Attention" (ACL 2022).
     """

@@ -19,15 +19,11 @@ class SSMax(Temperature):
 
     Args:
         num_heads: heads H.
-        initial_scale: s_h before training, above 0 (0.43 in the paper's figure 1 and in the package, where ten visible
-            keys give the usual logits).
+        initial_scale: initial s_h, above 0 (0.43 in the paper's figure 1 and the package: usual logits at ten keys).
 
     Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one number per query and head. Claimed to
     keep attention on what matters as texts grow past the training length. Mistral Large 4 has
     s_h ln(position + 1) + b_h: the same in a plain causal text, but for b.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Source: Nakanishi, "Scalable-Softmax Is Superior for Attention" (2025), section 3.
     """
