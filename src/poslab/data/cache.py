@@ -273,7 +273,3 @@ def read_facts(folder: Path, kind: type[T] = Facts) -> T:  # type: ignore[assign
         return kind(**read_json(folder / FACTS))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FACTS} is damaged: {error}") from error
-
-
-def token_path(folder: Path, split: str) -> Path:
-    return folder / f"{split}.bin"
