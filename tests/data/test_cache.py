@@ -1,10 +1,12 @@
 """Text is prepared once, and safely by several processes at once."""
 
+import fcntl
 import os
 import pickle
 import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,28 @@ def test_the_second_of_two_preparations_leaves_the_first_in_place(tmp_path: Path
             (fast / "who").write_text("fast")
     assert (folder / "who").read_text() == "fast"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_is_not_removed_before_it_has_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another preparation begins between the folder and its lock, and must wait for the lock."""
+    real, others = fcntl.flock, list[threading.Thread]()
+
+    def prepare_another() -> None:
+        with cache.new_folder(tmp_path / f"text-{'2' * 20}"):
+            pass
+
+    def lock(file: Any, operation: int) -> None:
+        if Path(getattr(file, "name", "")).name == cache.CHECKSUMS and not others:
+            others.append(threading.Thread(target=prepare_another))
+            others[0].start()
+            others[0].join(timeout=0.5)
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with cache.new_folder(tmp_path / f"text-{'1' * 20}") as folder:
+        (folder / "who").write_text("first")
+    others[0].join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"text-{number * 20}" for number in "12"]
 
 
 def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:
