@@ -74,12 +74,12 @@ def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
 
 def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
     program = (
-        "import datasets, sys; from poslab.data.cache import read_facts;"
+        "import datasets, sys; from poslab.data.cache import Facts, read_facts;"
         "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFiles;"
         "print(flush=True); sys.stdin.readline();"
         f"corpus = TextFiles(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
         " sequence_length=32, length_multiples=[1]);"
-        "print(read_facts(prepare(corpus)))"
+        "print(read_facts(prepare(corpus), Facts))"
     )
     command = [sys.executable, "-c", program]
     pipe = subprocess.PIPE

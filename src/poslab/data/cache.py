@@ -285,7 +285,7 @@ def write_facts(folder: Path, facts: Any) -> None:
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
-def read_facts(folder: Path, kind: type[T] = Facts) -> T:  # type: ignore[assignment]
+def read_facts(folder: Path, kind: type[T]) -> T:
     """Read what `write_facts` wrote of a class with checked arguments; ValueError where they are not of their types."""
     try:
         return kind(**read_json(folder / FACTS))

@@ -49,7 +49,7 @@ class TextDataModule(RunData):
         if self._tokens:
             return
         folder = prepare(self.corpus)
-        facts = cache.read_facts(folder)
+        facts = cache.read_facts(folder, cache.Facts)
         tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
         self._require_a_window(facts.num_tokens)
         self.tokenizer = load_tokenizer(folder)

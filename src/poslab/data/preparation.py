@@ -47,7 +47,7 @@ def prepare(corpus: Corpus) -> Path:
 
 def _check(folder: Path) -> None:
     """Raise ValueError unless a folder holds as many tokens as its facts say, of its own vocabulary."""
-    facts, vocab_size = cache.read_facts(folder), load_tokenizer(folder).vocab_size
+    facts, vocab_size = cache.read_facts(folder, cache.Facts), load_tokenizer(folder).vocab_size
     for name in cache.SPLITS:
         path, count = folder / f"{name}.bin", facts.num_tokens[name]
         if (

@@ -60,7 +60,7 @@ class RunData(pl.LightningDataModule, ABC):
         self._task: Collating | None = None
 
     def connect(self, task: Collating, max_length: int | None) -> None:
-        """Set what is known only after `setup`, and must be before batches are made.
+        """Set what follows from `setup`, before batches are made.
 
         Args:
             task: makes the batches.
