@@ -1,10 +1,12 @@
 """Text is prepared once, and safely by several processes at once."""
 
+import fcntl
 import os
 import pickle
 import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -72,12 +74,12 @@ def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
 
 def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
     program = (
-        "import datasets, sys; from poslab.data.cache import read_facts;"
+        "import datasets, sys; from poslab.data.cache import Facts, read_facts;"
         "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFiles;"
         "print(flush=True); sys.stdin.readline();"
         f"corpus = TextFiles(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
         " sequence_length=32, length_multiples=[1]);"
-        "print(read_facts(prepare(corpus)))"
+        "print(read_facts(prepare(corpus), Facts))"
     )
     command = [sys.executable, "-c", program]
     pipe = subprocess.PIPE
@@ -106,6 +108,28 @@ def test_the_second_of_two_preparations_leaves_the_first_in_place(tmp_path: Path
             (fast / "who").write_text("fast")
     assert (folder / "who").read_text() == "fast"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_is_not_removed_before_it_has_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another preparation begins between the folder and its lock, and must wait for the lock."""
+    real, others = fcntl.flock, list[threading.Thread]()
+
+    def prepare_another() -> None:
+        with cache.new_folder(tmp_path / f"text-{'2' * 20}"):
+            pass
+
+    def lock(file: Any, operation: int) -> None:
+        if Path(getattr(file, "name", "")).name == cache.CHECKSUMS and not others:
+            others.append(threading.Thread(target=prepare_another))
+            others[0].start()
+            others[0].join(timeout=0.5)
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with cache.new_folder(tmp_path / f"text-{'1' * 20}") as folder:
+        (folder / "who").write_text("first")
+    others[0].join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"text-{number * 20}" for number in "12"]
 
 
 def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -83,7 +83,6 @@ class PairBatch(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """B."""
         return len(self.source)
 
     @property

@@ -139,13 +139,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(folder.parent)
         temporary = _temporary(folder)
-        temporary.mkdir()
         try:
-            with (temporary / CHECKSUMS).open("w") as file:
-                with suppress(OSError):  # a file system without locks: see `_is_left_over`
-                    fcntl.flock(file, fcntl.LOCK_EX)
+            # A folder looks left over until its own lock is held: no other process may look before.
+            with _locked(folder.parent):
+                _remove_left_over(folder.parent)
+                temporary.mkdir()
+                file = (temporary / CHECKSUMS).open("w")
+                _lock(file)
+            with file:
                 yield temporary
                 if not folder.exists():
                     json.dump(_checksums(temporary), file)
@@ -155,6 +157,22 @@ def new_folder(folder: Path) -> Iterator[Path]:
                     _sync(folder.parent, deep=False)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(file: Any) -> None:
+    with suppress(OSError):  # a file system without locks: see `_is_left_over`
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -267,13 +285,9 @@ def write_facts(folder: Path, facts: Any) -> None:
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n")
 
 
-def read_facts(folder: Path, kind: type[T] = Facts) -> T:  # type: ignore[assignment]
+def read_facts(folder: Path, kind: type[T]) -> T:
     """Read what `write_facts` wrote of a class with checked arguments; ValueError where they are not of their types."""
     try:
         return kind(**read_json(folder / FACTS))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FACTS} is damaged: {error}") from error
-
-
-def token_path(folder: Path, split: str) -> Path:
-    return folder / f"{split}.bin"

@@ -22,10 +22,7 @@ TOKENS_AT_ONCE = 2**24
 
 
 class TextDataModule(RunData):
-    """Windows of text for language modelling.
-
-    Args:
-        corpus: the text and its settings.
+    """Windows of a corpus for language modelling.
 
     Attributes after `setup`, beside those of `RunData`:
         num_tokens: tokens by split; of a stream, no `train`.
@@ -52,8 +49,8 @@ class TextDataModule(RunData):
         if self._tokens:
             return
         folder = prepare(self.corpus)
-        facts = cache.read_facts(folder)
-        tokens = {name: cache.TokenFile(cache.token_path(folder, name), facts.dtype) for name in cache.SPLITS}
+        facts = cache.read_facts(folder, cache.Facts)
+        tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
         self._require_a_window(facts.num_tokens)
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size

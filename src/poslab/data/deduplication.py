@@ -30,13 +30,11 @@ class RepeatedParagraphs:
 
 
 def drop_shared_paragraphs(documents: list[str], training: Iterable[bytes]) -> list[str]:
-    """Drop the paragraphs of held-out documents that touch a 60-byte string which training holds too.
+    """Drop paragraphs of held-out documents that touch a 60-byte string of training, and documents of nothing else.
 
     Args:
         documents: held-out documents.
         training: the training text, in pieces.
-
-    Returns: the rest of the documents, in order, without empty ones.
     """
     encoded = [document.encode() for document in documents]
     shared = shared_bytes(SEPARATOR.join(encoded), training)

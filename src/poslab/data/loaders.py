@@ -40,9 +40,7 @@ def evaluation_loader(
 
     Args:
         batches: makes them; numbers from `count` on, which fill up the last ones, become rows that do not count.
-        count: number of items.
-        rows: of a batch in one process.
-        world_size, rank: number of processes, and of this one.
+        count, rows, world_size, rank: as of `EvaluationSampler`.
         num_workers: processes that load; 0 is this one.
     """
     sampler = EvaluationSampler(count, rows, world_size, rank)

@@ -19,12 +19,10 @@ def available_memory() -> int | None:
 
 
 def require_memory(argument: str, path: Path, num_bytes: int, available: int | None) -> None:
-    """Raise ValueError for a file whose text takes more memory than is available, at `BYTES_PER_BYTE`.
+    """Raise ValueError for a file, named by an argument, whose text takes more memory than is available.
 
     Args:
-        argument: name of the argument that names the file, for the message.
-        path: the file.
-        num_bytes: of text in it, as far as they are known.
+        num_bytes: of text in the file, as far as they are known; they take `BYTES_PER_BYTE` times as much.
         available: see `available_memory`.
     """
     if available is not None and num_bytes * BYTES_PER_BYTE > available:

@@ -28,9 +28,9 @@ class PassOrder(ABC):
     """An endless stream of passes over the same items.
 
     Args:
-        items_per_pass: how many items a pass has.
+        items_per_pass: number of items.
         seed: of the passes.
-        repeat: repeats the first items, as many, over and over instead; None (default) does not.
+        repeat: number of first items to repeat over and over instead; None (default) makes new passes.
     """
 
     def __init__(self, items_per_pass: int, seed: int, repeat: int | None = None) -> None:

@@ -39,12 +39,7 @@ def require_content(argument: str, path: Path, content: str) -> None:
 
 
 def matching_files(argument: str, pattern: str) -> list[Path]:
-    """Return the files that a path or a glob (`**` goes through folders) names; ValueError for none, or a folder.
-
-    Args:
-        argument: name of the argument of the pattern, for the message.
-        pattern: as the user typed it.
-    """
+    """Return the files that a path or a glob (`**` goes through folders) names; ValueError for none, or a folder."""
     expanded = os.path.expanduser(pattern)
     if os.path.isdir(expanded):
         raise ValueError(f"{argument} must name files, and {pattern!r} is a folder: write '{pattern.rstrip('/')}/*'")

@@ -47,9 +47,9 @@ def prepare(corpus: Corpus) -> Path:
 
 def _check(folder: Path) -> None:
     """Raise ValueError unless a folder holds as many tokens as its facts say, of its own vocabulary."""
-    facts, vocab_size = cache.read_facts(folder), load_tokenizer(folder).vocab_size
+    facts, vocab_size = cache.read_facts(folder, cache.Facts), load_tokenizer(folder).vocab_size
     for name in cache.SPLITS:
-        path, count = cache.token_path(folder, name), facts.num_tokens[name]
+        path, count = folder / f"{name}.bin", facts.num_tokens[name]
         if (
             facts.dtype != str(np.min_scalar_type(vocab_size - 1))
             or path.stat().st_size != count * np.dtype(facts.dtype).itemsize
@@ -134,7 +134,7 @@ def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder:
     for name in cache.SPLITS:
         # delay: no bar where there is nothing to wait for
         bar = tqdm(total=num_bytes[name], desc=f"Tokenising {name}", unit="B", unit_scale=True, delay=1)
-        with cache.token_path(folder, name).open("wb") as file, bar:
+        with (folder / f"{name}.bin").open("wb") as file, bar:
             for texts in _batches(documents[name]):
                 ids = tokenizer.encode_documents(texts)
                 file.write(ids.astype(dtype, copy=False).tobytes())

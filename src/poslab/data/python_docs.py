@@ -17,8 +17,6 @@ class PythonDocs(Corpus):
 
     Its topics contain one another, so `deduplicate` is on by default; without it most of the test text may stand in
     training too.
-
-    Args: those of `Corpus`.
     """
 
     deduplicate: bool = True

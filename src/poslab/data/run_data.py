@@ -60,7 +60,7 @@ class RunData(pl.LightningDataModule, ABC):
         self._task: Collating | None = None
 
     def connect(self, task: Collating, max_length: int | None) -> None:
-        """Set what is known only after `setup`, and must be before batches are made.
+        """Set what follows from `setup`, before batches are made.
 
         Args:
             task: makes the batches.
@@ -122,12 +122,7 @@ class RunData(pl.LightningDataModule, ABC):
     def loader_of_all(self, batches: Batches, count: int, length: int) -> DataLoader[Any]:
         """Return a loader of `count` items, each once over all processes.
 
-        A batch has as many tokens as a micro-batch of training, so that what trains fits.
-
-        Args:
-            batches: makes the batches, see `evaluation_loader`.
-            count: items.
-            length: tokens of an item.
+        A batch has as many tokens, at `length` an item, as a micro-batch of training, so that what trains fits.
         """
         assert self.trainer is not None
         processes, rank = self.trainer.world_size, self.trainer.global_rank

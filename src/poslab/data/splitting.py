@@ -99,11 +99,6 @@ def next_boundary(text: str, start: int, stop: int) -> int:
 
 
 def join_neighbours(parts: Sequence[Part], chosen: Sequence[int]) -> list[str]:
-    """Return the texts of the chosen parts, joining those that follow one another in a document.
-
-    Args:
-        parts: all parts, in order.
-        chosen: numbers of some of them, ascending.
-    """
+    """Return the texts of parts, chosen by ascending numbers, joining those that follow one another in a document."""
     runs = groupby(enumerate(chosen), key=lambda item: (parts[item[1]].document, item[1] - item[0]))
     return ["".join(parts[number].text for _, number in run) for _, run in runs]

@@ -16,13 +16,7 @@ _DOCUMENTS_AT_ONCE = 64
 
 
 def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int) -> Iterator[np.ndarray]:
-    """Cut a stream of documents into windows of `length` + 1 tokens; each begins with the last token of the one before.
-
-    Args:
-        documents: in batches.
-        tokenizer: of the documents.
-        length: tokens T that a window predicts.
-    """
+    """Cut batches of documents into windows of `length` + 1 tokens, each from the last token of the one before."""
     pending = np.zeros(0, dtype=np.int64)
     for texts in documents:
         pending = np.concatenate([pending, tokenizer.encode_documents(texts)])
@@ -33,16 +27,10 @@ def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int
 
 
 class StreamLoader:
-    """Micro-batches of this process over the whole run, read from a stream.
+    """Micro-batches of this process over the whole run, read from a corpus with `streaming`.
 
-    Every process reads the whole stream in the same order and takes its own places; a resumed run reads the beginning
-    again. So the windows of a step depend on neither.
-
-    Args:
-        corpus: the source, with `streaming`.
-        tokenizer: its tokenizer.
-        collate: makes its batches.
-        plan: the places to take.
+    Every process reads the whole stream in the same order and takes the places of its plan; a resumed run reads the
+    beginning again. So the windows of a step depend on neither.
     """
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, collate: Collate, plan: BatchPlan) -> None:

@@ -163,9 +163,6 @@ class ClassCounts(Metric):
     """Counts of each class over all batches and processes, for macro F1 and Matthews' coefficient.
 
     Their memory grows with the number of classes, that of a confusion matrix with its square.
-
-    Args:
-        num_classes: C.
     """
 
     full_state_update = False
@@ -231,12 +228,7 @@ def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor
 
 
 class ClassificationMeasurement(Measurement):
-    """Loss, accuracy, macro F1 and Matthews' correlation coefficient.
-
-    Args:
-        task, split: as of `Measurement`.
-        counts: of each class.
-    """
+    """Loss, accuracy, macro F1 and Matthews' correlation coefficient."""
 
     def __init__(self, task: Task, split: str, counts: ClassCounts) -> None:
         super().__init__(task, split)

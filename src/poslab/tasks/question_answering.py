@@ -38,9 +38,6 @@ class QuestionAnswering(Task):
     The loss of an example is the mean of the two cross-entropies. `exact_match` and `f1`, 0 to 100, are SQuAD's: of the
     most similar right answer, without articles, punctuation and case.
 
-    Args:
-        tokenizer: of the texts.
-
     Source: Devlin et al., "BERT" (2019), sections 4.2 and 4.3; Rajpurkar et al., "SQuAD" (2016).
     """
 

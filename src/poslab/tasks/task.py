@@ -55,11 +55,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of the search for a text of many tokens.
-
-    Args:
-        beams, length_penalty, max_new_tokens: as of `beam_search`.
-    """
+    """Settings of the search for a text of many tokens, as of `beam_search`."""
 
     beams: int = 1
     length_penalty: float = 1.0
@@ -211,10 +207,6 @@ class Measurement:
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
     It is not a module, since its counts would turn to bfloat16 with a model.
-
-    Args:
-        task: whose figures.
-        split: `validation` or `test`.
     """
 
     def __init__(self, task: Task, split: str) -> None:

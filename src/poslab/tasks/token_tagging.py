@@ -23,7 +23,7 @@ from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
 from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
 
 Entity = tuple[int, int, str]
-"""The first word of an entity, the word behind its last, and its type."""
+"""The first word of an entity, the word after its last, and its type."""
 
 
 class TokenTagging(TokenPrediction):
@@ -117,7 +117,7 @@ def entities(tags: Sequence[str]) -> set[Entity]:
 
 
 class EntityCounts(Metric):
-    """Entities over all batches and processes: those that are right, predicted, and there."""
+    """Counts of right, predicted and actual entities over all batches and processes."""
 
     full_state_update = False
 
@@ -138,7 +138,7 @@ class EntityCounts(Metric):
         self.actual += len(theirs)
 
     def compute(self) -> dict[str, float]:
-        """Return precision, recall and F1, 0 to 100; 0 where nothing was predicted, or nothing is there."""
+        """Return precision, recall and F1, 0 to 100; 0 where no entity was predicted, or none is actual."""
         right, predicted, actual = (int(count) for count in (self.right, self.predicted, self.actual))
         return {
             "precision": 100 * right / max(1, predicted),

@@ -55,11 +55,7 @@ def compare(text: str, reference: str) -> Comparison:
 
 
 def corpus_figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Return sacrebleu's BLEU and chrF of the whole corpus, with its defaults, and the means of the other figures.
-
-    Args:
-        comparisons: of all texts, at least one, in any order.
-    """
+    """Return sacrebleu's BLEU and chrF of one or more texts, with its defaults, and the means of the other figures."""
     bleu, chrf = _metrics()
     means = {
         name: sum(getattr(one, name) for one in comparisons) / len(comparisons) for name in (*ROUGE, "exact_match")

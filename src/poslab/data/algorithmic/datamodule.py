@@ -19,11 +19,7 @@ from poslab.data.tokenizers import SymbolTokenizer
 
 
 class AlgorithmicDataModule(RunData):
-    """Examples of an algorithmic task, made as they are needed: none is prepared, and none is trained on twice.
-
-    Args:
-        source: the examples and their settings.
-    """
+    """Examples of an algorithmic task, made as they are needed: none is prepared, and none is trained on twice."""
 
     tokenizer: SymbolTokenizer
 

@@ -1,12 +1,13 @@
 """Symbols by number, random strings of them, and tasks on such strings."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask
+from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
 
 
@@ -37,3 +38,11 @@ class StringTask(AlgorithmicTask):
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         return numbered(self.num_symbols)
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.symbols, length, generator)
+        return Example(string, self.output(string))
+
+    @abstractmethod
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the right output for an input."""

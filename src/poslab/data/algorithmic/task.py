@@ -9,12 +9,7 @@ import numpy as np
 
 
 class Example(NamedTuple):
-    """An input and the one right answer to it, as symbols.
-
-    Args:
-        input: symbols, at least one.
-        output: symbols, at least one.
-    """
+    """An input and the one right answer to it, each of at least one symbol."""
 
     input: tuple[str, ...]
     output: tuple[str, ...]

@@ -19,22 +19,20 @@ def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, 
     Raises:
         ValueError: beginning with `answer` or `start`, if an answer does not stand in the context, or not at its start.
     """
-    return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start, place)]
+    return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start)]
 
 
-def _texts_and_starts(answers: Any, start: Any, place: str) -> list[tuple[str, Any]]:
+def _texts_and_starts(answers: Any, start: Any) -> list[tuple[str, Any]]:
     if is_missing(answers):
         return []
-    if isinstance(answers, Mapping) and isinstance(answers.get("text"), list):
-        texts = answers["text"]
-        starts = answers.get("answer_start", answers.get("start")) or [None] * len(texts)
-        return [
-            pair for text, begin in zip(texts, starts, strict=True) for pair in _texts_and_starts(text, begin, place)
-        ]
     if isinstance(answers, Mapping):
-        return _texts_and_starts(answers.get("text"), answers.get("answer_start", answers.get("start")), place)
+        texts, starts = answers.get("text"), answers.get("answer_start", answers.get("start"))
+        if not isinstance(texts, list):
+            return _texts_and_starts(texts, starts)
+        pairs = zip(texts, starts or [None] * len(texts), strict=True)
+        return [pair for text, begin in pairs for pair in _texts_and_starts(text, begin)]
     if isinstance(answers, list):
-        return [pair for answer in answers for pair in _texts_and_starts(answer, None, place)]
+        return [pair for answer in answers for pair in _texts_and_starts(answer, None)]
     return [(answers if isinstance(answers, str) else as_written(answers), start)]
 
 

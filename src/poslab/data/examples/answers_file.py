@@ -73,14 +73,11 @@ class AnswersFile(ExampleFiles):
             raise ValueError(f"files must have SQuAD's form, but {article.place} lacks {error}") from error
 
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {
-            "question": [text_in(row.values, "question", self.question, row.place) for row in rows],
-            "context": [text_in(row.values, "context", self.context, row.place) for row in rows],
-        }
-        starts = [row.values.get(self.start) if self.start is not None else None for row in rows]
-        return columns | {
-            "answers": [
-                spans(context, row.values.get(self.answer), start, row.place)
-                for row, context, start in zip(rows, columns["context"], starts, strict=True)
-            ]
-        }
+        questions = [text_in(row.values, "question", self.question, row.place) for row in rows]
+        contexts = [text_in(row.values, "context", self.context, row.place) for row in rows]
+        starts = [None if self.start is None else row.values.get(self.start) for row in rows]
+        answers = [
+            spans(context, row.values.get(self.answer), start, row.place)
+            for row, context, start in zip(rows, contexts, starts, strict=True)
+        ]
+        return {"question": questions, "context": contexts, "answers": answers}

@@ -20,9 +20,8 @@ def text_in(values: dict[str, Any], argument: str, column: str, place: str) -> s
 
     Args:
         values: a row, by column.
-        argument: name of the argument that names the column, for messages.
-        column: name of the column.
-        place: of the row, for messages.
+        argument, place: names of the argument of the column, and of the row, for messages.
+        column: its name.
     """
     value = values.get(column)
     if is_missing(value):

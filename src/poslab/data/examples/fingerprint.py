@@ -7,12 +7,7 @@ from pathlib import Path
 
 
 def fingerprint(paths: Iterable[Path], *settings: object) -> str:
-    """Return a string that changes with the contents of the files and with the settings.
-
-    Args:
-        paths: in the order in which they are read; their names do not count.
-        settings: values of JSON that decide which examples come out.
-    """
+    """Return a string that changes with the contents and the order of files, not their names, and with the settings."""
     contents = hashlib.sha256(json.dumps(settings).encode())
     for path in paths:
         with path.open("rb") as file:

@@ -15,7 +15,7 @@ class TextWindows(NamedTuple):
 
     Args:
         tokens: token ids, (B, U), any integer dtype.
-        numbers: of the windows, B; what is random in a window is a function of its number.
+        numbers: of the windows, B; random choices in a window are a function of its number.
     """
 
     tokens: np.ndarray

@@ -10,11 +10,9 @@ from poslab.data.offline.bbc_news import BbcNews
 
 @dataclass(kw_only=True)
 class BbcHeadlines(BbcNews):
-    """BBC News articles, to be summarised in their headlines of about five words.
+    """Articles of `BbcNews`, to be summarised in their headlines of about five words.
 
     Args: those of `ExampleSource`; `sequence_length` is 1024 here, which leaves one article in twelve out.
-
-    Source: see `BbcNews`.
     """
 
     sequence_length: int = 1024

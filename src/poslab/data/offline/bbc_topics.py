@@ -10,13 +10,11 @@ from poslab.data.offline.bbc_news import BbcNews
 
 @dataclass(kw_only=True)
 class BbcTopics(BbcNews):
-    """BBC News articles by topic: business, entertainment, politics, sports, tech.
+    """Articles of `BbcNews` by topic: business, entertainment, politics, sports, tech.
 
     The text is the whole article with its headline, as is usual. 2,225 articles, 2,127 of them different.
 
     Args: those of `ExampleSource`; `sequence_length` is 512 here, which cuts every second article.
-
-    Source: see `BbcNews`.
     """
 
     sequence_length: int = 512

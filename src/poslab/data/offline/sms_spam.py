@@ -18,8 +18,6 @@ SWALLOWED = re.compile(r"\n(ham|spam)\t")
 class SmsSpam(NlpiaFile):
     """Text messages, `spam` or `ham`: 5,574, of which 5,160 are different and one in eight of those spam.
 
-    Args: those of `ExampleSource`.
-
     Source: Almeida, Gómez Hidalgo, Yamakami, "Contributions to the Study of SMS Spam Filtering" (DocEng 2011).
     """
 

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from poslab.data.algorithmic.strings import StringTask, draw
-from poslab.data.algorithmic.task import Example
+from poslab.data.algorithmic.strings import StringTask
 from poslab.data.bounds import require_integer
 
 
@@ -30,6 +27,5 @@ class DuplicateString(StringTask):
         super().__post_init__()
         require_integer("num_copies", self.num_copies, 1)
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.symbols, length, generator)
-        return Example(string, string * self.num_copies)
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return string * self.num_copies

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from poslab.data.algorithmic.strings import StringTask, draw
-from poslab.data.algorithmic.task import Example
+from poslab.data.algorithmic.strings import StringTask
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,5 @@ class OddsFirst(StringTask):
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.symbols, length, generator)
-        return Example(string, string[::2] + string[1::2])
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return string[::2] + string[1::2]
