@@ -1,4 +1,4 @@
-"""Checks of a run before anything slow starts."""
+"""Checks of a run before anything slow starts. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
