@@ -3,7 +3,7 @@
 Functions take a model and token ids and return data frames and figures, in a notebook as well:
 
     by_length, by_position = extrapolation(model, tokens, [256, 1024], 256, tokenizer.end_id, bytes_per_token=1.0)
-    statistics = attention_statistics(model, tokens_BT)
+    statistics = attention_statistics(model, tokens_BT)     # B texts of T tokens
 
 `evaluate.evaluate` makes the report of trained runs that `python -m src.evaluate` writes.
 """

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Model
-from poslab.report.figures import COLOURS, Picture, new_figure
+from poslab.report.figures import COLOURS, Picture, new_figure, panel_grid
 
 LONGEST_TEXT = 64
 """Tokens whose labels are legible along an axis."""
@@ -72,9 +72,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
         del shown["attended"]  # a softmax always sums to 1
     tables = {name: statistics.pivot(index="layer", columns="head", values=name) for name in shown}
     num_layers, num_heads = next(iter(tables.values())).shape
-    num_rows = -(-len(shown) // 2)
-    figure = new_figure(8.0, num_rows * (0.9 + 0.28 * max(num_layers, 3)))
-    panels = figure.subplots(num_rows, 2, squeeze=False)
+    figure, panels = panel_grid(len(shown), 2, width=8.0, height=0.9 + 0.28 * max(num_layers, 3))
     for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
         values = tables[name].to_numpy() * (100 if "%" in title else 1)
         deepest = max(10.0, values.max()) if "%" in title else None  # keeps shares of a few per cent pale
@@ -82,7 +80,6 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
         panel.set_title(title, fontsize="medium")
         panel.set_xlabel("head", fontsize="small")
         panel.set_ylabel("layer", fontsize="small")
-    hide_rest(panels, len(shown))
     return Picture(
         name="attention_statistics",
         title="What the heads attend to",
@@ -167,16 +164,13 @@ def attention_maps(model: Model, tokens_T: Tensor, labels: Sequence[str]) -> lis
 
 def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Picture:
     columns = 2 if len(labels) <= 32 and len(maps_HTT) > 1 else 1
-    num_rows = -(-len(maps_HTT) // columns)
-    figure = new_figure(8.0, num_rows * 8.0 / columns)
-    panels = figure.subplots(num_rows, columns, squeeze=False)
+    figure, panels = panel_grid(len(maps_HTT), columns, width=8.0, height=8.0 / columns)
     size = min(8.0, 0.72 * 72 * 8.0 / columns / len(labels))  # points of a panel's side that each token has
     for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
         _draw_map(panel, weights)
         panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
         panel.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
         panel.set_title(f"layer {layer}, head {head}", fontsize="medium")
-    hide_rest(panels, len(maps_HTT))
     return Picture(
         name=f"attention_layer_{layer}",
         title=f"Attention of layer {layer}",
@@ -236,9 +230,7 @@ def visible_label(token: str, longest: int = 12) -> str:
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:
     """Return a figure with a panel of this height for each name, (rows, columns), whose x axes are distances."""
     columns = min(2 if len(names) <= 4 else 3, len(names))
-    num_rows = -(-len(names) // columns)
-    figure = new_figure(8.0, 1.0 + height * num_rows)
-    panels: np.ndarray = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = panel_grid(len(names), columns, 8.0, height, margin=1.0, sharex=True, sharey=True)
     for place, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
         panel.set_xscale("symlog", linthresh=1, linscale=0.5)
         panel.set_title(name, fontsize="medium")
@@ -247,7 +239,6 @@ def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) ->
             panel.set_xlabel("distance (tokens)")
     for panel in panels[:, 0]:
         panel.set_ylabel(quantity)
-    hide_rest(panels, len(names))
     return figure, panels
 
 
@@ -261,12 +252,6 @@ def head_legend(figure: Figure, panel: Axes) -> None:
     """Add the heads drawn in a panel as the legend of a figure."""
     lines = panel.get_legend_handles_labels()
     figure.legend(*lines, title="head", loc="outside lower center", ncols=8, frameon=False)
-
-
-def hide_rest(panels: np.ndarray, used: int) -> None:
-    """Hide the panels of a grid past the first `used`."""
-    for panel in panels.flat[used:]:
-        panel.set_axis_off()
 
 
 def _short(value: float) -> str:

@@ -75,14 +75,10 @@ def attention_by_distance(model: Model, tokens_BT: Tensor, rows: int = BLOCK) ->
     At distance d these are the queries from position d on, so far distances are means over few. Keys outside the window
     of a layer count as 0.
 
-    Args:
-        model, tokens_BT, rows: as in `attention_statistics`.
+    Arguments and errors are those of `attention_statistics`.
 
     Returns:
         Columns `layer`, `head`, `distance` (0, ..., T - 1) and `attention`, a weight in [0, 1].
-
-    Raises:
-        ValueError: as of `attention_rows`.
     """
     batch, length = tokens_BT.shape
     sums: dict[int, Tensor] = {}

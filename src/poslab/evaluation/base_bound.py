@@ -180,10 +180,7 @@ def _sums_within(exponents: Floats, centre: float, half_width: float, distances:
 
         |B'(x)| h + max |B''| h^2 / 2,    B' = sum u_i p_i sin p_i,    |B''| <= sum u_i^2 (p_i + p_i^2)
 
-    and the phases are largest at the left end.
-
-    Args:
-        distances: m, (N,); if more than `FEW`, all from 1 to N.
+    and the phases are largest at the left end. The distances m, (N,), are all from 1 to N if they exceed `FEW`.
     """
     frequencies = np.exp(-exponents * centre)
     if distances.size > FEW:

@@ -26,11 +26,9 @@ SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 24
 def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:
     """Return whether the bound holds for each length, its first violation, and the smallest base that satisfies it.
 
-    Args:
-        spectra: for each length in tokens, the inverse frequencies in a text of that length, (D / 2,) float64, with 0
-            for pairs that do not turn.
-        longest_search: longest length for which the smallest base is searched, and only for a plain spectrum
-            `base ** (-2i / D)`: a larger base alone does not improve another one.
+    The spectra are inverse frequencies, (D / 2,) float64 with 0 for pairs that do not turn, by the length in tokens.
+    The smallest base is searched up to `longest_search` tokens, and only for a plain spectrum `base ** (-2i / D)`: a
+    larger base alone does not improve another one.
     """
     rows = []
     for length, spectrum in spectra.items():
@@ -108,13 +106,8 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
 def islands_picture(head_dim: int, length: int, base: float | None = None, points: int = 500) -> Picture | None:
     """Draw the margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
 
-    Args:
-        head_dim, length: as in `smallest_base`.
-        base: of the encoding, marked if it is in the picture.
-        points: number of bases on the curve, beside the edges of islands.
-
-    Returns:
-        None if no base up to 1e9 holds, or every one does.
+    The base of the encoding is marked if it is in the picture; the curve has `points` bases beside the edges of
+    islands. Return None if no base up to 1e9 holds, or every one does.
     """
     smallest = smallest_base(head_dim, length)
     if smallest is None or smallest == 1:

@@ -37,12 +37,8 @@ def evaluate_runs(
 ) -> None:
     """Evaluate runs side by side, or each beside itself under another encoding, and write and print the results.
 
-    Args:
-        runs: run directories or checkpoints, all different.
-        config: of the command.
-        swaps: replacement for the encoding of each run; empty replaces none.
-        swap_choice: name of that encoding.
-        typed: words of the command line, for the report.
+    Runs are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
+    `swap_choice`, or are empty. The report shows the words that were typed.
 
     Raises:
         ValueError: for a mistake of the user's.
@@ -94,9 +90,6 @@ def evaluate_runs(
 
 def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     """Write and print the diagnostics of a rotary encoding, which need no run.
-
-    Args:
-        config, typed: as of `evaluate_runs`.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, among other mistakes.

@@ -13,10 +13,7 @@ from poslab.evaluation.subjects import Subject
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
     """Evaluate trained models side by side, under different names and on the same text.
 
-    Args:
-        subjects: the models.
-        settings: of the evaluation.
-        announce: called with the name of each part before it is made.
+    `announce` is called with the name of each part before it is made.
 
     Raises:
         ValueError: for an unknown part, or lengths that the text does not fill.

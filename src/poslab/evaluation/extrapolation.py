@@ -55,11 +55,8 @@ class TokenScores:
 def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None = None) -> TokenScores:
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
-    Args:
-        model: tokens in, logits out; a `Model` makes its logits piece by piece.
-        tokens: (N,), any integer dtype.
-        windows: over these tokens.
-        boundary: token that ends a document, to keep documents apart; None does not.
+    The model takes tokens and returns logits; a `Model` makes them piece by piece. Tokens are (N,) of any integer
+    dtype; `boundary` is the token that ends a document, to keep documents apart, or None.
     """
     device = next(model.parameters()).device
     scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context
@@ -87,11 +84,8 @@ def loss_and_correct(
 ) -> tuple[Tensor, Tensor]:
     """Return the nats of each target and whether it was the most probable token, both (B, A), in bounded memory.
 
-    Args:
-        model: tokens in, logits out; a `Model` makes only the logits of the targets, piece by piece.
-        tokens_BT: input.
-        targets_BA: the tokens after the last A of these.
-        positions: of the tokens; None counts from 0.
+    The model takes tokens and returns logits; a `Model` makes only those of the targets, piece by piece. Targets are
+    the tokens after the last A tokens; positions are 0, 1, ... for None.
     """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
     head: Callable[[Tensor], Tensor]

@@ -11,9 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure
+from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid
 
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
@@ -77,9 +76,8 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
     columns = min(3, max(1, len(models)))
-    num_rows = -(-len(models) // columns)
-    figure = new_figure(1.2 + 3.0 * columns, 0.9 + 2.6 * num_rows)
-    panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    width = 1.2 + 3.0 * columns
+    figure, panels = panel_grid(len(models), columns, width, height=2.6, margin=0.9, sharex=True, sharey=True)
     lengths = sorted(set(rows["length"]))
     shades = matplotlib.colormaps["viridis"].resampled(len(lengths) + 1)
     for panel, model in zip(panels.flat, models, strict=False):
@@ -92,7 +90,6 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(str(model), 36), fontsize="medium")
-    hide_rest(panels, len(models))
     for panel in panels[-1]:
         panel.set_xlabel("tokens before it")
     for panel in panels[:, 0]:

@@ -112,12 +112,9 @@ def wavelengths_picture(
 def draw_lengths(
     line: Callable[..., Line2D], opposite: Axis, training_length: int, lengths: Sequence[int], rotation: float = 0.0
 ) -> None:
-    """Draw a line at each length, with its number on the axis opposite to the one of tokens.
+    """Draw a line at each length, with its number, rotated by degrees, on the axis opposite to the one of tokens.
 
-    Args:
-        line: `axhline` or `axvline` of the axes.
-        opposite: the x or y axis of a secondary axis on the other side.
-        rotation: of the numbers, in degrees.
+    `line` is `axhline` or `axvline` of the axes, and `opposite` the x or y axis of a secondary axis on the other side.
     """
     test_lengths = sorted(set(lengths) - {training_length})
     line(training_length, color="black", lw=1, zorder=1, label="training length")

@@ -38,7 +38,7 @@ class MemoryWatch:
 
     @property
     def was_short(self) -> bool:
-        """Whether the count has grown in the last seconds."""
+        """True if the count has grown in the last seconds."""
         return time.monotonic() - self._grown_at < SECONDS_TO_DIE
 
 

@@ -15,12 +15,9 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "DataLoader worker")
 
 @dataclass(frozen=True)
 class Failure:
-    """The end of an attempt that failed.
+    """The end of a failed attempt: the reason in a few words, and whether another attempt may succeed (`can_pass`).
 
-    Args:
-        reason: a few words.
-        can_pass: whether another attempt may succeed.
-        from_outside: whether somebody else ended the worker, so that the job itself is not to blame.
+    `from_outside` is true if somebody else ended the worker, so that the job itself is not to blame.
     """
 
     reason: str
@@ -36,12 +33,7 @@ KILLED = Failure("its worker was killed", can_pass=True, from_outside=True)
 
 
 def failure_of(error: Exception, outages: tuple[type[Exception], ...] = ()) -> Failure:
-    """Return the failure for an error of a run.
-
-    Args:
-        error: from training.
-        outages: errors of a storage that cannot be reached, perhaps for a moment.
-    """
+    """Return the failure for an error of a run; outages are errors of a storage that cannot be reached for a while."""
     signal = error.ended_by if isinstance(error, ProcessDiedError) else None
     return Failure(
         str(error) if isinstance(error, RunStoppedError | ValueError) else f"{type(error).__name__}: {error}",

@@ -9,12 +9,7 @@ from pathlib import Path
 
 
 class HangDetector:
-    """A watch on the directory of a job.
-
-    Args:
-        seconds: longest time without anything new.
-        clock: returns seconds.
-    """
+    """A watch on the directory of a job, with the longest time in seconds without anything new."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -23,11 +18,7 @@ class HangDetector:
         self._since = clock()
 
     def hangs(self, directory: Path | None) -> bool:
-        """Return whether nothing has been written for too long.
-
-        Args:
-            directory: of the job that the worker trains; None if it has no job.
-        """
+        """Return whether nothing has been written for too long; a worker without a job has no directory."""
         newest = 0.0 if directory is None else _newest(directory)
         if directory is None or newest != self._newest:
             self._newest, self._since = newest, self._clock()

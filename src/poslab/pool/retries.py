@@ -18,9 +18,7 @@ MOST_KILLS = 20
 class FailedAttempt:
     """An attempt at a job that failed.
 
-    Args:
-        failure: its end.
-        began_after: steps of the job's runs that had been saved when it began to train; -1 if it did not begin.
+    `began_after` are the steps of the job's runs that had been saved when it began to train; -1 if it did not begin.
     """
 
     failure: Failure

@@ -29,14 +29,10 @@ def train_or_resume(
     heed: Callable[[], None],
     begins: Callable[[int], None],
 ) -> dict[str, float]:
-    """Train a run from its last checkpoint, unless it is finished; return its metrics.
+    """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
 
-    Args:
-        run: the run; its directory need not exist.
-        config: its configuration.
-        observer: called with each validation; may end the run. A run without one is tested.
-        heed: raises RunInterruptedError after a signal.
-        begins: called before training with the number of saved steps.
+    A run without an observer is tested. `heed` raises RunInterruptedError after a signal; `begins` is called before
+    training with the number of saved steps.
     """
     while run.is_held:  # by a worker that counts as lost, and learns so by its next report
         heed()

@@ -16,13 +16,9 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, show: Callable[[], None]) -> None:
-    """Keep workers running until all jobs have ended.
+    """Keep the workers of this machine running until all jobs have ended.
 
-    Args:
-        source: of their jobs.
-        workers: all of this machine.
-        patience: seconds for which the source may be out of reach.
-        show: shows the state of the jobs; it reads the source.
+    Patience is the time in seconds for which the source may be out of reach; `show` reads it and shows its jobs.
 
     Raises:
         RunInterruptedError: after a signal: the first one asks the workers to stop after a step, a second one ends them

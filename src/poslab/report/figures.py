@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -72,3 +73,24 @@ def legend_columns(labels: Iterable[str], width: float) -> int:
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
     """Return an empty matplotlib figure of this size in inches; it has no window and need not be closed."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def panel_grid(
+    count: int,
+    columns: int,
+    width: float,
+    height: float,
+    margin: float = 0.0,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure with `count` panels in rows, (rows, columns), the rest of the last row hidden.
+
+    The width is that of the figure, the height that of a row, beside a margin, all in inches.
+    """
+    rows = -(-count // columns)
+    figure = new_figure(width, margin + rows * height)
+    panels: np.ndarray = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    for panel in panels.flat[count:]:
+        panel.set_axis_off()
+    return figure, panels

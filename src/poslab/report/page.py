@@ -83,14 +83,7 @@ def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, byt
     """Write each picture as NAME.png (150 dots per inch) and NAME.svg, and each table as NAME.csv with all digits.
 
     All are made before the first is written, and each file is replaced as a whole or not at all. Equal figures give
-    equal bytes.
-
-    Args:
-        directory: need not exist.
-        sections: of a report.
-
-    Returns:
-        Contents of the files by name.
+    equal bytes, which are returned by the name of the file.
 
     Raises:
         ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.

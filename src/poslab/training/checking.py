@@ -1,4 +1,4 @@
-"""Checks of a run before anything slow starts."""
+"""Checks of a run before anything slow starts. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 
 def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
-    """Check a configuration by building all parts of a run that are quick to build, on no device.
+    """Check a resolved configuration by building all parts of a run that are quick to build; return its recipe.
 
-    Args:
-        config: the resolved configuration.
-        checkpoint: to resume from; None starts anew.
-
-    Returns:
-        The recipe of the run.
+    The parts are on no device; `checkpoint` is the one to resume from.
 
     Raises:
         ValueError: in one sentence that names the key.

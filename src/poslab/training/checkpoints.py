@@ -20,13 +20,8 @@ from poslab.training.learner import Learner
 class RunCheckpoints(Checkpoint):
     """A callback that saves the last and the best state of a run, and ends the run after a request to stop.
 
-    After a validation both are written, `best` first: a run that resumes from `last` makes again what a kill between
-    the two has lost.
-
-    Args:
-        directory: of `best.ckpt` and `last.ckpt`.
-        save_every: steps between two saves of the last state.
-        signals: requests to stop.
+    After a validation both are written, `best.ckpt` first: a run that resumes from `last.ckpt` makes again what a kill
+    between the two has lost. The last state is also saved every `save_every` steps.
     """
 
     def __init__(self, directory: Path, save_every: int, signals: StopOnSignals) -> None:

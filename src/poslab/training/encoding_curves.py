@@ -33,10 +33,8 @@ class EncodingCurves(L.Callback):
 
     Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation; the
     picture of the bias, beside its initial state, only if all writing takes less than 1 % of the training time so far.
-    Encodings without parameters and models that are sharded among processes (FSDP) are left out.
-
-    Args:
-        training_length: tokens of a training window; the picture reaches twice as far.
+    Encodings without parameters and models that are sharded among processes (FSDP) are left out. The picture reaches
+    twice as far as the training length, in tokens.
     """
 
     def __init__(self, training_length: int) -> None:

@@ -147,11 +147,7 @@ def train_here(
 def run_test(run: RunDirectory) -> dict[str, float]:
     """Test the best checkpoint of a finished run on one device of this machine, unless it has been tested.
 
-    Args:
-        run: the run; the figures are added to its metrics.json, and as curves over length to its TensorBoard events.
-
-    Returns:
-        The test figures by tag.
+    The test figures by tag are returned, and added to metrics.json and, as curves over length, to TensorBoard's events.
 
     Raises:
         ValueError: if its text has changed since training.

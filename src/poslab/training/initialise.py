@@ -16,17 +16,10 @@ OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.
 
 
 def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list[str]:
-    """Load the weights of another run into a model, as far as they fit.
+    """Load the weights of another run into a model, as far as they fit; return a line for each that does not.
 
-    If both have the same tokenizer, its tokens keep their rows, whatever tokens either task adds.
-
-    Args:
-        model: to be trained.
-        source: a checkpoint, or a run directory for its best checkpoint.
-        tokenizer: of the training data.
-
-    Returns:
-        A line for each weight that did not fit.
+    The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
+    data, its tokens keep their rows, whatever tokens either task adds.
 
     Raises:
         ValueError: for an unknown run, or one without any weight that fits.

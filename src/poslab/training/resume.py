@@ -31,12 +31,9 @@ class Plan(NamedTuple):
 
 
 def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
-    """Return the run that `resume` means.
+    """Return the run that `resume` means, or a new one in a directory.
 
-    Args:
-        config: the composed configuration.
-        directory: of a new run.
-        given: the overrides of the command line, without `resume`.
+    `given` are the overrides of the command line, without `resume`.
 
     Raises:
         ValueError: if there is nothing to resume, or an override differs from the run's own configuration.

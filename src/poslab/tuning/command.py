@@ -29,16 +29,12 @@ from poslab.tuning.worker import Order
 
 
 def run_sweep(sweep: Sweep, conf: Path) -> None:
-    """Run or resume a sweep until its budget is finished, and write its results.
-
-    Args:
-        sweep: the sweep.
-        conf: the folder of configurations.
+    """Run or resume a sweep until its budget is finished, and write its results; `conf` holds the configurations.
 
     Raises:
         ValueError: for a mistake, before any training.
         RunInterruptedError: after a signal; the same command resumes.
-        DiskError, ProcessDiedError: as `supervise` does.
+        DiskError, ProcessDiedError: as `supervise`.
         RunStoppedError: if the storage cannot be used any more.
     """
     console = HarmlessConsole()

@@ -24,11 +24,7 @@ def make_or_join(
 ) -> SweepStudy:
     """Return the study of a sweep: a new one, or the one that is there already.
 
-    Args:
-        sweep: the sweep.
-        storage: of the study.
-        default: the parameters of trial 0, by name.
-        config: the configuration of trial 0.
+    `default` and `config` are the parameters, by name, and the configuration of trial 0.
 
     Raises:
         ValueError: if the study that is there has another specification, or has begun more trials than this budget.

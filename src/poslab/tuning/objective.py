@@ -49,7 +49,7 @@ class Objective:
 
     @property
     def minimized(self) -> bool:
-        """Whether less is better."""
+        """True if less is better."""
         return self.direction == "minimize"
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 
-from poslab.report.figures import Picture, Table, new_figure
+from poslab.report.figures import Picture, Table, new_figure, panel_grid
 from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
 from poslab.tuning.display import shown
 from poslab.tuning.objective import Objective
@@ -60,13 +59,10 @@ def slices(
 ) -> Picture:
     """Draw every complete trial at its value of each parameter."""
     columns = min(3, len(parameters))
-    rows = math.ceil(len(parameters) / columns)
-    figure = new_figure(width=max(4.5, 3.2 * columns), height=3.0 * rows + 0.4)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    width = max(4.5, 3.2 * columns)
+    figure, grid = panel_grid(len(parameters), columns, width, height=3.0, margin=0.4, sharey=True)
     for axes, parameter in zip(grid.flat, parameters, strict=False):
         _slice(axes, complete, parameter, best)
-    for axes in list(grid.flat)[len(parameters) :]:
-        axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(objective.label, fontsize=8)
     handles = [

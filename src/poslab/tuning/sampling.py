@@ -97,11 +97,9 @@ def _is_default(trial: FrozenTrial) -> bool:
 
 
 def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> BasePruner:
-    """Build a pruner.
+    """Build a pruner from its `_target_` and arguments, or for None one that prunes nothing.
 
-    Args:
-        node: its `_target_` and arguments; None prunes nothing.
-        trust: packages beside Optuna that may define it.
+    Packages of `trust` may define it, beside Optuna.
 
     Raises:
         ValueError: for an unknown pruner, or arguments that it does not have.

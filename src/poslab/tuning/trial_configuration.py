@@ -18,11 +18,7 @@ from poslab.tuning.sweep import Sweep
 
 
 class TrialConfigurations:
-    """Configurations of the trials of a sweep.
-
-    Args:
-        conf: the folder of configurations, with train.yaml.
-        sweep: the sweep.
+    """Configurations of the trials of a sweep, composed from a folder with train.yaml.
 
     Raises:
         ValueError: for choices that a trial cannot have, such as `resume`.

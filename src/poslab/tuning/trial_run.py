@@ -30,14 +30,7 @@ BY_PRUNER, AS_LOST = "pruned", "given up"
 def train_trial(
     study: SweepStudy, sweep: Sweep, configurations: TrialConfigurations, trial: Trial, heed: Callable[[], None]
 ) -> TrialResult:
-    """Train a trial that was taken.
-
-    Args:
-        study: the study.
-        sweep: its sweep.
-        configurations: of its trials.
-        trial: the trial.
-        heed: called before each run; raises RunInterruptedError after a signal.
+    """Train a trial that was taken; `heed` is called before each run, and raises RunInterruptedError after a signal.
 
     Raises:
         JobLostError: if somebody else has ended the trial.

@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
 
 class Order(TypedDict):
-    """Settings of a worker of a sweep.
-
-    Args:
-        sweep: the arguments of a `Sweep`.
-        conf: the folder of configurations.
-        seed: of the sampler.
-        default: the parameters of trial 0, by name.
-    """
+    """Settings of a worker: arguments of the `Sweep`, conf folder, seed of the sampler, and parameters of trial 0."""
 
     sweep: dict[str, Any]
     conf: str

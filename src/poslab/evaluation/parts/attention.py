@@ -1,4 +1,7 @@
-"""Attention: the weights of each head."""
+"""Attention: the weights of each head.
+
+Dimension letters: B windows, T tokens.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding: its learned parameters beside their initial values."""
+"""Encoding: its learned parameters beside their initial values. Dimension letter: T tokens."""
 
 from __future__ import annotations
 

@@ -68,12 +68,9 @@ def stretch(text: np.ndarray, length: int, generator: np.random.Generator) -> np
 
 
 def woven(filler: np.ndarray, needles: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
-    """Insert needles into a filler.
+    """Insert needles into a filler: token ids with their depths, the share (0 to 1) of the filler before them.
 
-    Args:
-        filler: token ids.
-        needles: depth (share of the filler before the needle, from 0 to 1) and token ids of each; those of equal depth
-            keep their order.
+    Needles of equal depth keep their order.
     """
     pieces, taken = [], 0
     for depth, needle in sorted(needles, key=itemgetter(0)):

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from poslab.evaluation.attention_pictures import hide_rest
 from poslab.evaluation.retrieval.measurement import TASKS
-from poslab.report.figures import Picture, ReportFigure, Table, new_figure
+from poslab.report.figures import Picture, ReportFigure, Table, panel_grid
 
 PANELS_ABREAST = 2
 
@@ -54,9 +53,8 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         value=rows["loss"] / rows["chance_loss"] if by_loss else rows["accuracy"],
     )
     abreast = min(PANELS_ABREAST, len(panel_names))
-    tall = -(-len(panel_names) // abreast)
-    figure = new_figure(7.0, 1.0 + tall * (0.7 + 0.36 * len(lines)))
-    panels = figure.subplots(tall, abreast, sharex=True, sharey=True, squeeze=False)
+    height = 0.7 + 0.36 * len(lines)
+    figure, panels = panel_grid(len(panel_names), abreast, 7.0, height, margin=1.0, sharex=True, sharey=True)
     # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
@@ -72,7 +70,6 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         if number + abreast >= len(panel_names):  # the last of its column
             panel.tick_params(labelbottom=True)
             panel.set_xlabel("length (tokens)")
-    hide_rest(panels, len(panel_names))
     for panel in panels[:, 0]:
         panel.set_ylabel("depth" if has_depth else "")
     figure.colorbar(

@@ -50,12 +50,8 @@ class Task(ABC):
 
     @abstractmethod
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
-        """Return a prompt.
+        """Return a prompt of a length in tokens, the answer included, of at least `least_length`.
 
-        Args:
-            haystack: the tokenizer, and the text that hides the fact.
-            length: tokens of the prompt, the answer included, at least `least_length`.
-            depth: share of the filler before the fact to be found, from 0 (the beginning) to 1 (right before the
-                question); unused if the task has no depth.
-            generator: draws the prompt.
+        The depth is the share of the filler before the fact to be found, from 0 (the beginning) to 1 (right before the
+        question); a task without a depth ignores it.
         """
