@@ -68,5 +68,4 @@ ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
 
 RELATIVE = [name for name in ENCODINGS if "embed" not in encoding(name).hooks]
-EMBEDDED = [name for name in ENCODINGS if "embed" in encoding(name).hooks]
 BIASED = [name for name in ENCODINGS if "bias" in encoding(name).hooks]

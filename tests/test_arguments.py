@@ -16,15 +16,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import target
-from poslab.encodings import (
-    NoPosition,
-    PerLayer,
-    Positions,
-    PositionSampler,
-    Rotary,
-    StackShape,
-    Temperature,
-)
+from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.models.pointer_generator import PointerGenerator

@@ -217,7 +217,6 @@ def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
 @pytest.mark.parametrize("rows", [1, BATCH])
 @pytest.mark.parametrize("name", EVERY_ENCODING)
 def test_rows_of_tables_are_rows_of_the_batch(name, rows):
-    """Whether the queries and keys have as many, or one row that serves all."""
     odd = of_tables(LENGTH, LENGTH, rows)(call(name))
     if made(name).prepare(odd.queries, odd.keys) is not None:
         one = changed(q=first_row, k=first_row, v=first_row)(with_state(first_row)(odd))

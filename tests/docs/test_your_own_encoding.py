@@ -253,10 +253,7 @@ def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
             expected = attend(q, k, v, ours.encoding, tables, Visibility())
             torch.testing.assert_close(ours(q, k, v), expected, rtol=1e-4, atol=1e-5, msg=name)
         else:
-            with pytest.raises(
-                ValueError,
-                match=REFUSED,
-            ):
+            with pytest.raises(ValueError, match=REFUSED):
                 attention(factory(name))
     assert {"rotary", "yarn", "t5"} <= set(served)
     with pytest.raises(ValueError) as refused:
