@@ -22,7 +22,7 @@ VOCAB_SIZE, DIGITS = 50, tuple(range(25))
 
 @cache
 def composed(*overrides: str) -> DictConfig:
-    """What Hydra makes of these choices under conf/, with a training length of 512."""
+    """The configuration of these choices under conf/, with a training length of 512."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=["dataset.sequence_length=512", *overrides])
 

@@ -79,11 +79,11 @@ RIGHT: dict[str, dict[str, Any]] = {
     "StackConfig": STACK,
     "StackShape": SIZES,
 }
-"""What has no default, and is not of the stack."""
+"""Arguments without a default that are not those of the stack."""
 
 
 OF_ROTARY = ("inverse_frequencies", "base", "length")
-"""What Rotary gives a scaling."""
+"""Arguments that Rotary gives a scaling."""
 
 
 def is_scaling(factory: Callable[..., Any]) -> bool:

@@ -143,7 +143,7 @@ SERVED: dict[str, Change] = {
     "the widest window": seen(window=10**9),
     "a window of one": seen(window=1),
 }
-"""What one would rather not write, and is yet served."""
+"""Odd calls that are served."""
 
 REFUSED: dict[str, Change] = {
     "three rows of queries": changed(q=lambda x: torch.cat([x, x[:1]])),
@@ -188,7 +188,7 @@ REFUSED: dict[str, Change] = {
     "a shorter state": with_state(one_less),
     "three rows of a state": with_state(lambda x: torch.cat([x, x[:1]])),
 }
-"""What has no meaning."""
+"""Calls without a meaning."""
 
 
 def is_read(kind: str, name: str, right: Call) -> bool:

@@ -20,7 +20,7 @@ from .running import Ended
 pytestmark = pytest.mark.slow
 
 SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"], "src.generate": [], "src.train": []}
-"""What keeps an evaluation short; the other commands run as they are printed."""
+"""Choices that keep an evaluation short; the other commands run as they are printed."""
 
 
 @pytest.fixture

@@ -35,13 +35,13 @@ def stories(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> dict[str, Any]:
-    """What the small corpora of the tests have in common."""
+    """Arguments that the small corpora of the tests have in common."""
     return {"cache_dir": str(tmp_path / "cache"), "sequence_length": 32, "batch_size": 12, "length_multiples": [1, 2]}
 
 
 @pytest.fixture
 def text(stories: list[Path], arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a corpus of the forty files is made of."""
+    """The arguments of a corpus of the forty files."""
     return {"files": [str(path) for path in stories], **arguments}
 
 

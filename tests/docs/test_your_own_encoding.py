@@ -72,7 +72,7 @@ QUICK = [
     ),
     *("dataset.validation_fraction=0.01", "dataset.test_fraction=0.01"),
 ]
-"""What makes a run of the guide's commands take seconds."""
+"""Choices with which a run of the guide's commands takes seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def typed(checkout: Path, command: str, *more: str, path: str | None = None) -> str:
-    """What a command prints that is typed in the checkout, with these arguments after it."""
+    """The output of a command that is typed in the checkout, with these arguments after it."""
     packages = f"{checkout / 'src'}{os.pathsep}{checkout}"
     if command.startswith("PYTHONPATH="):  # the commands find poslab itself where it is installed: here in the copy
         command = command.replace(" ", f":{packages} ", 1)

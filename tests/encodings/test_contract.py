@@ -1,4 +1,4 @@
-"""What every encoding of conf/encoding keeps, whatever it computes: a new YAML file there is held to it at once."""
+"""Claims that every encoding of conf/encoding keeps, whatever it computes: a new YAML file is held to them at once."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What encodings learn begins as large as their docstrings say."""
+"""Parameters begin as large as the docstrings of their encodings say."""
 
 from functools import partial
 

@@ -54,7 +54,7 @@ def whole(model: Decoder, tokens: Tensor, rows: int = 7, positions: Positions | 
 
 
 def value_of_distance(encoding, length: int) -> Tensor:
-    """What Shaw's encoding adds to the value of each key for each query, (T, T, D)."""
+    """The vectors that Shaw's encoding adds to the value of each key for each query, (T, T, D)."""
     table, k = encoding.value_table.detach(), encoding.max_distance
     return torch.stack([torch.stack([table[max(-k, min(k, j - i)) + k] for j in range(length)]) for i in range(length)])
 

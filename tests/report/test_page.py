@@ -1,4 +1,4 @@
-"""What the page of a report and the files of its exhibits hold."""
+"""The page of a report and the files of its exhibits."""
 
 from __future__ import annotations
 

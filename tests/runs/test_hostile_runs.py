@@ -133,7 +133,7 @@ def run(folder: Path) -> RunDirectory:
 
 @pytest.fixture(scope="module")
 def command_configs() -> dict[str, dict[str, Any]]:
-    """What the commands have composed of conf/ where nothing is said."""
+    """The configurations of the commands without choices."""
     composed = {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for name in ("generate", "evaluate"):

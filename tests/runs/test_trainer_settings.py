@@ -1,4 +1,4 @@
-"""What the trainer is asked for, and what this machine makes of it."""
+"""The settings of a trainer, and their meaning on this machine."""
 
 import os
 from pathlib import Path

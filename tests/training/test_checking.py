@@ -1,4 +1,4 @@
-"""What is checked before anything slow starts, and what that takes."""
+"""The checks before anything slow starts, and their cost."""
 
 import resource
 import subprocess
@@ -12,7 +12,7 @@ from tests.training.runs import composed
 
 
 def imported_by_check(config: dict[str, Any]) -> set[str]:
-    """What of torch and Lightning a process has imported once it has checked a configuration."""
+    """Return which of torch and Lightning a process has imported once it has checked a configuration."""
     program = f"""
 import sys
 from poslab.training.checking import check

@@ -1,4 +1,4 @@
-"""Which run `resume` means, read from run directories alone."""
+"""The run that `resume` means, read from run directories alone."""
 
 import os
 import shutil

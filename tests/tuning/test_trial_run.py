@@ -204,7 +204,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
 def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Which is said on one line without what a terminal would obey."""
+    """The line that says so has nothing that a terminal would obey."""
     sweep = small_sweep(tmp_path)
     expected = run_next(joined(sweep), sweep)
     RunDirectory(directory_of(sweep, 0)).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')

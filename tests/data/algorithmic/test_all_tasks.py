@@ -1,4 +1,4 @@
-"""What every algorithmic task must keep."""
+"""Claims that every algorithmic task must keep."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def some_texts(rows: int = 30, length: int = 40) -> tuple[Tensor, Tensor]:
 
 
 def added(abacus: Abacus, ids: Tensor, segments: Tensor | None = None) -> Tensor:
-    """What is added to embeddings of zero."""
+    """The vectors that are added to embeddings of zero."""
     x = torch.zeros(*ids.shape, abacus.table.embedding_dim)
     return abacus.embed(x, Positions.range(ids.shape[1]), Tokens(ids, segments))
 
@@ -117,7 +117,7 @@ def test_a_text_may_be_longer_than_the_table():
 
 
 class Uncached:
-    """What a decoder writes if it reads the whole text again for every token."""
+    """A decoder that reads the whole text again for every token."""
 
     def __init__(self, model: Decoder, real: Tensor) -> None:
         self.model, self.real = model, real

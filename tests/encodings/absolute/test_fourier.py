@@ -12,7 +12,7 @@ COMPONENTS = {"sine": math.sin, "cosine": math.cos, "product": lambda angle: mat
 
 
 def table(positions: Positions, width: int = 32, **hyperparameters) -> torch.Tensor:
-    """What is added to embeddings of zero, (T, M)."""
+    """The vectors that are added to embeddings of zero, (T, M)."""
     return Fourier(width, **hyperparameters).embed(torch.zeros(1, positions.length, width), positions)[0]
 
 

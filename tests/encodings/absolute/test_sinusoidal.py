@@ -12,7 +12,7 @@ from poslab.encodings import Positions, Sinusoidal
 
 
 def table(sinusoidal: Sinusoidal, positions: Positions) -> torch.Tensor:
-    """What is added to embeddings of zero, (T, M)."""
+    """The vectors that are added to embeddings of zero, (T, M)."""
     return sinusoidal.embed(torch.zeros(1, positions.length, sinusoidal.d_model), positions)[0]
 
 

@@ -83,7 +83,7 @@ def test_an_offset_for_keys_ahead_is_the_matrix_of_eify():
 
 
 def test_an_offset_for_keys_behind_is_the_bias_of_ruoss():
-    """Which lifts the lower triangle of -slope * |i - j| by half a slope."""
+    """It lifts the lower triangle of -slope * |i - j| by half a slope."""
     positions = Positions.range(7)
     ours = bias(Alibi(6, asymmetry=-0.5, causal=False), positions, positions)
     for head, slope in enumerate(build_alibi_tensor(torch.ones(1, 2), 6, torch.float32)[:, 0, 1].tolist()):

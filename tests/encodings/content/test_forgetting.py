@@ -26,7 +26,7 @@ def forgetting(gate_bias: float = 0.5) -> Forgetting:
 
 
 def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None = None, rows=slice(None)) -> Tensor:
-    """What is added to the logits of queries that stand at the last keys, (B, H, R, S)."""
+    """The bias of queries that stand at the last keys, (B, H, R, S)."""
     batch, heads, num_keys, _ = state.shape
     num_queries = num_queries or num_keys
     first, last, _ = rows.indices(num_queries)

@@ -22,7 +22,7 @@ def relative_projection(rank: int = 5, extent: int = 7) -> RelativeProjection:
 
 
 def biases(encoding: RelativeProjection, x: Tensor, queries: Positions, keys: Positions) -> Tensor:
-    """What is added to the logits of queries that stand at the last keys, (B, H, T, S)."""
+    """The bias of queries that stand at the last keys, (B, H, T, S)."""
     state, first = encoding.state(x, keys, None), keys.length - queries.length
     query, key = (torch.zeros(len(x), HEADS, n, 2, dtype=x.dtype) for n in (queries.length, keys.length))
     rows = slice(0, queries.length)

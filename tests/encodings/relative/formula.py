@@ -1,4 +1,4 @@
-"""What the tests of this folder share: attention under an encoding, and what a loop makes of its logits."""
+"""Attention under an encoding, and the same by a loop over its logits, for the tests of this folder."""
 
 from collections.abc import Callable
 
