@@ -22,7 +22,7 @@ VOCAB_SIZE, DIGITS = 50, tuple(range(25))
 
 @cache
 def composed(*overrides: str) -> DictConfig:
-    """What Hydra makes of these choices under conf/, with a training length of 512."""
+    """The configuration of these choices under conf/, with a training length of 512."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=["dataset.sequence_length=512", *overrides])
 
@@ -68,5 +68,4 @@ ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
 
 RELATIVE = [name for name in ENCODINGS if "embed" not in encoding(name).hooks]
-EMBEDDED = [name for name in ENCODINGS if "embed" in encoding(name).hooks]
 BIASED = [name for name in ENCODINGS if "bias" in encoding(name).hooks]

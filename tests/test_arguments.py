@@ -16,15 +16,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import target
-from poslab.encodings import (
-    NoPosition,
-    PerLayer,
-    Positions,
-    PositionSampler,
-    Rotary,
-    StackShape,
-    Temperature,
-)
+from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.models.pointer_generator import PointerGenerator
@@ -87,11 +79,11 @@ RIGHT: dict[str, dict[str, Any]] = {
     "StackConfig": STACK,
     "StackShape": SIZES,
 }
-"""What has no default, and is not of the stack."""
+"""Arguments without a default that are not those of the stack."""
 
 
 OF_ROTARY = ("inverse_frequencies", "base", "length")
-"""What Rotary gives a scaling."""
+"""Arguments that Rotary gives a scaling."""
 
 
 def is_scaling(factory: Callable[..., Any]) -> bool:

@@ -24,10 +24,7 @@ def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
         for size, less in {"max_steps=300": "max_steps=40", "16_384": "4_096", "tokens=16384": "tokens=4096"}.items():
             cell.source = cell.source.replace(size, less)
     ran = NotebookClient(
-        fast,
-        timeout=240,
-        kernel_name="python3",
-        resources={"metadata": {"path": tmp_path / "notebooks"}},
+        fast, timeout=240, kernel_name="python3", resources={"metadata": {"path": tmp_path / "notebooks"}}
     ).execute()
     outputs = [output for cell in ran.cells if cell.cell_type == "code" for output in cell.outputs]
     assert [output.name for output in outputs if output.output_type == "stream" and output.name == "stderr"] == []

@@ -232,7 +232,6 @@ def test_is_causal_is_never_asked_for_when_there_are_more_keys_than_queries(monk
 
 
 def test_a_window_makes_no_mask_of_queries_and_keys(monkeypatch):
-    """Nor does it cost what lies beyond it."""
     monkeypatch.setattr(Visibility, "mask", None)
     q, k, v = (torch.randn(1, HEADS, 2_000, HEAD_DIM) for _ in range(3))
     attend(q, k, v, NoPosition(), None, Visibility(window=100))

@@ -139,7 +139,7 @@ def test_in_half_precision_the_bias_stays_float32(dtype, tolerance):
 
 
 def test_in_bfloat16_gradients_are_about_as_near_the_exact_ones_as_those_of_pytorchs_kernel():
-    """Which has none for the bias: that sums numbers that are not rounded to bfloat16, and is nearer."""
+    """It has none for the bias: that sums numbers that are not rounded to bfloat16, and is nearer."""
     q, k, v, bias = operands(LENGTH, torch.bfloat16)
     weight = torch.randn(q.shape, generator=torch.Generator().manual_seed(3))
     scale = HEAD_DIM**-0.5

@@ -143,7 +143,7 @@ SERVED: dict[str, Change] = {
     "the widest window": seen(window=10**9),
     "a window of one": seen(window=1),
 }
-"""What one would rather not write, and is yet served."""
+"""Odd calls that are served."""
 
 REFUSED: dict[str, Change] = {
     "three rows of queries": changed(q=lambda x: torch.cat([x, x[:1]])),
@@ -188,7 +188,7 @@ REFUSED: dict[str, Change] = {
     "a shorter state": with_state(one_less),
     "three rows of a state": with_state(lambda x: torch.cat([x, x[:1]])),
 }
-"""What has no meaning."""
+"""Calls without a meaning."""
 
 
 def is_read(kind: str, name: str, right: Call) -> bool:
@@ -217,7 +217,6 @@ def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
 @pytest.mark.parametrize("rows", [1, BATCH])
 @pytest.mark.parametrize("name", EVERY_ENCODING)
 def test_rows_of_tables_are_rows_of_the_batch(name, rows):
-    """Whether the queries and keys have as many, or one row that serves all."""
     odd = of_tables(LENGTH, LENGTH, rows)(call(name))
     if made(name).prepare(odd.queries, odd.keys) is not None:
         one = changed(q=first_row, k=first_row, v=first_row)(with_state(first_row)(odd))

@@ -13,7 +13,7 @@ def layer(**arguments) -> MultiHeadAttention:
 
 
 def under(encoding: PositionalEncoding, start: int = 0, causal: bool = True, cache=None) -> AttentionContext:
-    """What 7 tokens that attend to each other under an encoding meet."""
+    """The context of 7 tokens that attend to each other under an encoding."""
     positions = Positions.range(7, start)
     tables = encoding.prepare(positions, positions)
     return AttentionContext(encoding, tables, positions, Visibility(causal), cache=cache)

@@ -1,4 +1,4 @@
-"""How the scripts are named: the folder of a script stands first on the path of every process that it starts."""
+"""The names of the scripts: the folder of a script stands first on the path of every process that it starts."""
 
 import sys
 from pathlib import Path

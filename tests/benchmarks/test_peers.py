@@ -18,7 +18,6 @@ def name(value):
 
 @pytest.mark.parametrize(("encoding", "peer"), [pair for pair in PAIRS if pair[1].attention], ids=name)
 def test_attention_of_a_peer_is_causal_and_as_wide_as_ours(encoding, peer):
-    torch.manual_seed(0)
     layer, x_BTM = peer.attention(LAYER).eval(), torch.randn(2, 48, 64)
     other = x_BTM.clone()
     other[:, 30:] += 1
@@ -31,7 +30,6 @@ def test_attention_of_a_peer_is_causal_and_as_wide_as_ours(encoding, peer):
 
 @pytest.mark.parametrize("encoding", ["none", "alibi"])
 def test_x_transformers_gives_what_ours_gives_under_the_same_weights(encoding):
-    torch.manual_seed(0)
     ours = AttentionLayer(encoding, LAYER).eval()
     theirs = next(peer for peer in peers_of(encoding) if peer.name == X_TRANSFORMERS).attention(LAYER).eval()
     key, value = ours.attention.key_value.weight.chunk(2)
@@ -44,7 +42,6 @@ def test_x_transformers_gives_what_ours_gives_under_the_same_weights(encoding):
 
 
 def test_mpt_gives_what_our_alibi_gives_under_the_same_weights():
-    torch.manual_seed(0)
     ours = AttentionLayer("alibi", LAYER).eval()
     theirs = next(peer for peer in peers_of("alibi") if peer.name == "MPT").attention(LAYER).eval()
     with torch.no_grad():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def shown(*arguments, threads=1):
-    """What the benchmark prints in its quick form."""
+    """The output of the benchmark in its quick form."""
     command = [sys.executable, "benchmarks/train_step.py", "--quick", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout

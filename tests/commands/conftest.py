@@ -51,10 +51,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
     def start(
-        *arguments: str,
-        command: list[str] | None = None,
-        environment: dict[str, str] | None = None,
-        cold: bool = False,
+        *arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None, cold: bool = False
     ) -> Running:
         running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment, cold)
         started.append(running)

@@ -1,4 +1,4 @@
-"""What `python -m src.train` imports that is not ours, imported once for all commands that tests start."""
+"""The libraries of `python -m src.train`, imported once for all commands that tests start."""
 
 import hydra
 import lightning.pytorch

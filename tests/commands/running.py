@@ -179,7 +179,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def rows(run: Path) -> list[tuple[int, str, str]]:
-    """What metrics.csv holds so far, times left out."""
+    """The rows of metrics.csv so far, times left out."""
     file = run / "metrics.csv"
     if not file.exists():
         return []
@@ -189,12 +189,12 @@ def rows(run: Path) -> list[tuple[int, str, str]]:
 
 
 def recorded(run: Path, step: int, split: str = "train") -> bool:
-    """Whether figures of a step, or of one after it, have been recorded."""
+    """Return whether figures of a step, or of one after it, have been recorded."""
     return any(row[0] >= step and row[1].startswith(split) for row in rows(run))
 
 
 def figures(run: Path) -> dict[str, float]:
-    """What metrics.json holds, times and memory left out."""
+    """The figures in metrics.json, times and memory left out."""
     metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
     return {tag: value for tag, value in metrics.items() if tag not in TIMED}
 

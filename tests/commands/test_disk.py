@@ -47,11 +47,7 @@ def fill(disk: Path, left: int) -> None:
 
 @pytest.mark.parametrize("left", [0, 100_000], ids=["nothing", "too little for a checkpoint"])
 def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
-    left: int,
-    disk: Callable[[str], Path],
-    start: Callable[..., Running],
-    alone: Callable[..., Path],
-    tiny: list[str],
+    left: int, disk: Callable[[str], Path], start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str]
 ) -> None:
     full = disk("size=16m")
     run = full / "run"

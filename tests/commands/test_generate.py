@@ -34,7 +34,7 @@ def command(*arguments, directory):
 
 
 def text_of(capsys, *overrides, prompt=None):
-    """What the command prints, run in this process."""
+    """The output of the command, run in this process."""
     typed = [_in_full(override) for override in overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("generate", overrides=typed))

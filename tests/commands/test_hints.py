@@ -20,7 +20,7 @@ from .running import Ended
 pytestmark = pytest.mark.slow
 
 SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"], "src.generate": [], "src.train": []}
-"""What keeps an evaluation short; the other commands run as they are printed."""
+"""Choices that keep an evaluation short; the other commands run as they are printed."""
 
 
 @pytest.fixture
@@ -67,10 +67,7 @@ def test_the_commands_of_jobs_with_odd_directories_work(
 
 
 def test_the_commands_of_a_run_of_a_whole_configuration_work(
-    small: list[str],
-    mistaken: Callable[..., Ended],
-    typed_again: Callable[[str], dict[str, Ended]],
-    tmp_path: Path,
+    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]], tmp_path: Path
 ) -> None:
     assert mistaken("src.train", *small, "hydra.run.dir=first").status == 0
     config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
@@ -87,10 +84,7 @@ def test_the_commands_of_a_run_of_a_whole_configuration_work(
 
 
 def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(
-    small: list[str],
-    mistaken: Callable[..., Ended],
-    typed_again: Callable[[str], dict[str, Ended]],
-    tmp_path: Path,
+    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]], tmp_path: Path
 ) -> None:
     own = tmp_path / "mine" / "conf" / "encoding"
     own.mkdir(parents=True)

@@ -18,11 +18,7 @@ LAUNCHERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_trains_what_a_single_run_trains(
-    launcher: str,
-    start: Callable[..., Running],
-    alone: Callable[..., Path],
-    tiny: list[str],
-    tmp_path: Path,
+    launcher: str, start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
 ) -> None:
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
     ended = start("-m", *chosen, *tiny, "trainer=cpu", "encoding=rotary,alibi").wait(200)

@@ -46,7 +46,7 @@ def train(
 
 
 def left_behind(folder: Path) -> list[Path]:
-    """What is below a directory, `outputs` itself aside."""
+    """The paths below a directory, `outputs` itself aside."""
     return [path for path in folder.rglob("*") if path != folder / "outputs"]
 
 

@@ -1,4 +1,4 @@
-"""What the command costs before it trains: help and mistakes are there at once, and so is the first step.
+"""The cost of the command before it trains: help and mistakes are there at once, and so is the first step.
 
 Time is that of the processor, since other work on the machine is no fault of the command. It is compared with the time
 to import torch just before, in some attempts, since a processor that does other work as well is slower.

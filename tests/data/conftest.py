@@ -12,32 +12,13 @@ from poslab.data.corpus import Corpus
 from poslab.data.datamodule import TextDataModule
 from poslab.tasks.language_modelling import LanguageModelling
 
-WORDS = [
-    "time",
-    "of",
-    "the",
-    "sea",
-    "and",
-    "wind",
-    "that",
-    "moved",
-    "a",
-    "ship",
-    "under",
-    "every",
-    "star",
-    "until",
-    "morning",
-    "came",
-    "back",
-    "home",
-]
+WORDS = "time of the sea and wind that moved a ship under every star until morning came back home"
 
 
 def story(seed: int, paragraphs: int = 30) -> str:
     """Text that no other seed gives: its paragraphs name the seed and their number."""
     generator = np.random.default_rng(seed)
-    lines = (" ".join(generator.choice(WORDS, size=12)) for _ in range(paragraphs))
+    lines = (" ".join(generator.choice(WORDS.split(), size=12)) for _ in range(paragraphs))
     return "\n\n".join(f"story {seed} part {number}: {line}." for number, line in enumerate(lines))
 
 
@@ -54,8 +35,14 @@ def stories(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> dict[str, Any]:
-    """What the small corpora of the tests have in common."""
+    """Arguments that the small corpora of the tests have in common."""
     return {"cache_dir": str(tmp_path / "cache"), "sequence_length": 32, "batch_size": 12, "length_multiples": [1, 2]}
+
+
+@pytest.fixture
+def text(stories: list[Path], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a corpus of the forty files."""
+    return {"files": [str(path) for path in stories], **arguments}
 
 
 @pytest.fixture

@@ -21,16 +21,13 @@ from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
 
 
-def test_a_second_start_tokenises_nothing(
-    stories: list[Path], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [str(path) for path in stories]
-    prepare(TextFiles(files=files, **arguments))
+def test_a_second_start_tokenises_nothing(text: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(TextFiles(**text))
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
-    TextDataModule(TextFiles(files=files, **{**arguments, "seed": 5, "batch_size": 6})).setup()
-    stories[0].write_text("other text " * 100)
+    TextDataModule(TextFiles(**text | {"seed": 5, "batch_size": 6})).setup()
+    Path(text["files"][0]).write_text("other text " * 100)
     with pytest.raises(AttributeError, match="encode_documents"):
-        TextDataModule(TextFiles(files=files, **arguments)).setup()
+        TextDataModule(TextFiles(**text)).setup()
 
 
 @pytest.mark.parametrize(
@@ -44,20 +41,16 @@ def test_a_second_start_tokenises_nothing(
     ],
 )
 def test_what_decides_the_tokens_is_part_of_the_key(
-    stories: list[Path], arguments: dict[str, Any], change: dict[str, Any], tmp_path: Path
+    text: dict[str, Any], change: dict[str, Any], tmp_path: Path
 ) -> None:
-    files = [str(path) for path in stories]
-    prepare(TextFiles(files=files, **arguments))
-    prepare(TextFiles(files=files, **change, **arguments))
+    prepare(TextFiles(**text))
+    prepare(TextFiles(**change, **text))
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_whole_documents_are_not_prepared_again_for_other_lengths(
-    stories: list[Path], arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    files = [str(path) for path in stories]
-    prepare(TextFiles(files=files, **arguments))
-    prepare(TextFiles(files=files, **{**arguments, "sequence_length": 64}))
+def test_whole_documents_are_not_prepared_again_for_other_lengths(text: dict[str, Any], tmp_path: Path) -> None:
+    prepare(TextFiles(**text))
+    prepare(TextFiles(**text | {"sequence_length": 64}))
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

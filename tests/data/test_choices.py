@@ -44,11 +44,6 @@ def test_lists_and_mappings_of_a_configuration_reach_load_dataset_as_its_own() -
     assert (type(files), type(files["train"]), files) == (dict, list, data_files)
 
 
-@pytest.mark.parametrize("choice", sorted(set(CHOICES) - {"text", "hub"}))
-def test_a_preset_passes_its_check(choice: str) -> None:
-    build({"dataset": composed(choice)}, "dataset", AnySource).check()
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_key_is_explained_where_it_first_stands(path: Path) -> None:
     lines = path.read_text().splitlines()

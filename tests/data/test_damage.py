@@ -113,7 +113,7 @@ def assert_named(warnings: list[str], path: Path) -> None:
 
 
 def files_of(cache_dir: Path) -> list[Path]:
-    """What is kept; what the library `datasets` leaves beside it is never read again."""
+    """The files that are kept; those that the library `datasets` leaves beside them are never read again."""
     lists = sorted(cache_dir.rglob(cache.CHECKSUMS))
     return [path.parent / name for path in lists for name in (*json.loads(path.read_bytes()), cache.CHECKSUMS)]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,12 @@ def test_segments_count_documents_and_no_target_crosses_an_end() -> None:
 
 
 def test_every_token_but_the_first_of_each_document_is_predicted_once(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any]
+    text: dict[str, Any], attach: Callable[..., Any]
 ) -> None:
-    files = [str(path) for path in stories]
-    datamodule = attach(TextFiles(files=files, document_boundaries=True, **arguments))
+    datamodule = attach(TextFiles(document_boundaries=True, **text))
     end = datamodule.tokenizer.end_id
-    text = datamodule._tokens["validation"].ids.tolist()
-    expected = [after for before, after in pairwise(text) if before != end]
+    tokens = datamodule._tokens["validation"].ids.tolist()
+    expected = [after for before, after in pairwise(tokens) if before != end]
     size = sum(len(datamodule.tokenizer.decode([token]).encode()) for token in expected)
     for loader in datamodule.val_dataloader():
         batches = list(loader)
@@ -38,11 +36,9 @@ def test_every_token_but_the_first_of_each_document_is_predicted_once(
     assert datamodule.bytes_per_token["validation"] == size / len(expected)
 
 
-def test_windows_number_their_documents(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any]
-) -> None:
-    arguments |= {"sequence_length": 2000, "length_multiples": [1]}
-    datamodule = attach(TextFiles(files=[str(path) for path in stories], document_boundaries=True, **arguments))
+def test_windows_number_their_documents(text: dict[str, Any], attach: Callable[..., Any]) -> None:
+    text |= {"sequence_length": 2000, "length_multiples": [1]}
+    datamodule = attach(TextFiles(document_boundaries=True, **text))
     tokens, _, segments, _ = next(iter(datamodule.train_dataloader()))
     for row, numbers in zip(tokens.tolist(), segments.tolist(), strict=True):
         current = 0

@@ -12,34 +12,21 @@ from poslab.data.text_files import TextFiles
 from .conftest import story
 
 
-@pytest.fixture
-def files(stories: list[Path]) -> list[str]:
-    return [str(path) for path in stories]
-
-
 @pytest.mark.parametrize("batch_size", [1, 12])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_every_token_but_the_first_is_predicted_once_at_each_length(
-    files: list[str],
-    arguments: dict[str, Any],
-    attach: Callable[..., Any],
-    split: str,
-    world_size: int,
-    batch_size: int,
+    text: dict[str, Any], attach: Callable[..., Any], split: str, world_size: int, batch_size: int
 ) -> None:
-    arguments |= {"batch_size": batch_size, "length_multiples": [1, 2, 4, 8]}
-    ranks = [attach(TextFiles(files=files, **arguments), world_size, rank) for rank in range(world_size)]
-    text = ranks[0]._tokens[split].ids.tolist()
+    text |= {"batch_size": batch_size, "length_multiples": [1, 2, 4, 8]}
+    ranks = [attach(TextFiles(**text), world_size, rank) for rank in range(world_size)]
+    whole = ranks[0]._tokens[split].ids.tolist()
     loaders = [rank.val_dataloader() if split == "validation" else rank.test_dataloader() for rank in ranks]
     assert ranks[0].lengths == [32, 64, 128, 256]
     for place, length in enumerate(ranks[0].lengths):
         batches = [list(loader[place]) for loader in loaders]
         assert len({len(of_rank) for of_rank in batches}) == 1, "every process gets the same number of batches"
         assert len({batch.tokens.shape for of_rank in batches for batch in of_rank}) == 1
-        rows = [
-            row for of_rank in batches for batch in of_rank for row in zip(batch.tokens, batch.targets, strict=True)
-        ]
         predicted: list[int] = []
         # Windows in the order of the text: the rank's batches interleave.
         ordered = [
@@ -48,31 +35,26 @@ def test_every_token_but_the_first_is_predicted_once_at_each_length(
             for of_rank in batches
             for row in zip(of_rank[number].tokens.tolist(), of_rank[number].targets.tolist(), strict=True)
         ]
-        assert len(ordered) == len(rows)
         for tokens, targets in ordered:
             kept = [target for target in targets if target != IGNORE]
             assert targets[: len(kept)] == kept, "only the end of a window is filled up"
-            assert tokens[: len(kept)] == text[len(predicted) : len(predicted) + len(kept)]
+            assert tokens[: len(kept)] == whole[len(predicted) : len(predicted) + len(kept)]
             predicted += kept
-        assert predicted == text[1:]
+        assert predicted == whole[1:]
         assert all(len(tokens) == length for tokens, _ in ordered)
 
 
-def test_batches_of_longer_windows_have_fewer_rows(
-    files: list[str], arguments: dict[str, Any], attach: Callable[..., Any]
-) -> None:
-    arguments["length_multiples"] = [1, 2, 3, 16]
-    loaders = attach(TextFiles(files=files, **arguments)).val_dataloader()
+def test_batches_of_longer_windows_have_fewer_rows(text: dict[str, Any], attach: Callable[..., Any]) -> None:
+    text["length_multiples"] = [1, 2, 3, 16]
+    loaders = attach(TextFiles(**text)).val_dataloader()
     assert [next(iter(loader)).tokens.shape for loader in loaders] == [(12, 32), (6, 64), (4, 96), (1, 512)]
-    loaders = attach(TextFiles(files=files, **arguments), world_size=2, accumulate=3).val_dataloader()
+    loaders = attach(TextFiles(**text), world_size=2, accumulate=3).val_dataloader()
     assert [next(iter(loader)).tokens.shape[0] for loader in loaders] == [2, 1, 1, 1]
 
 
-def test_lengths_end_where_the_model_ends(
-    files: list[str], arguments: dict[str, Any], attach: Callable[..., Any]
-) -> None:
-    arguments["length_multiples"] = [8, 1, 2, 1000]
-    datamodule = attach(TextFiles(files=files, **arguments))
+def test_lengths_end_where_the_model_ends(text: dict[str, Any], attach: Callable[..., Any]) -> None:
+    text["length_multiples"] = [8, 1, 2, 1000]
+    datamodule = attach(TextFiles(**text))
     datamodule.max_length = 64
     assert datamodule.lengths == [32, 64]
     assert len(datamodule.test_dataloader()) == 2

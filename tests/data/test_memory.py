@@ -1,4 +1,4 @@
-"""What memory can be had is no more than there is."""
+"""The memory that can be had is no more than there is."""
 
 from pathlib import Path
 

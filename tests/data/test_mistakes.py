@@ -107,10 +107,10 @@ def test_a_text_too_short_to_hold_a_window_out_is_found_by_the_check(folder: Pat
         TextFiles(files=str(folder / "short.txt"), cache_dir=str(folder / "cache")).check()
 
 
-def test_a_split_that_ends_up_too_short_is_refused(stories: list[Path], arguments: dict[str, Any]) -> None:
+def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None:
     # Long enough in bytes, too short in tokens.
     more = {"tokenizer": "bpe", "sequence_length": 2000, "length_multiples": [1], "vocab_size": 2000}
-    corpus = TextFiles(files=[str(path) for path in stories], **{**arguments, **more})
+    corpus = TextFiles(**text | more)
     corpus.check()
     with pytest.raises(ValueError, match=r"^sequence_length of 2000 takes 2001 tokens .* and validation holds only"):
         TextDataModule(corpus).setup()
@@ -152,10 +152,7 @@ def test_a_cache_that_is_no_directory_is_found_by_the_check(folder: Path) -> Non
         ),
         ({"path": "x/y", "column": ""}, "column must be a name or path, got ''"),
         ({"path": "x/y", "test_split": 3}, "test_split must be a name or path, got 3"),
-        (
-            {"path": "json", "data_files": 3},
-            "data_files must name files by a path, a glob, a list or a mapping, got 3",
-        ),
+        ({"path": "json", "data_files": 3}, "data_files must name files by a path, a glob, a list or a mapping, got 3"),
         (
             {"path": "x/y", "streaming": True, "deduplicate": True},
             "deduplicate must be false with streaming, which never has the whole text at hand, got true",

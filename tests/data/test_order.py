@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,27 +46,24 @@ def windows_of_steps(datamodules: list[Any], steps: int, accumulate: int) -> lis
 
 @pytest.mark.parametrize("world_size, accumulate", [(1, 2), (2, 1), (3, 2), (1, 12), (12, 1)])
 def test_the_windows_of_a_step_do_not_depend_on_devices_and_micro_batches(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
+    text: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
 ) -> None:
     def steps(world_size: int, accumulate: int) -> list[set[tuple[int, ...]]]:
-        make = lambda: TextFiles(files=[str(p) for p in stories], **arguments)  # noqa: E731
-        ranks = [attach(make(), world_size, rank, accumulate) for rank in range(world_size)]
+        ranks = [attach(TextFiles(**text), world_size, rank, accumulate) for rank in range(world_size)]
         return windows_of_steps(ranks, 10, accumulate)
 
     assert steps(world_size, accumulate) == steps(1, 1)
 
 
-def test_targets_are_the_tokens_that_follow(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any]
-) -> None:
-    datamodule = attach(TextFiles(files=[str(p) for p in stories], **arguments))
-    text = datamodule._tokens["train"].ids.tolist()
+def test_targets_are_the_tokens_that_follow(text: dict[str, Any], attach: Callable[..., Any]) -> None:
+    datamodule = attach(TextFiles(**text))
+    whole = datamodule._tokens["train"].ids.tolist()
     tokens, targets, segments, _ = next(iter(datamodule.train_dataloader()))
     assert tokens.shape == targets.shape == (12, 32)
     assert tokens.dtype == targets.dtype == torch.int64
     assert segments is None
     for row, following in zip(tokens.tolist(), targets.tolist(), strict=True):
-        assert any(text[i : i + 33] == [*row, following[-1]] for i in range(len(text)))
+        assert any(whole[i : i + 33] == [*row, following[-1]] for i in range(len(whole)))
         assert following[:-1] == row[1:]
 
 
@@ -76,22 +72,18 @@ def test_a_batch_size_that_devices_cannot_share_is_refused() -> None:
         BatchPlan(batch_size=12, world_size=2, accumulate=4)
 
 
-def test_loader_processes_give_the_same_batches(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any]
-) -> None:
-    files = [str(path) for path in stories]
-    here = attach(TextFiles(files=files, **arguments), max_steps=3).train_dataloader()
-    there = attach(TextFiles(files=files, num_workers=1, **arguments), max_steps=3).train_dataloader()
+def test_loader_processes_give_the_same_batches(text: dict[str, Any], attach: Callable[..., Any]) -> None:
+    here = attach(TextFiles(**text), max_steps=3).train_dataloader()
+    there = attach(TextFiles(num_workers=1, **text), max_steps=3).train_dataloader()
     assert [batch.tokens.tolist() for batch in here] == [batch.tokens.tolist() for batch in there]
 
 
 @pytest.mark.parametrize("world_size, accumulate", [(1, 1), (3, 2)])
 def test_overfit_trains_on_the_first_global_batch_over_and_over(
-    stories: list[Path], arguments: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
+    text: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
 ) -> None:
-    files = [str(path) for path in stories]
-    first, second = windows_of_steps([attach(TextFiles(files=files, **arguments))], 2, 1)
-    corpus = TextFiles(files=files, overfit=True, **arguments)
+    first, second = windows_of_steps([attach(TextFiles(**text))], 2, 1)
+    corpus = TextFiles(overfit=True, **text)
     for step in (0, 5):
         ranks = [attach(corpus, world_size, rank, accumulate, global_step=step) for rank in range(world_size)]
         assert windows_of_steps(ranks, 3, accumulate) == [first] * 3

@@ -72,7 +72,7 @@ QUICK = [
     ),
     *("dataset.validation_fraction=0.01", "dataset.test_fraction=0.01"),
 ]
-"""What makes a run of the guide's commands take seconds."""
+"""Choices with which a run of the guide's commands takes seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def typed(checkout: Path, command: str, *more: str, path: str | None = None) -> str:
-    """What a command prints that is typed in the checkout, with these arguments after it."""
+    """The output of a command that is typed in the checkout, with these arguments after it."""
     packages = f"{checkout / 'src'}{os.pathsep}{checkout}"
     if command.startswith("PYTHONPATH="):  # the commands find poslab itself where it is installed: here in the copy
         command = command.replace(" ", f":{packages} ", 1)
@@ -253,10 +253,7 @@ def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
             expected = attend(q, k, v, ours.encoding, tables, Visibility())
             torch.testing.assert_close(ours(q, k, v), expected, rtol=1e-4, atol=1e-5, msg=name)
         else:
-            with pytest.raises(
-                ValueError,
-                match=REFUSED,
-            ):
+            with pytest.raises(ValueError, match=REFUSED):
                 attention(factory(name))
     assert {"rotary", "yarn", "t5"} <= set(served)
     with pytest.raises(ValueError) as refused:

@@ -1,11 +1,14 @@
-"""What every encoding of conf/encoding keeps, whatever it computes: a new YAML file there is held to it at once."""
+"""Claims that every encoding of conf/encoding keeps, whatever it computes: a new YAML file is held to them at once."""
+
+from functools import partial
 
 import pytest
 import torch
 
+from poslab import encodings as e
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
-from poslab.testing import CHECKS, Subject
+from poslab.testing import CHECKS, Subject, check_encoding
 from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory
 
 
@@ -19,6 +22,57 @@ def test_every_encoding_keeps_the_contract(name, check):
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_too(name, check):
     check(Subject(factory(name, training_length=8)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        partial(e.Abacus, num_embeddings=40, max_k=0),
+        *(partial(e.Fourier, length=16_384, components=components) for components in ("sine", "cosine", "product")),
+        partial(e.Learned, max_length=20),
+        *(partial(e.Sinusoidal, layout=layout, base=100.0) for layout in ("interleaved", "concatenated")),
+        partial(e.Alibi, asymmetry=0.5),
+        partial(e.LearnedAlibi, asymmetry=0.5),
+        partial(e.Fire, width=16, threshold=8.0),
+        partial(e.Sandwich, dim=4, base=50.0),
+        partial(e.CoPE, num_positions=4),
+        partial(e.Dape, over=partial(e.Alibi, asymmetry=0.5), width=4),
+        partial(e.DapeV2, over=e.Fire, width=4, kernel_size=5),
+        partial(e.Forgetting, gate_bias=4.0),
+        partial(e.PaTH, forget_gate=True),
+        partial(e.PaTH, rank=4, conv_width=1),
+        partial(e.PaTH, conv_width=5),
+        partial(e.RelativeProjection, rank=3, extent=6),
+        partial(e.RelativeProjection, rank=1, extent=1),
+        partial(e.StickBreaking, attend_current=True),
+        partial(e.Deberta, max_distance=16, num_buckets=8),
+        partial(e.Deberta, max_distance=5, num_buckets=None),
+        partial(e.MusicTransformer, num_distances=6),
+        partial(e.Shaw, max_distance=3),
+        partial(e.TransformerXL, max_distance=5),
+        partial(e.Tupe, num_buckets=8, max_distance=16),
+        partial(e.Tupe, max_length=330),
+        partial(e.PoPE, base=100.0, delta_init="uniform"),
+        partial(e.Rotary, layout="interleaved"),
+        partial(e.Rotary, fraction=0.5, layout="interleaved"),
+        partial(e.XPos, scale_base=64.0),
+        e.rnope(every=2, window=6),
+        e.PerLayer([e.Alibi, partial(e.Rotary, base=100.0)]),
+        e.PerLayer([e.T5Bias, e.NoPosition]),
+        e.PerLayer([e.Fire], embedding=e.Abacus),
+    ],
+    ids=lambda other: other.func.__name__ if isinstance(other, partial) else "pattern",
+)
+def test_other_hyperparameters_and_patterns_keep_it_too(other):
+    check_encoding(other)
+
+
+@pytest.mark.parametrize(
+    "name", ["cope", "fire", "forgetting", "music", "path", "relative_projection", "stick_breaking", "xpos"]
+)
+def test_an_encoding_without_a_bidirectional_form_is_refused_in_an_encoder(name):
+    with pytest.raises(ValueError, match=rf"^encoding {type(encoding(name)).__name__} is causal"):
+        encoding(name, causal=False)
 
 
 def effects(
@@ -80,35 +134,6 @@ def test_alibi_keeps_4096_distinct_distances_under_bf16_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         *_, bias = effects(encoding("alibi").to(torch.bfloat16), Positions.range(4_096))
     assert all(len(head.unique()) == 4_096 for head in bias)
-
-
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_a_trip_to_bfloat16_and_back_rounds_learned_parameters_and_nothing_else(name):
-    instance = encoding(name)
-    positions = Positions.range(min(2_048, instance.max_length or 2_048))
-    expected = effects(instance, positions)
-    learns = any(True for _ in instance.parameters())
-    for ours, exact in zip(effects(instance.to(torch.bfloat16).float(), positions), expected, strict=True):
-        torch.testing.assert_close(ours, exact, rtol=2**-8 if learns else 0, atol=0)
-
-
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_tables_are_neither_buffers_nor_in_the_state_dict(name):
-    instance = encoding(name)
-    effects(instance, Positions.range(100))
-    assert list(instance.buffers()) == []
-    assert set(instance.state_dict()) == {parameter for parameter, _ in instance.named_parameters()}
-
-
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_what_comes_before_does_not_matter(name):
-    """No table of an earlier, longer or shorter call is left over."""
-    instance = encoding(name)
-    expected = effects(instance, Positions.range(20))
-    effects(instance, Positions.range(300))
-    effects(instance, Positions.range(3))
-    for ours, exact in zip(effects(instance, Positions.range(20)), expected, strict=True):
-        assert torch.equal(ours, exact)
 
 
 @pytest.mark.parametrize("name", BIASED)

@@ -1,4 +1,4 @@
-"""What encodings say of themselves in reports: by default nothing but their parameters."""
+"""Encodings describe themselves in reports: by default with their parameters alone."""
 
 import pytest
 import torch

@@ -9,7 +9,6 @@ from poslab.attention import MultiHeadAttention, self_attention_contexts
 from poslab.encodings import (
     Abacus,
     Alibi,
-    Fire,
     Learned,
     NoPosition,
     PerLayer,
@@ -23,7 +22,6 @@ from poslab.encodings import (
     rnope,
 )
 from poslab.models import Decoder
-from poslab.testing import check_encoding
 from tests.encodings.examples import OneTablePerLayer
 from tests.stacked import stacked
 
@@ -107,19 +105,6 @@ def test_layers_of_rnope_are_those_of_cohere2(window):
             ours.key_value.weight.copy_(torch.cat([key, theirs.v_proj.weight]))
             ours.output.weight.copy_(theirs.o_proj.weight)
         torch.testing.assert_close(ours(x, context), theirs(x, cos_sin, mask)[0], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        rnope(every=2, window=6),
-        PerLayer([Alibi, partial(Rotary, base=100.0)]),
-        PerLayer([T5Bias, NoPosition]),
-        PerLayer([Fire], embedding=Abacus),
-    ],
-)
-def test_patterns_keep_the_contract(pattern):
-    check_encoding(pattern)
 
 
 def test_an_encoding_of_embeddings_stands_beside_those_of_the_layers():

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -6,6 +7,10 @@ import torch
 
 from poslab.encodings import (
     Alibi,
+    Dape,
+    Fire,
+    KerpleLog,
+    KerplePower,
     LearnedAlibi,
     PerLayer,
     PositionalEncoding,
@@ -14,6 +19,8 @@ from poslab.encodings import (
     StackEncodings,
     StackShape,
     T5Bias,
+    Tisa,
+    Tupe,
 )
 from poslab.encodings.base import HOOKS
 from poslab.encodings.temperature.ssmax import SSMax
@@ -48,17 +55,15 @@ def test_a_number_of_heads_may_be_an_integer_of_numpy(encoding):
     assert encoding(np.int64(3)).bias_at(distance).shape == (3, 3)
 
 
-def test_a_shared_encoding_is_one_instance_for_all_layers():
-    encodings = StackEncodings(T5Bias, SHAPE)
-    assert encodings.layer(0) is encodings.layer(1) is encodings.layer(2)
-    assert len(list(encodings.parameters())) == 1
-
-
-def test_an_encoding_that_is_not_shared_is_one_instance_per_layer():
-    encodings = StackEncodings(OneTablePerLayer, SHAPE)
-    assert len({id(encodings.layer(layer)) for layer in range(3)}) == 3
-    assert len(list(encodings.parameters())) == 3
-    assert not torch.equal(encodings.layer(0).table, encodings.layer(1).table)
+@pytest.mark.parametrize(
+    "encoding", [T5Bias, LearnedAlibi, KerpleLog, KerplePower, Tupe, OneTablePerLayer, Fire, Tisa, Dape]
+)
+def test_layers_share_an_encoding_or_have_one_each(encoding):
+    encodings = StackEncodings(encoding, SHAPE)
+    alone = sum(1 for _ in StackEncodings(encoding, dataclasses.replace(SHAPE, num_layers=1)).parameters())
+    instances = 3 if encoding in (OneTablePerLayer, Fire, Tisa, Dape) else 1
+    assert len({id(encodings.layer(layer)) for layer in range(3)}) == instances
+    assert len(list(encodings.parameters())) == instances * alone
 
 
 def test_tables_are_made_once_for_each_instance():

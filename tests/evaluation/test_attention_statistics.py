@@ -78,7 +78,6 @@ def test_a_model_that_attends_to_all_alike_has_the_statistics_of_even_shares():
 
 @pytest.mark.parametrize("num_heads", [4, 8])
 def test_the_mean_distance_of_alibis_heads_is_ordered_as_its_slopes_are(num_heads):
-    torch.manual_seed(0)
     model = stacked(Decoder, VOCAB_SIZE, Alibi, d_model=64, num_layers=2, num_heads=num_heads).eval()
     frame = attention_statistics(model, some_tokens(2, 400))
     exponents = slope_exponents(num_heads)

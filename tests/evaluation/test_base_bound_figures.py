@@ -1,4 +1,4 @@
-"""What the table and the pictures of the bound show, against sums that are written out."""
+"""The table and the pictures of the bound, against sums that are written out."""
 
 from __future__ import annotations
 

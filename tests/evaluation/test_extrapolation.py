@@ -97,7 +97,6 @@ def test_a_model_that_is_not_ours_is_read_the_same():
 
 
 def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
-    torch.manual_seed(0)
     model = stacked(Decoder, VOCAB_SIZE, Alibi, d_model=16, num_layers=1, num_heads=2, dropout=0.5).train()
     model.embedding.eval()  # as a part that is frozen
     windows = Windows(len(TOKENS), 16, 16)

@@ -220,7 +220,6 @@ def test_all_tasks_are_measured_at_every_length_and_depth():
 
 
 def test_beyond_the_end_of_a_model_figures_are_missing():
-    torch.manual_seed(0)
     model = stacked(Decoder, BYTES.vocab_size, lambda d_model: Learned(d_model, max_length=200), 32, 1, 4)
     frame = retrieval(model, BYTES, ["passkey"], lengths=[200, 201], depths=[0.5], samples=2)
     within, beyond = frame.to_dict("records")

@@ -1,4 +1,4 @@
-"""What the pictures of retrieval show is what was measured."""
+"""The pictures of retrieval show what was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poslab.report.figures import Picture, Table
 
 
 def measured(task: str, accuracies: dict[tuple[int, float], float], loss: float = 1.0) -> pd.DataFrame:
-    """What `retrieval` gives, with these accuracies by length and depth; chance is a loss of 2."""
+    """The result of `retrieval` with these accuracies by length and depth; chance is a loss of 2."""
     rows = [
         {"task": task, "length": length, "depth": depth, "samples": 8, "accuracy": accuracy}
         | {"token_accuracy": accuracy, "loss": loss, "chance_loss": 2.0}

@@ -29,7 +29,7 @@ def prompts_of(name: str, length: int = 500, depth: float = 0.37, seed: int = 0,
 
 
 def texts(prompts: list[Prompt]) -> list[tuple[str, str]]:
-    """What stands before each answer, and the answer."""
+    """Each answer, behind the text before it."""
     decode = ByteTokenizer().decode
     return [(decode(one.tokens[: -one.answer_length]), decode(one.tokens[-one.answer_length :])) for one in prompts]
 
@@ -110,7 +110,7 @@ HIDDEN = {
 
 
 def asked_for(name: str, text: str, answer: str) -> list[str]:
-    """What is hidden, of the thing that is asked for."""
+    """The hidden sentences about the thing that is asked for."""
     lines = re.findall(HIDDEN[name], text)
     return [line for line in lines if any(f" {word}" in line.partition("=")[0] for word in answer.split())]
 

@@ -53,7 +53,7 @@ def test_islands_are_those_of_the_longest_length_that_is_searched():
 
 
 def test_each_length_is_judged_by_its_own_spectrum():
-    """Which dynamic NTK gives a larger base, so that the bound holds where it would not without."""
+    """Dynamic NTK gives them a larger base, so that the bound holds where it would not without."""
     plain, dynamic = Rotary(64), Rotary(64, scaling=partial(rope_dynamic_ntk, training_length=256))
     of_plain, of_dynamic = (bound_of(rotary_diagnostics(x, 64, 256, [1024])).frame for x in (plain, dynamic))
     assert list(of_plain["bound holds"]) == [True, False]

@@ -78,11 +78,7 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(beams):
     prompts = [[0, 1, 2, 3], [3, 1]]
     real = torch.tensor([[True] * 4, [False, False, True, True]])
     together = beam_search(
-        Continuation(model, real),
-        torch.tensor([[0, 1, 2, 3], [0, 0, 3, 1]]),
-        max_new_tokens=6,
-        end_id=END,
-        beams=beams,
+        Continuation(model, real), torch.tensor([[0, 1, 2, 3], [0, 0, 3, 1]]), max_new_tokens=6, end_id=END, beams=beams
     )
     alone = [
         beam_search(Continuation(model), torch.tensor([prompt]), max_new_tokens=6, end_id=END, beams=beams)[0]

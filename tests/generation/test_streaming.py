@@ -170,7 +170,7 @@ def test_a_mistake_is_one_sentence_that_begins_with_the_argument(shape, max_new_
 
 
 def pieces(text, prompt=""):
-    """What is streamed of the bytes of a text."""
+    """The pieces in which the bytes of a text are streamed."""
     tokenizer = ByteTokenizer()
     encoded = text if isinstance(text, bytes) else text.encode()
     return list(stream_text(tokenizer, tokenizer.encode(prompt).tolist(), iter(encoded)))

@@ -17,7 +17,7 @@ def logits(probabilities=PROBABILITIES, vocab_size=8):
 
 
 def kept(sampling, probabilities=PROBABILITIES):
-    """What a sampling draws from, as token to probability."""
+    """The tokens that a sampling draws from, each with its probability."""
     row, tokens = sampling.candidates(logits(probabilities))
     return {int(token): float(p) for token, p in zip(tokens[0], row[0], strict=True) if p > 0}
 

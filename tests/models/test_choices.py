@@ -20,7 +20,7 @@ SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
 CHOICES = [f"{path.parent.name}={path.stem}" for path in FILES]
 FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "inverse_frequencies", "base", "length"}
-"""What the program gives to an encoding or, the last three, to a scaling of frequencies."""
+"""Arguments that the program gives to an encoding or, the last three, to a scaling of frequencies."""
 
 
 def hyperparameters(config) -> dict:

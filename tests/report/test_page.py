@@ -1,4 +1,4 @@
-"""What the page of a report and the files of its figures hold."""
+"""The page of a report and the files of its figures."""
 
 from __future__ import annotations
 

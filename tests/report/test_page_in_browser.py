@@ -1,4 +1,4 @@
-"""How the page of a report behaves in headless Chromium."""
+"""The page of a report in headless Chromium."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def browser():
 
 
 def complaints(browser) -> list[str]:
-    """What the page wrote to the console, and what it asked for outside of itself."""
+    """Lines that the page wrote to the console, and addresses outside of itself that it asked for."""
     told = [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
     told += [e for e in browser.events if e["method"] == "Runtime.consoleAPICalled"]
     sent = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]

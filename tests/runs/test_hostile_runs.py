@@ -133,7 +133,7 @@ def run(folder: Path) -> RunDirectory:
 
 @pytest.fixture(scope="module")
 def command_configs() -> dict[str, dict[str, Any]]:
-    """What the commands have composed of conf/ where nothing is said."""
+    """The configurations of the commands without choices."""
     composed = {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for name in ("generate", "evaluate"):
@@ -215,7 +215,6 @@ def resume(run: RunDirectory) -> None:
 def test_nothing_that_a_run_directory_names_is_run(
     run: RunDirectory, folder: Path, command_configs: dict[str, dict[str, Any]]
 ) -> None:
-    """Nodes at places, as a whole group or within one, for the ways to open a run that read that place."""
     original = run.config_file.read_text()
     asked = {name: {**config, "run": str(run.path)} for name, config in command_configs.items()}
     ways: dict[str, Callable[[], object]] = {
@@ -627,7 +626,6 @@ def test_an_encoding_of_other_heads_than_its_model_is_one_sentence(
 
 @pytest.mark.slow
 def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(copy: RunDirectory) -> None:
-    """2,300 flips over the whole file."""
     file = copy.best_checkpoint
     content = file.read_bytes()
     right = poslab.load(copy.path).state_dict()

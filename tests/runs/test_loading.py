@@ -28,7 +28,7 @@ DAMAGED = r"the checkpoint .*best\.ckpt is damaged: it cannot be read, but .*las
 
 
 def saved_weights(file):
-    """What stands in a checkpoint, read without Poslab."""
+    """The weights in a checkpoint, read without Poslab."""
     state = torch.load(file, weights_only=True)["state_dict"]
     return {name.removeprefix("model."): weight for name, weight in state.items() if name.startswith("model.")}
 

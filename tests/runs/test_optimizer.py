@@ -1,4 +1,4 @@
-"""What decays, how fast each part learns, and how the learning rate runs over the steps."""
+"""The decay and the learning rate of each part, and the learning rate over the steps."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the trainer is asked for, and what this machine makes of it."""
+"""The settings of a trainer, and their meaning on this machine."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from poslab.runs.trainer_settings import TrainerSettings, cpu_has_bfloat16
-from poslab.training.checking import check
-from tests.training.runs import composed
 
 CORES = max(2, os.cpu_count() or 1)
 
@@ -75,25 +73,6 @@ def test_a_batch_is_shared_out_and_cut(
 ) -> None:
     settings = TrainerSettings(1, accelerator="cpu", devices=processes, micro_batch_size=micro_batch_size)
     assert settings.micro_batches(batch_size) == expected
-
-
-@pytest.mark.parametrize(
-    "overrides, message",
-    [
-        (
-            ["trainer=ddp_cpu", "dataset.batch_size=3"],
-            "dataset.batch_size must be divisible by the number of devices, 2, got 3",
-        ),
-        (
-            ["trainer=cpu", "dataset.batch_size=8", "trainer.micro_batch_size=3"],
-            "trainer.micro_batch_size must divide the 8 windows that each device has of a batch, got 3",
-        ),
-    ],
-)
-def test_a_batch_that_cannot_be_shared_out_is_refused(overrides: list[str], message: str) -> None:
-    with pytest.raises(ValueError) as error:
-        check(composed(*overrides))
-    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(("max_steps", "asked"), [(600, 5), (599, 5), (9, 5), (199, 100), (3, 5), (1, 1)])

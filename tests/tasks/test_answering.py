@@ -1,4 +1,4 @@
-"""What counts of an answer: its symbols, up to the stop where more fill it up."""
+"""The symbols of an answer that count: those up to the stop where more fill it up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is predicted of a window: the next token, masked tokens, spans that were taken out."""
+"""Targets of a window: the next token, masked tokens, spans that were taken out."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,8 @@
-"""What is checked before anything slow starts, and what that takes."""
+"""The checks before anything slow starts, and their cost."""
 
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tests.training.runs import composed
 
 
 def imported_by_check(config: dict[str, Any]) -> set[str]:
-    """What of torch and Lightning a process has imported once it has checked a configuration."""
+    """Return which of torch and Lightning a process has imported once it has checked a configuration."""
     program = f"""
 import sys
 from poslab.training.checking import check
@@ -80,10 +79,3 @@ def test_an_encoding_that_ends_before_the_window_is_refused() -> None:
         check(composed("encoding=learned", "encoding.max_length=100", "dataset.sequence_length=101"))
     assert str(error.value) == "encoding.max_length=100 ends before dataset.sequence_length=101"
     check(composed("encoding=learned", "encoding.max_length=101", "dataset.sequence_length=101"))
-
-
-def test_a_checkpoint_to_start_from_is_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^init_from: there is no checkpoint .*gone.ckpt$"):
-        check(composed(f"init_from={tmp_path / 'gone.ckpt'}"))
-    with pytest.raises(ValueError, match=r"^resume: there is no checkpoint .*gone.ckpt$"):
-        check(composed(), tmp_path / "gone.ckpt")

@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""The console output of a run."""
 
 import io
 import re
@@ -74,10 +74,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
     for fact in ("parameters", "training", "peak", "written", "look", "evaluate", "write"):
         assert any(line and line[0] == fact for line in lines), fact
-    for command in (
-        f"tensorboard --logdir {run.path.parent}",
-        f'python -m src.generate run={run.path} prompt="The "',
-    ):
+    for command in (f"tensorboard --logdir {run.path.parent}", f'python -m src.generate run={run.path} prompt="The "'):
         assert command in text, "it is not on one line, to be copied"
 
 

@@ -1,4 +1,4 @@
-"""Which tokens are digits follows from the data of a run, wherever its model is made."""
+"""The tokens that are digits follow from the data of a run, wherever its model is made."""
 
 from pathlib import Path
 

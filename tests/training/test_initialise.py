@@ -11,7 +11,6 @@ from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from poslab.encodings import EncodingFactory
 from poslab.models import Model
 from poslab.runs.directory import RunDirectory
-from poslab.training.checking import check
 from poslab.training.initialise import initialise_from
 from tests.training.runs import composed, run_of, small, weights
 
@@ -127,12 +126,6 @@ def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
     assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model"
-
-
-def test_what_is_not_there_is_told_before_anything_slow(tmp_path: Path) -> None:
-    with pytest.raises(ValueError) as error:
-        check(small(tmp_path, f"init_from={tmp_path / 'nothing'}"))
-    assert str(error.value) == f"init_from: {tmp_path / 'nothing'} is not a run directory: it holds no config.yaml"
 
 
 def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(

@@ -1,4 +1,4 @@
-"""What is told of processes that failed."""
+"""The error of a run whose processes failed."""
 
 from __future__ import annotations
 

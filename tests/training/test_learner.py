@@ -38,11 +38,7 @@ def data_of(config: dict[str, Any]) -> Any:
     """The data of a run as its only process sees them, in batches that are not cut into smaller ones."""
     data, _ = opened(config)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=1,
-        global_rank=0,
-        accumulate_grad_batches=1,
-        max_steps=config["trainer"]["max_steps"],
-        global_step=0,
+        world_size=1, global_rank=0, accumulate_grad_batches=1, max_steps=config["trainer"]["max_steps"], global_step=0
     )
     return data
 

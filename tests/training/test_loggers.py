@@ -1,4 +1,4 @@
-"""What TensorBoard and metrics.csv show of a run, also of one that was interrupted."""
+"""TensorBoard and metrics.csv hold every figure of a run, also of one that was interrupted."""
 
 import shutil
 from collections import Counter
@@ -20,7 +20,7 @@ TIMED = {"train/tokens_per_second", "memory/peak_mb"}
 
 
 def events_of(directory: Path) -> EventAccumulator:
-    """What TensorBoard reads in a directory."""
+    """The events that TensorBoard reads in a directory."""
     return EventAccumulator(str(directory), size_guidance=EVERYTHING).Reload()
 
 

@@ -1,4 +1,4 @@
-"""What a run says comes next."""
+"""The commands that a run prints as the next ones."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Which run `resume` means, read from run directories alone."""
+"""The run that `resume` means, read from run directories alone."""
 
 import os
 import shutil
@@ -105,13 +105,6 @@ def test_auto_takes_no_run_of_before_a_key_that_is_now_set(tmp_path: Path, confi
     assert plan(resumed(config, "auto"), tmp_path / "newer", []).run.path == tmp_path / "no dropout"
 
 
-def test_auto_starts_anew_where_there_is_nothing_to_go_on_with(tmp_path: Path, config: dict[str, Any]) -> None:
-    made(tmp_path / "finished", config, finished=True)
-    made(tmp_path / "other seed", {**config, "seed": 2})
-    run, its_config, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
-    assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
-
-
 @pytest.mark.parametrize("content", ["- a\n- list\n", "key: [broken\n", "", "text", "\0\1"])
 def test_auto_passes_over_files_of_other_programs(tmp_path: Path, config: dict[str, Any], content: str) -> None:
     (tmp_path / "theirs").mkdir()
@@ -160,8 +153,7 @@ def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "override, key",
-    [("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")],
+    "override, key", [("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")]
 )
 def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, Any], override: str, key: str) -> None:
     path = made(tmp_path / "run", config)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.trial import Trial
 
 from poslab.tuning.joining import make_or_join
 from poslab.tuning.storage import open_storage
@@ -14,7 +15,7 @@ from poslab.tuning.sweep import Sweep
 
 from ..training.runs import CONF, SMALL, composed, words
 
-__all__ = ["CONF", "joined", "small_sweep"]
+__all__ = ["CONF", "joined", "small_sweep", "taken"]
 
 VALIDATION = {"mean": ["validation/bits_per_byte@1x", "validation/bits_per_byte@2x"], "direction": "minimize"}
 
@@ -29,10 +30,7 @@ def small_sweep(folder: Path, *overrides: str, **given: Any) -> Sweep:
         "name": folder.name,
         "question": "Does it work?",
         "train": {"encoding": "rotary"},
-        "space": {
-            "encoding.base": {"float": [100, 100000], "log": True},
-            "encoding.fraction": {"choices": [0.5, 1.0]},
-        },
+        "space": {"encoding.base": {"float": [100, 100000], "log": True}, "encoding.fraction": {"choices": [0.5, 1.0]}},
         "objectives": [VALIDATION],
         "n_trials": 4,
         "sampler": {"_target_": "optuna.samplers.RandomSampler"},
@@ -43,6 +41,13 @@ def small_sweep(folder: Path, *overrides: str, **given: Any) -> Sweep:
     }
     own = [*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides]
     return Sweep(**{**arguments, "overrides": own})
+
+
+def taken(study: SweepStudy, worker: str = "worker") -> Trial:
+    """A trial of a study that has one to give."""
+    trial = study.take(worker)
+    assert trial is not None
+    return trial
 
 
 def joined(sweep: Sweep, default: dict[str, Any] | None = None) -> SweepStudy:

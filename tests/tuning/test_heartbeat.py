@@ -8,30 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from poslab.pool.failure import KILLED
 from poslab.pool.heartbeat import beating
 from poslab.pool.locks import fail_lost
-from poslab.tuning.study import SweepStudy
 from poslab.tuning.trial_record import recorded_failure
 
 from ..storages import STORAGES
-from .sweeps import joined, small_sweep
+from .sweeps import joined, small_sweep, taken
 
 OURS = f"{platform.node()}-1"
 """A worker of this machine."""
 
 
-def taken(study: SweepStudy) -> Trial:
-    trial = study.take(OURS)
-    assert trial is not None
-    return trial
-
-
 def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path))
-    trial = taken(study)
+    trial = taken(study, OURS)
     (tmp_path / f"{OURS}.lock").touch()  # nobody holds it
 
     fail_lost(study, tmp_path)
@@ -44,11 +37,10 @@ def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
 
 def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path))
-    trial = taken(study)
+    trial = taken(study, OURS)
     (as_it_was,) = study.record().running
     study.put_back(trial)
-    again = study.take("another")
-    assert again is not None
+    again = taken(study, "another")
 
     study.fail(as_it_was, KILLED)
 
@@ -58,7 +50,7 @@ def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
-    trial = taken(study)
+    trial = taken(study, OURS)
 
     fail_lost(study, tmp_path)
     assert study.current(trial).state == TrialState.RUNNING
@@ -75,7 +67,7 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
-    trial = taken(study)
+    trial = taken(study, OURS)
 
     with beating(study, trial):
         deadline = time.monotonic() + 5

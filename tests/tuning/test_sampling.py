@@ -77,14 +77,8 @@ def test_an_exhaustive_sampler_tries_everything_once() -> None:
     ("node", "sentence"),
     [
         ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_: optuna\.samplers has no TPE"),
-        (
-            {"_target_": "optuna.pruners.NopPruner"},
-            r"must name a BaseSampler, got optuna\.pruners\.NopPruner",
-        ),
-        (
-            {"_target_": "optuna.samplers.TPESampler", "n_startups": 3},
-            r"sampler\.n_startups: .* has no such argument",
-        ),
+        ({"_target_": "optuna.pruners.NopPruner"}, r"must name a BaseSampler, got optuna\.pruners\.NopPruner"),
+        ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such argument"),
     ],
 )
 def test_a_sampler_that_is_none_is_one_sentence(node: dict[str, Any], sentence: str) -> None:

@@ -21,19 +21,18 @@ from poslab.tuning.trial_record import recorded_failure
 
 from ..commands.warm import CONTEXT
 from ..storages import STORAGES
-from .sweeps import joined, small_sweep
+from .sweeps import joined, small_sweep, taken
 
 
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_study_gives_out_its_budget_and_no_more(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url(kind)))
 
-    taken = [study.take("somebody") for _ in range(3)]
+    trials = [taken(study) for _ in range(3)]
 
-    assert [trial.number for trial in taken if trial is not None] == [0, 1, 2]
+    assert [trial.number for trial in trials] == [0, 1, 2]
     assert study.take("somebody") is None
-    for trial in taken:
-        assert trial is not None
+    for trial in trials:
         study.complete(trial, TrialResult([1.0], {}))
     assert study.record().is_settled
 
@@ -41,15 +40,13 @@ def test_a_study_gives_out_its_budget_and_no_more(kind: str, storage_url: Callab
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_that_was_put_back_is_taken_again(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url(kind)))
-    trial = study.take("one")
-    assert trial is not None
+    trial = taken(study)
     base = trial.suggest_float("encoding.base", 100, 1e5, log=True)
     trial.report(2.0, 1)
 
     study.put_back(trial)
-    again = study.take("another")
+    again = taken(study, "another")
 
-    assert again is not None
     assert again.number == trial.number
     assert again.suggest_float("encoding.base", 100, 1e5, log=True) == base
     assert study.current(again).intermediate_values == {1: 2.0}
@@ -60,16 +57,13 @@ def test_a_failure_that_can_pass_is_retried_with_its_parameters(
     kind: str, storage_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url(kind)))
-    first, second = study.take("one"), study.take("one")
-    assert first is not None
-    assert second is not None
+    first, second = taken(study), taken(study)
     base = second.suggest_float("encoding.base", 100, 1e5, log=True)
 
     study.fail(first, Failure("the loss is not finite", can_pass=False))
     study.fail(second, Failure("its worker was killed", can_pass=True))
-    retry = study.take("two")
+    retry = taken(study)
 
-    assert retry is not None
     assert retry.suggest_float("encoding.base", 100, 1e5, log=True) == base
     assert study.take("two") is None
     study.complete(retry, TrialResult([1.0], {}))
@@ -82,26 +76,23 @@ def test_a_failure_that_can_pass_is_retried_with_its_parameters(
 def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_the_trial_would_have_had(
     tmp_path: Path,
 ) -> None:
-    def base(trial: Trial | None) -> float:
-        assert trial is not None
+    def base(trial: Trial) -> float:
         return trial.suggest_float("encoding.base", 100, 1e5, log=True)
 
     undisturbed = joined(small_sweep(tmp_path, name="undisturbed", storage=f"sqlite:///{tmp_path / 'undisturbed.db'}"))
-    expected = [base(undisturbed.take("one")) for _ in range(2)]
+    expected = [base(taken(undisturbed)) for _ in range(2)]
 
     study = joined(small_sweep(tmp_path, n_trials=2))
-    for trial in [study.take("one"), study.take("one")]:
-        assert trial is not None
+    for trial in [taken(study), taken(study)]:
         study.fail(trial, Failure("its worker was killed", can_pass=True))
 
     assert expected[0] == 10000.0, "the first is the default"
-    assert [base(study.take("two")) for _ in range(2)] == expected
+    assert [base(taken(study)) for _ in range(2)] == expected
 
 
 def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, n_trials=1))
-    trial = study.take("slow")
-    assert trial is not None
+    trial = taken(study)
     study.fail(trial, Failure("the heartbeat stopped", can_pass=True))
 
     study.complete(trial, TrialResult([1.0], {}))
@@ -112,11 +103,11 @@ def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> N
     assert recorded_failure(study.current(trial)).reason == "the heartbeat stopped"
 
 
-def take_everything(sweep: Sweep, name: str, taken: Any) -> None:
+def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
     study = SweepStudy(sweep, open_storage(sweep), seed=1, default={})
     while (trial := study.take(name)) is not None:
         study.complete(trial, TrialResult([0.0], {}))
-        taken.put(trial.number)
+        numbers.put(trial.number)
 
 
 @pytest.mark.parametrize("kind", STORAGES)
@@ -125,15 +116,15 @@ def test_processes_that_take_trials_at_once_share_the_budget(
 ) -> None:
     sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
     study = joined(sweep)
-    taken = CONTEXT.Queue()
-    processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", taken)) for i in range(4)]
+    numbers_taken = CONTEXT.Queue()
+    processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
 
-    numbers = sorted(taken.get(timeout=5) for _ in range(24))
-    assert taken.empty()
+    numbers = sorted(numbers_taken.get(timeout=5) for _ in range(24))
+    assert numbers_taken.empty()
     assert len(set(numbers)) == 24
     assert len(study.record().finished) == 24
     assert study.record().is_settled
@@ -197,9 +188,7 @@ def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) ->
 def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, n_trials=4))
     for _ in range(3):
-        trial = study.take("worker")
-        assert trial is not None
-        study.complete(trial, TrialResult([1.0], {}))
+        study.complete(taken(study), TrialResult([1.0], {}))
 
     joined(small_sweep(tmp_path, n_trials=3))
     with pytest.raises(ValueError, match=r"^n_trials must be at least 3, as many .* as have begun already, got 2$"):
@@ -210,10 +199,7 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path: Path) -> None
     ("url", "sentence"),
     [
         ("sqlite:////nowhere/at/all/study.db", "cannot be reached: there is no folder /nowhere/at/all"),
-        (
-            "postgresql+psycopg://a:secret@127.0.0.1:1/x",
-            r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached",
-        ),
+        ("postgresql+psycopg://a:secret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached"),
         ("nonsense://x", "storage=nonsense://x cannot be reached"),
     ],
 )

@@ -25,7 +25,7 @@ from poslab.tuning.trial_record import recorded_failure
 from poslab.tuning.trial_run import train_trial
 
 from ..training.runs import stop_run
-from .sweeps import CONF, joined, small_sweep
+from .sweeps import CONF, joined, small_sweep, taken
 
 
 class PruneAtOnce(BasePruner):
@@ -56,8 +56,7 @@ def nothing() -> None:
 
 def run_next(study: SweepStudy, sweep: Sweep) -> FrozenTrial:
     """Takes a trial and runs it to its end."""
-    trial = study.take("worker")
-    assert trial is not None
+    trial = taken(study)
     run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
     return study.current(trial)
 
@@ -139,8 +138,7 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     study, configurations = joined(sweep), TrialConfigurations(CONF, sweep)
-    trial = study.take("worker")
-    assert trial is not None
+    trial = taken(study)
 
     def stopped_after_step_3(plan: Any, settings: Any, observer: Any) -> None:
         """As `train` does when a signal comes."""
@@ -174,8 +172,7 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path)
     study = joined(sweep)
-    trial = study.take("worker")
-    assert trial is not None
+    trial = taken(study)
     run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
     written = (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns
 
@@ -207,7 +204,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
 def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Which is said on one line without what a terminal would obey."""
+    """The line that says so has nothing that a terminal would obey."""
     sweep = small_sweep(tmp_path)
     expected = run_next(joined(sweep), sweep)
     RunDirectory(directory_of(sweep, 0)).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')

@@ -1,4 +1,4 @@
-"""Whether a task and a solver that was written apart from it agree."""
+"""Compare a task with a solver that was written apart from it."""
 
 from __future__ import annotations
 

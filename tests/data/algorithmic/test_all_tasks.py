@@ -1,10 +1,11 @@
-"""What every algorithmic task must keep."""
+"""Claims that every algorithmic task must keep."""
 
 from __future__ import annotations
 
 import importlib
 import pickle
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,33 @@ def test_no_example_of_a_length_has_more_tokens_than_the_longest(name: str) -> N
         for length in filter(task.has_length, (7, 40)):
             drawn_tokens = [task.example(length, generator).num_tokens for _ in range(500)]
             assert max(drawn_tokens) <= task.most_tokens(length) <= max(drawn_tokens) + length
+
+
+@pytest.mark.parametrize(
+    ("name", "shortest", "output_length"),
+    [
+        *((name, 1, lambda length: 1) for name in ("CycleNavigation", "EvenPairs", "ParityCheck", "Parity")),
+        ("ModularArithmeticBrackets", 1, lambda length: 1),
+        ("MissingDuplicate", 2, lambda length: 1),
+        ("SolveEquation", 3, lambda length: 1),
+        ("Induction", 3, lambda length: 1),
+        ("MultiKeyRetrieval", 9, lambda length: 1),
+        ("Passkey", 7, lambda length: 5),
+        ("SelectiveCopying", 16, lambda length: 16),
+        ("ComputeSqrt", 1, lambda length: (length + 1) // 2),
+        *((name, 1, lambda length: length) for name in ("BucketSort", "Copy", "OddsFirst", "ReverseString", "Sorting")),
+        ("BinaryMultiplication", 3, lambda length: length),
+        ("BinaryAddition", 3, lambda length: length + 1),
+        ("StackManipulation", 1, lambda length: length + 1),
+    ],
+)
+def test_an_input_has_the_length_and_an_output_that_which_follows(
+    name: str, shortest: int, output_length: Callable[[int], int]
+) -> None:
+    task = task_of(name)
+    assert [length for length in range(shortest + 3) if task.has_length(length)] == [*range(shortest, shortest + 3)]
+    for length, example in drawn(task):
+        assert (len(example.input), len(example.output)) == (length, output_length(length))
 
 
 @every_task

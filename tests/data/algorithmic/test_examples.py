@@ -1,4 +1,4 @@
-"""Which examples are trained on and which are held out, and what batches are made of them."""
+"""The split of examples into training and held-out ones, and the batches that are made of them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What every source of examples promises, for tests of each of them."""
+"""The contract of every source of examples, for tests of each of them."""
 
 import dataclasses
 from typing import Any

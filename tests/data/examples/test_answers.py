@@ -1,4 +1,4 @@
-"""What is read out of a context."""
+"""Answers that are read out of a context."""
 
 import numpy as np
 

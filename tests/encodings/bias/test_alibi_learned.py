@@ -1,13 +1,11 @@
 import math
-from functools import partial
 
 import pytest
 import torch
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
-from poslab.encodings import Alibi, Positions, StackEncodings, StackShape
+from poslab.encodings import Alibi, Positions
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
-from poslab.testing import check_encoding
 
 
 def bias(alibi: LearnedAlibi, positions: Positions) -> torch.Tensor:
@@ -48,20 +46,3 @@ def test_slopes_stay_positive_whatever_is_learned(step):
     alibi = LearnedAlibi(4)
     alibi.exponents.data += step
     assert (alibi.bias_at(torch.tensor(1)) < 0).all()
-
-
-def test_layers_share_the_slopes():
-    stack = StackEncodings(LearnedAlibi, StackShape(32, 3, 4, 4, 8))
-    assert [tuple(parameter.shape) for parameter in stack.parameters()] == [(4,)]
-
-
-def test_learned_alibi_keeps_what_every_encoding_keeps():
-    check_encoding(LearnedAlibi)
-    check_encoding(partial(LearnedAlibi, asymmetry=0.5))
-
-
-def test_a_wrong_hyperparameter_is_named():
-    with pytest.raises(ValueError, match=r"^max_exponent must be a positive number, got 0$"):
-        LearnedAlibi(4, 0)
-    with pytest.raises(ValueError, match=r"^asymmetry must be a number in \(-1, 1\), got 1$"):
-        LearnedAlibi(4, asymmetry=1)

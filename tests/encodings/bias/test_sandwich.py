@@ -1,12 +1,10 @@
 import math
-from functools import partial
 
 import pytest
 import torch
 
 from poslab.encodings import Positions
 from poslab.encodings.bias.sandwich import Sandwich
-from poslab.testing import check_encoding
 
 
 def bias(sandwich: Sandwich, queries: Positions, keys: Positions) -> torch.Tensor:
@@ -52,21 +50,3 @@ def test_distance_0_has_no_bias_and_the_first_head_the_strongest():
     ours = Sandwich(4).bias_at(torch.tensor([0, 50]))
     assert (ours[:, 0] == 0).all()
     torch.testing.assert_close(ours[0, 1] / ours[:, 1], torch.tensor([1.0, 2.0, 3.0, 4.0]))
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"dim": 4, "base": 50.0}])
-def test_sandwich_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(Sandwich, **hyperparameters))
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"dim": 0}, "dim must be a positive integer, got 0"),
-        ({"dim": 7}, "dim must be a positive even integer, got 7"),
-        ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        Sandwich(4, **hyperparameters)

@@ -61,7 +61,6 @@ def test_an_encoder_tells_keys_ahead_from_keys_behind():
 
 
 def test_the_table_starts_with_the_standard_deviation_of_t5():
-    torch.manual_seed(0)
     assert T5Bias(64, 16, d_model=256, num_buckets=64).table.detach().std() == pytest.approx(256**-0.5, rel=0.05)
 
 
@@ -76,20 +75,3 @@ def test_the_gradient_of_a_bucket_is_the_sum_over_its_distances():
             bucket = T5Attention._relative_position_bucket(torch.tensor(j - i), False, 4, 8)
             expected[bucket] += 2.0 * weight[:, i, j]
     torch.testing.assert_close(t5.table.grad, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"num_buckets": 0}, "num_buckets must be a positive integer, got 0"),
-        ({"num_buckets": 5}, "num_buckets must be a positive multiple of 2, got 5"),
-        ({"num_buckets": 6, "causal": False}, "num_buckets must be a positive multiple of 4, got 6"),
-        ({"max_distance": 0}, "max_distance must be a positive integer, got 0"),
-        ({"max_distance": 16}, "max_distance must be greater than 16 .*, got 16"),
-        ({"max_distance": float("nan")}, "max_distance must be a positive integer, got nan"),
-        ({"max_distance": 8, "causal": False}, "max_distance must be greater than 8 .*, got 8"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        T5Bias(4, 8, 32, **hyperparameters)

@@ -1,8 +1,5 @@
-from functools import partial
-
 import pytest
 import torch
-from torch import Tensor
 from x_transformers.x_transformers import CoPE as OtherCoPE
 
 from poslab.attention import Visibility
@@ -10,7 +7,7 @@ from poslab.attention.attend import attend
 from poslab.encodings import Positions, StackEncodings, StackShape
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.cope import CoPE
-from poslab.testing import check_encoding
+from tests.encodings.agreement import assert_same, tensors
 
 HEADS, HEAD_DIM = 3, 8
 
@@ -18,23 +15,13 @@ HEADS, HEAD_DIM = 3, 8
 def cope(num_positions: int = 6) -> CoPE:
     encoding = CoPE(HEAD_DIM, num_positions)
     with torch.no_grad():
-        encoding.position_embedding.copy_(torch.randn(num_positions, HEAD_DIM, generator=generator(7)))
+        encoding.position_embedding.copy_(torch.randn(num_positions, HEAD_DIM))
     return encoding
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    source = generator(1)
-    return [torch.randn(shape, generator=source, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def causal_rows(num_queries: int, num_keys: int, scale: float, rows: slice = slice(None)) -> QueryRows:
-    first, last, _ = rows.indices(num_queries)
-    visible = torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)[first:last]
-    return QueryRows(None, slice(first, last), num_keys - num_queries + first, scale, visible[None, None])
+def causal_rows(num_queries: int, num_keys: int, scale: float) -> QueryRows:
+    visible = torch.ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)
+    return QueryRows(None, slice(0, num_queries), num_keys - num_queries, scale, visible[None, None])
 
 
 @pytest.mark.parametrize("num_positions", [2, 6, 30])
@@ -48,12 +35,8 @@ def test_attention_and_gradients_are_those_of_x_transformers(num_positions):
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     logits = (query @ key.mT * scale).masked_fill(future, -torch.finfo(torch.float32).max)
     expected = (logits + other(query, logits)).softmax(-1) @ value
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    weight = torch.randn(ours.shape, generator=generator(2))
-    actual = torch.autograd.grad((ours * weight).sum(), [query, key, value, encoding.position_embedding])
-    wanted = torch.autograd.grad((expected * weight).sum(), [query, key, value, other.pos_emb])
-    for one, another in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, another, rtol=1e-5, atol=1e-5)
+    sources = [query, key, value]
+    assert_same(ours, expected, [*sources, encoding.position_embedding], [*sources, other.pos_emb])
 
 
 def test_a_query_counts_only_what_it_sees():
@@ -108,25 +91,6 @@ def test_the_scale_of_the_logits_is_not_that_of_gates_and_embeddings():
     torch.testing.assert_close(three - one, 2 * query @ key.mT, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
-def test_a_block_of_rows_is_those_rows_of_all(rows):
-    encoding = cope()
-    query, key = (x.detach() for x in tensors((1, HEADS, 11, HEAD_DIM), (1, HEADS, 15, HEAD_DIM)))
-    whole = encoding.logits(query, key, causal_rows(11, 15, 0.3))
-    block = encoding.logits(query[:, :, rows], key, causal_rows(11, 15, 0.3, rows))
-    torch.testing.assert_close(block, whole[:, :, rows], rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"num_positions": 4}])
-def test_cope_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(CoPE, **hyperparameters))
-
-
-def test_attention_in_both_directions_is_refused():
-    with pytest.raises(ValueError, match="CoPE is causal"):
-        StackEncodings(CoPE, StackShape(32, 1, 4, 4, 8, causal=False))
-
-
 def test_each_layer_has_embeddings_of_its_own_at_zero():
     layers = list(StackEncodings(CoPE, StackShape(32, 2, 4, 4, 8)))
     assert len(layers) == 2
@@ -136,8 +100,3 @@ def test_each_layer_has_embeddings_of_its_own_at_zero():
 def test_positions_are_not_read():
     encoding = cope()
     assert encoding.prepare(Positions.range(3), Positions.range(3)) is None
-
-
-def test_a_wrong_hyperparameter_is_named():
-    with pytest.raises(ValueError, match=r"^num_positions must be an integer of at least 2, got 1$"):
-        CoPE(HEAD_DIM, 1)

@@ -10,11 +10,11 @@ from x_transformers.x_transformers import DataDependentAlibi
 
 from poslab.attention import Visibility
 from poslab.attention.attend import attend
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.models import Decoder
-from poslab.testing import check_encoding
+from tests.encodings.agreement import tensors
 from tests.stacked import stacked
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
@@ -25,13 +25,8 @@ def forgetting(gate_bias: float = 0.5) -> Forgetting:
     return Forgetting(D_MODEL, HEADS, gate_bias)
 
 
-def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
-
-
 def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None = None, rows=slice(None)) -> Tensor:
-    """What is added to the logits of queries that stand at the last keys, (B, H, R, S)."""
+    """The bias of queries that stand at the last keys, (B, H, R, S)."""
     batch, heads, num_keys, _ = state.shape
     num_queries = num_queries or num_keys
     first, last, _ = rows.indices(num_queries)
@@ -114,15 +109,6 @@ def test_a_block_of_rows_of_one_document_does_not_feel_the_others():
     assert torch.equal(biases(state, visible[:, :, 12:], rows=slice(12, 20))[..., 12:], before[..., 12:])
 
 
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
-def test_a_block_of_rows_is_those_rows_of_all(rows):
-    (state,) = tensors((1, HEADS, 15, 1))
-    whole = biases(state, num_queries=11)
-    torch.testing.assert_close(biases(state, num_queries=11, rows=rows), whole[:, :, rows], rtol=1e-6, atol=1e-6)
-    # The last of 11 queries stands at the last of 15 keys.
-    torch.testing.assert_close(whole[:, :, -1], biases(state)[:, :, -1], rtol=1e-6, atol=1e-6)
-
-
 def test_near_tokens_at_8192_are_as_near_as_at_the_beginning():
     # In bfloat16, sums of some thousands would lose whole nats, in float32 some thousandths of one.
     (x,) = tensors((1, 8_192, D_MODEL))
@@ -131,16 +117,6 @@ def test_near_tokens_at_8192_are_as_near_as_at_the_beginning():
     exact = state.double()[0, :, -9:, 0]
     expected = exact.sum(-1, keepdim=True) - exact.cumsum(-1)
     torch.testing.assert_close(last.double(), expected, rtol=0, atol=1e-5)
-
-
-def test_the_state_is_in_float32_under_bfloat16_autocast():
-    encoding = forgetting()
-    (x,) = tensors((2, 12, D_MODEL))
-    exact = encoding.state(x, Positions.range(12), None)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(encoding.state(x, Positions.range(12), None), exact)
-    encoding.to(torch.bfloat16)
-    assert encoding.state(x.bfloat16(), Positions.range(12), None).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("gate_bias", "gate"), [(0.0, 0.5), (5.0, 0.9933071)])
@@ -164,19 +140,3 @@ def test_a_gate_that_is_shut_forgets_all_before_it_and_has_finite_gradients():
     torch.testing.assert_close(output, value)
     gradients = torch.autograd.grad(functional.mse_loss(output, -value), [query, key, encoding.gate.bias])
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"gate_bias": 4.0}])
-def test_forgetting_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(Forgetting, **hyperparameters))
-
-
-def test_attention_in_both_directions_is_refused():
-    with pytest.raises(ValueError, match="Forgetting is causal"):
-        StackEncodings(Forgetting, StackShape(32, 1, 4, 4, 8, causal=False))
-
-
-@pytest.mark.parametrize("gate_bias", [float("inf"), float("nan")])
-def test_a_wrong_hyperparameter_is_named(gate_bias):
-    with pytest.raises(ValueError, match=rf"^gate_bias must be a number in \[-1e\+09, 1e\+09\], got {gate_bias}$"):
-        Forgetting(D_MODEL, HEADS, gate_bias)

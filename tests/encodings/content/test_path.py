@@ -1,14 +1,12 @@
-from functools import partial
-
 import pytest
 import torch
 from fla.ops.path_attn.naive import naive_path_attn
 from torch import Tensor
 
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.path import PaTH
-from poslab.testing import check_encoding
+from tests.encodings.agreement import assert_same
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
@@ -72,11 +70,7 @@ def test_logits_and_gradients_are_those_of_products_of_matrices(forget_gate):
                     forgotten = forgotten + gates[0, group, j, head % 2]
             rows.append(torch.stack(row))
     expected = torch.stack(rows).view(1, 2, length, length)
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    gradients = [torch.autograd.grad((y * weight).sum(), inputs) for y in (ours, expected)]
-    for our, their in zip(*gradients, strict=True):
-        torch.testing.assert_close(our, their, rtol=1e-9, atol=1e-9)
+    assert_same(ours, expected, inputs, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("forget_gate", [False, True])
@@ -98,11 +92,7 @@ def test_attention_and_gradients_are_those_of_flash_linear_attention(forget_gate
     w, beta, gates = parts_of(state)
     gates = gates.movedim(-1, 2).flatten(1, 2) if forget_gate else torch.zeros(2, HEADS, length)
     expected = naive_path_attn(*(y.transpose(1, 2) for y in (query, key, value, w, beta, gates)), scale).transpose(1, 2)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
-    gradients = [torch.autograd.grad((y * weight).sum(), inputs) for y in (ours, expected)]
-    for our, their in zip(*gradients, strict=True):
-        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+    assert_same(ours, expected, inputs)
 
 
 def test_near_tokens_at_8192_are_as_near_as_at_the_beginning():
@@ -204,35 +194,3 @@ def test_a_token_that_reflects_what_is_looked_for_turns_its_sign_for_all_keys_be
     actual = logits(path, query, key[:, ::2], state)[0, 0].tril()
     expected = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [-1, -1, 1, 0, 0], [-1, -1, 1, 1, 0], [-1, -1, 1, 1, 1]])
     torch.testing.assert_close(actual, expected.float())
-
-
-def test_the_state_is_in_float32_under_bfloat16_autocast():
-    path = path_attention(forget_gate=True)
-    (x,) = tensors((2, 12, D_MODEL))
-    exact = path.state(x, Positions.range(12), None)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(path.state(x, Positions.range(12), None), exact)
-
-
-@pytest.mark.parametrize(
-    "hyperparameters", [{}, {"forget_gate": True}, {"rank": 4, "conv_width": 1}, {"conv_width": 5}]
-)
-def test_path_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(PaTH, **hyperparameters))
-
-
-def test_attention_in_both_directions_is_refused():
-    with pytest.raises(ValueError, match="PaTH is causal"):
-        StackEncodings(PaTH, StackShape(32, 1, 4, 4, 8, causal=False))
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"rank": 0}, "rank must be a positive integer, got 0"),
-        ({"conv_width": 0}, "conv_width must be a positive integer, got 0"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        PaTH(D_MODEL, HEADS, KV_HEADS, HEAD_DIM, **hyperparameters)

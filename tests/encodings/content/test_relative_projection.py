@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor
@@ -8,10 +6,10 @@ from x_transformers.x_transformers import RelativeProjPositionalBias
 
 from poslab.attention import Visibility
 from poslab.attention.attend import attend
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.relative_projection import RelativeProjection
-from poslab.testing import check_encoding
+from tests.encodings.agreement import assert_same, tensors
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
@@ -23,23 +21,13 @@ def relative_projection(rank: int = 5, extent: int = 7) -> RelativeProjection:
     return encoding
 
 
-def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def biases(
-    encoding: RelativeProjection, x: Tensor, queries: Positions, keys: Positions, rows: slice = slice(None)
-) -> Tensor:
-    """What is added to the logits of queries that stand at the last keys, (B, H, R, S)."""
-    num_queries, num_keys = queries.length, keys.length
-    state = encoding.state(x, keys, None)
-    first, last, _ = rows.indices(num_queries)
-    query, key = (torch.zeros(len(x), HEADS, n, 2, dtype=x.dtype) for n in (last - first, num_keys))
-    query_state = state[:, :, num_keys - num_queries :][:, :, first:last]
-    tables = encoding.prepare(queries, keys)
-    first_key = num_keys - num_queries + first
-    return encoding.logits(query, key, QueryRows(tables, slice(first, last), first_key, 1.0, None, query_state, state))
+def biases(encoding: RelativeProjection, x: Tensor, queries: Positions, keys: Positions) -> Tensor:
+    """The bias of queries that stand at the last keys, (B, H, T, S)."""
+    state, first = encoding.state(x, keys, None), keys.length - queries.length
+    query, key = (torch.zeros(len(x), HEADS, n, 2, dtype=x.dtype) for n in (queries.length, keys.length))
+    rows = slice(0, queries.length)
+    block = QueryRows(encoding.prepare(queries, keys), rows, first, 1.0, None, state[:, :, first:], state)
+    return encoding.logits(query, key, block)
 
 
 @pytest.mark.parametrize("extent", [1, 7, 64])
@@ -62,13 +50,8 @@ def test_attention_and_gradients_are_those_of_transformers(extent):
     logits = query @ key.repeat_interleave(2, dim=1).mT * HEAD_DIM**-0.5 + inkling(relative_states, storage, storage)
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     expected = logits.masked_fill(future, float("-inf")).softmax(-1) @ value.repeat_interleave(2, dim=1)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
     sources = [query, key, value, x, encoding.projection.weight]
-    actual = torch.autograd.grad((ours * weight).sum(), [*sources, encoding.bank])
-    wanted = torch.autograd.grad((expected * weight).sum(), [*sources, inkling.proj])
-    for one, other in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert_same(ours, expected, [*sources, encoding.bank], [*sources, inkling.proj])
 
 
 @pytest.mark.parametrize("num_queries", [1, 9, 20])
@@ -109,45 +92,3 @@ def test_there_is_no_bias_beyond_the_extent_nor_ahead():
     distance = storage[:, None] - storage
     inside = (distance >= 0) & (distance < 7)
     assert (bias[..., inside] != 0).all() and (bias[..., ~inside] == 0).all()
-
-
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
-def test_a_block_of_rows_is_those_rows_of_all(rows):
-    encoding = relative_projection()
-    (x,) = tensors((1, 15, D_MODEL))
-    queries, keys = Positions.range(11, 4), Positions.range(15)
-    whole = biases(encoding, x, queries, keys)
-    torch.testing.assert_close(biases(encoding, x, queries, keys, rows), whole[:, :, rows], rtol=1e-6, atol=1e-6)
-
-
-def test_the_state_is_in_float32_under_bfloat16_autocast():
-    encoding = relative_projection()
-    (x,) = tensors((2, 12, D_MODEL))
-    exact = encoding.state(x, Positions.range(12), None)
-    assert exact.shape == (2, HEADS, 12, 5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(encoding.state(x, Positions.range(12), None), exact)
-    encoding.to(torch.bfloat16)
-    assert encoding.state(x.bfloat16(), Positions.range(12), None).dtype == torch.float32
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"rank": 3, "extent": 6}, {"rank": 1, "extent": 1}])
-def test_relative_projection_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(RelativeProjection, **hyperparameters))
-
-
-def test_attention_in_both_directions_is_refused():
-    with pytest.raises(ValueError, match="RelativeProjection is causal"):
-        StackEncodings(RelativeProjection, StackShape(32, 1, 4, 4, 8, causal=False))
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"rank": 0}, "rank must be a positive integer, got 0"),
-        ({"extent": 0}, "extent must be a positive integer, got 0"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        RelativeProjection(D_MODEL, HEADS, **hyperparameters)

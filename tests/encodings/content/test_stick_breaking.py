@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 from fla.ops.stickbreaking_attn.naive import naive_stickbreaking_attn
@@ -7,31 +5,20 @@ from torch import Tensor
 
 from poslab.attention import Visibility
 from poslab.attention.attend import attend
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.stick_breaking import StickBreaking
-from poslab.encodings.temperature import Temperature
-from poslab.testing import check_encoding
+from tests.encodings.agreement import assert_same, tensors
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
 
 
-def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def shares(
-    encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visibility, rows: slice = slice(None)
-) -> Tensor:
-    """The weights of some rows of queries, which stand at the last keys."""
-    num_queries, num_keys = query.shape[2], key.shape[2]
-    first, last, _ = rows.indices(num_queries)
-    visible = visibility.mask(num_queries, num_keys, query.device)
-    if visible is not None:
-        visible = visible[:, :, first:last]
-    block = QueryRows(None, slice(first, last), num_keys - num_queries + first, HEAD_DIM**-0.5, visible)
-    return encoding.weights(encoding.logits(query[:, :, first:last], key, block), visible)
+def shares(encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visibility) -> Tensor:
+    """The weights of queries that stand at the keys."""
+    length = query.shape[2]
+    visible = visibility.mask(length, length, query.device)
+    block = QueryRows(None, slice(0, length), 0, HEAD_DIM**-0.5, visible)
+    return encoding.weights(encoding.logits(query, key, block), visible)
 
 
 @pytest.mark.parametrize("attend_current", [False, True])
@@ -47,12 +34,7 @@ def test_attention_and_gradients_are_those_of_flash_linear_attention(attend_curr
         *(x.double().transpose(1, 2) for x in (query, key, value)), attend_current=attend_current
     )
     expected = expected.transpose(1, 2).float()
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
-    actual = torch.autograd.grad((ours * weight).sum(), [query, key, value])
-    wanted = torch.autograd.grad((expected * weight).sum(), [query, key, value])
-    for one, other in zip(actual, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert_same(ours, expected, [query, key, value])
 
 
 @pytest.mark.parametrize("attend_current", [False, True])
@@ -112,30 +94,6 @@ def test_extreme_logits_give_finite_weights_and_gradients(size):
     assert ((weights >= 0) & (weights <= 1)).all()
     gradients = torch.autograd.grad(weights.square().sum(), [query, key])
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-@pytest.mark.parametrize("attend_current", [False, True])
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 11), slice(10, 11)])
-def test_a_block_of_rows_is_those_rows_of_all(attend_current, rows):
-    query, key = (x.detach() for x in tensors((1, HEADS, 11, HEAD_DIM), (1, HEADS, 15, HEAD_DIM)))
-    encoding = StickBreaking(attend_current)
-    whole = shares(encoding, query, key, Visibility())
-    torch.testing.assert_close(shares(encoding, query, key, Visibility(), rows), whole[:, :, rows])
-    # A step of decoding: one query at the last key, which sees all.
-    step = shares(encoding, query[:, :, -1:], key, Visibility())
-    torch.testing.assert_close(step, whole[:, :, -1:])
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"attend_current": True}])
-def test_stick_breaking_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(StickBreaking, **hyperparameters))
-
-
-def test_attention_in_both_directions_and_a_temperature_are_refused():
-    with pytest.raises(ValueError, match="StickBreaking is causal"):
-        StackEncodings(StickBreaking, StackShape(32, 1, 4, 4, 8, causal=False))
-    with pytest.raises(ValueError, match="temperature needs a softmax, which StickBreaking replaces"):
-        StackEncodings(StickBreaking, StackShape(32, 1, 4, 4, 8), Temperature)
 
 
 def test_it_has_no_parameters_and_reads_no_positions():

@@ -1,6 +1,4 @@
 import math
-import re
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from x_transformers import x_transformers
 from poslab.attention import Visibility, attend
 from poslab.encodings import Positions
 from poslab.encodings.rotary.pope import PoPE
-from poslab.testing import check_encoding
 
 HEADS, HEAD_DIM, LENGTH = 4, 10, 64
 SCALE = HEAD_DIM**-0.5
@@ -125,20 +122,3 @@ def test_phases_start_at_zero_or_uniform_in_their_range():
     torch.manual_seed(0)
     delta = PoPE(64, 16, delta_init="uniform").delta
     assert -2 * math.pi <= delta.min() < -6.2 and -0.1 < delta.max() <= 0
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"base": 100.0, "delta_init": "uniform"}])
-def test_pope_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(PoPE, **hyperparameters))
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
-        ({"delta_init": "normal"}, "delta_init must be one of zero, uniform, got 'normal'; did you mean 'uniform'?"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        PoPE(HEAD_DIM, HEADS, **hyperparameters)

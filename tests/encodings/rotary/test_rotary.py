@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import rotary_embedding_torch
 import torch
@@ -13,7 +11,6 @@ from x_transformers import x_transformers
 
 from poslab.encodings import Positions, Rotary
 from poslab.encodings.rotary.rotary import rotate_half_split, rotate_interleaved
-from poslab.testing import check_encoding
 
 HEAD_DIM = 16
 LENGTH = 64
@@ -31,41 +28,29 @@ def rotated(rotary: Rotary, query: Tensor, key: Tensor, positions: Positions) ->
     return rotary.rotate_query(query, tables), rotary.rotate_key(key, tables)
 
 
-@pytest.mark.parametrize("base", [100.0, 10_000.0, 500_000.0])
-@pytest.mark.parametrize("start", [0, 4_000])
-def test_rotary_turns_queries_and_keys_as_llama_does(query_and_key, base, start):
-    config = LlamaConfig(
-        hidden_size=4 * HEAD_DIM, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": base}
-    )
-    positions = Positions.range(LENGTH, start)
-    cos, sin = modeling_llama.LlamaRotaryEmbedding(config)(query_and_key[0], positions.ids[None])
-    theirs = modeling_llama.apply_rotary_pos_emb(*query_and_key, cos, sin)
-    ours = rotated(Rotary(HEAD_DIM, base), *query_and_key, positions)
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their, rtol=0, atol=1e-5)
+LLAMA = (modeling_llama, modeling_llama.LlamaRotaryEmbedding, LlamaConfig)
+COHERE = (modeling_cohere, modeling_cohere.CohereRotaryEmbedding, CohereConfig)
+NEOX = (modeling_gpt_neox, modeling_gpt_neox.GPTNeoXRotaryEmbedding, GPTNeoXConfig)
+FAR = Positions.range(LENGTH, 4_000)
+OF_EACH_ROW = Positions(torch.stack([torch.arange(LENGTH), torch.arange(LENGTH).flip(0) * 3]), 3 * LENGTH)
 
 
-def test_rotary_at_positions_of_each_row_turns_as_llama_does(query_and_key):
-    config = LlamaConfig(hidden_size=4 * HEAD_DIM, num_attention_heads=4)
-    ids = torch.stack([torch.arange(LENGTH), torch.arange(LENGTH).flip(0) * 3])
-    cos, sin = modeling_llama.LlamaRotaryEmbedding(config)(query_and_key[0], ids)
-    theirs = modeling_llama.apply_rotary_pos_emb(*query_and_key, cos, sin)
-    ours = rotated(Rotary(HEAD_DIM), *query_and_key, Positions(ids, 3 * LENGTH))
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("fraction", [0.125, 0.25, 0.5, 1.0])
-def test_fraction_turns_the_same_channels_as_gpt_neox(query_and_key, fraction):
-    config = GPTNeoXConfig(
-        hidden_size=4 * HEAD_DIM,
-        num_attention_heads=4,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": fraction},
-    )
-    positions = Positions.range(LENGTH)
-    cos, sin = modeling_gpt_neox.GPTNeoXRotaryEmbedding(config)(query_and_key[0], positions.ids[None])
-    theirs = modeling_gpt_neox.apply_rotary_pos_emb(*query_and_key, cos, sin)
-    ours = rotated(Rotary(HEAD_DIM, fraction=fraction), *query_and_key, positions)
+@pytest.mark.parametrize("positions", [Positions.range(LENGTH), FAR, OF_EACH_ROW])
+@pytest.mark.parametrize(
+    ("model", "layout", "base", "fraction"),
+    [
+        *((LLAMA, "half_split", base, 1.0) for base in (100.0, 10_000.0, 500_000.0)),
+        *((COHERE, "interleaved", base, 1.0) for base in (10_000.0, 500_000.0)),
+        *((NEOX, "half_split", 10_000.0, fraction) for fraction in (0.125, 0.25, 0.5, 1.0)),
+    ],
+)
+def test_queries_and_keys_turn_as_in_models_of_transformers(query_and_key, model, layout, base, fraction, positions):
+    module, embedding, config = model
+    rope = {"rope_type": "default", "rope_theta": base, "partial_rotary_factor": fraction}
+    made = embedding(config(hidden_size=4 * HEAD_DIM, num_attention_heads=4, rope_parameters=rope))
+    cos, sin = made(query_and_key[0], positions.ids.expand(2, -1))
+    theirs = module.apply_rotary_pos_emb(*query_and_key, cos, sin)
+    ours = rotated(Rotary(HEAD_DIM, base, fraction, layout), *query_and_key, positions)
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=0, atol=1e-5)
 
@@ -95,20 +80,6 @@ def test_interleaved_layout_turns_the_pairs_that_other_packages_turn(query_and_k
         torch.testing.assert_close(our, theirs(x), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("start", [0, 4_000])
-@pytest.mark.parametrize("base", [10_000.0, 500_000.0])
-def test_interleaved_layout_turns_queries_and_keys_as_cohere_does(query_and_key, base, start):
-    config = CohereConfig(
-        hidden_size=4 * HEAD_DIM, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": base}
-    )
-    positions = Positions.range(LENGTH, start)
-    cos, sin = modeling_cohere.CohereRotaryEmbedding(config)(query_and_key[0], positions.ids[None])
-    theirs = modeling_cohere.apply_rotary_pos_emb(*query_and_key, cos, sin)
-    ours = rotated(Rotary(HEAD_DIM, base, layout="interleaved"), *query_and_key, positions)
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
 def test_a_fraction_in_interleaved_layout_turns_the_first_channels_as_gpt_j_does(query_and_key, fraction):
     turning = int(fraction * HEAD_DIM)
@@ -118,25 +89,6 @@ def test_a_fraction_in_interleaved_layout_turns_the_first_channels_as_gpt_j_does
         heads_last = x[..., :turning].transpose(1, 2)  # GPT-J turns (B, T, H, D)
         theirs = modeling_gptj.apply_rotary_pos_emb(heads_last, sin, cos).transpose(1, 2)
         torch.testing.assert_close(our, torch.cat([theirs, x[..., turning:]], dim=-1), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"layout": "interleaved"}, {"fraction": 0.5, "layout": "interleaved"}])
-def test_rotary_keeps_the_contract_in_both_layouts(hyperparameters):
-    check_encoding(partial(Rotary, **hyperparameters))
-
-
-def test_a_logit_depends_on_the_distance_of_query_and_key():
-    generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(2, 1, 1, 1, HEAD_DIM, generator=generator)
-    rotary = Rotary(HEAD_DIM)
-
-    def logit(query_position: int, key_position: int) -> float:
-        tables = rotary.prepare(Positions.range(1, query_position), Positions.range(1, key_position))
-        return float((rotary.rotate_query(query, tables) * rotary.rotate_key(key, tables)).sum())
-
-    assert logit(7, 3) == pytest.approx(logit(4, 0), abs=1e-5)
-    assert logit(7, 3) == pytest.approx(logit(2_007, 2_003), abs=1e-3)
-    assert abs(logit(7, 3) - logit(3, 7)) > 0.1
 
 
 def plain_half_split(x: Tensor, angle: Tensor) -> Tensor:
@@ -197,19 +149,3 @@ def test_a_bfloat16_query_turns_by_float32_angles(layout):
     exact, _ = rotated(Rotary(HEAD_DIM, layout=layout), query.float(), query.float(), positions)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.float(), exact, rtol=2**-8, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
-        ({"base": float("nan")}, "base must be a number greater than 1, got nan"),
-        ({"fraction": 0.0}, r"fraction must be a number in \(0, 1\], got 0.0"),
-        ({"fraction": 1.5}, r"fraction must be a number in \(0, 1\], got 1.5"),
-        ({"fraction": 0.2}, "fraction must turn an even, positive number .* 16 channels, got 0.2, which turns 3"),
-        ({"layout": "half"}, "layout must be one of half_split, interleaved, got 'half'"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}"):
-        Rotary(HEAD_DIM, **hyperparameters)

@@ -16,14 +16,7 @@ from poslab.attention import Visibility
 from poslab.attention.attend import attend
 from poslab.encodings import Positions, Rotary
 from poslab.encodings.rotary.longrope import longrope
-from poslab.encodings.rotary.scalings import (
-    hope,
-    llama3,
-    rope_dynamic_ntk,
-    rope_linear,
-    rope_ntk,
-    rotary_proportional,
-)
+from poslab.encodings.rotary.scalings import hope, llama3, rope_dynamic_ntk, rope_linear, rope_ntk, rotary_proportional
 from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import check_encoding
 

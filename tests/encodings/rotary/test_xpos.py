@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import rotary_embedding_torch
 import torch
@@ -7,9 +5,8 @@ from torch import Tensor
 from x_transformers import x_transformers
 
 from poslab.attention import Visibility, attend
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.encodings import Positions
 from poslab.encodings.rotary.xpos import XPos
-from poslab.testing import check_encoding
 
 HEAD_DIM = 16
 EVENS_THEN_ODDS = torch.cat([torch.arange(0, HEAD_DIM, 2), torch.arange(1, HEAD_DIM, 2)])
@@ -165,29 +162,3 @@ def test_fast_pairs_fade_with_distance_and_slow_ones_do_not():
         tables = xpos.prepare(positions_at(query_ids), positions_at(torch.tensor([0])))
         turned_query, turned_key = xpos.rotate_query(x, tables), xpos.rotate_key(x, tables)
         assert float(turned_query.norm() * turned_key.norm()) == pytest.approx(left, rel=1e-5)
-
-
-@pytest.mark.parametrize("hyperparameters", [{}, {"scale_base": 64.0}])
-def test_xpos_keeps_what_every_encoding_keeps(hyperparameters):
-    check_encoding(partial(XPos, **hyperparameters))
-
-
-def test_attention_in_both_directions_is_refused():
-    with pytest.raises(ValueError, match="XPos is causal"):
-        StackEncodings(XPos, StackShape(32, 1, 4, 4, 8, causal=False))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"head_dim": 7}, "head_dim must be even, got 7"),
-        ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
-        ({"scale_base": 0.0}, "scale_base must be a positive number, got 0.0"),
-        ({"scale_base": float("inf")}, "scale_base must be a positive number, got inf"),
-        ({"gamma": -0.4}, "gamma must be a positive number, got -0.4"),
-        ({"gamma": float("nan")}, "gamma must be a positive number, got nan"),
-    ],
-)
-def test_a_wrong_argument_is_named(arguments, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        XPos(**{"head_dim": HEAD_DIM, **arguments})

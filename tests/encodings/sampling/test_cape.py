@@ -74,7 +74,6 @@ def test_positions_are_contiguous_only_where_they_are_only_shifted():
 
 @pytest.mark.parametrize("limits", [{}, {"max_global_shift": 0.0}, {"max_local_shift": 0.0, "max_scale": 1.0}])
 def test_every_position_is_below_the_stop(limits):
-    torch.manual_seed(0)
     cape = Cape(**limits)
     positions = cape(Positions.range(LENGTH, 4_000), ROWS)
     assert positions.stop == cape.stop(4_000 + LENGTH)
@@ -89,16 +88,3 @@ def test_positions_are_float32_under_autocast_and_in_a_bfloat16_model():
 def test_evaluation_has_the_positions_as_they_are():
     positions = Positions.range(10)
     assert Cape().eval()(positions, 4) is positions
-
-
-@pytest.mark.parametrize(
-    ("limits", "sentence"),
-    [
-        ({"max_global_shift": -1.0}, "max_global_shift must be a number of at least 0, got -1.0"),
-        ({"max_local_shift": math.inf}, "max_local_shift must be a number of at least 0, got inf"),
-        ({"max_scale": 0.9}, "max_scale must be a number of at least 1, got 0.9"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(limits, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        Cape(**limits)

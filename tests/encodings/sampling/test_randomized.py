@@ -13,7 +13,6 @@ def ids(randomized: Randomized, length: int) -> tuple[int, ...]:
 
 
 def test_training_draws_every_ordered_subset_alike_often():
-    torch.manual_seed(0)
     randomized = Randomized(max_position=5)
     counts = Counter(ids(randomized, 3) for _ in range(2_000))
     assert set(counts) == set(combinations(range(5), 3))
@@ -29,7 +28,6 @@ def test_training_is_a_function_of_the_global_seed():
 
 
 def test_evaluation_has_the_same_positions_for_the_same_length_and_seed_and_draws_nothing_from_the_global_generator():
-    torch.manual_seed(0)
     before = torch.get_rng_state()
     randomized, same, other = Randomized().eval(), Randomized().eval(), Randomized(seed=1).eval()
     assert ids(randomized, 20) == ids(randomized, 20) == ids(same, 20)
@@ -39,7 +37,6 @@ def test_evaluation_has_the_same_positions_for_the_same_length_and_seed_and_draw
 
 @pytest.mark.parametrize("training", [True, False])
 def test_positions_are_distinct_in_order_and_below_the_stop(training):
-    torch.manual_seed(0)
     randomized = Randomized(max_position=100).train(training)
     for length in (1, 30, 100):
         positions = randomized(Positions.range(length), 2)
@@ -74,17 +71,3 @@ def test_a_text_with_more_tokens_than_positions_is_refused(training):
     assert randomized.max_length == 10
     with pytest.raises(ValueError, match=r"^max_position=10 positions are too few for a text of 11 tokens, [^\n]+$"):
         randomized(Positions.range(11), 1)
-
-
-@pytest.mark.parametrize(
-    ("hyperparameters", "sentence"),
-    [
-        ({"max_position": 0}, "max_position must be a positive integer, got 0"),
-        ({"max_position": float("nan")}, "max_position must be a positive integer, got nan"),
-        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
-        ({"seed": float("nan")}, "seed must be an integer of at least 0, got nan"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_named(hyperparameters, sentence):
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        Randomized(**hyperparameters)

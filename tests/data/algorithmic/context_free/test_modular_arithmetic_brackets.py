@@ -33,11 +33,6 @@ def test_modular_arithmetic_brackets_with_other_numbers_and_operators(modulus, o
         assert solve(example.input) == example.output
 
 
-def test_modular_arithmetic_brackets_has_the_length_and_one_symbol_of_output():
-    task = ModularArithmeticBrackets()
-    assert all((len(example.input), len(example.output)) == (length, 1) for length, example in drawn(task))
-
-
 @pytest.mark.parametrize(("length", "form"), [(1, r"\d"), (2, r"-\d"), (3, r"\(\d\)"), (4, r"\(-\d\)")])
 def test_short_expressions_are_a_number_with_a_sign_or_brackets_or_both(length, form):
     texts = {"".join(example.input) for example in many(ModularArithmeticBrackets(), length, 60)}

@@ -11,7 +11,7 @@ def clauses(string):
 
 
 def solve(string):
-    """Whatever can be known is written down, again and again, until the answer is."""
+    """Write down all that can be known, again and again, until the answer is."""
     asked, known = string[-1], {}
     while asked not in known:
         for name, equals, *value in clauses(string):

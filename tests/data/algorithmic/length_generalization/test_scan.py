@@ -49,10 +49,7 @@ def test_there_are_20910_commands_and_they_mean_what_an_interpreter_of_another_k
         ("turn left twice", "LTURN LTURN"),
         ("jump thrice", "JUMP JUMP JUMP"),
         ("jump opposite left and walk thrice", "LTURN LTURN JUMP WALK WALK WALK"),
-        (
-            "jump opposite left after walk around left",
-            "LTURN WALK LTURN WALK LTURN WALK LTURN WALK LTURN LTURN JUMP",
-        ),
+        ("jump opposite left after walk around left", "LTURN WALK LTURN WALK LTURN WALK LTURN WALK LTURN LTURN JUMP"),
         ("turn opposite left", "LTURN LTURN"),
         ("turn around right", "RTURN RTURN RTURN RTURN"),
         ("look opposite left after run", "RUN LTURN LTURN LOOK"),

@@ -16,10 +16,6 @@ def test_sorting_sorts():
     assert_solved(Sorting(num_symbols=62), solve)
 
 
-def test_sorting_has_the_length_in_input_and_output():
-    assert all(len(example.input) == len(example.output) == length for length, example in drawn(Sorting()))
-
-
 def test_sorting_numbers_sorts():
     assert_solved(SortingNumbers(), numbers_in_order)
     assert_solved(SortingNumbers(least=0, most=12), numbers_in_order)

@@ -22,10 +22,6 @@ def test_passkey_stands_behind_the_mark_that_asks_for_it():
         assert example.input[behind : behind + 3] == example.output
 
 
-def test_passkey_has_lengths_from_its_digits_and_two_marks():
-    assert [length for length in range(10) if Passkey().has_length(length)] == [7, 8, 9]
-
-
 def test_passkey_stands_anywhere_as_often():
     places = Counter(example.input.index("passkey") for example in many(Passkey(), 12, 1800))
     assert sorted(places) == list(range(6))

@@ -1,7 +1,7 @@
 from collections import Counter
 
 from poslab.data.algorithmic.recall import SelectiveCopying
-from tests.data.algorithmic.solving import assert_solved, drawn, many
+from tests.data.algorithmic.solving import assert_solved, many
 
 
 def solve(string):
@@ -11,13 +11,6 @@ def solve(string):
 def test_selective_copying_leaves_out_the_noise():
     assert_solved(SelectiveCopying(), solve)
     assert_solved(SelectiveCopying(num_data=1, num_symbols=2), solve)
-
-
-def test_selective_copying_has_the_length_in_input_and_the_data_in_output():
-    assert [length for length in range(19) if SelectiveCopying().has_length(length)] == [16, 17, 18]
-    assert all(
-        (len(example.input), len(example.output)) == (length, 16) for length, example in drawn(SelectiveCopying())
-    )
 
 
 def test_data_stand_anywhere_as_often():

@@ -1,0 +1,28 @@
+"""Two ways to one output agree, and so do the gradients that flow back through them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def assert_same(
+    ours: Tensor,
+    expected: Tensor,
+    sources: list[Tensor],
+    expected_sources: list[Tensor] | None = None,
+    tolerance: float = 1e-5,
+) -> None:
+    """Two outputs, and what flows back under the same random weights, to sources that may be others of the second."""
+    torch.testing.assert_close(ours, expected.to(ours.dtype), rtol=tolerance, atol=tolerance)
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(9), dtype=ours.dtype)
+    actual = torch.autograd.grad((ours * weight).sum(), sources, retain_graph=True)
+    wanted = torch.autograd.grad((expected * weight).sum(), expected_sources or sources, retain_graph=True)
+    for one, other in zip(actual, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Random numbers of these shapes, always the same, that record gradients."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
