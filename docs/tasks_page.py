@@ -112,7 +112,7 @@ def _with_and_without(tasks: Mapping[str, Case]) -> Iterator[str]:
     yield (
         "Mean and deviation over seeds, all from 0 to 100. A number above a "
         "column is the length of the examples; *beyond* is the mean over lengths that are longer than all that was "
-        "trained on. The chrF of these runs is still torchmetrics', which takes short texts otherwise than sacrebleu."
+        "trained on."
     )
     for name, figures in WITH_AND_WITHOUT.items():
         if name in tasks:
