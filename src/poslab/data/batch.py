@@ -1,6 +1,6 @@
 """Batches of all kinds.
 
-Dimensions: B windows or examples, T tokens of a row, S tokens of a source.
+Dimension letters: B windows or examples, T tokens of a row, S tokens of a source, C classes.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""Training on text that is read from its source during training."""
+"""Training on text that is read from its source during training.
+
+Dimension letters: B windows, U = T + 1 tokens (those of a window and the one that follows).
+"""
 
 from collections.abc import Iterator
 from itertools import count, cycle, islice

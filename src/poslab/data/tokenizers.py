@@ -46,7 +46,7 @@ class Tokenizer(Protocol):
     def digits(self) -> Sequence[int]: ...
 
     def encode(self, text: str) -> np.ndarray:
-        """Return token ids of a text, without the end of a document, in the smallest unsigned dtype for them."""
+        """Return token ids of a text, without its end, in the smallest unsigned dtype for the vocabulary."""
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Return token ids as `encode` does, (N,), and the characters of the text of each, (N, 2): from, to."""
@@ -58,7 +58,7 @@ class Tokenizer(Protocol):
         """Return the text of token ids; bytes that are not UTF-8 become U+FFFD, ends of documents nothing."""
 
     def num_bytes(self, ids: np.ndarray) -> int:
-        """Return the bytes of UTF-8 that tokens stand for one by one; ends of documents stand for none."""
+        """Return the number of bytes of UTF-8 that tokens stand for one by one; ends of documents stand for none."""
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` into a directory, for `load_tokenizer`."""

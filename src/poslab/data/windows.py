@@ -1,6 +1,6 @@
 """Windows of a token file as batches, gathered in one indexing operation each.
 
-Dimensions: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows).
+Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows).
 """
 
 import numpy as np

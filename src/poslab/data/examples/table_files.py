@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 256
 
 
 class Row(NamedTuple):
-    """A row.
+    """A row of a file.
 
     Args:
         values: by column.
