@@ -56,6 +56,12 @@ def test_attention_weights_under_the_bias_are_those_of_bloom():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_alibi_bias_is_relative_at_position_100k(contiguous):
+    near, far = (Positions(torch.arange(8) + start, start + 8, contiguous) for start in (0, 100_000))
+    assert torch.equal(bias(Alibi(6), near, near), bias(Alibi(6), far, far))
+
+
 def test_bias_of_scattered_positions_follows_their_difference():
     ids = torch.tensor([[0, 5, 2], [100, 7, 7]])
     positions = Positions(ids, stop=101)
