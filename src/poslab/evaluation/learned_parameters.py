@@ -99,13 +99,14 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
     figure = new_figure(7.5, sum(heights))
     panels = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)
     for panel, (kind, table) in zip(panels.flat, maps.items(), strict=True):
+        first, last = int(table.columns[0]), int(table.columns[-1])
         image = panel.imshow(
             table.to_numpy(),
             cmap="Blues",
             vmin=0,
             aspect="auto",
             interpolation="nearest",
-            extent=(table.columns[0] - 0.5, table.columns[-1] + 0.5, len(table) - 0.5, -0.5),
+            extent=(first - 0.5, last + 0.5, len(table) - 0.5, -0.5),
         )
         panel.set_yticks(range(len(table)), list(table.index), fontsize="small")
         panel.set_title(kind, fontsize="medium")

@@ -117,7 +117,7 @@ class MetricsCsv(RunLogger):
     def __init__(self, directory: Path, first_step: int | None) -> None:
         Logger.__init__(self)
         self.file = directory / "metrics.csv"
-        self.first_step = first_step
+        self.first_step = first_step or 0
 
     def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
         """Make the file, or cut off what will be recorded again.

@@ -117,7 +117,7 @@ class Space:
 
     def _parameter(self, key: str, node: Any, several: bool) -> Parameter:
         if not isinstance(node, Mapping) or sum(kind in node for kind in KINDS) != 1:
-            raise ValueError(f"space.{key} must be {{float: [low, high]}}, {{int: [low, high]}} or {{choices: []}}")
+            raise ValueError(f"space.{key} must be {{float: [low, high]}}, {{int: [low, high]}} or {{choices: [...]}}")
         if unknown := [word for word in node if word not in WORDS]:
             raise ValueError(f"space.{key}.{unknown[0]}: there is no such key{nearest(str(unknown[0]), WORDS)}")
         conditions = node.get("when") or {}

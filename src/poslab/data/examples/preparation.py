@@ -82,9 +82,16 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
                 raise ValueError(
                     f"sequence_length={source.sequence_length} leaves no example in {name}: all are longer"
                 )
+        read, cut, left_out = (
+            {name: getattr(counts, field) for name, counts in written.items()} for field in _Written._fields
+        )
+        classes, several = source.kind.labels(splits)
         facts = Facts(
-            *({name: getattr(counts, field) for name, counts in written.items()} for field in _Written._fields),
-            *source.kind.labels(splits),
+            read,
+            cut,
+            left_out,
+            classes,
+            several,
             "text_pair" in splits["train"].column_names,
             **_alike(splits, source),
         )

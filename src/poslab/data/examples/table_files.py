@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from poslab.data.memory import available_memory, require_memory
 
@@ -82,7 +82,7 @@ def _require_once(argument: str, path: Path, columns: Sequence[str], names: list
 
 def _read_cells(argument: str, path: Path, delimiter: str, columns: Sequence[str]) -> Table:
     # In TSV, quotation marks are a part of the text.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     rows = []
     try:
