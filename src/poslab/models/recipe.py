@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from poslab.encodings import EncodingFactory, PositionSampler, TemperatureFactory
+from poslab.encodings import EncodingFactory, PositionSampler
 from poslab.models.model import Model, Outputs
 
 
@@ -22,13 +22,11 @@ class ModelRecipe:
         make: builds it from `vocab_size`, and from `outputs` and `digits` if it has such arguments.
         encoding: its positional encoding.
         positions: sampler of positions for its tokens; None for none.
-        temperature: factory of the factors on its logits; None for none.
     """
 
     make: partial[Model]
     encoding: EncodingFactory
     positions: PositionSampler | None = None
-    temperature: TemperatureFactory | None = None
 
     @property
     def kind(self) -> type[Model]:

@@ -148,4 +148,4 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
     make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
     if not hasattr(make.func, "capabilities"):
         raise ValueError(f"model must declare its capabilities, and {make.func.__name__} does not")
-    return ModelRecipe(make, encoding, given["positions"], temperature)
+    return ModelRecipe(make, encoding, given["positions"])
