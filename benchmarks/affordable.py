@@ -27,7 +27,7 @@ class Affordable:
     _probed: list[tuple[float, float]] = field(default_factory=list)
 
     def reason_against(self, length: int) -> str | None:
-        """Why the call at a length had better not be tried; None if nothing is against it."""
+        """Return the reason to leave out the call at a length; None if there is none."""
         if length <= PROBES[-1]:
             return None
         if not self._probed:

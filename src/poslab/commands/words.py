@@ -58,7 +58,7 @@ def undashed(option: str, arguments: list[str]) -> str:
 
 
 def refuse_spaces(words: list[str]) -> None:
-    """Raise ValueError where spaces stand around an equals sign, which the shell takes for the ends of words."""
+    """Raise ValueError for spaces around an equals sign, at which the shell ends words."""
     for number, (word, following) in enumerate(pairwise([*words, ""])):
         if following and not following.strip("="):
             joined = f"{word}={''.join(words[number + 2 : number + 3])}"
@@ -70,7 +70,7 @@ def refuse_spaces(words: list[str]) -> None:
 
 
 def _refuse_odd_values(override: str) -> None:
-    """Raise ValueError for values that Hydra fails at, or takes for something that nobody means."""
+    """Raise ValueError for values at which Hydra fails, or which it reads as something that nobody means."""
     key, _, value = override.partition("=")
     if key == "hydra.run.dir" and not value:
         raise ValueError("hydra.run.dir must name a directory, got nothing")
