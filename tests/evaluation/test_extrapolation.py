@@ -22,7 +22,7 @@ END = 7
 TOKENS = np.random.default_rng(0).integers(VOCAB_SIZE, size=61)
 
 
-def loss_after(model: torch.nn.Module, prefix: np.ndarray, target: int) -> float:
+def loss_after(model: nn.Module, prefix: np.ndarray, target: int) -> float:
     """Nats of a token after others, from the last logits alone."""
     with torch.no_grad():
         logits = model(torch.from_numpy(prefix)[None].long())[0, -1]
@@ -81,18 +81,8 @@ def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
 
 
 def test_a_model_that_is_not_ours_is_read_the_same():
-    model = small_decoder("rotary")
-
-    class Foreign(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = model
-
-        def forward(self, tokens_BT):
-            return self.inner(tokens_BT)
-
-    windows = Windows(len(TOKENS), 16, 16)
-    ours, theirs = score_tokens(model, TOKENS, windows), score_tokens(Foreign(), TOKENS, windows)
+    model, windows = small_decoder("rotary"), Windows(len(TOKENS), 16, 16)
+    ours, theirs = (score_tokens(one, TOKENS, windows) for one in (model, nn.Sequential(model)))
     np.testing.assert_allclose(theirs.loss, ours.loss, atol=1e-5)
 
 
@@ -125,8 +115,7 @@ def test_a_loss_that_is_no_number_is_told_and_not_left_out():
     by_length, by_position = extrapolation(Breaks(), TOKENS, [8, 16], 8, END, 1.0)
     finite = by_length.set_index(["length", "protocol"])["loss"].map(math.isfinite)
     assert finite[8].all() and not finite[16].any()
-    frames = {"model": by_length}, {"model": by_position}, {"model": 8}
-    assert len(extrapolation_figures(*frames)) == 3
+    assert len(extrapolation_figures({"model": by_length}, {"model": by_position}, {"model": 8})) == 3
 
 
 def test_the_interval_is_drawn_by_the_seed():
@@ -168,16 +157,6 @@ def test_early_tokens_saw_less_than_half_a_training_window_and_the_tail_more_tha
 def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
     with pytest.raises(ValueError, match=r"lengths must lie between 1 and 60, which the text fills, got"):
         extrapolation(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
-
-
-def test_the_interval_is_about_that_of_the_normal_distribution():
-    generator = np.random.default_rng(1)
-    counts = np.full(400, 50)
-    sums = counts * generator.normal(2.0, 0.5, size=400)
-    low, high = ratio_interval(sums, counts)
-    half = 1.96 * 0.5 / math.sqrt(400)
-    assert low == pytest.approx(sums.sum() / counts.sum() - half, abs=half / 5)
-    assert high == pytest.approx(sums.sum() / counts.sum() + half, abs=half / 5)
 
 
 def test_the_interval_over_ten_skewed_documents_covers_what_it_promises():

@@ -66,8 +66,7 @@ def test_an_encoding_without_a_bias_has_no_curve(name):
 
 def test_the_picture_of_a_bias_shades_what_lies_past_the_training_length():
     frame = learned_bias(changed("t5"), 300, stack("t5"))
-    picture = bias_picture(frame, training_length=100)
-    (panel,) = picture.figure.axes
+    (panel,) = bias_picture(frame, training_length=100).figure.axes
     (shade,) = panel.patches
     assert shade.get_bbox().x0 == 100
     assert len(panel.lines) == 4 + 4

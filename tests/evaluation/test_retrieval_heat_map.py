@@ -63,8 +63,7 @@ def test_a_task_without_depth_has_a_row_for_each_model():
 
 def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_all():
     good, bad = (measured("needle", {(256, 0.0): accuracy, (512, 0.0): 0.0}) for accuracy in (50.0, 0.0))
-    figures = retrieval_figures({"rotary": good, "none": bad})
-    picture, table = figures
+    picture, table = retrieval_figures({"rotary": good, "none": bad})
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.title == "Needle: accuracy"
     assert [numbers(picture, panel) for panel in (0, 1)] == [[["50", "0"]], [["0", "0"]]]

@@ -1,6 +1,7 @@
 """Beam search finds what brute force finds, and one beam is greedy decoding."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,14 @@ def decoder(encoding=Rotary, seed: int = 0) -> Decoder:
 
 def log_p(model: Decoder, prompt: list[int], text: tuple[int, ...]) -> float:
     """Of a whole text that follows a prompt, by one pass without a cache."""
-    tokens = torch.tensor([[*prompt, *text]])
     with torch.no_grad():
-        log_p_TV = model(tokens)[0].double().log_softmax(-1)
+        log_p_TV = model(torch.tensor([[*prompt, *text]]))[0].double().log_softmax(-1)
     return sum(log_p_TV[len(prompt) - 1 + place, token].item() for place, token in enumerate(text))
+
+
+def searched(writing: Any, tokens_BT: Tensor, steps: int, **arguments: Any) -> list[list[int]]:
+    found = beam_search(writing, tokens_BT, max_new_tokens=steps, end_id=END, **arguments)
+    return [text.tolist() for text in found]
 
 
 def greedy(model: Decoder, prompt: list[int], steps: int) -> list[int]:
@@ -45,8 +50,8 @@ def greedy(model: Decoder, prompt: list[int], steps: int) -> list[int]:
 def test_one_beam_is_greedy_decoding(encoding, seed):
     model = decoder(encoding, seed)
     prompts = [[0, 1, 2], [3, 3, 1]]
-    found = beam_search(Continuation(model), torch.tensor(prompts), max_new_tokens=9, end_id=END)
-    assert [text.tolist() for text in found] == [greedy(model, prompt, 9) for prompt in prompts]
+    found = searched(Continuation(model), torch.tensor(prompts), 9)
+    assert found == [greedy(model, prompt, 9) for prompt in prompts]
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
@@ -61,15 +66,9 @@ def test_as_many_beams_as_there_are_texts_find_the_best_of_all(seed, length_pena
     ]
     best = max(texts, key=lambda text: log_p(model, prompt, text) / len(text) ** length_penalty)
     # All 25 beginnings of two tokens are kept, so that nothing is lost.
-    (found,) = beam_search(
-        Continuation(model),
-        torch.tensor([prompt]),
-        max_new_tokens=steps,
-        end_id=END,
-        beams=VOCAB_SIZE**2,
-        length_penalty=length_penalty,
-    )
-    assert tuple(found.tolist()) == tuple(token for token in best if token != END)
+    options = {"beams": VOCAB_SIZE**2, "length_penalty": length_penalty}
+    found = searched(Continuation(model), torch.tensor([prompt]), steps, **options)
+    assert found == [[token for token in best if token != END]]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -77,14 +76,9 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(beams):
     model = decoder(T5Bias)
     prompts = [[0, 1, 2, 3], [3, 1]]
     real = torch.tensor([[True] * 4, [False, False, True, True]])
-    together = beam_search(
-        Continuation(model, real), torch.tensor([[0, 1, 2, 3], [0, 0, 3, 1]]), max_new_tokens=6, end_id=END, beams=beams
-    )
-    alone = [
-        beam_search(Continuation(model), torch.tensor([prompt]), max_new_tokens=6, end_id=END, beams=beams)[0]
-        for prompt in prompts
-    ]
-    assert [t.tolist() for t in together] == [t.tolist() for t in alone]
+    together = searched(Continuation(model, real), torch.tensor([[0, 1, 2, 3], [0, 0, 3, 1]]), 6, beams=beams)
+    alone = [searched(Continuation(model), torch.tensor([prompt]), 6, beams=beams)[0] for prompt in prompts]
+    assert together == alone
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -110,8 +104,8 @@ def test_texts_that_have_ended_are_not_read_on(beams):
             self.left = self.left[rows]
 
     writing = Countdown()
-    found = beam_search(writing, lengths[:, None], max_new_tokens=20, end_id=END, beams=beams)
-    assert [text.tolist() for text in found] == [[2] * length for length in lengths.tolist()]
+    found = searched(writing, lengths[:, None], 20, beams=beams)
+    assert found == [[2] * length for length in lengths.tolist()]
     if beams == 1:  # of several beams the others end later
         assert writing.rows == [8, 8, 4, 4, 2, 2, 1, 1, 1, 1]
 
@@ -140,12 +134,10 @@ def test_an_encoder_decoder_writes_the_same_without_a_cache(beams, kind):
             self.source, self.real, self.written = self.source[rows], self.real[rows], self.written[rows]
 
     with torch.no_grad():
-        arguments = {"max_new_tokens": 8, "end_id": END, "beams": beams}
-        cached = beam_search(model.begin(source, real), begin, **arguments)
-        plain = beam_search(Uncached(), begin, **arguments)
-    assert [t.tolist() for t in cached] == [t.tolist() for t in plain]
+        cached = searched(model.begin(source, real), begin, 8, beams=beams)
+        assert cached == searched(Uncached(), begin, 8, beams=beams)
 
 
 def test_no_beams_are_refused():
     with pytest.raises(ValueError, match="beams"):
-        beam_search(Continuation(decoder()), torch.tensor([[0]]), max_new_tokens=3, end_id=END, beams=0)
+        searched(Continuation(decoder()), torch.tensor([[0]]), 3, beams=0)

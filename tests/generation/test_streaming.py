@@ -8,7 +8,6 @@ from poslab.generation.token_choice import Sampling
 from tests.encoding_choices import ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
 
 GREEDY = Sampling(temperature=0)
-each_encoding = pytest.mark.parametrize("name", ENCODINGS)
 
 
 def generated(*arguments, **keywords):
@@ -44,21 +43,13 @@ class Script:
 # The cache
 
 
-@each_encoding
-def test_generating_with_the_cache_equals_reading_all_again_for_each_token(name):
-    model, tokens = small_decoder(name), some_tokens(2, 5)
+@pytest.mark.parametrize(("name", "window"), [*((name, None) for name in ENCODINGS), ("rotary", 4)])
+def test_generating_with_the_cache_equals_reading_all_again_for_each_token(name, window):
+    model, tokens = small_decoder(name, window=window), some_tokens(2, 5)
     with torch.no_grad():
         for _ in range(30):
             tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], dim=1)
     assert torch.equal(generated(model, some_tokens(2, 5), 30, GREEDY), tokens[:, 5:])
-
-
-def test_generating_in_a_window_equals_reading_all_again_for_each_token():
-    model, tokens = small_decoder("rotary", window=4), some_tokens(1, 6)
-    with torch.no_grad():
-        for _ in range(20):
-            tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], dim=1)
-    assert torch.equal(generated(model, some_tokens(1, 6), 20, GREEDY), tokens[:, 6:])
 
 
 def test_each_token_is_read_once():
@@ -68,8 +59,7 @@ def test_each_token_is_read_once():
 
 
 def test_a_bfloat16_model_generates():
-    model = small_decoder("rotary").to(torch.bfloat16)
-    assert generated(model, some_tokens(2, 5), 10).shape == (2, 10)
+    assert generated(small_decoder("rotary").to(torch.bfloat16), some_tokens(2, 5), 10).shape == (2, 10)
 
 
 # What is drawn
@@ -79,8 +69,7 @@ def test_sampling_is_from_the_distribution_of_the_model_by_default():
     model, prompt = small_decoder("rotary"), some_tokens(1, 6)
     with torch.no_grad():
         expected = model(prompt)[0, -1].softmax(-1)
-    generator = torch.Generator().manual_seed(0)
-    first = next(generate(model, prompt.expand(20_000, -1), 1, generator=generator))
+    first = next(generate(model, prompt.expand(20_000, -1), 1, generator=torch.Generator().manual_seed(0)))
     assert torch.allclose(torch.bincount(first, minlength=VOCAB_SIZE) / 20_000, expected, atol=0.01)
 
 
@@ -103,19 +92,16 @@ def test_a_generator_of_its_own_leaves_that_of_torch_alone():
 # The end of a document
 
 
-def test_generation_stops_behind_the_end_of_the_document():
-    model = Script([[5, 6, 9, 7, 7]])
-    assert generated(model, some_tokens(1, 3), 5, GREEDY, end_id=9).tolist() == [[5, 6, 9]]
-
-
-def test_a_row_that_has_ended_repeats_its_end_until_all_have():
-    model = Script([[5, 9, 7, 7, 7], [5, 6, 7, 9, 7]])
-    assert generated(model, some_tokens(2, 3), 5, GREEDY, end_id=9).tolist() == [[5, 9, 9, 9], [5, 6, 7, 9]]
-
-
-def test_without_an_end_it_goes_on_past_it():
-    model = Script([[5, 9, 7]])
-    assert generated(model, some_tokens(1, 3), 3, GREEDY).tolist() == [[5, 9, 7]]
+@pytest.mark.parametrize(
+    ("rows", "end_id", "expected"),
+    [
+        ([[5, 6, 9, 7, 7]], 9, [[5, 6, 9]]),
+        ([[5, 9, 7, 7, 7], [5, 6, 7, 9, 7]], 9, [[5, 9, 9, 9], [5, 6, 7, 9]]),  # a row repeats its end until all have
+        ([[5, 9, 7, 7, 7]], None, [[5, 9, 7, 7, 7]]),
+    ],
+)
+def test_generation_stops_behind_the_end_of_the_document_if_it_knows_one(rows, end_id, expected):
+    assert generated(Script(rows), some_tokens(len(rows), 3), 5, GREEDY, end_id=end_id).tolist() == expected
 
 
 # The end of an encoding
@@ -176,20 +162,17 @@ def pieces(text, prompt=""):
     return list(stream_text(tokenizer, tokenizer.encode(prompt).tolist(), iter(encoded)))
 
 
-def test_ascii_comes_byte_by_byte():
-    assert pieces("a b\nc") == ["a", " ", "b", "\n", "c"]
-
-
-def test_a_character_of_several_bytes_comes_once_it_is_whole():
-    assert pieces("né€😀!") == ["n", "é", "€", "😀", "!"]
-
-
-def test_a_character_that_is_never_completed_comes_as_a_replacement_at_the_end():
-    assert pieces("ab€".encode()[:-1]) == ["a", "b", "\N{REPLACEMENT CHARACTER}"]
-
-
-def test_bytes_that_are_no_text_come_with_what_follows_them():
-    assert pieces(b"a\xff\xe2\x82b") == ["a", "\N{REPLACEMENT CHARACTER}" * 2 + "b"]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b\nc", ["a", " ", "b", "\n", "c"]),
+        ("né€😀!", ["n", "é", "€", "😀", "!"]),
+        ("ab€".encode()[:-1], ["a", "b", "\N{REPLACEMENT CHARACTER}"]),  # never completed
+        (b"a\xff\xe2\x82b", ["a", "\N{REPLACEMENT CHARACTER}" * 2 + "b"]),  # no text, which comes with what follows it
+    ],
+)
+def test_a_character_comes_once_its_bytes_are_whole(text, expected):
+    assert pieces(text) == expected
 
 
 def test_the_end_of_a_document_is_no_text():
@@ -205,8 +188,7 @@ def test_a_piece_comes_before_the_next_token_is_asked_for():
             asked.append(token)
             yield token
 
-    stream = stream_text(ByteTokenizer(), [], tokens())
-    assert next(stream) == "a"
+    assert next(stream_text(ByteTokenizer(), [], tokens())) == "a"
     assert asked == [ord("a")]
 
 

@@ -22,9 +22,8 @@ def kept(sampling, probabilities=PROBABILITIES):
     return {int(token): float(p) for token, p in zip(tokens[0], row[0], strict=True) if p > 0}
 
 
-def drawn(sampling, count=20_000, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return sampling.next_token(logits().expand(count, -1), generator)
+def drawn(sampling):
+    return sampling.next_token(logits().expand(20_000, -1), torch.Generator().manual_seed(0))
 
 
 def test_all_tokens_are_kept_with_their_own_probabilities_by_default():
@@ -46,7 +45,6 @@ def test_temperature_divides_the_logits():
         (0.7, {7: 0.5 / 0.75, 2: 0.25 / 0.75}),
         (0.8, {7: 0.5 / 0.9, 2: 0.25 / 0.9, 4: 0.15 / 0.9}),
         (0.95, PROBABILITIES),
-        (1.0, PROBABILITIES),
         (1e-9, {7: 1.0}),
     ],
 )
@@ -67,9 +65,8 @@ def test_top_p_of_1_keeps_even_what_rounding_would_lose():
 
 @pytest.mark.parametrize(("top_k", "tokens"), [(1, {7}), (2, {7, 2}), (4, {7, 2, 4, 0}), (100, {7, 2, 4, 0})])
 def test_top_k_keeps_the_k_most_probable(top_k, tokens):
-    found = kept(Sampling(top_k=top_k))
     mass = sum(PROBABILITIES[token] for token in tokens)
-    assert found == pytest.approx({token: PROBABILITIES[token] / mass for token in tokens})
+    assert kept(Sampling(top_k=top_k)) == pytest.approx({token: PROBABILITIES[token] / mass for token in tokens})
 
 
 def test_the_mass_of_top_p_is_that_of_what_top_k_left():
@@ -78,20 +75,9 @@ def test_the_mass_of_top_p_is_that_of_what_top_k_left():
     assert kept(Sampling(top_p=0.6)).keys() == {7, 2}
 
 
-def test_tokens_come_as_often_as_they_are_probable():
-    counts = torch.bincount(drawn(Sampling()), minlength=8) / 20_000
-    expected = torch.tensor([PROBABILITIES.get(token, 0.0) for token in range(8)])
-    assert torch.allclose(counts, expected, atol=0.015)  # four standard deviations of the likeliest
-
-
 def test_what_is_cut_off_is_never_drawn():
     assert set(drawn(Sampling(top_k=2)).tolist()) == {7, 2}
     assert set(drawn(Sampling(top_p=0.8)).tolist()) == {7, 2, 4}
-
-
-def test_a_seed_repeats_its_draws():
-    assert torch.equal(drawn(Sampling(), seed=3), drawn(Sampling(), seed=3))
-    assert not torch.equal(drawn(Sampling(), seed=3), drawn(Sampling(), seed=4))
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(top_k=1), Sampling(top_p=1e-6)])

@@ -38,15 +38,11 @@ PLANTED = [
 FILES = ["environment.json", "metrics.json", "metrics.csv", "task.json", "tokenizer.json", "train.log"]
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return write_run(tmp_path_factory.mktemp("runs") / "run")
+Opening = Callable[[RunDirectory], object]
 
 
-@pytest.fixture
-def run(written: RunDirectory, tmp_path: Path) -> RunDirectory:
-    shutil.copytree(written.path, tmp_path / "run")
-    return RunDirectory(tmp_path / "run")
+def read(run: RunDirectory) -> None:
+    RunDirectory.of(run.path)
 
 
 def hold(run: RunDirectory) -> None:
@@ -54,14 +50,14 @@ def hold(run: RunDirectory) -> None:
         pass
 
 
-OPENED: dict[str, Callable[[RunDirectory], object]] = {"read": lambda run: RunDirectory.of(run.path), "trained": hold}
+@pytest.fixture(params=[read, hold])
+def opened(request: pytest.FixtureRequest) -> Opening:
+    opening: Opening = request.param
+    return opening
 
 
-@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_run_with_a_link_in_it_is_refused(
-    run: RunDirectory, name: str, opened: Callable[[RunDirectory], object]
-) -> None:
+def test_a_run_with_a_link_in_it_is_refused(run: RunDirectory, name: str, opened: Opening) -> None:
     """In one sentence that names the link, with what it points to left as it is."""
     link, victim = run.path / name, run.path.parent / "victim"
     if link.is_dir():
@@ -86,31 +82,22 @@ def test_a_run_may_lie_behind_a_link(run: RunDirectory, tmp_path: Path) -> None:
     hold(RunDirectory(tmp_path / "link"))
 
 
-@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
 @pytest.mark.parametrize("name", FILES)
-def test_a_folder_in_the_place_of_a_file_is_one_sentence(
-    run: RunDirectory, name: str, opened: Callable[[RunDirectory], object]
-) -> None:
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(run: RunDirectory, name: str, opened: Opening) -> None:
     (run.path / name).unlink(missing_ok=True)
     (run.path / name).mkdir()
     with pytest.raises(ValueError, match=rf"{name} must be a file, and is a folder"):
         opened(run)
 
 
-@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
-def test_a_file_in_the_place_of_the_checkpoints_is_one_sentence(
-    run: RunDirectory, opened: Callable[[RunDirectory], object]
-) -> None:
+def test_a_file_in_the_place_of_the_checkpoints_is_one_sentence(run: RunDirectory, opened: Opening) -> None:
     shutil.rmtree(run.checkpoints)
     run.checkpoints.write_text("")
     with pytest.raises(ValueError, match="checkpoints must be a folder, and is a file"):
         opened(run)
 
 
-@pytest.mark.parametrize("opened", OPENED.values(), ids=OPENED)
-def test_a_pipe_is_refused_before_anything_waits_for_it(
-    run: RunDirectory, opened: Callable[[RunDirectory], object]
-) -> None:
+def test_a_pipe_is_refused_before_anything_waits_for_it(run: RunDirectory, opened: Opening) -> None:
     os.mkfifo(run.log_file)
     with pytest.raises(ValueError, match=r"train\.log is neither"):
         opened(run)

@@ -26,7 +26,8 @@ from poslab.tuning.command import run_sweep
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep_file import read_sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
-from tests.written_run import CONF, write_run
+from tests.runs.trap import Trap
+from tests.written_run import CONF
 
 MARK = "sprung"
 
@@ -36,8 +37,8 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
     mark, touch = str(folder / MARK), f"touch {folder / MARK}"
     code = f"open({mark!r}, 'w')"
     (folder / "evil_package.py").write_text(f"{code}\nclass Payload:\n    def __init__(self, **x): pass\n")
-    np.save(folder / "evil.npy", np.array([Trap(mark)], dtype=object), allow_pickle=True)
-    torch.save(Trap(mark), folder / "evil.pt")
+    np.save(folder / "evil.npy", np.array([Trap(folder / MARK)], dtype=object), allow_pickle=True)
+    torch.save(Trap(folder / MARK), folder / "evil.pt")
     nested = {"_target_": "os.system", "command": touch}
     calls: dict[str, dict[str, Any]] = {
         "evil_package.Payload": {},
@@ -108,27 +109,12 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
     return [*nodes, {"_target_": 7}, {"_target_": ["os.system"]}, {"_target_": {"_target_": "os.system"}}]
 
 
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return open, (self.mark, "w")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("hostile")
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
-
-
-@pytest.fixture(scope="module")
-def run(folder: Path) -> RunDirectory:
-    return write_run(folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +212,7 @@ def test_nothing_that_a_run_directory_names_is_run(
     }
     all_ways = {"model": ways, "encoding": ways, "positions": ways, "temperature": ways}
     all_ways["dataset"] = {name: way for name, way in ways.items() if name != "load"}
-    trained = {"resume": ways["resume"]}
-    all_ways |= dict.fromkeys(("optimizer", "trainer", "callbacks", "logger"), trained)
+    all_ways |= {part: {"resume": ways["resume"]} for part in ("optimizer", "trainer", "callbacks", "logger")}
 
     nodes = hostile_nodes(folder)
     tried = 0
@@ -246,16 +231,21 @@ def test_nothing_that_a_run_directory_names_is_run(
     assert len(nodes) >= 60 and tried >= 60 * len(GROUPS)
 
 
+def sweep_file(folder: Path, content: dict[str, Any]) -> str:
+    """Write the file of a sweep over seeds which says this too, and return its path."""
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    return str(file)
+
+
 @pytest.mark.parametrize("name", ["sampler", "pruner"])
 def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None:
     for node in hostile_nodes(folder):
         other = {"_target_": "optuna.pruners.PatientPruner", "wrapped_pruner": node, "patience": 1}
         for one in (node, other) if name == "pruner" else (node,):
-            file = folder / "sweep.yaml"
-            content = {"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, "pruner": None, name: one}
-            file.write_text(yaml.safe_dump(content))
+            file = sweep_file(folder, {"pruner": None, name: one})
             with pytest.raises(ValueError):
-                sweep = read_sweep(folder, {"sweep": str(file)}, [])
+                sweep = read_sweep(folder, {"sweep": file}, [])
                 NumberedSampler(sweep.sampler, 1, {}, sweep.trust)
                 build_pruner(sweep.pruner, sweep.trust)
                 raise AssertionError(f"{node} as {name} was taken")
@@ -275,10 +265,9 @@ def test_nothing_that_a_sweep_file_names_is_run(folder: Path, name: str) -> None
 def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(
     folder: Path, content: dict[str, Any], reason: str
 ) -> None:
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    file = sweep_file(folder, content)
     with pytest.raises(ValueError, match=reason):
-        run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(folder / "out")}, []), CONF)
+        run_sweep(read_sweep(folder, {"sweep": file, "output": str(folder / "out")}, []), CONF)
     assert "evil_package" not in sys.modules
 
 
@@ -435,20 +424,18 @@ def test_every_file_of_conf_could_be_that_of_a_stranger(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_sweep_file_reads_neither_the_environment_nor_files_of_others(folder: Path, content: dict[str, Any]) -> None:
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}, **content}))
+    file = sweep_file(folder, content)
     with pytest.raises(ValueError, match=r"must have no interpolations|must not have|must be a choice of conf"):
-        TrialConfigurations(CONF, read_sweep(folder, {"sweep": str(file)}, [])).check()
+        TrialConfigurations(CONF, read_sweep(folder, {"sweep": file}, [])).check()
 
 
 @pytest.mark.parametrize("link", ["sweep.yaml", "trials", "study.db", "workers"])
 def test_a_sweep_with_a_link_in_it_is_refused(folder: Path, tmp_path: Path, link: str) -> None:
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"question": "?", "n_trials": 1, "space": {"seed": {"int": [1, 2]}}}))
+    file = sweep_file(folder, {})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / link).symlink_to(tmp_path / "victim")
     with pytest.raises(ValueError, match=rf"must hold no symbolic links.*out/{link} is one"):
-        run_sweep(read_sweep(folder, {"sweep": str(file), "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
+        run_sweep(read_sweep(folder, {"sweep": file, "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
     assert not (tmp_path / "victim").exists()
 
 
@@ -492,12 +479,6 @@ def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path, read: Callable[[
             read(file)
 
 
-@pytest.fixture
-def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
-    shutil.copytree(run.path, tmp_path / "copy")
-    return RunDirectory(tmp_path / "copy")
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -529,10 +510,10 @@ def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
         '{"two_texts": "yes"}',
     ],
 )
-def test_a_task_file_of_another_form_is_one_sentence(copy: RunDirectory, content: str) -> None:
-    copy.task_file.write_text(content)
+def test_a_task_file_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
+    run.task_file.write_text(content)
     with pytest.raises(ValueError, match=r"task\.json|does not fit the model"):
-        poslab.load(copy.path)
+        poslab.load(run.path)
 
 
 @pytest.mark.parametrize(
@@ -557,10 +538,10 @@ def test_a_task_file_of_another_form_is_one_sentence(copy: RunDirectory, content
         "\udcff",
     ],
 )
-def test_a_tokenizer_of_another_form_is_one_sentence(copy: RunDirectory, content: str) -> None:
-    (copy.path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))
+def test_a_tokenizer_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
+    (run.path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"tokenizer\.json|vocab_size|does not fit the model"):
-        poslab.load(copy.path)
+        poslab.load(run.path)
 
 
 def expanded() -> torch.Tensor:
@@ -593,51 +574,50 @@ def expanded() -> torch.Tensor:
         {"more": expanded()},
     ],
 )
-def test_a_checkpoint_of_another_form_is_one_sentence(copy: RunDirectory, change: dict[str, Any]) -> None:
-    content = torch.load(copy.best_checkpoint, weights_only=True)
+def test_a_checkpoint_of_another_form_is_one_sentence(run: RunDirectory, change: dict[str, Any]) -> None:
+    content = torch.load(run.best_checkpoint, weights_only=True)
     del content["checksum"]
-    torch.save({**content, **change}, copy.best_checkpoint)
+    torch.save({**content, **change}, run.best_checkpoint)
     with pytest.raises(ValueError, match=r"^the checkpoint .*best\.ckpt"):
-        poslab.load(copy.path)
+        poslab.load(run.path)
 
 
-def test_a_model_that_is_larger_than_its_checkpoint_takes_no_memory(copy: RunDirectory) -> None:
-    original = yaml.safe_load(copy.config_file.read_text())
+def test_a_model_that_is_larger_than_its_checkpoint_takes_no_memory(run: RunDirectory) -> None:
+    original = yaml.safe_load(run.config_file.read_text())
     heads = {"d_model": 2**30, "num_heads": 2**29}
     for change in ({"d_model": 10**7}, {"num_layers": 10**9}, {"mlp_ratio": 900}, {"head_dim": 10**9}, heads):
         for encoding in ("Rotary", "Alibi", "LearnedAlibi"):
             config = {"model": original["model"] | change, "encoding": {"_target_": f"poslab.encodings.{encoding}"}}
-            copy.config_file.write_text(yaml.safe_dump(original | config))
+            run.config_file.write_text(yaml.safe_dump(original | config))
             with pytest.raises(ValueError, match="does not fit the model"):
-                poslab.load(copy.path)
+                poslab.load(run.path)
 
 
 @pytest.mark.parametrize("num_heads", [1, 3, 2**31 - 1])
 @pytest.mark.parametrize("encoding", ["Alibi", "LearnedAlibi", "Sandwich"])
 def test_an_encoding_of_other_heads_than_its_model_is_one_sentence(
-    copy: RunDirectory, encoding: str, num_heads: int
+    run: RunDirectory, encoding: str, num_heads: int
 ) -> None:
-    config = yaml.safe_load(copy.config_file.read_text())
+    config = yaml.safe_load(run.config_file.read_text())
     config["encoding"] = {"_target_": f"poslab.encodings.{encoding}", "num_heads": num_heads}
-    copy.config_file.write_text(yaml.safe_dump(config))
+    run.config_file.write_text(yaml.safe_dump(config))
     with pytest.raises(ValueError, match=r"num_heads must be that of the stack, which is 2, got \d+: leave it out"):
-        poslab.load(copy.path)
+        poslab.load(run.path)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(copy: RunDirectory) -> None:
-    file = copy.best_checkpoint
+def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(run: RunDirectory) -> None:
+    file = run.best_checkpoint
     content = file.read_bytes()
-    right = poslab.load(copy.path).state_dict()
-    generator = np.random.default_rng(0)
-    bits = generator.choice(8 * len(content), 2300, replace=False)
+    right = poslab.load(run.path).state_dict()
+    bits = np.random.default_rng(0).choice(8 * len(content), 2300, replace=False)
     refused = 0
     for bit in map(int, bits):
         spoilt = bytearray(content)
         spoilt[bit // 8] ^= 1 << bit % 8
         file.write_bytes(spoilt)
         try:
-            loaded = poslab.load(copy.path).state_dict()
+            loaded = poslab.load(run.path).state_dict()
         except ValueError:
             refused += 1
         else:

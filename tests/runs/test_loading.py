@@ -1,4 +1,3 @@
-import os
 import pickle
 import shutil
 import subprocess
@@ -10,27 +9,11 @@ import torch
 
 import poslab
 from poslab.runs.checkpoint import OWN_STATE
+from tests.runs.trap import Trap
+from tests.training.runs import weights as saved_weights
 from tests.written_run import write_run
 
-
-@pytest.fixture(scope="module")
-def written_run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("written") / "run")
-
-
-@pytest.fixture
-def own_copy(written_run, tmp_path):
-    """A run that a test may damage."""
-    return type(written_run)(shutil.copytree(written_run.path, tmp_path / "run"))
-
-
 DAMAGED = r"the checkpoint .*best\.ckpt is damaged: it cannot be read, but .*last\.ckpt is whole and can be resumed"
-
-
-def saved_weights(file):
-    """The weights in a checkpoint, read without Poslab."""
-    state = torch.load(file, weights_only=True)["state_dict"]
-    return {name.removeprefix("model."): weight for name, weight in state.items() if name.startswith("model.")}
 
 
 def assert_holds(model, weights):
@@ -47,11 +30,11 @@ def test_a_trained_run_loads_in_evaluation_mode_with_its_own_weights(trained_run
     assert model(torch.tensor([[72, 105]])).shape == (1, 2, 257)
 
 
-def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_gives_itself(written_run):
-    best, last = (saved_weights(file) for file in (written_run.best_checkpoint, written_run.last_checkpoint))
+def test_a_run_gives_its_best_checkpoint_and_a_checkpoint_gives_itself(written):
+    best, last = (saved_weights(file) for file in (written.best_checkpoint, written.last_checkpoint))
     assert not torch.equal(best["embedding.weight"], last["embedding.weight"])
-    assert_holds(poslab.load(str(written_run.path)), best)
-    assert_holds(poslab.load(written_run.last_checkpoint), last)
+    assert_holds(poslab.load(str(written.path)), best)
+    assert_holds(poslab.load(written.last_checkpoint), last)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -63,14 +46,14 @@ def test_weights_keep_the_dtype_in_which_they_were_trained(tmp_path, dtype):
 
 
 @pytest.mark.slow
-def test_importing_poslab_takes_no_torch_and_loading_takes_no_lightning(written_run):
+def test_importing_poslab_takes_no_torch_and_loading_takes_no_lightning(written):
     code = """
 import sys, poslab
 assert "torch" not in sys.modules
 poslab.load(sys.argv[1])
 assert "torch" in sys.modules and "lightning" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code, str(written_run.path)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(written.path)], check=True)
 
 
 def test_poslab_has_nothing_but_what_it_names():
@@ -93,65 +76,54 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
     assert_refused(tmp_path, ".* is not a run directory: its config.yaml names no dataset")
 
 
-def test_a_run_without_a_checkpoint_is_refused(own_copy):
-    own_copy.best_checkpoint.unlink()
-    assert_refused(own_copy.path, r"there is no checkpoint .*best\.ckpt, but there is .*last\.ckpt")
-    assert_refused(own_copy.checkpoints / "lst.ckpt", r"there is no checkpoint .*lst\.ckpt, but there is .*last\.ckpt")
+def test_a_run_without_a_checkpoint_is_refused(run):
+    run.best_checkpoint.unlink()
+    assert_refused(run.path, r"there is no checkpoint .*best\.ckpt, but there is .*last\.ckpt")
+    assert_refused(run.checkpoints / "lst.ckpt", r"there is no checkpoint .*lst\.ckpt, but there is .*last\.ckpt")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
-def test_a_checkpoint_that_was_cut_off_is_refused(own_copy, kept):
-    content = own_copy.best_checkpoint.read_bytes()
-    own_copy.best_checkpoint.write_bytes(content[: int(kept * len(content)) if kept == 0.5 else kept])
-    assert_refused(own_copy.path, DAMAGED)
+def test_a_checkpoint_that_was_cut_off_is_refused(run, kept):
+    content = run.best_checkpoint.read_bytes()
+    run.best_checkpoint.write_bytes(content[: int(kept * len(content)) if kept == 0.5 else kept])
+    assert_refused(run.path, DAMAGED)
 
 
-def test_a_checkpoint_with_one_wrong_bit_in_a_weight_is_refused(own_copy):
-    file = own_copy.best_checkpoint
+def test_a_checkpoint_with_one_wrong_bit_in_a_weight_is_refused(run):
+    file = run.best_checkpoint
     content = bytearray(file.read_bytes())
     weight = saved_weights(file)["embedding.weight"].numpy().tobytes()
     content[content.index(weight) + 1000] ^= 1
     file.write_bytes(content)
-    assert_refused(own_copy.path, DAMAGED)
+    assert_refused(run.path, DAMAGED)
 
 
-class Trap:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
-def test_a_checkpoint_that_holds_code_is_refused_and_its_code_not_run(own_copy, tmp_path):
-    trap = {"state_dict": {}, "callbacks": {OWN_STATE: Trap(str(tmp_path / "sprung"))}}
-    torch.save(trap, own_copy.best_checkpoint)
-    assert_refused(own_copy.path, r"the checkpoint .*best\.ckpt holds code, which is never run, or is damaged, but .*")
-    own_copy.best_checkpoint.write_bytes(pickle.dumps(trap))
-    assert_refused(own_copy.path, DAMAGED)
+def test_a_checkpoint_that_holds_code_is_refused_and_its_code_not_run(run, tmp_path):
+    trap = {"state_dict": {}, "callbacks": {OWN_STATE: Trap(tmp_path / "sprung")}}
+    torch.save(trap, run.best_checkpoint)
+    assert_refused(run.path, r"the checkpoint .*best\.ckpt holds code, which is never run, or is damaged, but .*")
+    run.best_checkpoint.write_bytes(pickle.dumps(trap))
+    assert_refused(run.path, DAMAGED)
     assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("content", [[1], {}, {"state_dict": {}}, {"callbacks": None}, {"callbacks": {"Other": {}}}])
-def test_a_checkpoint_of_another_project_is_refused(own_copy, content):
-    torch.save(content, own_copy.best_checkpoint)
-    assert_refused(own_copy.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
+def test_a_checkpoint_of_another_project_is_refused(run, content):
+    torch.save(content, run.best_checkpoint)
+    assert_refused(run.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
 
 
-def test_a_zip_file_that_is_no_checkpoint_is_refused(own_copy):
-    with zipfile.ZipFile(own_copy.best_checkpoint, "w") as archive:
+def test_a_zip_file_that_is_no_checkpoint_is_refused(run):
+    with zipfile.ZipFile(run.best_checkpoint, "w") as archive:
         archive.writestr("letter.txt", "hello")
-    assert_refused(own_copy.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
+    assert_refused(run.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
 
 
-def test_a_checkpoint_of_another_model_is_refused(own_copy, tmp_path):
-    other = write_run(tmp_path / "other", "model.d_model=64")
-    shutil.copy(other.best_checkpoint, own_copy.best_checkpoint)
-    assert_refused(own_copy.path, r"the checkpoint .*best\.ckpt does not fit the model in .*config\.yaml")
+def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
+    shutil.copy(write_run(tmp_path / "other", "model.d_model=64").best_checkpoint, run.best_checkpoint)
+    assert_refused(run.path, r"the checkpoint .*best\.ckpt does not fit the model in .*config\.yaml")
 
 
-def test_a_run_without_its_tokenizer_is_refused(own_copy):
-    (own_copy.path / "tokenizer.json").unlink()
-    assert_refused(own_copy.path, r".*run holds no tokenizer\.json")
+def test_a_run_without_its_tokenizer_is_refused(run):
+    (run.path / "tokenizer.json").unlink()
+    assert_refused(run.path, r".*run holds no tokenizer\.json")

@@ -10,6 +10,7 @@ import torch
 from poslab.runs.trainer_settings import TrainerSettings, cpu_has_bfloat16
 
 CORES = max(2, os.cpu_count() or 1)
+DEVICES = f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine"
 
 
 @pytest.mark.parametrize(
@@ -21,11 +22,8 @@ CORES = max(2, os.cpu_count() or 1)
         ({"saves": 0}, "saves must be a positive integer, got 0"),
         ({"log_every": 0}, "log_every must be a positive integer, got 0"),
         ({"micro_batch_size": 0}, "micro_batch_size must be a positive integer or null, got 0"),
-        ({"devices": 0}, f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got 0"),
-        (
-            {"devices": CORES + 1},
-            f"trainer.devices must lie between 1 and the {CORES} CPU cores of this machine, got {CORES + 1}",
-        ),
+        ({"devices": 0}, f"{DEVICES}, got 0"),
+        ({"devices": CORES + 1}, f"{DEVICES}, got {CORES + 1}"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
@@ -46,22 +44,28 @@ def test_all_devices_of_a_machine_without_gpus_are_one_process() -> None:
     assert TrainerSettings(max_steps=1, accelerator="cpu", devices=2).local_processes == 2
 
 
-@pytest.mark.parametrize("asked, every, steps", [(5, 120, 600), (10, 60, 600), (4, 3, 10), (50, 1, 10), (1, 7, 7)])
-def test_validations_and_saves_are_spread_over_the_run(asked: int, every: int, steps: int) -> None:
+@pytest.mark.parametrize(
+    "asked, every, steps",
+    [
+        *[(5, 120, 600), (5, 120, 599), (10, 60, 600), (4, 3, 10), (5, 2, 9), (100, 2, 199)],
+        *[(50, 1, 10), (5, 1, 3), (1, 7, 7), (1, 1, 1)],
+    ],
+)
+def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(asked: int, every: int, steps: int) -> None:
     settings = TrainerSettings(max_steps=steps, accelerator="cpu", validations=asked, saves=asked)
     assert settings.validate_every == settings.save_every == every
+    times = len({*range(every, steps + 1, every), steps})
+    assert times <= asked
+    assert times > asked / 2 or times == steps
 
 
-def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it() -> None:
+def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it_unless_another_is_asked_for() -> None:
     words = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
     native = "avx512_bf16" in words or "amx_bf16" in words
     assert cpu_has_bfloat16() == native
-    settings = TrainerSettings(max_steps=1, accelerator="cpu")
-    assert settings.resolved_precision == ("bf16-mixed" if native else "32-true")
-
-
-def test_a_precision_that_is_asked_for_is_taken() -> None:
-    assert TrainerSettings(max_steps=1, accelerator="cpu", precision="32-true").resolved_precision == "32-true"
+    for asked, precision in (("auto", "bf16-mixed" if native else "32-true"), ("32-true", "32-true")):
+        settings = TrainerSettings(max_steps=1, accelerator="cpu", precision=asked)
+        assert settings.resolved_precision == precision
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,3 @@ def test_a_batch_is_shared_out_and_cut(
 ) -> None:
     settings = TrainerSettings(1, accelerator="cpu", devices=processes, micro_batch_size=micro_batch_size)
     assert settings.micro_batches(batch_size) == expected
-
-
-@pytest.mark.parametrize(("max_steps", "asked"), [(600, 5), (599, 5), (9, 5), (199, 100), (3, 5), (1, 1)])
-def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(max_steps: int, asked: int) -> None:
-    settings = TrainerSettings(max_steps=max_steps, accelerator="cpu", validations=asked, saves=asked)
-    for every in (settings.validate_every, settings.save_every):
-        steps = {*range(every, max_steps + 1, every), max_steps}
-        assert len(steps) <= asked
-        assert len(steps) > asked / 2 or len(steps) == max_steps

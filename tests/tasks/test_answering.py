@@ -47,9 +47,8 @@ def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, acc
     stops = batch.targets == SYMBOLS.number(".")
     follows = (stops.cumsum(1) > 0) & ~stops & (batch.targets != IGNORE)
     predicted = torch.where(follows, SYMBOLS.number("1"), batch.targets)
-    predicted[2, (batch.targets[2] != IGNORE).int().argmax()] = SYMBOLS.number(
-        "0"
-    )  # the first symbol of the last answer
+    first_of_last_answer = (batch.targets[2] != IGNORE).int().argmax()
+    predicted[2, first_of_last_answer] = SYMBOLS.number("0")
     measurement = task.metrics("test")
     observation = task.observe(Predicting(predicted), batch, "test")
     measurement.update(observation)

@@ -18,11 +18,11 @@ def board(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), {"images": 0, "scalars": 0}).Reload()
 
 
-def test_the_numbers_of_an_encoding_are_curves_over_steps(tmp_path):
-    run = run_of(small(tmp_path, "encoding=kerple_log", *STEPS), tmp_path / "run")
-    events = board(run.path)
+@pytest.mark.parametrize(("encoding", "names"), [("kerple_log", {"r1", "r2"}), ("dape", {"over.r1", "over.r2"})])
+def test_the_numbers_of_an_encoding_and_not_its_networks_are_curves_over_steps(tmp_path, encoding, names):
+    events = board(run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run").path)
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("encoding/")]
-    assert {tag.split("/")[1] for tag in tags} == {"r1", "r2"}
+    assert {tag.split("/")[1] for tag in tags} == names
     for tag in tags:
         curve = events.Scalars(tag)
         assert [point.step for point in curve] == [2, 4, 6]
@@ -37,17 +37,10 @@ def test_a_run_of_a_second_has_no_time_for_pictures(tmp_path):
 @pytest.mark.parametrize(("encoding", "drawn"), [("t5", True), ("learned", False), ("rotary", False)])
 def test_a_bias_is_drawn_where_there_is_time_and_one_that_learns(tmp_path, monkeypatch, encoding, drawn):
     monkeypatch.setattr("poslab.training.encoding_curves.SHARE", 1e6)
-    run = run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run")
-    events = board(run.path)
+    events = board(run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run").path)
     assert (PICTURE in events.Tags()["images"]) == drawn
     if drawn:
         assert [image.step for image in events.Images(PICTURE)] == [2, 4, 6]
-
-
-def test_networks_inside_an_encoding_are_no_curves(tmp_path):
-    run = run_of(small(tmp_path, "encoding=dape", *STEPS), tmp_path / "run")
-    tags = [tag for tag in board(run.path).Tags()["scalars"] if tag.startswith("encoding/")]
-    assert {tag.split("/")[1] for tag in tags} == {"over.r1", "over.r2"}
 
 
 @pytest.mark.parametrize("encoding", ["t5", "shaw"])

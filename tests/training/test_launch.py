@@ -25,8 +25,7 @@ def failure(folder: Path, rank: int, exitcode: int, message: str | None = None, 
 
 
 def test_a_hang_is_told_although_what_hung_had_to_be_killed_after_it(tmp_path: Path) -> None:
-    failures = {0: failure(tmp_path, 0, 1, HANG, at=100), 1: failure(tmp_path, 1, -signal.SIGKILL)}
-    error = _explained(failures)
+    error = _explained({0: failure(tmp_path, 0, 1, HANG, at=100), 1: failure(tmp_path, 1, -signal.SIGKILL)})
     assert isinstance(error, ProcessDiedError) and str(error) == hung(15)
 
 

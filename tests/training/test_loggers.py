@@ -42,16 +42,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished: RunDirectory) -> None:
     tags = set(events_of(finished.path).Tags()["scalars"])
-    training = {
-        "loss",
-        "bits_per_byte",
-        "perplexity",
-        "accuracy",
-        "learning_rate",
-        "gradient_norm",
-        "tokens_per_second",
-    }
     evaluated = {"loss", "bits_per_byte", "perplexity", "accuracy"}
+    training = evaluated | {"learning_rate", "gradient_norm", "tokens_per_second"}
     assert {f"train/{name}" for name in training} <= tags
     assert {f"{split}/{name}" for split in ("validation", "test") for name in evaluated} <= tags
     assert {f"{split}/loss@{length}" for split in ("validation", "test") for length in (16, 32)} <= tags
@@ -71,10 +63,9 @@ def test_curves_have_the_figures_of_each_step(finished: RunDirectory) -> None:
 
 def test_metrics_csv_has_what_tensorboard_has(finished: RunDirectory) -> None:
     events = events_of(finished.path)
-    lines = recorded(finished)
     for tag in set(events.Tags()["scalars"]):
         if not tag.startswith("by_length/"):
-            expected = [(step, pytest.approx(value)) for step, name, value in lines if name == tag]
+            expected = [(step, pytest.approx(value)) for step, name, value in recorded(finished) if name == tag]
             assert curve(events, tag) == expected, tag
 
 
@@ -98,8 +89,7 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_figures(finished:
     experiment = hyperparameters(events, "_hparams_/experiment").experiment
     first = [info.name for info in experiment.hparam_infos if info.differs]
     assert set(first) == {"dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed"}
-    infos = experiment.metric_infos
-    names = {info.name.tag for info in infos}
+    names = {info.name.tag for info in experiment.metric_infos}
     assert names == {
         *("test/loss", "test/bits_per_byte", "test/perplexity", "test/accuracy"),
         *("test/bits_per_byte@16", "test/bits_per_byte@32"),

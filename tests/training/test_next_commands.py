@@ -49,13 +49,10 @@ def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_
     assert commands["train on"] == [*TRAIN, *words, f"init_from={tmp_path}"]
 
 
-def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path) -> None:
-    assert list(next_of(tmp_path, None)) == ["look", "evaluate", "write"]
-
-
 @pytest.mark.parametrize(
     "choices",
     [
+        None,
         3,
         "seed=1",
         [3],
@@ -66,8 +63,8 @@ def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path) -> N
     ],
     ids=str,
 )
-def test_choices_that_no_command_of_ours_has_kept_are_not_known(tmp_path: Path, choices: Any) -> None:
-    """Those of a stranger's run that goes on: nobody is to copy them."""
+def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path, choices: Any) -> None:
+    """As those of a stranger's run that goes on, which no command of ours has kept: nobody is to copy them."""
     assert list(next_of(tmp_path, choices)) == ["look", "evaluate", "write"]
 
 

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +53,9 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path
     made(tmp_path / "finished", config, age=100, finished=True)
     made(tmp_path / "other seed", {**config, "seed": 2})
     made(tmp_path / "other encoding", {**config, "encoding": {**config["encoding"], "base": 5.0}})
-    run, its_config, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
-    assert (run.path, its_config, checkpoint) == (wanted, config, wanted / "checkpoints" / "last.ckpt")
+    found = plan(resumed(config, "auto"), tmp_path / "new", [])
+    assert (found.run.path, found.config, found.remark) == (wanted, config, None)
+    assert found.checkpoint == wanted / "checkpoints" / "last.ckpt"
 
 
 def remark(config: dict[str, Any], folder: Path) -> str | None:
@@ -80,29 +79,19 @@ def test_auto_names_the_nearest_unfinished_run_and_the_key_that_differs(tmp_path
     assert remark(config, tmp_path) == f"{nothing}The nearest, {far}, {has}"
 
 
-def test_auto_that_finds_the_run_says_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
-    made(tmp_path / "run", config)
-    assert remark(config, tmp_path) is None
-
-
 def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
     return {**config, group: {name: value for name, value in config[group].items() if name != key}}
 
 
-def test_auto_finds_a_run_of_before_a_key_was_there(tmp_path: Path, config: dict[str, Any]) -> None:
-    wanted = made(tmp_path / "run", without(config, "model", "dropout"))
-    run, its_config, _, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
-    assert (run.path, its_config) == (wanted, config)
-
-
-def test_auto_takes_no_run_of_before_a_key_that_is_now_set(tmp_path: Path, config: dict[str, Any]) -> None:
-    made(tmp_path / "no dropout", without(config, "model", "dropout"))
+def test_auto_takes_a_run_of_before_a_key_where_that_is_not_set(tmp_path: Path, config: dict[str, Any]) -> None:
+    wanted = made(tmp_path / "no dropout", without(config, "model", "dropout"))
     changed = {**config, "model": {**config["model"], "dropout": 0.5}}
     assert plan(resumed(changed, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
     made(tmp_path / "key of another version", {**config, "model": {**config["model"], "gone": None}})
     made(tmp_path / "no seed", {key: value for key, value in config.items() if key != "seed"})
     made(tmp_path / "no width", without(config, "model", "d_model"))
-    assert plan(resumed(config, "auto"), tmp_path / "newer", []).run.path == tmp_path / "no dropout"
+    run, its_config, *_ = plan(resumed(config, "auto"), tmp_path / "newer", [])
+    assert (run.path, its_config) == (wanted, config)
 
 
 @pytest.mark.parametrize("content", ["- a\n- list\n", "key: [broken\n", "", "text", "\0\1"])
@@ -153,7 +142,11 @@ def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "override, key", [("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")]
+    "override, key",
+    [
+        *[("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")],
+        *((recipe, "model.d_model") for recipe in ("debug=fast", "size=small", "experiment=small_gpu")),
+    ],
 )
 def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, Any], override: str, key: str) -> None:
     path = made(tmp_path / "run", config)
@@ -165,13 +158,6 @@ def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, 
     )
 
 
-@pytest.mark.parametrize("override", ["debug=fast", "size=small", "experiment=small_gpu"])
-def test_a_recipe_that_would_change_the_run_is_refused(tmp_path: Path, config: dict[str, Any], override: str) -> None:
-    path = made(tmp_path / "run", config)
-    with pytest.raises(ValueError, match="uses the run's own configuration, which has another"):
-        plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
-
-
 @pytest.mark.parametrize("with_folder", [True, False])
 def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict[str, Any], with_folder: bool) -> None:
     path = tmp_path / "empty"
@@ -180,32 +166,24 @@ def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict
     assert (run.path, its_config, checkpoint) == (path, config, None)
 
 
-def test_a_directory_of_something_else_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "todo.txt").touch()
-    with pytest.raises(ValueError) as error:
-        plan(resumed(config, str(tmp_path / "notes")), tmp_path / "new", [])
-    assert str(error.value) == f"{tmp_path / 'notes'} is not a run directory: it holds no config.yaml"
-
-
 @pytest.mark.parametrize(
-    "content, sentence",
+    "name, content, sentence",
     [
-        ("model: gpt2\n", "{0}/config.yaml is not the configuration of a run: model must hold keys"),
-        ("name: gpt2\n", "resume={0} is not a run of this command: its config.yaml has no attention"),
-        ("- a\n- list\n", "{0}/config.yaml must hold keys and values"),
-        ("key: [broken\n", "{0}/config.yaml, line 2 is not YAML: "),
+        ("todo.txt", "", r"{0} is not a run directory: it holds no config\.yaml$"),
+        ("config.yaml", "model: gpt2\n", r"{0}/config\.yaml is not the configuration of a run: model must hold keys"),
+        ("config.yaml", "name: gpt2\n", r"resume={0} is not a run of this command: its config\.yaml has no attention"),
+        ("config.yaml", "- a\n- list\n", r"{0}/config\.yaml must hold keys and values"),
+        ("config.yaml", "key: [broken\n", r"{0}/config\.yaml, line 2 is not YAML: "),
     ],
 )
-def test_a_directory_with_the_configuration_of_something_else_is_refused(
-    tmp_path: Path, config: dict[str, Any], content: str, sentence: str
+def test_a_directory_of_something_else_is_refused(
+    tmp_path: Path, config: dict[str, Any], name: str, content: str, sentence: str
 ) -> None:
     path = tmp_path / "theirs"
     path.mkdir()
-    (path / "config.yaml").write_text(content)
-    with pytest.raises(ValueError) as error:
+    (path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"^{sentence.format(path)}"):
         plan(resumed(config, str(path)), tmp_path / "new", [])
-    assert str(error.value).startswith(sentence.format(path))
 
 
 def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, config: dict[str, Any]) -> None:
@@ -222,9 +200,3 @@ def test_it_makes_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
     for resume in (None, "auto"):
         plan(resumed(config, resume), tmp_path / "outputs" / "new", [])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_it_imports_neither_torch_nor_lightning() -> None:
-    program = "import sys, poslab.training.resume; print({'torch', 'lightning'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

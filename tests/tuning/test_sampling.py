@@ -53,26 +53,6 @@ def test_two_workers_do_not_draw_the_same_trials() -> None:
     assert len({trial.suggest_float("x", 0, 10) for trial in running}) == 5
 
 
-def test_an_exhaustive_sampler_tries_everything_once() -> None:
-    class Stopped(Study):
-        stopped = False
-
-        def stop(self) -> None:
-            self.stopped = True
-
-    storage = optuna.storages.InMemoryStorage()
-    optuna.create_study(storage=storage, study_name="grid")
-    sampler = NumberedSampler({"_target_": "optuna.samplers.BruteForceSampler"}, 1, {"x": 2, "y": "b"})
-    study = Stopped("grid", storage, sampler=sampler)
-    while not study.stopped:
-        trial = study.ask()
-        trial.suggest_int("x", 1, 3)
-        trial.suggest_categorical("y", ["a", "b"])
-        study.tell(trial, 0.0)
-
-    assert sorted(tuple(trial.params.values()) for trial in study.trials) == [(x, y) for x in (1, 2, 3) for y in "ab"]
-
-
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [

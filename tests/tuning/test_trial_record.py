@@ -68,17 +68,6 @@ def test_a_retry_is_no_trial_of_the_budget() -> None:
     assert [first_attempt(trial) for trial in record.finished] == [0, 1]
 
 
-def test_a_trial_is_retried_twice_at_most() -> None:
-    failed = {CAN_PASS: True}
-    chain = ((FAIL, failed), (FAIL, {**failed, RETRY_OF: 0, FIRST_ATTEMPT: 0}))
-
-    assert numbers(TrialRecord.of(trials(*chain), n_trials=1).owed) == [1]
-    third = (FAIL, {**failed, RETRY_OF: 1, FIRST_ATTEMPT: 0})
-    record = TrialRecord.of(trials(*chain, third), n_trials=1)
-    assert record.owed == []
-    assert record.is_settled
-
-
 def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
     """Failed attempts at trial 0 with these further attributes, in order."""
     first, *retries = ({CAN_PASS: True, REASON: "failed", **attempt} for attempt in attempts)
@@ -86,23 +75,20 @@ def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
     return trials(*((FAIL, attributes) for attributes in (first, *pointing)))
 
 
-def is_owed(attempts: list[FrozenTrial]) -> bool:
-    return bool(TrialRecord.of(attempts, n_trials=1).owed)
+def test_a_trial_is_retried_twice_at_most() -> None:
+    assert numbers(TrialRecord.of(chain({}, {}), n_trials=1).owed) == [1]
+    record = TrialRecord.of(chain({}, {}, {}), n_trials=1)
+    assert record.owed == []
+    assert record.is_settled
 
 
-def test_kills_from_outside_are_no_failures_of_a_trial() -> None:
-    killed, failed = {FROM_OUTSIDE: True}, {FROM_OUTSIDE: False}
+def test_kills_from_outside_and_failures_with_progress_between_them_are_counted_as_such() -> None:
+    """The rule itself is tested in `pool/test_retries.py`."""
+    killed = [{FROM_OUTSIDE: True}] * MOST_KILLS
+    progressing = [{FROM_OUTSIDE: False, BEGAN_AFTER: steps} for steps in range(MOST_KILLS)]
 
-    assert is_owed(chain(*[killed] * MOST_KILLS))
-    assert is_owed(chain(*[killed] * 10, failed, failed))
-    assert not is_owed(chain(*[killed] * 10, failed, failed, failed))
-
-
-@pytest.mark.parametrize("from_outside", [True, False])
-def test_a_trial_that_makes_progress_between_its_failures_is_never_given_up(from_outside: bool) -> None:
-    attempts = [{FROM_OUTSIDE: from_outside, BEGAN_AFTER: steps} for steps in range(3 * MOST_KILLS)]
-
-    assert is_owed(chain(*attempts))
+    assert TrialRecord.of(chain(*killed), n_trials=1).owed
+    assert TrialRecord.of(chain(*progressing), n_trials=1).owed
 
 
 def test_a_budget_holds_every_trial_that_has_begun() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from poslab.io.reading import read_json
 from poslab.pool import run as pool_run
 from poslab.pool.work import run_job
 from poslab.runs.directory import RunDirectory
@@ -24,7 +25,7 @@ from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_record import recorded_failure
 from poslab.tuning.trial_run import train_trial
 
-from ..training.runs import stop_run
+from ..training.runs import recorded, stop_run
 from .sweeps import CONF, joined, small_sweep, taken
 
 
@@ -61,6 +62,11 @@ def run_next(study: SweepStudy, sweep: Sweep) -> FrozenTrial:
     return study.current(trial)
 
 
+def other_study(folder: Path) -> SweepStudy:
+    """Return a study that knows nothing of the trials whose runs lie in the folder."""
+    return joined(small_sweep(folder, name="other", storage=f"sqlite:///{folder / 'other.db'}"))
+
+
 def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path)
     trial = run_next(joined(sweep), sweep)
@@ -79,9 +85,8 @@ def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) ->
     sweep = small_sweep(tmp_path)
     trial = run_next(joined(sweep), sweep)
 
-    rows = (directory_of(sweep, 0) / "metrics.csv").read_text().splitlines()
-    figures = {tuple(row.split(",")[:2]): float(row.split(",")[2]) for row in rows[1:]}
-    for validation, step in ((1, "2"), (2, "4")):
+    figures = {(step, tag): value for step, tag, value in recorded(RunDirectory(directory_of(sweep, 0)))}
+    for validation, step in ((1, 2), (2, 4)):
         at_both = [figures[step, f"validation/bits_per_byte@{length}"] for length in (16, 32)]
         assert trial.intermediate_values[validation] == pytest.approx(sum(at_both) / 2, rel=1e-6)
 
@@ -132,12 +137,12 @@ def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch:
     assert recorded_failure(trial).can_pass
 
 
-def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = small_sweep(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
     expected = run_next(joined(undisturbed), undisturbed)
 
     sweep = small_sweep(tmp_path, "trainer.saves=4")
-    study, configurations = joined(sweep), TrialConfigurations(CONF, sweep)
+    study = joined(sweep)
     trial = taken(study)
 
     def stopped_after_step_3(plan: Any, settings: Any, observer: Any) -> None:
@@ -152,12 +157,9 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         train(plan, settings, and_then_signalled)
 
     train = pool_run.train
-    pool_run.train = stopped_after_step_3  # type: ignore[assignment]
-    try:
-        with pytest.raises(RunInterruptedError):
-            run_job(study, trial, partial(train_trial, study, sweep, configurations), nothing)
-    finally:
-        pool_run.train = train
+    with monkeypatch.context() as patch, pytest.raises(RunInterruptedError):
+        patch.setattr(pool_run, "train", stopped_after_step_3)
+        run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
     assert study.current(trial).state == TrialState.WAITING
 
     again = run_next(study, sweep)
@@ -165,26 +167,17 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.number == trial.number
     assert again.state == TrialState.COMPLETE
     assert again.value == expected.value
-    environment = json.loads((directory_of(sweep, 0) / "environment.json").read_text())
-    assert len(environment["resumed"]) == 1
+    assert len(read_json(directory_of(sweep, 0) / "environment.json")["resumed"]) == 1
 
 
 def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path)
-    study = joined(sweep)
-    trial = taken(study)
-    run_job(study, trial, partial(train_trial, study, sweep, TrialConfigurations(CONF, sweep)), nothing)
-    written = (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns
+    expected = run_next(joined(sweep), sweep)
+    metrics_file = RunDirectory(directory_of(sweep, 0)).metrics_file
+    written = metrics_file.stat().st_mtime_ns
 
-    other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
-    again = run_next(other, sweep)
-
-    assert again.value == study.current(trial).value
-    assert (directory_of(sweep, 0) / "metrics.json").stat().st_mtime_ns == written
-
-
-def cut_in_half(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert run_next(other_study(tmp_path), sweep).value == expected.value
+    assert metrics_file.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
@@ -192,7 +185,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
     if damaged is not None:
-        cut_in_half(run.path / damaged)
+        os.truncate(run.path / damaged, (run.path / damaged).stat().st_size // 2)
 
     trial = run_next(joined(sweep), sweep)
 
@@ -209,9 +202,7 @@ def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
     expected = run_next(joined(sweep), sweep)
     RunDirectory(directory_of(sweep, 0)).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')
 
-    other = joined(small_sweep(tmp_path, name="other", storage=f"sqlite:///{tmp_path / 'other.db'}"))
-
-    assert run_next(other, sweep).value == expected.value
+    assert run_next(other_study(tmp_path), sweep).value == expected.value
     said = [line for line in capsys.readouterr().out.splitlines() if "begins anew" in line]
     assert len(said) == 1 and said[0].endswith("steps must be a number, got '4'") and "\x1b" not in said[0]
 
