@@ -226,7 +226,7 @@ MISTAKES = {
     "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the shortest of lengths, 16, got 17",
     "run={rotary} tokens=1": "tokens must be an integer of at least 2 or null, got 1",
     "run={rotary} split=train": "split must be test or validation, got train",
-    "run={rotary} parts=[maps]": "parts must be a list of some of attention, encoding",
+    "run={rotary} parts=[maps]": "parts must be a list of some of ",
     "run={rotary} device=abacus": "device must be auto, or one that this machine has, such as cpu, got abacus",
     "run={rotary} encoding@swap=rotery": "there is no such choice; did you mean 'rotary'?",
     "encoding=t5": "encoding must turn queries and keys, as rotary, xPos and PoPE do, got T5Bias",

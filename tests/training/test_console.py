@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from poslab.data.algorithmic.context_free import ReverseString
+from poslab.data.algorithmic.context_free.reverse_string import ReverseString
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from poslab.commands.words import CONF
 from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
-PACKAGES = ("regular", "context_free", "context_sensitive", "length_generalization", "recall")
-TASKS = {
-    name: getattr(package, name)
-    for package in (importlib.import_module(f"poslab.data.algorithmic.{package}") for package in PACKAGES)
-    for name in package.__all__
-}
+CHOICES = [yaml.safe_load(file.read_text()) for file in sorted((CONF / "dataset").glob("[!_]*.yaml"))]
+PATHS = [choice["task"]["_target_"].rpartition(".") for choice in CHOICES if "task" in choice]
+TASKS = {name: getattr(importlib.import_module(module), name) for module, _, name in PATHS}
 
 every_task = pytest.mark.parametrize("name", TASKS)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from poslab.data.algorithmic.context_free import ReverseString
+from poslab.data.algorithmic.context_free.reverse_string import ReverseString
 from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
 from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
 from poslab.data.algorithmic.length_generalization.copy import Copy
-from poslab.data.algorithmic.regular import ParityCheck
+from poslab.data.algorithmic.regular.parity_check import ParityCheck
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import pytest
 
-from poslab.data.algorithmic.context_free import ModularArithmeticBrackets
+from poslab.data.algorithmic.context_free.modular_arithmetic_brackets import ModularArithmeticBrackets
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,6 +1,6 @@
 from collections import deque
 
-from poslab.data.algorithmic.context_free import ReverseString
+from poslab.data.algorithmic.context_free.reverse_string import ReverseString
 from tests.data.algorithmic.solving import assert_solved
 
 

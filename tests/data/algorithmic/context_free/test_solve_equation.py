@@ -1,6 +1,6 @@
 import pytest
 
-from poslab.data.algorithmic.context_free import SolveEquation
+from poslab.data.algorithmic.context_free.solve_equation import SolveEquation
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.context_free import StackManipulation
+from poslab.data.algorithmic.context_free.stack_manipulation import StackManipulation
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

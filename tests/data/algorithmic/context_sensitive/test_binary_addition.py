@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.context_sensitive import BinaryAddition
+from poslab.data.algorithmic.context_sensitive.binary_addition import BinaryAddition
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.context_sensitive import BinaryMultiplication
+from poslab.data.algorithmic.context_sensitive.binary_multiplication import BinaryMultiplication
 from tests.data.algorithmic.context_sensitive.test_binary_addition import add
 from tests.data.algorithmic.solving import assert_solved, drawn
 

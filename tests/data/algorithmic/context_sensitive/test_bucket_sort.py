@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.context_sensitive import BucketSort
+from poslab.data.algorithmic.context_sensitive.bucket_sort import BucketSort
 from tests.data.algorithmic.solving import assert_solved, drawn
 
 

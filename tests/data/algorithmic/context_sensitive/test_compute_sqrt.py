@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.context_sensitive import ComputeSqrt
+from poslab.data.algorithmic.context_sensitive.compute_sqrt import ComputeSqrt
 from tests.data.algorithmic.solving import assert_solved, many
 
 

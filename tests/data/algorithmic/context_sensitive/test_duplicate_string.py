@@ -2,7 +2,7 @@ from itertools import cycle, islice
 
 import pytest
 
-from poslab.data.algorithmic.context_sensitive import DuplicateString
+from poslab.data.algorithmic.context_sensitive.duplicate_string import DuplicateString
 from tests.data.algorithmic.solving import assert_solved, drawn
 
 

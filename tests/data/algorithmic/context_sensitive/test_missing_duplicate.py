@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.context_sensitive import MissingDuplicate
+from poslab.data.algorithmic.context_sensitive.missing_duplicate import MissingDuplicate
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.context_sensitive import OddsFirst
+from poslab.data.algorithmic.context_sensitive.odds_first import OddsFirst
 from tests.data.algorithmic.solving import assert_solved
 
 

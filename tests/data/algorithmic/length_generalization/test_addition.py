@@ -3,7 +3,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from poslab.data.algorithmic.length_generalization import Addition
+from poslab.data.algorithmic.length_generalization.addition import Addition
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

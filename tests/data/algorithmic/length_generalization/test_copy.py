@@ -1,4 +1,10 @@
-from poslab.data.algorithmic.length_generalization import Copy, CopyOneWord, CopyOneWordTwice, CopyTwice, ReplaceWord
+from poslab.data.algorithmic.length_generalization.copy import (
+    Copy,
+    CopyOneWord,
+    CopyOneWordTwice,
+    CopyTwice,
+    ReplaceWord,
+)
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

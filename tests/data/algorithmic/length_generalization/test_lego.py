@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from poslab.data.algorithmic.length_generalization import Lego
+from poslab.data.algorithmic.length_generalization.lego import Lego
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

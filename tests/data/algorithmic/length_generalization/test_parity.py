@@ -1,7 +1,7 @@
 from functools import reduce
 from operator import xor
 
-from poslab.data.algorithmic.length_generalization import Parity
+from poslab.data.algorithmic.length_generalization.parity import Parity
 from tests.data.algorithmic.solving import assert_solved, many
 
 

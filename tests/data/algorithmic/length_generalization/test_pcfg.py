@@ -3,8 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from poslab.data.algorithmic.length_generalization import Pcfg
-from poslab.data.algorithmic.length_generalization.pcfg import draw_tree
+from poslab.data.algorithmic.length_generalization.pcfg import Pcfg, draw_tree
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 ONE = ("copy", "reverse", "shift", "echo", "swap_first_last", "repeat")

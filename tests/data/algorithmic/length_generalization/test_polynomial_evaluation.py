@@ -1,7 +1,7 @@
 import re
 from collections import Counter
 
-from poslab.data.algorithmic.length_generalization import PolynomialEvaluation
+from poslab.data.algorithmic.length_generalization.polynomial_evaluation import PolynomialEvaluation
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.length_generalization import Reverse, ReverseThenCopy, ReverseTwice
+from poslab.data.algorithmic.length_generalization.reverse import Reverse, ReverseThenCopy, ReverseTwice
 from tests.data.algorithmic.solving import assert_solved, drawn
 
 

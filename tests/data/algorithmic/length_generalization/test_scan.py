@@ -3,8 +3,7 @@ from collections import Counter
 
 import pytest
 
-from poslab.data.algorithmic.length_generalization import Scan
-from poslab.data.algorithmic.length_generalization.scan import commands, interpret
+from poslab.data.algorithmic.length_generalization.scan import Scan, commands, interpret
 from tests.data.algorithmic.solving import assert_solved, many
 
 SENTENCE = re.compile(

@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.length_generalization import Sorting, SortingNumbers
+from poslab.data.algorithmic.length_generalization.sorting import Sorting, SortingNumbers
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.length_generalization import Summation
+from poslab.data.algorithmic.length_generalization.summation import Summation
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,7 +1,7 @@
 import re
 from collections import Counter
 
-from poslab.data.algorithmic.recall import Induction
+from poslab.data.algorithmic.recall.induction import Induction
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from poslab.data.algorithmic.recall import MultiKeyRetrieval
+from poslab.data.algorithmic.recall.multi_key_retrieval import MultiKeyRetrieval
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from poslab.data.algorithmic.recall import MultiQueryRecall
+from poslab.data.algorithmic.recall.multi_query_recall import MultiQueryRecall
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

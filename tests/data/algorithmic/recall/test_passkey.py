@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.recall import Passkey
+from poslab.data.algorithmic.recall.passkey import Passkey
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

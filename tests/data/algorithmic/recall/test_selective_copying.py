@@ -1,6 +1,6 @@
 from collections import Counter
 
-from poslab.data.algorithmic.recall import SelectiveCopying
+from poslab.data.algorithmic.recall.selective_copying import SelectiveCopying
 from tests.data.algorithmic.solving import assert_solved, many
 
 

@@ -2,7 +2,7 @@ from collections import Counter, deque
 
 import pytest
 
-from poslab.data.algorithmic.regular import CycleNavigation
+from poslab.data.algorithmic.regular.cycle_navigation import CycleNavigation
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from poslab.data.algorithmic.regular import EvenPairs
+from poslab.data.algorithmic.regular.even_pairs import EvenPairs
 from tests.data.algorithmic.solving import assert_solved, many
 
 

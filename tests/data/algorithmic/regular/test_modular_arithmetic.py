@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from poslab.data.algorithmic.regular import ModularArithmetic
+from poslab.data.algorithmic.regular.modular_arithmetic import ModularArithmetic
 from tests.data.algorithmic.solving import assert_solved, drawn, many
 
 

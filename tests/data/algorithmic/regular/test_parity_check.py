@@ -1,4 +1,4 @@
-from poslab.data.algorithmic.regular import ParityCheck
+from poslab.data.algorithmic.regular.parity_check import ParityCheck
 from tests.data.algorithmic.solving import assert_solved, many
 
 NEXT_STATE = {"even": {"0": "even", "1": "odd"}, "odd": {"0": "odd", "1": "even"}}
