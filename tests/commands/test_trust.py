@@ -60,7 +60,7 @@ def test_a_stopped_run_goes_on_by_the_command_that_it_prints(
     assert told == "resume with: python -m src.train resume=outputs/run trust=my_turning"
     shutil.copytree(tmp_path / "outputs", tmp_path / "auto")
 
-    ended = mistaken("src.train", *shlex.split(told)[6:])
+    ended = mistaken("src.train", *shlex.split(told)[5:])
     assert ended.status == 0, ended
     auto = mistaken("src.train", *words, "resume=auto", "hydra.run.dir=auto/another")
     assert auto.status == 0 and "a new one starts" not in auto.output, auto
