@@ -37,6 +37,7 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
+@pytest.mark.slow
 def test_modules_import_their_own_room_and_those_below():
     above = {
         f"{module} imports {target}"

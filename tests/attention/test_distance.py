@@ -101,6 +101,7 @@ def operands(length: int = 40, dtype: torch.dtype = torch.float32) -> list[Tenso
     return [x.requires_grad_() for x in made]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_is_an_operator_of_pytorch(dtype):
     """With a fake kernel, a gradient and a schema that are what the operator does."""

@@ -66,6 +66,7 @@ def cases() -> Iterator[tuple[str, str]]:
             yield name, scenario
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scenario"), list(cases()))
 def test_it_gives_the_output_and_gradients_of_the_definition(name, scenario, eager_gradients):
     case = SCENARIOS[scenario]
@@ -82,6 +83,7 @@ def last_of(num_queries: int, num_keys: int, causal: bool, padded: bool) -> Scen
     return Scenario(queries, keys, visibility, lambda b, i, j: True)  # the rule is not read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(128, 128), (129, 129), (3, 130)])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("name", ["t5", "tupe"])
@@ -91,6 +93,7 @@ def test_lengths_that_are_no_whole_blocks_give_the_same(name, causal, padded, nu
     assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("name", ["alibi", "tupe"])
 def test_lengths_of_as_many_blocks_are_compiled_once(name, causal, monkeypatch):
@@ -110,6 +113,7 @@ def test_lengths_of_as_many_blocks_are_compiled_once(name, causal, monkeypatch):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_more_forms_than_pytorch_compiles_by_default_are_compiled(monkeypatch):
     graphs = CompileCounter()
     monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, graphs))
@@ -144,6 +148,7 @@ def test_a_decoder_under_it_reads_and_decodes_as_under_the_definition():
         torch.testing.assert_close(parts, exact, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_that_see_the_same_share_a_block_mask(monkeypatch):
     made = []
 

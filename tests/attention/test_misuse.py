@@ -202,6 +202,7 @@ def routes(name: str, among: tuple[Route, ...] = ROUTES) -> list[Route]:
     return [route for route in among if route == "auto" or made(name).hooks <= SERVED_HOOKS[route]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY_ENCODING)
 def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
     for kind, change in SERVED.items():

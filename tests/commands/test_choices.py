@@ -42,6 +42,7 @@ def assert_trained(run: RunDirectory, steps: int = 2) -> None:
     assert second["train/loss"] != first["train/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
 def test_an_encoding_trains(tmp_path: Path, encoding: str) -> None:
     assert_trained(run_of(small(tmp_path, f"encoding={encoding}", *TWO_STEPS), tmp_path / "run"))
@@ -107,11 +108,13 @@ def test_every_trainer_is_held_to_these_claims() -> None:
     assert choices("trainer") == ["auto", "cpu", "ddp", "ddp_cpu", "fsdp", "gpu"]
 
 
+@pytest.mark.slow
 def test_the_python_reference_trains(tmp_path: Path) -> None:
     more = [f"dataset.cache_dir={tmp_path / 'cache'}", "trainer=cpu", "trainer.log_every=1"]
     assert_trained(run_of(composed("dataset=python_docs", *TINY_MODEL, *more), tmp_path / "run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", ["false", "true"])
 def test_a_data_set_in_local_files_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: str) -> None:
     import datasets
@@ -148,12 +151,14 @@ def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
     assert isinstance(build(config, "dataset", AnySource), Corpus)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", choices("size"))
 def test_a_size_composes_with_an_encoding_of_each_kind(size: str) -> None:
     for encoding in ("rotary", "t5", "shaw", "fourier", "deberta", "path"):
         check(composed(f"size={size}", f"encoding={encoding}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
 def test_an_encoding_composes_with_the_widest_heads(encoding: str) -> None:
     check(composed("size=1b", f"encoding={encoding}"))
@@ -184,6 +189,7 @@ def family_of() -> dict[str, str]:
 PAPERS = {"ruoss2023": ("chomsky", "Encoder"), "kazemnejad2023": ("length_generalization", "Decoder")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper: str) -> None:
     family, kind = PAPERS[paper]
@@ -200,6 +206,7 @@ def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(pap
         assert small_form["trainer"]["precision"] == "32-true"
 
 
+@pytest.mark.slow
 def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
     for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam"):
         config = composed("experiment=small", f"dataset={dataset}")
@@ -275,6 +282,7 @@ def test_a_name_that_users_type_and_other_parts_rely_on_can_be_set(name: str) ->
     assert value(composed(f"{name}=77")) == 77
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
 def test_every_hyperparameter_of_an_encoding_can_be_set(encoding: str) -> None:
     for name, value in composed(f"encoding={encoding}")["encoding"].items():

@@ -188,6 +188,7 @@ def test_a_mistake_is_one_sentence_that_begins_with_the_key(written_run, capsys,
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -206,6 +206,7 @@ def files(tmp_path: Path) -> set[Path]:
     return set(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: arguments.replace("/", "|"))
 def test_a_mistake_is_one_sentence_that_names_the_key(
     arguments: str, tmp_path: Path, files: set[Path], train: Callable[..., Ended]

@@ -36,10 +36,12 @@ def assert_cheap(taken: Callable[[], float], seconds: float, times_torch: float)
     pytest.fail(f"seconds taken, and to import torch: {attempts}")
 
 
+@pytest.mark.slow
 def test_help_is_there_at_once() -> None:
     assert_cheap(lambda: seconds_of(["-m", "src.train", "--help"]), 0.8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -54,6 +56,7 @@ def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str) -> None:
     assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 0.8, 0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", ["model.num_heads=5", "encoding=t5 encoding.max_distance=0"])
 def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str) -> None:
     assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 2, 1.7)
@@ -93,6 +96,7 @@ def test_help_of_a_group_has_a_line_for_each_of_its_choices(group: str) -> None:
     assert all(len(line) > 2 for line in lines)
 
 
+@pytest.mark.slow
 def test_the_first_step_comes_within_six_seconds_of_work(
     start: Callable[..., Running], tiny: list[str], tmp_path: Path
 ) -> None:

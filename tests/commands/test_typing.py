@@ -165,6 +165,7 @@ def typed(kept: Path, mistaken: Callable[..., Ended], monkeypatch: pytest.Monkey
     return typed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", TYPED, ids=lambda line: line.replace("/", "|"))
 def test_a_mistake_of_typing_is_one_sentence_that_helps(line: str, typed: Callable[[str], Ended]) -> None:
     ended = typed(line)
@@ -204,6 +205,7 @@ def test_an_option_may_stand_among_the_choices() -> None:
     assert options_first(words) == ["-m", "--config-dir", "mine", "seed=1,2", "encoding=rotary", "~debug"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", SCALED)
 @pytest.mark.parametrize(
     ("name", "place", "node"),

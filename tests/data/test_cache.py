@@ -54,6 +54,7 @@ def test_whole_documents_are_not_prepared_again_for_other_lengths(text: dict[str
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
     prepare(PythonDocs(cache_dir=str(tmp_path)))
     program = (
@@ -65,6 +66,7 @@ def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False"]
 
 
+@pytest.mark.slow
 def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
     program = (
         "import datasets, sys; from poslab.data.cache import Facts, read_facts;"

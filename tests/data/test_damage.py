@@ -282,6 +282,7 @@ def rewrite(folder: Path, column: str, value: Callable[[Any], Any]) -> None:
     seal(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "column", "value"),
     [

@@ -51,6 +51,7 @@ def test_own_splits_are_used(tmp_path: Path, arguments: dict[str, Any], path: st
     assert text_of(datamodule, "test") == "".join(map(story, range(33, 35)))
 
 
+@pytest.mark.slow
 def test_a_missing_split_is_held_out_by_document(tmp_path: Path, arguments: dict[str, Any]) -> None:
     data_files = {"train": write(tmp_path / "a.json", range(40)), "dev": write(tmp_path / "b.json", range(40, 42))}
     datamodule = opened(path="json", data_files=data_files, validation_split="dev", test_fraction=0.1, **arguments)

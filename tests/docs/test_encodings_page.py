@@ -45,6 +45,7 @@ def keys(node: DictConfig, prefix: str) -> Iterator[str]:
                 yield from keys(value, f"{prefix}.{key}")
 
 
+@pytest.mark.slow
 def test_what_the_page_says_is_what_the_code_says_now(made):
     now = sections(made)
     for name, lines in sections(TEXT).items():

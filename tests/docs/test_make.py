@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 from docs import extrapolation_page
 
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_a_page_that_does_not_exist_is_refused_by_its_name():
     command = [sys.executable, "docs/make.py", "sweeps"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

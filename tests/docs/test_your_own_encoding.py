@@ -276,6 +276,7 @@ def test_its_table_names_what_reports_ask_for() -> None:
     assert all(hasattr(PositionalEncoding, name) for name, _ in rows)
 
 
+@pytest.mark.slow
 def test_it_is_on_the_page_that_one_command_makes(checkout: Path) -> None:
     assert of("bash")[MAKE_PAGES].strip() == "python docs/make.py"
     typed(checkout, of("bash")[MAKE_PAGES], "--text", "encodings")

@@ -18,12 +18,14 @@ def test_every_encoding_keeps_the_contract(name, check):
     check(Subject(factory(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if encoding(name).depends_on_length])
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_too(name, check):
     check(Subject(factory(name, training_length=8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

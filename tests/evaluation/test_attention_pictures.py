@@ -76,6 +76,7 @@ def test_a_map_shows_the_square_root_of_each_weight_beside_the_labels_of_its_tok
     assert len(panels_of(attention_overview(model, tokens[0]))) == 2 * 4
 
 
+@pytest.mark.slow
 def test_labels_never_overlap():
     model = small_decoder("rotary", num_layers=1)
     for length in (6, 32, 33, 64):

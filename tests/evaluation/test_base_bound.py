@@ -29,6 +29,7 @@ def smallest_sums(bases: np.ndarray, head_dim: int, length: int) -> np.ndarray:
     return np.min([np.cos(m * frequencies).sum(1) for m in range(length)], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "published"),
     [(4096, "2.7e+04"), (8192, "8.4e+04"), (32_768, "6.3e+05"), (4000, "2.7e+04"), (8000, "8.4e+04")],

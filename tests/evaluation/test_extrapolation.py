@@ -159,6 +159,7 @@ def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
         extrapolation(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
 
 
+@pytest.mark.slow
 def test_the_interval_over_ten_skewed_documents_covers_what_it_promises():
     """Percentiles hold the true ratio 87 times in 100 here (`benchmarks/interval_coverage.py`)."""
     generator, held = np.random.default_rng(0), 0

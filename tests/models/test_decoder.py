@@ -106,6 +106,7 @@ def test_a_decoder_in_bfloat16_stays_near_float32(name):
     torch.testing.assert_close(low.float(), exact, rtol=0, atol=0.1 * float(exact.abs().max()))
 
 
+@pytest.mark.slow
 @each_encoding
 @pytest.mark.parametrize("layout", ["plain", "packed", "padded"])
 def test_torch_compile_takes_the_whole_forward_pass_without_a_break(name, layout):

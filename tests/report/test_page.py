@@ -110,6 +110,7 @@ def test_picture_of_very_many_points_is_not_a_drawing(tmp_path):
     assert kinds == {10: "data:image/svg+xml", 20_000: "data:image/png"}
 
 
+@pytest.mark.slow
 def test_files_of_figures_hold_them(tmp_path):
     write_figures(tmp_path / "new" / "figures", sections())
     files = {path.name: path.read_bytes() for path in (tmp_path / "new" / "figures").iterdir()}
@@ -122,6 +123,7 @@ def test_files_of_figures_hold_them(tmp_path):
     assert files["losses.csv"].decode().splitlines()[:3] == ["encoding,loss", "rotary,10.5", "ALiBi,9.25"]
 
 
+@pytest.mark.slow
 def test_same_figures_give_the_same_bytes(tmp_path):
     """Also when a figure is drawn again, whose layout then moves a little."""
     once = sections()

@@ -22,6 +22,7 @@ def assert_holds(model, weights):
     assert all(torch.equal(state[name], weight) for name, weight in weights.items())
 
 
+@pytest.mark.slow
 def test_a_trained_run_loads_in_evaluation_mode_with_its_own_weights(trained_run):
     model = poslab.load(trained_run)
     assert_holds(model, saved_weights(trained_run / "checkpoints/best.ckpt"))

@@ -108,6 +108,7 @@ def trained(files: Path, folder: Path, kind: str, *overrides: str) -> RunDirecto
     return run_of(config_of(files, kind, *overrides), folder / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "model"), CASES)
 def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files, kind, model):
     run = trained(files, tmp_path, kind, f"model={model}")
@@ -121,6 +122,7 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
     assert "by length of" in log and "test, best checkpoint" in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "model"), [case for case in CASES if case[0] != "text"])
 def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, kind, model):
     """Padding, batches, lengths and rows that fill up the last batch change no figure, and each says of how many."""
@@ -140,6 +142,7 @@ def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, 
     assert run.metrics()["test/examples"] == examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "figure", "best"), [("classes", "accuracy", max), ("pairs", "loss", min)])
 def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, files, kind, figure, best):
     steps = ["trainer.max_steps=24", "trainer.validations=8", "optimizer.lr=2e-2"]
@@ -262,6 +265,7 @@ def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
     assert 0 < figures["test/f1"] < 100
 
 
+@pytest.mark.slow
 def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_test_alone(tmp_path, files):
     from rouge_score.rouge_scorer import RougeScorer  # takes seconds, which other processes here need not wait
 
@@ -317,6 +321,7 @@ def test_a_model_without_a_task_on_its_data_is_refused(files, kind, model, choic
         check(config_of(files, kind, f"model={model}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder"])
 def test_a_source_is_cut_and_its_target_is_whole(tmp_path, files, model):
     run = trained(files, tmp_path, "pairs", f"model={model}", "dataset.source_length=9")

@@ -48,6 +48,7 @@ def sacrebleus(pairs: list[tuple[str, str]]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_bleu_and_chrf_of_batches_are_sacrebleus_of_the_whole_corpus():
     for seed in range(CORPORA):
         pairs, measured = corpus(seed), measurement()

@@ -27,6 +27,7 @@ from poslab.testing import CHECKS, Subject, check_encoding
 from poslab.testing.outputs import assert_near
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoding",
     [

@@ -12,6 +12,7 @@ def losses(tmp_path, *overrides: str) -> dict[tuple[int, str], float]:
     return {(step, tag): value for step, tag, value in recorded(run) if tag.endswith("/loss")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "routes"), [("rotary", ["dense", "distance"]), ("t5", ["dense", "blockwise"])])
 def test_every_route_gives_the_same_loss_curve(tmp_path, encoding, routes):
     curve = losses(tmp_path, f"encoding={encoding}")

@@ -26,6 +26,7 @@ print(*({{"torch", "lightning"}} & set(sys.modules)))
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_checking_takes_no_lightning() -> None:
     assert imported_by_check(composed()) == {"torch"}
 

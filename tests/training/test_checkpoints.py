@@ -41,6 +41,7 @@ def assert_whole(file: Path) -> int:
     return int(checkpoint["number"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}" / "last.ckpt" for number in range(3)]
     savers = [subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(file)]) for file in files]

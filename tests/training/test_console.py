@@ -78,6 +78,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
         assert command in text, "it is not on one line, to be copied"
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_live_bar(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_figures_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) ->
     logger.finish({})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_lost(tmp_path: Path) -> None:
     config = small(tmp_path, "trainer.max_steps=12", "trainer.validations=4")
     directory = tmp_path / "run"

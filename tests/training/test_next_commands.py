@@ -96,6 +96,7 @@ def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(
     assert command is None or command[-1] == f"encoding={other}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a=1,b", "with space", "it's", "5", "é[x]", "1e5", "null"])
 def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: str) -> None:
     commands = next_of(tmp_path / name, [])

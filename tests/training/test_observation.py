@@ -17,6 +17,7 @@ from .runs import run_of, small
 ONE, TWO = (), ("trainer.devices=2", "trainer.strategy=ddp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
 def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple[str, ...], tmp_path: Path) -> None:
     config = small(tmp_path, *processes)
@@ -31,6 +32,7 @@ def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple
     assert run.metrics()["validation/loss"] == min(loss for _, loss in told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
 def test_an_observer_ends_all_processes_of_a_run(processes: tuple[str, ...], tmp_path: Path) -> None:
     config = small(tmp_path, *processes)

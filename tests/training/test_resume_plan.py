@@ -123,6 +123,7 @@ def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]
     assert (run.path, checkpoint) == (path, best)
 
 
+@pytest.mark.slow
 def test_auto_leaves_a_run_alone_that_is_being_trained(tmp_path: Path, config: dict[str, Any]) -> None:
     path = made(tmp_path / "run", config)
     with RunDirectory(path).held():

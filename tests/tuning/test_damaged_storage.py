@@ -37,6 +37,7 @@ def damages(whole: bytes) -> Iterator[bytes]:
         yield whole[: int(len(whole) * share)]
 
 
+@pytest.mark.slow
 def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> None:
     file = Path(sweep.output) / "study.db"
     whole, sentences = file.read_bytes(), []

@@ -45,6 +45,7 @@ def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool
     return {Path(file).stem for file in write_figures(folder / "figures", drawn) if str(file).endswith(".png")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_a_sweep_of_several_parameters_has_every_figure(direction: str, tmp_path: Path) -> None:
     objectives = [{"mean": ["validation/loss"], "direction": direction}]
@@ -54,12 +55,14 @@ def test_a_sweep_of_several_parameters_has_every_figure(direction: str, tmp_path
     assert drawn == {"history", "importance", "slices", "contour", "parallel"}
 
 
+@pytest.mark.slow
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=["validation/loss", SPEED])
 
     assert drawn == {"front", "importance", "slices", "contour", "parallel"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "n_trials", "is_flat"), [(TWO_NUMBERS, 1, False), (TWO_NUMBERS, 6, True), (CONDITIONAL, 8, False)]
 )
@@ -73,6 +76,7 @@ def test_where_nothing_can_be_said_nothing_is_drawn(
     assert "contour" not in drawn or is_flat
 
 
+@pytest.mark.slow
 def test_the_style_of_optuna_stays_in_its_figures(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     figures_of(tmp_path, TWO_NUMBERS, 8)

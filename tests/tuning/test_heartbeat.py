@@ -45,6 +45,7 @@ def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path
     assert study.current(again).state == TrialState.RUNNING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
@@ -61,6 +62,7 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
     assert recorded_failure(study.current(trial)) == LOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
     study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))

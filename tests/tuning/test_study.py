@@ -73,6 +73,7 @@ def test_a_failure_that_can_pass_is_retried_with_its_parameters(
     ]
 
 
+@pytest.mark.slow
 def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_the_trial_would_have_had(
     tmp_path: Path,
 ) -> None:
@@ -110,6 +111,7 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
         numbers.put(trial.number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORAGES)
 def test_processes_that_take_trials_at_once_share_the_budget(
     kind: str, storage_url: Callable[[str], str], tmp_path: Path
@@ -209,6 +211,7 @@ def test_a_storage_that_cannot_be_reached_is_one_sentence(url: str, sentence: st
         open_storage(small_sweep(tmp_path, storage=url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_processes_that_begin_together_make_one_storage(
     kind: str, storage_url: Callable[[str], str], tmp_path: Path

@@ -91,6 +91,7 @@ def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) ->
         assert trial.intermediate_values[validation] == pytest.approx(sum(at_both) / 2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path, pruner=PRUNE_AT_ONCE)
     study = joined(sweep)
@@ -137,6 +138,7 @@ def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch:
     assert recorded_failure(trial).can_pass
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = small_sweep(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
     expected = run_next(joined(undisturbed), undisturbed)
@@ -180,6 +182,7 @@ def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_ag
     assert metrics_file.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
 def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path, "trainer.saves=4")
@@ -194,6 +197,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
     assert run.metrics()["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
     assert len(said) == 1 and said[0].endswith("steps must be a number, got '4'") and "\x1b" not in said[0]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path: Path) -> None:
     directory = directory_of(small_sweep(tmp_path), 0)
     pruner = {"_target_": f"{LoseTheDirectory.__module__}.LoseTheDirectory", "directory": str(directory)}
@@ -231,6 +236,7 @@ def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -
     assert trial.value == sum(losses) / 2
 
 
+@pytest.mark.slow
 def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"], pruner=PRUNE_AT_ONCE)
     study = joined(sweep)

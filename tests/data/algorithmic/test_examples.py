@@ -131,6 +131,7 @@ def test_an_encoder_tells_the_output_at_places_behind_the_input():
     assert batch.real.tolist() == [[True] * 4, [True, True, False, False]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_makes_batches_for_either_model(name):
     config = composed(f"dataset={name}")["dataset"]

@@ -29,6 +29,7 @@ CHOICES = choices_of(ExampleSource)
 PRESETS = sorted(set(choices_of(HubExamples)) - NEED_PATHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_shows_every_argument_of_its_class(choice: str) -> None:
     node = composed(choice)
@@ -59,6 +60,7 @@ def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
         build({"dataset": composed(choice)}, "dataset", AnySource)
 
 
+@pytest.mark.slow
 def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("text,label\na,b\n")
     nodes: list[dict[str, Any]] = [composed(choice) for choice in CHOICES if choice not in NEED_PATHS | NEED_FILES]

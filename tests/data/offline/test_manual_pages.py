@@ -92,6 +92,7 @@ def test_a_language_that_is_not_installed_is_told_with_those_that_are(tmp_path: 
         ManualPages(folder=str(tmp_path / "nowhere")).check()
 
 
+@pytest.mark.slow
 @installed
 def test_the_pages_of_debian_align_and_each_is_in_one_split() -> None:
     source = ManualPages()

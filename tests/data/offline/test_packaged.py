@@ -34,6 +34,7 @@ def installed(*sources: type[PackagedExamples]) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, count, different, words",
     [
@@ -61,6 +62,7 @@ def test_a_package_holds_as_many_examples_as_its_docstring_says(
     assert {column: median(len(text.split()) for text in fresh[column][:]) for column in words} == words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, classes",
     [
@@ -87,6 +89,7 @@ def test_every_split_has_its_share_of_each_class(source: type[PackagedExamples],
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", [pytest.param(source, marks=installed(source), id=source.title) for source in SOURCES]
 )
@@ -134,6 +137,7 @@ def test_messages_that_the_package_swallowed_are_as_many_as_were_published() -> 
     assert not any("\n" in row["text"] or "\t" in row["text"] for row in rows)
 
 
+@pytest.mark.slow
 @installed(DialoguePairs)
 def test_a_conversation_is_one_document_and_its_context_as_long_as_asked() -> None:
     hello = [row for row in rows_of(DialoguePairs()) if row["document"] == "conversations/1"]

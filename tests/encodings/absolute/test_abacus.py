@@ -188,6 +188,7 @@ def test_a_target_is_counted_from_its_own_beginning_token_by_token():
             torch.testing.assert_close(step, whole[rows, place], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_compiled_once_for_all_offsets():
     model = stacked(Decoder, VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).train()
     tokens = torch.randint(VOCAB_SIZE, (4, 33))

@@ -66,6 +66,7 @@ def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scal
     torch.testing.assert_close(Fourier(16, scale=1.5).embed(x, positions), 1.5 * x + added)
 
 
+@pytest.mark.slow
 def test_fourier_that_repeats_keeps_every_claim_but_that_of_distinct_positions():
     for length in (8, 512):
         subject = Subject(partial(Fourier, length=length))

@@ -47,6 +47,7 @@ def reflection(w: Tensor, beta: Tensor) -> Tensor:
     return torch.eye(HEAD_DIM, dtype=w.dtype) - beta * torch.outer(w, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forget_gate", [False, True])
 def test_logits_and_gradients_are_those_of_products_of_matrices(forget_gate):
     path, length = path_attention(forget_gate=forget_gate).double(), 70

@@ -296,6 +296,7 @@ def test_a_rotation_with_factors_in_a_file_compiles_without_a_break(tmp_path):
     torch.testing.assert_close(compiled(query), rotated(query), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OURS)
 def test_every_scaling_keeps_the_contract_where_20_tokens_show_it(kind):
     small = {
@@ -307,6 +308,7 @@ def test_every_scaling_keeps_the_contract_where_20_tokens_show_it(kind):
     check_encoding(partial(Rotary, scaling=small.get(kind, OURS[kind])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scaling",
     [

@@ -56,6 +56,7 @@ def test_training_is_that_of_a_model_which_is_told_the_drawn_positions(encoding,
     torch.testing.assert_close(ours, told(tokens, by_row), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
 def test_a_draw_is_felt_where_the_encoding_can_feel_it(sampler):
     for encoding in ("rotary", "t5", "alibi", "sinusoidal"):
@@ -116,6 +117,7 @@ def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach(
         assert decoder.max_length == rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
 def test_a_compiled_model_has_the_positions_of_an_eager_one(sampler):
     decoder, tokens = decoder_of("alibi", sampler, num_layers=1), some_tokens(2, LENGTH)

@@ -84,6 +84,7 @@ def test_at_the_training_length_log_n_changes_nothing():
     assert (scaled[:, :, 5] - plain[:, :, 5]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [NoPosition, Rotary, T5Bias])
 @pytest.mark.parametrize("temperature", [partial(LogN, training_length=8), SSMax])
 def test_encodings_keep_the_contract_under_a_temperature(encoding, temperature):
