@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,14 @@ def test_a_logger_of_lightnings_own_records_the_same_figures(tmp_path: Path) -> 
     with file.open(newline="") as lines:
         losses = [float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]]
     assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    named = "+logger.other._target_=lightning.pytorch.loggers.WandbLogger"
+    with pytest.raises(ValueError, match=r"^logger\.other needs a package that is not installed: .*wandb"):
+        run_of(small(tmp_path, named, "trust=[lightning]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path: Path) -> None:

@@ -110,13 +110,16 @@ def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[
         first_step: step that the run resumes after; None where a finished run is tested.
     """
     loggers: list[Logger] = []
-    for make in recipe.loggers().values():
-        if isinstance(make.func, type) and issubclass(make.func, RunLogger):
-            loggers.append(make(directory, first_step))
-        elif "save_dir" in inspect.signature(make.func).parameters:
-            loggers.append(make(**{"save_dir": directory, **make.keywords}))
-        else:
-            loggers.append(make())
+    for name, make in recipe.loggers().items():
+        try:
+            if isinstance(make.func, type) and issubclass(make.func, RunLogger):
+                loggers.append(make(directory, first_step))
+            elif "save_dir" in inspect.signature(make.func).parameters:
+                loggers.append(make(**{"save_dir": directory, **make.keywords}))
+            else:
+                loggers.append(make())
+        except ImportError as error:
+            raise ValueError(f"logger.{name} needs a package that is not installed: {error}") from error
     return loggers
 
 
