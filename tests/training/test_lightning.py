@@ -11,6 +11,7 @@ import yaml
 
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from poslab.training.resume import plan
 from tests.training.runs import composed, recorded, run_of, small, stop_run
 
 NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
@@ -40,11 +41,24 @@ def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
         ("max_time=soon", "not a valid duration"),
         ("max_steps=7", "max_steps must be left out: trainer.max_steps sets it"),
         ("plugins=[x]", "plugins must be one of "),
+        ("max_time={days:99999999999999}", "too large"),
+        ("max_time={days:1,_target_:os.system}", "_target_"),
     ],
 )
 def test_arguments_that_it_does_not_take_are_refused(given: str, said: str) -> None:
     with pytest.raises(ValueError, match=rf"^trainer\.lightning.*{said}"):
         check(composed(f"+trainer.lightning.{given}"))
+
+
+@pytest.mark.parametrize("given", ["5", "[1]", "{1:2}", "many"])
+def test_arguments_must_have_names(given: str) -> None:
+    with pytest.raises(ValueError, match=r"^trainer\.lightning must hold arguments by name"):
+        check(composed(f"trainer.lightning={given}"))
+
+
+def test_a_share_of_validation_that_holds_no_batch_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^trainer: You requested to check 1e-06 of the `val_dataloader`"):
+        run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=0.000001"), tmp_path / "run")
 
 
 def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -> None:
@@ -114,6 +128,7 @@ def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path: Path) -> Non
     for group in ("callbacks", "logger"):
         del config[group]
     run.config_file.write_text(yaml.safe_dump(config))
+    assert plan({**config, "resume": "auto"}, tmp_path / "next", []).run.path == run.path
     run_of(run.config(), run.path, checkpoint=run.last_checkpoint)
     assert {step for step, tag, _ in recorded(run) if tag == "train/loss"} == {1, 2, 3, 4}
     assert list(run.path.glob("events.out.*"))

@@ -41,6 +41,8 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     import lightning as L
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"trainer.lightning must hold arguments by name, got {given!r}")
     parameters = inspect.signature(L.Trainer, eval_str=True).parameters
     open_ones = sorted(parameters.keys() - SET_BY.keys() - FIXED)
     for name in given:
@@ -55,5 +57,5 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
         raise ValueError("trainer.lightning.limit_val_batches must be above 0: validations choose the state to keep")
     try:
         L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **given)
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"trainer.lightning: {error}") from error

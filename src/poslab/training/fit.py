@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
 from poslab.data.run_data import RunData
@@ -114,7 +115,10 @@ def train_here(
             else:
                 logger.log_hyperparams(dict(flat(recipe.config)))
 
-    trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:  # what Lightning can say only of data that is loaded
+        raise ValueError(f"trainer: {error}") from error
     training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,
         "train/seconds": learner.training_seconds,

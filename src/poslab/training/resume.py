@@ -10,6 +10,7 @@ from poslab.configuration.build import keys_of, nearest, target, trusted_package
 from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
 from poslab.runs.directory import RunDirectory
+from poslab.runs.earlier_versions import ADDED
 
 
 class Plan(NamedTuple):
@@ -39,7 +40,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         ValueError: if there is nothing to resume, or an override differs from the run's own configuration.
     """
     resume = config["resume"]
-    config = {**config, "resume": None}
+    config = {**ADDED, **config, "resume": None}
     if resume is None:
         run = RunDirectory(directory, trusted_packages(config))
         if run.config_file.exists():
