@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
+from poslab.commands.choices import choices
 from poslab.commands.hydra_command import command
 from poslab.commands.train import main
 from tests.training.runs import CONF, SMALL, words
@@ -98,7 +99,7 @@ MISTAKES = {
     "positions=randomized positions.max_position=10": "positions.max_position",
     "encoding=learned positions=shifted": "encoding.max_length",
     "dataset.files=nothing.txt": "dataset.files: there is no such key here; it is one of "
-    "dataset=answers_file, dataset=classification_file, dataset=pairs_file, dataset=tags_file and dataset=text\n",
+    f"{', '.join(f'dataset={name}' for name in choices('dataset') if name.endswith('_file'))} and dataset=text\n",
     "sed=3": "sed: there is no such key; did you mean 'seed'?",
     "trainer.max_step=3": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?",
     "resumee=auto": "resumee: there is no such key; did you mean 'resume'?",

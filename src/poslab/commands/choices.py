@@ -42,7 +42,7 @@ def description(group: str, choice: str) -> str:
 
 
 def family(dataset: str) -> str:
-    """Return the family of a dataset: `classes`, whose first file is conf/dataset/_classes.yaml; empty without one."""
+    """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it."""
     for file in _parts(CONF / "dataset" / f"{dataset}.yaml"):
         for default in _defaults(file):
             if isinstance(default, dict) and FAMILY in default:

@@ -73,7 +73,8 @@ def _by_family() -> Iterator[tuple[str, list[str]]]:
     for dataset in choices("dataset"):
         families.setdefault(family(dataset), []).append(dataset)
     for name, datasets in sorted(families.items()):
-        yield f"{name}: {description('dataset', f'_{name}')}" if name else "others", datasets
+        has_head = (CONF / "dataset" / f"_{name}.yaml").is_file()
+        yield f"{name}: {description('dataset', f'_{name}')}" if has_head else name or "others", datasets
 
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -1,18 +1,29 @@
-"""Batches of all kinds.
+"""Batches of tokens.
 
-Dimension letters: B windows or examples, T tokens of a row, S tokens of a source, C classes.
+Dimension letters: B windows or examples, T tokens of a row.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.data.context import Context
-
 IGNORE = -100
+"""The target of a token, or the class of a row, that does not count."""
+
+
+class Batch(Protocol):
+    """A batch of any task: a `NamedTuple` of tensors in the file of the task."""
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+
+    @property
+    def num_tokens(self) -> int | Tensor:
+        """Number of tokens without padding; a scalar tensor where there is padding."""
 
 
 class TokenBatch(NamedTuple):
@@ -32,98 +43,12 @@ class TokenBatch(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """B."""
         return len(self.tokens)
 
     @property
     def num_tokens(self) -> int | Tensor:
-        """Number of tokens without padding; a scalar tensor where there is padding."""
         return self.tokens.numel() if self.real is None else self.real.sum()
 
-
-class ClassBatch(NamedTuple):
-    """Texts and their classes.
-
-    Args:
-        tokens: token ids, (B, T) int64.
-        real: (B, T) bool, False at padding.
-        classes: (B,) int64, `IGNORE` in rows that do not count; where a text may have several classes, (B, C) int64, 1
-            for each that it has and 0 for the others.
-    """
-
-    tokens: Tensor
-    real: Tensor
-    classes: Tensor
-
-    @property
-    def num_rows(self) -> int:
-        """B."""
-        return len(self.tokens)
-
-    @property
-    def num_tokens(self) -> Tensor:
-        """Number of tokens without padding, a scalar."""
-        return self.real.sum()
-
-
-class PairBatch(NamedTuple):
-    """Sources and the targets to be written from them.
-
-    Args:
-        source: token ids, (B, S) int64.
-        real_source: (B, S) bool, False at padding; None where there is none.
-        target: input of the decoder, (B, T) int64, which begins with the same token in every row.
-        targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
-    """
-
-    source: Tensor
-    real_source: Tensor | None
-    target: Tensor
-    targets: Tensor
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.source)
-
-    @property
-    def num_tokens(self) -> Tensor:
-        """Number of tokens without padding, a scalar."""
-        sources = self.source.numel() if self.real_source is None else self.real_source.sum()
-        return sources + (self.targets != IGNORE).sum()
-
-
-class SpanBatch(NamedTuple):
-    """Questions with their contexts, and the places of the answers.
-
-    Args:
-        tokens: token ids, (B, T) int64.
-        real: (B, T) bool, False at padding.
-        answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
-            stands for "no answer here".
-        spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
-        contexts: one a row, to turn places of tokens into text; empty in training.
-        right: the right answers, one list a row, an empty one where there is no answer; empty in training.
-    """
-
-    tokens: Tensor
-    real: Tensor
-    answerable: Tensor
-    spans: Tensor
-    contexts: Sequence[Context] = ()
-    right: Sequence[list[str]] = ()
-
-    @property
-    def num_rows(self) -> int:
-        """B."""
-        return len(self.tokens)
-
-    @property
-    def num_tokens(self) -> Tensor:
-        """Number of tokens without padding, a scalar."""
-        return self.real.sum()
-
-
-Batch = TokenBatch | ClassBatch | PairBatch | SpanBatch
 
 Collate = Callable[[Any, np.ndarray], Batch]
 """Makes a batch of examples, as `Task.collate` does."""

@@ -18,7 +18,6 @@ from poslab.configuration.build import package_names
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.runs.earlier_versions import ADDED, as_of_now
-from poslab.tasks.record import TaskRecord
 
 SECONDS_TO_LET_GO = 7
 """Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
@@ -216,18 +215,6 @@ class RunDirectory:
         for directory in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):  # not empty
                 directory.rmdir()
-
-    def write_task(self, record: Mapping[str, Any]) -> None:
-        """Write the facts of the data that the task needs."""
-        write_atomically(self.task_file, json.dumps(record, indent=2) + "\n")
-
-    def task(self) -> TaskRecord:
-        """Read the facts of the data that the task needs; an empty record if the run has written none.
-
-        Raises:
-            ValueError: naming the file, if it does not hold them.
-        """
-        return TaskRecord.of(read_json(self.task_file) if self.task_file.is_file() else {}, self.task_file)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Write the final figures, which marks the run as finished."""

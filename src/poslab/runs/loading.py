@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from poslab.configuration.build import with_full_key
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import Model, Outputs
+from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, load_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
@@ -55,9 +55,8 @@ def load(
     swapped = recipe if not swap else Recipe.of({**recipe.config, **swap})
     file = checkpoint_file(run)
     weights = load_weights(file)
-    tokenizer, record = load_tokenizer(directory.path), directory.task()
-    outputs = None if record.outputs is None else Outputs(*record.outputs)
-    known = (tokenizer.vocab_size + record.extra_tokens, outputs, tokenizer.digits)
+    tokenizer, record = load_tokenizer(directory.path), recipe.task.record_type.read(directory.task_file)
+    known = (tokenizer.vocab_size + record.extra_tokens, record.outputs, tokenizer.digits)
     if not _fits(swapped, known, weights, whole=not swap):
         raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}")
     model = _built(swapped, known)

@@ -50,7 +50,8 @@ def serve(
         raise ValueError(f"beams must be a positive integer, got {beams}")
     recipe = recipe_of(directory)
     try:
-        task = recipe.task.restored(directory.task(), load_tokenizer(directory.path), recipe.source)
+        record = recipe.task.record_type.read(directory.task_file)
+        task = recipe.task.restored(record, load_tokenizer(directory.path), recipe.source)
     except ValueError as error:
         raise ValueError(f"run={run} cannot answer: {error}") from error
     if beams > 1 and "beams" not in task.heeds:

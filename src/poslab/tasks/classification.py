@@ -1,12 +1,13 @@
 """The task of predicting the class of a text, or all of its classes.
 
-Dimension letters: B texts, C classes, N texts that count.
+Dimension letters: B texts, T tokens, C classes, N texts that count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +15,52 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from poslab.data.batch import IGNORE, ClassBatch, padded
+from poslab.arguments import with_checked_arguments
+from poslab.data.batch import IGNORE, padded
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.record import NamedOutputs
 from poslab.tasks.task import Measurement, Observation, Prediction, Search, Sums, Task, device_of
+
+
+class ClassBatch(NamedTuple):
+    """Texts and their classes.
+
+    Args:
+        tokens: token ids, (B, T) int64.
+        real: (B, T) bool, False at padding.
+        classes: (B,) int64, `IGNORE` in rows that do not count; where a text may have several classes, (B, C) int64, 1
+            for each that it has and 0 for the others.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    classes: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        return self.real.sum()
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class ClassesRecord(NamedOutputs):
+    """The record of a classification.
+
+    Args:
+        two_texts: True if two texts are classified together.
+        several: True if a text may have several classes.
+        others: those of `NamedOutputs`.
+    """
+
+    two_texts: bool = False
+    several: bool = False
 
 
 class Classification(Task):
@@ -35,6 +75,7 @@ class Classification(Task):
 
     kind = CLASSES
     needs = frozenset({"pooled"})
+    record_type = ClassesRecord
 
     several: ClassVar[bool] = False
     """True if a text may have several classes."""
@@ -57,14 +98,12 @@ class Classification(Task):
         return form(data.facts.classes, data.facts.two_texts, data.tokenizer, data.source.longest)
 
     @classmethod
-    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Classification:
-        if not record.classes:
-            raise ValueError("it has learned no classes")
+    def restored(cls, record: ClassesRecord, tokenizer: Any, source: Any) -> Classification:
         form = MultiLabelClassification if record.several else Classification
         return form(record.classes, record.two_texts, tokenizer, source.longest)
 
-    def record(self) -> dict[str, Any]:
-        return {**super().record(), "classes": self.classes, "two_texts": self.two_texts, "several": self.several}
+    def record(self) -> ClassesRecord:
+        return ClassesRecord(outputs=self.outputs, classes=self.classes, two_texts=self.two_texts, several=self.several)
 
     def collate(self, rows: Rows, counts: np.ndarray) -> ClassBatch:
         tokens, real = padded([self._cut(row) for row in rows["tokens"]])

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
-from poslab.data.batch import IGNORE, SpanBatch, padded
-from poslab.data.context import Context
+from poslab.data.batch import IGNORE, padded
 from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.kinds.spans import SPANS
 from poslab.data.tokenizers import Tokenizer
@@ -30,6 +30,59 @@ LONGEST_ANSWER = 30
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLE = re.compile(r"\b(a|an|the)\b")
+
+
+class Context:
+    """A text and the characters of each of its tokens.
+
+    Args:
+        text: the whole.
+        first: place of its first token in the input of the model.
+        places: (N, 2), the characters of each of its tokens: from, to.
+    """
+
+    def __init__(self, text: str, first: int, places: np.ndarray) -> None:
+        self.text = text
+        self.first = first
+        self.places = places
+
+    def between(self, first: int, last: int) -> str:
+        """Return the text from one token to another, by their places in the input; empty before the context.
+
+        A token may begin with the space before its word, which is not part of an answer.
+        """
+        if first < self.first:
+            return ""
+        return self.text[self.places[first - self.first, 0] : self.places[last - self.first, 1]].strip()
+
+
+class SpanBatch(NamedTuple):
+    """Questions with their contexts, and the places of the answers.
+
+    Args:
+        tokens: token ids, (B, T) int64.
+        real: (B, T) bool, False at padding.
+        answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
+            stands for "no answer here".
+        spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
+        contexts: one a row, to turn places of tokens into text; empty in training.
+        right: the right answers, one list a row, an empty one where there is no answer; empty in training.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    answerable: Tensor
+    spans: Tensor
+    contexts: Sequence[Context] = ()
+    right: Sequence[list[str]] = ()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        return self.real.sum()
 
 
 class QuestionAnswering(Task):

@@ -1,52 +1,78 @@
-"""The record of a task in a run, beside configuration and tokenizer, read from `task.json`."""
+"""The record of a task in a run, beside configuration and tokenizer: `task.json`.
 
-from __future__ import annotations
+Annotations are evaluated here, since subclasses in other modules inherit the fields.
+"""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from poslab.arguments import Range, with_checked_arguments
+from poslab.io.reading import read_json
+from poslab.io.writing import write_atomically
+from poslab.models import Outputs
 
 MOST_EXTRA_TOKENS = 100_000
 """Far above the special tokens of any task."""
 
 
-@dataclass(frozen=True)
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
 class TaskRecord:
     """The part of a task that the use of a trained model needs.
 
     Args:
-        outputs: size of the output layer, and True if it is pooled: once for a sequence, one number for each class,
-            rather than for each token; None means token logits.
-        extra_tokens: tokens beside those of the tokenizer, such as a mask.
-        classes: names of the classes, all different; empty for other tasks.
-        two_texts: True if two texts are classified together.
-        several: True if a text may have several classes.
+        outputs: output layer of the model; None means token logits.
+        extra_tokens: number of tokens beside those of the tokenizer, such as a mask.
     """
 
-    outputs: tuple[int, bool] | None = None
-    extra_tokens: int = 0
-    classes: tuple[str, ...] = ()
-    two_texts: bool = False
-    several: bool = False
+    outputs: Outputs | None = None
+    extra_tokens: Annotated[int, Range(0, MOST_EXTRA_TOKENS)] = 0
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], file: Path) -> TaskRecord:
-        """Return the record of a file's content; ValueError names the file and the key."""
-        outputs, extra_tokens = content.get("outputs"), content.get("extra_tokens", 0)
-        classes, flags = content.get("classes", []), {key: content.get(key, False) for key in ("two_texts", "several")}
-        fits = {
-            "outputs": outputs is None
-            or (isinstance(outputs, list) and [type(x) for x in outputs] == [int, bool] and outputs[0] >= 1),
-            "extra_tokens": type(extra_tokens) is int and 0 <= extra_tokens <= MOST_EXTRA_TOKENS,
-            "classes": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
-            **{name: isinstance(flag, bool) for name, flag in flags.items()},
-        }
-        if wrong := [key for key, is_right in fits.items() if not is_right]:
-            raise ValueError(f"{file} is damaged: {wrong[0]} must not be {str(content[wrong[0]])[:40]!r}")
-        is_of_classes = bool(classes) or (outputs is not None and outputs[1])
-        if is_of_classes and (outputs is None or outputs[0] != len(classes)):
-            raise ValueError(f"{file} is damaged: it has {len(classes)} classes for outputs {outputs}")
-        if len(set(classes)) < len(classes):
-            raise ValueError(f"{file} is damaged: its classes must all be different")
-        return cls(None if outputs is None else (outputs[0], outputs[1]), extra_tokens, tuple(classes), **flags)
+    def read(cls, file: Path) -> Self:
+        """Return the record in a file, that of no argument if there is no file.
+
+        Raises:
+            ValueError: naming the file and what is wrong in it.
+        """
+        content = read_json(file) if file.is_file() else {}
+        known = {one.name for one in fields(cls)}
+        try:
+            if strange := sorted(content.keys() - known):
+                raise ValueError(f"{strange[0]!r:.40} is not one of {', '.join(sorted(known))}")
+            return cls(**content | {"outputs": _outputs(content.get("outputs"))})
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged: {error}") from error
+
+    def write(self, file: Path) -> None:
+        """Write the record to a file."""
+        write_atomically(file, json.dumps(asdict(self), indent=2) + "\n")
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class NamedOutputs(TaskRecord):
+    """The record of a task each of whose outputs has a name.
+
+    Args:
+        classes: the names, all different, in the order of their numbers.
+        others: those of `TaskRecord`.
+    """
+
+    classes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.outputs is None or len(self.classes) != self.outputs.size:
+            raise ValueError(f"classes must be as many as outputs, got {len(self.classes)} for {self.outputs}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must all be different")
+
+
+def _outputs(value: Any) -> Outputs | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and [type(part) for part in value] == [int, bool] and value[0] >= 1):
+        raise ValueError(f"outputs must be a positive integer and true or false, got {value!r:.40}")
+    return Outputs(*value)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from poslab.data.batch import IGNORE, PairBatch, TokenBatch, padded, unless_whole
+from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
 from poslab.data.kinds.kind import Rows
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.tokenizers import Tokenizer
@@ -19,7 +19,7 @@ from poslab.encodings import PositionSampler
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.target_prediction import TargetPrediction, require_contiguous
+from poslab.tasks.target_prediction import PairBatch, TargetPrediction, require_contiguous
 from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
 from poslab.tasks.writing import encoded, written
 from poslab.tasks.written_text import Comparison, compare, corpus_figures

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from poslab.data.batch import IGNORE, PairBatch
+from poslab.data.batch import IGNORE
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.encodings import PositionSampler
-from poslab.tasks.target_prediction import TargetPrediction, require_contiguous
+from poslab.tasks.target_prediction import PairBatch, TargetPrediction, require_contiguous
 
 
 class SpanCorruption(TargetPrediction):

@@ -1,14 +1,44 @@
-"""Tasks whose targets are written from a source, measured token by token."""
+"""Tasks whose targets are written from a source, measured token by token.
+
+Dimension letters: B pairs, T tokens of a target, S tokens of a source.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from poslab.data.batch import PairBatch, TokenBatch
+from torch import Tensor
+
+from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Contiguous, PositionSampler
 from poslab.models import Model
 from poslab.tasks.task import Sums, Task
 from poslab.tasks.token_prediction import perplexity_figures, predict_tokens, token_sums
+
+
+class PairBatch(NamedTuple):
+    """Sources and the targets to be written from them.
+
+    Args:
+        source: token ids, (B, S) int64.
+        real_source: (B, S) bool, False at padding; None where there is none.
+        target: input of the decoder, (B, T) int64, which begins with the same token in every row.
+        targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
+    """
+
+    source: Tensor
+    real_source: Tensor | None
+    target: Tensor
+    targets: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_tokens(self) -> Tensor:
+        sources = self.source.numel() if self.real_source is None else self.real_source.sum()
+        return sources + (self.targets != IGNORE).sum()
 
 
 class TargetPrediction(Task):

@@ -86,6 +86,9 @@ class Task(ABC):
     writes_in_tests: ClassVar[bool] = False
     """True if a test has the model write texts token by token."""
 
+    record_type: ClassVar[type[TaskRecord]] = TaskRecord
+    """The class of its record in a run."""
+
     outputs: Outputs | None = None
     """The outputs that it needs of the model; None is token logits."""
 
@@ -97,6 +100,9 @@ class Task(ABC):
 
     shown: ClassVar[tuple[str, ...]]
     """The printed figures of a test."""
+
+    open_ended: ClassVar[frozenset[str]] = frozenset({"loss", "perplexity", "bits_per_byte"})
+    """The figures without a largest value; all others are shares and scores from 0 to 100."""
 
     validated: ClassVar[tuple[str, ...]]
     """The figures of a validation."""
@@ -127,11 +133,11 @@ class Task(ABC):
         """Return the task of data (`RunData`) after `setup`."""
 
     @classmethod
-    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Task:
+    def restored(cls, record: Any, tokenizer: Any, source: Any) -> Task:
         """Return the task of a run, for its predictions.
 
         Args:
-            record: of the task in the run.
+            record: of the task in the run, of `record_type`.
             tokenizer: of the run.
             source: of its data.
 
@@ -179,9 +185,9 @@ class Task(ABC):
         """Return figures that follow from those at all lengths together."""
         return {}
 
-    def record(self) -> dict[str, Any]:
-        """Return the record of a task, which, beside configuration and tokenizer, the use of its model needs."""
-        return {"outputs": self.outputs, "extra_tokens": self.extra_tokens}
+    def record(self) -> TaskRecord:
+        """Return its record, of `record_type`."""
+        return TaskRecord(outputs=self.outputs, extra_tokens=self.extra_tokens)
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         """Predict the class, tags, answer or target of a text.

@@ -18,7 +18,7 @@ from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.kinds.tags import TAGS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.record import NamedOutputs
 from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task, device_of
 from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
 
@@ -42,6 +42,7 @@ class TokenTagging(TokenPrediction):
 
     kind = TAGS
     needs = frozenset({"bidirectional"})
+    record_type = NamedOutputs
     headline = "accuracy"
     chosen_by = "f1"
     shown = validated = ("f1", "precision", "recall", "accuracy", "loss")
@@ -58,13 +59,11 @@ class TokenTagging(TokenPrediction):
         return cls(data.facts.classes, data.tokenizer)
 
     @classmethod
-    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
-        if record.outputs != (len(record.classes), False):
-            raise ValueError("it has not learned to tag words")
+    def restored(cls, record: NamedOutputs, tokenizer: Any, source: Any) -> Self:
         return cls(record.classes, tokenizer)
 
-    def record(self) -> dict[str, Any]:
-        return {**super().record(), "classes": self.tags}
+    def record(self) -> NamedOutputs:
+        return NamedOutputs(outputs=self.outputs, classes=self.tags)
 
     def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
         tokens, real = padded([np.asarray(row) for row in rows["tokens"]])

@@ -75,10 +75,11 @@ class ConsoleProgress(L.Callback):
         figures = pl_module.figures
         shown = ""
         if "train/loss" in figures:
-            headline = pl_module.task.headline
+            task = pl_module.task
+            headline = task.headline
             shown = f"loss {figures['train/loss']:.3f}  " if headline != "loss" else ""
             newest = figures[f"train/{headline}"]
-            shown += f"{words(headline)} {shown_figure(headline, newest, open_ended=3)}"
+            shown += f"{words(headline)} {shown_figure(task, headline, newest, open_ended=3)}"
             if (rate := figures.get("train/tokens_per_second")) is not None:
                 shown += f"  {rate:,.0f} tokens/s"
         self._bar.update(self._task, completed=trainer.global_step, figures=shown, description="train")
@@ -90,14 +91,16 @@ class ConsoleProgress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            figures, headline = pl_module.figures, pl_module.task.headline
+            figures, task = pl_module.figures, pl_module.task
+            headline = task.headline
             tags = [f"validation/{headline}@{length}" for length in pl_module.lengths["validation"]]
-            if pl_module.task.pools_lengths:
+            if task.pools_lengths:
                 tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may have no recorded training step yet.
-            train = shown_figure(headline, figures[f"train/{headline}"]) if f"train/{headline}" in figures else "–"
+            newest = figures.get(f"train/{headline}")
+            train = "–" if newest is None else shown_figure(task, headline, newest)
             width = _width(tags)
-            columns = (f"{shown_figure(headline, figures[tag]):>{width}}" for tag in tags)
+            columns = (f"{shown_figure(task, headline, figures[tag]):>{width}}" for tag in tags)
             self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -128,14 +131,14 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     tag, `lengths` ascend, for windows from the training length, and `step` is that of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
-    if scored := [words(name) for name in task.shown if name not in OPEN_ENDED]:
+    if scored := [words(name) for name in task.shown if name not in task.open_ended]:
         table.caption, table.caption_justify = f"from 0 to 100: {', '.join(scored)}", "left"
     for name in ("length", "examples" if task.pools_lengths else "", *map(words, task.shown)):
         table.add_column(name, justify="right")
 
     def add(length: str, second: str, suffix: str) -> None:
         tags = {name: f"test/{name}{suffix}" for name in task.shown}
-        cells = (shown_figure(name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
+        cells = (shown_figure(task, name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
         table.add_row(length, second, *cells)
 
     def examples(suffix: str) -> str:
@@ -151,13 +154,9 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     return table
 
 
-OPEN_ENDED = {"loss", "perplexity", "bits_per_byte"}
-"""Figures without a largest value; all others are shares and scores from 0 to 100."""
-
-
-def shown_figure(name: str, value: float, open_ended: int = 4) -> str:
-    """Return a figure as text, with two decimals, or `open_ended` if it has no largest value."""
-    return f"{value:.{open_ended if name in OPEN_ENDED else 2}f}"
+def shown_figure(task: Task, name: str, value: float, open_ended: int = 4) -> str:
+    """Return a figure of a task as text, with two decimals, or `open_ended` if it has no largest value."""
+    return f"{value:.{open_ended if name in task.open_ended else 2}f}"
 
 
 def words(name: str) -> str:

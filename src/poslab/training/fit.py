@@ -107,7 +107,7 @@ def train_here(
     )
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
-        run.write_task(task.record())
+        task.record().write(run.task_file)
         tags = learner.tags("test" if observer is None else "validation")
         for logger in loggers:
             if isinstance(logger, RunLogger):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from poslab.data.context import Context
+from poslab.tasks.question_answering import Context
 
 
 def test_an_answer_is_without_the_space_that_its_first_token_begins_with():

@@ -10,13 +10,13 @@ import pytest
 from hydra.utils import get_class
 
 from poslab.configuration.build import build
+from poslab.data.examples.example_files import ExampleFiles
 from poslab.data.examples.hub_examples import HubExamples
 from poslab.data.examples.source import ExampleSource
 from poslab.data.sources import AnySource
 from tests.data.test_choices import CHOICES as CORPORA
 from tests.data.test_choices import CONF, composed
 
-NEED_FILES = {"classification_file", "pairs_file", "answers_file", "tags_file"}
 NEED_PATHS = {"hub_classification", "hub_pairs", "hub_answers", "hub_dialogue"}
 
 
@@ -26,6 +26,7 @@ def choices_of(kind: type) -> list[str]:
 
 
 CHOICES = choices_of(ExampleSource)
+NEED_FILES = choices_of(ExampleFiles)
 PRESETS = sorted(set(choices_of(HubExamples)) - NEED_PATHS)
 
 
@@ -54,7 +55,7 @@ def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
     assert files["train"] == "zip://gov_report/train.jsonl::hf://datasets/tau/scrolls/gov_report.zip"
 
 
-@pytest.mark.parametrize("choice", sorted(NEED_FILES))
+@pytest.mark.parametrize("choice", NEED_FILES)
 def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
     with pytest.raises(ValueError, match=r"^dataset.files must be a path, a glob or a list of them, got None$"):
         build({"dataset": composed(choice)}, "dataset", AnySource)
@@ -63,8 +64,8 @@ def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
 @pytest.mark.slow
 def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("text,label\na,b\n")
-    nodes: list[dict[str, Any]] = [composed(choice) for choice in CHOICES if choice not in NEED_PATHS | NEED_FILES]
-    nodes += [composed(choice) | {"files": str(tmp_path / "x.csv")} for choice in sorted(NEED_FILES)]
+    nodes: list[dict[str, Any]] = [composed(choice) for choice in CHOICES if choice not in NEED_PATHS.union(NEED_FILES)]
+    nodes += [composed(choice) | {"files": str(tmp_path / "x.csv")} for choice in NEED_FILES]
     program = (
         "import contextlib, sys\n"
         "from poslab.configuration.build import build\n"

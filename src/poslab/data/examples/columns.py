@@ -1,6 +1,6 @@
 """Columns of examples as a Hugging Face dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,15 +11,27 @@ Splits = dict[str, "Dataset"]
 
 
 def as_examples(**columns: Sequence[Any]) -> "Dataset":
-    """Return a dataset of columns of one length, as of its kind: strings, lists of strings, or `answers`."""
-    from datasets import Dataset, Features, List, Value
+    """Return a dataset of columns of one length, of strings, integers, lists or dictionaries."""
+    from datasets import Dataset, Features, Value
 
-    # Arrow's plain strings end at 2 GB a column; a column of empty lists does not have a type of its own.
-    text = Value("large_string")
-    types: dict[str, Any] = dict.fromkeys(columns, text)
-    for name, column in columns.items():
-        if any(isinstance(value, list) for value in column):
-            types[name] = List(Value("string"))
-    if "answers" in columns:
-        types["answers"] = List({"text": Value("string"), "start": Value("int64")})
+    # Arrow's plain strings end at 2 GB a column.
+    types = {name: type_of(column, Value("large_string")) for name, column in columns.items()}
     return Dataset.from_dict({name: list(column) for name, column in columns.items()}, features=Features(types))
+
+
+def type_of(values: Iterable[Any], text: Any = None) -> Any:
+    """Return the type of values as `datasets` has it: that of all of them, since a list may be empty.
+
+    Args:
+        values: of a column, or of lists in it; without any, they count as strings.
+        text: the type of strings; None is a plain string.
+    """
+    from datasets import List, Value
+
+    values = list(values)
+    first = next(iter(values), "")
+    if isinstance(first, list):
+        return List(type_of(item for value in values for item in value))
+    if isinstance(first, dict):
+        return {key: type_of(value[key] for value in values) for key in first}
+    return Value("int64") if isinstance(first, int) else text or Value("string")
