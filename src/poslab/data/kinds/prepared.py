@@ -20,14 +20,14 @@ def are_within(column: ChunkedArray, ends: Any) -> bool:
     """Return whether no number is missing, below 0, or not below its end.
 
     Args:
-        column: a number or a list of numbers for each example.
+        column: a number for each example, a list of them, or a list of lists.
         ends: one for all examples, or one for each.
     """
     from pyarrow import compute
 
-    if column.null_count:
-        return False
-    if hasattr(column.type, "value_type"):
+    while hasattr(column.type, "value_type"):
+        if column.null_count:
+            return False
         ends = ends if isinstance(ends, int) else ends.take(compute.list_parent_indices(column))
         column = compute.list_flatten(column)
     fit = compute.and_(compute.greater_equal(column, 0), compute.less(column, ends))
