@@ -64,8 +64,10 @@ class NamedOutputs(TaskRecord):
     classes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.outputs is None or len(self.classes) != self.outputs.size:
-            raise ValueError(f"classes must be as many as outputs, got {len(self.classes)} for {self.outputs}")
+        if self.outputs is None:
+            raise ValueError("it has no outputs, as of another task")
+        if len(self.classes) != self.outputs.size:
+            raise ValueError(f"classes must be as many as outputs, got {len(self.classes)} for {self.outputs.size}")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must all be different")
 
