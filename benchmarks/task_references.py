@@ -1,4 +1,4 @@
-"""Figures of a task without a transformer, to compare a trained model with on the same split."""
+"""Metrics of a task without a transformer, to compare a trained model with on the same split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
-from poslab.tasks.written_text import compare, corpus_figures
+from poslab.tasks.written_text import compare, corpus_scores
 
 
 def classification_reference(data: ExampleDataModule) -> dict[str, float]:
@@ -112,5 +112,5 @@ def previous_reference(data: TextDataModule) -> dict[str, float]:
 
 def likeness(predicted: Sequence[str], right: Sequence[str]) -> dict[str, float]:
     """Return BLEU, chrF and ROUGE-L of texts, 0 to 100, as those that models write are measured."""
-    figures = corpus_figures([compare(*pair) for pair in zip(predicted, right, strict=True)])
-    return {name: figures[name] for name in ("bleu", "chrf", "rouge_l")}
+    metrics = corpus_scores([compare(*pair) for pair in zip(predicted, right, strict=True)])
+    return {name: metrics[name] for name in ("bleu", "chrf", "rouge_l")}

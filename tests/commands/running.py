@@ -189,12 +189,12 @@ def rows(run: Path) -> list[tuple[int, str, str]]:
 
 
 def recorded(run: Path, step: int, split: str = "train") -> bool:
-    """Return whether figures of a step, or of one after it, have been recorded."""
+    """Return whether metrics of a step, or of one after it, have been recorded."""
     return any(row[0] >= step and row[1].startswith(split) for row in rows(run))
 
 
-def figures(run: Path) -> dict[str, float]:
-    """The figures in metrics.json, times and memory left out."""
+def metrics(run: Path) -> dict[str, float]:
+    """The metrics in metrics.json, times and memory left out."""
     metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
     return {tag: value for tag, value in metrics.items() if tag not in TIMED}
 
@@ -206,9 +206,9 @@ def checkpoint(run: Path, name: str) -> dict[str, Any]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The same figures, and bitwise the same weights and state of the optimizer."""
+    """The same metrics, and bitwise the same weights and state of the optimizer."""
     assert rows(one) == rows(other)
-    assert figures(one) == figures(other)
+    assert metrics(one) == metrics(other)
     for name in ("last", "best"):
         a, b = checkpoint(one, name), checkpoint(other, name)
         assert a["global_step"] == b["global_step"]

@@ -52,10 +52,10 @@ def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, acc
     measurement = task.metrics("test")
     observation = task.observe(Predicting(predicted), batch, "test")
     measurement.update(observation)
-    figures = measurement.figures()
+    metrics = measurement.compute()
     assert observation.sums.counted == (batch.targets != IGNORE).sum()
-    assert figures["exact_match"] == pytest.approx(exact_match)
-    assert accuracy is None or figures["accuracy"] == pytest.approx(accuracy)
+    assert metrics["exact_match"] == pytest.approx(exact_match)
+    assert accuracy is None or metrics["accuracy"] == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Figures of classifications are what their definitions say, also where a class is missing, and take little memory."""
+"""Metrics of classifications are what their definitions say, also where a class is missing, and take little memory."""
 
 import math
 
@@ -36,7 +36,7 @@ def computed(counts: ClassCounts, predicted: np.ndarray, actual: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_figures_of_one_class_each_are_those_of_a_loop(seed):
+def test_metrics_of_one_class_each_are_those_of_a_loop(seed):
     """Also where classes are never predicted, never there, or neither, and where there is one class alone."""
     generator = np.random.default_rng(seed)
     size = int(generator.integers(1, 6))
@@ -51,7 +51,7 @@ def test_figures_of_one_class_each_are_those_of_a_loop(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_figures_of_several_labels_are_those_of_a_loop(seed):
+def test_metrics_of_several_labels_are_those_of_a_loop(seed):
     """Also where a label is never there, never predicted, or neither: then its F1 is 0."""
     generator = np.random.default_rng(seed)
     size = int(generator.integers(1, 6))

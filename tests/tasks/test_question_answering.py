@@ -39,24 +39,24 @@ def score(text: str, right: str) -> tuple[float, float]:
     return exact, 2 * precision * recall / (precision + recall)
 
 
-def test_figures_are_those_of_the_script_of_version_1_1():
-    rng, figures = random.Random(0), set()
+def test_metrics_are_those_of_the_script_of_version_1_1():
+    rng, metrics = random.Random(0), set()
     for _ in range(3_000):
         text, *right = (some_text(rng) for _ in range(rng.randint(2, 4)))
         each = [score(text, answer) for answer in right]
         expected = (100 * max(exact for exact, _ in each), 100 * max(f1 for _, f1 in each))
         assert likeness(text, right) == pytest.approx(expected), (text, right)
-        figures.add(expected)
-    assert {(0, 0), (100, 0), (100, 100)} < figures
+        metrics.add(expected)
+    assert {(0, 0), (100, 0), (100, 100)} < metrics
 
 
 def test_a_text_of_articles_alone_matches_another_and_shares_no_word_with_it():
     assert likeness("the", ["An!"]) == (100, 0)
 
 
-@pytest.mark.parametrize(("text", "right", "figure"), [("", [], 100), ("", ["sea"], 0), ("sea", [], 0), ("the", [], 0)])
-def test_no_answer_is_right_where_there_is_none(text, right, figure):
-    assert likeness(text, right) == (figure, figure)
+@pytest.mark.parametrize(("text", "right", "metric"), [("", [], 100), ("", ["sea"], 0), ("sea", [], 0), ("the", [], 0)])
+def test_no_answer_is_right_where_there_is_none(text, right, metric):
+    assert likeness(text, right) == (metric, metric)
 
 
 @pytest.mark.parametrize("longest", [1, 4, 30])

@@ -112,12 +112,12 @@ def trained(files: Path, folder: Path, kind: str, *overrides: str) -> RunDirecto
 @pytest.mark.parametrize(("kind", "model"), CASES)
 def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files, kind, model):
     run = trained(files, tmp_path, kind, f"model={model}")
-    figures = run.metrics()
-    by_length = [tag for tag in figures if tag.startswith("test/loss@")]
+    metrics = run.metrics()
+    by_length = [tag for tag in metrics if tag.startswith("test/loss@")]
     assert len(by_length) >= 2
-    accuracies = [value for tag, value in figures.items() if "accuracy" in tag]
+    accuracies = [value for tag, value in metrics.items() if "accuracy" in tag]
     assert accuracies and all(0 <= value <= 100 for value in accuracies)
-    assert figures["steps"] == 4 and figures["train/tokens_per_second"] > 0
+    assert metrics["steps"] == 4 and metrics["train/tokens_per_second"] > 0
     log = run.log_file.read_text()
     assert "by length of" in log and "test, best checkpoint" in log
 
@@ -125,7 +125,7 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "model"), [case for case in CASES if case[0] != "text"])
 def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, kind, model):
-    """Padding, batches, lengths and rows that fill up the last batch change no figure, and each says of how many."""
+    """Padding, batches, lengths and rows that fill up the last batch change no metric, and each says of how many."""
     run = trained(files, tmp_path, kind, f"model={model}")
     data, task = opened(run.config())
     module = poslab.load(run.path)
@@ -143,27 +143,27 @@ def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "figure", "best"), [("classes", "accuracy", max), ("pairs", "loss", min)])
-def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, files, kind, figure, best):
+@pytest.mark.parametrize(("kind", "metric", "best"), [("classes", "accuracy", max), ("pairs", "loss", min)])
+def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, files, kind, metric, best):
     steps = ["trainer.max_steps=24", "trainer.validations=8", "optimizer.lr=2e-2"]
     run = trained(files, tmp_path, kind, *steps)
     with (run.path / "metrics.csv").open(newline="") as file:
-        validated = [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == f"validation/{figure}"]
+        validated = [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == f"validation/{metric}"]
     assert len(set(validated)) > 2
-    assert run.metrics()[f"validation/{figure}"] == pytest.approx(best(validated))
+    assert run.metrics()[f"validation/{metric}"] == pytest.approx(best(validated))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pairs", "answers"])
-def test_two_processes_come_to_the_figures_of_one(tmp_path, files, kind):
+def test_two_processes_come_to_the_metrics_of_one(tmp_path, files, kind):
     """Also where the examples of a length do not divide by two, and one process has none of them."""
     command = [sys.executable, "-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu"]
     subprocess.run([*command, f"hydra.run.dir={tmp_path}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL)
     together = RunDirectory(tmp_path / "run").metrics()
     alone = trained(files, tmp_path / "alone", kind).metrics()
-    figures = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
-    assert figures and {tag: together[tag] for tag in figures} == pytest.approx(
-        {tag: alone[tag] for tag in figures}, rel=1e-3, abs=1e-4
+    metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
+    assert metrics and {tag: together[tag] for tag in metrics} == pytest.approx(
+        {tag: alone[tag] for tag in metrics}, rel=1e-3, abs=1e-4
     )
 
 
@@ -243,17 +243,17 @@ def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
         return make(self, rows, counts)
 
     monkeypatch.setattr(QuestionAnswering, "collate", spy)
-    figures = trained(files, tmp_path, "answers").metrics()
+    metrics = trained(files, tmp_path, "answers").metrics()
     of_training = frozenset({"tokens", "first", "span"})
     assert read == {of_training, of_training | {"places", "context", "answers"}}
-    assert {"test/exact_match", "test/f1"} <= figures.keys()
+    assert {"test/exact_match", "test/f1"} <= metrics.keys()
 
 
 def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
     run = trained(files, tmp_path, "answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
-    (data, task), module, figures = opened(run.config()), poslab.load(run.path), run.metrics()
+    (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
     with torch.no_grad():
-        batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(figures["test/examples"])]
+        batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(metrics["test/examples"])]
         answers = [answer for batch in batches for answer in task.observe(module, batch, "test").answers]
     scores = []
     for text, right in answers:
@@ -261,8 +261,8 @@ def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
         agree = 100.0 * (not text and not right)
         found = squad({"id": "0", "prediction_text": text}, target) if text and right else dict.fromkeys(SQUAD, agree)
         scores.append([float(found[name]) for name in SQUAD])
-    assert [figures[f"test/{name}"] for name in SQUAD] == pytest.approx(np.mean(scores, 0).tolist(), abs=1e-3)
-    assert 0 < figures["test/f1"] < 100
+    assert [metrics[f"test/{name}"] for name in SQUAD] == pytest.approx(np.mean(scores, 0).tolist(), abs=1e-3)
+    assert 0 < metrics["test/f1"] < 100
 
 
 @pytest.mark.slow
@@ -270,7 +270,7 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
     from rouge_score.rouge_scorer import RougeScorer  # takes seconds, which other processes here need not wait
 
     run = trained(files, tmp_path, "pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
-    (data, task), module, figures = opened(run.config()), poslab.load(run.path), run.metrics()
+    (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
     examples, one = data.examples("test"), np.array([True])
     with torch.no_grad():
         written = [task.written(module, data.task.collate(examples[[n]], one))[0] for n in range(len(examples))]
@@ -283,9 +283,9 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
         "exact_match": 100 * sum(map(str.__eq__, texts, right)) / len(right),
         **{f"rouge_{n}": 100 * np.mean([found[f"rouge{n.upper()}"].fmeasure for found in rouge]) for n in "12l"},
     }
-    assert {name: figures[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-3)
+    assert {name: metrics[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert 0 < expected["chrf"] < 100
-    assert not any(f"validation/{name}" in figures for name in expected)
+    assert not any(f"validation/{name}" in metrics for name in expected)
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder", "pointer_generator"])

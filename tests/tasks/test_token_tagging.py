@@ -48,7 +48,7 @@ def test_entities_are_those_of_the_definition(tags):
     assert entities(tags) == by_definition(tags)
 
 
-def test_figures_are_those_of_all_entities_together():
+def test_metrics_are_those_of_all_entities_together():
     counts, right, predicted, actual = EntityCounts(), 0, 0, 0
     for ours, theirs in zip(sequences(200), sequences(400)[200:], strict=True):
         length = min(len(ours), len(theirs))

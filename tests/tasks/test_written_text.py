@@ -14,7 +14,7 @@ from torch import distributed, multiprocessing
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.tasks.sequence_to_sequence import SequenceToSequence, WritingMeasurement
 from poslab.tasks.task import Observation, Sums
-from poslab.tasks.written_text import compare, corpus_figures
+from poslab.tasks.written_text import compare, corpus_scores
 
 WORDS = ["the", "a", "ship", "Ship", "sails,", "sea.", "über", "été", "船", "на", "1,000", "re-do", "  ", "<|end|>"]
 CORPORA, CORPORA_OF_TWO = 300, 100
@@ -55,8 +55,8 @@ def test_bleu_and_chrf_of_batches_are_sacrebleus_of_the_whole_corpus():
         measured.begin(torch.device("cpu"))
         for start in range(0, len(pairs), 7):
             measured.update(observed(pairs[start : start + 7]))
-        figures = measured.figures()
-        assert {name: figures[name] for name in ("bleu", "chrf")} == pytest.approx(sacrebleus(pairs), abs=1e-9), seed
+        metrics = measured.compute()
+        assert {name: metrics[name] for name in ("bleu", "chrf")} == pytest.approx(sacrebleus(pairs), abs=1e-9), seed
 
 
 def _measure_a_share(rank: int, folder: Path) -> None:
@@ -65,23 +65,23 @@ def _measure_a_share(rank: int, folder: Path) -> None:
     for seed in range(CORPORA_OF_TWO):
         measured = measurement()
         measured.update(observed(corpus(seed)[rank::2]))  # the second may have no text
-        found.append(measured.figures())
+        found.append(measured.compute())
     distributed.destroy_process_group()
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_figures_of_the_whole_corpus_both(tmp_path):
+def test_two_processes_have_the_metrics_of_the_whole_corpus_both(tmp_path):
     multiprocessing.spawn(_measure_a_share, (tmp_path,), nprocs=2)
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert len(found) == CORPORA_OF_TWO
-        for seed, figures in enumerate(found):
+        for seed, metrics in enumerate(found):
             pairs = corpus(seed)
             expected = sacrebleus(pairs) | {
                 "exact_match": 100 * sum(text.strip() == right.strip() for text, right in pairs) / len(pairs)
             }
-            assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-9), seed
+            assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-9), seed
 
 
 def test_a_measurement_that_begins_anew_has_forgotten_its_texts():
@@ -89,12 +89,12 @@ def test_a_measurement_that_begins_anew_has_forgotten_its_texts():
     measured.update(observed([("one", "one")]))
     measured.begin(torch.device("cpu"))
     measured.update(observed([("two", "one")]))
-    assert measured.figures()["exact_match"] == 0
+    assert measured.compute()["exact_match"] == 0
 
 
 def test_a_perfect_short_answer_has_all_that_there_is_but_bleu_which_wants_four_words():
-    figures = corpus_figures([compare("yes", "yes")])
-    assert figures == {"bleu": 0, "chrf": 100, "rouge_1": 100, "rouge_2": 0, "rouge_l": 100, "exact_match": 100}
+    metrics = corpus_scores([compare("yes", "yes")])
+    assert metrics == {"bleu": 0, "chrf": 100, "rouge_1": 100, "rouge_2": 0, "rouge_l": 100, "exact_match": 100}
 
 
 class Characters:
@@ -119,7 +119,7 @@ def test_rouge_is_googles(alphabet, tokenizer):
         every_text.append(ours)
         every_score.append(theirs)
     means = {name: sum(theirs[name] for theirs in every_score) / 200 for name in kinds}
-    assert {name: corpus_figures(every_text)[name] for name in kinds} == pytest.approx(means, abs=1e-4)
+    assert {name: corpus_scores(every_text)[name] for name in kinds} == pytest.approx(means, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ def test_the_gradient_is_that_of_the_mean_over_the_predicted_tokens_of_the_whole
     expected = sorted((p.grad for p in model.parameters() if p.grad is not None), key=in_some_order)
     for ours, theirs in zip(first_gradients(run, beta=0.9), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
-    figures = {tag: value for _, tag, value in recorded(run) if tag.startswith("train/")}
-    assert figures["train/loss"] == pytest.approx(loss.item(), rel=1e-6)
-    assert figures["train/gradient_norm"] == pytest.approx(gradient_norm(model), rel=1e-5)
+    metrics = {tag: value for _, tag, value in recorded(run) if tag.startswith("train/")}
+    assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert metrics["train/gradient_norm"] == pytest.approx(gradient_norm(model), rel=1e-5)
 
 
 def test_a_gradient_that_is_too_long_is_cut_to_the_longest(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_dropout_differs_between_steps_and_between_micro_batches(tmp_path: Path)
 
 
 @pytest.mark.parametrize("boundaries", ["false", "true"])
-def test_evaluated_figures_are_those_of_a_plain_loop(tmp_path: Path, documents: str, boundaries: str) -> None:
+def test_evaluated_metrics_are_those_of_a_plain_loop(tmp_path: Path, documents: str, boundaries: str) -> None:
     config = small(tmp_path, documents, f"dataset.document_boundaries={boundaries}", "trainer.micro_batch_size=2")
     metrics = run_of(config, tmp_path / "run").metrics()
     data, model = data_of(config), poslab.load(tmp_path / "run")

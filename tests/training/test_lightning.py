@@ -26,9 +26,9 @@ def validated(run: RunDirectory) -> list[int]:
 def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
     whole = run_of(small(tmp_path), tmp_path / "whole")
     part = run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=1"), tmp_path / "part")
-    figures = [{tag: value for step, tag, value in recorded(run) if step == 4} for run in (whole, part)]
-    assert figures[0]["train/loss"] == figures[1]["train/loss"]
-    assert figures[0]["validation/loss"] != figures[1]["validation/loss"]
+    metrics = [{tag: value for step, tag, value in recorded(run) if step == 4} for run in (whole, part)]
+    assert metrics[0]["train/loss"] == metrics[1]["train/loss"]
+    assert metrics[0]["validation/loss"] != metrics[1]["validation/loss"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_run_records_where_its_loggers_are(tmp_path: Path) -> None:
     assert none.metrics()["test/loss"] == chosen.metrics()["test/loss"]
 
 
-def test_a_logger_of_lightnings_own_records_the_same_figures(tmp_path: Path) -> None:
+def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path: Path) -> None:
     named = "+logger.other._target_=lightning.pytorch.loggers.CSVLogger"
     with pytest.raises(ValueError, match="if you trust it, add trust=lightning"):
         check(small(tmp_path, named))

@@ -1,4 +1,4 @@
-"""TensorBoard and metrics.csv hold every figure of a run, also of one that was interrupted."""
+"""TensorBoard and metrics.csv hold every metric of a run, also of one that was interrupted."""
 
 import shutil
 from collections import Counter
@@ -50,7 +50,7 @@ def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished: RunDirectory)
     assert "memory/peak_mb" in tags
 
 
-def test_curves_have_the_figures_of_each_step(finished: RunDirectory) -> None:
+def test_curves_have_the_metrics_of_each_step(finished: RunDirectory) -> None:
     events = events_of(finished.path)
     assert [step for step, _ in curve(events, "train/loss")] == [1, 2, 3, 4]
     assert [step for step, _ in curve(events, "validation/loss")] == [2, 4]
@@ -76,7 +76,7 @@ def test_the_loss_at_each_length_is_a_curve_over_length(finished: RunDirectory) 
         assert curve(events, f"by_length/test/{name}") == expected
 
 
-def test_the_hparams_tab_has_the_choices_beside_the_final_test_figures(finished: RunDirectory) -> None:
+def test_the_hparams_tab_has_the_choices_beside_the_final_test_metrics(finished: RunDirectory) -> None:
     events = events_of(finished.path)
     choices = hyperparameters(events, "_hparams_/session_start_info").session_start_info.hparams
     assert choices["encoding"].string_value == "Alibi"
@@ -109,7 +109,7 @@ def test_a_run_is_named_after_its_directory(finished: RunDirectory) -> None:
     assert {file.parent for file in outputs.rglob("events.out.tfevents.*")} == {outputs / "alibi"}
 
 
-def test_figures_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) -> None:
+def test_metrics_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) -> None:
     logger = RunTensorBoard(tmp_path / "run", first_step=0)
     for step in (1, 2):
         logger.log_metrics({"train/loss": step / 2}, step)

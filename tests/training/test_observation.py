@@ -23,8 +23,8 @@ def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple
     config = small(tmp_path, *processes)
     told: list[tuple[int, float]] = []
 
-    def observer(step: int, figures: Mapping[str, float]) -> None:
-        told.append((step, figures["validation/loss"]))
+    def observer(step: int, metrics: Mapping[str, float]) -> None:
+        told.append((step, metrics["validation/loss"]))
 
     run = train(Plan(RunDirectory(tmp_path / "run"), config, None), check(config), observer)
 
@@ -54,7 +54,7 @@ def test_a_run_that_is_observed_is_tested_when_it_is_asked_for(tmp_path: Path) -
     run = train(Plan(RunDirectory(tmp_path / "run"), config, None), check(config), lambda *_: None)
 
     assert not any(tag.startswith("test/") for tag in run.metrics())
-    figures = run_test(run)
-    assert figures == {tag: value for tag, value in usual.items() if tag.startswith("test/")}
-    assert {tag: run.metrics()[tag] for tag in figures} == figures
-    assert run_test(run) == figures, "a second time it is not computed again"
+    metrics = run_test(run)
+    assert metrics == {tag: value for tag, value in usual.items() if tag.startswith("test/")}
+    assert {tag: run.metrics()[tag] for tag in metrics} == metrics
+    assert run_test(run) == metrics, "a second time it is not computed again"

@@ -11,7 +11,7 @@ from poslab.evaluation.parts import names
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Evaluate, print the figures and say where the report is.
+    """Evaluate, print the metrics and say where the report is.
 
     Args:
         config, directory, overrides: as `command` gives them.

@@ -112,7 +112,7 @@ class RunData(pl.LightningDataModule, ABC):
 
     @property
     def lengths_asked(self) -> Sequence[int]:
-        """The lengths of test figures, ascending; some may have no examples."""
+        """The lengths of test metrics, ascending; some may have no examples."""
         return self.lengths_of("test")
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Run directories, which hold a run's configuration, environment, figures, checkpoints and logs."""
+"""Run directories, which hold a run's configuration, environment, metrics, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS_TO_LET_GO = 7
 GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
 
 LARGEST_INTEGER = 2**63 - 1
-"""Largest figure, such as of steps, that TensorBoard supports."""
+"""Largest metric, such as of steps, that TensorBoard supports."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RunDirectory:
 
     @property
     def metrics_file(self) -> Path:
-        """Final figures, one flat object of tag to number; it exists once the run is finished."""
+        """Final metrics, one flat object of tag to number; it exists once the run is finished."""
         return self.path / "metrics.json"
 
     @property
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @property
     def metrics_csv(self) -> Path:
-        """All figures in order of time, one line each."""
+        """All metrics in order of time, one line each."""
         return self.path / "metrics.csv"
 
     @property
@@ -162,9 +162,9 @@ class RunDirectory:
         return ADDED | config | {"trust": list(self.trust)}
 
     def metrics(self) -> dict[str, float]:
-        """Read the final figures of a finished run.
+        """Read the final metrics of a finished run.
 
-        A figure may be infinite, or not a number: a test can be of a model that fails at some length.
+        A metric may be infinite, or not a number: a test can be of a model that fails at some length.
 
         Raises:
             ValueError: naming the file, if they are not numbers, or its steps are not a count.
@@ -217,7 +217,7 @@ class RunDirectory:
                 directory.rmdir()
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """Write the final figures, which marks the run as finished."""
+        """Write the final metrics, which marks the run as finished."""
         write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
 
 

@@ -29,7 +29,7 @@ class TrainerSettings:
         micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
         validations: number of validations in a run, after each of which the best state is kept; positive.
         saves: number of saves of the last state in a run; positive.
-        log_every: steps between two records of training figures; positive.
+        log_every: steps between two records of training metrics; positive.
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
         compile: True compiles the model (torch.compile).
         deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.

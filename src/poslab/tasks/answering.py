@@ -32,7 +32,7 @@ class Answering(TokenPrediction):
 
     Args:
         task: makes the examples.
-        training_lengths: the lengths of training; figures at longer ones are averaged too, as `..._beyond`.
+        training_lengths: the lengths of training; metrics at longer ones are averaged too, as `..._beyond`.
         tokenizer: a symbol a token.
 
     Source: the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), and of Ruoss et al.,
@@ -74,8 +74,8 @@ class Answering(TokenPrediction):
     def metrics(self, split: str) -> Measurement:
         return AnsweringMeasurement(self, split)
 
-    def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        beyond = [figures for length, figures in by_length.items() if length > max(self.training_lengths)]
+    def over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+        beyond = [metrics for length, metrics in by_length.items() if length > max(self.training_lengths)]
         if not beyond:
             return {}
         return {f"{name}_beyond": sum(f[name] for f in beyond) / len(beyond) for name in ("accuracy", "exact_match")}
@@ -170,6 +170,6 @@ class AnsweringMeasurement(Measurement):
         self.symbols.update(symbols)
         self.exact.update(exact)
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         accuracy, exact_match = self.symbols.compute()[1], self.exact.compute()[1]
-        return {**super().figures(), "accuracy": accuracy, "exact_match": exact_match}
+        return {**super().compute(), "accuracy": accuracy, "exact_match": exact_match}

@@ -277,6 +277,6 @@ class ClassificationMeasurement(Measurement):
         super().update(observation)
         self.counts.update(*observation.answers)
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         macro_f1, mcc = self.counts.compute()
-        return {**super().figures(), "macro_f1": macro_f1, "mcc": mcc}
+        return {**super().compute(), "macro_f1": macro_f1, "mcc": mcc}

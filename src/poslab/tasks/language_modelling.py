@@ -14,7 +14,7 @@ import torch
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
-from poslab.tasks.token_prediction import TokenPrediction, perplexity_figures
+from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class LanguageModelling(TokenPrediction):
@@ -47,9 +47,9 @@ class LanguageModelling(TokenPrediction):
         missing_BT = torch.from_numpy(~counts[:, 1:])
         return batch if counts.all() else batch._replace(targets=batch.targets.masked_fill(missing_BT, IGNORE))
 
-    def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        figures = perplexity_figures(loss, accuracy)
-        return {"loss": loss, "bits_per_byte": loss / math.log(2) / self.bytes_per_token[split], **figures}
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        metrics = with_perplexity(loss, accuracy)
+        return {"loss": loss, "bits_per_byte": loss / math.log(2) / self.bytes_per_token[split], **metrics}
 
 
 def next_token_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:

@@ -13,7 +13,7 @@ import torch
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.tasks.language_modelling import segments
-from poslab.tasks.token_prediction import TokenPrediction, perplexity_figures
+from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class MaskedLanguageModelling(TokenPrediction):
@@ -64,5 +64,5 @@ class MaskedLanguageModelling(TokenPrediction):
         own = None if self.boundary is None else segments(text_BT, self.boundary)
         return TokenBatch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT), own, real)
 
-    def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        return perplexity_figures(loss, accuracy)
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        return with_perplexity(loss, accuracy)

@@ -199,16 +199,16 @@ class AnswersMeasurement(Measurement):
             self.exact_match.update(exact_match)
             self.f1.update(f1)
 
-    def figures(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         exact_match, f1 = self.exact_match.compute().item(), self.f1.compute().item()
-        return {**super().figures(), "exact_match": exact_match, "f1": f1}
+        return {**super().compute(), "exact_match": exact_match, "f1": f1}
 
 
 def likeness(predicted: str, right: list[str]) -> tuple[float, float]:
     """Return exact match and F1 of an answer, 0 to 100, by the rules of SQuAD's script of version 1.1.
 
     Two texts of articles and punctuation alone match, but share no word: their F1 is 0. Where there is no answer, or
-    none is predicted, both figures are 100 or 0 (SQuAD 2).
+    none is predicted, both metrics are 100 or 0 (SQuAD 2).
 
     Args:
         predicted: an answer; an empty text is none.

@@ -22,14 +22,14 @@ from poslab.tasks.record import TaskRecord
 from poslab.tasks.target_prediction import PairBatch, TargetPrediction, require_contiguous
 from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
 from poslab.tasks.writing import encoded, written
-from poslab.tasks.written_text import Comparison, compare, corpus_figures
+from poslab.tasks.written_text import Comparison, compare, corpus_scores
 
 
 class SequenceToSequence(TargetPrediction):
     """Write the target of a source, which the model reads as a whole.
 
     The test also writes targets by greedy decoding and compares them with the right ones, both as the tokenizer decodes
-    them. Figures are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F measure)
+    them. Metrics are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F measure)
     and exact match are means over texts.
 
     Args:
@@ -162,9 +162,9 @@ class WritingMeasurement(Measurement):
         super().update(observation)
         self.comparisons += observation.answers or []
 
-    def figures(self) -> dict[str, float]:
-        figures = super().figures()
-        return figures | corpus_figures(_of_all_processes(self.comparisons)) if self.split == "test" else figures
+    def compute(self) -> dict[str, float]:
+        metrics = super().compute()
+        return metrics | corpus_scores(_of_all_processes(self.comparisons)) if self.split == "test" else metrics
 
 
 def _of_all_processes(comparisons: list[Comparison]) -> list[Comparison]:

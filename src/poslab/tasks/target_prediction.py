@@ -13,7 +13,7 @@ from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Contiguous, PositionSampler
 from poslab.models import Model
 from poslab.tasks.task import Sums, Task
-from poslab.tasks.token_prediction import perplexity_figures, predict_tokens, token_sums
+from poslab.tasks.token_prediction import predict_tokens, token_sums, with_perplexity
 
 
 class PairBatch(NamedTuple):
@@ -52,8 +52,8 @@ class TargetPrediction(Task):
             return token_sums(model(batch.source, batch.target, batch.real_source), batch.targets)
         return token_sums(predict_tokens(model, batch), batch.targets)
 
-    def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        return perplexity_figures(loss, accuracy)
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        return with_perplexity(loss, accuracy)
 
 
 def require_contiguous(positions: PositionSampler | None) -> None:

@@ -1,4 +1,4 @@
-"""The base class of all tasks: batches, loss, figures and predictions."""
+"""The base class of all tasks: batches, loss, metrics and predictions."""
 
 from __future__ import annotations
 
@@ -96,22 +96,22 @@ class Task(ABC):
     """The number of tokens beside those of text, such as a mask."""
 
     headline: ClassVar[str]
-    """The figure to follow while a model trains."""
+    """The metric to follow while a model trains."""
 
     shown: ClassVar[tuple[str, ...]]
-    """The printed figures of a test."""
+    """The printed metrics of a test."""
 
     open_ended: ClassVar[frozenset[str]] = frozenset({"loss", "perplexity", "bits_per_byte"})
-    """The figures without a largest value; all others are shares and scores from 0 to 100."""
+    """The metrics without a largest value; all others are shares and scores from 0 to 100."""
 
     validated: ClassVar[tuple[str, ...]]
-    """The figures of a validation."""
+    """The metrics of a validation."""
 
     chosen_by: ClassVar[str] = "loss"
-    """The figure of a validation that chooses the best state of a run: the least loss, or the most of another one."""
+    """The metric of a validation that chooses the best state of a run: the least loss, or the most of another one."""
 
     pools_lengths: ClassVar[bool] = True
-    """True if the lengths of a split are of different examples, so that its figures are those of many lengths together.
+    """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
 
     A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
     results beyond it. Otherwise each length is the whole split, read in windows of that length, and the training length
@@ -177,12 +177,12 @@ class Task(ABC):
         """Return a new measurement of a split, or of its examples of about one length."""
         return Measurement(self, split)
 
-    def figures(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
-        """Return the figures of a mean loss (nats) and an accuracy (0 to 100) on a split."""
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        """Return the metrics that follow from a mean loss (nats) and an accuracy (0 to 100) on a split."""
         return {"loss": loss, "accuracy": accuracy}
 
-    def figures_over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        """Return figures that follow from those at all lengths together."""
+    def over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+        """Return metrics that follow from those at all lengths together."""
         return {}
 
     def record(self) -> TaskRecord:
@@ -208,7 +208,7 @@ class Task(ABC):
 
 
 class Measurement:
-    """The figures of all batches and processes together, each example counted once.
+    """The metrics of all batches and processes together, each example counted once.
 
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
@@ -224,9 +224,9 @@ class Measurement:
         """Add a batch."""
         self.means.update(observation.sums)
 
-    def figures(self) -> dict[str, float]:
-        """Return the figures by name."""
-        return self.task.figures(self.split, *self.means.compute())
+    def compute(self) -> dict[str, float]:
+        """Return the metrics by name."""
+        return self.task.from_means(self.split, *self.means.compute())
 
     def metrics(self) -> list[Metric]:
         """Return its metrics."""

@@ -33,7 +33,7 @@ def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:
     return logits_BTV
 
 
-def perplexity_figures(loss: float, accuracy: float) -> dict[str, float]:
+def with_perplexity(loss: float, accuracy: float) -> dict[str, float]:
     """Return a mean loss (nats), its perplexity and an accuracy."""
     perplexity = math.exp(min(loss, 700.0))  # e ** 709 is the largest float64
     return {"loss": loss, "perplexity": perplexity, "accuracy": accuracy}

@@ -158,5 +158,5 @@ class TaggingMeasurement(Measurement):
         for predicted, actual in observation.answers:
             self.entities.update(predicted, actual)
 
-    def figures(self) -> dict[str, float]:
-        return {**super().figures(), **self.entities.compute()}
+    def compute(self) -> dict[str, float]:
+        return {**super().compute(), **self.entities.compute()}

@@ -25,7 +25,7 @@ class Comparison(NamedTuple):
     """The likeness of a written text to the right one.
 
     Args:
-        bleu, chrf: sacrebleu's counts, whose sums over all texts give the figures of the corpus.
+        bleu, chrf: sacrebleu's counts, whose sums over all texts give the metrics of the corpus.
         rouge_1, rouge_2, rouge_l: F measures, 0 to 100.
         exact_match: 0 or 100.
     """
@@ -54,8 +54,8 @@ def compare(text: str, reference: str) -> Comparison:
     return Comparison(bleu, chrf, **rouge, exact_match=100.0 * (text.strip() == reference.strip()))
 
 
-def corpus_figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Return sacrebleu's BLEU and chrF of one or more texts, with its defaults, and the means of the other figures."""
+def corpus_scores(comparisons: Sequence[Comparison]) -> dict[str, float]:
+    """Return sacrebleu's BLEU and chrF of one or more texts, with its defaults, and the means of the other metrics."""
     bleu, chrf = _metrics()
     means = {
         name: sum(getattr(one, name) for one in comparisons) / len(comparisons) for name in (*ROUGE, "exact_match")

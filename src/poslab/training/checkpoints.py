@@ -30,31 +30,31 @@ class RunCheckpoints(Checkpoint):
         self.best = directory / "best.ckpt"
         self.last = directory / "last.ckpt"
         self.best_step = 0
-        self.best_figures: dict[str, float] = {}
-        """Validation figures of the best state, by tag."""
+        self.best_metrics: dict[str, float] = {}
+        """Validation metrics of the best state, by tag."""
 
     @property
     def state_key(self) -> str:
         return OWN_STATE
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_step": self.best_step, "best_figures": self.best_figures}
+        return {"best_step": self.best_step, "best_figures": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        step, figures = state_dict.get("best_step"), state_dict.get("best_figures")
-        if not isinstance(step, int) or not isinstance(figures, dict):
+        step, metrics = state_dict.get("best_step"), state_dict.get("best_figures")
+        if not isinstance(step, int) or not isinstance(metrics, dict):
             raise ValueError("resume: the checkpoint does not say which state is the best")
-        self.best_step, self.best_figures = step, figures
+        self.best_step, self.best_metrics = step, metrics
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         if trainer.state.fn != "fit":
             return
-        figures = {tag: value for tag, value in pl_module.figures.items() if tag.startswith("validation/")}
-        figure = f"validation/{pl_module.task.chosen_by}"
-        sign = 1 if figure == "validation/loss" else -1
-        if sign * figures[figure] < sign * self.best_figures.get(figure, sign * math.inf):
-            self.best_step, self.best_figures = trainer.global_step, figures
+        metrics = {tag: value for tag, value in pl_module.metrics.items() if tag.startswith("validation/")}
+        metric = f"validation/{pl_module.task.chosen_by}"
+        sign = 1 if metric == "validation/loss" else -1
+        if sign * metrics[metric] < sign * self.best_metrics.get(metric, sign * math.inf):
+            self.best_step, self.best_metrics = trainer.global_step, metrics
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
         if pl_module.stopping:

@@ -90,7 +90,7 @@ def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) ->
 
 
 def callbacks_of(recipe: Recipe, learner: Learner) -> list[L.Callback]:
-    """Return the callbacks that a recipe asks for; ValueError if one monitors a figure that validations do not have."""
+    """Return the callbacks that a recipe asks for; ValueError if one monitors a metric that validations do not have."""
     callbacks, tags = recipe.callbacks(), learner.tags("validation")
     for name, callback in callbacks.items():
         monitor = getattr(callback, "monitor", None)

@@ -50,7 +50,7 @@ class ConsoleProgress(L.Callback):
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console.terminal,
             transient=True,
@@ -64,7 +64,7 @@ class ConsoleProgress(L.Callback):
         if not trainer.is_global_zero:
             return
         self._bar.start()
-        self._task = self._bar.add_task("train", total=trainer.max_steps, completed=trainer.global_step, figures="")
+        self._task = self._bar.add_task("train", total=trainer.max_steps, completed=trainer.global_step, metrics="")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,17 +72,17 @@ class ConsoleProgress(L.Callback):
         assert isinstance(pl_module, Learner)
         if not trainer.is_global_zero:
             return
-        figures = pl_module.figures
+        metrics = pl_module.metrics
         shown = ""
-        if "train/loss" in figures:
+        if "train/loss" in metrics:
             task = pl_module.task
             headline = task.headline
-            shown = f"loss {figures['train/loss']:.3f}  " if headline != "loss" else ""
-            newest = figures[f"train/{headline}"]
-            shown += f"{words(headline)} {shown_figure(task, headline, newest, open_ended=3)}"
-            if (rate := figures.get("train/tokens_per_second")) is not None:
+            shown = f"loss {metrics['train/loss']:.3f}  " if headline != "loss" else ""
+            newest = metrics[f"train/{headline}"]
+            shown += f"{words(headline)} {shown_metric(task, headline, newest, open_ended=3)}"
+            if (rate := metrics.get("train/tokens_per_second")) is not None:
                 shown += f"  {rate:,.0f} tokens/s"
-        self._bar.update(self._task, completed=trainer.global_step, figures=shown, description="train")
+        self._bar.update(self._task, completed=trainer.global_step, metrics=shown, description="train")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit":
@@ -91,16 +91,16 @@ class ConsoleProgress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            figures, task = pl_module.figures, pl_module.task
+            metrics, task = pl_module.metrics, pl_module.task
             headline = task.headline
             tags = [f"validation/{headline}@{length}" for length in pl_module.lengths["validation"]]
             if task.pools_lengths:
                 tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may have no recorded training step yet.
-            newest = figures.get(f"train/{headline}")
-            train = "–" if newest is None else shown_figure(task, headline, newest)
+            newest = metrics.get(f"train/{headline}")
+            train = "–" if newest is None else shown_metric(task, headline, newest)
             width = _width(tags)
-            columns = (f"{shown_figure(task, headline, figures[tag]):>{width}}" for tag in tags)
+            columns = (f"{shown_metric(task, headline, metrics[tag]):>{width}}" for tag in tags)
             self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -120,14 +120,14 @@ class ConsoleProgress(L.Callback):
 
 
 def _width(columns: Sequence[str]) -> int:
-    """Return the width of a column of figures: 9, or 8 if all would not fit into 80 characters."""
+    """Return the width of a column of metrics: 9, or 8 if all would not fit into 80 characters."""
     return 9 if 9 * len(columns) <= 60 else 8
 
 
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
-    """Return the test figures of a run, a row for each length, with a dash beyond the end of the encoding.
+    """Return the test metrics of a run, a row for each length, with a dash beyond the end of the encoding.
 
-    Rows of examples have their number, since figures of few examples are uncertain. `metrics` are the final figures by
+    Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
     tag, `lengths` ascend, for windows from the training length, and `step` is that of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
@@ -138,7 +138,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
 
     def add(length: str, second: str, suffix: str) -> None:
         tags = {name: f"test/{name}{suffix}" for name in task.shown}
-        cells = (shown_figure(task, name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
+        cells = (shown_metric(task, name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
         table.add_row(length, second, *cells)
 
     def examples(suffix: str) -> str:
@@ -154,18 +154,18 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     return table
 
 
-def shown_figure(task: Task, name: str, value: float, open_ended: int = 4) -> str:
-    """Return a figure of a task as text, with two decimals, or `open_ended` if it has no largest value."""
+def shown_metric(task: Task, name: str, value: float, open_ended: int = 4) -> str:
+    """Return a metric of a task as text, with two decimals, or `open_ended` if it has no largest value."""
     return f"{value:.{open_ended if name in task.open_ended else 2}f}"
 
 
 def words(name: str) -> str:
-    """Return the name of a figure in words."""
+    """Return the name of a metric in words."""
     return name.replace("_", " ")
 
 
 def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
-    """Return the cost of a run and its directory, from its final figures."""
+    """Return the cost of a run and its directory, from its final metrics."""
     seconds = round(metrics["train/seconds"])
     return facts_table(
         {

@@ -1,4 +1,4 @@
-"""End training when a validation figure no longer improves."""
+"""End training when a validation metric no longer improves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class EarlyStopping(callbacks.EarlyStopping):
     """Lightning's callback, in a run that may be interrupted.
 
     Args:
-        monitor: tag of a figure of validations, such as `validation/loss`.
+        monitor: tag of a metric of validations, such as `validation/loss`.
         mode: `min` where lower is better, `max` where higher is.
         patience: validations without improvement before training ends; at least 1.
         min_delta: smallest change that counts as an improvement; at least 0.

@@ -127,7 +127,7 @@ def train_here(
     tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
 
     metrics = {
-        **checkpoints.best_figures,
+        **checkpoints.best_metrics,
         **tested,
         **training,
         "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
@@ -151,7 +151,7 @@ def train_here(
 def run_test(run: RunDirectory) -> dict[str, float]:
     """Test the best checkpoint of a finished run on one device of this machine, unless it has been tested.
 
-    The test figures by tag are returned, and added to metrics.json and, as curves over length, to TensorBoard's events.
+    The test metrics by tag are returned, and added to metrics.json and, as curves over length, to TensorBoard's events.
 
     Raises:
         ValueError: if its text has changed since training.
@@ -178,9 +178,9 @@ def run_test(run: RunDirectory) -> dict[str, float]:
 
 
 def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunDirectory) -> dict[str, float]:
-    """Return the test figures of a run's best checkpoint by tag, with their numbers of examples."""
+    """Return the test metrics of a run's best checkpoint by tag, with their numbers of examples."""
     trainer.test(learner, datamodule=datamodule, ckpt_path=run.best_checkpoint, weights_only=True, verbose=False)
-    tested = {tag: value for tag, value in learner.figures.items() if tag.startswith("test/")}
+    tested = {tag: value for tag, value in learner.metrics.items() if tag.startswith("test/")}
     if counts := datamodule.num_examples("test"):
         tested["test/examples"] = sum(counts.values())
         tested |= {f"test/examples@{length}": count for length, count in counts.items()}

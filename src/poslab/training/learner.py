@@ -39,7 +39,7 @@ class Learner(L.LightningModule):
         lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or lengths of examples.
         longest_trained: the largest length in training.
         seed: of all randomness in training.
-        log_every: optimizer steps between two records of training figures.
+        log_every: optimizer steps between two records of training metrics.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Learner(L.LightningModule):
         self.measurements = {f"{split}@{length}": task.metrics(split) for split in lengths for length in lengths[split]}
         if task.pools_lengths:
             self.measurements |= {split: task.metrics(split) for split in lengths}
-        self.figures: dict[str, float] = {}
-        """Newest figures by tag, such as `validation/loss@512`."""
+        self.metrics: dict[str, float] = {}
+        """Newest metrics by tag, such as `validation/loss@512`."""
         self.stop_requested = False
         """Set from outside, such as by a signal; all processes stop together after the step."""
         self.stopping = False
@@ -88,7 +88,7 @@ class Learner(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def tags(self, split: str) -> list[str]:
-        """Return the tags of a split's figures, and of its headline figure at each length."""
+        """Return the tags of a split's metrics, and of its headline metric at each length."""
         task = self.task
         names = dict.fromkeys((task.headline, *task.validated, *(task.shown if split == "test" else ())))
         by_length = [f"{split}/{task.headline}@{length}" for length in self.lengths[split]]
@@ -132,7 +132,7 @@ class Learner(L.LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """End an optimizer step before any callback sees it, which the module's `on_train_batch_end` would not."""
         step, last_step = self.trainer.global_step, self.trainer.max_steps
-        # Reading a tensor makes a GPU wait, so a single process reads figures only when it records them.
+        # Reading a tensor makes a GPU wait, so a single process reads metrics only when it records them.
         self.stopping = self.stop_requested if self.trainer.world_size == 1 else self._step_sums[4].item() > 0
         assert self.trainer.val_check_batch is not None
         validates = step * self.trainer.accumulate_grad_batches % self.trainer.val_check_batch == 0
@@ -159,12 +159,12 @@ class Learner(L.LightningModule):
     def _record_step(self, step: int) -> None:
         self.require_finite()
         loss, correct, counted, *_ = self._step_sums.tolist()
-        figures = self.task.figures("train", loss / counted, 100 * correct / counted)
-        figures["gradient_norm"] = float(self._gradient_norm)
-        figures["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        metrics = self.task.from_means("train", loss / counted, 100 * correct / counted)
+        metrics["gradient_norm"] = float(self._gradient_norm)
+        metrics["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.training_seconds:
-            figures["tokens_per_second"] = self.tokens_per_second
-        self.record({f"train/{name}": value for name, value in figures.items()})
+            metrics["tokens_per_second"] = self.tokens_per_second
+        self.record({f"train/{name}": value for name, value in metrics.items()})
 
     @property
     def trained_tokens(self) -> int:
@@ -217,25 +217,25 @@ class Learner(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._record_evaluation("validation")
         self.record({"memory/peak_mb": peak_memory_mb(self.device)})
-        if not math.isfinite(self.figures["validation/loss"]):
+        if not math.isfinite(self.metrics["validation/loss"]):
             raise NonFiniteLossError(f"the validation loss at step {self.trainer.global_step} is not finite")
 
     def on_test_epoch_end(self) -> None:
         self._record_evaluation("test")
 
     def _record_evaluation(self, split: str) -> None:
-        """Record the figures of each length, and under the plain tag those of the split."""
-        by_length = {length: self.measurements[f"{split}@{length}"].figures() for length in self.lengths[split]}
-        whole = self.measurements[split].figures() if self.task.pools_lengths else by_length[min(by_length)]
-        whole = {**whole, **self.task.figures_over_lengths(by_length)}
+        """Record the metrics of each length, and under the plain tag those of the split."""
+        by_length = {length: self.measurements[f"{split}@{length}"].compute() for length in self.lengths[split]}
+        whole = self.measurements[split].compute() if self.task.pools_lengths else by_length[min(by_length)]
+        whole = {**whole, **self.task.over_lengths(by_length)}
         recorded = {f"{split}/{name}": value for name, value in whole.items()}
-        for length, figures in by_length.items():
-            recorded |= {f"{split}/{name}@{length}": value for name, value in figures.items()}
+        for length, metrics in by_length.items():
+            recorded |= {f"{split}/{name}@{length}": value for name, value in metrics.items()}
         self.log_dict(recorded, logger=False)  # for callbacks, such as one that stops early
         self.record(recorded)
 
-    def record(self, figures: dict[str, float]) -> None:
-        """Keep figures, and write them to every logger at the present step."""
-        self.figures |= figures
+    def record(self, metrics: dict[str, float]) -> None:
+        """Keep metrics, and write them to every logger at the present step."""
+        self.metrics |= metrics
         for logger in self.loggers:
-            logger.log_metrics(figures, step=self.trainer.global_step)
+            logger.log_metrics(metrics, step=self.trainer.global_step)

@@ -27,11 +27,11 @@ _STEP = re.compile("[0-9]{1,18}")
 
 
 class RunLogger(Logger):
-    """A logger whose figures are kept with the run, and survive a resume.
+    """A logger whose metrics are kept with the run, and survive a resume.
 
     Args:
         directory: the run directory.
-        first_step: step that the run resumes after; figures that an interrupted run recorded past it are dropped. None
+        first_step: step that the run resumes after; metrics that an interrupted run recorded past it are dropped. None
             drops nothing.
     """
 
@@ -44,11 +44,11 @@ class RunLogger(Logger):
 
         Args:
             config: of the run.
-            metrics: tags of the figures that it will end with.
+            metrics: tags of the metrics that it will end with.
         """
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        """Record the final figures by tag, and close."""
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Record the final metrics by tag, and close."""
 
 
 class RunTensorBoard(RunLogger, TensorBoardLogger):
@@ -72,7 +72,7 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write figures through to the disk, so that a kill loses none that a checkpoint comes after."""
+        """Write metrics through to the disk, so that a kill loses none that a checkpoint comes after."""
         super().log_metrics(dict(metrics), step)
         self.experiment.flush()
 
@@ -90,9 +90,9 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
         for summary in (_with_first_columns(experiment), *session):
             self.experiment._get_file_writer().add_summary(summary)
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        """Record test figures as curves over length instead of steps, and close the file."""
-        for tag, value in figures.items():
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Record test metrics as curves over length instead of steps, and close the file."""
+        for tag, value in metrics.items():
             name, at, length = tag.partition("@")
             if at and name.startswith("test/"):
                 self.experiment.add_scalar(f"by_length/{name}", value, int(length))
@@ -105,11 +105,11 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Do nothing: figures are on the disk already, and the choices in config.yaml."""
+        """Do nothing: metrics are on the disk already, and the choices in config.yaml."""
 
 
 class MetricsCsv(RunLogger):
-    """`metrics.csv`: one line a figure, `step,tag,value`, appended as it comes."""
+    """`metrics.csv`: one line a metric, `step,tag,value`, appended as it comes."""
 
     name = None
     version = None
@@ -147,7 +147,7 @@ class MetricsCsv(RunLogger):
 
 
 def _silent_where_reported(failure: threading.ExceptHookArgs) -> None:
-    """Ignore that TensorBoard's own thread cannot write: the next figure raises that error where it counts."""
+    """Ignore that TensorBoard's own thread cannot write: the next metric raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
 

@@ -14,7 +14,7 @@ from poslab.runs.errors import RunEndedEarlyError
 from poslab.training.learner import Learner
 
 Observer = Callable[[int, Mapping[str, float]], str | None]
-"""A function of the step and the figures by tag, such as `validation/loss@512`, called after each validation.
+"""A function of the step and the metrics by tag, such as `validation/loss@512`, called after each validation.
 
 It returns a reason to end the run at once, in a few words; None continues it.
 """
@@ -32,7 +32,7 @@ class ObserveValidations(L.Callback):
         assert isinstance(pl_module, Learner)
         if trainer.state.fn != "fit":
             return
-        reason = self.observer(trainer.global_step, pl_module.figures) if trainer.is_global_zero else None
+        reason = self.observer(trainer.global_step, pl_module.metrics) if trainer.is_global_zero else None
         reason = trainer.strategy.broadcast(reason)
         if reason is not None:
             raise RunEndedEarlyError(reason)
@@ -69,9 +69,9 @@ def _answer(connection: Connection, observer: Observer) -> None:
     with connection:
         try:
             while True:
-                step, figures = connection.recv()
+                step, metrics = connection.recv()
                 try:
-                    answer = observer(step, figures)
+                    answer = observer(step, metrics)
                 except Exception as error:
                     answer = f"{type(error).__name__}: {error}"
                 connection.send(answer)
@@ -86,10 +86,10 @@ def distant_observer(directory: Path) -> Observer | None:
         return None
     connections: list[Connection] = []
 
-    def ask(step: int, figures: Mapping[str, float]) -> str | None:
+    def ask(step: int, metrics: Mapping[str, float]) -> str | None:
         if not connections:
             connections.append(Client(str(address)))
-        connections[0].send((step, dict(figures)))
+        connections[0].send((step, dict(metrics)))
         answer: str | None = connections[0].recv()
         return answer
 

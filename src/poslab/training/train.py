@@ -1,4 +1,4 @@
-"""A run from its configuration to its final figures, in one or several processes."""
+"""A run from its configuration to its final metrics, in one or several processes."""
 
 from __future__ import annotations
 
