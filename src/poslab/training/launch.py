@@ -17,9 +17,9 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunEndedEarlyError, RunInterruptedError
 from poslab.runs.processes import hung
+from poslab.training.heartbeats import newest_heartbeat
 from poslab.training.interruption import StopOnSignals
 from poslab.training.observation import Observer, answering
-from poslab.training.progress import newest_sign
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -124,7 +124,7 @@ def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSi
                     os.kill(pid, signals.received)
         time.sleep(SECONDS_BETWEEN_LOOKS)
         silent += SECONDS_BETWEEN_LOOKS  # counts looks, not seconds: this process may have been suspended as well
-        if (sign := newest_sign(messages)) != newest:
+        if (sign := newest_heartbeat(messages)) != newest:
             newest, silent = sign, 0.0
         if newest and silent > hang_after:
             raise ProcessDiedError(hung(hang_after))

@@ -22,9 +22,9 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     from poslab.runs.processes import external_environment, hang_errors, join
     from poslab.runs.recipe import recipe_of
     from poslab.training.fit import train_here
+    from poslab.training.heartbeats import Heartbeats
     from poslab.training.interruption import StopOnSignals
     from poslab.training.observation import distant_observer
-    from poslab.training.progress import SignsOfProgress
 
     run = RunDirectory.of(run_directory, trust.split(",") if trust else ())
     recipe = recipe_of(run)
@@ -35,8 +35,8 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     with StopOnSignals(second_sigterm_ends=False) as signals, disk_errors(run.path), hang_errors(settings.hang_after):
         join(environment, settings.on_gpu, settings.hang_after, on_one_machine=True, directory=Path(messages))
         observer = distant_observer(Path(messages))
-        progress = SignsOfProgress(Path(messages), environment.global_rank())
-        train_here(run, recipe, Path(checkpoint) if checkpoint else None, signals, observer, [progress])
+        heartbeats = Heartbeats(Path(messages), environment.global_rank())
+        train_here(run, recipe, Path(checkpoint) if checkpoint else None, signals, observer, [heartbeats])
 
 
 def die_with(launcher: int) -> None:

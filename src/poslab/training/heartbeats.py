@@ -1,4 +1,4 @@
-"""Signs of progress of the processes of a run, for the process that has launched them."""
+"""Heartbeats of the processes of a run, for the process that has launched them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import lightning as L
 
-SIGNS = "progress_*"
+FILES = "heartbeat_*"
 
 
-class SignsOfProgress(L.Callback):
+class Heartbeats(L.Callback):
     """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
 
     def __init__(self, directory: Path, rank: int) -> None:
-        self._file = directory / SIGNS.replace("*", str(rank))
+        self._file = directory / FILES.replace("*", str(rank))
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self._file.touch()
@@ -22,6 +22,6 @@ class SignsOfProgress(L.Callback):
     on_validation_batch_end = on_test_batch_end = on_train_batch_end
 
 
-def newest_sign(directory: Path) -> float:
+def newest_heartbeat(directory: Path) -> float:
     """Return the time of the last finished batch of any process, by the clock of the file system; 0 before one."""
-    return max((file.stat().st_mtime for file in directory.glob(SIGNS)), default=0.0)
+    return max((file.stat().st_mtime for file in directory.glob(FILES)), default=0.0)
