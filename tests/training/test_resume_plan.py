@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
 from poslab.training.resume import plan
-from tests.training.runs import composed
+from poslab.training.train import train
+from tests.training.runs import composed, small
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,20 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path, config:
         ValueError, match=rf"^{path} holds a run already: resume it with resume={path}, or choose another"
     ):
         plan(config, path, [])
+
+
+def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_named(tmp_path: Path) -> None:
+    """Runs that begin in the same second have the same directory."""
+    config = small(tmp_path, "trainer.max_steps=1")
+    plans = [plan(config, tmp_path / "run", [], is_named=is_named) for is_named in (True, True, False, False)]
+    first = train(plans[0], check(config))
+    before = {file: file.read_bytes() for file in first.path.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=r"run holds a run already: resume it with"):
+        train(plans[1], check(config))
+    with RunDirectory(tmp_path / "run_2").held():
+        assert train(plans[2], check(config)).path == tmp_path / "run_3"
+    assert train(plans[3], check(config)).path == tmp_path / "run_2"
+    assert before == {file: file.read_bytes() for file in first.path.rglob("*") if file.is_file()}
 
 
 def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path, config: dict[str, Any]) -> None:

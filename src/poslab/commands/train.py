@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from poslab.commands.hydra_command import choices_of_configuration, command
 from poslab.commands.train_help import train_help
 
@@ -14,7 +16,10 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]
-    planned = plan(config, directory, given)._replace(choices=[*choices_of_configuration("train"), *given])
+    is_named = any(
+        word.lstrip("+").startswith(("hydra.run.", "hydra.sweep.")) for word in HydraConfig.get().overrides.hydra
+    )
+    planned = plan(config, directory, given, is_named)._replace(choices=[*choices_of_configuration("train"), *given])
 
     from poslab.training.checking import check
 

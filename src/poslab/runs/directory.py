@@ -18,6 +18,7 @@ from poslab.configuration.build import package_names
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.runs.earlier_versions import ADDED, as_of_now
+from poslab.runs.errors import RunTakenError
 
 SECONDS_TO_LET_GO = 7
 """Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
@@ -118,7 +119,8 @@ class RunDirectory:
         """Make the directory and lock it, so that no other process trains the run; a lock ends with its process.
 
         Raises:
-            ValueError: if another process is training it, the directory cannot be written, or it holds a link.
+            RunTakenError: if another process is training it.
+            ValueError: if the directory cannot be written, or it holds a link.
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -126,7 +128,7 @@ class RunDirectory:
             log = self.log_file.open("a")
         with log:
             if not _locked(log, fcntl.LOCK_EX):
-                raise ValueError(f"{self.path} is being trained by another process at this moment")
+                raise RunTakenError(f"{self.path} is being trained by another process at this moment")
             yield
 
     def check_files(self) -> None:

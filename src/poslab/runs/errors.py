@@ -21,6 +21,10 @@ class RunStoppedError(RuntimeError):
     resumable = True
 
 
+class RunTakenError(ValueError):
+    """A run directory that cannot begin a new run: it holds another one, or another process trains in it."""
+
+
 class NonFiniteLossError(RunStoppedError):
     """Loss or gradient that is no longer a number; a resumed run would meet it again."""
 

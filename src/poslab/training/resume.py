@@ -11,6 +11,7 @@ from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
 from poslab.runs.directory import RunDirectory
 from poslab.runs.earlier_versions import ADDED
+from poslab.runs.errors import RunTakenError
 
 
 class Plan(NamedTuple):
@@ -20,6 +21,8 @@ class Plan(NamedTuple):
         run: its directory.
         config: its configuration.
         checkpoint: to resume from; None starts anew.
+        is_new: the directory must not hold a run yet.
+        may_move: the run may take a directory of a similar name where this one holds a run.
         choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
     """
@@ -27,14 +30,20 @@ class Plan(NamedTuple):
     run: RunDirectory
     config: dict[str, Any]
     checkpoint: Path | None
+    is_new: bool = False
+    may_move: bool = False
     choices: list[str] | None = None
     remark: str | None = None
 
 
-def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
+def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named: bool = True) -> Plan:
     """Return the run that `resume` means, or a new one in a directory.
 
-    `given` are the overrides of the command line, without `resume`.
+    Args:
+        config: as composed.
+        directory: of a new run.
+        given: the overrides of the command line, without `resume`.
+        is_named: True if the user has named the directory, which then must be free.
 
     Raises:
         ValueError: if there is nothing to resume, or an override differs from the run's own configuration.
@@ -43,17 +52,14 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
     config = {**ADDED, **config, "resume": None}
     if resume is None:
         run = RunDirectory(directory, trusted_packages(config))
-        if run.config_file.exists():
-            raise ValueError(
-                f"{directory} holds a run already: resume it with {assignment('resume', directory)}, "
-                "or choose another directory"
-            )
-        return Plan(run, config, None)
+        if is_named:
+            require_free(run)
+        return Plan(run, config, None, is_new=True, may_move=not is_named)
     if resume == "auto":
         in_multirun = (directory.parent / "multirun.yaml").exists()
         runs = directory.parent.parent if in_multirun else directory.parent
         if (found := newest_unfinished(runs, config)) is None:
-            return plan(config, directory, given)._replace(remark=_nothing_to_resume(runs, config))
+            return plan(config, directory, given, is_named)._replace(remark=_nothing_to_resume(runs, config))
         return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
     if not isinstance(resume, str) or not resume:
         raise ValueError(f"resume must be a run directory, a checkpoint or auto, got {resume!r}")
@@ -76,6 +82,15 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str]) -> Plan:
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
     return Plan(run, own, checkpoint if checkpoint.exists() else None)
+
+
+def require_free(run: RunDirectory) -> None:
+    """Raise RunTakenError if a directory holds a run."""
+    if run.config_file.exists():
+        raise RunTakenError(
+            f"{run.path} holds a run already: resume it with {assignment('resume', run.path)}, "
+            "or choose another directory"
+        )
 
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 from poslab.configuration.command_line import assignment, python_command, trusting
 from poslab.runs.directory import RunDirectory
-from poslab.runs.errors import RunInterruptedError, RunStoppedError, disk_errors
+from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError, disk_errors
 from poslab.runs.processes import agreed, external_environment, first_alone, hang_errors, join
 from poslab.runs.recipe import Recipe
 from poslab.training.console import RunConsole
@@ -15,7 +16,7 @@ from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
 from poslab.training.launch import launch
 from poslab.training.observation import Observer
-from poslab.training.resume import Plan
+from poslab.training.resume import Plan, require_free
 
 
 def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDirectory:
@@ -53,11 +54,13 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
         run, is_first = plan.run, external is None or external.global_rank() == 0
         if plan.remark is not None:
             RunConsole(silent=not is_first).print(plan.remark)
-        if run.is_finished:
+        if run.is_finished and not plan.is_new:
             RunConsole(silent=not is_first).print(f"{run.path} is finished already: see {run.metrics_file}")
             return run
         with contextlib.ExitStack() as holding:
-            first_alone(lambda: _begin(plan, recipe, holding))
+            begun: list[RunDirectory] = []
+            first_alone(lambda: begun.append(_begin(plan, recipe, holding)))
+            run = agreed(begun[0] if begun else run)
             try:
                 if external is None and settings.processes > 1:
                     launch(run, plan.checkpoint, settings.processes, settings.hang_after, signals, observer)
@@ -76,7 +79,23 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
     return run
 
 
-def _begin(plan: Plan, recipe: Recipe, holding: contextlib.ExitStack) -> None:
-    """Make the run directory, and hold it as long as the stack."""
-    holding.enter_context(plan.run.held())
-    plan.run.start(plan.config, {**environment(recipe.trainer), "choices": plan.choices})
+def _begin(plan: Plan, recipe: Recipe, holding: contextlib.ExitStack) -> RunDirectory:
+    """Make the run directory, and hold it as long as the stack; return it.
+
+    Runs that begin in the same second have the same directory: the first takes it, the next has `_2` behind it.
+    """
+    path = plan.run.path
+    for number in itertools.count(1):
+        run = plan.run if number == 1 else RunDirectory(path.with_name(f"{path.name}_{number}"), plan.run.trust)
+        try:
+            with contextlib.ExitStack() as held:
+                held.enter_context(run.held())
+                if plan.is_new:
+                    require_free(run)
+                run.start(plan.config, {**environment(recipe.trainer), "choices": plan.choices})
+                holding.enter_context(held.pop_all())
+                return run
+        except RunTakenError:
+            if not plan.may_move:
+                raise
+    raise AssertionError("the numbers do not end")
