@@ -153,7 +153,7 @@ def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
     The argument belongs to the group `key` if that has it, or a node in it has (the scaling of an encoding), else to
     the first group that does: an encoding may refuse the `d_model` of its model.
     """
-    name = message.split(maxsplit=1)[0].partition("=")[0]
+    name = next(iter(message.split(maxsplit=1)), "").partition("=")[0]
     groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]
     owner = next((owner for group in groups for owner in _owners(name, config[group], group)), None)
     return message if owner is None else f"{owner}.{message}"
@@ -249,8 +249,8 @@ def _options(hint: Any) -> list[Any]:
 
 def _items(hint: Any) -> Any:
     """Return the type of the items of a list; None for other types."""
-    found = [get_args(option)[0] for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
-    return found[0] if found else None
+    lists = [option for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
+    return next((kind for option in lists for kind in (*get_args(option), Any)), None)
 
 
 def _made_by(found: Callable[..., Any]) -> Any:
