@@ -86,6 +86,15 @@ def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path
     assert run.metrics()["steps"] == 2
 
 
+def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: Path) -> None:
+    over = ("+trainer.lightning.max_time={microseconds:1}", "callbacks=[early_stopping]")
+    run = run_of(small(tmp_path, *over, *SIX_VALIDATIONS), tmp_path / "run")
+    run.metrics_file.unlink()  # as if it had been killed before its test
+    run_of(small(tmp_path, *over, *SIX_VALIDATIONS), run.path, checkpoint=run.last_checkpoint)
+    assert validated(run) == [1]
+    assert run.metrics()["steps"] == 1
+
+
 def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
     config = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
     with pytest.raises(
