@@ -95,6 +95,13 @@ def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: P
     assert run.metrics()["steps"] == 1
 
 
+def test_callbacks_whose_states_have_the_same_name_are_refused_before_training(tmp_path: Path) -> None:
+    again = ("callbacks=[early_stopping]", "+callbacks.again=${callbacks.early_stopping}")
+    with pytest.raises(ValueError, match=r"^callbacks\.again must differ from callbacks\.early_stopping"):
+        run_of(small(tmp_path, *again), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
     config = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
     with pytest.raises(
