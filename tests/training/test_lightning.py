@@ -42,6 +42,8 @@ def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
         ("max_steps=7", "max_steps must be left out: trainer.max_steps sets it"),
         ("plugins=[x]", "plugins must be one of "),
         ("max_time={days:99999999999999}", "too large"),
+        ("max_time=00:00:00:00", "max_time must be above 0, got 00:00:00:00"),
+        ("max_time={seconds:-1}", "max_time must be above 0, got {'seconds': -1}"),
         ("max_time={days:1,_target_:os.system}", "_target_"),
     ],
 )
