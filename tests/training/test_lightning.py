@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
@@ -16,6 +17,12 @@ from tests.training.runs import composed, recorded, run_of, small, stop_run
 
 NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
 SIX_VALIDATIONS = ("trainer.max_steps=6", "trainer.validations=6")
+
+
+class Needing(DummyLogger):
+    """A logger with an argument of its own."""
+
+    def __init__(self, project: str, save_dir: str) -> None: ...
 
 
 def validated(run: RunDirectory) -> list[int]:
@@ -130,6 +137,27 @@ def test_a_logger_of_lightnings_own_records_the_same_figures(tmp_path: Path) -> 
     with file.open(newline="") as lines:
         losses = [float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]]
     assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("RichProgressBar", "callbacks: .* but found `RichProgressBar`"),
+        ("Timer +callbacks.x.duration=soon", r"callbacks: `Timer\(duration='soon'\)` is not a valid duration"),
+    ],
+)
+def test_a_callback_that_lightning_refuses_is_one_sentence(tmp_path: Path, words: str, said: str) -> None:
+    named = f"+callbacks.x._target_=lightning.pytorch.callbacks.{words}".split()
+    with pytest.raises(ValueError, match=f"^{said}"):
+        run_of(small(tmp_path, *named, "trust=[lightning]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_argument_that_a_logger_needs_is_named_before_training() -> None:
+    named = "+logger.other._target_=lightning.pytorch.loggers.logger.DummyLogger"
+    check(composed(named, "trust=[lightning]"))
+    with pytest.raises(ValueError, match=r"^logger\.other\.project must be given: Needing needs it"):
+        check(composed(f"+logger.other._target_={__name__}.Needing", "trust=[tests]"))
 
 
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
