@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.tasks.classification import ClassCounts, LabelCounts
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.tasks.classification import ClassCounts, Classification, LabelCounts
+from poslab.tasks.record import TaskRecord
 
 
 def f1(predicted: list[int], actual: list[int]) -> float | None:
@@ -79,3 +81,10 @@ def test_100_000_classes_need_counts_alone():
     macro_f1, mcc = counts.compute()
     assert sum(state.numel() for state in counts.metric_state.values()) == 300_001
     assert 0 < macro_f1 < 100 and mcc == pytest.approx(50, abs=0.01)
+
+
+@pytest.mark.parametrize("outputs", [None, (2, False)])
+def test_the_record_of_a_model_that_does_not_classify_is_refused(outputs):
+    classes = () if outputs is None else ("B-PER", "O")
+    with pytest.raises(ValueError, match=r"^it has learned no classes$"):
+        Classification.restored(TaskRecord(outputs, classes=classes), ByteTokenizer(), None)
