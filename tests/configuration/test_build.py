@@ -133,6 +133,12 @@ def test_a_target_that_takes_every_name_is_given_every_name() -> None:
     assert build({"it": node("Bowl", a=1, b=None)}, "it", Kettle, "tests").words == {"a": 1, "b": None}
 
 
+@pytest.mark.parametrize("target", ["Kettle", "Bowl"])
+def test_a_number_names_no_argument(target: str) -> None:
+    message = mistake({"kettle": {**node(target, litres=1), 7: 2}})
+    assert message == f"kettle.7: {__name__}.{target} has no such argument"
+
+
 def test_an_argument_that_is_needed_is_named() -> None:
     assert mistake({"kettle": node(cups=2)}) == f"kettle.litres must be given: {__name__}.Kettle needs it"
 

@@ -92,8 +92,10 @@ def _built(
     given |= more
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
-        if name not in parameters and (name.startswith("_") or not any_name):
-            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, keys_of(found))}")
+        is_extra = any_name and isinstance(name, str) and not name.startswith("_")
+        if name not in parameters and not is_extra:
+            meant = nearest(str(name), keys_of(found))
+            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{meant}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
