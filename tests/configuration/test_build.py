@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,13 @@ class Bowl(Kettle):
 
     def __init__(self, **words: Any) -> None:
         self.words = words
+
+
+class Idea(Kettle, ABC):
+    """Something that cannot be built."""
+
+    @abstractmethod
+    def boil(self) -> None: ...
 
 
 def kettle() -> Kettle:
@@ -159,6 +167,7 @@ def test_a_target_that_is_not_a_dotted_name_is_refused(target: Any) -> None:
         (f"{__name__}.Tray", f" must name a Kettle, got {__name__}.Tray"),
         (f"{__name__}.kettle", f" must name a Kettle, got {__name__}.kettle"),
         (f"{__name__}.Path", f" must name a Kettle, got {__name__}.Path"),
+        (f"{__name__}.Idea", f" must name a Kettle, got {__name__}.Idea"),
     ],
 )
 def test_a_target_that_is_not_of_the_kind_is_refused(target: str, message: str) -> None:

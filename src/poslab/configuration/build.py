@@ -210,7 +210,7 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     if found is None:
         raise ValueError(f"{key}._target_: {module_name} has no {name}{nearest(name, vars(module))}")
     home = str(getattr(found, "__module__", ""))
-    is_class = isinstance(found, type) and _is_within(home, trusted)
+    is_class = isinstance(found, type) and not inspect.isabstract(found) and _is_within(home, trusted)
     is_factory = isinstance(found, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
     if not ((is_class or is_factory) and _makes(found, kind)):
         raise ValueError(f"{key}._target_ must name {_named_kind(kind)}, got {path}")
