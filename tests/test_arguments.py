@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -192,6 +193,9 @@ def test_an_encoding_of_a_user_is_checked_without_a_line_of_its_own():
         (Annotated[int, Range(at_least=3)], math.nan, "an integer of at least 3, got nan"),
         (Count | None, 0, "a positive integer or null, got 0"),
         (Sequence[Count], [1, 0], r"a list, each item a positive integer, got \[1, 0\]"),
+        (tuple[int, str], [1, 2], r"a list of an integer, text, got \[1, 2\]"),
+        (tuple[float, float], [1], r"a list of a number, a number, got \[1\]"),
+        (typing.List, 5, "a list, each item anything, got 5"),  # noqa: UP006
     ],
 )
 def test_a_number_out_of_its_range_is_refused_with_the_range_and_another_thing_with_its_type(hint, value, words):
@@ -200,3 +204,24 @@ def test_a_number_out_of_its_range_is_refused_with_the_range_and_another_thing_w
     function.__annotations__ = {"number": hint}
     with pytest.raises(ValueError, match=f"^number must be {words}$"):
         checked(function)(value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Any, 3),
+        (dict[str, Any], {"color": "red"}),
+        (list[Any] | None, ["red", 3]),
+        (tuple[int, str], [1, "red"]),
+        (tuple[int, ...], [1, 2, 3]),
+        (typing.List, [1]),  # noqa: UP006
+        (typing.Tuple, [1, "red"]),  # noqa: UP006
+        (typing.Sequence, [1]),
+        (typing.Dict, {"color": "red"}),  # noqa: UP006
+    ],
+)
+def test_what_the_annotations_of_other_packages_allow_is_taken(hint, value):
+    def function(number): ...
+
+    function.__annotations__ = {"number": hint}
+    checked(function)(value)

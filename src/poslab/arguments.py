@@ -133,6 +133,8 @@ def _choices(hint: Any) -> list[str]:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
+    if hint is Any:
+        return True
     if origin is Annotated:
         plain, *limits = get_args(hint)
         return _fits(value, plain) and all(value in limit for limit in limits if isinstance(limit, Range))
@@ -142,9 +144,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in get_args(hint)
     if origin in (list, tuple, Sequence):
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_list and all(_fits(item, get_args(hint)[0]) for item in value)
+        kinds = _item_kinds(hint, len(value)) if is_list else []
+        return is_list and len(value) == len(kinds) and all(map(_fits, value, kinds))
     if origin is dict:
-        key, item = get_args(hint)
+        key, item = get_args(hint) or (Any, Any)
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
     if hint is float:
         return _is_number(value, Real) and -LARGEST <= value <= LARGEST
@@ -154,6 +157,17 @@ def _fits(value: Any, hint: Any) -> bool:
         return callable(value)
     is_class = isinstance(hint, type) and hint is not inspect.Parameter.empty
     return not is_class or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
+
+
+def _item_kinds(hint: Any, count: int) -> list[Any]:
+    """Return the types of the items of a list of `count`, or of a tuple, which may have a type for each."""
+    kinds = get_args(hint) or (Any,)
+    return list(kinds) if _is_record(hint) else [kinds[0]] * count
+
+
+def _is_record(hint: Any) -> bool:
+    """Return True for a tuple with a type for each item, such as `tuple[int, str]`."""
+    return get_origin(hint) is tuple and bool(get_args(hint)) and ... not in get_args(hint)
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -175,10 +189,12 @@ def _described(hint: Any, value: Any) -> str:
     if origin is Literal:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):
-        item = get_args(hint)[0]
+        if _is_record(hint):
+            return f"a list of {', '.join(_described(kind, None) for kind in get_args(hint))}"
+        item = _item_kinds(hint, 1)[0]
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
-    names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null"}
+    names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null", Any: "anything"}
     if origin is Callable:
         return "a class or function"
     return names.get(hint) or f"a {getattr(hint, '__name__', hint)}"

@@ -106,6 +106,10 @@ MISTAKES = {
     "+encoding.dim=4": "encoding.dim: poslab.encodings.rotary.rotary.Rotary has no such argument",
     "+trainer.step=4": "trainer.step: poslab.runs.trainer_settings.TrainerSettings has no such argument",
     "~encoding": "encoding must have a _target_, as the choices in conf/encoding do",
+    "~logger": "~logger: a group without a choice is written logger=[]\n",
+    "~callbacks": "~callbacks: a group without a choice is written callbacks=[]\n",
+    "~loger": "loger: there is no such key; did you mean 'logger'?\n",
+    "~trainer.max_step": "trainer.max_step: there is no such key; did you mean 'trainer.max_steps'?\n",
     "encoding=rotary,alibi": "encoding=rotary,alibi: -m runs several values one after another: "
     "python -m src.train -m encoding=rotary,alibi",
     "rotary": "'rotary' is not key=value; did you mean 'encoding=rotary'?",

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ class Tray:
     kettle: Kettle | Callable[..., Kettle]
     others: Sequence[Callable[..., Kettle]] = ()
     thing: Any = None
+    things: typing.List = ()  # noqa: UP006
+    named: dict[str, Any] | None = None
 
 
 class Bowl(Kettle):
@@ -45,6 +49,13 @@ class Bowl(Kettle):
 
     def __init__(self, **words: Any) -> None:
         self.words = words
+
+
+class Idea(Kettle, ABC):
+    """Something that cannot be built."""
+
+    @abstractmethod
+    def boil(self) -> None: ...
 
 
 def kettle() -> Kettle:
@@ -101,13 +112,22 @@ def test_what_belongs_to_another_group_is_named_with_that_group() -> None:
 
 
 def test_a_message_that_begins_with_no_argument_stays_as_it_is() -> None:
-    assert with_full_key("Water is wet", "kettle", {"kettle": node()}) == "Water is wet"
+    for message in ("Water is wet", ""):
+        assert with_full_key(message, "kettle", {"kettle": node()}) == message
     assert with_full_key("litres=3 is much", "kettle", {"kettle": node(litres=3)}) == "kettle.litres=3 is much"
 
 
 def test_things_within_things_are_checked_too() -> None:
     config = {"tray": node("Tray", kettle=node(litres="two"))}
     assert mistake(config, "tray") == "tray.kettle.litres must be a number, got 'two'"
+
+
+def test_a_place_of_plain_things_takes_any_but_a_node() -> None:
+    values = {"thing": 3, "things": [1, "a"], "named": {"color": "red"}}
+    tray = build({"tray": node("Tray", kettle=node(litres=1), **values)}, "tray", Tray, "tests")
+    assert {name: getattr(tray, name) for name in values} == values
+    wrong = {"tray": node("Tray", kettle=node(litres=1), things=[node(litres=1)])}
+    assert mistake(wrong, "tray") == "tray.things[0] must not have a _target_"
 
 
 def test_a_place_that_takes_a_factory_gets_one_whether_or_not_the_node_says_partial() -> None:
@@ -119,6 +139,12 @@ def test_a_place_that_takes_a_factory_gets_one_whether_or_not_the_node_says_part
 
 def test_a_target_that_takes_every_name_is_given_every_name() -> None:
     assert build({"it": node("Bowl", a=1, b=None)}, "it", Kettle, "tests").words == {"a": 1, "b": None}
+
+
+@pytest.mark.parametrize("target", ["Kettle", "Bowl"])
+def test_a_number_names_no_argument(target: str) -> None:
+    message = mistake({"kettle": {**node(target, litres=1), 7: 2}})
+    assert message == f"kettle.7: {__name__}.{target} has no such argument"
 
 
 def test_an_argument_that_is_needed_is_named() -> None:
@@ -141,6 +167,7 @@ def test_a_target_that_is_not_a_dotted_name_is_refused(target: Any) -> None:
         (f"{__name__}.Tray", f" must name a Kettle, got {__name__}.Tray"),
         (f"{__name__}.kettle", f" must name a Kettle, got {__name__}.kettle"),
         (f"{__name__}.Path", f" must name a Kettle, got {__name__}.Path"),
+        (f"{__name__}.Idea", f" must name a Kettle, got {__name__}.Idea"),
     ],
 )
 def test_a_target_that_is_not_of_the_kind_is_refused(target: str, message: str) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.tasks.classification import ClassCounts, LabelCounts
+from poslab.data.tokenizers import ByteTokenizer
+from poslab.models import Outputs
+from poslab.tasks.classification import ClassCounts, ClassesRecord, Classification, LabelCounts
 
 
 def f1(predicted: list[int], actual: list[int]) -> float | None:
@@ -79,3 +81,9 @@ def test_100_000_classes_need_counts_alone():
     macro_f1, mcc = counts.compute()
     assert sum(state.numel() for state in counts.metric_state.values()) == 300_001
     assert 0 < macro_f1 < 100 and mcc == pytest.approx(50, abs=0.01)
+
+
+def test_the_record_of_a_model_that_does_not_classify_is_refused():
+    record = ClassesRecord(outputs=Outputs(2, pooled=False), classes=["B-PER", "O"])
+    with pytest.raises(ValueError, match=r"^it has learned no classes$"):
+        Classification.restored(record, ByteTokenizer(), None)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import poslab
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.kind import Reading
 from poslab.data.kinds.tags import TAGS
-from poslab.data.tokenizers import ByteTokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 from poslab.tasks.token_tagging import EntityCounts, TokenTagging, entities
 from poslab.training.checking import check
 from tests.training.runs import composed, run_of
@@ -75,6 +76,38 @@ def test_the_tag_of_a_word_is_the_target_of_its_first_token_alone():
     expected = torch.full((2, 9), IGNORE)
     expected[0, [1, 4, 7]] = torch.tensor([1, 0, 1])  # é has two bytes, behind the end of a document
     assert torch.equal(batch.targets, expected)
+
+
+def tokenizer_like_bert() -> SubwordTokenizer:
+    """A tokenizer that leaves out control characters."""
+    tokenizer = SubwordTokenizer.train([["to be or not to be"]], 300)
+    tokenizer._tokenizer.normalizer = normalizers.BertNormalizer()
+    return tokenizer
+
+
+def tokenizer_across_spaces() -> SubwordTokenizer:
+    """A tokenizer of which `to be` is a single token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(["to be"] * 5, trainer)
+    return SubwordTokenizer(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "word"),
+    [
+        (tokenizer_like_bert, "\x01", "'\\x01'"),
+        (tokenizer_like_bert, "to \x01 be", "'\\x01'"),
+        (tokenizer_like_bert, "to be \x02", "'\\x02'"),
+        (tokenizer_across_spaces, "to be", "'to'"),
+    ],
+)
+def test_a_word_without_a_token_of_its_own_is_refused(tokenizer, text, word):
+    with pytest.raises(ValueError) as caught:
+        TAGS.tokenise({"text": [text]}, tokenizer(), Reading())
+    assert str(caught.value) == f"tokenizer must give each word a token of its own, and {word} has none"
 
 
 def sentences(path: Path, count: int = 400) -> Path:

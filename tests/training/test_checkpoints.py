@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +73,14 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path: Path) -> No
         save_atomically({"number": 2, "unpicklable": lambda: None}, file)
     assert load_checkpoint(file)["number"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("value", [np.float64(1), defaultdict(int), {1}])
+def test_a_state_that_could_not_be_read_again_is_not_saved(tmp_path: Path, value: Any) -> None:
+    states = {OWN_STATE: {}, "Own": {"best": value}}
+    with pytest.raises(ValueError, match=rf"^callbacks: the state of Own cannot .*, got {type(value).__name__}$"):
+        save_atomically({"callbacks": states}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,16 @@ def saved(model: nn.Module, file: Path) -> str:
     return str(file)
 
 
+def test_a_model_with_names_of_its_own_takes_what_fits(trained: RunDirectory) -> None:
+    own = nn.Module()
+    own.norm = nn.RMSNorm(16)
+    own.tokens = nn.Embedding(257, 16)
+    lines = initialise_from(own, str(trained.path), BYTES)
+    assert torch.equal(own.norm.weight, weights(trained.best_checkpoint)["norm.weight"])
+    assert {"tokens.weight is not in that run, and starts afresh"} < set(lines)
+    assert "embedding.weight is not in this model, and was left out" in lines
+
+
 def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) -> None:
     other = model("encoding=alibi", "model.mlp_ratio=8", "model.qk_norm=true", vocab_size=300)
     lines = initialise_from(other, str(trained.path), SymbolTokenizer(["a", "b"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
@@ -16,6 +17,12 @@ from tests.training.runs import composed, recorded, run_of, small, stop_run
 
 NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
 SIX_VALIDATIONS = ("trainer.max_steps=6", "trainer.validations=6")
+
+
+class Needing(DummyLogger):
+    """A logger with an argument of its own."""
+
+    def __init__(self, project: str, save_dir: str) -> None: ...
 
 
 def validated(run: RunDirectory) -> list[int]:
@@ -42,6 +49,8 @@ def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
         ("max_steps=7", "max_steps must be left out: trainer.max_steps sets it"),
         ("plugins=[x]", "plugins must be one of "),
         ("max_time={days:99999999999999}", "too large"),
+        ("max_time=00:00:00:00", "max_time must be above 0, got 00:00:00:00"),
+        ("max_time={seconds:-1}", "max_time must be above 0, got {'seconds': -1}"),
         ("max_time={days:1,_target_:os.system}", "_target_"),
     ],
 )
@@ -68,6 +77,17 @@ def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -
     assert run.metrics()["steps"] == 3
     best = min(value for _, tag, value in recorded(run) if tag == "validation/loss")
     assert run.metrics()["validation/loss"] == best and "test/loss" in run.metrics()
+    assert (
+        "training ends early: Monitored metric validation/loss did not improve in the last 2"
+        in run.log_file.read_text()
+    )
+
+
+def test_early_stopping_can_follow_any_metric_at_one_length(tmp_path: Path) -> None:
+    monitor = "callbacks.early_stopping.monitor=validation/perplexity@16"
+    config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, monitor, "callbacks.early_stopping.patience=1")
+    run = run_of(config, tmp_path / "run")
+    assert validated(run) == [1, 2] and "validation/perplexity@16" in run.metrics()
 
 
 def test_early_stopping_counts_on_in_a_run_that_resumes(tmp_path: Path) -> None:
@@ -84,6 +104,22 @@ def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path
     run_of(config, run.path, checkpoint=run.last_checkpoint)
     assert validated(run) == [1, 2]
     assert run.metrics()["steps"] == 2
+
+
+def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: Path) -> None:
+    over = ("+trainer.lightning.max_time={microseconds:1}", "callbacks=[early_stopping]")
+    run = run_of(small(tmp_path, *over, *SIX_VALIDATIONS), tmp_path / "run")
+    run.metrics_file.unlink()  # as if it had been killed before its test
+    run_of(small(tmp_path, *over, *SIX_VALIDATIONS), run.path, checkpoint=run.last_checkpoint)
+    assert validated(run) == [1]
+    assert run.metrics()["steps"] == 1
+
+
+def test_callbacks_whose_states_have_the_same_name_are_refused_before_training(tmp_path: Path) -> None:
+    again = ("callbacks=[early_stopping]", "+callbacks.again=${callbacks.early_stopping}")
+    with pytest.raises(ValueError, match=r"^callbacks\.again must differ from callbacks\.early_stopping"):
+        run_of(small(tmp_path, *again), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
@@ -112,6 +148,27 @@ def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path: Path) -> 
     with file.open(newline="") as lines:
         losses = [float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]]
     assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("RichProgressBar", "callbacks: .* but found `RichProgressBar`"),
+        ("Timer +callbacks.x.duration=soon", r"callbacks: `Timer\(duration='soon'\)` is not a valid duration"),
+    ],
+)
+def test_a_callback_that_lightning_refuses_is_one_sentence(tmp_path: Path, words: str, said: str) -> None:
+    named = f"+callbacks.x._target_=lightning.pytorch.callbacks.{words}".split()
+    with pytest.raises(ValueError, match=f"^{said}"):
+        run_of(small(tmp_path, *named, "trust=[lightning]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_argument_that_a_logger_needs_is_named_before_training() -> None:
+    named = "+logger.other._target_=lightning.pytorch.loggers.logger.DummyLogger"
+    check(composed(named, "trust=[lightning]"))
+    with pytest.raises(ValueError, match=r"^logger\.other\.project must be given: Needing needs it"):
+        check(composed(f"+logger.other._target_={__name__}.Needing", "trust=[tests]"))
 
 
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")

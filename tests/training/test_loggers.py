@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer import event_file_writer
 
 from poslab.runs.directory import RunDirectory
-from poslab.training.loggers import RunTensorBoard
+from poslab.training.loggers import RunTensorBoard, described, flat
 from tests.training.runs import recorded, run_of, small, stop_run
 
 EVERYTHING = {"scalars": 0, "tensors": 0}
@@ -96,6 +96,12 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_metrics(finished:
     }
     for name in names:  # the tab shows the last value of these curves
         assert curve(events, name)[-1][1] == pytest.approx(finished.metrics()[name])
+
+
+def test_a_choice_may_have_numbers_as_keys() -> None:
+    choice = {"schedule": {0: 2, 4: 1}}
+    assert dict(flat(choice)) == {"schedule.0": 2, "schedule.4": 1}
+    assert described(choice["schedule"]) == "0=2, 4=1"
 
 
 def test_the_configuration_is_there_as_text(finished: RunDirectory) -> None:

@@ -82,6 +82,11 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         return f"+{key}: a group that has a choice already takes another one without the plus sign: {key}=..."
     if unknown := re.search(r"config group '([^']+)' does not exist", text):
         return f"{unknown[1]}: there is no such group{_nearest_key(unknown[1], choices.groups())}"
+    if deleted := re.search(r"Could not delete (?:from config\. )?'([^'=]+)", text):
+        if deleted[1] in SEVERAL:
+            return f"~{deleted[1]}: a group without a choice is written {deleted[1]}=[]"
+        if deleted[1] not in choices.groups():
+            return _of_key(deleted[1], text, name, words)
     if override := re.search(r"Could not override '([^']*)'", text):
         return _of_key(override[1], text, name, words)
     cause = error.__cause__

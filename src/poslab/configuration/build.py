@@ -92,8 +92,10 @@ def _built(
     given |= more
     any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, value in given.items():
-        if name not in parameters and (name.startswith("_") or not any_name):
-            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{nearest(name, keys_of(found))}")
+        is_extra = any_name and isinstance(name, str) and not name.startswith("_")
+        if name not in parameters and not is_extra:
+            meant = nearest(str(name), keys_of(found))
+            raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{meant}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
@@ -153,7 +155,7 @@ def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
     The argument belongs to the group `key` if that has it, or a node in it has (the scaling of an encoding), else to
     the first group that does: an encoding may refuse the `d_model` of its model.
     """
-    name = message.split(maxsplit=1)[0].partition("=")[0]
+    name = next(iter(message.split(maxsplit=1)), "").partition("=")[0]
     groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]
     owner = next((owner for group in groups for owner in _owners(name, config[group], group)), None)
     return message if owner is None else f"{owner}.{message}"
@@ -208,7 +210,7 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     if found is None:
         raise ValueError(f"{key}._target_: {module_name} has no {name}{nearest(name, vars(module))}")
     home = str(getattr(found, "__module__", ""))
-    is_class = isinstance(found, type) and _is_within(home, trusted)
+    is_class = isinstance(found, type) and not inspect.isabstract(found) and _is_within(home, trusted)
     is_factory = isinstance(found, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
     if not ((is_class or is_factory) and _makes(found, kind)):
         raise ValueError(f"{key}._target_ must name {_named_kind(kind)}, got {path}")
@@ -249,8 +251,8 @@ def _options(hint: Any) -> list[Any]:
 
 def _items(hint: Any) -> Any:
     """Return the type of the items of a list; None for other types."""
-    found = [get_args(option)[0] for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
-    return found[0] if found else None
+    lists = [option for option in _options(hint) if get_origin(option) in (list, tuple, Sequence)]
+    return next((kind for option in lists for kind in (*get_args(option), Any)), None)
 
 
 def _made_by(found: Callable[..., Any]) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import zipfile
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,15 @@ def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
 
     Raises:
         OSError: if it cannot be written, such as on a full disk; the earlier file is then still there.
+        ValueError: naming the callback, if a state in it could not be read again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
+    for name, state in content.get("callbacks", {}).items():
+        try:
+            checksum(state)
+        except ValueError as error:
+            raise ValueError(f"callbacks: the state of {name} cannot be saved: {error}") from error
     try:
         with replacing(path) as file:
             torch.save({**content, CHECKSUM: checksum(content)}, file)
@@ -125,15 +132,15 @@ def checksum(value: Any) -> str:
         if isinstance(one, torch.Tensor):
             digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
             digest.update(_bytes_of(one))
-        elif isinstance(one, dict):
+        elif type(one) in (dict, OrderedDict):
             if other := next((key for key in one if type(key) not in (str, int)), None):
                 raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
             digest.update(f"dict {len(one)}".encode())
             waiting += [part for item in one.items() for part in item]
-        elif isinstance(one, list | tuple):
+        elif type(one) in (list, tuple, torch.Size):
             digest.update(f"list {len(one)}".encode())
             waiting += one
-        elif one is None or isinstance(one, bool | int | float | str | torch.dtype | torch.device):
+        elif type(one) in (type(None), bool, int, float, str, torch.dtype, torch.device):
             digest.update(f"{type(one).__name__} {one!r};".encode(errors="surrogatepass"))
         else:
             raise ValueError(f"it must hold plain data alone, got {type(one).__name__}")

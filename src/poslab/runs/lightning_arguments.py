@@ -40,6 +40,7 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     """
     import lightning as L
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.callbacks import Timer
 
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ValueError(f"trainer.lightning must hold arguments by name, got {given!r}")
@@ -56,6 +57,11 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     if given.get("limit_val_batches") == 0:
         raise ValueError("trainer.lightning.limit_val_batches must be above 0: validations choose the state to keep")
     try:
-        L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **given)
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **given
+        )
     except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"trainer.lightning: {error}") from error
+    timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+    if timer is not None and (timer.time_remaining() or 0) <= 0:
+        raise ValueError(f"trainer.lightning.max_time must be above 0, got {given['max_time']}")

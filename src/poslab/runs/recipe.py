@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from poslab.runs.optimizer import AdamWithCosine
     from poslab.runs.trainer_settings import TrainerSettings
     from poslab.tasks.task import Task
+
+
+GIVEN_TO_LOGGERS = {"directory", "first_step", "save_dir"}
+"""Arguments of loggers that a run gives."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,34 @@ class Recipe:
         return AlgorithmicDataModule(self.source)
 
     def callbacks(self) -> dict[str, L.Callback]:
-        """Return new callbacks of Lightning's by name, beside those that every run has."""
+        """Return new callbacks of Lightning's by name, beside those that every run has.
+
+        Raises:
+            ValueError: as of `build`, and if Lightning refuses an argument, or lacks a package.
+        """
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch import Callback
 
-        return build_each(self.config, "callbacks", Callback)
+        try:
+            return build_each(self.config, "callbacks", Callback)
+        except (MisconfigurationException, ImportError) as error:
+            raise ValueError(f"callbacks: {error}") from error
 
     def loggers(self) -> dict[str, partial[Logger]]:
-        """Return what makes each of its loggers, by name."""
+        """Return what makes each of its loggers, by name.
+
+        Raises:
+            ValueError: naming an argument that a logger needs and neither the configuration nor a run gives.
+        """
         from lightning.pytorch.loggers import Logger
 
-        return build_each(ADDED | dict(self.config), "logger", Callable[..., Logger])
+        loggers = build_each(ADDED | dict(self.config), "logger", Callable[..., Logger])
+        for name, make in loggers.items():
+            for argument, parameter in inspect.signature(make).parameters.items():
+                is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+                if is_one and parameter.default is parameter.empty and argument not in GIVEN_TO_LOGGERS:
+                    raise ValueError(f"logger.{name}.{argument} must be given: {make.func.__name__} needs it")
+        return loggers
 
 
 def recipe_of(run: RunDirectory) -> Recipe:

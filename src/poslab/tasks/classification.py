@@ -99,6 +99,8 @@ class Classification(Task):
 
     @classmethod
     def restored(cls, record: ClassesRecord, tokenizer: Any, source: Any) -> Classification:
+        if record.outputs != (len(record.classes), True):
+            raise ValueError("it has learned no classes")
         form = MultiLabelClassification if record.several else Classification
         return form(record.classes, record.two_texts, tokenizer, source.longest)
 

@@ -60,6 +60,8 @@ class TokenTagging(TokenPrediction):
 
     @classmethod
     def restored(cls, record: NamedOutputs, tokenizer: Any, source: Any) -> Self:
+        if record.outputs != (len(record.classes), False):
+            raise ValueError("it has not learned to tag words")
         return cls(record.classes, tokenizer)
 
     def record(self) -> NamedOutputs:

@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from poslab.configuration.build import nearest, with_full_key
 from poslab.data.run_data import HELD_OUT, RunData
@@ -90,11 +91,20 @@ def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) ->
 
 
 def callbacks_of(recipe: Recipe, learner: Learner) -> list[L.Callback]:
-    """Return the callbacks that a recipe asks for; ValueError if one monitors a metric that validations do not have."""
+    """Return the callbacks that a recipe asks for.
+
+    Raises:
+        ValueError: if one monitors a metric that validations do not have, or two have states of the same name.
+    """
     callbacks, tags = recipe.callbacks(), learner.tags("validation")
+    at_lengths = {f"{tag}@{length}" for tag in tags for length in learner.lengths["validation"]}
+    saved: dict[str, str] = {}
     for name, callback in callbacks.items():
+        key = callback.state_key
+        if is_overridden("state_dict", callback, L.Callback) and saved.setdefault(key, name) != name:
+            raise ValueError(f"callbacks.{name} must differ from callbacks.{saved[key]}: both would be saved as {key}")
         monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in tags:
+        if monitor is not None and monitor not in tags and monitor not in at_lengths:
             raise ValueError(
                 f"callbacks.{name}.monitor must be one of {', '.join(tags)}, got {monitor}{nearest(monitor, tags)}"
             )

@@ -105,6 +105,9 @@ class ConsoleProgress(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.stop()
+        for callback in trainer.early_stopping_callbacks:
+            if reason := callback.stopping_reason_message:
+                self.console.print(f"training ends early: {reason.removesuffix(' Signaling Trainer to stop.')}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._bar.stop()

@@ -31,4 +31,5 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End at once a resumed run that had ended training and was interrupted before its test."""
-        trainer.should_stop = self.wait_count >= self.patience
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

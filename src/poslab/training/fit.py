@@ -90,21 +90,24 @@ def train_here(
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     learner = learner_of(recipe, model, task, datamodule)
     loggers = loggers_of(recipe, run.path, first_step)
-    trainer = trainer_of(
-        settings,
-        batch_size=datamodule.batch_size,
-        directory=run.path,
-        callbacks=[
-            ConsoleProgress(console),
-            signals,
-            checkpoints,
-            EncodingCurves(datamodule.training_length),
-            *([] if observer is None else [ObserveValidations(observer)]),
-            *callbacks,
-            *callbacks_of(recipe, learner),
-        ],
-        loggers=loggers,
-    )
+    try:
+        trainer = trainer_of(
+            settings,
+            batch_size=datamodule.batch_size,
+            directory=run.path,
+            callbacks=[
+                ConsoleProgress(console),
+                signals,
+                checkpoints,
+                EncodingCurves(datamodule.training_length),
+                *([] if observer is None else [ObserveValidations(observer)]),
+                *callbacks,
+                *callbacks_of(recipe, learner),
+            ],
+            loggers=loggers,
+        )
+    except MisconfigurationException as error:  # such as a second progress bar
+        raise ValueError(f"callbacks: {error}") from error
     if trainer.is_global_zero:
         datamodule.tokenizer.save(run.path)
         task.record().write(run.task_file)

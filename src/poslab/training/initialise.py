@@ -70,5 +70,6 @@ def _keep_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens
     return list(lines.values())
 
 
-def _vocab_size(weights: Mapping[str, Tensor]) -> int:
-    return next(len(weights[name]) for name in OF_TOKENS if name in weights)
+def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the number of tokens of a model; None for one of a user's own, which may have other names."""
+    return next((len(weights[name]) for name in OF_TOKENS if name in weights), None)

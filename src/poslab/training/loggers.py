@@ -162,23 +162,23 @@ def _with_first_columns(experiment: Summary) -> Summary:
     return experiment
 
 
-def described(node: Mapping[str, Any]) -> str:
+def described(node: Mapping[Any, Any]) -> str:
     """Return the hyperparameters of a choice in one line: `base=10000.0, fraction=1.0`."""
     shown = []
     for key, value in node.items():
         if isinstance(value, Mapping) and "_target_" in value:
             value = f"{str(value['_target_']).rpartition('.')[2]}({described(value)})"
-        if not key.startswith("_"):
+        if not str(key).startswith("_"):
             shown.append(f"{key}={value}")
     return ", ".join(shown)
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+def flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield dotted keys and values that TensorBoard can show; `encoding` itself is the name of its class."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
         elif key == "_target_":
             yield prefix.removesuffix("."), str(value).rpartition(".")[2]
-        elif not key.startswith("_"):
+        elif not str(key).startswith("_"):
             yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)

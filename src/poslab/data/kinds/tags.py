@@ -34,14 +34,23 @@ class Tags(ExampleKind):
     kept = ("tags",)
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return `end text end`, where `end` ends a document, and the place of the first token of each word."""
+        """Return `end text end`, where `end` ends a document, and the place of the first token of each word.
+
+        Raises:
+            ValueError: for a word that the tokenizer leaves out, or joins with the next one.
+        """
         end = np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
         for text in rows["text"]:
             tokens, places = tokenizer.encode_with_places(text)
-            starts = np.cumsum([0, *(len(word) + 1 for word in text.split(" ")[:-1])])
+            words = text.split(" ")
+            starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+            firsts = np.searchsorted(places[:, 1], starts, side="right")
+            if len(without := np.flatnonzero(np.diff(firsts, append=len(tokens)) == 0)):
+                word = words[without[0]]
+                raise ValueError(f"tokenizer must give each word a token of its own, and {word[:40]!r} has none")
             columns["tokens"].append(np.concatenate([end, tokens, end]))
-            columns["firsts"].append([1 + int((places[:, 1] > start).argmax()) for start in starts])
+            columns["firsts"].append((1 + firsts).tolist())
             columns["length"].append(len(tokens) + 2)
         return columns
 
