@@ -1,11 +1,11 @@
-# Poslab in a container. CPU by default:
+# Poslab in a container, on the CPU by default:
 #
 #   docker build -t poslab .
 #   docker run --rm -v poslab-runs:/poslab/outputs poslab                     # trains with encoding=rotary
 #   docker run --rm -v poslab-runs:/poslab/outputs poslab encoding=alibi      # any arguments of src.train
 #
 # Build arguments:
-#   BASE_IMAGE  any image with Python >= 3.11. One that brings CUDA and a torch >= 2.9 of its own (such as
+#   BASE_IMAGE  any image with Python >= 3.11. An image with CUDA and its own torch >= 2.12 (such as
 #               pytorch/pytorch with a tag of your choice) keeps that torch; start it with `docker run --gpus all`.
 #   PIP_ARGS    extra arguments for pip, for instance to name another package index.
 #   USER_ID     the user id that owns the runs (default 1000); take your own to write into a mounted folder.
@@ -17,8 +17,8 @@ ARG USER_ID=1000
 
 WORKDIR /poslab
 
-# Dependencies first, with just enough of the package to install it: a change of the code does not fetch torch again.
-# The environment sees the base image's packages, so that a torch which is there already is used.
+# Install the dependencies first, with just enough of the package, so that a change of the code does not fetch torch again.
+# The environment sees the packages of the base image, so that a torch in it is used.
 COPY pyproject.toml README.md LICENSE ./
 COPY src/poslab/__init__.py src/poslab/py.typed src/poslab/
 RUN python3 -m venv --system-site-packages .venv

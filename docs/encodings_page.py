@@ -1,8 +1,7 @@
 """Makes docs/encodings.md and its pictures: `python docs/make.py encodings`.
 
-The page is made of what the code says of itself: the docstrings and attributes of the classes, the comments of
-conf/encoding, conf/positions and conf/temperature, the figures of one machine in benchmarks/figures, and those
-of docs/default_runs.json if there is one.
+The page is made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
+conf/temperature, the figures of one machine in benchmarks/figures, and those of docs/default_runs.json if there is one.
 """
 
 from __future__ import annotations
@@ -53,30 +52,32 @@ PLACES = {
 """The place where a hook acts; `state`, which is not here, only remembers."""
 
 CAPTIONS = {
-    "bias": "What it adds to the logits, for each head at initialisation; at -40 nothing is left of a key.",
-    "rotation": "What the rotation changes in the logit of a query and a key that are equal, which is 1 without it: "
-    "the mean over channels (pale), and its running mean over 33 distances.",
-    "content": "What it adds to the logit of a query and a key that are equal, among random tokens and under random "
-    "weights as at initialisation (tables that begin at zero are drawn at random here).",
-    "queries": "What it changes in the logits of one head at initialisation, for queries at several positions.",
-    "embedding": "Inner product of what is added at a query and at an earlier key, over that of the query with itself, "
-    "at initialisation.",
-    "stick": "The attention weights of keys whose logits are all the same.",
-    "layers": "What each layer changes in the logit of a query and a key that are equal.",
+    "bias": "The bias on the logits, for each head at initialisation; at -40 nothing is left of a key.",
+    "rotation": "The change to the logit of a query and an equal key, which is 1 without the rotation: the mean over "
+    "channels (pale), and its running mean over 33 distances.",
+    "content": "The change to the logit of a query and an equal key, among random tokens and with weights as at "
+    "initialisation (tables that begin at zero are drawn at random here).",
+    "queries": "The change to the logits of one head at initialisation, for queries at several positions.",
+    "embedding": "Inner product of the vectors that are added at a query and at an earlier key, divided by that of the "
+    "query with itself, at initialisation.",
+    "stick": "The attention weights of keys that all have the same logit.",
+    "layers": "The change of each layer to the logit of a query and an equal key.",
 }
 BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances."
 
 INTRODUCTION = """\
 # Encodings, positions and temperatures
 
-Made by `python docs/make.py` from the code, its configuration files and its benchmark; not to be edited by hand.
+`python docs/make.py` makes this page from the code, its configuration files and its benchmark. Do not edit it by hand.
 
-How to choose one: `python -m src.train encoding=alibi encoding.max_exponent=10`. How to write one: the contract is
-`poslab.encodings.PositionalEncoding`, and `poslab.testing.check_encoding` holds an encoding to it.
+To choose an encoding: `python -m src.train encoding=alibi encoding.max_exponent=10`.
 
-After the encodings come [positions](#positions) and [temperatures](#temperatures), which go around any of them.
+To write one: subclass `poslab.encodings.PositionalEncoding`, and check it with `poslab.testing.check_encoding`
+([your own encoding](your-own-encoding.md)).
 
-B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j.
+[Positions](#positions) and [temperatures](#temperatures) come after the encodings and work with any of them.
+
+Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j.
 """
 
 
@@ -117,7 +118,7 @@ class Choice:
 
     @cached_property
     def documents(self) -> list[Callable[..., Any]]:
-        """The classes and functions that it is made of, what is peculiar to it first."""
+        """The classes and functions that it is made of, its own first."""
         made = self.config[self.group]
         nested = [made.get(part) for part in ("scaling", "over")]
         scaling, over = (node and node["_target_"] for node in nested)
@@ -289,7 +290,7 @@ def page() -> str:
         ("positions", "Positions", "How far three texts of 512 tokens are moved in training."),
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
     ):
-        blocks += [f"# {title}", f"The config group `{group}=`, around any encoding that takes it."]
+        blocks += [f"# {title}", f"The config group `{group}=`; it works with any encoding that allows it."]
         blocks += [*_table([group, "formula", "what it does"], map(_row, choices(group)))]
         for choice in choices(group):
             blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
@@ -320,21 +321,21 @@ def _overview(
     yield "# All encodings"
     yield from _table([*columns, *(f"bits at {length}" for length in lengths)], rows)
     yield (
-        f"**Parameters** are those of a whole stack of the default decoder (`size=tiny`): {shape.num_layers} layers of "
-        f"{shape.d_model}, {shape.num_heads} heads of {shape.head_dim}, trained on {TRAINING_LENGTH} tokens. The "
-        "pictures are of its first layer.\n\n"
-        "**Attention** is what it serves: causal only, or both causal and bidirectional. **Route** is the cheapest one "
-        "that is exact (see [architecture](architecture.md)).\n\n"
-        "**Time** and **memory** are those of a training step of that decoder over those "
-        f"under `none`, on rows of {TRAINING_LENGTH} tokens in float32: medians of steps in turns with `none`, and the "
-        "most bytes that PyTorch held at once beside the weights. Measured by `python benchmarks/train_step.py` (see "
-        f"[performance](performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
-        f"{machine['torch']}."
+        f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
+        f"width {shape.d_model}, {shape.num_heads} heads of {shape.head_dim} dimensions, and a training length of "
+        f"{TRAINING_LENGTH} tokens. The pictures show its first layer.\n\n"
+        "**Attention**: causal only, or both causal and bidirectional.\n\n"
+        "**Route**: the cheapest one that is exact for the encoding (see [architecture](architecture.md)).\n\n"
+        f"**Time** and **memory**: of a training step of that decoder on rows of {TRAINING_LENGTH} tokens in float32, "
+        "divided by those under `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
+        "the most bytes that PyTorch held at once beside the weights. Measured by `python benchmarks/train_step.py` "
+        f"(see [performance](performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
+        f"{machine['torch']}. A dash: not measured."
     )
     if runs:
         yield (
-            "**Bits** are bits per byte on the test text in the default run of 600 steps on 256 tokens, at windows of "
-            "256 and 2,048; a dash is where an encoding is not defined, or the run has not been made yet."
+            "**Bits**: bits per byte on the test text after the default run of 600 steps on 256 tokens, in windows of "
+            "256 and 2,048 tokens. A dash: the encoding is not defined there, or the run has not been made yet."
         )
 
 
@@ -350,15 +351,15 @@ def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict
     named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
     learned = f"{encoding.num_parameters:,}: {named}, {owners}" if shapes else "none"
     end = encoding.stack.max_length
-    felt = "is felt" if not all(layer.relative for layer in encoding.layers) else "changes nothing"
+    shifted = "changes nothing" if all(layer.relative for layer in encoding.layers) else "changes the output"
     if any(layer.depends_on_length for layer in encoding.layers):
-        felt += ", and a longer text changes its earlier rows"
+        shifted += "; a longer text changes the output of its earlier tokens"
     facts = {
         "Parameters": learned,
         "Acts on": encoding.places,
         "Attention": "causal only" if encoding.causal_only else "causal and bidirectional",
         "Length": "any" if end is None else f"ends at {end:,} positions, as configured",
-        "A shift of all positions": felt,
+        "A shift of all positions": shifted,
         "Route": encoding.routes,
         "Time, memory over `none`": " and ".join(_over_none(costs.get(encoding.name))),
     }

@@ -19,16 +19,20 @@ PICTURES = {
 INTRODUCTION = """\
 # Beyond the training length
 
-Made by `python docs/make.py --evaluation` from an evaluation; not to be edited by hand. The default runs of five
-encodings, trained in windows of 256 tokens for 600 steps, read a text that they have not seen in windows of 256 to
-4,096 tokens. **One seed and 600 steps of a small model** say how these five runs do, not how encodings do in general:
-after so few steps the order at the training length is one of learning speed. NoPosition learns slowest, and is far from
-its end: after 1,800 steps seven runs of it span 2.51 to 3.05 bits per byte.
+`python docs/make.py --evaluation` makes this page from an evaluation. Do not edit it by hand.
 
-The two protocols answer different questions. In windows that do not overlap, a longer window gives the average token
-more context, so that a model may gain from length by that alone; in windows that slide by half their length every
-token but the first few has at least half a window before it, and what is left is how well the encoding bears
-distances that it was not trained on."""
+Five encodings were trained by their default runs, in windows of 256 tokens for 600 steps. Here they read a text that
+they have not seen, in windows of 256 to 4,096 tokens.
+
+**One seed and 600 steps of a small model** show how these five runs do, not how encodings do in general. After so few
+steps, the order at the training length is that of learning speed. NoPosition learns slowest, and is far from its end:
+after 1,800 steps, seven runs of it span 2.51 to 3.05 bits per byte.
+
+The two protocols answer different questions:
+
+- **Non-overlapping windows.** A longer window gives the average token more context, and that alone can lower the loss.
+- **Sliding windows.** Windows slide by half their length, so every token but the first few has at least half a window
+  before it. This measures how well the encoding works at distances that it was not trained on."""
 
 REPEAT = """\
 # How to repeat it
@@ -58,8 +62,8 @@ def _tables(rows: pd.DataFrame) -> Iterator[str]:
     lengths = sorted(rows["length"].unique())
     read, pieces = int(rows["tokens"].max()), int(rows["pieces"].max())
     yield (
-        f"Bits per byte on {read:,} tokens, in brackets the 95 % bootstrap interval over {pieces} documents or pieces "
-        "of them, and the share of tokens that were guessed."
+        f"First bits per byte on {read:,} tokens, with the 95 % bootstrap interval over {pieces} documents or pieces "
+        "of them in brackets; then the share of tokens that were predicted correctly."
     )
     heads = [f"{length:,} ({length // lengths[0]}x)" for length in lengths]
     for figure in ("bits_per_byte", "accuracy"):

