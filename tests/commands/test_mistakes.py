@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from poslab.commands.choices import choices
 from poslab.commands.hydra_command import command
+from poslab.commands.mistakes import explained
 from poslab.commands.train import main
 from tests.training.runs import CONF, SMALL, words
 
@@ -298,3 +299,11 @@ def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
     assert "Traceback (most recent call last)" in ended.err
     assert ended.err.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
     assert ended.status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [(["model=thin"], "; size= gives it: leave that out with ~size"), (["model.d_model=8"], "")]
+)
+def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], hint: str) -> None:
+    sentence = "model.d_model: mylab.Thin has no such argument"
+    assert explained(ValueError(sentence), "train", words) == (sentence + hint, 2)

@@ -45,11 +45,21 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
     if isinstance(error, UserWarning) and (missing := re.search(r"hydra\.searchpath.*, path=(.*) is not", str(error))):
         return f"hydra.searchpath names {missing[1]!r}, which does not exist (file:///FOLDER, or pkg://MODULE)", MISTAKE
     if isinstance(error, HydraException | ValueError):
-        return " ".join(str(error).split()), MISTAKE
+        sentence = " ".join(str(error).split())
+        return sentence + _of_size(sentence, words), MISTAKE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         return f"{error.filename or 'the output'} cannot be written: {error.strerror}", FAILURE
     status = getattr(error, "exit_status", None)
     return (None, FAILURE) if status is None else (str(error), status)
+
+
+def _of_size(sentence: str, words: list[str]) -> str:
+    """Return a hint for a model without an argument that the group `size` gives; empty for other sentences."""
+    found = re.match(r"model\.(\w+): \S+ has no such argument", sentence)
+    if found is None or f"size.{found[1]}" not in choices.keys("size", "tiny"):
+        return ""
+    is_typed = any(word.lstrip("+").startswith(f"model.{found[1]}=") for word in words)
+    return "" if is_typed else "; size= gives it: leave that out with ~size"
 
 
 def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
