@@ -134,7 +134,9 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
 def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
-    assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model"
+    assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model: " + (
+        "blocks.0.attention.key_value.weight is (32, 16) there, (48, 24) here"
+    )
 
 
 def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(
