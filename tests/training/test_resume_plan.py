@@ -162,6 +162,10 @@ def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]
     "override, key",
     [
         *[("seed=2", "seed"), ("encoding=alibi", "encoding"), ("encoding.base=7", "encoding.base")],
+        ("+trainer.lightning.benchmark=true", "trainer.lightning"),
+        ("+logger.more._target_=poslab.training.loggers.MetricsCsv", "logger.more"),
+        ("callbacks=[early_stopping]", "callbacks.early_stopping"),
+        ("temperature=log_n", "temperature"),
         *((recipe, "model.d_model") for recipe in ("debug=fast", "size=small", "experiment=small_gpu")),
     ],
 )

@@ -71,7 +71,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{suggestion}")
     run = RunDirectory.of(path, trusted_packages(config))
     own = run.config()
-    if missing := sorted(config.keys() - own.keys()):
+    if missing := [key for key in sorted(config.keys() - own.keys()) if not _is_given(key, given, config)]:
         raise ValueError(f"resume={resume} is not a run of this command: its config.yaml has no {missing[0]}")
     differing = [key for key in differing_keys(own, config) if _is_given(key, given, config)]
     if differing:
@@ -179,9 +179,13 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str
 
 
 def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
-    """Return whether an override sets a dotted key; a whole recipe (`experiment=`, `debug=`, `size=`) sets all."""
+    """Return whether an override sets a dotted key, or one within it.
+
+    A whole recipe (`experiment=`, `debug=`, `size=`) sets all.
+    """
     names = [override.lstrip("+~").partition("=")[0] for override in given]
-    return any(f"{key}.".startswith(f"{name}.") or name.partition(".")[0] not in config for name in names)
+    is_within = (f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in names)
+    return any(is_within) or any(name.partition(".")[0] not in config for name in names)
 
 
 def _is_fresh(directory: Path) -> bool:
