@@ -9,7 +9,12 @@ from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.report.page import Section
 
-FILE = """
+FILE = '''
+"""Part {name}, in a sentence. Dimension letter: T tokens.
+
+More on it.
+"""
+
 from poslab.evaluation.evaluation import Evaluation
 from poslab.report.page import Section
 
@@ -18,7 +23,7 @@ PLACE = {place}
 
 def make(subjects, settings):
     return Evaluation([Section("{name}", "", [])], {{"{name}": settings.seed}})
-"""
+'''
 PLACES = {"behind_all": 3, "at_the_end": 2, "before_all": 1}
 
 
@@ -49,6 +54,11 @@ def test_only_the_parts_that_are_asked_for_are_made():
 def test_a_part_without_a_file_is_refused():
     with pytest.raises(ValueError, match=r"^parts must be of at_the_end, before_all, behind_all, got retrieval$"):
         evaluate([], Settings(["retrieval"]))
+
+
+def test_a_part_is_described_by_the_first_sentence_of_its_file_without_an_import():
+    assert parts.meanings() == {name: f"Part {name}, in a sentence" for name in sorted(PLACES)}
+    assert not any(f"{parts.__name__}.{name}" in sys.modules for name in PLACES)
 
 
 def test_what_parts_make_is_put_one_behind_the_other():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from poslab.commands.help import train_help
 from poslab.commands.hydra_command import choices_of_configuration, command
-from poslab.commands.train_help import train_help
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
