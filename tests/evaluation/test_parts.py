@@ -1,7 +1,9 @@
 """A part of an evaluation is one file, which nothing else names."""
 
+import json
 import sys
 
+import numpy as np
 import pytest
 
 from poslab.evaluation import parts
@@ -66,3 +68,9 @@ def test_what_parts_make_is_put_one_behind_the_other():
     both.add(Evaluation([Section("b", "", [])], {"reach": 2.0}))
     assert [section.title for section in both.sections] == ["a", "b"]
     assert both.metrics == {"loss": 1.0, "reach": 2.0}
+
+
+def test_metrics_of_any_type_of_number_are_written(tmp_path):
+    metrics = {"loss": np.float32(0.5), "reach": np.int64(3), "unknown": np.float32("nan")}
+    Evaluation(metrics=metrics).write(tmp_path, "title", {})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"loss": 0.5, "reach": 3}
