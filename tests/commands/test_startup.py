@@ -12,6 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
+
+from poslab.evaluation import parts
 
 from .running import ROOT, Running, rows
 
@@ -63,14 +66,14 @@ def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake:
 
 
 def test_the_command_line_takes_no_torch() -> None:
-    commands = "poslab.commands.hydra_command, src.train"
+    commands = "poslab.commands.hydra_command, src.train, src.evaluate"
     program = f"import sys, {commands}; print({{'torch', 'lightning', 'datasets'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def help_of(*words: str) -> str:
-    command = [sys.executable, "-m", "src.train", "--help", *words]
+def help_of(*words: str, of: str = "src.train") -> str:
+    command = [sys.executable, "-m", of, "--help", *words]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert max(map(len, text.splitlines())) <= 80
     return text
@@ -94,6 +97,18 @@ def test_help_of_a_group_has_a_line_for_each_of_its_choices(group: str) -> None:
     lines = [line.split() for line in help_of(group).splitlines() if line.startswith("  ")]
     assert sorted(line[0] for line in lines) == choices
     assert all(len(line) > 2 for line in lines)
+
+
+def test_help_of_evaluate_has_a_line_for_each_part_and_every_key() -> None:
+    lines = [line.split() for line in help_of(of="src.evaluate").splitlines() if line.startswith("  ")]
+    for part in parts.names():
+        assert any(line[0] == part and len(line) > 2 for line in lines), part
+    keys = yaml.safe_load(Path(ROOT, "conf", "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}
+    assert {f"{key}:" for key in keys} <= {line[0] for line in lines}
+
+
+def test_help_of_evaluate_lists_the_choices_of_a_group_too() -> None:
+    assert help_of("temperature", of="src.evaluate") == help_of("temperature")
 
 
 @pytest.mark.slow

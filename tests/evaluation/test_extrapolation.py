@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from poslab.encodings import Alibi, Learned
 from poslab.evaluation.bootstrap import ratio_interval
-from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolation, score_tokens
+from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolation
 from poslab.evaluation.extrapolation_figures import extrapolation_figures
+from poslab.evaluation.token_scores import score_tokens
 from poslab.evaluation.windows import Windows
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
@@ -73,8 +74,8 @@ def test_documents_that_are_kept_apart_are_read_alone():
 def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
     model, windows = small_decoder("t5"), Windows(len(TOKENS), 16, 5)
     whole = score_tokens(model, TOKENS, windows)
-    monkeypatch.setattr("poslab.evaluation.extrapolation.LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
-    monkeypatch.setattr("poslab.evaluation.extrapolation.TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("poslab.evaluation.token_scores.LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr("poslab.evaluation.token_scores.TOKENS_AT_ONCE", 40)
     pieces = score_tokens(model, TOKENS, windows)
     np.testing.assert_allclose(pieces.loss, whole.loss, atol=1e-5)
     assert pieces.correct.tolist() == whole.correct.tolist()

@@ -1,7 +1,9 @@
 """A part of an evaluation is one file, which nothing else names."""
 
+import json
 import sys
 
+import numpy as np
 import pytest
 
 from poslab.evaluation import parts
@@ -9,7 +11,12 @@ from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation, Settings
 from poslab.report.page import Section
 
-FILE = """
+FILE = '''
+"""Part {name}, in a sentence. Dimension letter: T tokens.
+
+More on it.
+"""
+
 from poslab.evaluation.evaluation import Evaluation
 from poslab.report.page import Section
 
@@ -18,7 +25,7 @@ PLACE = {place}
 
 def make(subjects, settings):
     return Evaluation([Section("{name}", "", [])], {{"{name}": settings.seed}})
-"""
+'''
 PLACES = {"behind_all": 3, "at_the_end": 2, "before_all": 1}
 
 
@@ -51,8 +58,19 @@ def test_a_part_without_a_file_is_refused():
         evaluate([], Settings(["retrieval"]))
 
 
+def test_a_part_is_described_by_the_first_sentence_of_its_file_without_an_import():
+    assert parts.meanings() == {name: f"Part {name}, in a sentence" for name in sorted(PLACES)}
+    assert not any(f"{parts.__name__}.{name}" in sys.modules for name in PLACES)
+
+
 def test_what_parts_make_is_put_one_behind_the_other():
     both = Evaluation([Section("a", "", [])], {"loss": 1.0})
     both.add(Evaluation([Section("b", "", [])], {"reach": 2.0}))
     assert [section.title for section in both.sections] == ["a", "b"]
     assert both.metrics == {"loss": 1.0, "reach": 2.0}
+
+
+def test_metrics_of_any_type_of_number_are_written(tmp_path):
+    metrics = {"loss": np.float32(0.5), "reach": np.int64(3), "unknown": np.float32("nan")}
+    Evaluation(metrics=metrics).write(tmp_path, "title", {})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"loss": 0.5, "reach": 3}

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.evaluation.parts import names
 
@@ -128,4 +129,4 @@ def _chooses_temperature(overrides: list[str]) -> bool:
 
 def run() -> None:
     """Run the command, and exit."""
-    command("evaluate", main)
+    command("evaluate", main, evaluate_help)

@@ -7,8 +7,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from poslab.commands.help import train_help
 from poslab.commands.hydra_command import choices_of_configuration, command
-from poslab.commands.train_help import train_help
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:

@@ -58,7 +58,8 @@ class Evaluation:
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
-        (directory / "metrics.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(known, indent=2, default=float)  # which turns NumPy's numbers into ones of Python
+        (directory / "metrics.json").write_text(f"{text}\n", encoding="utf-8")
         write_report(directory / "report.html", title, facts, self.sections, drawn)
         return drawn
 

@@ -8,10 +8,9 @@ from textwrap import fill
 
 import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
+from poslab.evaluation.token_axes import token_axis, window_axis
 from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid
 
 FEW = 30
@@ -49,7 +48,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     figure = new_figure(8.0, 3.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
-        _window_axis(panel, sorted(set(together["length"])), set(training_lengths.values()))
+        window_axis(panel, together["length"], training_lengths.values())
         rows = together[together["protocol"] == protocol]
         for colour, (model, own) in zip(itertools.cycle(COLOURS), rows.groupby("model", sort=False), strict=False):
             panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
@@ -86,8 +85,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
             middle = (own["context_from"] * own["context_to"]) ** 0.5
             loss = own["loss"].where(own["tokens"] >= FEW)
             panel.plot(middle, loss, color=shades(place), linewidth=1.2, label=f"{length:,}")
-        panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        token_axis(panel)
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(str(model), 36), fontsize="medium")
     for panel in panels[-1]:
@@ -112,11 +110,3 @@ def _pieces(together: pd.DataFrame) -> str:
     """Return the number of documents or pieces behind the intervals, in words."""
     counts = sorted({int(count) for count in together["pieces"].dropna()})
     return f"{' or '.join(map(str, counts))} documents or pieces of a document" if counts else "no documents"
-
-
-def _window_axis(panel: Axes, lengths: list[int], training_lengths: set[int]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45, ha="right")
-    panel.xaxis.set_minor_locator(NullLocator())
-    for training_length in training_lengths:
-        panel.axvline(training_length, color="0.6", linestyle=":")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.evaluation.token_axes import token_axis
 from poslab.models import Model
 from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
 
@@ -83,8 +83,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     panel.axhline(SHARE, color="0.6", linewidth=0.8)
     for training_length in sorted(set(training_lengths.values())):
         panel.axvline(training_length, color="0.6", linestyle=":", label=f"training length, {training_length:,}")
-    panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    token_axis(panel)
     panel.set_xlim(left=1)
     panel.set_ylim(0, 1.03)
     panel.set_xlabel("last tokens that are read")

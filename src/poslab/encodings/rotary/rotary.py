@@ -167,10 +167,18 @@ def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned
 
 
-class _RotateHalfSplit(torch.autograd.Function):
-    """Rotation whose gradient is the rotation back, so that only the tables are kept for the backward pass."""
+class _KeepsTables(torch.autograd.Function):
+    """Base of rotations, whose gradient is the rotation back: the backward pass needs the tables alone."""
 
     generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+
+class _RotateHalfSplit(_KeepsTables):
+    """Rotation of the pairs (m, m + r / 2)."""
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -181,17 +189,13 @@ class _RotateHalfSplit(torch.autograd.Function):
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return rotate_half_split(gradients[0], cos, -sin), None, None
 
 
-class _RotateInterleaved(_RotateHalfSplit):
-    """Interleaved form of `_RotateHalfSplit`."""
+class _RotateInterleaved(_KeepsTables):
+    """Rotation of the pairs (2m, 2m + 1)."""
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

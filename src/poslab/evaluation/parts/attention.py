@@ -1,4 +1,4 @@
-"""Attention: the weights of each head.
+"""Attention weights of each head.
 
 Dimension letters: B windows, T tokens.
 """

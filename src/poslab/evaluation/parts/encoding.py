@@ -1,4 +1,4 @@
-"""Encoding: its learned parameters beside their initial values. Dimension letter: T tokens."""
+"""Learned parameters of the encoding, and their initial values. Dimension letter: T tokens."""
 
 from __future__ import annotations
 

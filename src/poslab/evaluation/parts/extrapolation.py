@@ -1,4 +1,4 @@
-"""Extrapolation: the loss in windows longer than those of training."""
+"""Loss by window length, and by place in the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receptive field: the gradient of a prediction with respect to earlier tokens."""
+"""Gradient of a prediction with respect to earlier tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrieval: the accuracy of repeating something from the window, by its distance."""
+"""Accuracy of passkeys, needles and copying, by distance."""
 
 from __future__ import annotations
 

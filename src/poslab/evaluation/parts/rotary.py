@@ -1,4 +1,4 @@
-"""Rotary: the frequencies of rotation, and the bound on the base for each length."""
+"""Wavelengths of a rotary encoding, and the bound on its base."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from poslab.evaluation.extrapolation import evaluating, loss_and_correct
 from poslab.evaluation.retrieval.task import Prompt
+from poslab.evaluation.token_scores import evaluating, loss_and_correct
 
 TOKENS_AT_ONCE = 8192
 

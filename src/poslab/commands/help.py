@@ -1,4 +1,4 @@
-"""The help of `python -m src.train`: its groups, the choices of one, and every key."""
+"""Help of the commands: their groups, the choices of one, the parts of an evaluation, and every key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from omegaconf import OmegaConf
 
 from poslab.commands.choices import choices, description, family, meanings
 from poslab.commands.words import CONF
+from poslab.evaluation import parts
 
 WIDTH, INDENT = 80, "    "
 
 
 def train_help(words: list[str]) -> str:
-    """Return the help for the other words of a command line.
+    """Return the help of `python -m src.train` for the other words of a command line.
 
     Args:
         words: groups, whose choices are listed; or overrides, under which every key is shown.
@@ -23,7 +24,7 @@ def train_help(words: list[str]) -> str:
     Raises:
         ValueError: for a group that there is not.
     """
-    if asked := [word for word in words if "=" not in word and not word.startswith("-")]:
+    if asked := _groups(words):
         return "\n".join(line for group in asked for line in _choices(group))
     lines = [
         "Poslab trains a transformer under a positional encoding:",
@@ -39,10 +40,7 @@ def train_help(words: list[str]) -> str:
             f"  {name}",
             *textwrap.wrap(", ".join(datasets), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT),
         ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_yaml(compose("train", overrides=[word for word in words if "=" in word]))
-    lines += ["", "Every key (key=value), which the file of its choice in conf/ explains:"]
-    lines += [f"  {line}" for line in config.splitlines()]
+    lines += ["", "Every key (key=value), which the file of its choice in conf/ explains:", *_keys("train", words)]
     lines += [
         "",
         "-m runs every combination of choices with commas between:",
@@ -50,6 +48,36 @@ def train_help(words: list[str]) -> str:
         "--cfg job shows a configuration without running it.",
     ]
     return "\n".join(lines)
+
+
+def evaluate_help(words: list[str]) -> str:
+    """Return the help of `python -m src.evaluate`; arguments and errors as of `train_help`."""
+    if asked := _groups(words):
+        return "\n".join(line for group in asked for line in _choices(group))
+    lines = [
+        "Poslab evaluates a trained run:",
+        "  python -m src.evaluate run=outputs/RUN",
+        "",
+        "Parts (parts=[extrapolation,attention]), all of them without a choice:",
+        *_lines(parts.meanings().items()),
+        "",
+        "Every key (key=value), which conf/evaluate.yaml explains:",
+        *_keys("evaluate", words),
+        "",
+        "encoding@swap=none replaces the encoding of a run at test time.",
+    ]
+    return "\n".join(lines)
+
+
+def _groups(words: list[str]) -> list[str]:
+    return [word for word in words if "=" not in word and not word.startswith("-")]
+
+
+def _keys(name: str, words: list[str]) -> Iterator[str]:
+    """Yield every key of a configuration of conf/ under the overrides of a command line."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_yaml(compose(name, overrides=[word for word in words if "=" in word]))
+    yield from (f"  {line}" for line in config.splitlines())
 
 
 def _choices(group: str) -> Iterator[str]:
