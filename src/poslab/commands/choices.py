@@ -38,7 +38,12 @@ def description(group: str, choice: str) -> str:
     lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
     comment = [line for line in lines if not line.startswith("# @package")]
     end = next((number for number, line in enumerate(comment) if not line.startswith("#")), len(comment))
-    return re.split(r"\. (?=[A-Z(])", " ".join(line.lstrip("# ") for line in comment[:end]))[0].rstrip(".")
+    return first_sentence(" ".join(line.lstrip("# ") for line in comment[:end]))
+
+
+def first_sentence(comment: str) -> str:
+    """Return the first sentence of a comment, without its full stop."""
+    return re.split(r"\. (?=[A-Z(])", comment)[0].rstrip(".")
 
 
 def family(dataset: str) -> str:
@@ -57,12 +62,16 @@ def keys(group: str, choice: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for file in _parts(CONF / group / f"{choice}.yaml"):
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, LOADER)
-        if isinstance(node, yaml.MappingNode):
-            for key, comment in _keys(node, group, text.splitlines()):
-                found[key] = comment or found.get(key, "")
+        for key, comment in keys_of(file).items():
+            found[f"{group}.{key}"] = comment or found.get(f"{group}.{key}", "")
     return found
+
+
+def keys_of(file: Path) -> dict[str, str]:
+    """Return the dotted keys of a file of conf/, each with the comment above it; YAMLError for a broken file."""
+    text = file.read_text(encoding="utf-8")
+    node = yaml.compose(text, LOADER)
+    return dict(_keys(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else {}
 
 
 def _parts(file: Path) -> Iterator[Path]:
@@ -85,6 +94,6 @@ def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tup
         above = key.start_mark.line
         while lines[above - 1].lstrip().startswith("#"):
             above -= 1
-        yield f"{prefix}.{key.value}", " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        yield f"{prefix}{key.value}", " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
         if isinstance(value, yaml.MappingNode):
-            yield from _keys(value, f"{prefix}.{key.value}", lines)
+            yield from _keys(value, f"{prefix}{key.value}.", lines)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from poslab.commands.choices import choices, description, family, meanings
+from poslab.commands.choices import choices, description, family, first_sentence, keys_of, meanings
 from poslab.commands.words import CONF
 from poslab.evaluation import parts
 
@@ -54,6 +54,7 @@ def evaluate_help(words: list[str]) -> str:
     """Return the help of `python -m src.evaluate`; arguments and errors as of `train_help`."""
     if asked := _groups(words):
         return "\n".join(line for group in asked for line in _choices(group))
+    keys = keys_of(CONF / "evaluate.yaml")
     lines = [
         "Poslab evaluates a trained run:",
         "  python -m src.evaluate run=outputs/RUN",
@@ -61,8 +62,8 @@ def evaluate_help(words: list[str]) -> str:
         "Parts (parts=[extrapolation,attention]), all of them without a choice:",
         *_lines(parts.meanings().items()),
         "",
-        "Every key (key=value), which conf/evaluate.yaml explains:",
-        *_keys("evaluate", words),
+        "Keys (key=value), which conf/evaluate.yaml explains in full:",
+        *_lines((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra"),
         "",
         "encoding@swap=none replaces the encoding of a run at test time.",
     ]
@@ -81,7 +82,7 @@ def _keys(name: str, words: list[str]) -> Iterator[str]:
 
 
 def _choices(group: str) -> Iterator[str]:
-    """Yield the choices of a group with a line each, those of datasets by family."""
+    """Yield the choices of a group with what each is, those of datasets by family."""
     from poslab.configuration.build import nearest
 
     if group not in meanings():
@@ -89,10 +90,11 @@ def _choices(group: str) -> Iterator[str]:
     yield f"{group}: {meanings()[group]}"
     if group != "dataset":
         yield from _lines((choice, description(group, choice)) for choice in choices(group))
-        return
-    for name, datasets in _by_family():
-        yield from ("", name)
-        yield from _lines((choice, description(group, choice)) for choice in datasets)
+    else:
+        for name, datasets in _by_family():
+            yield from ("", name)
+            yield from _lines((choice, description(group, choice)) for choice in datasets)
+    yield from ("", f"conf/{group}/CHOICE.yaml explains the keys of a choice.")
 
 
 def _by_family() -> Iterator[tuple[str, list[str]]]:
@@ -106,8 +108,9 @@ def _by_family() -> Iterator[tuple[str, list[str]]]:
 
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield a line for each name and what it means, as much of it as fits."""
+    """Yield each name and what it means, in lines of at most `WIDTH` characters."""
     rows = list(rows)
     wide = max(len(name) for name, _ in rows)
     for name, meaning in rows:
-        yield f"  {name:<{wide}}  {textwrap.shorten(meaning, WIDTH - wide - 4, placeholder=' ...')}"
+        first, after = f"  {name:<{wide}}  ", " " * (wide + 4)
+        yield from textwrap.wrap(meaning, WIDTH, initial_indent=first, subsequent_indent=after) or [first.rstrip()]
