@@ -10,8 +10,9 @@ import torch
 
 import poslab
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.learned_parameters import learned_parameters
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.report.figures import Table
 from poslab.runs.checkpoint import model_weights, save_atomically

@@ -8,7 +8,8 @@ import pytest
 
 from poslab.evaluation import parts
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.settings import Settings
 from poslab.report.page import Section
 
 FILE = '''

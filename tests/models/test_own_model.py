@@ -8,7 +8,7 @@ import torch
 import poslab
 from poslab.data.tokenizers import load_tokenizer
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Settings
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling

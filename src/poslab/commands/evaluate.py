@@ -8,7 +8,7 @@ from typing import Any
 
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
-from poslab.evaluation.parts import names
+from poslab.evaluation.settings import Request
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
@@ -18,20 +18,25 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
         config, directory, overrides: as `command` gives them.
     """
     runs = _runs(config)
-    _check(config, runs, overrides)
-    if directory.resolve() != Path.cwd() and config["output"] is None:
-        config["output"] = directory  # one of several jobs, each with a directory of its own
+    _check_choices(config, runs, overrides)
+    of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
+    request = Request(
+        **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
+        output=of_job if config["output"] is None else str(config["output"]),
+        trust=config["trust"],
+        typed=overrides,
+    )
+    if config["output"] is not None:
+        _check_output(Path(str(config["output"])))
+
+    from poslab.evaluation.command import diagnose_encoding, evaluate_runs
 
     if runs:
-        from poslab.evaluation.command import evaluate_runs
-
         swap_choice = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("encoding@swap=")), None)
         swaps = [] if swap_choice is None else [_swap(run, overrides) for run in runs]
-        evaluate_runs(runs, config, swaps, swap_choice, overrides)
+        evaluate_runs(runs, request, swaps, swap_choice)
     else:
-        from poslab.evaluation.command import diagnose_encoding
-
-        diagnose_encoding(config, overrides)
+        diagnose_encoding(config, request)
 
 
 def _runs(config: dict[str, Any]) -> list[str]:
@@ -54,10 +59,8 @@ def _runs(config: dict[str, Any]) -> list[str]:
     return runs
 
 
-def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> None:
-    """Raise ValueError for a mistake in another key."""
-    from poslab.configuration.build import nearest
-
+def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]) -> None:
+    """Raise ValueError for groups and sizes that do not go with runs, or without one."""
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
@@ -69,35 +72,15 @@ def _check(config: dict[str, Any], runs: list[str], overrides: list[str]) -> Non
     of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
     if runs and of_runs:
         raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
-    for key, least in (("tokens", 2), ("stride", 1)):
-        if config[key] is not None and (type(config[key]) is not int or config[key] < least):
-            raise ValueError(f"{key} must be an integer of at least {least} or null, got {config[key]}")
-    lengths = config["lengths"]
-    if lengths is not None:
-        if not isinstance(lengths, list) or not lengths or any(type(x) is not int or x < 1 for x in lengths):
-            raise ValueError(f"lengths must be a list of positive integers, as in lengths=[256,4096], got {lengths}")
-        if config["stride"] is not None and config["stride"] > min(lengths):
-            raise ValueError(
-                f"stride must lie between 1 and the shortest of lengths, {min(lengths)}, got {config['stride']}"
-            )
-    parts, known = config["parts"], names()
-    if parts is not None and (not isinstance(parts, list) or not parts or not set(map(str, parts)) <= set(known)):
-        wrong = next((part for part in parts if part not in known), "") if isinstance(parts, list) else ""
-        takes = f"a list of some of {', '.join(known)}, or null for all"
-        raise ValueError(f"parts must be {takes}, got {parts}{nearest(str(wrong), known)}")
-    if config["text"] is not None and (not isinstance(config["text"], str) or not config["text"]):
-        raise ValueError(f"text must be a text of at least one character, in quotes, or null, got {config['text']!r}")
-    if config["split"] not in ("test", "validation"):
-        raise ValueError(f"split must be test or validation, got {config['split']}")
-    if type(config["seed"]) is not int or not 0 <= config["seed"] < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 4294967295, got {config['seed']}")
-    output = None if config["output"] is None else Path(str(config["output"]))
-    if output is not None and (output.is_file() or (output / "config.yaml").exists()):
+
+
+def _check_output(output: Path) -> None:
+    """Raise ValueError for a directory that an evaluation cannot be written to."""
+    if output.is_file() or (output / "config.yaml").exists():
         raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
-    if output is not None:
-        there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
 
 
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:

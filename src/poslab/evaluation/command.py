@@ -14,13 +14,14 @@ import torch
 from rich import box
 from rich.table import Table as Lines
 
-from poslab.configuration.build import build, encoding_named, trusted_packages, with_full_key
+from poslab.configuration.build import build, encoding_named, with_full_key
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.evaluation.settings import Request
 from poslab.evaluation.subjects import Subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
@@ -29,16 +30,12 @@ from poslab.runs.processes import external_environment, join
 
 
 def evaluate_runs(
-    runs: Sequence[str],
-    config: Mapping[str, Any],
-    swaps: Sequence[Mapping[str, Any]],
-    swap_choice: str | None,
-    typed: Sequence[str],
+    runs: Sequence[str], request: Request, swaps: Sequence[Mapping[str, Any]], swap_choice: str | None
 ) -> None:
     """Evaluate runs side by side, or each beside itself under another encoding, and write and print the results.
 
     Runs are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
-    `swap_choice`, or are empty. The report shows the words that were typed.
+    `swap_choice`, or are empty.
 
     Raises:
         ValueError: for a mistake of the user's.
@@ -48,33 +45,31 @@ def evaluate_runs(
     if environment is not None:
         join(environment, torch.cuda.is_available())
     is_first = environment is None or environment.global_rank() == 0
-    chosen = (config["split"], config["tokens"], device_named(config["device"]))
-    trust = trusted_packages(config)
+    chosen, trust = (request.split, request.tokens, device_named(request.device)), request.trust
     subjects = with_different_names([subject(run, *chosen, trust=trust) for run in runs], runs)
     if swaps:
-        swapped = [subject(run, *chosen, swap, config["seed"], trust) for run, swap in zip(runs, swaps, strict=True)]
+        swapped = [subject(run, *chosen, swap, request.seed, trust) for run, swap in zip(runs, swaps, strict=True)]
         subjects += with_different_names(swapped, runs)
     _require_one_text(subjects)
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
     own = subjects[0].run.path / name if len(runs) == 1 else None
-    directory = output_directory(config, own)
+    directory = output_directory(request.output, own)
     written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
     if files := [place for place in (directory, written) if place.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
     run = subjects[0].run
     steps = run.metrics().get("steps", 0) if directory == own and run.is_finished else 0
-    settings = Settings(config["parts"], config["lengths"], config["stride"], config["text"], config["seed"])
     console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
-        evaluation = evaluate(subjects, settings, announce=lambda part: status.update(f"{part} ..."))
+        evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
     if not is_first:
         return
     names = " and ".join(one.name for one in subjects)
     if not evaluation.sections:
-        raise ValueError(f"parts must hold one that shows something of {names}, got {settings.parts}")
+        raise ValueError(f"parts must hold one that shows something of {names}, got {request.parts}")
     if written != directory and written.exists():
         shutil.rmtree(written)  # left by an evaluation that was killed
-    drawn = evaluation.write(written, f"Evaluation of {names}", _facts(subjects, config, typed))
+    drawn = evaluation.write(written, f"Evaluation of {names}", _facts(subjects, request))
     if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
@@ -88,8 +83,12 @@ def evaluate_runs(
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
-def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
+def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     """Write and print the diagnostics of a rotary encoding, which need no run.
+
+    Args:
+        config: has its node `encoding`, and the sizes that the encoding needs to know.
+        request: the lengths to look at, and the directory of the results.
 
     Raises:
         ValueError: for an encoding that does not turn queries and keys, among other mistakes.
@@ -104,14 +103,14 @@ def diagnose_encoding(config: Mapping[str, Any], typed: Sequence[str]) -> None:
     except ValueError as error:
         raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
-    figures = rotary_diagnostics(encoding, head_dim, training_length, config["lengths"] or [training_length])
+    figures = rotary_diagnostics(encoding, head_dim, training_length, request.lengths or [training_length])
     evaluation = Evaluation([section(figures)])
-    directory = output_directory(config, None)
+    directory = output_directory(request.output, None)
     facts = {
         "encoding": name,
         "head dimension": str(head_dim),
         "training length": f"{training_length:,} tokens",
-        "arguments": " ".join(typed),
+        "arguments": " ".join(request.typed),
         "made": _now(),
     }
     evaluation.write(directory, f"{name} before training", facts)
@@ -140,10 +139,10 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}"
 
 
-def output_directory(config: Mapping[str, Any], of_run: Path | None) -> Path:
+def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
     """Return the directory of an evaluation: `output`, or that in the run, or a new one."""
-    if config["output"] is not None:
-        return Path(config["output"])
+    if output is not None:
+        return Path(output)
     return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
 
 
@@ -161,16 +160,16 @@ def _require_one_text(subjects: Sequence[Subject]) -> None:
         raise ValueError(f"runs must {what} to stand side by side, unlike {first.run.path} and {other.run.path}")
 
 
-def _facts(subjects: Sequence[Subject], config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, str]:
+def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
     text = type(subjects[0].recipe.source).__name__
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
-        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {config['split']} text of {text}",
+        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {request.split} text of {text}",
         **({"not trained": "; ".join(warnings)} if warnings else {}),
-        "arguments": " ".join(typed),
+        "arguments": " ".join(request.typed),
         "made": _now(),
     }
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from poslab.evaluation import parts
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import Subject
 
 
@@ -16,13 +17,9 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
     `announce` is called with the name of each part before it is made.
 
     Raises:
-        ValueError: for an unknown part, or lengths that the text does not fill.
+        ValueError: for lengths that the text does not fill.
     """
-    known = parts.names()
-    chosen = known if settings.parts is None else settings.parts
-    for part in chosen:
-        if part not in known:
-            raise ValueError(f"parts must be of {', '.join(known)}, got {part}")
+    chosen = parts.names() if settings.parts is None else settings.parts
     modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
     evaluation = Evaluation()
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):

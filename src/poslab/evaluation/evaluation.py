@@ -1,10 +1,10 @@
-"""Settings and results of an evaluation."""
+"""Results of an evaluation."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,26 +12,6 @@ import pandas as pd
 
 from poslab.report.figures import Picture
 from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of an evaluation.
-
-    Args:
-        parts: names of the files in `parts` to run; None is all.
-        lengths: window lengths in tokens; None is 1, 2, 4, 8 and 16 times the training length, as far as the text
-            fills them.
-        stride: tokens between the starts of sliding windows; None is half of each window.
-        text: shown token by token with its attention; None is the beginning of the evaluated text.
-        seed: of the bootstrap and of retrieval prompts.
-    """
-
-    parts: Sequence[str] | None = None
-    lengths: Sequence[int] | None = None
-    stride: int | None = None
-    text: str | None = None
-    seed: int = 1
 
 
 @dataclass

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from poslab.evaluation.evaluation import Settings
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import Subject
 from poslab.report.figures import ReportFigure
 

@@ -62,6 +62,7 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
         )
     except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"trainer.lightning: {error}") from error
-    timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
     if timer is not None and (timer.time_remaining() or 0) <= 0:
         raise ValueError(f"trainer.lightning.max_time must be above 0, got {given['max_time']}")

@@ -35,8 +35,8 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
         lines.append("output.weight is the embedding here, and another matrix there, which was left out")
     if not fitting:
         shared = sorted(ours.keys() & theirs.keys())[:1]
-        shapes = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
-        raise ValueError(f"init_from={source} holds no weights that fit this model{''.join(shapes)}")
+        differ = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
+        raise ValueError(f"init_from={source} holds no weights that fit this model{''.join(differ)}")
     model.load_state_dict(fitting, strict=False)
     for name in sorted(ours.keys() | theirs.keys()):
         if name not in ours:

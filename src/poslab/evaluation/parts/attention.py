@@ -17,7 +17,8 @@ from poslab.evaluation.attention_pictures import (
     statistics_picture,
 )
 from poslab.evaluation.attention_statistics import attention_by_distance, attention_divergence, attention_statistics
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import titled
 from poslab.evaluation.subjects import Subject
 from poslab.report.figures import ReportFigure, Table

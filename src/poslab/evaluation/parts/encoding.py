@@ -8,9 +8,10 @@ import torch
 
 from poslab.encodings import StackEncodings
 from poslab.evaluation.content_positions import content_positions, content_positions_picture
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import titled
 from poslab.evaluation.subjects import Subject
 from poslab.report.figures import ReportFigure

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
 from poslab.evaluation.extrapolation_figures import extrapolation_figures
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag, training_lengths
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.retrieval import retrieval, retrieval_figures
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.evaluation.subjects import Subject
 from poslab.report.page import Section

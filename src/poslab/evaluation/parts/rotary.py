@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poslab.evaluation.evaluation import Evaluation, Settings
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, titled
 from poslab.evaluation.subjects import Subject
 from poslab.report.figures import ReportFigure

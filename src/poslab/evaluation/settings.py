@@ -1,0 +1,66 @@
+"""Settings of an evaluation, checked without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from poslab.arguments import Count, Range, nearest, with_checked_arguments
+from poslab.evaluation.parts import names
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the parts of an evaluation.
+
+    Args:
+        parts: names of the files in `parts` to run; None is all.
+        lengths: window lengths in tokens; None is 1, 2, 4, 8 and 16 times the training length, as far as the text
+            fills them.
+        stride: tokens between the starts of sliding windows, at most the shortest of `lengths`; None is half of each
+            window.
+        text: shown token by token with its attention; None is the beginning of the evaluated text.
+        seed: of the bootstrap and of retrieval prompts.
+    """
+
+    parts: Sequence[str] | None = None
+    lengths: Sequence[Count] | None = None
+    stride: Count | None = None
+    text: str | None = None
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+
+    def __post_init__(self) -> None:
+        known = names()
+        if self.parts is not None and (wrong := next((part for part in self.parts if part not in known), "")):
+            raise ValueError(f"parts must be of {', '.join(known)}, got {wrong}{nearest(wrong, known)}")
+        for name in ("parts", "lengths", "text"):
+            if getattr(self, name) is not None and not getattr(self, name):
+                raise ValueError(f"{name} must not be empty; null is the default")
+        if self.lengths and self.stride is not None and self.stride > min(self.lengths):
+            shortest = min(self.lengths)
+            raise ValueError(f"stride must lie between 1 and the shortest of lengths, {shortest}, got {self.stride}")
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Request(Settings):
+    """An evaluation as a command line requests it.
+
+    Args:
+        split: split of the text of each run.
+        tokens: number of its tokens to read, from the beginning; None is all.
+        device: of the models; `auto` is a GPU if there is one.
+        output: directory of the results; None is that in the run, or a new one.
+        trust: packages beside Poslab that define parts of the runs.
+        typed: words of the command line, for the report.
+    """
+
+    split: Literal["test", "validation"] = "test"
+    tokens: Annotated[int, Range(at_least=2)] | None = None
+    device: str = "auto"
+    output: str | Path | None = None
+    trust: Sequence[str] = ()
+    typed: Sequence[str] = ()
