@@ -18,8 +18,7 @@ from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import target
 from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
 from poslab.generation.token_choice import Sampling
-from poslab.models import Decoder, Encoder, EncoderDecoder
-from poslab.models.pointer_generator import PointerGenerator
+from poslab.models import Decoder, Model
 from poslab.models.stack_config import StackConfig
 from tests.encoding_choices import CONF
 from tests.stacked import stacked
@@ -57,25 +56,36 @@ def targets(node: Any) -> Iterator[str]:
 NAMED = sorted(
     {
         path
-        for group in ("encoding", "positions", "temperature")
+        for group in ("encoding", "model", "positions", "temperature")
         for file in (CONF / group).glob("*.yaml")
         for path in targets(yaml.safe_load(file.read_text()))
     }
 )
 FACTORIES: dict[str, Callable[..., Any]] = {
     path.rpartition(".")[2]: target(path, path, Any, ("poslab",)) for path in NAMED
-} | {
-    kind.__name__: kind
-    for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackConfig, StackShape)
-}
+} | {kind.__name__: kind for kind in (Sampling, StackConfig, StackShape)}
+
+
+def is_scaling(factory: Callable[..., Any]) -> bool:
+    return "inverse_frequencies" in inspect.signature(factory).parameters
+
 
 STACK = {"encoding": NoPosition, **SIZES}
-MODEL = {"vocab_size": 10, "stack": StackConfig(**STACK)}
 RIGHT: dict[str, dict[str, Any]] = {
+    **{
+        name: {
+            "vocab_size": 10,
+            "stack": inspect.signature(kind, eval_str=True).parameters["stack"].annotation(**STACK),
+        }
+        for name, kind in FACTORIES.items()
+        if isinstance(kind, type) and issubclass(kind, Model)
+    },
+    **{
+        name: {"training_length": 64 if is_scaling(factory) else 8}
+        for name, factory in FACTORIES.items()
+        if "training_length" in inspect.signature(factory).parameters
+    },
     "PerLayer": {"encodings": [NoPosition, Rotary]},
-    "LogN": {"training_length": 8},
-    **{kind: {"training_length": 64} for kind in ("hope", "llama3", "longrope", "rope_dynamic_ntk", "yarn")},
-    **dict.fromkeys(("Decoder", "Encoder", "EncoderDecoder", "PointerGenerator"), MODEL),
     "StackConfig": STACK,
     "StackShape": SIZES,
 }
@@ -84,10 +94,6 @@ RIGHT: dict[str, dict[str, Any]] = {
 
 OF_ROTARY = ("inverse_frequencies", "base", "length")
 """Arguments that Rotary gives a scaling."""
-
-
-def is_scaling(factory: Callable[..., Any]) -> bool:
-    return "inverse_frequencies" in inspect.signature(factory).parameters
 
 
 def made(name: str, **arguments: Any) -> Any:
@@ -111,10 +117,8 @@ def output(made: Any) -> Iterator[Tensor]:
         yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
     elif isinstance(made, StackConfig):
         yield from output(Decoder(made, 10))
-    elif isinstance(made, EncoderDecoder):
-        yield made(tokens, tokens)
-    elif isinstance(made, Decoder | Encoder):
-        yield made(tokens)
+    elif isinstance(made, Model):
+        yield made(tokens, tokens) if "source" in made.capabilities else made(tokens)
     elif not isinstance(made, StackShape):
         yield from output(
             stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))
