@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import yaml
 from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
-from poslab.configuration.build import target
+from poslab.configuration.build import build, target
 from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Model
@@ -181,6 +182,52 @@ def test_an_encoding_of_a_user_is_checked_without_a_line_of_its_own():
     assert list(inspect.signature(Own).parameters) == ["num_heads", "rate", "rest", "name", "more"]
     with pytest.raises(TypeError, match="missing a required argument: 'num_heads'"):
         Own()
+
+
+OWN_STACK = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poslab.arguments import Positive, with_checked_arguments
+from poslab.models import Decoder, StackConfig
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class OwnStack(StackConfig):
+    gain: Positive = 1.0
+
+
+class OwnDecoder(Decoder):
+    def __init__(self, stack: OwnStack, vocab_size: int) -> None:
+        super().__init__(stack, vocab_size)
+"""
+
+
+def test_a_stack_of_a_user_has_its_own_fields_and_those_of_its_base_checked(tmp_path, monkeypatch):
+    (tmp_path / "stack_of_a_user.py").write_text(OWN_STACK)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "stack_of_a_user.OwnDecoder", "d_model": 16, "num_layers": 1, "num_heads": 2}
+
+    def built(**change):
+        config = {"model": node | change, "trust": ["stack_of_a_user"]}
+        return build(config, "model", Model, vocab_size=10, encoding=NoPosition)
+
+    assert built(gain=0.5).stack.gain == 0.5
+    for change in ({"gain": 0}, {"d_model": 0}, {"attention": "flush"}, {"dropout": 1}, {"mlp_ratio": -1}):
+        (name,) = change
+        with pytest.raises(ValueError, match=rf"^model\.{name} must be "):
+            built(**change)
+        with pytest.raises(ValueError, match=rf"^{name} must be "):
+            sys.modules["stack_of_a_user"].OwnStack(**STACK | change)
+
+
+def test_an_argument_of_any_type_takes_everything():
+    def function(thing: Any) -> Any:
+        return thing
+
+    assert [checked(function)(value) for value in (1, "x", None, [2])] == [1, "x", None, [2]]
 
 
 @pytest.mark.parametrize(
