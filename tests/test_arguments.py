@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,11 +17,10 @@ import yaml
 from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
-from poslab.configuration.build import target
+from poslab.configuration.build import build, target
 from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
 from poslab.generation.token_choice import Sampling
-from poslab.models import Decoder, Encoder, EncoderDecoder
-from poslab.models.pointer_generator import PointerGenerator
+from poslab.models import Decoder, Model
 from poslab.models.stack_config import StackConfig
 from tests.encoding_choices import CONF
 from tests.stacked import stacked
@@ -58,25 +58,36 @@ def targets(node: Any) -> Iterator[str]:
 NAMED = sorted(
     {
         path
-        for group in ("encoding", "positions", "temperature")
+        for group in ("encoding", "model", "positions", "temperature")
         for file in (CONF / group).glob("*.yaml")
         for path in targets(yaml.safe_load(file.read_text()))
     }
 )
 FACTORIES: dict[str, Callable[..., Any]] = {
     path.rpartition(".")[2]: target(path, path, Any, ("poslab",)) for path in NAMED
-} | {
-    kind.__name__: kind
-    for kind in (Decoder, Encoder, EncoderDecoder, PointerGenerator, Sampling, StackConfig, StackShape)
-}
+} | {kind.__name__: kind for kind in (Sampling, StackConfig, StackShape)}
+
+
+def is_scaling(factory: Callable[..., Any]) -> bool:
+    return "inverse_frequencies" in inspect.signature(factory).parameters
+
 
 STACK = {"encoding": NoPosition, **SIZES}
-MODEL = {"vocab_size": 10, "stack": StackConfig(**STACK)}
 RIGHT: dict[str, dict[str, Any]] = {
+    **{
+        name: {
+            "vocab_size": 10,
+            "stack": inspect.signature(kind, eval_str=True).parameters["stack"].annotation(**STACK),
+        }
+        for name, kind in FACTORIES.items()
+        if isinstance(kind, type) and issubclass(kind, Model)
+    },
+    **{
+        name: {"training_length": 64 if is_scaling(factory) else 8}
+        for name, factory in FACTORIES.items()
+        if "training_length" in inspect.signature(factory).parameters
+    },
     "PerLayer": {"encodings": [NoPosition, Rotary]},
-    "LogN": {"training_length": 8},
-    **{kind: {"training_length": 64} for kind in ("hope", "llama3", "longrope", "rope_dynamic_ntk", "yarn")},
-    **dict.fromkeys(("Decoder", "Encoder", "EncoderDecoder", "PointerGenerator"), MODEL),
     "StackConfig": STACK,
     "StackShape": SIZES,
 }
@@ -85,10 +96,6 @@ RIGHT: dict[str, dict[str, Any]] = {
 
 OF_ROTARY = ("inverse_frequencies", "base", "length")
 """Arguments that Rotary gives a scaling."""
-
-
-def is_scaling(factory: Callable[..., Any]) -> bool:
-    return "inverse_frequencies" in inspect.signature(factory).parameters
 
 
 def made(name: str, **arguments: Any) -> Any:
@@ -112,10 +119,8 @@ def output(made: Any) -> Iterator[Tensor]:
         yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
     elif isinstance(made, StackConfig):
         yield from output(Decoder(made, 10))
-    elif isinstance(made, EncoderDecoder):
-        yield made(tokens, tokens)
-    elif isinstance(made, Decoder | Encoder):
-        yield made(tokens)
+    elif isinstance(made, Model):
+        yield made(tokens, tokens) if "source" in made.capabilities else made(tokens)
     elif not isinstance(made, StackShape):
         yield from output(
             stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))
@@ -178,6 +183,52 @@ def test_an_encoding_of_a_user_is_checked_without_a_line_of_its_own():
     assert list(inspect.signature(Own).parameters) == ["num_heads", "rate", "rest", "name", "more"]
     with pytest.raises(TypeError, match="missing a required argument: 'num_heads'"):
         Own()
+
+
+OWN_STACK = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poslab.arguments import Positive, with_checked_arguments
+from poslab.models import Decoder, StackConfig
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class OwnStack(StackConfig):
+    gain: Positive = 1.0
+
+
+class OwnDecoder(Decoder):
+    def __init__(self, stack: OwnStack, vocab_size: int) -> None:
+        super().__init__(stack, vocab_size)
+"""
+
+
+def test_a_stack_of_a_user_has_its_own_fields_and_those_of_its_base_checked(tmp_path, monkeypatch):
+    (tmp_path / "stack_of_a_user.py").write_text(OWN_STACK)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "stack_of_a_user.OwnDecoder", "d_model": 16, "num_layers": 1, "num_heads": 2}
+
+    def built(**change):
+        config = {"model": node | change, "trust": ["stack_of_a_user"]}
+        return build(config, "model", Model, vocab_size=10, encoding=NoPosition)
+
+    assert built(gain=0.5).stack.gain == 0.5
+    for change in ({"gain": 0}, {"d_model": 0}, {"attention": "flush"}, {"dropout": 1}, {"mlp_ratio": -1}):
+        (name,) = change
+        with pytest.raises(ValueError, match=rf"^model\.{name} must be "):
+            built(**change)
+        with pytest.raises(ValueError, match=rf"^{name} must be "):
+            sys.modules["stack_of_a_user"].OwnStack(**STACK | change)
+
+
+def test_an_argument_of_any_type_takes_everything():
+    def function(thing: Any) -> Any:
+        return thing
+
+    assert [checked(function)(value) for value in (1, "x", None, [2])] == [1, "x", None, [2]]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -19,22 +20,30 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def write_run(
-    path: Path, *overrides: str, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
+    path: Path,
+    *overrides: str,
+    tokenizer: Tokenizer | None = None,
+    dtype: torch.dtype = torch.float32,
+    model: dict[str, Any] | None = None,
 ) -> RunDirectory:
-    """A run of `debug=fast` at 64 tokens, whose best and last checkpoint hold different random weights."""
+    """A run of `debug=fast` at 64 tokens, whose best and last checkpoint hold different random weights.
+
+    `model` is the node of another model than the choice of conf/.
+    """
     tokenizer = tokenizer or ByteTokenizer()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # The name of a run directory is Hydra's matter, and compose alone has no such thing.
         composed = compose("train", overrides=["debug=fast", "dataset.sequence_length=64", *overrides])
     config = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(config, dict)
+    config |= {} if model is None else {"model": model}
     run = RunDirectory(path)
     run.start(config, environment={})
     tokenizer.save(path)
     for seed, file in enumerate((run.best_checkpoint, run.last_checkpoint)):
         torch.manual_seed(seed)
-        model = build(
-            config, "model", Model, vocab_size=tokenizer.vocab_size, encoding=build(config, "encoding", EncodingFactory)
-        )
-        weights = {f"model.{name}": weight for name, weight in model.to(dtype).state_dict().items()}
+        encoding = build(config, "encoding", EncodingFactory)
+        made = build(config, "model", Model, vocab_size=tokenizer.vocab_size, encoding=encoding)
+        weights = {f"model.{name}": weight for name, weight in made.to(dtype).state_dict().items()}
         save_atomically({"state_dict": weights, "callbacks": {OWN_STATE: {}}}, file)
     return run

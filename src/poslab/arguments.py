@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -17,7 +18,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,11 @@ class CheckedArguments:
 
 def with_checked_arguments(cls: type[T]) -> type[T]:
     """Return a class, such as a dataclass, whose constructor accepts only what its signature declares."""
+    for base in filter(dataclasses.is_dataclass, cls.__bases__):
+        # Annotations of inherited fields are texts, with names of the module of the base.
+        inherited = get_type_hints(base, include_extras=True)
+        for name in cls.__init__.__annotations__.keys() & inherited.keys() - inspect.get_annotations(cls).keys():
+            cls.__init__.__annotations__[name] = inherited[name]
     cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
     return cls
 
@@ -155,7 +161,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return _is_number(value, Integral)
     if origin is Callable:
         return callable(value)
-    is_class = isinstance(hint, type) and hint is not inspect.Parameter.empty
+    is_class = isinstance(hint, type) and hint not in (inspect.Parameter.empty, Any)  # a class since Python 3.11
     return not is_class or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
 
 

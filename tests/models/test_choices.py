@@ -66,7 +66,7 @@ def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     assert hyperparameters(config) == defaults
 
 
-@pytest.mark.parametrize("path", [*FILES, CONF / "model" / "decoder.yaml"], ids=str)
+@pytest.mark.parametrize("path", [*FILES, *sorted(CONF.glob("model/*.yaml"))], ids=str)
 def test_a_choice_and_every_key_of_it_have_a_comment(path):
     assert all(comment for key, comment in keys(path.parent.name, path.stem).items() if ".over." not in key)
     assert path.read_text().startswith("# ")

@@ -27,7 +27,7 @@ from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep_file import read_sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from tests.runs.trap import Trap
-from tests.written_run import CONF
+from tests.written_run import CONF, write_run
 
 MARK = "sprung"
 
@@ -591,6 +591,58 @@ def test_a_model_that_is_larger_than_its_checkpoint_takes_no_memory(run: RunDire
             run.config_file.write_text(yaml.safe_dump(original | config))
             with pytest.raises(ValueError, match="does not fit the model"):
                 poslab.load(run.path)
+
+
+def test_an_encoding_without_weights_takes_no_memory_for_its_sizes(run: RunDirectory) -> None:
+    config = yaml.safe_load(run.config_file.read_text())
+    sandwich = {"_target_": "poslab.encodings.Sandwich", "dim": 2**31 - 2}
+    run.config_file.write_text(yaml.safe_dump(config | {"encoding": sandwich}))
+    poslab.load(run.path)
+
+
+OWN_MODEL = """
+import torch
+from torch import nn
+
+from poslab.encodings import StackEncodings, StackShape
+from poslab.models import Model
+
+
+class Mixture(Model):
+    capabilities = frozenset({"causal"})
+
+    def __init__(self, vocab_size: int, encoding, width: int = 4, depth: int = 1, experts: int = 3, idle: int = 2,
+                 steps: list[int] = (2,), reach: int = 16) -> None:
+        super().__init__()
+        self.encodings = StackEncodings(encoding, StackShape(width, depth, 1, 1, width))
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(experts))
+        self.idle = nn.ModuleList(nn.Identity() for _ in range(idle))
+        self.scale = nn.Parameter(torch.ones(min(reach, 16)))
+        self.steps = nn.ParameterList(torch.ones(1) for step in steps for _ in range(step))
+        self.depths = nn.ParameterList(torch.ones(1) for _ in range(depth))
+"""
+
+
+def test_no_integer_of_a_model_of_ones_own_takes_more_than_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mixture_of_a_user.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "mixture_of_a_user.Mixture"}
+    run = write_run(tmp_path / "run", "encoding=alibi", "trust=[mixture_of_a_user]", model=node)
+    original = yaml.safe_load(run.config_file.read_text())
+
+    def load(**change: Any) -> torch.nn.Module:
+        run.config_file.write_text(yaml.safe_dump(original | {"model": node | change}))
+        return poslab.load(run.path, trust="mixture_of_a_user")
+
+    for change in ({}, {"reach": 2**31 - 1}, {"idle": 100}):
+        load(**change)
+    huge = 2**31 - 1
+    for change in ({"width": huge}, {"experts": huge}, {"idle": huge}, {"steps": [2, huge]}, {"depth": huge}):
+        with pytest.raises(ValueError, match="does not fit the model"):
+            load(**change)
 
 
 @pytest.mark.parametrize("num_heads", [1, 3, 2**31 - 1])

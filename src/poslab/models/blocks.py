@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention import AttentionContext, MultiHeadAttention
+from poslab.encodings import StackShape
 from poslab.models.memory import LayerMemory
+from poslab.models.stack_config import StackConfig
 
 
 class GatedMlp(nn.Module):
@@ -25,29 +27,29 @@ class GatedMlp(nn.Module):
         return self.output(functional.silu(gate) * up)
 
 
+def attention_layer(stack: StackConfig, shape: StackShape) -> MultiHeadAttention:
+    """Return a new attention layer of the sizes of a stack."""
+    return MultiHeadAttention(stack.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim, stack.qk_norm)
+
+
 class Block(nn.Module):
     """Pre-norm residual block: self-attention, perhaps cross-attention to a memory, then a feed-forward layer.
 
-    `dropout` is the probability of dropping an element of a residual.
+    Args:
+        stack, shape: of the block's stack.
+        cross_attention: True if it also attends to a memory.
     """
 
-    def __init__(
-        self,
-        attention: MultiHeadAttention,
-        d_model: int,
-        mlp_hidden: int,
-        dropout: float,
-        memory_attention: MultiHeadAttention | None = None,
-    ) -> None:
+    def __init__(self, stack: StackConfig, shape: StackShape, cross_attention: bool = False) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(d_model)
-        self.attention = attention
-        if memory_attention is not None:
-            self.memory_norm = nn.RMSNorm(d_model)
-        self.memory_attention = memory_attention
-        self.mlp_norm = nn.RMSNorm(d_model)
-        self.mlp = GatedMlp(d_model, mlp_hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.attention_norm = nn.RMSNorm(stack.d_model)
+        self.attention = attention_layer(stack, shape)
+        if cross_attention:
+            self.memory_norm = nn.RMSNorm(stack.d_model)
+        self.memory_attention = attention_layer(stack, shape) if cross_attention else None
+        self.mlp_norm = nn.RMSNorm(stack.d_model)
+        self.mlp = GatedMlp(stack.d_model, stack.mlp_hidden)
+        self.dropout = nn.Dropout(stack.dropout)
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory: LayerMemory | None = None) -> Tensor:
         """Return the output of the block, (B, T, M); a memory is given if and only if the block attends to one."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count
-from poslab.attention import KeyValueCache, MultiHeadAttention, choose_route, self_attention_contexts
+from poslab.attention import KeyValueCache, choose_route, self_attention_contexts
 from poslab.encodings import Positions, StackEncodings
 from poslab.encodings.tokens import PADDING, Tokens
 from poslab.models.blocks import Block
@@ -35,6 +35,13 @@ class Transformer(CheckedArguments, nn.Module):
     causal: ClassVar[bool]
     """True if a token sees only itself and those before it."""
 
+    block_class: ClassVar[type[nn.Module]] = Block
+    """Class of its blocks, made and called as `Block` is.
+
+    A block with arguments of its own reads them from a subclass of `StackConfig`, which the constructor of its model
+    names as the annotation of `stack`.
+    """
+
     def __init__(
         self, stack: StackConfig, vocab_size: Count, digits: Sequence[int] = (), cross_attention: bool = False
     ) -> None:
@@ -47,17 +54,10 @@ class Transformer(CheckedArguments, nn.Module):
             choose_route(instance, stack.attention)
         self.embedding = nn.Embedding(vocab_size, stack.d_model)
         self.dropout = nn.Dropout(stack.dropout)
-        self.blocks = nn.ModuleList(self._block(cross_attention) for _ in range(stack.num_layers))
+        self.blocks = nn.ModuleList(
+            self.block_class(stack, self.shape, cross_attention) for _ in range(stack.num_layers)
+        )
         self.norm = nn.RMSNorm(stack.d_model)
-
-    def _block(self, cross_attention: bool) -> Block:
-        stack, shape = self.stack, self.shape
-
-        def attention() -> MultiHeadAttention:
-            return MultiHeadAttention(stack.d_model, stack.num_heads, shape.num_kv_heads, shape.head_dim, stack.qk_norm)
-
-        own, other = attention(), attention() if cross_attention else None
-        return Block(own, stack.d_model, stack.mlp_hidden, stack.dropout, other)
 
     @property
     def vocab_size(self) -> int:

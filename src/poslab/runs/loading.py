@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from poslab.configuration.build import with_full_key
 from poslab.data.tokenizers import load_tokenizer
@@ -86,24 +93,67 @@ def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
 
 
 def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
-    """Return True if a model has exactly these weights, without making any of them.
+    """Return True if a model has exactly these weights, at the cost of one that has, whatever its configuration.
 
     `known` are the arguments of `ModelRecipe.build`. Unless `whole`, the weights of encodings are not compared.
     """
-    num_elements = sum(weight.numel() for weight in weights.values())
-    # Some parts, such as slopes, are computed head by head on the CPU. Each layer, dimension and head has its weights.
-    most = {"num_layers": len(weights), **dict.fromkeys(("d_model", "num_heads", "num_kv_heads"), num_elements)}
-    sizes = {name: recipe.config["model"].get(name) for name in most}
-    if any(isinstance(size, int) and size > most[name] for name, size in sizes.items()):
-        return False
+    # A size is a dimension of a weight, or counts weights. An integer beyond all of these, such as a long window, may
+    # be any number, unless it is a size after all: then the weights differ under the largest that it could be.
+    largest = max([len(weights), *(size for weight in weights.values() for size in weight.shape)])
+    cut = _cut(recipe.config["model"], largest)
+    if cut != recipe.config["model"]:
+        try:
+            if not _has_weights(Recipe.of({**recipe.config, "model": cut}), known, weights, whole):
+                return False
+        except ValueError:  # sizes that do not fit together any more
+            return False
+    return _has_weights(recipe, known, weights, whole)
+
+
+def _cut(node: Any, largest: int) -> Any:
+    """Return a node with no integer above the largest."""
+    if isinstance(node, Mapping):
+        return {key: _cut(value, largest) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_cut(value, largest) for value in node]
+    return min(node, largest) if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+def _has_weights(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
+    """Return True if a model has exactly these weights, without making any of them; arguments as of `_fits`."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _few_parts(PARTS + PARTS_OF_A_WEIGHT * len(weights)):
             ours = _built(recipe, known).state_dict()
-    except RuntimeError:  # sizes that fit no memory
+    except (RuntimeError, _TooManyPartsError):  # sizes that fit no memory, or numbers of layers
         return False
     if not whole:
         ours, weights = _without_encodings(ours), _without_encodings(weights)
     return {name: weight.shape for name, weight in ours.items()} == {name: w.shape for name, w in weights.items()}
+
+
+PARTS, PARTS_OF_A_WEIGHT = 1000, 10
+"""Most modules and parameters of a model, in all and in addition for each of its weights. Ours have 3 for each."""
+
+
+class _TooManyPartsError(Exception):
+    """A model has more modules and parameters than its checkpoint can account for."""
+
+
+@contextmanager
+def _few_parts(most: int) -> Iterator[None]:
+    """Raise `_TooManyPartsError` once this thread has registered more than `most` modules and parameters."""
+    parts, thread = itertools.count(1), threading.get_ident()
+
+    def count(*registered: Any) -> None:
+        if threading.get_ident() == thread and next(parts) > most:
+            raise _TooManyPartsError
+
+    hooks = [register_module_module_registration_hook(count), register_module_parameter_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,14 +6,16 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
+from types import ModuleType
+from typing import TypeVar
 
+import poslab.models
 import poslab.tasks
 from poslab.data.kinds.kind import Kind
-from poslab.models import Decoder, Encoder, EncoderDecoder, Model, PointerGenerator
+from poslab.models import Model
 from poslab.tasks.task import Task
 
-KNOWN_MODELS = (Decoder, Encoder, EncoderDecoder, PointerGenerator)
-"""The models that a message names, in the words of conf/model."""
+T = TypeVar("T")
 
 
 def task_for(kind: Kind, model: type[Model]) -> type[Task]:
@@ -24,7 +26,7 @@ def task_for(kind: Kind, model: type[Model]) -> type[Task]:
     """
     task = _found(kind, model.capabilities)
     if task is None:
-        choices = " or ".join(snake(known.__name__) for known in KNOWN_MODELS if _found(kind, known.capabilities))
+        choices = " or ".join(snake(known.__name__) for known in models() if _found(kind, known.capabilities))
         raise ValueError(f"model must be {choices} for {kind.name} data, got {snake(model.__name__)}")
     return task
 
@@ -36,16 +38,28 @@ def _found(kind: Kind, capabilities: frozenset[str]) -> type[Task] | None:
 @cache
 def tasks() -> tuple[type[Task], ...]:
     """Return all tasks of this folder that declare a kind."""
-    for module in pkgutil.iter_modules(poslab.tasks.__path__):
-        importlib.import_module(f"poslab.tasks.{module.name}")
-    found = _subclasses(Task)  # type: ignore[type-abstract]
+    found = _subclasses(poslab.tasks, Task)  # type: ignore[type-abstract]
     return tuple(task for task in found if "kind" in vars(task))
 
 
-def _subclasses(of: type[Task]) -> Iterator[type[Task]]:
-    for task in of.__subclasses__():
-        yield task
-        yield from _subclasses(task)
+@cache
+def models() -> tuple[type[Model], ...]:
+    """Return the models of Poslab itself by name, those that declare capabilities."""
+    own = (model for model in _subclasses(poslab.models, Model) if model.__module__.startswith("poslab.models."))
+    return tuple(sorted((model for model in own if hasattr(model, "capabilities")), key=lambda model: model.__name__))
+
+
+def _subclasses(package: ModuleType, of: type[T]) -> Iterator[type[T]]:
+    """Yield the subclasses of a class after an import of all modules of a package."""
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    yield from _derived(of)
+
+
+def _derived(of: type[T]) -> Iterator[type[T]]:
+    for derived in of.__subclasses__():
+        yield derived
+        yield from _derived(derived)
 
 
 def snake(name: str) -> str:

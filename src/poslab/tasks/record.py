@@ -1,7 +1,6 @@
-"""The record of a task in a run, beside configuration and tokenizer: `task.json`.
+"""The record of a task in a run, beside configuration and tokenizer: `task.json`."""
 
-Annotations are evaluated here, since subclasses in other modules inherit the fields.
-"""
+from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields

@@ -37,13 +37,12 @@ class Sandwich(DistanceBias):
         super().__init__()
         if dim % 2:
             raise ValueError(f"dim must be a positive even integer, got {dim}")
-        self.frequencies = [base ** (-2 * m / dim) for m in range(1, dim // 2 + 1)]
-        self.num_heads = num_heads
+        self.num_heads, self.dim, self.base = num_heads, dim, base
 
     def bias_at(self, distance: Tensor) -> Tensor:
         distance = distance.to(torch.float32)
         waves = torch.zeros_like(distance)
-        for frequency in self.frequencies:  # one by one: for scattered positions all at once would not fit in memory
-            waves += (distance * frequency).cos() - 1
+        for m in range(1, self.dim // 2 + 1):  # one by one: for scattered positions all at once would not fit in memory
+            waves += (distance * self.base ** (-2 * m / self.dim)).cos() - 1
         heads = torch.arange(1, self.num_heads + 1, device=distance.device, dtype=torch.float32)
         return waves / (heads * (8 / self.num_heads)).view(-1, *[1] * distance.dim())
