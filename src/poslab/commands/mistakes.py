@@ -98,8 +98,8 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         if deleted[1] not in choices.groups():
             return _of_key(deleted[1], text, name, words)
     if "Error resolving interpolation '${experiment}" in text:
-        deleted = [word for word in words if word.startswith("~")]
-        return f"{' '.join(deleted)} must be left out: the settings of an experiment follow it"
+        words_deleted = [word for word in words if word.startswith("~")]
+        return f"{' '.join(words_deleted)} must be left out: the settings of an experiment follow it"
     if override := re.search(r"Could not override '([^']*)'", text):
         return _of_key(override[1], text, name, words)
     cause = error.__cause__
