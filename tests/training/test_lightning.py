@@ -122,6 +122,19 @@ def test_callbacks_whose_states_have_the_same_name_are_refused_before_training(t
     assert not (tmp_path / "run").exists()
 
 
+def test_a_callback_that_every_run_has_is_refused_before_training(tmp_path: Path) -> None:
+    again = "+callbacks.again={_target_: poslab.training.encoding_curves.EncodingCurves, training_length: 8}"
+    with pytest.raises(ValueError, match=r"^callbacks\.again must differ from a callback that every run has"):
+        run_of(small(tmp_path, again), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_lightning_refuses_of_loaded_data_leaves_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^trainer: .*limit_val_batches"):
+        run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=0.0001"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
     config = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
     with pytest.raises(

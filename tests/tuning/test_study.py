@@ -13,6 +13,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy import create_engine
 
 from poslab.pool.failure import Failure
+from poslab.runs.earlier_versions import ADDED
 from poslab.tuning.attributes import MADE_WITH, SPECIFICATION
 from poslab.tuning.storage import open_storage, without_password
 from poslab.tuning.study import SweepStudy, TrialResult
@@ -180,6 +181,16 @@ def test_a_study_that_asks_something_else_is_not_joined(other: dict[str, Any], k
 
     with pytest.raises(ValueError, match=f"the study .* was begun with another {key}"):
         joined(small_sweep(tmp_path, **other))
+
+
+def test_a_study_of_an_earlier_version_is_joined(tmp_path: Path) -> None:
+    study = joined(small_sweep(tmp_path))
+    specification = study.user_attrs[SPECIFICATION]
+    earlier = {key: value for key, value in specification["configuration"].items() if key not in ADDED}
+    earlier["trainer"] = earlier["trainer"] | {"_target_": "poslab.training.settings.TrainerSettings"}
+    study.set_user_attr(SPECIFICATION, specification | {"configuration": earlier})
+
+    assert joined(small_sweep(tmp_path)).record().missing == study.record().missing
 
 
 def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) -> None:

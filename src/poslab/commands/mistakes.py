@@ -77,6 +77,8 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
     text = str(error)
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, values = several[1].partition("=")
+        if key in SEVERAL:
+            return f"{several[1]}: several choices are a list, such as {key}=[{','.join(choices.choices(key)[:2])}]"
         is_group = (CONF / key.partition("@")[0]).is_dir()
         a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
         return f"{several[1]}: -m runs several values one after another: python -m src.{name} -m {several[1]}{a_list}"

@@ -82,6 +82,8 @@ def _refuse_odd_values(override: str) -> None:
         instead = f"{key}=none" if (CONF / group / "none.yaml").is_file() else without
         raise ValueError(f"{key}=null: a group without a choice is written {instead}")
     if value[:1] in ("[", "{") and not (group in SEVERAL and value[0] == "["):
+        if group in SEVERAL:
+            raise ValueError(f"{key} must be a list of choices of conf/{group}, such as {key}=[A,B], got {value}")
         raise ValueError(
             f"{key} must be one choice of conf/{group}, got {value}; -m {key}=A,B runs several one after another"
         )

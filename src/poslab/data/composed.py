@@ -43,6 +43,8 @@ def check_experiment(conf: Path, choices: Mapping[str, Any]) -> None:
         choices: by group, as Hydra has them.
     """
     experiment, family = choices.get("experiment"), choices.get("family")
+    if str(experiment).startswith(("families/", "datasets/")):
+        raise ValueError(f"experiment={experiment} is a part of experiments, and not one itself")
     files = sorted((conf / "experiment" / "families").glob(f"{experiment}_*.yaml"))
     if files and family not in (families := [file.stem.removeprefix(f"{experiment}_") for file in files]):
         raise ValueError(

@@ -90,19 +90,21 @@ def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) ->
     )
 
 
-def callbacks_of(recipe: Recipe, learner: Learner) -> list[L.Callback]:
-    """Return the callbacks that a recipe asks for.
+def callbacks_of(recipe: Recipe, learner: Learner, own: Sequence[L.Callback] = ()) -> list[L.Callback]:
+    """Return the callbacks that a recipe asks for, beside those that every run has (`own`).
 
     Raises:
         ValueError: if one monitors a metric that validations do not have, or two have states of the same name.
     """
     callbacks, tags = recipe.callbacks(), learner.tags("validation")
     at_lengths = {f"{tag}@{length}" for tag in tags for length in learner.lengths["validation"]}
-    saved: dict[str, str] = {}
+    saved = {callback.state_key: "a callback that every run has" for callback in own}
     for name, callback in callbacks.items():
         key = callback.state_key
-        if is_overridden("state_dict", callback, L.Callback) and saved.setdefault(key, name) != name:
-            raise ValueError(f"callbacks.{name} must differ from callbacks.{saved[key]}: both would be saved as {key}")
+        if is_overridden("state_dict", callback, L.Callback):
+            if key in saved:
+                raise ValueError(f"callbacks.{name} must differ from {saved[key]}: both would be saved as {key}")
+            saved[key] = f"callbacks.{name}"
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and monitor not in tags and monitor not in at_lengths:
             raise ValueError(

@@ -90,20 +90,14 @@ def train_here(
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     learner = learner_of(recipe, model, task, datamodule)
     loggers = loggers_of(recipe, run.path, first_step)
+    own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length), *callbacks]
+    own += [] if observer is None else [ObserveValidations(observer)]
     try:
         trainer = trainer_of(
             settings,
             batch_size=datamodule.batch_size,
             directory=run.path,
-            callbacks=[
-                ConsoleProgress(console),
-                signals,
-                checkpoints,
-                EncodingCurves(datamodule.training_length),
-                *([] if observer is None else [ObserveValidations(observer)]),
-                *callbacks,
-                *callbacks_of(recipe, learner),
-            ],
+            callbacks=[*own, *callbacks_of(recipe, learner, own)],
             loggers=loggers,
         )
     except MisconfigurationException as error:  # such as a second progress bar
@@ -121,6 +115,8 @@ def train_here(
     try:
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # what Lightning can say only of data that is loaded
+        if checkpoint is None and trainer.is_global_zero:
+            run.task_file.unlink()  # the run has not begun
         raise ValueError(f"trainer: {error}") from error
     training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,

@@ -120,7 +120,7 @@ def _started(run: RunDirectory) -> float:
 def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     """Return the reason why `resume=auto` starts a new run, with the unfinished run that differs least."""
     trusted = ("poslab", *trusted_packages(config))
-    unfinished = [(list(_differing(own, config, trusted)), run) for run, own in _unfinished(directory, config)]
+    unfinished = [(list(changed_keys(own, config, trusted)), run) for run, own in _unfinished(directory, config)]
     if not unfinished:
         return f"resume=auto: there is no unfinished run in {directory}; a new one starts"
     differing, run = min(unfinished, key=lambda pair: (len(pair[0]), -_started(pair[1])))
@@ -136,17 +136,20 @@ def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
 
 def _is_same(old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str]) -> bool:
     """Return whether two configurations are the same, without the new one's further keys that are at their default."""
-    return not any(True for _ in _differing(old, new, trusted))
+    return not any(True for _ in changed_keys(old, new, trusted))
 
 
-def _differing(
+def changed_keys(
     old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted keys at which an old and a new configuration differ as by `_is_same`, with both values."""
+    """Yield the dotted keys at which an old and a new configuration differ, with both values.
+
+    A key that came later does not differ at the default of its class, one of the packages `trusted`.
+    """
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from _differing(a, b, trusted, f"{prefix}{key}.")
+            yield from changed_keys(a, b, trusted, f"{prefix}{key}.")
         elif key not in old:
             if b != _default(new, key, trusted):
                 yield f"{prefix}{key}", None, b

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
+from poslab.configuration.build import trusted_packages
+from poslab.runs.earlier_versions import ADDED, as_of_now
 from poslab.training.environment import commit
-from poslab.training.resume import differing_keys
+from poslab.training.resume import changed_keys, differing_keys
 from poslab.tuning.attributes import MADE_WITH, QUESTION, SPECIFICATION
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
@@ -49,11 +51,10 @@ def make_or_join(
         study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(SPECIFICATION, specification)
-    if differing := list(differing_keys(study.user_attrs[SPECIFICATION], specification)):
-        key = differing[0].removeprefix("configuration.")
+    if differing := list(_differing(study.user_attrs[SPECIFICATION], specification, config)):
         raise ValueError(
-            f"the study {sweep.name} was begun with another {key}, and trials that differ in it cannot be compared: "
-            "repeat the command that began it, or give this sweep a name of its own (name=...)"
+            f"the study {sweep.name} was begun with another {differing[0]}, and trials that differ in it cannot be "
+            "compared: repeat the command that began it, or give this sweep a name of its own (name=...)"
         )
     if (begun := begun_trials(study.get_trials(deepcopy=False))) > sweep.n_trials:
         raise ValueError(
@@ -61,3 +62,12 @@ def make_or_join(
             f"got {sweep.n_trials}"
         )
     return study
+
+
+def _differing(stored: Mapping[str, Any], specification: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted keys in which the specification of a study, perhaps of an earlier version, differs."""
+    now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
+    trusted = ("poslab", *trusted_packages(config))
+    before = ADDED | as_of_now(stored["configuration"])
+    yield from (key for key, *_ in changed_keys(before, now.pop("configuration"), trusted))
+    yield from differing_keys({key: value for key, value in stored.items() if key != "configuration"}, now)
