@@ -307,9 +307,40 @@ def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
     assert ended.status == 2
 
 
+NO_SIZE = (
+    "; size= gives it: leave that out with ~size, or for good by a line of the model's file (docs/your-own-model.md)"
+)
+
+
 @pytest.mark.parametrize(
-    ("words", "hint"), [(["model=thin"], "; size= gives it: leave that out with ~size"), (["model.d_model=8"], "")]
+    ("words", "hint"),
+    [
+        (["model=thin"], NO_SIZE),
+        (["model=thin", "debug=profiler"], NO_SIZE),
+        (["model=thin", "size=small"], "; size=small gives it: leave that out"),
+        (["model=thin", "debug=fast"], "; debug=fast gives it: leave that out"),
+        (["model.d_model=8"], ""),
+    ],
 )
 def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], hint: str) -> None:
     sentence = "model.d_model: mylab.Thin has no such argument"
     assert explained(ValueError(sentence), "train", words) == (sentence + hint, 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("/size: null", "cannot override size in this way: write override /size@_global_.size"),
+        (
+            "/encoding@_global_.encoding: t5",
+            "cannot override encoding in this way: choose encoding= on the command line",
+        ),
+    ],
+)
+def test_an_override_that_a_file_cannot_make_is_explained(
+    train: Callable[..., Ended], tmp_path: Path, override: str, message: str
+) -> None:
+    (tmp_path / "my_conf" / "model").mkdir(parents=True)
+    (tmp_path / "my_conf" / "model" / "thin.yaml").write_text(f"defaults:\n  - override {override}\n")
+    ended = train("--config-dir", "my_conf", "model=thin")
+    assert (ended.status, ended.err) == (2, f"error: model/thin.yaml {message}\n")

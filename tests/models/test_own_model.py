@@ -17,6 +17,7 @@ from poslab.training.checking import check
 from poslab.training.resume import Plan
 from poslab.training.train import train
 from tests.training.runs import small
+from tests.training.test_encoding_curves import board
 
 PACKAGE = '''
 import torch
@@ -77,6 +78,18 @@ def test_it_is_loaded_and_evaluated(run):
 
 def test_the_attention_of_a_model_without_sites_is_left_out(run):
     assert not evaluate([subject(run.path, trust=run.trust)], Settings(["attention"])).sections
+
+
+def test_sites_without_an_attention_that_can_be_read_are_left_out(run, monkeypatch):
+    one = subject(run.path, trust=run.trust)
+    monkeypatch.setattr(type(one.model), "attention_sites", property(lambda model: [model.value]))
+    assert not evaluate([one], Settings(["attention"])).sections
+
+
+def test_what_its_encoding_learns_is_recorded(run, tmp_path):
+    config = {**run.config(), "encoding": small(tmp_path, "encoding=alibi_learned")["encoding"], "trust": run.trust}
+    learning = train(Plan(RunDirectory(tmp_path / "learning", run.trust), config, None), check(config))
+    assert any(tag.startswith("encoding/") for tag in board(learning.path).Tags()["scalars"])
 
 
 def test_it_generates_the_same_as_reading_everything_again(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import yaml
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from poslab.runs.directory import RunDirectory
+from poslab.runs.lightning_arguments import open_arguments
 from poslab.training.checking import check
 from poslab.training.resume import plan
-from tests.training.runs import composed, recorded, run_of, small, stop_run
+from tests.training.runs import CONF, composed, recorded, run_of, small, stop_run
 
 NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
 SIX_VALIDATIONS = ("trainer.max_steps=6", "trainer.validations=6")
@@ -57,6 +59,13 @@ def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
 def test_arguments_that_it_does_not_take_are_refused(given: str, said: str) -> None:
     with pytest.raises(ValueError, match=rf"^trainer\.lightning.*{said}"):
         check(composed(f"+trainer.lightning.{given}"))
+
+
+@pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
+def test_the_readme_lists_the_arguments_that_pass(language: str) -> None:
+    paragraphs = (CONF.parent / language).read_text().split("\n\n")
+    (listing,) = (text for text in paragraphs if "`limit_val_batches`" in text)
+    assert re.findall(r"`(\w+)`", listing) == open_arguments()
 
 
 @pytest.mark.parametrize("given", ["5", "[1]", "{1:2}", "many"])

@@ -1,7 +1,7 @@
 """Attention under an encoding: visibility of keys, and several routes to the same result."""
 
 from poslab.attention.attend import Route, attend, choose_route
-from poslab.attention.cache import KeyValueCache
+from poslab.attention.cache import KeyValueCache, next_positions
 from poslab.attention.context import AttentionContext, self_attention_contexts
 from poslab.attention.multi_head import MultiHeadAttention
 from poslab.attention.visibility import Visibility
@@ -14,5 +14,6 @@ __all__ = [
     "Visibility",
     "attend",
     "choose_route",
+    "next_positions",
     "self_attention_contexts",
 ]

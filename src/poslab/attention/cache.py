@@ -100,6 +100,16 @@ class KeyValueCache:
         return self.tokens
 
 
+def next_positions(tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Positions:
+    """Return the positions of new tokens: 0, 1, ..., or the continuation of a cache that holds some.
+
+    Raises:
+        ValueError: as `KeyValueCache.continuation` does.
+    """
+    length = tokens_BT.shape[1]
+    return cache.continuation(length) if cache else Positions.range(length, device=tokens_BT.device)
+
+
 def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
     """Write `new` at `start` into a buffer that doubles when it is full, so that n tokens cost n copies in total."""
     stop = start + new.shape[2]

@@ -1,4 +1,8 @@
-"""Context of one layer's attention, made by a model once per forward pass. Dimension letters: B batch, T tokens."""
+"""Context of one layer's attention, made by a model once per forward pass.
+
+Dimension letters: B batch, H query heads, G key-value heads, T new tokens, S all tokens, D head dim, E numbers of a
+token's state, M model dim.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from poslab.attention.attend import Route
+from poslab.attention.attend import Route, attend
 from poslab.attention.cache import KeyValueCache, LayerCache
 from poslab.attention.visibility import Visibility
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings
@@ -36,6 +40,34 @@ class AttentionContext:
     temperature: Temperature | None = None
     route: Route = "auto"
     cache: LayerCache | None = None
+
+    def state(self, x_BTM: Tensor) -> Tensor | None:
+        """Return the encoding's state of the new tokens, (B, H, T, E), by the input of the layer; None without one."""
+        past = None if self.cache is None else self.cache.state
+        return self.encoding.state(x_BTM, self.key_positions, past)
+
+    def append(
+        self, k_BGTD: Tensor, v_BGTD: Tensor, state_BHTE: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Add the keys, values and state of the new tokens to the cache, if there is one; return those of all S."""
+        if self.cache is None:
+            return k_BGTD, v_BGTD, state_BHTE
+        k_BGSD, v_BGSD, *state = self.cache.append(k_BGTD, v_BGTD, *([] if state_BHTE is None else [state_BHTE]))
+        return k_BGSD, v_BGSD, state[0] if state else None
+
+    def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
+        """Return the attention output, (B, H, T, D); arguments and errors as in the function `attend`."""
+        return attend(
+            q_BHTD,
+            k_BGSD,
+            v_BGSD,
+            self.encoding,
+            self.tables,
+            self.visibility,
+            self.route,
+            state_BHSE=state_BHSE,
+            temperature=self.temperature,
+        )
 
 
 def self_attention_contexts(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from poslab.attention.attend import attend
 from poslab.attention.context import AttentionContext
 
 
@@ -46,24 +45,12 @@ class MultiHeadAttention(nn.Module):
         """
         cache = context.cache
         if memory_BSM is not None and cache is not None and len(cache):
-            q_BHTD, state_BHSE = self.queries(x_BTM), None
+            q_BHTD = self.queries(x_BTM)
             k_BGSD, v_BGSD = cache.contents()  # a memory does not grow
+            y_BHTD = context.attend(q_BHTD, k_BGSD, v_BGSD)
         else:
             q_BHTD, k_BGSD, v_BGSD, state_BHSE = self.project(x_BTM, context, memory_BSM)
-            if cache is not None:
-                k_BGSD, v_BGSD, *state = cache.append(k_BGSD, v_BGSD, *([] if state_BHSE is None else [state_BHSE]))
-                state_BHSE = state[0] if state else None
-        y_BHTD = attend(
-            q_BHTD,
-            k_BGSD,
-            v_BGSD,
-            context.encoding,
-            context.tables,
-            context.visibility,
-            context.route,
-            state_BHSE=state_BHSE,
-            temperature=context.temperature,
-        )
+            y_BHTD = context.attend(q_BHTD, *context.append(k_BGSD, v_BGSD, state_BHSE))
         return self.output(y_BHTD.transpose(1, 2).flatten(2))
 
     def queries(self, x_BTM: Tensor) -> Tensor:
@@ -84,10 +71,7 @@ class MultiHeadAttention(nn.Module):
         both = self.key_value(source).unflatten(-1, (2, self.num_kv_heads, self.head_dim))
         k_BGSD, v_BGSD = both.permute(2, 0, 3, 1, 4)
         k_BGSD = self.key_norm(k_BGSD)
-        encoding, cache = context.encoding, context.cache
-        state_BHSE = None
-        if "state" in encoding.hooks:
-            if memory_BSM is not None:
-                raise ValueError(f"encoding {type(encoding).__name__} serves attention of a sequence to itself alone")
-            state_BHSE = encoding.state(x_BTM, context.key_positions, None if cache is None else cache.state)
-        return q_BHTD, k_BGSD, v_BGSD, state_BHSE
+        if memory_BSM is not None and "state" in context.encoding.hooks:
+            name = type(context.encoding).__name__
+            raise ValueError(f"encoding {name} serves attention of a sequence to itself alone")
+        return q_BHTD, k_BGSD, v_BGSD, context.state(x_BTM)

@@ -58,8 +58,13 @@ def _of_size(sentence: str, words: list[str]) -> str:
     found = re.match(r"model\.(\w+): \S+ has no such argument", sentence)
     if found is None or f"size.{found[1]}" not in choices.keys("size", "tiny"):
         return ""
-    is_typed = any(word.lstrip("+").startswith(f"model.{found[1]}=") for word in words)
-    return "" if is_typed else "; size= gives it: leave that out with ~size"
+    if any(word.lstrip("+").startswith(f"model.{found[1]}=") for word in words):
+        return ""
+    givers = [word for word in words if re.match(r"(size|experiment)=|debug=fast$", word)]
+    if givers:
+        return f"; {givers[0]} gives it: leave that out"
+    in_file = "for good by a line of the model's file (docs/your-own-model.md)"
+    return f"; size= gives it: leave that out with ~size, or {in_file}"
 
 
 def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
@@ -102,6 +107,12 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
     if "Error resolving interpolation '${experiment}" in text:
         words_deleted = [word for word in words if word.startswith("~")]
         return f"{' '.join(words_deleted)} must be left out: the settings of an experiment follow it"
+    if (in_file := re.search(r"In '([^']+)': Could not override '(\w+)(@?)", text)) and in_file[2] in choices.groups():
+        file, group, is_elsewhere = in_file.groups()
+        instead = (
+            f"write override /{group}@_global_.{group}" if is_elsewhere else f"choose {group}= on the command line"
+        )
+        return f"{file}.yaml cannot override {group} in this way: {instead}"
     if override := re.search(r"Could not override '([^']*)'", text):
         return _of_key(override[1], text, name, words)
     cause = error.__cause__

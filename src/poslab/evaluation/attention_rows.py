@@ -58,6 +58,11 @@ class LayerInput(NamedTuple):
         return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, state_BHSE
 
 
+def is_readable(model: Model) -> bool:
+    """Return whether the blocks of a model attend with `MultiHeadAttention`, of which weights can be read."""
+    return any(isinstance(x, MultiHeadAttention) for site in model.attention_sites for x in site.modules())
+
+
 def attention_rows(
     model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
 ) -> Iterator[RowsOfLayer]:

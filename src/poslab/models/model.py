@@ -49,7 +49,7 @@ class Model(nn.Module):
     `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits` and `outputs`
     (`Outputs` or None) of the data and the task, and of the keys of its own YAML file; with a `stack: StackConfig` it
     gets all of that configuration. It declares `capabilities`, has its encodings as `encodings`, and implements
-    `hidden_states` and `logits`, or its own `forward`.
+    `hidden_states` and `logits`, or its own `forward`. docs/your-own-model.md has an example.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
@@ -68,7 +68,7 @@ class Model(nn.Module):
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """Blocks for evaluation to inspect and FSDP to shard; none if a model has no such parts."""
+        """Blocks for FSDP to shard, and for evaluation to inspect if they hold a `MultiHeadAttention`; may be none."""
         return ()
 
     @property
@@ -109,7 +109,7 @@ class Model(nn.Module):
 
     def new_cache(self) -> KeyValueCache:
         """Return an empty cache for reading a text piece by piece; for models that declare `cache`."""
-        raise NotImplementedError(f"{type(self).__name__} has no cache")
+        return KeyValueCache(self.encodings.shape.num_layers)
 
     def begin(self, source_BS: Tensor, real: Tensor | None = None) -> Decoding:
         """Return the decoding of an empty target; for models that declare `source` and `cache`."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count
-from poslab.attention import KeyValueCache, choose_route, self_attention_contexts
+from poslab.attention import KeyValueCache, choose_route, next_positions, self_attention_contexts
 from poslab.encodings import Positions, StackEncodings
 from poslab.encodings.tokens import PADDING, Tokens
 from poslab.models.blocks import Block
@@ -92,11 +92,9 @@ class Transformer(CheckedArguments, nn.Module):
             tokens_BT, positions, real, cache: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
         """
-        continued = cache if cache is not None and len(cache) else None
         if positions is None:
-            length, device = tokens_BT.shape[1], tokens_BT.device
-            positions = continued.continuation(length) if continued else Positions.range(length, device=device)
-        if self.position_sampler is not None and not continued:
+            positions = next_positions(tokens_BT, cache)
+        if self.position_sampler is not None and not cache:
             positions = self.position_sampler(positions, tokens_BT.shape[0])
         causal, window, route = self.causal, self.stack.window, self.stack.attention
         contexts = self_attention_contexts(

@@ -32,6 +32,13 @@ FIXED = {
 """Arguments that a run does not leave open: its tests read everything, and its order of the data is its own."""
 
 
+def open_arguments() -> list[str]:
+    """Return the names of the arguments that pass through."""
+    import lightning as L
+
+    return sorted(inspect.signature(L.Trainer).parameters.keys() - SET_BY.keys() - FIXED)
+
+
 def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     """Check names and types of arguments, and ranges by making a trainer of them.
 
@@ -45,7 +52,7 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ValueError(f"trainer.lightning must hold arguments by name, got {given!r}")
     parameters = inspect.signature(L.Trainer, eval_str=True).parameters
-    open_ones = sorted(parameters.keys() - SET_BY.keys() - FIXED)
+    open_ones = open_arguments()
     for name in given:
         if name in SET_BY:
             raise ValueError(f"trainer.lightning.{name} must be left out: {SET_BY[name]} sets it")

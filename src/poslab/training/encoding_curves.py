@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.attention import MultiHeadAttention
 from poslab.encodings import StackEncodings
 from poslab.runs.checkpoint import ENCODING_CURVES
 from poslab.training.learner import Learner
@@ -70,7 +69,7 @@ class EncodingCurves(L.Callback):
         from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias, num_learned_biases
         from poslab.evaluation.learned_parameters import learned_parameters
 
-        for row in learned_parameters(encodings, most=_num_heads(pl_module)).to_dict("records"):
+        for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
         written = time.perf_counter()
@@ -96,7 +95,3 @@ def _are_whole(encodings: StackEncodings) -> bool:
     """Return whether encodings have parameters, and this process has all of each."""
     parameters = list(encodings.parameters())
     return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
-
-
-def _num_heads(learner: Learner) -> int:
-    return max(module.num_heads for module in learner.modules() if isinstance(module, MultiHeadAttention))

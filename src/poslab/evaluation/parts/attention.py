@@ -16,6 +16,7 @@ from poslab.evaluation.attention_pictures import (
     divergence_picture,
     statistics_picture,
 )
+from poslab.evaluation.attention_rows import is_readable
 from poslab.evaluation.attention_statistics import attention_by_distance, attention_divergence, attention_statistics
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
@@ -32,7 +33,7 @@ LAYERS_OF_MAPS = 6
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section; it leaves out models whose attention cannot be read."""
-    subjects = [one for one in subjects if one.model.attention_sites]
+    subjects = [one for one in subjects if is_readable(one.model)]
     if not subjects:
         return Evaluation()
     figures: list[ReportFigure] = []
