@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class RunConsole:
         soft_wrap = isinstance(content, str | Text)
         self.terminal.print(content, soft_wrap=soft_wrap)
         if self._log_file is not None:
+            text = io.StringIO()
+            HarmlessConsole(text, force_terminal=False, width=LOG_WIDTH).print(content, soft_wrap=soft_wrap)
             with self._log_file.open("a") as file:
-                log = HarmlessConsole(file, force_terminal=False, width=LOG_WIDTH)
-                log.print(content, soft_wrap=soft_wrap)
+                file.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 class ConsoleProgress(L.Callback):
