@@ -71,7 +71,7 @@ class EncodingCurves(L.Callback):
         from poslab.evaluation.learned_parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=_num_heads(pl_module)).to_dict("records"):
-            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
+            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
             board.experiment.add_scalar(tag, row["learned"], step)
         written = time.perf_counter()
         panels = num_learned_biases(encodings)
