@@ -137,7 +137,10 @@ def subject(
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     if recipe.task is not LanguageModelling:
-        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
+        raise ValueError(
+            f"run={run} has learned another task than to predict the next token, which is evaluated here: its metrics "
+            f"are in {directory.metrics_file}, and python -m src.generate answers with it"
+        )
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
