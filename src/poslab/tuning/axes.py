@@ -43,6 +43,7 @@ def scale_axis(axes: Axes, parameter: Parameter) -> None:
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         ticks = _logarithmic_ticks(distribution.low, distribution.high)
         axes.set_xticks([math.log10(tick) for tick in ticks], tick_texts(ticks))
+    axes.tick_params(axis="x", labelsize=8)  # the numbers at the ends do not reach those of the next panel
     axes.set_xlabel(parameter.name, fontsize=9)
 
 
