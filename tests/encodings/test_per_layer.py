@@ -139,8 +139,8 @@ def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
     with pytest.raises(
         ValueError,
-        match=r"^encoding StickBreaking is causal, and this attention is not: it has no bidirectional form, and needs "
-        r"model=decoder$",
+        match=r"^encoding StickBreaking is causal, and this attention is not: StickBreaking has no bidirectional form, "
+        r"and needs model=decoder$",
     ):
         StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
 

@@ -204,3 +204,34 @@ def test_the_figures_name_every_model_and_protocol():
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
     assert [panel.get_title() for panel in context.figure.axes] == ["rotary", "alibi"]
     assert set(table.frame["model"]) == {"rotary", "alibi"}
+
+
+def figures_of_text(num_tokens: int, **columns):
+    """The figures of a small model on a random text, with columns of the table by length replaced."""
+    tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=num_tokens)
+    by_length, by_position = extrapolation(small_decoder("alibi"), tokens, [16, 32], 16, END, 1.0)
+    return extrapolation_figures({"alibi": by_length.assign(**columns)}, {"alibi": by_position}, {"alibi": 16})
+
+
+def test_captions_promise_an_interval_only_where_there_is_one():
+    bits, _, table = figures_of_text(600)
+    assert "Shaded: 95 % bootstrap interval over" in bits.caption
+    assert "dash" not in table.caption.replace("A tail loss is a dash", "")
+    bits, _, table = figures_of_text(40)
+    assert "Shaded" not in bits.caption and "No interval is drawn: it needs at least 5" in bits.caption
+    assert "Low and high are dashes with fewer than 5" in table.caption
+    assert "beyond the end" not in table.caption
+
+
+def test_captions_explain_a_row_of_dashes_only_where_an_encoding_ends():
+    model = stacked(Decoder, VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
+    by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
+    *_, table = extrapolation_figures({"learned": by_length}, {"learned": by_position}, {"learned": 16})
+    assert "A row of dashes is a length beyond the end of the encoding." in table.caption
+
+
+def test_values_that_are_close_do_not_fill_the_axis():
+    for values, least, most in (([2.0, 2.0005, 2.001, 2.0], 0.05, 0.06), ([2.0, 2.5, 3.0, 2.0], 1.0, 1.3)):
+        bits, *_ = figures_of_text(40, bits_per_byte=values)
+        low, high = bits.figure.axes[0].get_ylim()
+        assert low < 2.0 < max(values) < high and least - 1e-9 <= high - low <= most

@@ -99,3 +99,10 @@ def test_norms_of_a_music_transformer_have_a_row_for_each_head():
 
 def test_an_encoding_without_vectors_has_no_norms():
     assert table_norms(stack("rotary")).empty
+
+
+def test_a_place_is_a_head_only_where_each_head_has_one_number():
+    kerple = learned_parameters(stack("kerple_log"))
+    assert kerple[kerple["parameter"] == "r1"]["place"].tolist() == [f"head {head}" for head in range(4)]
+    assert set(learned_parameters(stack("fire")).query("parameter == 'c'")["place"]) == {""}
+    assert "3, 2" in learned_parameters(stack("tisa"))["place"].tolist()

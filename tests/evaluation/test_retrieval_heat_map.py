@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from poslab.evaluation.parts.retrieval import listed
 from poslab.evaluation.retrieval import heat_map, retrieval_figures
 from poslab.report.figures import Picture, Table
 
@@ -75,3 +76,33 @@ def test_every_task_has_a_picture_of_its_own_name():
     frame = pd.concat([measured(task, {(256, 0.0): 100.0}) for task in ("passkey", "of_my_own")])
     names = [figure.name for figure in retrieval_figures({"rotary": frame})]
     assert names == ["retrieval_passkey", "retrieval_of_my_own", "retrieval"]
+
+
+def test_what_maps_share_is_explained_once():
+    frame = pd.concat([measured(task, {(256, 0.0): 100.0}) for task in ("passkey", "needle")])
+    frame = pd.concat([frame, measured("copying", {(256, math.nan): 0.0})])
+    first, again, other, _ = (figure.caption for figure in retrieval_figures({"rotary": frame}))
+    assert "the share of 8 prompts" in first and "one of them makes 12.5" in first and "A depth of 0" in first
+    assert again.endswith("Its cells are as above.") and "A depth" not in again
+    assert "Each cell is of 8 prompts" in other
+
+
+def test_a_dash_is_explained_only_where_there_is_one():
+    whole, ended = ({(256, 0.0): 100.0, (512, 0.0): second} for second in (50.0, math.nan))
+    captions = [heat_map(measured("passkey", cells).assign(model="m"), "passkey").caption for cells in (whole, ended)]
+    assert ["A dash is" in caption for caption in captions] == [False, True]
+
+
+def test_a_map_of_one_length_is_narrow_and_one_of_several_models_as_wide_as_the_page():
+    one, many = (
+        measured("passkey", {(256, 0.0): 100.0}),
+        measured("passkey", {(256 * n, 0.0): 1.0 for n in range(1, 9)}),
+    )
+    widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (one, many)]
+    assert widths[0] < 4.5 and widths[1] == 7.0
+
+
+def test_lengths_are_listed_as_they_ran():
+    assert [listed(lengths) for lengths in ([256], [256, 512], [256, 512, 1024])] == [
+        *("256", "256 and 512", "256, 512 and 1,024")
+    ]

@@ -115,3 +115,10 @@ def test_lengths_without_a_token_are_refused(figure):
         figure(XPos(16), 0, [512])
     with pytest.raises(ValueError, match=r"^lengths must be at least 1, got -5"):
         figure(PoPE(16, 2), 256, [512, -5])
+
+
+@pytest.mark.parametrize("pairs", [1, 8])
+def test_the_axis_of_pairs_has_no_place_for_one_that_is_not_there(pairs):
+    axis = wavelengths_picture(np.full(pairs, 0.1), 64, []).figure.axes[0]
+    assert axis.get_xlim() == (-0.5, pairs - 0.5)
+    assert all(place == round(place) for place in axis.get_xticks())

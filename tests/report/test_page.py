@@ -166,3 +166,21 @@ def test_names_of_figures_are_names_of_files(tmp_path, names, message):
         with pytest.raises(ValueError, match=message):
             write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_columns_are_words_in_the_page_and_stay_in_the_file(tmp_path):
+    frame = pd.DataFrame({"bits_per_byte": [1.5], "model.num_heads": [2], "": [3]})
+    found = [Section("S", "", [Table("t", "T", "C", frame)])]
+    write_report(tmp_path / "report.html", "Report", {}, found)
+    text = Parsed((tmp_path / "report.html").read_text()).text
+    assert "bits per byte" in text and "bits_per_byte" not in text and "model.num_heads" in text
+    write_figures(tmp_path, found)
+    assert (tmp_path / "t.csv").read_text().startswith("bits_per_byte,model.num_heads,")
+
+
+def test_columns_that_ask_for_it_have_one_number_of_decimals(tmp_path):
+    frame = pd.DataFrame({"accuracy": [0, 0], "token_accuracy": [12.5, 0.0], "loss": [0.5, 0.25]})
+    table = Table("t", "T", "C", frame, decimals={"accuracy": 1, "token_accuracy": 1})
+    write_report(tmp_path / "report.html", "Report", {}, [Section("S", "", [table])])
+    cells = Parsed((tmp_path / "report.html").read_text()).cells
+    assert cells == ["0.0", "12.5", "0.5000", "0.0", "0.0", "0.2500"]

@@ -1,18 +1,25 @@
 """The console output of a run."""
 
+import contextlib
 import io
 import re
 from pathlib import Path
 
+import lightning as L
 import pytest
 from rich.console import Console
 
 from poslab.data.algorithmic.context_free.reverse_string import ReverseString
 from poslab.data.tokenizers import SymbolTokenizer
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunInterruptedError
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
+from poslab.training.checking import check
 from poslab.training.console import RunConsole, facts_table, test_table
-from tests.training.runs import run_of, small
+from poslab.training.fit import train_here
+from poslab.training.interruption import StopOnSignals
+from tests.training.runs import recorded, run_of, small
 
 test_table.__test__ = False  # type: ignore[attr-defined]  # pytest, it is no test
 
@@ -89,3 +96,62 @@ def test_a_terminal_gets_a_live_bar(
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
     assert re.search(r"train .* \d+/60 loss \d\.\d{3}  bits per byte \d\.\d{3}  [\d,]+ tokens/s", text)
     assert "\x1b" not in run.log_file.read_text() and not re.search(r"bits per byte \d", run.log_file.read_text())
+
+
+def test_lines_of_tables_in_the_log_do_not_end_in_blanks(tmp_path: Path) -> None:
+    console = RunConsole(tmp_path / "train.log")
+    console.print(facts_table({"parameters": "1", "written to": "outputs"}))
+    assert (tmp_path / "train.log").read_text() == "parameters  1\nwritten to  outputs\n"
+
+
+class RequestsAStop(L.Callback):
+    """Requests a stop, as a signal does, in a batch of the validation after a step, or of the step itself."""
+
+    def __init__(self, step: int, validates: bool) -> None:
+        self.step, self.validates = step, validates
+
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        if self.validates and trainer.global_step == self.step:
+            pl_module.stop_requested = True  # type: ignore[assignment]
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        if not self.validates and trainer.global_step == self.step - 1:
+            pl_module.stop_requested = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("step", "validates", "announced", "last_step"),
+    [
+        (2, True, "this validation and one more step", 3),
+        (4, True, "this validation", 4),
+        (2, False, "this validation", 2),
+        (1, False, None, 1),
+    ],
+)
+def test_a_stop_is_announced_once_with_what_the_run_still_does(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+    validates: bool,
+    announced: str | None,
+    last_step: int,
+) -> None:
+    run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
+    config = small(tmp_path)
+    run.start(config, {})
+    with contextlib.nullcontext() if last_step == 4 else pytest.raises(RunInterruptedError):
+        train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(step, validates)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stopping")]
+    assert lines == ([f"stopping after {announced}; Ctrl-C again stops at once"] if announced else [])
+    assert max(step for step, _, _ in recorded(run)) == last_step
+
+
+def test_a_stop_within_a_step_of_several_batches_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
+    config = small(tmp_path, "trainer.micro_batch_size=2")
+    run.start(config, {})
+    with pytest.raises(RunInterruptedError):
+        train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(1, False)])
+    assert "stopping after this step and any validation that is due; Ctrl-C again" in capsys.readouterr().out

@@ -22,7 +22,7 @@ def board(folder: Path) -> EventAccumulator:
 def test_the_numbers_of_an_encoding_and_not_its_networks_are_curves_over_steps(tmp_path, encoding, names):
     events = board(run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run").path)
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("encoding/")]
-    assert {tag.split("/")[1] for tag in tags} == names
+    assert set(tags) == {f"encoding/{name}/layer 0 head {head}" for name in names for head in (0, 1)}
     for tag in tags:
         curve = events.Scalars(tag)
         assert [point.step for point in curve] == [2, 4, 6]

@@ -132,3 +132,10 @@ def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, da
 )
 def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path: Path, task: Task, prompt: str) -> None:
     assert next_of(tmp_path, None, task=task)["answer"][-1] == prompt
+
+
+def test_a_key_that_was_given_twice_is_printed_with_its_last_value(tmp_path: Path) -> None:
+    typed = ["--config-dir", "mine", "seed=1", "trainer.validations=2", "~debug", "trainer.validations=10"]
+    commands = next_of(tmp_path, typed)
+    kept = ["--config-dir", "mine", "seed=1", "~debug", "trainer.validations=10"]
+    assert commands["train on"] == [*TRAIN, *kept, f"init_from={tmp_path}"]

@@ -9,10 +9,16 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, create_trial
 
 from poslab.report.page import write_figures
+from poslab.tuning.axes import BEST, DEFAULT, OTHER, tick_texts
 from poslab.tuning.display import best_of
 from poslab.tuning.figures import sections
+from poslab.tuning.objective import Objective
+from poslab.tuning.parameter_figures import slices
+from poslab.tuning.space import Parameter
 from poslab.tuning.study import TrialResult
 
 from .sweeps import joined, small_sweep
@@ -82,3 +88,41 @@ def test_the_style_of_optuna_stays_in_its_figures(tmp_path: Path) -> None:
     figures_of(tmp_path, TWO_NUMBERS, 8)
 
     assert dict(matplotlib.rcParams) == before
+
+
+def trial_of(number: int, value: float, base: float) -> FrozenTrial:
+    distribution = FloatDistribution(100, 1e6, log=True)
+    trial = create_trial(params={"base": base}, distributions={"base": distribution}, values=[value])
+    trial.number = number
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [
+        (0, {"best, the default": BEST, "trial": OTHER}),
+        (1, {"best": BEST, "default": DEFAULT, "trial": OTHER}),
+    ],
+)
+def test_a_legend_has_the_marks_that_are_drawn(best: int, expected: dict[str, str]) -> None:
+    trials = [trial_of(number, 1.0 + (number != best), 10.0 ** (number + 2)) for number in range(3)]
+    parameter = Parameter("base", "base", trials[0].distributions["base"], {})
+    figure = slices(trials, [parameter], Objective(("validation/loss",), "minimize"), trials[best]).figure
+    (legend,) = figure.legends
+    shown = {text.get_text(): line for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)}
+    assert {label: line.get_color() for label, line in shown.items()} == expected
+    drawn = {(line.get_marker(), line.get_color()) for line in figure.axes[0].lines if len(line.get_xdata())}
+    assert {(line.get_marker(), line.get_color()) for line in shown.values()} == drawn
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts"),
+    [
+        ([100, 1000, 10000], ["100", "1,000", "10,000"]),
+        ([1000, 1e5, 1e6], ["1e3", "1e5", "1e6"]),
+        ([1e-4, 2.5e-3], ["1e−4", "2.5e−3"]),
+        ([0.0, 0.25], ["0", "0.25"]),
+    ],
+)
+def test_the_numbers_of_an_axis_have_one_form(numbers: list[float], texts: list[str]) -> None:
+    assert tick_texts(numbers) == texts

@@ -31,7 +31,7 @@ def train_help(words: list[str]) -> str:
         "  python -m src.train encoding=rotary",
         "",
         "Groups (group=choice); --help GROUP lists the choices of one:",
-        *_lines(meanings().items()),
+        *table(meanings().items()),
         "",
         "Datasets by task (--help dataset says what they are):",
     ]
@@ -60,10 +60,10 @@ def evaluate_help(words: list[str]) -> str:
         "  python -m src.evaluate run=outputs/RUN",
         "",
         "Parts (parts=[extrapolation,attention]), all of them without a choice:",
-        *_lines(parts.meanings().items()),
+        *table(parts.meanings().items()),
         "",
         "Keys (key=value), which conf/evaluate.yaml explains in full:",
-        *_lines((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra"),
+        *table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra"),
         "",
         "encoding@swap=none replaces the encoding of a run at test time.",
     ]
@@ -89,11 +89,11 @@ def _choices(group: str) -> Iterator[str]:
         raise ValueError(f"{group}: there is no such group{nearest(group, meanings())}")
     yield f"{group}: {meanings()[group]}"
     if group != "dataset":
-        yield from _lines((choice, description(group, choice)) for choice in choices(group))
+        yield from table((choice, description(group, choice)) for choice in choices(group))
     else:
         for name, datasets in _by_family():
             yield from ("", name)
-            yield from _lines((choice, description(group, choice)) for choice in datasets)
+            yield from table((choice, description(group, choice)) for choice in datasets)
     yield from ("", f"conf/{group}/CHOICE.yaml explains the keys of a choice.")
 
 
@@ -107,7 +107,7 @@ def _by_family() -> Iterator[tuple[str, list[str]]]:
         yield f"{name}: {description('dataset', f'_{name}')}" if has_head else name or "others", datasets
 
 
-def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield each name and what it means, in lines of at most `WIDTH` characters."""
     rows = list(rows)
     wide = max(len(name) for name, _ in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -105,14 +106,15 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 def _help() -> str:
     import yaml
 
+    from poslab.commands.help import INDENT, WIDTH, table
     from poslab.tuning.sweep_file import names
 
     lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
-    lines += [f"  {key:<11} {meaning}" for key, meaning in OWN_KEYS.items()]
+    lines += table(OWN_KEYS.items())
     lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
     for name in names(SWEEPS):
         question = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
-        lines.append(f"  {name}\n    {question}")
+        lines += [f"  {name}", *textwrap.wrap(question, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
     return "\n".join(lines)
 
 

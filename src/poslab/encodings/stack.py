@@ -170,6 +170,8 @@ def _made(maker: Callable[..., Any], shape: StackShape) -> PositionalEncoding:
         )
     if made.causal_only and not shape.causal:
         form = made.bidirectional_form
-        other = f"its bidirectional form is {form}" if form else "it has no bidirectional form, and needs model=decoder"
+        other = f"the bidirectional form of {name} is {form}"
+        if not form:
+            other = f"{name} has no bidirectional form, and needs model=decoder"
         raise ValueError(f"encoding {name} is causal, and this attention is not: {other}")
     return made

@@ -162,12 +162,11 @@ def _require_one_text(subjects: Sequence[Subject]) -> None:
 
 def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
-    text = type(subjects[0].recipe.source).__name__
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
-        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {request.split} text of {text}",
+        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {request.split} text of {subjects[0].dataset}",
         **({"not trained": "; ".join(warnings)} if warnings else {}),
         "arguments": " ".join(request.typed),
         "made": _now(),

@@ -9,12 +9,16 @@ from textwrap import fill
 import matplotlib
 import pandas as pd
 
+from poslab.evaluation.bootstrap import FEWEST
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.token_axes import token_axis, window_axis
-from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid
+from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid, widen
 
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
+
+LEAST_BITS, LEAST_NATS = 0.05, 0.05
+"""Least spans of the axes of bits per byte and of loss, so that noise does not look like a steep gain."""
 
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
@@ -33,10 +37,10 @@ def extrapolation_figures(
         Table(
             name="per_length",
             title="Every length",
-            caption="low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
-            "pieces of 1,024 tokens if there are fewer than 10 documents; early_loss is that of tokens with less than "
-            "half a training window before them (in sliding windows, those of the first one only), tail_loss that of "
-            "tokens with more than a whole one; a dash is a length beyond the end of the encoding.",
+            caption="Low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
+            "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is that of tokens with less than "
+            "half a training window before them (in sliding windows, those of the first one only), tail loss that of "
+            f"tokens with more than a whole one.{_dashes(together)}",
             source=SOURCE,
             frame=together,
         ),
@@ -56,6 +60,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         panel.set_title(f"{protocol} windows", fontsize="medium")
         panel.set_xlabel("window length (tokens)")
     panels[0].set_ylabel("bits per byte")
+    widen(panels[0], LEAST_BITS)
     handles, labels = panels[0].get_legend_handles_labels()
     columns = legend_columns(labels, 8.0)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
@@ -63,8 +68,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         name="bits_by_length",
         title="Prediction beyond the training length",
         caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
-        "model that reads longer texts as well as those it was trained on. Shaded: 95 % bootstrap "
-        f"interval over {_pieces(together)}.",
+        f"model that reads longer texts as well as those it was trained on. {_interval(together)}",
         source=SOURCE,
         figure=figure,
     )
@@ -92,6 +96,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         panel.set_xlabel("tokens before it")
     for panel in panels[:, 0]:
         panel.set_ylabel("loss (nats)")
+    widen(panels[0, 0], LEAST_NATS)
     handles = panels.flat[0].get_legend_handles_labels()
     figure.legend(*handles, title="window", loc="outside lower center", ncols=3 * columns, frameon=False)
     return Picture(
@@ -106,7 +111,23 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     )
 
 
-def _pieces(together: pd.DataFrame) -> str:
-    """Return the number of documents or pieces behind the intervals, in words."""
+def _interval(together: pd.DataFrame) -> str:
+    """Return a sentence on the intervals that are drawn, or why none is."""
     counts = sorted({int(count) for count in together["pieces"].dropna()})
-    return f"{' or '.join(map(str, counts))} documents or pieces of a document" if counts else "no documents"
+    over = f"{' or '.join(map(str, counts)) or 'no'} documents or pieces of a document"
+    if together["bits_low"].notna().any():
+        return f"Shaded: 95 % bootstrap interval over {over}."
+    return f"No interval is drawn: it needs at least {FEWEST}, and the text has {over}."
+
+
+def _dashes(together: pd.DataFrame) -> str:
+    """Return sentences on the missing values of the table by length, one for each reason that occurs."""
+    scored = together[together["tokens"].notna()]
+    known = scored[scored["loss"].notna()]
+    reasons = {
+        "A row of dashes is a length beyond the end of the encoding.": len(scored) < len(together),
+        f"Low and high are dashes with fewer than {FEWEST} documents or pieces.": known["bits_low"].isna().any(),
+        "A tail loss is a dash where no token has that many before it.": known["tail_loss"].isna().any(),
+        "A loss is a dash where the model predicts what is not a number.": len(known) < len(scored),
+    }
+    return "".join(f" {sentence}" for sentence, occurs in reasons.items() if occurs)

@@ -30,8 +30,8 @@ def learned_parameters(
         most: parameters of more elements are left out.
 
     Returns:
-        Columns `layers`, `parameter`, `place` (the index, which in one dimension is mostly the head), `learned` and
-        perhaps `start`.
+        Columns `layers`, `parameter`, `place` (`head 0` if each head has one number, else the index, which is empty
+        for a parameter of one number), `learned` and perhaps `start`.
 
     Raises:
         ValueError: for another number of layers at the start.
@@ -48,8 +48,11 @@ def learned_parameters(
         for name, values in module.learned().items():
             if values.numel() > most:
                 continue
+            # Biases of a network inside of an encoding may have as many numbers as there are heads.
+            by_head = values.shape == (encodings.shape.num_heads,) and not name.endswith(".bias")
             for place, value in np.ndenumerate(_numbers(values)):
-                record = {"layers": layers, "parameter": name, "place": ", ".join(map(str, place)), "learned": value}
+                index = f"{'head ' * by_head}{', '.join(map(str, place))}" if values.numel() > 1 else ""
+                record = {"layers": layers, "parameter": name, "place": index, "learned": value}
                 if name in initial:
                     record["start"] = _numbers(initial[name])[place]
                 records.append(record)
@@ -61,8 +64,9 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
     return Table(
         name="learned_parameters",
         title="Learned parameters",
-        caption="Each row is one number of the encoding (its place is mostly the head) after training"
-        + (" and before." if "start" in parameters else "."),
+        caption="Each row is one number of the encoding after training"
+        + (", beside its initial value." if "start" in parameters else ".")
+        + " Place is its head, if each head has one number, else its index in a parameter of several numbers.",
         frame=parameters,
     )
 

@@ -5,6 +5,7 @@ Dimension letters: B windows, N tokens of the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from poslab.configuration.build import encoding_named, with_full_key
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
+from poslab.io.reading import read_json
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
@@ -66,6 +68,17 @@ class Subject:
     def device(self) -> torch.device:
         """Device of the model."""
         return device_of(self.model)
+
+    @property
+    def dataset(self) -> str:
+        """Dataset as it was typed, `dataset=text`, or its class in words, `text files`, if it was not."""
+        try:
+            typed = read_json(self.run.environment_file).get("choices")
+        except ValueError:  # the file is lost
+            typed = None
+        words = [word for word in typed if isinstance(word, str)] if isinstance(typed, list) else []
+        choices = [word for word in words if word.startswith("dataset=")]
+        return choices[-1] if choices else in_words(type(self.recipe.source).__name__)
 
     @property
     def warnings(self) -> list[str]:
@@ -137,7 +150,10 @@ def subject(
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     if recipe.task is not LanguageModelling:
-        raise ValueError(f"run={run} has learned another task than to predict the next token, which is evaluated here")
+        raise ValueError(
+            f"run={run} has learned another task than to predict the next token, which is evaluated here: its metrics "
+            f"are in {directory.metrics_file}, and python -m src.generate answers with it"
+        )
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
@@ -171,6 +187,11 @@ def subject(
         untrained=untrained(model, model_weights(checkpoint)) if swap else {},
         start=encoding_start(checkpoint),
     )
+
+
+def in_words(name: str) -> str:
+    """Return the name of a class in words: `text files` for `TextFiles`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
 
 
 def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -94,7 +94,8 @@ def wavelengths_picture(
     draw_lengths(axes.axhline, axes.secondary_yaxis("right").yaxis, training_length, lengths)
     axes.set_xlabel("pair of channels")
     axes.set_ylabel("wavelength (tokens)")
-    axes.set_xlim(-1, len(spectrum))
+    axes.set_xlim(-0.5, len(spectrum) - 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="upper left", fontsize=8)
     return Picture(
         name="rotary_wavelengths",

@@ -21,12 +21,12 @@ def readable(numbers: Sequence[float]) -> list[str]:
     """
     sizes = [abs(number) for number in numbers if number and math.isfinite(number)]
     if all(size == int(size) and size < 1e15 for size in sizes):
-        return [_fixed(number, 0) for number in numbers]
+        return [fixed(number, 0) for number in numbers]
     smallest, largest = min(sizes), max(sizes)
     if smallest < 1e-3 or largest >= 1e7 or largest > 1000 * smallest:
         return [_alone(number) for number in numbers]
     decimals = min(_decimals(smallest), SIGNIFICANT)
-    return [_fixed(number, decimals) for number in numbers]
+    return [fixed(number, decimals) for number in numbers]
 
 
 def _decimals(number: float) -> int:
@@ -34,7 +34,8 @@ def _decimals(number: float) -> int:
     return max(0, SIGNIFICANT - 1 - math.floor(math.log10(number)))
 
 
-def _fixed(number: float, decimals: int) -> str:
+def fixed(number: float, decimals: int) -> str:
+    """Format a number, which may be infinite but not NaN, with this many decimals."""
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
     return f"{number:,.{decimals}f}".replace("-", "−")
@@ -42,8 +43,8 @@ def _fixed(number: float, decimals: int) -> str:
 
 def _alone(number: float) -> str:
     if not number or math.isinf(number):
-        return _fixed(number, 0)
+        return fixed(number, 0)
     if 1e-3 <= abs(number) < 1e7:
-        return _fixed(number, _decimals(abs(number)))
+        return fixed(number, _decimals(abs(number)))
     mantissa, exponent = f"{number:.{SIGNIFICANT - 1}e}".split("e")
     return f"{mantissa}e{int(exponent)}".replace("-", "−")

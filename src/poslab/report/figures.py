@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from poslab.report.digits import readable
@@ -39,9 +40,15 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class Table(ReportFigure):
-    """A table, with readable column names and with numbers kept as numbers."""
+    """A table, with numbers kept as numbers.
+
+    Args:
+        frame: its columns; the page shows `chance_loss` as `chance loss`.
+        decimals: numbers of decimals of some columns in the page; others have as many as their numbers need.
+    """
 
     frame: pd.DataFrame
+    decimals: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     def _repr_html_(self) -> str:
         return self.frame.to_html(
@@ -73,6 +80,13 @@ def legend_columns(labels: Iterable[str], width: float) -> int:
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
     """Return an empty matplotlib figure of this size in inches; it has no window and need not be closed."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def widen(panel: Axes, least: float) -> None:
+    """Widen the linear y axis of a panel, around its middle, to at least this span."""
+    low, high = panel.get_ylim()
+    if high - low < least:
+        panel.set_ylim((low + high - least) / 2, (low + high + least) / 2)
 
 
 def panel_grid(

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from poslab.io.writing import replacing
-from poslab.report.digits import readable
+from poslab.report.digits import fixed, readable
 from poslab.report.figures import Picture, ReportFigure, Table
 
 FIRST_ROWS = 30
@@ -137,7 +137,7 @@ def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Picture) else None}
     if isinstance(figure, Table):
         frame = _columns(figure.frame)
-        columns = [_column(frame.iloc[:, index]) for index in range(frame.shape[1])]
+        columns = [_column(frame.iloc[:, index], figure.decimals) for index in range(frame.shape[1])]
         shown |= {"columns": columns, "rows": list(zip(*(column["cells"] for column in columns), strict=True))}
     return shown
 
@@ -159,15 +159,19 @@ def _columns(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if frame.index.names == [None] else frame.reset_index()
 
 
-def _column(column: pd.Series[Any]) -> dict[str, Any]:
-    """Return a column's name, whether it holds numbers, and its cells: text, CSS classes, and number to sort by."""
+def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, Any]:
+    """Return a column's name, whether it holds numbers, and its cells: text, CSS classes, and number to sort by.
+
+    A name that is one identifier is shown in words; a key of a configuration, such as model.num_heads, stays.
+    """
+    name = str(column.name)
     missing = column.isna()
     present = column[~missing]
     numeric = len(present) > 0 and pd.api.types.infer_dtype(present) in ("integer", "floating", "mixed-integer-float")
     values: list[str | None] = [None] * len(present)
     if numeric:
         numbers = [float(number) for number in present]
-        texts = readable(numbers)
+        texts = [fixed(number, decimals[name]) for number in numbers] if name in decimals else readable(numbers)
         values = [repr(number).replace("inf", "Infinity") for number in numbers]  # as JavaScript reads it
     else:
         texts = [("yes" if value else "no") if pd.api.types.is_bool(value) else str(value) for value in present]
@@ -177,4 +181,4 @@ def _column(column: pd.Series[Any]) -> dict[str, Any]:
         text, value = ("–", None) if gap else next(filled)
         kind = " ".join(["number"] * numeric + ["missing"] * bool(gap))
         cells.append({"text": text, "kind": kind, "value": value})
-    return {"name": str(column.name), "numeric": numeric, "cells": cells}
+    return {"name": name.replace("_", " ") if name.isidentifier() else name, "numeric": numeric, "cells": cells}

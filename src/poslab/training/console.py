@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class RunConsole:
         soft_wrap = isinstance(content, str | Text)
         self.terminal.print(content, soft_wrap=soft_wrap)
         if self._log_file is not None:
+            text = io.StringIO()
+            HarmlessConsole(text, force_terminal=False, width=LOG_WIDTH).print(content, soft_wrap=soft_wrap)
             with self._log_file.open("a") as file:
-                log = HarmlessConsole(file, force_terminal=False, width=LOG_WIDTH)
-                log.print(content, soft_wrap=soft_wrap)
+                file.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 class ConsoleProgress(L.Callback):
@@ -46,6 +48,7 @@ class ConsoleProgress(L.Callback):
 
     def __init__(self, console: RunConsole) -> None:
         self.console = console
+        self._says_that_it_stops = False
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -83,10 +86,18 @@ class ConsoleProgress(L.Callback):
             if (rate := metrics.get("train/tokens_per_second")) is not None:
                 shown += f"  {rate:,.0f} tokens/s"
         self._bar.update(self._task, completed=trainer.global_step, metrics=shown, description="train")
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # the step goes on
+            self._announce_stop(pl_module, "this step and any validation that is due")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit":
             self._bar.update(self._task, description="validate")
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            is_last = pl_module.stopping or trainer.global_step == trainer.max_steps
+            self._announce_stop(pl_module, "this validation" if is_last else "this validation and one more step")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
@@ -111,6 +122,12 @@ class ConsoleProgress(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._bar.stop()
+
+    def _announce_stop(self, learner: Learner, what: str) -> None:
+        """Print once what the run still does after a signal; not in the signal's handler, where printing is unsafe."""
+        if learner.stop_requested and not self._says_that_it_stops:
+            self._says_that_it_stops = True
+            self.console.print(f"stopping after {what}; Ctrl-C again stops at once")
 
     def _header(self, learner: Learner) -> None:
         columns = [str(length) for length in learner.lengths["validation"]]

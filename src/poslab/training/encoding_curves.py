@@ -70,7 +70,7 @@ class EncodingCurves(L.Callback):
         from poslab.evaluation.learned_parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
-            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
+            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
             board.experiment.add_scalar(tag, row["learned"], step)
         written = time.perf_counter()
         panels = num_learned_biases(encodings)

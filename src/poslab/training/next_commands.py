@@ -55,7 +55,15 @@ def _choices(run: RunDirectory) -> list[str] | None:
     trusts = [choice.partition("=")[2] for choice in others if choice.startswith("trust")]
     trusted = {name for typed in trusts for name in re.findall(r"[\w.]+", typed)}
     is_ours = not any(choice.startswith("hydra") for choice in others) and trusted <= set(run.trust)
-    return choices if is_ours else None
+    return without_repetition(choices) if is_ours else None
+
+
+def without_repetition(choices: Sequence[str]) -> list[str]:
+    """Return choices without those whose key is given again further on."""
+    keys = [choice.partition("=")[0] if "=" in choice else None for choice in choices]
+    return [
+        choice for place, choice in enumerate(choices) if keys[place] is None or keys[place] not in keys[place + 1 :]
+    ]
 
 
 def without(key: str, choices: Sequence[str]) -> list[str]:

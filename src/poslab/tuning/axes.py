@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib import pyplot, rc_context
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from poslab.report.figures import COLOURS
-from poslab.tuning.display import shown_value
 from poslab.tuning.space import Parameter
 
 BEST, DEFAULT, OTHER = COLOURS[1], COLOURS[0], "0.55"
@@ -43,25 +42,37 @@ def scale_axis(axes: Axes, parameter: Parameter) -> None:
     elif getattr(distribution, "log", False):
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         ticks = _logarithmic_ticks(distribution.low, distribution.high)
-        axes.set_xticks([math.log10(tick) for tick in ticks], [f"{tick:,g}" for tick in ticks])
+        axes.set_xticks([math.log10(tick) for tick in ticks], tick_texts(ticks))
+    axes.tick_params(axis="x", labelsize=8)  # the numbers at the ends do not reach those of the next panel
     axes.set_xlabel(parameter.name, fontsize=9)
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers of a range: powers of ten, with twice and five times these if they are few."""
+    """Return round numbers of a range: powers of ten, with multiples of these if they are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1,) if high / low >= 1000 else (1, 2, 5)
+    steps = (1,) if high / low >= 1000 else (1, 3) if high / low >= 30 else (1, 2, 5)
     return [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
 
 
-def value_at(parameter: Parameter | None, place: float) -> str:
-    """Return the label of a place on a parameter's axis; a number if there is no parameter."""
+def tick_texts(numbers: Sequence[float]) -> list[str]:
+    """Return the labels of the numbers of an axis, all of one form: with a power of ten if one would be long.
+
+    tick_texts([100, 1000]) == ["100", "1,000"] and tick_texts([1000, 1e6]) == ["1e3", "1e6"]
+    """
+    if all(not number or 1e-3 <= abs(number) < 1e5 for number in numbers):
+        return [f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}" for number in numbers]
+    parts = [f"{number:.3e}".split("e") for number in numbers]
+    return [f"{float(mantissa):g}e{int(exponent)}".replace("-", "−") for mantissa, exponent in parts]
+
+
+def texts_at(parameter: Parameter | None, places: Sequence[float]) -> list[str]:
+    """Return the labels of places on a parameter's axis; numbers if there is no parameter."""
     if parameter is None:
-        return f"{place:.4g}"
+        return [f"{place:.4g}" for place in places]
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
-        return str(distribution.choices[round(place)])
-    return shown_value(float(10**place if getattr(distribution, "log", False) else place))
+        return [str(distribution.choices[round(place)]) for place in places]
+    return tick_texts([float(10**place if getattr(distribution, "log", False) else place) for place in places])
 
 
 def is_categorical(parameter: Parameter) -> bool:

@@ -102,7 +102,8 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
     pruned = [trial for trial in record.in_state(TrialState.PRUNED) if trial.values]
     numbers, values = [t.number for t in complete], [t.values[0] for t in complete]
     last_values = [t.values[0] for t in pruned]
-    axes.plot([t.number for t in pruned], last_values, "x", color=OTHER, label="pruned, its last value")
+    if pruned:
+        axes.plot([t.number for t in pruned], last_values, "x", color=OTHER, label="pruned, its last value")
     axes.plot(numbers, values, "o", color=DEFAULT, label="complete")
     best_so_far = np.minimum.accumulate if objective.minimized else np.maximum.accumulate
     axes.step(numbers, best_so_far(values), where="post", color=BEST, label="best so far")
@@ -140,7 +141,8 @@ def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], object
     axes = figure.subplots()
     on_front = {trial.number for trial in front}
     rest = [trial for trial in complete if trial.number not in on_front]
-    axes.plot([t.values[0] for t in rest], [t.values[1] for t in rest], "o", color=OTHER, label="trial")
+    if rest:
+        axes.plot([t.values[0] for t in rest], [t.values[1] for t in rest], "o", color=OTHER, label="trial")
     axes.plot([t.values[0] for t in front], [t.values[1] for t in front], "o-", color=BEST, label="Pareto front")
     if (default := default_trial(complete)) is not None:
         axes.plot(default.values[:1], default.values[1:2], "D", color=DEFAULT, label="default", zorder=3)

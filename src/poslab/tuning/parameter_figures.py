@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_contour, plot_param_importances
 
 from poslab.report.figures import Picture, Table, new_figure, panel_grid
-from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, value_at
+from poslab.tuning.axes import BEST, DEFAULT, OTHER, drawn_by_optuna, ends_of, place_of, scale_axis, texts_at
 from poslab.tuning.display import shown
 from poslab.tuning.objective import Objective
 from poslab.tuning.space import Parameter
@@ -65,11 +65,8 @@ def slices(
         _slice(axes, complete, parameter, best)
     for axes in grid[:, 0]:
         axes.set_ylabel(objective.label, fontsize=8)
-    handles = [
-        *grid.flat[0].plot([], [], "o", color=OTHER, label="trial"),
-        *grid.flat[0].plot([], [], "o", color=BEST, label="best"),
-        *grid.flat[0].plot([], [], "D", color=DEFAULT, label="default"),
-    ]
+    marks = {_mark(trial, best) for trial in complete}
+    handles = [grid.flat[0].plot([], [], mark, color=colour, label=label)[0] for label, mark, colour in sorted(marks)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return Picture(
         "slices",
@@ -83,13 +80,20 @@ def slices(
 def _slice(axes: Axes, complete: Sequence[FrozenTrial], parameter: Parameter, best: FrozenTrial) -> None:
     for trial in complete:
         if parameter.name in trial.params:
-            is_default, is_best = first_attempt(trial) == 0, trial.number == best.number
-            colour, mark = (DEFAULT if is_default else OTHER), ("D" if is_default else "o")
             x = place_of(parameter, trial.params[parameter.name])
-            axes.plot([x], trial.values[:1], mark, color=BEST if is_best else colour, zorder=3 if is_best else 2)
+            _, mark, colour = _mark(trial, best)
+            axes.plot([x], trial.values[:1], mark, color=colour, zorder=3 if colour == BEST else 2)
     low, high = ends_of(parameter)
     axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     scale_axis(axes, parameter)
+
+
+def _mark(trial: FrozenTrial, best: FrozenTrial) -> tuple[str, str, str]:
+    """Return the label, marker and colour of a trial."""
+    is_default = first_attempt(trial) == 0
+    if trial.number == best.number:
+        return ("best, the default", "D", BEST) if is_default else ("best", "o", BEST)
+    return ("default", "D", DEFAULT) if is_default else ("trial", "o", OTHER)
 
 
 def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Picture:
@@ -136,8 +140,9 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
     axes.set_ylim(-0.08, 1.08)
     for i, (low, high) in enumerate(ranges):
         axes.axvline(i, color="0.8", linewidth=0.8, zorder=0)
-        for end, y, place in ((low, -0.02, "top"), (high, 1.02, "bottom")):
-            axes.text(i, y, value_at(None if i == 0 else parameters[i - 1], end), ha="center", va=place, fontsize=8)
+        ends = texts_at(None if i == 0 else parameters[i - 1], (low, high))
+        for end, y, place in zip(ends, (-0.02, 1.02), ("top", "bottom"), strict=True):
+            axes.text(i, y, end, ha="center", va=place, fontsize=8)
     for side in ("left", "right", "top", "bottom"):
         axes.spines[side].set_visible(False)
     return Picture(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from datasets.utils import are_progress_bars_disabled
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.datamodule import ExampleDataModule
@@ -207,3 +208,21 @@ def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> Non
         f"overlap with training: {shared / total:.2%} of validation, 0.00% of test (60-byte strings)"
     )
     assert line.endswith("that overlap by half: 3 of 8 in validation, 0 of 5 in test")
+
+
+def test_a_count_of_no_examples_is_not_printed(tmp_path: Path) -> None:
+    short = Given(given={"train": pairs(*map(str, range(40)))}, cache_dir=str(tmp_path), tokenizer="bytes")
+    data = ExampleDataModule(short)
+    data.setup()
+    (line,) = (line for line in data.report_lines() if line.startswith("overlap"))
+    assert line.endswith("(60-byte strings)")
+
+
+def test_saving_shows_no_bar_and_leaves_the_others_as_they_were(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    short = Given(given={"train": pairs(*map(str, range(40)))}, cache_dir=str(tmp_path), tokenizer="bytes")
+    before = are_progress_bars_disabled()
+    ExampleDataModule(short).setup()
+    assert "Saving the dataset" not in capfd.readouterr().err
+    assert are_progress_bars_disabled() == before

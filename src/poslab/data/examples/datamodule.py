@@ -114,10 +114,10 @@ class ExampleDataModule(RunData):
         counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
         lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.vocab_size:,} tokens)"]
         shared = ", ".join(f"{share:.2%} of {name}" for name, share in facts.overlap.items())
-        near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items())
+        near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items() if of)
+        line = f"overlap with training: {shared} ({STRING_BYTES}-byte strings)"
         lines.append(
-            f"overlap with training: {shared} ({STRING_BYTES}-byte strings);"
-            f" examples of at least {STRING_BYTES} bytes that overlap by half: {near}"
+            f"{line}; examples of at least {STRING_BYTES} bytes that overlap by half: {near}" if near else line
         )
         if facts.classes:
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")

@@ -1,5 +1,6 @@
 """Turn a source of examples into token ids on the disk: drop repeats, split, tokenise, measure the overlap."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -188,8 +189,24 @@ def _write(
     fits = np.ones_like(too_long) if source.kind.is_cut else ~too_long
     if name == "train" and source.longest > source.sequence_length:
         fits = lengths <= source.sequence_length
-    tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder / name))
+    with _without_bars():
+        tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder / name))
     return _Written(int(fits.sum()), cut=int((fits & too_long).sum()), left_out=int((~fits).sum()))
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the progress bars of `datasets` within this context, such as those of saving, which takes no time."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 class _Written(NamedTuple):

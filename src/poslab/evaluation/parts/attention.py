@@ -62,7 +62,8 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             name="attention_by_head",
             title="Every head in numbers",
             caption="Means over the queries of windows as long as in training: entropy in nats, distance in "
-            "tokens, and the shares of the first token, of the query's own and of the one before it.",
+            "tokens, and the shares of the first token, of the query's own and of the one before it. Attended is the "
+            "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking.",
             frame=together[["model", *(column for column in together.columns if column != "model")]],
         )
     )

@@ -48,7 +48,14 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             for length, own in rows.groupby("length"):
                 evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
     if frames:
-        text = "Questions about facts somewhere in the window, in prompts up to four times as long as a training "
-        text += "window. A small model of text answers few: its loss beside that of guessing says more."
+        lengths = sorted({length for frame in frames.values() for length in frame["length"]})
+        text = f"Questions about facts somewhere in the window, in prompts of {listed(lengths)} tokens. A small model "
+        text += "of text answers few: its loss beside that of guessing says more."
         evaluation.sections.append(Section("Retrieval", text, retrieval_figures(frames)))
     return evaluation
+
+
+def listed(lengths: Sequence[int]) -> str:
+    """Return numbers as a list in words: `256, 512 and 1,024`."""
+    *before, last = [f"{length:,}" for length in lengths]
+    return f"{', '.join(before)} and {last}" if before else last

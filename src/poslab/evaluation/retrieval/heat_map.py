@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -23,26 +23,53 @@ def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
     The frames are from `retrieval`, by the name of the model, with the same tasks and depths.
     """
     together = pd.concat(frames, names=["model"]).reset_index("model")
-    pictures = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False)]
+    pictures, said = [], set[str]()
+    for task, rows in together.groupby("task", sort=False):
+        sentences = [sentence for sentence in explanation(rows) if sentence not in said]
+        said.update(sentences)
+        pictures.append(heat_map(rows, str(task), sentences or ["Its cells are as above."]))
     table = Table(
         name="retrieval",
         title="Retrieval at every length and depth",
-        caption="In per cent, accuracy counts answers that are right in every token, token_accuracy single tokens; "
-        "a loss (nats per token) below chance_loss means that the model has learned something, even if no answer is "
+        caption="In per cent, accuracy counts answers that are right in every token, token accuracy single tokens; "
+        "a loss (nats per token) below chance loss means that the model has learned something, even if no answer is "
         "right.",
         frame=together,
+        decimals={"depth": 2, "accuracy": 1, "token_accuracy": 1, "loss": 3, "chance_loss": 3},
     )
     return [*pictures, table]
 
 
-def heat_map(rows: pd.DataFrame, task: str) -> Picture:
+def explanation(rows: pd.DataFrame) -> list[str]:
+    """Return sentences that explain the cells of `heat_map`, which may be the same for other tasks."""
+    samples = int(rows["samples"].max())
+    prompts = f"{samples} prompts" if samples != 1 else "one prompt"
+    sentences = [
+        f"Each cell is of {prompts}, and no answer is right at all, so it is the loss of the answers over that of a "
+        "guess which knows only their form: below 1, the model knows more."
+        if _by_loss(rows)
+        else f"Each cell is the share of {prompts} whose whole answer the model predicts, in per cent: one of them "
+        f"makes {100 / max(samples, 1):.3g}."
+    ]
+    if rows["depth"].notna().any():
+        sentences.append("A depth of 0 is the beginning of the text, 1 its end.")
+    if rows["accuracy"].isna().any() or len(set(map(frozenset, rows.groupby("model")["length"].unique()))) > 1:
+        sentences.append("A dash is a length without a measurement, or beyond the end of the encoding.")
+    return sentences
+
+
+def _by_loss(rows: pd.DataFrame) -> bool:
+    return bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
+
+
+def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = None) -> Picture:
     """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
 
     The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
-    model, and a task outside of `TASKS` has no source.
+    model, and a task outside of `TASKS` has no source. The caption ends with the sentences; None is `explanation`.
     """
     known = TASKS.get(task)
-    by_loss = bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
+    by_loss, caption = _by_loss(rows), " ".join(explanation(rows) if sentences is None else sentences)
     has_depth = bool(rows["depth"].notna().any())
     lengths, models = sorted(set(rows["length"])), list(dict.fromkeys(rows["model"]))
     panel_names = models if has_depth else [""]
@@ -54,7 +81,10 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
     )
     abreast = min(PANELS_ABREAST, len(panel_names))
     height = 0.7 + 0.36 * len(lines)
-    figure, panels = panel_grid(len(panel_names), abreast, 7.0, height, margin=1.0, sharex=True, sharey=True)
+    # A few lengths of one model need little room: cells much wider than high look like bars.
+    names = 0.08 * max(len(str(line)) for line in lines)
+    width = 7.0 if abreast > 1 else min(7.0, 3.0 + names + 0.8 * len(lengths))
+    figure, panels = panel_grid(len(panel_names), abreast, width, height, margin=1.0, sharex=True, sharey=True)
     # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
@@ -79,14 +109,6 @@ def heat_map(rows: pd.DataFrame, task: str) -> Picture:
         extend="max" if by_loss else "neither",
     )
     title = task.replace("_", " ").capitalize()
-    cells_are = (
-        "No answer is right, so each cell is the loss of the answers over that of a guess which knows only their form: "
-        "below 1, the model knows more"
-        if by_loss
-        else "Each cell is the share of prompts whose whole answer the model predicts, in per cent"
-    )
-    depths_are = "; a depth of 0 is the beginning of the text, 1 its end" if has_depth else ""
-    caption = f"{cells_are}{depths_are}; a dash is a length without a measurement, or beyond the end of the encoding."
     return Picture(
         name=f"retrieval_{task}",
         title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",

@@ -1,0 +1,41 @@
+"""The data of an evaluated run, and the runs that cannot be evaluated."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from poslab.data.text_files import TextFiles
+from poslab.evaluation.subjects import Subject, subject
+from poslab.runs.directory import RunDirectory
+from tests.training.runs import composed
+
+
+@pytest.mark.parametrize(
+    ("choices", "name"),
+    [
+        (["encoding=t5", "dataset=text", "dataset.files=a.txt"], "dataset=text"),
+        (["dataset=text", "dataset=ptb"], "dataset=ptb"),
+        (["seed=1"], "text files"),
+        (None, "text files"),
+        ("dataset=text", "text files"),
+    ],
+)
+def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, choices: object, name: str) -> None:
+    (tmp_path / "environment.json").write_text(json.dumps({"choices": choices}))
+    source = TextFiles.__new__(TextFiles)
+    one = SimpleNamespace(run=RunDirectory(tmp_path), recipe=SimpleNamespace(source=source))
+    assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
+
+
+def test_a_dataset_of_a_run_that_has_lost_its_environment_is_named_in_words(tmp_path: Path) -> None:
+    one = SimpleNamespace(run=RunDirectory(tmp_path), recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles)))
+    assert Subject.dataset.fget(one) == "text files"  # type: ignore[attr-defined]
+
+
+def test_a_run_of_another_task_is_refused_with_what_can_be_done_with_it(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start(composed("dataset=reverse_string", "model=encoder"), {})
+    with pytest.raises(ValueError, match=r"metrics are in .*metrics\.json, and python -m src\.generate answers"):
+        subject(run.path)
