@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -482,32 +483,12 @@ def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path, read: Callable[[
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "[]",
-        "3",
-        '"x"',
-        "{",
-        "[" * 100_000,
-        "\x00",
-        '{"outputs": 3}',
-        '{"outputs": [1]}',
-        '{"outputs": [true, false]}',
-        '{"outputs": [0, false]}',
-        '{"outputs": [1000000000000, true]}',
-        '{"outputs": ["4", true]}',
-        '{"outputs": {"size": 3}}',
-        '{"extra_tokens": -1}',
-        '{"extra_tokens": 1e9}',
-        '{"extra_tokens": 1000000000000}',
-        '{"extra_tokens": "1"}',
-        '{"extra_tokens": null}',
-        '{"outputs": [2, true], "classes": ["a"]}',
-        '{"outputs": [1, true], "classes": [3]}',
-        '{"outputs": [1, true], "classes": "a"}',
-        '{"outputs": [1, true], "classes": {"a": 1}}',
-        '{"classes": ["a"]}',
-        '{"several": 1}',
-        '{"two_texts": "yes"}',
+        *("", "[]", "3", '"x"', "{", "[" * 100_000, "\x00"),
+        *(json.dumps({"outputs": outputs}) for outputs in (3, [1], {"size": 3})),
+        *(json.dumps({"outputs": pair}) for pair in ([True, False], [0, False], [10**12, True], ["4", True])),
+        *(json.dumps({"extra_tokens": count}) for count in (-1, 1e9, 10**12, "1", None)),
+        *(json.dumps({"outputs": [1, True], "classes": classes}) for classes in ([3], "a", {"a": 1}, ["a", "b"])),
+        *('{"classes": ["a"]}', '{"several": 1}', '{"two_texts": "yes"}'),
     ],
 )
 def test_a_task_file_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
@@ -519,23 +500,14 @@ def test_a_task_file_of_another_form_is_one_sentence(run: RunDirectory, content:
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "{}",
-        "[]",
-        '{"poslab"',
-        '{"poslab": "bytes"',
-        '{"poslab": "words"}',
-        '{"poslab": 3}',
-        '{"poslab": "symbols"}',
-        '{"poslab": "symbols", "symbols": "abc"}',
-        '{"poslab": "symbols", "symbols": {"a": 1}}',
-        '{"poslab": "symbols", "symbols": [1, 2]}',
-        '{"poslab": "symbols", "symbols": ["a", "a"]}',
-        '{"poslab": "symbols", "symbols": ["a b"]}',
-        '{"poslab": "symbols", "symbols": [""]}',
+        *("", "{}", "[]", '{"poslab"', '{"poslab": "bytes"', "\udcff"),
+        *(json.dumps({"poslab": kind}) for kind in ("words", 3, "symbols")),
+        *(
+            json.dumps({"poslab": "symbols", "symbols": symbols})
+            for symbols in ("abc", {"a": 1}, [1, 2], ["a", "a"], ["a b"], [""])
+        ),
         '{"model": {"type": "BPE", "vocab": {"a": 4000000000}, "merges": []}}',
         '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 9999999}, "unk_token": "a"}}',
-        "\udcff",
     ],
 )
 def test_a_tokenizer_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
@@ -552,19 +524,13 @@ def expanded() -> torch.Tensor:
 @pytest.mark.parametrize(
     "change",
     [
-        {"state_dict": None},
-        {"state_dict": []},
-        {"state_dict": {}},
-        {"state_dict": {"model.embedding.weight": 3}},
-        {"state_dict": {3: torch.zeros(1)}},
-        {"state_dict": {"model.embedding.weight": torch.zeros(3)}},
-        {"state_dict": {"model.embedding.weight": expanded()}},
-        {"state_dict": {"model.embedding.weight": torch.zeros(2, 2).to_sparse()}},
-        {"state_dict": {"model.embedding.weight": torch.empty(10**6, 10**6, device="meta")}},
+        *({"state_dict": weights} for weights in (None, [], {}, {3: torch.zeros(1)})),
+        *(
+            {"state_dict": {"model.embedding.weight": weight}}
+            for weight in (3, torch.zeros(3), expanded(), torch.zeros(2, 2).to_sparse(), expanded().to("meta"))
+        ),
         {"state_dict": {"embedding.weight": torch.zeros(3)}},
-        {"global_step": -1},
-        {"global_step": "3"},
-        {"global_step": None},
+        *({"global_step": step} for step in (-1, "3", None)),
         {"optimizer_states": {}},
         {"lr_schedulers": 3},
         {"loops": []},
