@@ -70,7 +70,8 @@ class EncodingCurves(L.Callback):
         from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias, num_learned_biases
         from poslab.evaluation.learned_parameters import learned_parameters
 
-        for row in learned_parameters(encodings, most=_num_heads(pl_module)).to_dict("records"):
+        num_heads = max(layer.num_heads for layer in pl_module.modules() if isinstance(layer, MultiHeadAttention))
+        for row in learned_parameters(encodings, most=num_heads).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}"
             board.experiment.add_scalar(tag, row["learned"], step)
         written = time.perf_counter()
@@ -96,7 +97,3 @@ def _are_whole(encodings: StackEncodings) -> bool:
     """Return whether encodings have parameters, and this process has all of each."""
     parameters = list(encodings.parameters())
     return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
-
-
-def _num_heads(learner: Learner) -> int:
-    return max(module.num_heads for module in learner.modules() if isinstance(module, MultiHeadAttention))
