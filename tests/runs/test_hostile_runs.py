@@ -133,13 +133,14 @@ def command_configs() -> dict[str, dict[str, Any]]:
 Place = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
-def put(*path: str | int) -> Place:
+def put(where: str) -> Place:
     """Puts a node at a path of a configuration."""
 
     def placed(config: dict[str, Any], node: dict[str, Any]) -> None:
-        for part in path[:-1]:
-            config = config[part] if part in config else config.setdefault(part, {})  # type: ignore[assignment,index]
-        config[path[-1]] = node  # type: ignore[index]
+        *path, last = where.split(".")
+        for part in path:
+            config = config[part] if part in config else config.setdefault(part, {})
+        config[last] = node
 
     return placed
 
@@ -153,33 +154,14 @@ def beside_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
     config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [alibi], "embedding": node}
 
 
-GROUPS: dict[str, Place] = {
-    "encoding": put("encoding"),
-    "encoding.scaling": put("encoding", "scaling"),
-    "encoding.encodings": in_a_pattern,
-    "dataset": put("dataset"),
-    "dataset.task": put("dataset", "task"),
-    "trainer": put("trainer"),
-}
+GROUPS = {part: put(part) for part in ("encoding", "encoding.scaling", "dataset", "dataset.task", "trainer")}
+GROUPS["encoding.encodings"] = in_a_pattern
 """Where every node is tried: as a whole group, as a part, and as a part in a list."""
-OTHERS: dict[str, Place] = {
-    "model": put("model"),
-    "model.cross_encoding": put("model", "cross_encoding"),
-    "model.window": put("model", "window"),
-    "positions": put("positions"),
-    "temperature": put("temperature"),
-    "encoding.base": put("encoding", "base"),
-    "encoding._args_": put("encoding", "_args_"),
-    "encoding.embedding": beside_a_pattern,
-    "dataset.files": put("dataset", "files"),
-    "dataset.tokenizer": put("dataset", "tokenizer"),
-    "optimizer": put("optimizer"),
-    "optimizer.betas": put("optimizer", "betas"),
-    "trainer.devices": put("trainer", "devices"),
-    "trainer.lightning": put("trainer", "lightning"),
-    "callbacks.one": put("callbacks", "one"),
-    "logger.one": put("logger", "one"),
-}
+OF_A_MODEL = ["model", "model.cross_encoding", "model.window", "positions", "encoding.base", "encoding._args_"]
+OF_TRAINING = ["optimizer", "optimizer.betas", "trainer.devices", "trainer.lightning", "callbacks.one", "logger.one"]
+OF_OTHERS = ["temperature", "dataset.files", "dataset.tokenizer"]
+OTHERS = {part: put(part) for part in (*OF_A_MODEL, *OF_TRAINING, *OF_OTHERS)}
+OTHERS["encoding.embedding"] = beside_a_pattern
 """Where some nodes are tried."""
 
 
@@ -345,23 +327,15 @@ def test_a_folder_of_choices_chooses_no_file_outside_it(tmp_path: Path, defaults
         check_config_dir(["--config-dir", str(tmp_path)])
 
 
+OUTSIDE = ["/victim", "../victim", "outputs/../../victim", "'${now:/victim}'", "'${now:..}/victim'"]
+OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runtime.cwd}/victim'", "3", "null"]
+
+
 @pytest.mark.parametrize(
     "hydra",
     [
-        "{output_subdir: ../victim}",
-        "{output_subdir: /victim}",
-        "{output_subdir: src}",
-        "{output_subdir: [1]}",
-        "{run: {dir: /victim}}",
-        "{run: {dir: ../victim}}",
-        "{run: {dir: outputs/../../victim}}",
-        "{run: {dir: '${now:/victim}'}}",
-        "{run: {dir: '${now:..}/victim'}}",
-        "{run: {dir: '${now:..}/${now:..}/victim'}}",
-        "{run: {dir: '${place}/victim'}}",
-        "{run: {dir: '${hydra:runtime.cwd}/victim'}}",
-        "{run: {dir: 3}}",
-        "{run: {dir: null}}",
+        *(f"{{output_subdir: {folder}}}" for folder in ("../victim", "/victim", "src", "[1]")),
+        *(f"{{run: {{dir: {folder}}}}}" for folder in OUTSIDE),
         "{sweep: {dir: ../victim}}",
         "{sweep: {subdir: ../../victim}}",
         "{job: {name: ../victim}}",
