@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from poslab.commands.sweep import ONE_OF_SEVERAL
+from tests.training.runs import SMALL, words
 
 from .running import ROOT, TINY, Ended, Running, python
 
@@ -40,6 +41,13 @@ def tiny(shared: Path) -> list[str]:
                 (folder / f"{number}.txt").write_text("\n\n".join(f"{number} {i} {x}." for i, x in enumerate(lines)))
     files = [f"dataset.files={folder}/*.txt", f"dataset.cache_dir={folder}/cache", "dataset.test_fraction=0.2"]
     return [*TINY, "dataset=text", *files]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """The choices of a run of a moment in the directory of the test."""
+    (tmp_path / "text.txt").write_text(words(1200))
+    return [*SMALL, "dataset.files=text.txt", "dataset.cache_dir=cache"]
 
 
 @pytest.fixture
@@ -78,10 +86,10 @@ def mistaken(
     for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
         monkeypatch.delenv(name, raising=False)
 
-    def run(module: str, *arguments: str, directory: Path = tmp_path) -> Ended:
+    def run(module: str, *arguments: str, directory: Path = tmp_path, full_error: str = "0") -> Ended:
         monkeypatch.chdir(directory)
         monkeypatch.setattr(sys, "argv", [module, *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")
         return Ended(int(end.value.code or 0), *capfd.readouterr())

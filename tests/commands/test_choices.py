@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from poslab.commands.choices import choices
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
@@ -19,11 +20,6 @@ from poslab.training.checking import check
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
 
 from .running import Running
-
-
-def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
-
 
 TWO_STEPS = ("trainer.max_steps=2", "trainer.validations=1")
 

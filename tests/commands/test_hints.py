@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from poslab.commands.hydra_command import CONF
-from tests.training.runs import SMALL, words
+from tests.training.runs import SMALL
 
 from .running import Ended
 
@@ -21,13 +21,6 @@ pytestmark = pytest.mark.slow
 
 SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"], "src.generate": [], "src.train": []}
 """Choices that keep an evaluation short; the other commands run as they are printed."""
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> list[str]:
-    """The choices of a run of a moment."""
-    (tmp_path / "text.txt").write_text(words(1200))
-    return [*SMALL, "dataset.files=text.txt", "dataset.cache_dir=cache"]
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
+"""Sizes of the `attention_tensors`."""
+
 
 def assert_same(
     ours: Tensor,
@@ -26,3 +29,9 @@ def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> lis
     """Random numbers of these shapes, always the same, that record gradients."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def attention_tensors(length: int) -> list[Tensor]:
+    """Queries, keys and values of two sequences, and the inputs of their layer."""
+    key = (2, KV_HEADS, length, HEAD_DIM)
+    return tensors((2, HEADS, length, HEAD_DIM), key, key, (2, length, D_MODEL))

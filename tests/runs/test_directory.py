@@ -22,11 +22,7 @@ from tests.training.runs import composed
 from tests.written_run import write_run
 
 PLANTED = [
-    ".config.yaml.writing",
-    ".environment.json.writing",
-    ".metrics.json.writing",
-    ".task.json.writing",
-    ".evaluation.writing",
+    *(f".{name}.writing" for name in ("config.yaml", "environment.json", "metrics.json", "task.json", "evaluation")),
     "checkpoints/.last.ckpt.writing",
     "config.yaml",
     "metrics.csv",
@@ -142,14 +138,7 @@ def test_a_run_that_starts_clears_what_a_kill_left(run: RunDirectory) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        '{"steps": Infinity}',
-        '{"steps": NaN}',
-        '{"steps": 1e30}',
-        '{"steps": 1e999}',
-        '{"steps": -5}',
-        '{"steps": true}',
-        '{"steps": 1' + "0" * 30 + "}",
-        '{"steps": 1' + "0" * 5000 + "}",
+        *(f'{{"steps": {steps}}}' for steps in ("Infinity", "NaN", 1e30, "1e999", -5, "true", 10**30, 10**4000)),
         '{"test/loss": 1' + "0" * 400 + "}",
         '{"test/loss": "\\u001b[31m"}',
         "[]",

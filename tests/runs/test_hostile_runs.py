@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -132,13 +133,14 @@ def command_configs() -> dict[str, dict[str, Any]]:
 Place = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
-def put(*path: str | int) -> Place:
+def put(where: str) -> Place:
     """Puts a node at a path of a configuration."""
 
     def placed(config: dict[str, Any], node: dict[str, Any]) -> None:
-        for part in path[:-1]:
-            config = config[part] if part in config else config.setdefault(part, {})  # type: ignore[assignment,index]
-        config[path[-1]] = node  # type: ignore[index]
+        *path, last = where.split(".")
+        for part in path:
+            config = config[part] if part in config else config.setdefault(part, {})
+        config[last] = node
 
     return placed
 
@@ -152,33 +154,14 @@ def beside_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
     config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [alibi], "embedding": node}
 
 
-GROUPS: dict[str, Place] = {
-    "encoding": put("encoding"),
-    "encoding.scaling": put("encoding", "scaling"),
-    "encoding.encodings": in_a_pattern,
-    "dataset": put("dataset"),
-    "dataset.task": put("dataset", "task"),
-    "trainer": put("trainer"),
-}
+GROUPS = {part: put(part) for part in ("encoding", "encoding.scaling", "dataset", "dataset.task", "trainer")}
+GROUPS["encoding.encodings"] = in_a_pattern
 """Where every node is tried: as a whole group, as a part, and as a part in a list."""
-OTHERS: dict[str, Place] = {
-    "model": put("model"),
-    "model.cross_encoding": put("model", "cross_encoding"),
-    "model.window": put("model", "window"),
-    "positions": put("positions"),
-    "temperature": put("temperature"),
-    "encoding.base": put("encoding", "base"),
-    "encoding._args_": put("encoding", "_args_"),
-    "encoding.embedding": beside_a_pattern,
-    "dataset.files": put("dataset", "files"),
-    "dataset.tokenizer": put("dataset", "tokenizer"),
-    "optimizer": put("optimizer"),
-    "optimizer.betas": put("optimizer", "betas"),
-    "trainer.devices": put("trainer", "devices"),
-    "trainer.lightning": put("trainer", "lightning"),
-    "callbacks.one": put("callbacks", "one"),
-    "logger.one": put("logger", "one"),
-}
+OF_A_MODEL = ["model", "model.cross_encoding", "model.window", "positions", "encoding.base", "encoding._args_"]
+OF_TRAINING = ["optimizer", "optimizer.betas", "trainer.devices", "trainer.lightning", "callbacks.one", "logger.one"]
+OF_OTHERS = ["temperature", "dataset.files", "dataset.tokenizer"]
+OTHERS = {part: put(part) for part in (*OF_A_MODEL, *OF_TRAINING, *OF_OTHERS)}
+OTHERS["encoding.embedding"] = beside_a_pattern
 """Where some nodes are tried."""
 
 
@@ -344,23 +327,15 @@ def test_a_folder_of_choices_chooses_no_file_outside_it(tmp_path: Path, defaults
         check_config_dir(["--config-dir", str(tmp_path)])
 
 
+OUTSIDE = ["/victim", "../victim", "outputs/../../victim", "'${now:/victim}'", "'${now:..}/victim'"]
+OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runtime.cwd}/victim'", "3", "null"]
+
+
 @pytest.mark.parametrize(
     "hydra",
     [
-        "{output_subdir: ../victim}",
-        "{output_subdir: /victim}",
-        "{output_subdir: src}",
-        "{output_subdir: [1]}",
-        "{run: {dir: /victim}}",
-        "{run: {dir: ../victim}}",
-        "{run: {dir: outputs/../../victim}}",
-        "{run: {dir: '${now:/victim}'}}",
-        "{run: {dir: '${now:..}/victim'}}",
-        "{run: {dir: '${now:..}/${now:..}/victim'}}",
-        "{run: {dir: '${place}/victim'}}",
-        "{run: {dir: '${hydra:runtime.cwd}/victim'}}",
-        "{run: {dir: 3}}",
-        "{run: {dir: null}}",
+        *(f"{{output_subdir: {folder}}}" for folder in ("../victim", "/victim", "src", "[1]")),
+        *(f"{{run: {{dir: {folder}}}}}" for folder in OUTSIDE),
         "{sweep: {dir: ../victim}}",
         "{sweep: {subdir: ../../victim}}",
         "{job: {name: ../victim}}",
@@ -482,32 +457,12 @@ def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path, read: Callable[[
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "[]",
-        "3",
-        '"x"',
-        "{",
-        "[" * 100_000,
-        "\x00",
-        '{"outputs": 3}',
-        '{"outputs": [1]}',
-        '{"outputs": [true, false]}',
-        '{"outputs": [0, false]}',
-        '{"outputs": [1000000000000, true]}',
-        '{"outputs": ["4", true]}',
-        '{"outputs": {"size": 3}}',
-        '{"extra_tokens": -1}',
-        '{"extra_tokens": 1e9}',
-        '{"extra_tokens": 1000000000000}',
-        '{"extra_tokens": "1"}',
-        '{"extra_tokens": null}',
-        '{"outputs": [2, true], "classes": ["a"]}',
-        '{"outputs": [1, true], "classes": [3]}',
-        '{"outputs": [1, true], "classes": "a"}',
-        '{"outputs": [1, true], "classes": {"a": 1}}',
-        '{"classes": ["a"]}',
-        '{"several": 1}',
-        '{"two_texts": "yes"}',
+        *("", "[]", "3", '"x"', "{", "[" * 100_000, "\x00"),
+        *(json.dumps({"outputs": outputs}) for outputs in (3, [1], {"size": 3})),
+        *(json.dumps({"outputs": pair}) for pair in ([True, False], [0, False], [10**12, True], ["4", True])),
+        *(json.dumps({"extra_tokens": count}) for count in (-1, 1e9, 10**12, "1", None)),
+        *(json.dumps({"outputs": [1, True], "classes": classes}) for classes in ([3], "a", {"a": 1}, ["a", "b"])),
+        *('{"classes": ["a"]}', '{"several": 1}', '{"two_texts": "yes"}'),
     ],
 )
 def test_a_task_file_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
@@ -519,23 +474,14 @@ def test_a_task_file_of_another_form_is_one_sentence(run: RunDirectory, content:
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "{}",
-        "[]",
-        '{"poslab"',
-        '{"poslab": "bytes"',
-        '{"poslab": "words"}',
-        '{"poslab": 3}',
-        '{"poslab": "symbols"}',
-        '{"poslab": "symbols", "symbols": "abc"}',
-        '{"poslab": "symbols", "symbols": {"a": 1}}',
-        '{"poslab": "symbols", "symbols": [1, 2]}',
-        '{"poslab": "symbols", "symbols": ["a", "a"]}',
-        '{"poslab": "symbols", "symbols": ["a b"]}',
-        '{"poslab": "symbols", "symbols": [""]}',
+        *("", "{}", "[]", '{"poslab"', '{"poslab": "bytes"', "\udcff"),
+        *(json.dumps({"poslab": kind}) for kind in ("words", 3, "symbols")),
+        *(
+            json.dumps({"poslab": "symbols", "symbols": symbols})
+            for symbols in ("abc", {"a": 1}, [1, 2], ["a", "a"], ["a b"], [""])
+        ),
         '{"model": {"type": "BPE", "vocab": {"a": 4000000000}, "merges": []}}',
         '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 9999999}, "unk_token": "a"}}',
-        "\udcff",
     ],
 )
 def test_a_tokenizer_of_another_form_is_one_sentence(run: RunDirectory, content: str) -> None:
@@ -552,19 +498,13 @@ def expanded() -> torch.Tensor:
 @pytest.mark.parametrize(
     "change",
     [
-        {"state_dict": None},
-        {"state_dict": []},
-        {"state_dict": {}},
-        {"state_dict": {"model.embedding.weight": 3}},
-        {"state_dict": {3: torch.zeros(1)}},
-        {"state_dict": {"model.embedding.weight": torch.zeros(3)}},
-        {"state_dict": {"model.embedding.weight": expanded()}},
-        {"state_dict": {"model.embedding.weight": torch.zeros(2, 2).to_sparse()}},
-        {"state_dict": {"model.embedding.weight": torch.empty(10**6, 10**6, device="meta")}},
+        *({"state_dict": weights} for weights in (None, [], {}, {3: torch.zeros(1)})),
+        *(
+            {"state_dict": {"model.embedding.weight": weight}}
+            for weight in (3, torch.zeros(3), expanded(), torch.zeros(2, 2).to_sparse(), expanded().to("meta"))
+        ),
         {"state_dict": {"embedding.weight": torch.zeros(3)}},
-        {"global_step": -1},
-        {"global_step": "3"},
-        {"global_step": None},
+        *({"global_step": step} for step in (-1, "3", None)),
         {"optimizer_states": {}},
         {"lr_schedulers": 3},
         {"loops": []},

@@ -285,6 +285,11 @@ class QuarterTurnInDense(Rotary):
         return super().hooks - {"logits"}
 
 
+DECODING = "decoding_with_a_cache_is_the_full_pass"
+ROUNDING = "float32_is_float64_but_for_the_rounding_of_angles"
+TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
+
+
 @pytest.mark.parametrize(
     ("encoding", "check", "said"),
     [
@@ -296,42 +301,26 @@ class QuarterTurnInDense(Rotary):
         (PerLayer([Rotary, Rotary, LooksAhead]), "a_later_token_changes_no_earlier_output", "off by"),
         (LooksAhead, "a_later_token_changes_no_earlier_output", "outputs before the change: off by"),
         (LooksAhead, "a_query_that_sees_nothing_gives_zero", "gave something else than zero"),
-        (
-            RotatesCachedKeysByTheirPlace,
-            "decoding_with_a_cache_is_the_full_pass",
-            "decoding in 20 parts from 0: off by",
-        ),
+        (RotatesCachedKeysByTheirPlace, DECODING, "decoding in 20 parts from 0: off by"),
         (LooksAhead, "padding_changes_nothing", "other padding: off by"),
         (LooksAhead, "packed_documents_do_not_see_each_other", "after a change of the first: off by"),
         (AbsoluteBias, "a_relative_encoding_does_not_feel_a_shift", "AbsoluteBias after a shift by 1,000: off by"),
         (AnglesInHalfPrecision, "low_precision_loses_no_position", "tables differ under bfloat16 autocast"),
-        (BiasRounded, "float32_is_float64_but_for_the_rounding_of_angles", "float32 at position 0 against float64"),
-        (
-            FrequenciesRounded,
-            "float32_is_float64_but_for_the_rounding_of_angles",
-            "float32 at position 0 against float64",
-        ),
+        (BiasRounded, ROUNDING, "float32 at position 0 against float64"),
+        (FrequenciesRounded, ROUNDING, "float32 at position 0 against float64"),
         (FrequenciesInABuffer, "a_trip_to_bfloat16_rounds_parameters_alone", "changed more than parameters"),
         (SaysThatItIsRelative, "a_relative_encoding_does_not_feel_a_shift", "after a shift by 1,000: off by"),
         (PerLayer([Rotary, SaysThatItIsRelative]), "a_relative_encoding_does_not_feel_a_shift", "after a shift by"),
         (EndsNowhereButStops, "a_relative_encoding_does_not_feel_a_shift", "after a shift by 1,000,000: off by"),
-        (DistanceRounded, "float32_is_float64_but_for_the_rounding_of_angles", "float32 at distances to 475 against"),
+        (DistanceRounded, ROUNDING, "float32 at distances to 475 against"),
         (SaysNothingInBfloat16, "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (PerLayer([Rotary, SaysNothingInBfloat16]), "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (AnglesByAMatrixProduct, "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (StateUnderAutocast, "low_precision_loses_no_position", "states differ under bfloat16 autocast"),
-        (
-            BiasInTheDtypeOfTheModel,
-            "a_model_in_bfloat16_keeps_its_tables_in_float32",
-            "tables differ in a bfloat16 model",
-        ),
-        (
-            StateInTheDtypeOfTheModel,
-            "a_model_in_bfloat16_keeps_its_tables_in_float32",
-            "states differ in a bfloat16 model",
-        ),
+        (BiasInTheDtypeOfTheModel, TABLES, "tables differ in a bfloat16 model"),
+        (StateInTheDtypeOfTheModel, TABLES, "states differ in a bfloat16 model"),
         (CountsFromTheEndIfContiguous, "contiguous_positions_are_no_others", "contiguous positions against the same"),
-        (OffByALittleInALaterPart, "decoding_with_a_cache_is_the_full_pass", "decoding in 20 parts from 300: off by"),
+        (OffByALittleInALaterPart, DECODING, "decoding in 20 parts from 300: off by"),
         (TurnsGradientsTheSameWay, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (LearnsFromNeighboursAlone, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (NoGradient, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.height"),

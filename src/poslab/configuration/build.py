@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -39,10 +40,8 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ValueError(f"{key} must have a _target_, as the choices in conf/{key.partition('.')[0]} do")
-    try:
+    with full_keys(key, config):
         return _built(node, key, kind, (root, *trusted_packages(config)), arguments)
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), key, config)) from error
 
 
 def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
@@ -147,6 +146,15 @@ def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -
     if isinstance(value, list) and (items := _items(hint)) is not None:
         return [_with_nodes_built(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
     return value
+
+
+@contextlib.contextmanager
+def full_keys(key: str, config: Mapping[str, Any]) -> Iterator[None]:
+    """Name an argument in a ValueError as typed on the command line; `key` and `config` as of `with_full_key`."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(with_full_key(str(error), key, config)) from error
 
 
 def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:

@@ -39,11 +39,6 @@ class PerLayer:
     def __post_init__(self) -> None:
         if not self.encodings:
             raise ValueError("encodings must name at least one encoding, got none")
-        for maker in self.encodings:
-            if not callable(maker):
-                raise ValueError(
-                    f"encodings must each have a _target_, as the choices in conf/encoding do, got {maker!r}"
-                )
         if self.windows is not None and len(self.windows) != len(self.encodings):
             raise ValueError(
                 f"windows must have one entry for each of the {len(self.encodings)} encodings, got {len(self.windows)}"

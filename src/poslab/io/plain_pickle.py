@@ -173,18 +173,6 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *others: Any) -> 
     return torch.empty(0, dtype=elements.dtype).set_(elements.untyped_storage(), offset, size, stride)
 
 
-def _parameter(data: Any, *others: Any) -> torch.Tensor:
-    return _of_type(torch.Tensor, data)
-
-
-def _size(numbers: Any) -> tuple[int, ...]:
-    return torch.Size([_of_type(int, number) for number in _of_type(tuple, numbers)])
-
-
-def _device(name: Any, *index: Any) -> torch.device:
-    return torch.device(_of_type(str, name), *(_of_type(int, number) for number in index))
-
-
 def _of_type(kind: type, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"its pickle must have a {kind.__name__} where there is a {type(value).__name__}")
@@ -200,9 +188,9 @@ def _known(table: dict[Any, Any], key: Any) -> Any:
 _MADE: dict[str, Callable[..., Any]] = {
     "collections OrderedDict": lambda: OrderedDict(),
     "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": _parameter,
-    "torch Size": _size,
-    "torch device": _device,
+    "torch._utils _rebuild_parameter": lambda data, *others: _of_type(torch.Tensor, data),
+    "torch Size": lambda numbers: torch.Size([_of_type(int, number) for number in _of_type(tuple, numbers)]),
+    "torch device": lambda name, *index: torch.device(_of_type(str, name), *(_of_type(int, one) for one in index)),
 }
 """Replacement of each function that a pickle may call."""
 

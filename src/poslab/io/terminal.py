@@ -21,16 +21,13 @@ def harmless(text: str) -> str:
     """Return a text with a replacement character for each one that would control a terminal."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_obeyed(character) else character for character in text)
+    obeyed = [character for character in {*text} - {*WRITTEN} if unicodedata.category(character) in OBEYED]
+    return text.translate(dict.fromkeys(map(ord, obeyed), "\N{REPLACEMENT CHARACTER}"))
 
 
 def one_line(text: str) -> str:
     """Return a text on one line, made harmless."""
     return harmless(" ".join(text.split()))
-
-
-def _is_obeyed(character: str) -> bool:
-    return unicodedata.category(character) in OBEYED and character not in WRITTEN
 
 
 class HarmlessConsole(Console):

@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from poslab.configuration.build import with_full_key
+from poslab.configuration.build import full_keys
 from poslab.data.tokenizers import load_tokenizer
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, load_weights
@@ -86,10 +86,8 @@ def load(
 
 def _built(recipe: Recipe, known: tuple[Any, ...]) -> Model:
     """Build a model; raise ValueError with the full key of an argument that does not fit."""
-    try:
+    with full_keys("model", recipe.config):
         return recipe.model.build(*known)
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "model", recipe.config)) from error
 
 
 def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor], whole: bool) -> bool:
@@ -100,13 +98,12 @@ def _fits(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, Tensor],
     # A size is a dimension of a weight, or counts weights. An integer beyond all of these, such as a long window, may
     # be any number, unless it is a size after all: then the weights differ under the largest that it could be.
     largest = max([len(weights), *(size for weight in weights.values() for size in weight.shape)])
-    cut = _cut(recipe.config["model"], largest)
-    if cut != recipe.config["model"]:
-        try:
-            if not _has_weights(Recipe.of({**recipe.config, "model": cut}), known, weights, whole):
-                return False
-        except ValueError:  # sizes that do not fit together any more
+    cut = {**recipe.config, "model": _cut(recipe.config["model"], largest)}
+    try:
+        if cut != recipe.config and not _has_weights(Recipe.of(cut), known, weights, whole):
             return False
+    except ValueError:  # sizes that do not fit together any more
+        return False
     return _has_weights(recipe, known, weights, whole)
 
 
@@ -124,7 +121,7 @@ def _has_weights(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, T
     try:
         with torch.device("meta"), _few_parts(PARTS + PARTS_OF_A_WEIGHT * len(weights)):
             ours = _built(recipe, known).state_dict()
-    except (RuntimeError, _TooManyPartsError):  # sizes that fit no memory, or numbers of layers
+    except RuntimeError:  # sizes that fit no memory, or too many parts
         return False
     if not whole:
         ours, weights = _without_encodings(ours), _without_encodings(weights)
@@ -135,18 +132,14 @@ PARTS, PARTS_OF_A_WEIGHT = 1000, 10
 """Most modules and parameters of a model, in all and in addition for each of its weights. Ours have 3 for each."""
 
 
-class _TooManyPartsError(Exception):
-    """A model has more modules and parameters than its checkpoint can account for."""
-
-
 @contextmanager
 def _few_parts(most: int) -> Iterator[None]:
-    """Raise `_TooManyPartsError` once this thread has registered more than `most` modules and parameters."""
+    """Raise RuntimeError once this thread has registered more than `most` modules and parameters."""
     parts, thread = itertools.count(1), threading.get_ident()
 
     def count(*registered: Any) -> None:
         if threading.get_ident() == thread and next(parts) > most:
-            raise _TooManyPartsError
+            raise RuntimeError(f"a model has more than {most} modules and parameters")
 
     hooks = [register_module_module_registration_hook(count), register_module_parameter_registration_hook(count)]
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import build, build_each, encoding_named, with_full_key
+from poslab.configuration.build import build, build_each, encoding_named, full_keys
 from poslab.data.data_source import DataSource
 from poslab.runs.directory import GROUPS, RunDirectory
 from poslab.runs.earlier_versions import ADDED
@@ -65,10 +65,8 @@ class Recipe:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
         source: AnySource = build(config, "dataset", DataSource)
         if to_train:
-            try:
+            with full_keys("dataset", config):
                 source.check()
-            except ValueError as error:
-                raise ValueError(with_full_key(str(error), "dataset", config)) from error
 
         # These import torch, which takes a second; the mistakes above are reported without it.
         from poslab.runs.optimizer import AdamWithCosine
@@ -78,10 +76,8 @@ class Recipe:
         optimizer = build(config, "optimizer", AdamWithCosine)
         model = _model(config)
         if to_train:
-            try:
+            with full_keys("model", config):
                 model.try_build()
-            except ValueError as error:
-                raise ValueError(with_full_key(str(error), "model", config)) from error
 
         from poslab.tasks.choice import task_for  # imports torchmetrics, which takes as long as torch
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from poslab.configuration.build import nearest, with_full_key
+from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
@@ -35,11 +35,9 @@ def prepared_data(recipe: Recipe) -> RunData:
         ValueError: naming the key, if it cannot be had or is too short.
     """
     datamodule = recipe.data()
-    try:
+    with full_keys("dataset", recipe.config):
         first_alone(datamodule.prepare_data)
         datamodule.setup()
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     return datamodule
 
 
@@ -64,10 +62,8 @@ def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]
         ValueError: naming the key, if the model cannot be built.
     """
     task, tokenizer = recipe.task.of(datamodule), datamodule.tokenizer
-    try:
+    with full_keys("model", recipe.config):
         model = recipe.model.build(datamodule.vocab_size + task.extra_tokens, task.outputs, tokenizer.digits)
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "model", recipe.config)) from error
     datamodule.connect(task, model.max_length)
     return task, model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,31 +97,23 @@ def _patient_database(url: str, sweep: Sweep) -> RDBStorage:
 
 
 def _database(url: str, sweep: Sweep) -> RDBStorage:
-    file = url.partition("///")[2].partition("?")[0]
-    if _is_sqlite(url) and file and not Path(file).parent.is_dir():
+    file, is_sqlite = url.partition("///")[2].partition("?")[0], url.startswith("sqlite")
+    if is_sqlite and file and not Path(file).parent.is_dir():
         raise OSError(f"there is no folder {Path(file).parent}")
-    seconds = {"timeout": SECONDS_TO_WAIT_FOR_SQLITE} if _is_sqlite(url) else {"connect_timeout": SECONDS_TO_ANSWER}
+    seconds = {"timeout": SECONDS_TO_WAIT_FOR_SQLITE} if is_sqlite else {"connect_timeout": SECONDS_TO_ANSWER}
     storage = RDBStorage(
         url,
-        engine_kwargs={"connect_args": seconds, "pool_pre_ping": not _is_sqlite(url)},
+        engine_kwargs={"connect_args": seconds, "pool_pre_ping": not is_sqlite},
         heartbeat_interval=beat_interval(sweep),
         grace_period=sweep.lost_after,
     )
-    if _is_sqlite(url):
+    if is_sqlite:
         # Optuna relies on SELECT ... FOR UPDATE, which SQLite lacks: without a lock from the beginning of each
         # transaction, two processes could take the same trial.
-        event.listen(storage.engine, "connect", _turn_off_own_transactions)
+        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
     return storage
-
-
-def _is_sqlite(url: str) -> bool:
-    return url.startswith("sqlite")
-
-
-def _turn_off_own_transactions(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None
 
 
 def without_password(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +97,9 @@ class SweepStudy(optuna.Study):
             for waiting in record.waiting:
                 if self._taken(waiting):
                     trial = Trial(self, waiting._trial_id)
-                    try:
+                    with contextlib.suppress(UpdateFinishedTrialError):
                         trial.set_user_attr(WORKER, worker)
-                    except UpdateFinishedTrialError:
-                        continue
-                    return trial
+                        return trial
             if record.owed:
                 continue
             if record.missing:
@@ -123,33 +122,27 @@ class SweepStudy(optuna.Study):
         self.storage.record_heartbeat(trial._trial_id)
 
     def complete(self, trial: Trial, result: TrialResult) -> None:
-        try:
+        with contextlib.suppress(UpdateFinishedTrialError):
             if result.values is None:
                 self.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
                 trial.set_user_attr(METRICS, dict(result.metrics))
                 self.tell(trial, list(result.values))
-        except UpdateFinishedTrialError:
-            return
 
     def put_back(self, trial: AnyTrial) -> None:
-        try:
+        with contextlib.suppress(UpdateFinishedTrialError):
             self.storage.set_trial_user_attr(trial._trial_id, WORKER, None)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        except UpdateFinishedTrialError:
-            return
 
     def fail(self, trial: AnyTrial, failure: Failure) -> None:
         now = self.current(trial)
         if now.state != TrialState.RUNNING or now.user_attrs.get(WORKER) != trial.user_attrs.get(WORKER):
             return
-        try:
+        with contextlib.suppress(UpdateFinishedTrialError):
             self.storage.set_trial_user_attr(trial._trial_id, FROM_OUTSIDE, failure.from_outside)
             self.storage.set_trial_user_attr(trial._trial_id, REASON, failure.reason)
             self.storage.set_trial_user_attr(trial._trial_id, CAN_PASS, failure.can_pass)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:
-            return
 
     def fail_silent(self) -> None:
         optuna.storages.fail_stale_trials(self)

@@ -80,7 +80,7 @@ def _trained(
     for index, (seed, run) in enumerate(runs_of(sweep, first_attempt(study.current(trial)), first.seed), start=1):
         recipe = first if seed == first.seed else Recipe.of(configurations.of({**values, "seed": seed}))
         reports = is_reported and sweep.seeds == 1
-        observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else _end_nothing
+        observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else lambda *_: None
 
         def begins(saved_steps: int, steps_before: int = steps_before) -> None:
             study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, steps_before + saved_steps)
@@ -118,11 +118,6 @@ def finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the objective is {value}")
     return value
-
-
-def _end_nothing(step: int, metrics: Mapping[str, float]) -> str | None:
-    """Observe a run without ending it early."""
-    return None
 
 
 def _report(study: SweepStudy, trial: Trial, value: float, step: int) -> None:

@@ -14,10 +14,8 @@ from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.models import Decoder
-from tests.encodings.agreement import tensors
+from tests.encodings.agreement import D_MODEL, HEAD_DIM, HEADS, attention_tensors, tensors
 from tests.stacked import stacked
-
-D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
 
 def forgetting(gate_bias: float = 0.5) -> Forgetting:
@@ -39,12 +37,7 @@ def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None
 @pytest.mark.parametrize("window", [None, 7])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(window):
     length, encoding = 60, forgetting()
-    query, key, value, x = tensors(
-        (2, HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, length, D_MODEL),
-    )
+    query, key, value, x = attention_tensors(length)
     state = encoding.state(x, Positions.range(length), None)
     ours = attend(query, key, value, encoding, None, Visibility(window=window), state_BHSE=state)
     gates = torch.log(1 / (1 + torch.exp(-(x @ encoding.gate.weight.T + encoding.gate.bias))))

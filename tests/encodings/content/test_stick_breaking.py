@@ -8,9 +8,7 @@ from poslab.attention.attend import attend
 from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.stick_breaking import StickBreaking
-from tests.encodings.agreement import assert_same, tensors
-
-HEADS, KV_HEADS, HEAD_DIM = 4, 2, 8
+from tests.encodings.agreement import HEAD_DIM, HEADS, assert_same, attention_tensors, tensors
 
 
 def shares(encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visibility) -> Tensor:
@@ -25,9 +23,7 @@ def shares(encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visi
 @pytest.mark.parametrize("size", [1.0, 6.0])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(attend_current, size):
     length = 60
-    query, key, value = tensors(
-        (2, HEADS, length, HEAD_DIM), (2, KV_HEADS, length, HEAD_DIM), (2, KV_HEADS, length, HEAD_DIM)
-    )
+    query, key, value, _ = attention_tensors(length)
     query, key = ((size * x).detach().requires_grad_() for x in (query, key))
     ours = attend(query, key, value, StickBreaking(attend_current), None, Visibility())
     expected, _ = naive_stickbreaking_attn(
