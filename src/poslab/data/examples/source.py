@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from poslab.data.bounds import require_integer
@@ -67,11 +66,6 @@ class ExampleSource(Source):
     def settings(self) -> tuple[object, ...]:
         """Values of other arguments of a subclass that decide which examples come out."""
         return ()
-
-    @cached_property
-    @abstractmethod
-    def identity(self) -> str:
-        """A string that changes whenever the source's examples do."""
 
     @abstractmethod
     def examples(self) -> Splits:
