@@ -264,8 +264,11 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     if own["poslab"] == "bytes":
         return ByteTokenizer()
     symbols = own.get("symbols")
-    are_words = isinstance(symbols, list) and all(isinstance(x, str) and x.split() == [x] for x in symbols)
-    if own["poslab"] != "symbols" or not are_words:
+    if (
+        own["poslab"] != "symbols"
+        or not isinstance(symbols, list)
+        or not all(isinstance(symbol, str) and symbol.split() == [symbol] for symbol in symbols)
+    ):
         raise ValueError(f"{path} is damaged: it must hold symbols without white space")
     if len(set(symbols)) != len(symbols):
         raise ValueError(f"{path} is damaged: a symbol stands in it twice")
