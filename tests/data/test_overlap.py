@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
+from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
 
 from .conftest import story
@@ -45,10 +45,8 @@ def test_shared_fraction_counts_text_and_not_what_separates_documents() -> None:
 
 
 def test_repeated_paragraphs_are_dropped_once_over_all_documents() -> None:
-    repeated = RepeatedParagraphs()
-    assert repeated.drop_from("a\n\nb\n\n a \n\n\n\nc") == "a\n\nb\n\nc"
-    assert repeated.drop_from("b\n\nd") == "d"
-    assert repeated.drop_from("a\n\nb") == ""
+    documents = ["a\n\nb\n\n a \n\n\n\nc", "b\n\nd", "a\n\nb"]
+    assert drop_repeated_paragraphs(documents) == ["a\n\nb\n\nc", "d"]
 
 
 def test_held_out_paragraphs_that_touch_a_training_string_are_dropped() -> None:

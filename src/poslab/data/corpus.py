@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from poslab.data.bounds import require_integer
@@ -58,11 +57,6 @@ class Corpus(Source):
     def streaming(self) -> bool:
         """True if training reads the text from its source, and only its beginning is prepared."""
         return False
-
-    @cached_property
-    @abstractmethod
-    def identity(self) -> str:
-        """A string that changes whenever the source's text does."""
 
     @abstractmethod
     def documents(self) -> "dict[str, Dataset]":

@@ -37,7 +37,7 @@ class TextDataModule(RunData):
     overlap: dict[str, float]
 
     def __init__(self, corpus: Corpus) -> None:
-        super().__init__(corpus.batch_size, corpus.num_workers)
+        super().__init__(corpus)
         self.corpus = corpus
         self._tokens: dict[str, cache.TokenFile] = {}
 
@@ -72,10 +72,6 @@ class TextDataModule(RunData):
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the prepared text, which changes with its tokens, for a checkpoint."""
         return {"prepared": self._prepared}
-
-    @property
-    def training_length(self) -> int:
-        return self.corpus.sequence_length
 
     def lengths_of(self, split: str) -> list[int]:
         return self.lengths

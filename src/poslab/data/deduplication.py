@@ -8,25 +8,22 @@ from poslab.data.overlap import SEPARATOR, shared_bytes
 PARAGRAPH_END = "\n\n"
 
 
-class RepeatedParagraphs:
-    """The paragraphs of all documents so far, to drop their repetitions.
+def drop_repeated_paragraphs(documents: Iterable[str]) -> list[str]:
+    """Drop paragraphs that stood before, in a document or an earlier one, and documents of nothing else.
 
     Example: `a / b / a` becomes `a / b`, and a document `b / c` after it becomes `c`.
     """
-
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-
-    def drop_from(self, document: str) -> str:
-        """Return a document without the paragraphs that stood in it or an earlier one before."""
-        return PARAGRAPH_END.join(p for p in document.split(PARAGRAPH_END) if self._is_new(p.strip()))
-
-    def _is_new(self, paragraph: str) -> bool:
-        digest = hashlib.blake2b(paragraph.encode(), digest_size=16).digest()
-        if not paragraph or digest in self._seen:
-            return False
-        self._seen.add(digest)
-        return True
+    kept, seen = [], set[bytes]()
+    for document in documents:
+        paragraphs = []
+        for paragraph in document.split(PARAGRAPH_END):
+            digest = hashlib.blake2b(paragraph.strip().encode(), digest_size=16).digest()
+            if paragraph.strip() and digest not in seen:
+                seen.add(digest)
+                paragraphs.append(paragraph)
+        if paragraphs:
+            kept.append(PARAGRAPH_END.join(paragraphs))
+    return kept
 
 
 def drop_shared_paragraphs(documents: list[str], training: Iterable[bytes]) -> list[str]:

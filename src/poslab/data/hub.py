@@ -70,8 +70,28 @@ class HubRows:
         with self._errors():
             return load_dataset_builder(self.path, self.name, **arguments)
 
-    def _errors(self) -> Any:
-        return library_errors(self.path, self.name, self.data_files)
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what `datasets` raises for a wrong name or a missing connection as a ValueError."""
+        from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+        files = "path" if self.data_files is None else "data_files"
+        try:
+            yield
+        except DatasetNotFoundError as error:
+            raise ValueError(f"path names no data set that can be read: {_one_line(error)}") from error
+        except ConnectionError as error:
+            raise ValueError(
+                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}"
+            ) from error
+        except FileNotFoundError as error:
+            raise ValueError(f"{files} names nothing that can be read: {_one_line(error)}") from error
+        except DatasetsError as error:
+            raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
+        except ValueError as error:
+            raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
+        except RuntimeError as error:  # a data set that only a script of its own can read
+            raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
 
 
 def check_data_files(path: str, data_files: Any) -> None:
@@ -82,31 +102,6 @@ def check_data_files(path: str, data_files: Any) -> None:
         for pattern in _patterns(data_files):
             if "://" not in pattern:
                 matching_files("data_files", pattern)
-
-
-@contextmanager
-def library_errors(path: str | None, name: str | None, data_files: Any) -> Iterator[None]:
-    """Raise what `datasets` raises for a wrong name or a missing connection as a ValueError.
-
-    Args: those of `load_dataset`.
-    """
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-    files = "path" if data_files is None else "data_files"
-    try:
-        yield
-    except DatasetNotFoundError as error:
-        raise ValueError(f"path names no data set that can be read: {_one_line(error)}") from error
-    except ConnectionError as error:
-        raise ValueError(f"path {path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}") from error
-    except FileNotFoundError as error:
-        raise ValueError(f"{files} names nothing that can be read: {_one_line(error)}") from error
-    except DatasetsError as error:
-        raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
-    except ValueError as error:
-        raise ValueError(f"name {name!r} does not fit {path!r}: {_one_line(error)}") from error
-    except RuntimeError as error:  # a data set that only a script of its own can read
-        raise ValueError(f"path {path!r} cannot be read: {_one_line(error)}") from error
 
 
 def _patterns(data_files: Any) -> list[str]:

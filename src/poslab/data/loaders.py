@@ -33,17 +33,8 @@ def training_loader(batches: Batches, plan: BatchPlan, order: Order, num_workers
     return RunLoader(batches, batch_sampler=TrainingSampler(plan, order), **_settings(num_workers))  # type: ignore[arg-type]
 
 
-def evaluation_loader(
-    batches: Batches, count: int, rows: int, world_size: int, rank: int, num_workers: int
-) -> DataLoader[Any]:
-    """Return the batches of all items, each once over all processes.
-
-    Args:
-        batches: makes them; numbers from `count` on, which fill up the last ones, become rows that do not count.
-        count, rows, world_size, rank: as of `EvaluationSampler`.
-        num_workers: processes that load; 0 is this one.
-    """
-    sampler = EvaluationSampler(count, rows, world_size, rank)
+def evaluation_loader(batches: Batches, sampler: EvaluationSampler, num_workers: int) -> DataLoader[Any]:
+    """Return the batches of all items of a split; `batches` makes rows that do not count of the numbers beyond them."""
     return DataLoader(batches, batch_sampler=sampler, **_settings(num_workers))  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from poslab.data import cache
 from poslab.data.corpus import Corpus, as_dataset
-from poslab.data.deduplication import RepeatedParagraphs, drop_shared_paragraphs
+from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_fraction
 from poslab.data.run_data import HELD_OUT
 from poslab.data.source import BUILT_IN_TOKENIZERS, Source
@@ -99,12 +100,8 @@ def _drop_repeats(corpus: Corpus) -> "dict[str, Dataset]":
     documents = corpus.documents()
     if not corpus.deduplicate:
         return documents
-    fresh = {}
-    for name, dataset in documents.items():
-        repeated = RepeatedParagraphs()
-        texts = (repeated.drop_from(text) for batch in _batches(dataset) for text in batch)
-        fresh[name] = as_dataset([text for text in texts if text])
-    return fresh
+    texts = {name: chain.from_iterable(_batches(dataset)) for name, dataset in documents.items()}
+    return {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
 
 
 def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
 from poslab.data.loaders import Batches, evaluation_loader
+from poslab.data.order import EvaluationSampler
+from poslab.data.sources import AnySource
 from poslab.data.tokenizers import Tokenizer
 
 HELD_OUT = ("validation", "test")
@@ -38,8 +40,10 @@ class RunData(pl.LightningDataModule, ABC):
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
 
     Args:
-        batch_size: windows or examples of an optimizer step.
-        num_workers: processes that load batches; 0 is this one.
+        source: of the data.
+
+    Attributes:
+        training_length: the most tokens of a window or example of training.
 
     Attributes after `setup`:
         tokenizer: the tokenizer.
@@ -52,10 +56,11 @@ class RunData(pl.LightningDataModule, ABC):
     tokenizer: Tokenizer
     vocab_size: int
 
-    def __init__(self, batch_size: int, num_workers: int) -> None:
+    def __init__(self, source: AnySource) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size = source.batch_size
+        self.num_workers = source.num_workers
+        self.training_length = source.sequence_length
         self.max_length: int | None = None
         self._task: Collating | None = None
 
@@ -79,11 +84,6 @@ class RunData(pl.LightningDataModule, ABC):
     @abstractmethod
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared data."""
-
-    @property
-    @abstractmethod
-    def training_length(self) -> int:
-        """The most tokens of a window or example of training."""
 
     @property
     def longest_trained(self) -> int:
@@ -128,4 +128,4 @@ class RunData(pl.LightningDataModule, ABC):
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         fitting = self.batch_size * self.training_length // (length * processes * self.trainer.accumulate_grad_batches)
         rows = max(1, min(fitting, -(-count // processes)))
-        return evaluation_loader(batches, count, rows, processes, rank, self.num_workers)
+        return evaluation_loader(batches, EvaluationSampler(count, rows, processes, rank), self.num_workers)

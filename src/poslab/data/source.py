@@ -1,8 +1,9 @@
 """The base class of all sources of data: the arguments that a user types, checked without importing torch."""
 
 import os
-from abc import ABC
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,6 +79,11 @@ class Source(DataSource, ABC):
         existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
         if not (existing.is_dir() and os.access(existing, os.W_OK)):
             raise ValueError(f"cache_dir must be a directory that can be written, got {str(self.cache)!r}")
+
+    @cached_property
+    @abstractmethod
+    def identity(self) -> str:
+        """A string that changes whenever the source's text or examples do."""
 
     @property
     def cache(self) -> Path:

@@ -19,9 +19,7 @@ PRE_TOKENIZERS = {
     *("Split", "UnicodeScripts", "Whitespace", "WhitespaceSplit"),
 }
 POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
-DECODERS = {
-    *("BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece"),
-}
+DECODERS = {"BPEDecoder", "ByteFallback", "ByteLevel", "CTC", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece"}
 STEPS = {
     "normalizer": ("normalizers", NORMALIZERS),
     "pre_tokenizer": ("pretokenizers", PRE_TOKENIZERS),

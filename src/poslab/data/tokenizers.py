@@ -264,12 +264,12 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     if own["poslab"] == "bytes":
         return ByteTokenizer()
     symbols = own.get("symbols")
-    if own["poslab"] != "symbols" or not isinstance(symbols, list) or not all(_is_symbol(x) for x in symbols):
+    if (
+        own["poslab"] != "symbols"
+        or not isinstance(symbols, list)
+        or not all(isinstance(symbol, str) and symbol.split() == [symbol] for symbol in symbols)
+    ):
         raise ValueError(f"{path} is damaged: it must hold symbols without white space")
     if len(set(symbols)) != len(symbols):
         raise ValueError(f"{path} is damaged: a symbol stands in it twice")
     return SymbolTokenizer(symbols)
-
-
-def _is_symbol(symbol: object) -> bool:
-    return isinstance(symbol, str) and symbol.split() == [symbol]

@@ -22,9 +22,6 @@ class Windows:
 class TrainingWindows(Windows):
     """Windows anywhere in a token file, numbered by their first token."""
 
-    def __len__(self) -> int:
-        return len(self.tokens) - self.length
-
     def __getitems__(self, starts: list[int]) -> Batch:
         index_BU = np.asarray(starts)[:, None] + np.arange(self.length + 1)
         return self.collate(TextWindows(self.tokens.ids[index_BU], starts), np.ones_like(index_BU, dtype=bool))

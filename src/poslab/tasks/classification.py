@@ -126,10 +126,10 @@ class Classification(Task):
     def observe(self, model: Model, batch: ClassBatch, split: str) -> Observation:
         logits_BC = _logits(model, batch)
         counts = batch.classes != IGNORE
-        return Observation(self._sums(logits_BC, batch), (logits_BC[counts].argmax(-1), batch.classes[counts]))
+        return Observation(self._sums(logits_BC, batch), [(logits_BC[counts].argmax(-1), batch.classes[counts])])
 
     def metrics(self, split: str) -> Measurement:
-        return ClassificationMeasurement(self, split, ClassCounts(len(self.classes)))
+        return Measurement(self, split, ClassCounts(len(self.classes)))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -177,10 +177,10 @@ class MultiLabelClassification(Classification):
         logits_BC = _logits(model, batch)
         counts = batch.classes[:, 0] != IGNORE
         predicted_BC = (logits_BC >= 0).long()
-        return Observation(self._sums(logits_BC, batch), (predicted_BC[counts], batch.classes[counts]))
+        return Observation(self._sums(logits_BC, batch), [(predicted_BC[counts], batch.classes[counts])])
 
     def metrics(self, split: str) -> Measurement:
-        return ClassificationMeasurement(self, split, LabelCounts(len(self.classes)))
+        return Measurement(self, split, LabelCounts(len(self.classes)))
 
     def _prediction(self, logits_C: Tensor) -> Prediction:
         ranked = self._ranked(logits_C.sigmoid())
@@ -227,11 +227,12 @@ class ClassCounts(Metric):
         self.actual += actual_N.bincount(minlength=size)
         self.total += len(actual_N)
 
-    def compute(self) -> tuple[float, float]:
+    def compute(self) -> dict[str, float]:
         """Return macro F1, 0 to 100, over the classes that were predicted or actual, and `matthews`."""
         right_C, predicted_C, actual_C = (x.cpu().double() for x in (self.right, self.predicted, self.actual))
         f1_C = 2 * right_C / (predicted_C + actual_C)  # NaN of a class that was neither
-        return 100 * f1_C.nanmean().item(), matthews(right_C.sum(), self.total.cpu().double(), predicted_C, actual_C)
+        mcc = matthews(right_C.sum(), self.total.cpu().double(), predicted_C, actual_C)
+        return {"macro_f1": 100 * f1_C.nanmean().item(), "mcc": mcc}
 
 
 class LabelCounts(ClassCounts):
@@ -244,14 +245,14 @@ class LabelCounts(ClassCounts):
         self.actual += actual_NC.sum(0)
         self.total += len(actual_NC)
 
-    def compute(self) -> tuple[float, float]:
+    def compute(self) -> dict[str, float]:
         """Return macro F1, 0 to 100, in which a class without examples counts 0, and `matthews` of yes and no."""
         right_C, predicted_C, actual_C = (x.cpu().double() for x in (self.right, self.predicted, self.actual))
         f1_C = 2 * right_C / (predicted_C + actual_C).clamp_min(1)
         decisions = self.total.cpu().double() * len(right_C)
         predicted_2, actual_2 = (torch.stack([x.sum(), decisions - x.sum()]) for x in (predicted_C, actual_C))
         agreed = decisions - predicted_C.sum() - actual_C.sum() + 2 * right_C.sum()
-        return 100 * f1_C.mean().item(), matthews(agreed, decisions, predicted_2, actual_2)
+        return {"macro_f1": 100 * f1_C.mean().item(), "mcc": matthews(agreed, decisions, predicted_2, actual_2)}
 
 
 def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor) -> float:
@@ -266,19 +267,3 @@ def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor
     """
     spread = torch.sqrt((total**2 - predicted_C @ predicted_C) * (total**2 - actual_C @ actual_C))
     return 100 * ((right * total - predicted_C @ actual_C) / spread).item() if spread > 0 else 0.0
-
-
-class ClassificationMeasurement(Measurement):
-    """Loss, accuracy, macro F1 and Matthews' correlation coefficient."""
-
-    def __init__(self, task: Task, split: str, counts: ClassCounts) -> None:
-        super().__init__(task, split)
-        self.counts = counts
-
-    def update(self, observation: Observation) -> None:
-        super().update(observation)
-        self.counts.update(*observation.answers)
-
-    def compute(self) -> dict[str, float]:
-        macro_f1, mcc = self.counts.compute()
-        return {**super().compute(), "macro_f1": macro_f1, "mcc": mcc}

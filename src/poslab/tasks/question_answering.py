@@ -32,7 +32,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
-class Context:
+class Context(NamedTuple):
     """A text and the characters of each of its tokens.
 
     Args:
@@ -41,10 +41,9 @@ class Context:
         places: (N, 2), the characters of each of its tokens: from, to.
     """
 
-    def __init__(self, text: str, first: int, places: np.ndarray) -> None:
-        self.text = text
-        self.first = first
-        self.places = places
+    text: str
+    first: int
+    places: np.ndarray
 
     def between(self, first: int, last: int) -> str:
         """Return the text from one token to another, by their places in the input; empty before the context.

@@ -95,6 +95,12 @@ class Task(ABC):
     extra_tokens: int = 0
     """The number of tokens beside those of text, such as a mask."""
 
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The columns of examples that a batch is made of, for kinds that have columns."""
+
+    measured_columns: ClassVar[tuple[str, ...]] = ()
+    """The columns that an evaluation needs beside them."""
+
     headline: ClassVar[str]
     """The metric to follow while a model trains."""
 
@@ -155,16 +161,6 @@ class Task(ABC):
             counts: False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
         """
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of examples that a batch is made of, for kinds that have columns."""
-        return ()
-
-    @property
-    def measured_columns(self) -> tuple[str, ...]:
-        """The columns that an evaluation needs beside them."""
-        return ()
-
     @abstractmethod
     def loss(self, model: Model, batch: Any) -> Sums:
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
@@ -213,20 +209,30 @@ class Measurement:
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
     It is not a module, since its counts would turn to bfloat16 with a model.
+
+    Args:
+        task: of the metrics.
+        split: `validation` or `test`.
+        counts: further metrics by name, updated with each of the answers of a batch; None has none.
     """
 
-    def __init__(self, task: Task, split: str) -> None:
+    def __init__(self, task: Task, split: str, counts: Metric | None = None) -> None:
         self.task = task
         self.split = split
         self.means = Means()
+        self.counts = counts
 
     def update(self, observation: Observation) -> None:
         """Add a batch."""
         self.means.update(observation.sums)
+        if self.counts is not None:
+            for answer in observation.answers:
+                self.counts.update(*answer)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics by name."""
-        return self.task.from_means(self.split, *self.means.compute())
+        metrics = self.task.from_means(self.split, *self.means.compute())
+        return metrics if self.counts is None else {**metrics, **self.counts.compute()}
 
     def metrics(self) -> list[Metric]:
         """Return its metrics."""

@@ -19,7 +19,7 @@ from poslab.data.kinds.tags import TAGS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task, device_of
+from poslab.tasks.task import Measurement, Observation, Prediction, Search, device_of
 from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
 
 Entity = tuple[int, int, str]
@@ -87,7 +87,7 @@ class TokenTagging(TokenPrediction):
         return [self.tags[number] for number in numbers.tolist()]
 
     def metrics(self, split: str) -> Measurement:
-        return TaggingMeasurement(self, split)
+        return Measurement(self, split, EntityCounts())
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -146,19 +146,3 @@ class EntityCounts(Metric):
             "recall": 100 * right / max(1, actual),
             "f1": 200 * right / max(1, predicted + actual),
         }
-
-
-class TaggingMeasurement(Measurement):
-    """Loss and accuracy of tags; precision, recall and F1 of entities."""
-
-    def __init__(self, task: Task, split: str) -> None:
-        super().__init__(task, split)
-        self.entities = EntityCounts()
-
-    def update(self, observation: Observation) -> None:
-        super().update(observation)
-        for predicted, actual in observation.answers:
-            self.entities.update(predicted, actual)
-
-    def compute(self) -> dict[str, float]:
-        return {**super().compute(), **self.entities.compute()}

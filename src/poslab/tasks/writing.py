@@ -39,13 +39,12 @@ def written(model: Model, tokenizer: Tokenizer, source: Sequence[int], search: S
                 f"got {read.shape[1]} tokens"
             )
         most = min(most, room)
-    how: dict[str, Any] = {"beams": search.beams, "length_penalty": search.length_penalty}
-    how |= {"max_new_tokens": most, "end_id": tokenizer.end_id}
-    if has_source:
-        begin = torch.full((1, 1), tokenizer.end_id, device=read.device)
-        (tokens,) = beam_search(model.begin(read), begin, **how)
-    else:
-        (tokens,) = beam_search(Continuation(model), read, **how)
+    end = tokenizer.end_id
+    decoding = model.begin(read) if has_source else Continuation(model)
+    first = torch.full((1, 1), end, device=read.device) if has_source else read
+    (tokens,) = beam_search(
+        decoding, first, beams=search.beams, length_penalty=search.length_penalty, max_new_tokens=most, end_id=end
+    )
     return Prediction(tokenizer.decode(tokens.tolist()).strip())
 
 

@@ -24,7 +24,7 @@ class AlgorithmicDataModule(RunData):
     tokenizer: SymbolTokenizer
 
     def __init__(self, source: AlgorithmicExamples) -> None:
-        super().__init__(source.batch_size, source.num_workers)
+        super().__init__(source)
         self.source = source
         self.tokenizer = SymbolTokenizer(source.task.symbols)
         self.vocab_size = self.tokenizer.vocab_size
@@ -32,10 +32,6 @@ class AlgorithmicDataModule(RunData):
 
     def setup(self, stage: str | None = None) -> None:
         """Do nothing: examples are made as they are needed."""
-
-    @property
-    def training_length(self) -> int:
-        return self.source.sequence_length
 
     @property
     def longest_trained(self) -> int:

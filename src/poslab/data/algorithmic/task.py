@@ -32,14 +32,17 @@ class AlgorithmicTask(ABC):
     stop: ClassVar[str | None] = None
     """The symbol that ends an output where others fill it up, which no accuracy counts; None where none does."""
 
+    shortest: ClassVar[int] = 1
+    """The shortest length."""
+
     @property
     @abstractmethod
     def symbols(self) -> tuple[str, ...]:
         """All symbols of inputs and outputs, each once, in a fixed order; a symbol becomes a token."""
 
     def has_length(self, length: int) -> bool:
-        """Return whether there are examples of a length, by default of at least 1."""
-        return length >= 1
+        """Return whether there are examples of a length, by default of at least `shortest`."""
+        return length >= self.shortest
 
     @abstractmethod
     def example(self, length: int, generator: np.random.Generator) -> Example:

@@ -8,7 +8,6 @@ from poslab.data.examples.cells import text_in
 from poslab.data.examples.example_files import ExampleFiles
 from poslab.data.examples.table_files import Row, Table
 from poslab.data.kinds.spans import SPANS
-from poslab.data.source import require_text
 
 
 @dataclass(kw_only=True)
@@ -36,16 +35,7 @@ class AnswersFile(ExampleFiles):
 
     title: ClassVar[str] = "answers_file"
     kind = SPANS
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.start is not None:
-            require_text("start", self.start)
-
-    @property
-    def columns(self) -> dict[str, str]:
-        columns = {"question": self.question, "context": self.context, "answer": self.answer, "start": self.start}
-        return {argument: column for argument, column in columns.items() if column is not None}
+    column_arguments: ClassVar[tuple[str, ...]] = ("question", "context", "answer", "start")
 
     def as_rows(self, table: Table) -> Table:
         if "paragraphs" not in table.columns:

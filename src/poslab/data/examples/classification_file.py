@@ -33,16 +33,12 @@ class ClassificationFile(ExampleFiles):
 
     title: ClassVar[str] = "classification_file"
     kind = CLASSES
+    column_arguments: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.separator is not None and (not isinstance(self.separator, str) or not self.separator.strip()):
             raise ValueError(f"separator must be one or more characters, got {self.separator!r}")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        columns = {"text": self.text, "text_pair": self.text_pair, "label": self.label}
-        return {argument: column for argument, column in columns.items() if column is not None}
 
     @property
     def settings(self) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ class ExampleDataModule(RunData):
     facts: Facts
 
     def __init__(self, source: ExampleSource, joined: bool = False) -> None:
-        super().__init__(source.batch_size, source.num_workers)
+        super().__init__(source)
         self.source = source
         self.joined = joined
         self._examples: dict[str, Dataset] = {}
@@ -69,10 +69,6 @@ class ExampleDataModule(RunData):
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the prepared examples, which changes with them, for a checkpoint."""
         return {"prepared": self._prepared}
-
-    @property
-    def training_length(self) -> int:
-        return self.source.sequence_length
 
     def lengths_of(self, split: str) -> list[int]:
         return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length))]

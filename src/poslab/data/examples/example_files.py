@@ -52,11 +52,6 @@ class ExampleFiles(ExampleSource):
         for argument, column in self.columns.items():
             require_text(argument, column)
 
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """The columns that every file must have, by the arguments that name them."""
-
     @abstractmethod
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
         """Return the columns of the source's kind that rows hold; `argument` names their files."""

@@ -31,11 +31,8 @@ class HubAnswers(HubExamples):
 
     title: ClassVar[str] = "hub_answers"
     kind = SPANS
+    column_arguments: ClassVar[tuple[str, ...]] = ("question", "context", "answer")
     texts: ClassVar[tuple[str, ...]] = ("question", "context")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"question": self.question, "context": self.context, "answer": self.answer}
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         from datasets import List, Value

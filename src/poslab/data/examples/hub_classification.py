@@ -34,12 +34,8 @@ class HubClassification(HubExamples):
 
     title: ClassVar[str] = "hub_classification"
     kind = CLASSES
+    column_arguments: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        columns = {"text": self.text, "text_pair": self.text_pair, "label": self.label}
-        return {argument: column for argument, column in columns.items() if column is not None}
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         from datasets import ClassLabel, LargeList, List, Value

@@ -29,16 +29,13 @@ class HubDialogue(HubExamples):
 
     title: ClassVar[str] = "hub_dialogue"
     kind = PAIRS
+    column_arguments: ClassVar[tuple[str, ...]] = ("turns",)
     texts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.context_turns is not None:
             require_integer("context_turns", self.context_turns, least=1)
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"turns": self.turns}
 
     @property
     def settings(self) -> tuple[object, ...]:

@@ -50,23 +50,15 @@ class HubExamples(ExampleSource):
         super().__post_init__()
         for argument in ("path", "train_split"):
             require_text(argument, getattr(self, argument))
-        for argument in ("name", "revision", "document", "validation_split", "test_split"):
+        for argument in ("name", "revision"):
             if getattr(self, argument) is not None:
                 require_text(argument, getattr(self, argument))
-        owners: dict[str, str] = {}
-        for argument, column in self._all_columns.items():
-            require_text(argument, column)
-            if owners.setdefault(column, argument) != argument:
-                raise ValueError(f"{argument} must name a column of its own, and {owners[column]} is {column!r} too")
-        splits: dict[str, str] = {}
-        for argument, split in self._splits.items():
-            if splits.setdefault(split, argument) != argument:
-                raise ValueError(f"{argument} must be a split of its own, and {splits[split]} is {split!r} too")
-
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """The columns that the data set must have, by the arguments that name them."""
+        for what, named in (("name a column", self._all_columns), ("be a split", self._splits)):
+            owners: dict[str, str] = {}
+            for argument, name in named.items():
+                require_text(argument, name)
+                if owners.setdefault(name, argument) != argument:
+                    raise ValueError(f"{argument} must {what} of its own, and {owners[name]} is {name!r} too")
 
     @abstractmethod
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":

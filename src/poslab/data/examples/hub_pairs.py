@@ -26,11 +26,8 @@ class HubPairs(HubExamples):
 
     title: ClassVar[str] = "hub_pairs"
     kind = PAIRS
+    column_arguments: ClassVar[tuple[str, ...]] = ("source", "target")
     texts: ClassVar[tuple[str, ...]] = ("source", "target")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"source": self.source, "target": self.target}
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         return rows.filter(_are_whole, batched=True, load_from_cache_file=False)

@@ -24,10 +24,7 @@ class PairsFile(ExampleFiles):
 
     title: ClassVar[str] = "pairs_file"
     kind = PAIRS
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"source": self.source, "target": self.target}
+    column_arguments: ClassVar[tuple[str, ...]] = ("source", "target")
 
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
         return {

@@ -87,15 +87,8 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
             {name: getattr(counts, field) for name, counts in written.items()} for field in _Written._fields
         )
         classes, several = source.kind.labels(splits)
-        facts = Facts(
-            read,
-            cut,
-            left_out,
-            classes,
-            several,
-            "text_pair" in splits["train"].column_names,
-            **_alike(splits, source),
-        )
+        two_texts = "text_pair" in splits["train"].column_names
+        facts = Facts(read, cut, left_out, classes, several, two_texts, **_alike(splits, source))
         cache.write_facts(temporary, facts)
     return folder
 

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from poslab.data.bounds import require_integer
@@ -39,6 +38,9 @@ class ExampleSource(Source):
 
     kind: ClassVar[ExampleKind]
 
+    column_arguments: ClassVar[tuple[str, ...]] = ()
+    """The arguments that name columns, of a source that reads a table."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_integer("sequence_length", self.sequence_length, least=1)
@@ -55,14 +57,15 @@ class ExampleSource(Source):
         return self.max_length or self.sequence_length
 
     @property
+    def columns(self) -> dict[str, str]:
+        """The columns that a table must have, by the arguments that name them; a default of None is optional."""
+        columns = {argument: getattr(self, argument) for argument in self.column_arguments}
+        return {name: column for name, column in columns.items() if (column, getattr(type(self), name)) != (None, None)}
+
+    @property
     def settings(self) -> tuple[object, ...]:
         """Values of other arguments of a subclass that decide which examples come out."""
         return ()
-
-    @cached_property
-    @abstractmethod
-    def identity(self) -> str:
-        """A string that changes whenever the source's examples do."""
 
     @abstractmethod
     def examples(self) -> Splits:

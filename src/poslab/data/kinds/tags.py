@@ -86,10 +86,7 @@ class TagsFile(ExampleFiles):
 
     title: ClassVar[str] = "tags_file"
     kind = TAGS
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"words": self.words, "tags": self.tags}
+    column_arguments: ClassVar[tuple[str, ...]] = ("words", "tags")
 
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
         texts, tags = [], []

@@ -127,12 +127,9 @@ class _Reader:
         elif name == "TS":
             self.begin("text")
             self._skips_to = "TE"
-        elif name in CODE:
+        elif name in CODE + CODE_ENDS:
             self.begin("text")
-            self._in_code = True
-        elif name in CODE_ENDS:
-            self.begin("text")
-            self._in_code = False
+            self._in_code = name in CODE
         elif name in PARAGRAPHS:
             # Within code, only a heading shows that its end was forgotten.
             if not self._in_code or name in ("SH", "SS"):

@@ -1,6 +1,7 @@
 """Equations modulo a number."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class SolveEquation(AlgorithmicTask):
     authors' code, whose operators are + and -.
     """
 
+    shortest: ClassVar[int] = 3
+
     modulus: int = 5
 
     def __post_init__(self) -> None:
@@ -37,9 +40,6 @@ class SolveEquation(AlgorithmicTask):
     @property
     def symbols(self) -> tuple[str, ...]:
         return *numbered(self.modulus), "+", "-", "(", ")", "x", "="
-
-    def has_length(self, length: int) -> bool:
-        return length >= 3
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 3"

@@ -29,11 +29,9 @@ class BinaryMultiplication(AlgorithmicTask):
 
     stop: ClassVar[str] = "."
     symbols = ("0", "1", "*", stop)
+    shortest: ClassVar[int] = 3
 
     padded: bool = True
-
-    def has_length(self, length: int) -> bool:
-        return length >= 3
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 3"

@@ -1,6 +1,7 @@
 """The missing symbol of a string that stands twice."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,9 +28,7 @@ class MissingDuplicate(AlgorithmicTask):
     """
 
     symbols = (*BITS, MISSING, FILLER)
-
-    def has_length(self, length: int) -> bool:
-        return length >= 2
+    shortest: ClassVar[int] = 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 2"

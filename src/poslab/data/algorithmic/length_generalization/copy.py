@@ -42,8 +42,16 @@ class Copy(AlgorithmicTask):
         return self.words
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, length, generator)
-        return Example(string, string)
+        string = self.string(length, generator)
+        return Example(string, self.output(string))
+
+    def string(self, length: int, generator: np.random.Generator) -> tuple[str, ...]:
+        """Draw an input."""
+        return draw(self.words, length, generator)
+
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the right output for an input."""
+        return string
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,8 @@ class CopyTwice(Copy):
     def symbols(self) -> tuple[str, ...]:
         return *self.words, NEXT
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, length, generator)
-        return Example(string, (*string, NEXT, *string))
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return *string, NEXT, *string
 
 
 @dataclass(frozen=True)
@@ -75,13 +82,12 @@ class CopyOneWord(Copy):
     `repeat_single_char`, with as many words as examples of a length, about 6,000.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, 1, generator) * length
-        return Example(string, string)
+    def string(self, length: int, generator: np.random.Generator) -> tuple[str, ...]:
+        return draw(self.words, 1, generator) * length
 
 
 @dataclass(frozen=True)
-class CopyOneWordTwice(Copy):
+class CopyOneWordTwice(CopyOneWord):
     """A random word that repeats, twice as often.
 
         w7 w7 w7  ->  w7 w7 w7 w7 w7 w7
@@ -90,9 +96,8 @@ class CopyOneWordTwice(Copy):
     authors' code, `repeat_single_2x_char`.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, 1, generator) * length
-        return Example(string, string * 2)
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return string * 2
 
 
 @dataclass(frozen=True)

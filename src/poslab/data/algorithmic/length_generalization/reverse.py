@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from poslab.data.algorithmic.length_generalization.copy import NEXT, Copy, CopyTwice
-from poslab.data.algorithmic.strings import draw
-from poslab.data.algorithmic.task import Example
 
 
 @dataclass(frozen=True)
@@ -24,9 +20,8 @@ class Reverse(Copy):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; in the authors' code, `multi_char`.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, length, generator)
-        return Example(string, string[::-1])
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return string[::-1]
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,8 @@ class ReverseTwice(CopyTwice):
     the authors' code, `multi_char_2x`.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, length, generator)
-        return Example(string, (*string[::-1], NEXT, *string[::-1]))
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return *string[::-1], NEXT, *string[::-1]
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,5 @@ class ReverseThenCopy(CopyTwice):
     the authors' code, `multi_char_rev_cop`.
     """
 
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        string = draw(self.words, length, generator)
-        return Example(string, (*string[::-1], NEXT, *string))
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        return *string[::-1], NEXT, *string
