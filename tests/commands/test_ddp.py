@@ -12,7 +12,7 @@ import pytest
 
 from poslab.runs.directory import RunDirectory
 
-from .running import STEPS, Running, assert_same_run, at_step, figures, python, recorded, rows
+from .running import STEPS, Running, assert_same_run, at_step, metrics, python, recorded, rows
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def assert_same_curves(one: Path, other: Path) -> None:
     assert [row[:2] for row in rows(one)] == [row[:2] for row in rows(other)]
     for (step, tag, value), (_, _, expected) in zip(rows(one), rows(other), strict=True):
         assert float(value) == pytest.approx(float(expected), rel=1e-5), (step, tag)
-    assert figures(one) == pytest.approx(figures(other), rel=1e-5)
+    assert metrics(one) == pytest.approx(metrics(other), rel=1e-5)
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
@@ -45,7 +45,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 def test_a_multirun_in_two_processes_runs_each_job_once(jobs: list[Path]) -> None:
     assert sorted(path.name for path in jobs[0].parent.iterdir()) == [*JOBS, "multirun.yaml"]
     for run in jobs:
-        assert figures(run)["steps"] == STEPS
+        assert metrics(run)["steps"] == STEPS
         log = (run / "train.log").read_text()
         assert log.count("parameters, 32-true") == 1, "one process alone prints"
         assert log.count("written to") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import Running, figures
+from .running import Running, metrics
 
 LAUNCHERS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
@@ -26,7 +26,7 @@ def test_a_launcher_trains_what_a_single_run_trains(
     assert ended.status == 0, ended
     runs = sorted(path.parent for path in tmp_path.glob("jobs/*/metrics.json"))
     assert [run.name.rpartition("_")[2] for run in runs] == ["rotary", "alibi"]
-    assert figures(runs[0]) == figures(alone("rotary", "trainer=cpu", "encoding=rotary"))
+    assert metrics(runs[0]) == metrics(alone("rotary", "trainer=cpu", "encoding=rotary"))
 
 
 @pytest.mark.slow

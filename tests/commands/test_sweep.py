@@ -24,7 +24,7 @@ from poslab.pool.failure import LOST
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.trial_record import recorded_failure
 
-from .running import ROOT, Ended, Running, figures, python
+from .running import ROOT, Ended, Running, metrics, python
 
 QUESTION = """
 question: Does it work?
@@ -110,7 +110,7 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, s
     again = tmp_path / "again"
     trained = Running([sys.executable, *command.split()[1:], f"hydra.run.dir={again}"], out.parent, None).wait(120)
     assert trained.status == 0, trained
-    assert figures(again) == figures(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
+    assert metrics(again) == metrics(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
 
 
 @pytest.mark.slow
