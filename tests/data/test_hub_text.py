@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -84,21 +85,18 @@ def test_changed_files_are_prepared_anew(tmp_path: Path, arguments: dict[str, An
 
 
 @pytest.fixture
-def small_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def stream(tmp_path: Path, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., HubText]:
+    """Makes streams of thirty documents, which hold few of them out."""
     monkeypatch.setattr("poslab.data.hub_text.HELD_OUT_DOCUMENTS", 3)
     monkeypatch.setattr("poslab.data.hub_text.FIRST_DOCUMENTS", 10)
-
-
-def stream(tmp_path: Path, arguments: dict[str, Any], **more: Any) -> HubText:
     data_files = [write(tmp_path / f"{n}.parquet", range(10 * n, 10 * n + 10)) for n in range(3)]
-    return HubText(path="parquet", data_files=data_files, streaming=True, **more, **arguments)
+    return partial(HubText, path="parquet", data_files=data_files, streaming=True, **arguments)
 
 
-@pytest.mark.usefixtures("small_counts")
 def test_a_stream_holds_out_its_first_documents_and_trains_on_the_others(
-    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
+    tmp_path: Path, stream: Callable[..., HubText], attach: Callable[..., Any]
 ) -> None:
-    datamodule = attach(stream(tmp_path, arguments), max_steps=200)
+    datamodule = attach(stream(), max_steps=200)
     assert text_of(datamodule, "validation") == "".join(map(story, range(3)))
     assert text_of(datamodule, "test") == "".join(map(story, range(3, 6)))
     assert "train" not in datamodule.num_tokens
@@ -110,13 +108,12 @@ def test_a_stream_holds_out_its_first_documents_and_trains_on_the_others(
     assert not list((tmp_path / "hub-cache").rglob("*.arrow")), "nothing of a stream is stored"
 
 
-@pytest.mark.usefixtures("small_counts")
 @pytest.mark.parametrize("world_size, accumulate", [(2, 1), (3, 2)])
 def test_the_windows_of_a_streamed_step_do_not_depend_on_devices(
-    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any], world_size: int, accumulate: int
+    stream: Callable[..., HubText], attach: Callable[..., Any], world_size: int, accumulate: int
 ) -> None:
-    whole = [batch.tokens.tolist() for batch in islice(attach(stream(tmp_path, arguments)).train_dataloader(), 5)]
-    ranks = [attach(stream(tmp_path, arguments), world_size, rank, accumulate) for rank in range(world_size)]
+    whole = [batch.tokens.tolist() for batch in islice(attach(stream()).train_dataloader(), 5)]
+    ranks = [attach(stream(), world_size, rank, accumulate) for rank in range(world_size)]
     batches = [list(islice(rank.train_dataloader(), 5 * accumulate)) for rank in ranks]
     for step in range(5):
         mine = slice(step * accumulate, (step + 1) * accumulate)
@@ -124,32 +121,28 @@ def test_the_windows_of_a_streamed_step_do_not_depend_on_devices(
         assert rows == whole[step]
 
 
-@pytest.mark.usefixtures("small_counts")
-def test_the_seed_orders_a_stream(tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]) -> None:
+def test_the_seed_orders_a_stream(stream: Callable[..., HubText], attach: Callable[..., Any]) -> None:
     first, again, other = (
-        next(iter(attach(stream(tmp_path, arguments, seed=seed)).train_dataloader())).tokens.tolist()
-        for seed in (1, 1, 2)
+        next(iter(attach(stream(seed=seed)).train_dataloader())).tokens.tolist() for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
-@pytest.mark.usefixtures("small_counts")
 def test_overfit_repeats_the_first_global_batch_of_a_stream(
-    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
+    stream: Callable[..., HubText], attach: Callable[..., Any]
 ) -> None:
-    first = next(iter(attach(stream(tmp_path, arguments)).train_dataloader())).tokens.tolist()
-    corpus = stream(tmp_path, arguments, overfit=True)
+    first = next(iter(attach(stream()).train_dataloader())).tokens.tolist()
+    corpus = stream(overfit=True)
     for start in (0, 5):
         ranks = [attach(corpus, world_size=2, rank=rank, global_step=start) for rank in range(2)]
         for batches in islice(zip(*(rank.train_dataloader() for rank in ranks), strict=True), 3):
             assert [row for batch in batches for row in batch.tokens.tolist()] == first
 
 
-@pytest.mark.usefixtures("small_counts")
 def test_a_stream_learns_its_vocabulary_from_its_first_training_documents(
-    tmp_path: Path, arguments: dict[str, Any], attach: Callable[..., Any]
+    stream: Callable[..., HubText], attach: Callable[..., Any]
 ) -> None:
-    datamodule = attach(stream(tmp_path, arguments, tokenizer="bpe", vocab_size=400))
+    datamodule = attach(stream(tokenizer="bpe", vocab_size=400))
     assert 257 < datamodule.vocab_size <= 400
     assert datamodule.bytes_per_token["validation"] > 1.5
 

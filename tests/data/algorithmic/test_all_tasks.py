@@ -13,18 +13,21 @@ import pytest
 import yaml
 
 from poslab.commands.words import CONF
+from poslab.data.algorithmic.length_generalization.lego import Lego
+from poslab.data.algorithmic.length_generalization.pcfg import Pcfg
+from poslab.data.algorithmic.length_generalization.scan import Scan
 from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
 CHOICES = [yaml.safe_load(file.read_text()) for file in sorted((CONF / "dataset").glob("[!_]*.yaml"))]
 PATHS = [choice["task"]["_target_"].rpartition(".") for choice in CHOICES if "task" in choice]
 TASKS = {name: getattr(importlib.import_module(module), name) for module, _, name in PATHS}
+OPERATORS = "operators must be one or more of + - *, each once, got"
 
-every_task = pytest.mark.parametrize("name", TASKS)
 
-
-def task_of(name: str) -> AlgorithmicTask:
-    return TASKS[name]()
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> AlgorithmicTask:
+    return TASKS[request.param]()
 
 
 def length_near(task: AlgorithmicTask, length: int) -> int:
@@ -32,17 +35,15 @@ def length_near(task: AlgorithmicTask, length: int) -> int:
     return next(shorter for shorter in range(length, 0, -1) if task.has_length(shorter))
 
 
-@every_task
-def test_symbols_are_different_from_each_other_and_one_word_each(name: str) -> None:
-    symbols = task_of(name).symbols
+def test_symbols_are_different_from_each_other_and_one_word_each(task: AlgorithmicTask) -> None:
+    symbols = task.symbols
     assert len(set(symbols)) == len(symbols) > 1
     assert all(type(symbol) is str and symbol.split() == [symbol] for symbol in symbols)
 
 
-@every_task
-def test_no_example_of_a_length_has_more_tokens_than_the_longest(name: str) -> None:
-    task, generator = task_of(name), np.random.default_rng(1)
-    if name != "Pcfg":  # whose longest examples no draw finds
+def test_no_example_of_a_length_has_more_tokens_than_the_longest(task: AlgorithmicTask) -> None:
+    generator = np.random.default_rng(1)
+    if not isinstance(task, Pcfg):  # whose longest examples no draw finds
         for length in filter(task.has_length, (7, 40)):
             drawn_tokens = [task.example(length, generator).num_tokens for _ in range(500)]
             assert max(drawn_tokens) <= task.most_tokens(length) <= max(drawn_tokens) + length
@@ -69,15 +70,13 @@ def test_no_example_of_a_length_has_more_tokens_than_the_longest(name: str) -> N
 def test_an_input_has_the_length_and_an_output_that_which_follows(
     name: str, shortest: int, output_length: Callable[[int], int]
 ) -> None:
-    task = task_of(name)
+    task = TASKS[name]()
     assert [length for length in range(shortest + 3) if task.has_length(length)] == [*range(shortest, shortest + 3)]
     for length, example in drawn(task):
         assert (len(example.input), len(example.output)) == (length, output_length(length))
 
 
-@every_task
-def test_examples_are_strings_of_the_symbols(name: str) -> None:
-    task = task_of(name)
+def test_examples_are_strings_of_the_symbols(task: AlgorithmicTask) -> None:
     symbols = set(task.symbols)
     for _, example in drawn(task):
         assert example.input and example.output
@@ -86,28 +85,25 @@ def test_examples_are_strings_of_the_symbols(name: str) -> None:
         assert {*example.input, *example.output} <= symbols
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if len(task_of(name).symbols) < 100])
-def test_every_symbol_comes_where_there_are_not_too_many_to_meet(name: str) -> None:
-    task = task_of(name)
+@pytest.mark.parametrize(
+    "task", [kind() for kind in TASKS.values() if len(kind().symbols) < 100], ids=lambda task: type(task).__name__
+)
+def test_every_symbol_comes_where_there_are_not_too_many_to_meet(task: AlgorithmicTask) -> None:
     met = {symbol for _, example in drawn(task) for symbol in example.input + example.output}
     assert met == set(task.symbols)
 
 
-@every_task
-def test_equal_seeds_give_equal_examples_whatever_else_draws(name: str) -> None:
-    task = task_of(name)
+def test_equal_seeds_give_equal_examples_whatever_else_draws(task: AlgorithmicTask) -> None:
     length = length_near(task, 40)
     first = [task.example(length, generator) for generator in [np.random.default_rng(5)] for _ in range(4)]
     np.random.seed(1)
     random.seed(1)
     np.random.random(3)
-    again = [TASKS[name]().example(length, generator) for generator in [np.random.default_rng(5)] for _ in range(4)]
+    again = [type(task)().example(length, generator) for generator in [np.random.default_rng(5)] for _ in range(4)]
     assert first == again
 
 
-@every_task
-def test_two_seeds_and_two_draws_of_one_differ(name: str) -> None:
-    task = task_of(name)
+def test_two_seeds_and_two_draws_of_one_differ(task: AlgorithmicTask) -> None:
     length = length_near(task, 40)
     generators = [np.random.default_rng(seed) for seed in range(8)]
     # One word that repeats is the same for two seeds in a hundred.
@@ -115,39 +111,42 @@ def test_two_seeds_and_two_draws_of_one_differ(name: str) -> None:
     assert len(set(many(task, length, 8))) >= 6
 
 
-@every_task
 @pytest.mark.parametrize("length", [500, 1000])
-def test_examples_can_be_long(name: str, length: int) -> None:
-    task = task_of(name)
+def test_examples_can_be_long(task: AlgorithmicTask, length: int) -> None:
     length = length_near(task, length)
-    if name not in ("Lego", "Scan"):  # as many as there are names, and as the longest command has actions
+    if not isinstance(task, Lego | Scan):  # as many as there are names, and as the longest command has actions
         assert length >= 499
     example = task.example(length, np.random.default_rng(0))
     assert {*example.input, *example.output} <= set(task.symbols)
 
 
-@every_task
-def test_no_task_has_a_length_below_one(name: str) -> None:
-    assert not any(task_of(name).has_length(length) for length in (0, -1))
+def test_no_task_has_a_length_below_one(task: AlgorithmicTask) -> None:
+    assert not any(task.has_length(length) for length in (0, -1))
 
 
-@every_task
-def test_tasks_are_equal_to_their_copies_and_can_be_sent_to_workers(name: str) -> None:
-    task = task_of(name)
+def test_tasks_are_equal_to_their_copies_and_can_be_sent_to_workers(task: AlgorithmicTask) -> None:
     many(task, length_near(task, 40), 1)
     copy = pickle.loads(pickle.dumps(task))
-    assert copy == task == TASKS[name]()
+    assert copy == task == type(task)()
     assert many(copy, length_near(task, 40), 2) == many(task, length_near(task, 40), 2)
 
 
-@every_task
-def test_docstrings_have_a_worked_example_a_length_and_a_source(name: str) -> None:
-    task = task_of(name)
+def test_docstrings_have_a_worked_example_a_length_and_a_source(task: AlgorithmicTask) -> None:
     for example in worked_examples(task):
         assert {*example.input, *example.output} <= set(task.symbols)
     text = type(task).__doc__
     assert "`length` is" in text
     assert "Source:" in text or "All else is as in" in text
+
+
+@pytest.mark.parametrize("name", ["BinaryAddition", "BinaryMultiplication", "StackManipulation"])
+def test_a_padded_output_has_one_stop(name: str) -> None:
+    assert all(example.output.count(TASKS[name].stop) == 1 for _, example in drawn(TASKS[name]()))
+
+
+@pytest.mark.parametrize(("name", "even"), [("EvenPairs", "0"), ("ParityCheck", "0"), ("Parity", "Yes")])
+def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
+    assert 0.45 < sum(example.output == (even,) for example in many(TASKS[name](), 12, 2000)) / 2000 < 0.55
 
 
 @pytest.mark.parametrize(
@@ -157,14 +156,10 @@ def test_docstrings_have_a_worked_example_a_length_and_a_source(name: str) -> No
         ("CycleNavigation", {"cycle_length": 2.5}, "cycle_length must be an integer of at least 2, got 2.5"),
         ("ModularArithmetic", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
         ("ModularArithmetic", {"modulus": True}, "modulus must be an integer of at least 2, got True"),
-        ("ModularArithmetic", {"operators": ()}, "operators must be one or more of + - *, each once, got ()"),
-        ("ModularArithmetic", {"operators": "/"}, "operators must be one or more of + - *, each once, got '/'"),
+        ("ModularArithmetic", {"operators": ()}, f"{OPERATORS} ()"),
+        ("ModularArithmetic", {"operators": "/"}, f"{OPERATORS} '/'"),
         ("ModularArithmeticBrackets", {"modulus": 0}, "modulus must be an integer of at least 2, got 0"),
-        (
-            "ModularArithmeticBrackets",
-            {"operators": "++"},
-            "operators must be one or more of + - *, each once, got '++'",
-        ),
+        ("ModularArithmeticBrackets", {"operators": "++"}, f"{OPERATORS} '++'"),
         ("SolveEquation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
         ("ReverseString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
         ("DuplicateString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),

@@ -26,10 +26,6 @@ def test_stack_manipulation_gives_what_is_left_from_the_top():
     assert_solved(StackManipulation(), solve)
 
 
-def test_stack_manipulation_has_one_stop():
-    assert all(example.output.count(StackManipulation.stop) == 1 for _, example in drawn(StackManipulation()))
-
-
 def test_stack_manipulation_without_padding_ends_at_the_stop():
     for _, example in drawn(StackManipulation(padded=False)):
         assert [*example.output] == [*what_is_left(example.input), "."]

@@ -29,10 +29,6 @@ def test_binary_multiplication_multiplies_numbers_of_hundreds_of_bits():
         assert product[-1] == "1"
 
 
-def test_binary_multiplication_has_one_stop():
-    assert all(example.output.count(BinaryMultiplication.stop) == 1 for _, example in drawn(BinaryMultiplication()))
-
-
 def test_binary_multiplication_without_padding_ends_at_the_stop():
     for _, example in drawn(BinaryMultiplication(padded=False)):
         assert "".join(example.output) == solve(example.input).rstrip("0")
