@@ -14,7 +14,7 @@ from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.models import Decoder
-from tests.encodings.agreement import tensors
+from tests.encodings.agreement import attention_inputs, tensors
 from tests.stacked import stacked
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
@@ -39,12 +39,7 @@ def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None
 @pytest.mark.parametrize("window", [None, 7])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(window):
     length, encoding = 60, forgetting()
-    query, key, value, x = tensors(
-        (2, HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, length, D_MODEL),
-    )
+    query, key, value, x = attention_inputs(length, HEADS, KV_HEADS, HEAD_DIM, D_MODEL)
     state = encoding.state(x, Positions.range(length), None)
     ours = attend(query, key, value, encoding, None, Visibility(window=window), state_BHSE=state)
     gates = torch.log(1 / (1 + torch.exp(-(x @ encoding.gate.weight.T + encoding.gate.bias))))
@@ -75,11 +70,6 @@ def test_a_gate_that_never_changes_is_alibi():
     storage = torch.arange(9.0)
     expected = math.log(gate) * (storage[:, None] - storage)
     torch.testing.assert_close(biases(state)[0, 0].tril(), expected.tril(), rtol=1e-6, atol=1e-6)
-
-
-def test_a_token_does_not_forget_itself():
-    (state,) = tensors((2, HEADS, 30, 1))
-    assert (biases(state).diagonal(dim1=-2, dim2=-1) == 0).all()
 
 
 def test_sums_go_over_the_tokens_between_in_the_same_document_and_not_over_padding():

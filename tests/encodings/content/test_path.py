@@ -6,7 +6,7 @@ from torch import Tensor
 from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.path import PaTH
-from tests.encodings.agreement import assert_same
+from tests.encodings.agreement import assert_same, attention_inputs, tensors
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
@@ -18,11 +18,6 @@ def path_attention(**hyperparameters) -> PaTH:
         for parameter in path.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
     return path
-
-
-def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
 
 
 def logits(
@@ -55,7 +50,7 @@ def test_logits_and_gradients_are_those_of_products_of_matrices(forget_gate):
         (1, HEADS, length, HEAD_DIM), (1, KV_HEADS, length, HEAD_DIM), (1, length, D_MODEL), dtype=torch.float64
     )
     state = path.state(x, Positions.range(length), None).detach()
-    inputs = [query.requires_grad_(), key.requires_grad_(), state.requires_grad_()]
+    inputs = [query, key, state.requires_grad_()]
     heads = [0, 3]
     ours = logits(path, *inputs, scale=0.3)[:, heads].tril()
     w, beta, gates = parts_of(state)
@@ -78,14 +73,9 @@ def test_logits_and_gradients_are_those_of_products_of_matrices(forget_gate):
 @pytest.mark.parametrize("length", [30, 150])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(forget_gate, length):
     path = path_attention(forget_gate=forget_gate)
-    query, key, value, x = tensors(
-        (2, HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, length, D_MODEL),
-    )
+    query, key, value, x = attention_inputs(length, HEADS, KV_HEADS, HEAD_DIM, D_MODEL)
     state = path.state(x, Positions.range(length), None).detach()
-    inputs = [y.requires_grad_() for y in (query, key, value, state)]
+    inputs = [query, key, value, state.requires_grad_()]
     scale = HEAD_DIM**-0.5
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     weights = logits(path, query, key, state, scale=scale).masked_fill(future, float("-inf")).softmax(-1)

@@ -9,7 +9,7 @@ from poslab.attention.attend import attend
 from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.relative_projection import RelativeProjection
-from tests.encodings.agreement import assert_same, tensors
+from tests.encodings.agreement import assert_same, attention_inputs, tensors
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 
@@ -33,12 +33,7 @@ def biases(encoding: RelativeProjection, x: Tensor, queries: Positions, keys: Po
 @pytest.mark.parametrize("extent", [1, 7, 64])
 def test_attention_and_gradients_are_those_of_transformers(extent):
     length, encoding = 30, relative_projection(extent=extent)
-    query, key, value, x = tensors(
-        (2, HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, KV_HEADS, length, HEAD_DIM),
-        (2, length, D_MODEL),
-    )
+    query, key, value, x = attention_inputs(length, HEADS, KV_HEADS, HEAD_DIM, D_MODEL)
     positions = Positions.range(length)
     state = encoding.state(x, positions, None)
     tables = encoding.prepare(positions, positions)
