@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,14 @@ def encoding(name: str, causal: bool = True, **shape: int) -> PositionalEncoding
     return stack(name, causal, **shape).layer(0)
 
 
-def small_decoder(name: str, **arguments: Any) -> Decoder:
-    """A decoder with the shape of `stack`, in evaluation mode, always with the same weights."""
+def small_model(kind: Any, name: str, **arguments: Any) -> Any:
+    """A model of a class with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
-    return stacked(Decoder, VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
+    return stacked(kind, VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
+
+
+small_decoder = partial(small_model, Decoder)
 
 
 def some_tokens(batch: int, length: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""Who sees whom, said twice: as the library's values, and as a plain predicate that a double loop can ask."""
+"""Who sees whom, said twice: as the library's values, and as a plain predicate that a double loop can ask.
+
+With queries, keys and values for these scenarios, and what attention makes of them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from poslab.attention import Visibility
-from poslab.encodings import Positions
+from poslab.attention import Visibility, attend
+from poslab.encodings import PositionalEncoding, Positions
 
 BATCH, LENGTH = 2, 12
+HEADS, GROUPS, HEAD_DIM = 4, 2, 8
 SEGMENTS = torch.tensor([[0] * 5 + [1] * 7, [3] * 9 + [1] * 2 + [4]])
 LEFT_PADDED = torch.arange(LENGTH) >= torch.tensor([[4], [0]])
 RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[12], [7]])
@@ -92,3 +97,33 @@ SCENARIOS = {
     "scattered positions": Scenario(SCATTERED, SCATTERED, Visibility(), lambda b, i, j: j <= i),
     "real positions": Scenario(REAL, REAL, Visibility(), lambda b, i, j: j <= i),
 }
+
+
+def inputs(
+    num_queries: int, num_keys: int, groups: int = GROUPS, width: int = HEAD_DIM, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """Queries, keys and values that take gradients."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(HEADS, num_queries), (groups, num_keys), (groups, num_keys)]
+    made = [torch.randn(BATCH, *shape, width, generator=generator) for shape in shapes]
+    return [x.to(dtype).requires_grad_() for x in made]
+
+
+def attended(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor, route="auto") -> Tensor:
+    tables = instance.prepare(scenario.queries, scenario.keys)
+    return attend(q, k, v, instance, tables, scenario.visibility, route)
+
+
+def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route="auto") -> list[Tensor | None]:
+    """The output, and the gradient of each input and parameter that has one."""
+    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
+    y = attended(instance, scenario, q, k, v, route)
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    sources = [q, k, v, *instance.parameters()]
+    return [y, *torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)]
+
+
+def assert_as_dense(instance: PositionalEncoding, scenario: Scenario, route="auto") -> None:
+    """A route gives the output and gradients of the definition."""
+    ours, exact = (output_and_gradients(instance, scenario, one) for one in (route, "dense"))
+    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5)

@@ -7,36 +7,23 @@ from torch.nn import functional
 
 from poslab.attention import Visibility, attend, choose_route
 from poslab.encodings import DistanceBias, NoPosition, PositionalEncoding, Positions, Rotary
-from tests.attention.scenarios import BATCH, SCENARIOS, Scenario
+from tests.attention.scenarios import (
+    BATCH,
+    GROUPS,
+    HEAD_DIM,
+    HEADS,
+    SCENARIOS,
+    Scenario,
+    assert_as_dense,
+    attended,
+    inputs,
+    output_and_gradients,
+)
 from tests.encoding_choices import BIASED, ENCODINGS, RELATIVE, encoding, stack
 from tests.encodings.examples import TurningAndDiscounting
 
-HEADS, GROUPS, HEAD_DIM = 4, 2, 8
-
 each_encoding = pytest.mark.parametrize("name", ENCODINGS)
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
-
-
-def inputs(num_queries: int, num_keys: int, groups: int = GROUPS, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Queries, keys and values that take gradients."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(HEADS, num_queries), (groups, num_keys), (groups, num_keys)]
-    made = [torch.randn(BATCH, heads, length, HEAD_DIM, generator=generator) for heads, length in shapes]
-    return [x.to(dtype).requires_grad_() for x in made]
-
-
-def attended(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor, route="auto") -> Tensor:
-    tables = instance.prepare(scenario.queries, scenario.keys)
-    return attend(q, k, v, instance, tables, scenario.visibility, route)
-
-
-def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route="auto") -> list[Tensor]:
-    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
-    y = attended(instance, scenario, q, k, v, route)
-    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    sources = [q, k, v, *instance.parameters()]
-    gradients = torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)
-    return [y, *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
 
 
 def by_definition(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -75,15 +62,14 @@ def test_the_dense_route_is_attention_by_definition(name, scenario):
 def test_every_exact_route_gives_the_output_and_gradients_of_the_dense_one(name, scenario):
     instance = encoding(name, scenario.visibility.causal)
     exact = output_and_gradients(instance, scenario, "dense")
-    assert all(x.isfinite().all() for x in exact)
+    assert all(x is None or x.isfinite().all() for x in exact)
     routes = ["auto", "blockwise"]
     if name not in BIASED:
         routes.append("flash")
     if name not in BIASED or scenario.queries.contiguous:
         routes.append("distance")
     for route in routes:
-        for actual, expected in zip(output_and_gradients(instance, scenario, route), exact, strict=True):
-            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output_and_gradients(instance, scenario, route), exact, rtol=1e-4, atol=1e-5)
 
 
 def test_a_bias_of_positions_that_are_not_contiguous_is_refused_by_the_distance_route_alone():
@@ -98,9 +84,7 @@ def test_a_subclass_with_one_more_hook_is_served_by_the_route_for_all_of_them():
     instance = TurningAndDiscounting(HEAD_DIM, HEADS)
     assert choose_route(instance) == "distance"
     for scenario in SCENARIOS.values():
-        exact = output_and_gradients(instance, scenario, "dense")
-        for actual, expected in zip(output_and_gradients(instance, scenario), exact, strict=True):
-            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+        assert_as_dense(instance, scenario)
 
 
 def test_without_position_attention_is_the_plain_softmax():
@@ -144,23 +128,8 @@ def test_a_query_that_sees_nothing_gives_zero_and_no_nan_in_any_gradient(name, r
 
 
 @pytest.mark.parametrize("name", RELATIVE)
-@pytest.mark.parametrize("contiguous", [True, False])
-@pytest.mark.parametrize("shift", [1_000, 100_000])
-def test_attention_under_a_relative_encoding_does_not_feel_a_shift_of_all_positions(name, contiguous, shift):
-    instance = encoding(name)
-
-    def at(start: int) -> Tensor:
-        positions = Positions(torch.arange(12) + start, start + 12, contiguous)
-        return attend(*inputs(12, 12), instance, instance.prepare(positions, positions), Visibility())
-
-    # The angles of rotary are exact to half a unit in the last place of shift, in radians.
-    angle_error = shift * 2.0**-24 if {"rotate_query"} <= instance.hooks else 0
-    torch.testing.assert_close(at(shift), at(0), rtol=0, atol=1e-6 + 4 * angle_error)
-
-
-@pytest.mark.parametrize("name", RELATIVE)
 def test_attention_feels_a_stretch_of_all_positions(name):
-    """The counterpart of the claim above, which an encoding that does nothing passes too: no position is just that."""
+    """The counterpart of not feeling a shift, which an encoding that does nothing does not either."""
     instance = encoding(name)
 
     def stretched(factor: int) -> Tensor:
@@ -204,11 +173,7 @@ def test_queries_may_be_wider_or_narrower_than_values(query_width):
         def rotate_key(self, k_BHSD, tables):
             return functional.pad(k_BHSD, (0, query_width - HEAD_DIM), value=0.5)
 
-    instance, scenario = Alibi(HEADS), SCENARIOS["causal"]
-    for ours, exact in zip(
-        output_and_gradients(instance, scenario), output_and_gradients(instance, scenario, "dense"), strict=True
-    ):
-        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5)
+    assert_as_dense(Alibi(HEADS), SCENARIOS["causal"])
 
 
 def test_the_cheapest_exact_route_is_taken():

@@ -61,9 +61,8 @@ def test_many_blocks_give_the_output_and_gradients_of_the_definition(rules, num_
     if "key_segments" in rules:
         rules = rules | {"query_segments": SEGMENTS[:, -num_queries:]}
     encoding, visibility = LearnedByDistance(learns), Visibility(**rules)
-    expected = output_and_gradients(encoding, visibility, num_queries, "dense")
-    for ours, theirs in zip(output_and_gradients(encoding, visibility, num_queries), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    ours, exact = (output_and_gradients(encoding, visibility, num_queries, route) for route in ("auto", "dense"))
+    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -89,8 +88,8 @@ def test_what_is_taken_one_by_one_gives_the_same(taken, monkeypatch):
     together = output_and_gradients(encoding, Visibility(), LENGTH)
     for bound in taken:
         monkeypatch.setattr(distance_gradients, bound, 1)
-    for ours, expected in zip(output_and_gradients(encoding, Visibility(), LENGTH), together, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    ours = output_and_gradients(encoding, Visibility(), LENGTH)
+    torch.testing.assert_close(ours, together, rtol=1e-4, atol=1e-5)
 
 
 def operands(length: int = 40, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -187,5 +186,4 @@ def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(shared, hidden)
     together = torch.func.vmap(of_one, in_dims=in_dims)(*inputs)
     for sample in range(samples):
         one = [x if dim is None else x[sample] for x, dim in zip(inputs, in_dims, strict=True)]
-        for ours, theirs in zip(together, of_one(*one), strict=True):
-            torch.testing.assert_close(ours[sample], theirs)
+        torch.testing.assert_close([x[sample] for x in together], of_one(*one))

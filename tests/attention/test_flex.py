@@ -10,20 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import flex_attention as pytorch
 
-from poslab.attention import Route, Visibility, attend, flex
+from poslab.attention import Visibility, attend, flex
 from poslab.attention.attend import route_under_bias
 from poslab.attention.flex import LEAST_WIDTH
-from poslab.encodings import BiasTable, PositionalEncoding, Positions
-from tests.attention.scenarios import BATCH, SCENARIOS, Scenario
+from poslab.encodings import BiasTable, Positions
+from tests.attention.scenarios import BATCH, HEAD_DIM, HEADS, SCENARIOS, Scenario, assert_as_dense, attended, inputs
 from tests.encoding_choices import encoding, small_decoder, some_tokens
 from tests.encodings.examples import TurningAndDiscounting
 
-HEADS, GROUPS, HEAD_DIM = 4, 2, 8
 SERVED = ["none", "rotary", "alibi", "alibi_learned", "t5", "tisa", "tupe", "fire"]
 """Choices of each kind that the route serves: nothing, a rotation, a bias of distance, a bias of both positions."""
 
@@ -33,28 +31,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 @pytest.fixture
 def eager_gradients(monkeypatch):
     monkeypatch.setattr(pytorch, "_validate_device", lambda *_: None)
-
-
-def inputs(num_queries: int, num_keys: int, width: int = HEAD_DIM, device: str = "cpu") -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(HEADS, num_queries), (GROUPS, num_keys), (GROUPS, num_keys)]
-    return [torch.randn(BATCH, *shape, width, generator=generator).to(device).requires_grad_() for shape in shapes]
-
-
-def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route: Route) -> list[Tensor | None]:
-    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
-    tables = instance.prepare(scenario.queries, scenario.keys)
-    y = attend(q, k, v, instance, tables, scenario.visibility, route)
-    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    sources = [q, k, v, *instance.parameters()]
-    return [y, *torch.autograd.grad((y * weight).sum(), sources, allow_unused=True)]
-
-
-def assert_the_same(ours: list[Tensor | None], exact: list[Tensor | None]) -> None:
-    for one, other in zip(ours, exact, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -71,7 +47,7 @@ def cases() -> Iterator[tuple[str, str]]:
 def test_it_gives_the_output_and_gradients_of_the_definition(name, scenario, eager_gradients):
     case = SCENARIOS[scenario]
     instance = encoding(name, case.visibility.causal)
-    assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+    assert_as_dense(instance, case, "flex")
 
 
 def last_of(num_queries: int, num_keys: int, causal: bool, padded: bool) -> Scenario:
@@ -90,51 +66,49 @@ def last_of(num_queries: int, num_keys: int, causal: bool, padded: bool) -> Scen
 @pytest.mark.parametrize("padded", [True, False])
 def test_lengths_that_are_no_whole_blocks_give_the_same(name, causal, padded, num_queries, num_keys, eager_gradients):
     case, instance = last_of(num_queries, num_keys, causal, padded), encoding(name, causal)
-    assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+    assert_as_dense(instance, case, "flex")
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """A count of the graphs of mask and attention, whose compiler need not run for that."""
+    counter = CompileCounter()
+    monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, counter))
+    torch.compiler.reset()
+    yield counter
+    torch.compiler.reset()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("name", ["alibi", "tupe"])
-def test_lengths_of_as_many_blocks_are_compiled_once(name, causal, monkeypatch):
-    """Mask and attention are a graph each, whatever the length; the compiler of graphs need not run to count them."""
-    graphs = CompileCounter()
-    monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, graphs))
-    torch.compiler.reset()
+def test_lengths_of_as_many_blocks_are_compiled_once(name, causal, graphs):
     instance, counts = encoding(name, causal), []
     for length in (129, 130, 200, 255):
         for padded in (False, True):
-            case = last_of(length, length, causal, padded)
             with torch.no_grad():
-                tables = instance.prepare(case.queries, case.keys)
-                attend(*inputs(length, length), instance, tables, case.visibility, "flex")
+                attended(instance, last_of(length, length, causal, padded), *inputs(length, length), "flex")
         counts.append(graphs.frame_count)
     assert counts == [counts[0]] * 4
-    torch.compiler.reset()
 
 
 @pytest.mark.slow
-def test_more_forms_than_pytorch_compiles_by_default_are_compiled(monkeypatch):
-    graphs = CompileCounter()
-    monkeypatch.setattr(flex, "_fast", lambda function, device: flex._compiled(function, graphs))
-    torch.compiler.reset()
+def test_more_forms_than_pytorch_compiles_by_default_are_compiled(graphs):
     counts = []
     for blocks in range(1, 6):
         for causal in (True, False):
             length = flex.BLOCK * blocks - 1
-            case, instance = last_of(length, length, causal, padded=False), encoding("alibi", causal)
+            case = last_of(length, length, causal, padded=False)
             with torch.no_grad():
-                tables = instance.prepare(case.queries, case.keys)
-                attend(*inputs(length, length), instance, tables, case.visibility, "flex")
+                attended(encoding("alibi", causal), case, *inputs(length, length), "flex")
             counts.append(graphs.frame_count)
     assert all(after > before for before, after in itertools.pairwise(counts))
-    torch.compiler.reset()
 
 
 def test_a_bias_may_join_a_rotation(eager_gradients):
     instance = TurningAndDiscounting(HEAD_DIM, HEADS)
     for case in (SCENARIOS["packed"], SCENARIOS["scattered positions"]):
-        assert_the_same(output_and_gradients(instance, case, "flex"), output_and_gradients(instance, case, "dense"))
+        assert_as_dense(instance, case, "flex")
 
 
 def test_a_decoder_under_it_reads_and_decodes_as_under_the_definition():
@@ -198,8 +172,8 @@ def test_compiled_on_a_gpu_it_gives_the_output_and_gradients_of_the_definition(n
     positions = Positions.range(length, device="cuda")
     results = []
     for route in ("auto", "dense"):
-        q, k, v = inputs(length, length, LEAST_WIDTH, "cuda")
+        q, k, v = (x.detach().cuda().requires_grad_() for x in inputs(length, length, width=LEAST_WIDTH))
         y = attend(q, k, v, instance, instance.prepare(positions, positions), Visibility(), route)
         sources = [q, k, v, *instance.parameters()]
         results.append([y, *torch.autograd.grad(y.square().sum(), sources)])
-    assert_the_same(*results)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)

@@ -19,23 +19,17 @@ def under(encoding: PositionalEncoding, start: int = 0, causal: bool = True, cac
     return AttentionContext(encoding, tables, positions, Visibility(causal), cache=cache)
 
 
-def test_without_position_it_is_the_multi_head_attention_of_pytorch():
-    ours, x = layer(num_kv_heads=4), torch.randn(2, 7, 32)
+@pytest.mark.parametrize("crossing", [False, True])
+def test_without_position_it_is_the_multi_head_attention_of_pytorch_also_to_a_memory_of_another_length(crossing):
+    ours, x, memory = layer(num_kv_heads=4), torch.randn(2, 7, 32), torch.randn(2, 9, 32)
     theirs = torch.nn.MultiheadAttention(32, 4, bias=False, batch_first=True)
     theirs.in_proj_weight.data.copy_(torch.cat([ours.query.weight, ours.key_value.weight]))
     theirs.out_proj.weight = ours.output.weight
-    future = torch.ones(7, 7, dtype=torch.bool).triu(1)
-    expected, _ = theirs(x, x, x, attn_mask=future)
-    torch.testing.assert_close(ours(x, under(NoPosition())), expected, rtol=0, atol=1e-5)
-
-
-def test_it_attends_to_a_memory_of_another_length():
-    ours, x, memory = layer(num_kv_heads=4), torch.randn(2, 3, 32), torch.randn(2, 9, 32)
-    theirs = torch.nn.MultiheadAttention(32, 4, bias=False, batch_first=True)
-    theirs.in_proj_weight.data.copy_(torch.cat([ours.query.weight, ours.key_value.weight]))
-    theirs.out_proj.weight = ours.output.weight
-    expected, _ = theirs(x, memory, memory)
-    actual = ours(x, under(NoPosition(), causal=False), memory)
+    if crossing:
+        actual, (expected, _) = ours(x, under(NoPosition(), causal=False), memory), theirs(x, memory, memory)
+    else:
+        future = torch.ones(7, 7, dtype=torch.bool).triu(1)
+        actual, (expected, _) = ours(x, under(NoPosition())), theirs(x, x, x, attn_mask=future)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 

@@ -10,7 +10,6 @@ from poslab.evaluation import parts
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.report.page import Section
 
 FILE = '''
 """Part {name}, in a sentence. Dimension letter: T tokens.
@@ -62,13 +61,6 @@ def test_a_part_without_a_file_is_refused():
 def test_a_part_is_described_by_the_first_sentence_of_its_file_without_an_import():
     assert parts.meanings() == {name: f"Part {name}, in a sentence" for name in sorted(PLACES)}
     assert not any(f"{parts.__name__}.{name}" in sys.modules for name in PLACES)
-
-
-def test_what_parts_make_is_put_one_behind_the_other():
-    both = Evaluation([Section("a", "", [])], {"loss": 1.0})
-    both.add(Evaluation([Section("b", "", [])], {"reach": 2.0}))
-    assert [section.title for section in both.sections] == ["a", "b"]
-    assert both.metrics == {"loss": 1.0, "reach": 2.0}
 
 
 def test_metrics_of_any_type_of_number_are_written(tmp_path):

@@ -4,25 +4,19 @@ import pytest
 import torch
 
 from poslab.encodings import CoPE, MusicTransformer, XPos
-from poslab.models import Decoder, Encoder, Outputs
+from poslab.models import Encoder, Outputs
 from poslab.models.sequence_model import pooled
-from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_decoder, small_model, some_tokens
 from tests.stacked import stacked
 
-SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
 
 each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
 
 
-def small(name: str, kind: type[Encoder | Decoder] = Encoder, **arguments) -> Encoder | Decoder:
-    torch.manual_seed(0)
-    return stacked(kind, VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
-
-
 @each_encoding
 def test_a_token_changes_what_comes_before_and_after_it(name):
-    encoder, tokens = small(name), some_tokens(2, 20)
+    encoder, tokens = small_model(Encoder, name), some_tokens(2, 20)
     changed = tokens.clone()
     changed[:, 12] = (changed[:, 12] + 1) % VOCAB_SIZE
     with torch.no_grad():
@@ -33,7 +27,7 @@ def test_a_token_changes_what_comes_before_and_after_it(name):
 @each_encoding
 @pytest.mark.parametrize("outputs", [None, Outputs(3, pooled=True), Outputs(2, pooled=False)])
 def test_padding_changes_nothing(name, outputs):
-    encoder, tokens = small(name, outputs=outputs), some_tokens(3, 20)
+    encoder, tokens = small_model(Encoder, name, outputs=outputs), some_tokens(3, 20)
     real = torch.arange(20) < torch.tensor([[20], [13], [1]])
     with torch.no_grad():
         together = encoder(tokens, real=real)
@@ -46,7 +40,8 @@ def test_padding_changes_nothing(name, outputs):
 @pytest.mark.parametrize("name", ["alibi", "t5", "shaw"])
 @pytest.mark.parametrize("pooling", ["mean", "first", "last"])
 def test_what_stands_for_a_text_is_that_of_its_tokens(name, pooling):
-    encoder, tokens = small(name, outputs=Outputs(3, pooled=True), pooling=pooling), some_tokens(1, 9)
+    encoder = small_model(Encoder, name, outputs=Outputs(3, pooled=True), pooling=pooling)
+    tokens = some_tokens(1, 9)
     with torch.no_grad():
         hidden = encoder.hidden_states(tokens)[0]
         expected = {"mean": hidden.sum(0) / 9, "first": hidden[0], "last": hidden[8]}[pooling]
@@ -62,7 +57,7 @@ def test_pooling_leaves_out_padding_on_either_side():
 
 
 def test_a_decoder_that_classifies_reads_its_last_token():
-    decoder, tokens = small("rotary", Decoder, outputs=Outputs(3, pooled=True)), some_tokens(2, 9)
+    decoder, tokens = small_decoder("rotary", outputs=Outputs(3, pooled=True)), some_tokens(2, 9)
     real = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])
     with torch.no_grad():
         hidden = decoder.hidden_states(tokens, real=real)
@@ -74,4 +69,4 @@ def test_a_decoder_that_classifies_reads_its_last_token():
 )
 def test_a_causal_encoding_is_refused_with_the_name_of_its_bidirectional_form(kind, instead):
     with pytest.raises(ValueError, match=rf"^encoding {kind.__name__} is causal, .*{instead}"):
-        stacked(Encoder, VOCAB_SIZE, kind, **SIZES)
+        stacked(Encoder, VOCAB_SIZE, kind, 32, 2, 4)

@@ -1,22 +1,20 @@
 """An encoder-decoder asks its source, and writes what it would have written at once."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
 from poslab.encodings import CoPE, Forgetting, Rotary, Sinusoidal
 from poslab.models import EncoderDecoder
-from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, encoding, factory, some_tokens
-from tests.stacked import stacked
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, factory, small_model, some_tokens
 
-SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
 CROSSING = [name for name in BIDIRECTIONAL if not {"embed", "state"} & encoding(name).hooks]
 
 
-def small(name: str, **arguments) -> EncoderDecoder:
-    torch.manual_seed(0)
-    return stacked(EncoderDecoder, VOCAB_SIZE, factory(name), digits=DIGITS, **SIZES, **arguments).eval()
+small = partial(small_model, EncoderDecoder)
 
 
 def written(model: EncoderDecoder, source: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:

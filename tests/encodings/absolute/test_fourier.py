@@ -43,22 +43,6 @@ def test_positions_repeat_after_the_length_and_those_of_the_product_after_half_o
     assert (ours[1] - ours[0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(
-    ("components", "one", "other"), [("sine", 0, 32), ("cosine", 5, 59), ("cosine", 31, 33), ("product", 0, 16)]
-)
-def test_some_positions_look_the_same(components, one, other):
-    ours = table(Positions.range(64), 48, length=64, components=components)
-    torch.testing.assert_close(ours[one], ours[other], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("components", "sign"), [("sine", -1), ("cosine", 1), ("product", -1)])
-def test_harmonics_above_half_of_the_length_are_those_below_it(components, sign):
-    ours = table(Positions.range(64), 64, length=64, components=components)
-    for k in range(1, 32):  # harmonic k is channel k - 1
-        torch.testing.assert_close(ours[:, 63 - k], sign * ours[:, k - 1], rtol=0, atol=1e-5)
-    assert (ours[:, 63] - ours[0, 63]).abs().max() < 1e-5
-
-
 def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale():
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
     positions, added = Positions.range(5), table(Positions.range(5), 16)

@@ -62,18 +62,6 @@ def test_alibi_bias_is_relative_at_position_100k(contiguous):
     assert torch.equal(bias(Alibi(6), near, near), bias(Alibi(6), far, far))
 
 
-def test_bias_of_scattered_positions_follows_their_difference():
-    ids = torch.tensor([[0, 5, 2], [100, 7, 7]])
-    positions = Positions(ids, stop=101)
-    alibi = Alibi(2)
-    ours = alibi.bias(alibi.prepare(positions, positions)).matrix()
-    for row in range(2):
-        for head, slope in enumerate((2**-4, 2**-8)):
-            for i in range(3):
-                for j in range(3):
-                    assert float(ours[row, head, i, j]) == -slope * abs(int(ids[row, i] - ids[row, j]))
-
-
 def test_an_offset_for_keys_ahead_is_the_matrix_of_eify():
     """As its README has it, at a slope of 1; ours is 2 ** -8 for a single head."""
     expected = [

@@ -70,11 +70,6 @@ def test_a_gate_that_never_changes_is_alibi():
     torch.testing.assert_close(biases(state)[0, 0].tril(), expected.tril(), rtol=1e-6, atol=1e-6)
 
 
-def test_a_token_does_not_forget_itself():
-    (state,) = tensors((2, HEADS, 30, 1))
-    assert (biases(state).diagonal(dim1=-2, dim2=-1) == 0).all()
-
-
 def test_sums_go_over_the_tokens_between_in_the_same_document_and_not_over_padding():
     # Padding before, between and after two documents; every gate of it is ruinous.
     real = torch.tensor([[0, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 0]]).bool()

@@ -176,21 +176,18 @@ def test_the_square_of_the_attention_factor_multiplies_whole_logits_and_the_rota
     torch.testing.assert_close(state[0, 0], logits.softmax(-1))
 
 
-@pytest.mark.parametrize("factor", [1.0, 2.0, 5.5])
+@pytest.mark.parametrize(
+    ("scaling", "their_name", "factor"),
+    [
+        *((rope_ntk, "theta_rescale_factor", factor) for factor in (1.0, 2.0, 5.5)),
+        (rope_linear, "interpolate_factor", 4.0),
+    ],
+)
 @pytest.mark.parametrize("base", [100.0, 10_000.0])
-def test_ntk_turns_queries_as_rotary_embedding_torch_does(factor, base):
+def test_ntk_and_linear_interpolation_turn_queries_as_rotary_embedding_torch_does(scaling, their_name, factor, base):
     query = torch.randn(2, 3, 60, HEAD_DIM, generator=torch.Generator().manual_seed(0))
-    theirs = rotary_embedding_torch.RotaryEmbedding(HEAD_DIM, theta=base, theta_rescale_factor=factor)
-    rotary = Rotary(HEAD_DIM, base, layout="interleaved", scaling=partial(rope_ntk, factor=factor))
-    tables = rotary.prepare(Positions.range(60), Positions.range(60))
-    ours = rotary.rotate_query(query, tables)
-    torch.testing.assert_close(ours, theirs.rotate_queries_or_keys(query), rtol=0, atol=1e-5)
-
-
-def test_linear_interpolation_turns_queries_as_rotary_embedding_torch_does():
-    query = torch.randn(2, 3, 60, HEAD_DIM, generator=torch.Generator().manual_seed(0))
-    theirs = rotary_embedding_torch.RotaryEmbedding(HEAD_DIM, interpolate_factor=4.0)
-    rotary = Rotary(HEAD_DIM, layout="interleaved", scaling=OURS["linear"])
+    theirs = rotary_embedding_torch.RotaryEmbedding(HEAD_DIM, theta=base, **{their_name: factor})
+    rotary = Rotary(HEAD_DIM, base, layout="interleaved", scaling=partial(scaling, factor=factor))
     ours = rotary.rotate_query(query, rotary.prepare(Positions.range(60), Positions.range(60)))
     torch.testing.assert_close(ours, theirs.rotate_queries_or_keys(query), rtol=0, atol=1e-5)
 
@@ -225,19 +222,6 @@ def test_the_current_length_is_one_past_the_last_key_whatever_the_queries_are(ki
     assert changes == rotary.depends_on_length == (kind in ("dynamic", "longrope"))
 
 
-def test_llama3_divides_by_how_often_a_pair_turns_within_the_training_length():
-    training_length, factor, low, high = 512, 8.0, 1.0, 4.0
-    expected = []
-    for m in range(32):
-        theta = 10_000 ** (-2 * m / 64)
-        turns = theta * training_length / (2 * math.pi)
-        kept = min(max((turns - low) / (high - low), 0.0), 1.0)
-        expected.append((1 - kept) * theta / factor + kept * theta)
-    ours = Rotary(64, scaling=partial(llama3, training_length=training_length)).spectrum(1)
-    torch.testing.assert_close(ours, torch.tensor(expected), rtol=1e-5, atol=0)
-    assert 0 < sum(1e-3 < e / 10_000 ** (-2 * m / 64) - 1 / 8 < 0.874 for m, e in enumerate(expected)) < 10
-
-
 @pytest.mark.parametrize("cycles", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("training_length", [24, 100])
 def test_hope_turns_what_turns_round_within_the_training_length_and_nothing_else(cycles, training_length):
@@ -252,13 +236,6 @@ def test_hope_turns_what_turns_round_within_the_training_length_and_nothing_else
     ours = rotary.rotate_query(query[None, None], tables) @ rotary.rotate_key(key[None, None], tables).mT
     expected = [[product_by_a_loop(query[i], key[j], frequencies, i - j) for j in range(30)] for i in range(30)]
     torch.testing.assert_close(ours[0, 0] * HEAD_DIM**-0.5, torch.tensor(expected) * HEAD_DIM**-0.5, rtol=0, atol=1e-5)
-
-
-def test_proportional_rotation_keeps_the_highest_frequencies_of_the_whole_spectrum():
-    ours = Rotary(128, scaling=partial(rotary_proportional, proportion=0.25)).spectrum(1)
-    expected = [10_000 ** (-2 * m / 128) if m < 16 else 0.0 for m in range(64)]
-    torch.testing.assert_close(ours, torch.tensor(expected))
-    assert not torch.allclose(ours[:16], Rotary(128, fraction=0.25).spectrum(1))
 
 
 @pytest.mark.parametrize("head_dim", [2, 8, 10, 128])

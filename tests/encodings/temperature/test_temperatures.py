@@ -12,20 +12,12 @@ from poslab.attention import Visibility, attend
 from poslab.encodings import Alibi, LogN, NoPosition, Positions, Rotary, SSMax, StickBreaking, T5Bias
 from poslab.models import Decoder
 from poslab.testing import check_encoding
-from tests.attention.scenarios import BATCH, SCENARIOS
+from tests.attention.scenarios import BATCH, HEAD_DIM, HEADS, SCENARIOS, inputs
 from tests.encodings.agreement import assert_same
 from tests.stacked import stacked
 
-HEADS, HEAD_DIM = 4, 8
-
 causal_scenarios = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 each_route = pytest.mark.parametrize("route", ["flash", "distance", "blockwise", "dense"])
-
-
-def inputs(num_queries: int, num_keys: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(HEADS, num_queries), (2, num_keys), (2, num_keys)]
-    return [torch.randn(BATCH, heads, length, HEAD_DIM, generator=generator) for heads, length in shapes]
 
 
 @each_route
@@ -57,7 +49,7 @@ def test_ssmax_in_a_decoder_is_the_scaling_of_mistral_large_4():
         theirs.bias.zero_()
         for scales in (theirs.scale, ours.scales):
             scales.copy_(torch.tensor([0.1, 0.43, 0.8, 2.0]))
-    q, k, v = (x.requires_grad_() for x in inputs(20, 20))
+    q, k, v = inputs(20, 20)
     scaled = theirs(q, torch.arange(20)[None], True)
     expected = nn.functional.scaled_dot_product_attention(scaled, k, v, is_causal=True, enable_gqa=True)
     actual = attend(q, k, v, NoPosition(), None, Visibility(), temperature=ours)
