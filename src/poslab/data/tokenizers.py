@@ -120,9 +120,8 @@ class SubwordTokenizer:
         # Documents are whole: text that a published tokenizer cuts would be lost, and its padding trained on.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        if not any(tokenizer.token_to_id(token) is not None for token in END_TOKENS):
-            tokenizer.add_special_tokens([END_OF_DOCUMENT])
-        end = next(token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
+        known = (token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
+        end = next(known, END_OF_DOCUMENT)
         tokenizer.add_special_tokens([end])  # as an ordinary token, text would be encoded to it
         self._tokenizer = tokenizer
         self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]

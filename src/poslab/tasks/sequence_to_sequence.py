@@ -15,11 +15,10 @@ from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
 from poslab.data.kinds.kind import Rows
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.tokenizers import Tokenizer
-from poslab.encodings import PositionSampler
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.target_prediction import PairBatch, TargetPrediction, require_contiguous
+from poslab.tasks.target_prediction import PairBatch, TargetPrediction
 from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
 from poslab.tasks.writing import encoded, written
 from poslab.tasks.written_text import Comparison, compare, corpus_scores
@@ -49,10 +48,6 @@ class SequenceToSequence(TargetPrediction):
         self.tokenizer = tokenizer
         self.longest = longest
         self.source_length = source_length
-
-    @classmethod
-    def check(cls, source: Any, positions: PositionSampler | None) -> None:
-        require_contiguous(positions)
 
     @classmethod
     def of(cls, data: Any) -> Self:

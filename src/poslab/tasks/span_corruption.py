@@ -13,7 +13,7 @@ import torch
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.encodings import PositionSampler
-from poslab.tasks.target_prediction import PairBatch, TargetPrediction, require_contiguous
+from poslab.tasks.target_prediction import PairBatch, TargetPrediction
 
 
 class SpanCorruption(TargetPrediction):
@@ -49,7 +49,7 @@ class SpanCorruption(TargetPrediction):
 
     @classmethod
     def check(cls, source: Any, positions: PositionSampler | None) -> None:
-        require_contiguous(positions)
+        super().check(source, positions)
         if source.document_boundaries:
             raise ValueError(
                 "dataset.document_boundaries must be false for an encoder_decoder, which reads windows whole"

@@ -5,7 +5,7 @@ Dimension letters: B pairs, T tokens of a target, S tokens of a source.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -47,6 +47,12 @@ class TargetPrediction(Task):
     headline = "loss"
     validated: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "accuracy")
 
+    @classmethod
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        if positions is not None and not isinstance(positions, Contiguous):  # not shared with the source
+            drawn = type(positions).__name__.lower()
+            raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")
+
     def loss(self, model: Model, batch: PairBatch | TokenBatch) -> Sums:
         if isinstance(batch, PairBatch):
             return token_sums(model(batch.source, batch.target, batch.real_source), batch.targets)
@@ -54,10 +60,3 @@ class TargetPrediction(Task):
 
     def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return with_perplexity(loss, accuracy)
-
-
-def require_contiguous(positions: PositionSampler | None) -> None:
-    """Raise ValueError for positions that are drawn, which a target and its source would not share."""
-    if positions is not None and not isinstance(positions, Contiguous):
-        drawn = type(positions).__name__.lower()
-        raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")

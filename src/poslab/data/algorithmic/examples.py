@@ -68,10 +68,8 @@ class AlgorithmicExamples(DataSource):
         for length in self.test_lengths:
             if not self.task.has_length(length):
                 raise ValueError(f"test_lengths must be lengths that the task has, got {length}")
-        for name in ("test_examples", "batch_size"):
-            require_integer(name, getattr(self, name), least=1)
-        require_integer("num_workers", self.num_workers, least=0)
-        require_integer("seed", self.seed, least=0)
+        for name, least in {"test_examples": 1, "batch_size": 1, "num_workers": 0, "seed": 0}.items():
+            require_integer(name, getattr(self, name), least)
 
     def check(self) -> None:
         """Raise ValueError if `sequence_length` is less than the tokens of a training example."""
