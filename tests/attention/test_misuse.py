@@ -326,8 +326,7 @@ def test_a_window_that_leaves_whole_blocks_of_queries_without_keys_leaves_zeros(
     ours, dense = (attend(q, k, v, instance, tables, visibility, route) for route in ("distance", "dense"))
     torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
     gradients = (torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (ours, dense))
-    for our, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(our, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
 WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {

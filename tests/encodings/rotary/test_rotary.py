@@ -51,8 +51,7 @@ def test_queries_and_keys_turn_as_in_models_of_transformers(query_and_key, model
     cos, sin = made(query_and_key[0], positions.ids.expand(2, -1))
     theirs = module.apply_rotary_pos_emb(*query_and_key, cos, sin)
     ours = rotated(Rotary(HEAD_DIM, base, fraction, layout), *query_and_key, positions)
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def interleaved_by_x_transformers(x: Tensor) -> Tensor:
@@ -76,8 +75,7 @@ def test_interleaved_layout_is_the_same_encoding_with_evens_before_odds(query_an
 @pytest.mark.parametrize("theirs", [interleaved_by_x_transformers, interleaved_by_rotary_embedding_torch])
 def test_interleaved_layout_turns_the_pairs_that_other_packages_turn(query_and_key, theirs):
     ours = rotated(Rotary(HEAD_DIM, layout="interleaved"), *query_and_key, Positions.range(LENGTH))
-    for our, x in zip(ours, query_and_key, strict=True):
-        torch.testing.assert_close(our, theirs(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, tuple(map(theirs, query_and_key)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
