@@ -11,7 +11,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -20,7 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.commands.hydra_files import check_config_dir
-from poslab.commands.mistakes import explained, known_keys
+from poslab.commands.mistakes import as_typed, explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
 from poslab.data.composed import check_experiment, resolved
@@ -67,7 +66,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
                 composed.trust = []  # no file can say that it is trusted
             check_experiment(CONF, hydra_config.runtime.choices)
             config = resolved(composed)
-            main({**config, "trust": list(trusted_packages(config))}, _as_typed(directory), overrides)
+            main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
         except BaseException as error:
             report(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
@@ -114,7 +113,7 @@ def choices_of_configuration(name: str) -> list[str]:
     if hydra.job.config_name != name:
         words = ["--config-name", str(hydra.job.config_name), *words]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    return [*(word for folder in folders for word in ("--config-dir", str(_as_typed(Path(folder))))), *words]
+    return [*(word for folder in folders for word in ("--config-dir", str(as_typed(folder)))), *words]
 
 
 def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
@@ -137,8 +136,9 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end_at_once)
+    for number in (signal.SIGTERM, signal.SIGINT):  # ends a command that has begun nothing at once:
+        # an exception in the midst of an import could abort the process
+        signal.signal(number, lambda number, _: os._exit(128 + number))
     warnings.filterwarnings("error", message=r"provider=hydra\.searchpath", category=UserWarning)
 
     def report(error: BaseException) -> None:
@@ -184,11 +184,6 @@ def _nobody_reads() -> bool:
     return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """End a command that has begun nothing; an exception in the midst of an import could abort the process."""
-    os._exit(128 + number)
-
-
 def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
     needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra", *ADDED}
@@ -196,10 +191,3 @@ def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
         raise ValueError(
             f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"
         )
-
-
-def _as_typed(directory: Path) -> Path:
-    """Return a path below the working directory without the part that the user knows."""
-    with contextlib.suppress(ValueError):
-        return directory.relative_to(Path.cwd())
-    return directory

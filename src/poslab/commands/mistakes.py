@@ -186,14 +186,14 @@ def _of_yaml(error: MarkedYAMLError) -> str:
     if mark is None:
         return f"YAML cannot be read: {problem}"
     context = f" {error.context}" if error.context else ""
-    return f"{_as_typed(mark.name)}, line {mark.line + 1}, column {mark.column + 1}: {problem}{context}"
+    return f"{as_typed(mark.name)}, line {mark.line + 1}, column {mark.column + 1}: {problem}{context}"
 
 
-def _as_typed(path: str) -> str:
-    """Return a path without the part that the user knows."""
+def as_typed(path: str | Path) -> Path:
+    """Return a path below the working directory without the part that the user knows."""
     with contextlib.suppress(ValueError):
-        return str(Path(path).relative_to(Path.cwd()))
-    return path
+        return Path(path).relative_to(Path.cwd())
+    return Path(path)
 
 
 def _not_utf_8(words: list[str]) -> Path | None:
@@ -264,11 +264,7 @@ def known_keys(name: str, words: list[str]) -> list[str]:
     with initialize_config_dir(str(folder), version_base="1.3"):
         try:
             config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
-        except (
-            HydraException,
-            OmegaConfBaseException,
-            ValueError,
-        ):  # wrong too: it is the next mistake that is reported
+        except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next
             return groups
     assert isinstance(config, dict)
     return [*groups, *_dotted_keys(config)]

@@ -109,9 +109,9 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     if on_a_keyboard != override and _can_be_read(on_a_keyboard):
         odd = "".join(dict.fromkeys(c for c in override if c.translate(AS_ON_A_KEYBOARD) != c))
         return f"{override} holds {odd}, which no keyboard's command line has: write {shlex.quote(on_a_keyboard)}"
-    if "=" not in override:
-        return _bare(override, words, name)
     place = words.index(override) if override in words else len(words)
+    if "=" not in override:
+        return f"{override!r} is not key=value{_meant(override, next(iter(words[place + 1 :]), '='), name)}"
     for end in range(place + 2, len(words) + 1):
         joined = " ".join(words[place:end])
         if _can_be_read(joined):
@@ -125,22 +125,13 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     return f"{mistake}, as in \"{key}='{value}'\""
 
 
-def _bare(word: str, words: list[str], name: str) -> str:
-    """Return what to write in place of a word without an equals sign."""
-    place = words.index(word) if word in words else len(words)
-    following = next(iter(words[place + 1 :]), "=")
-    return f"{word!r} is not key=value{_meant(word, following, name)}"
-
-
 def _meant(word: str, following: str, name: str) -> str:
     """Return `; did you mean ...?` for a word, from what it names."""
     stem, path = Path(word).stem, Path(word).expanduser()
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
-    if (CONF / word).is_dir() and "=" not in following:
-        meant = [f"{word}={following}"]
-    elif (CONF / word).is_dir():
-        meant = [f"{word}=..."]
+    if (CONF / word).is_dir():
+        meant = [f"{word}={'...' if '=' in following else following}"]
     elif colon and (CONF / key).is_dir():
         meant = [f"{key}={value}"]
     elif choices:

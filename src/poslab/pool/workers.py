@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -133,11 +134,8 @@ class Workers(Generic[J]):
         name = worker_name()
         assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=self._order)
         assert process.stdin is not None
-        try:
-            with process.stdin as stdin:
-                json.dump(assignment, stdin)
-        except BrokenPipeError:  # it has died already, which `look_after` handles
-            pass
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it has died, which `look_after` handles
+            json.dump(assignment, stdin)
         return Worker(name, process, log, HangDetector(self._hang_after))
 
     def _end_if_hanging(self, worker: Worker, jobs: Jobs[J]) -> None:
