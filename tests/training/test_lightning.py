@@ -65,11 +65,6 @@ def test_arguments_must_have_names(given: str) -> None:
         check(composed(f"trainer.lightning={given}"))
 
 
-def test_a_share_of_validation_that_holds_no_batch_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^trainer: You requested to check 1e-06 of the `val_dataloader`"):
-        run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=0.000001"), tmp_path / "run")
-
-
 def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -> None:
     config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=2")
     run = run_of(config, tmp_path / "run")
@@ -77,10 +72,8 @@ def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -
     assert run.metrics()["steps"] == 3
     best = min(value for _, tag, value in recorded(run) if tag == "validation/loss")
     assert run.metrics()["validation/loss"] == best and "test/loss" in run.metrics()
-    assert (
-        "training ends early: Monitored metric validation/loss did not improve in the last 2"
-        in run.log_file.read_text()
-    )
+    end = "training ends early: Monitored metric validation/loss did not improve in the last 2"
+    assert end in run.log_file.read_text()
 
 
 def test_early_stopping_can_follow_any_metric_at_one_length(tmp_path: Path) -> None:
@@ -115,32 +108,41 @@ def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: P
     assert run.metrics()["steps"] == 1
 
 
-def test_callbacks_whose_states_have_the_same_name_are_refused_before_training(tmp_path: Path) -> None:
-    again = ("callbacks=[early_stopping]", "+callbacks.again=${callbacks.early_stopping}")
-    with pytest.raises(ValueError, match=r"^callbacks\.again must differ from callbacks\.early_stopping"):
-        run_of(small(tmp_path, *again), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+EARLY, LIGHTNINGS = "callbacks=[early_stopping]", "trust=[lightning] +callbacks.x._target_=lightning.pytorch.callbacks"
+CURVES = "{_target_: poslab.training.encoding_curves.EncodingCurves, training_length: 8}"
+REFUSED = {
+    "callbacks whose states have the same name": (
+        [EARLY, "+callbacks.again=${callbacks.early_stopping}"],
+        r"^callbacks\.again must differ from callbacks\.early_stopping",
+    ),
+    "a callback that every run has": (
+        [f"+callbacks.again={CURVES}"],
+        r"^callbacks\.again must differ from a callback that every run has",
+    ),
+    "a share of the validation that holds no batch": (
+        ["+trainer.lightning.limit_val_batches=0.000001"],
+        "^trainer: You requested to check 1e-06 of the `val_dataloader`.*limit_val_batches",
+    ),
+    "a metric that validations do not have": (
+        [EARLY, "callbacks.early_stopping.monitor=validation/los"],
+        r"monitor must be one of .*validation/loss.* did you mean 'validation/loss'\?",
+    ),
+    "a progress bar where there is to be none": (
+        f"{LIGHTNINGS}.RichProgressBar".split(),
+        "^callbacks: .* but found `RichProgressBar`",
+    ),
+    "a callback whose argument is wrong": (
+        f"{LIGHTNINGS}.Timer +callbacks.x.duration=soon".split(),
+        r"^callbacks: `Timer\(duration='soon'\)` is not a valid duration",
+    ),
+}
 
 
-def test_a_callback_that_every_run_has_is_refused_before_training(tmp_path: Path) -> None:
-    again = "+callbacks.again={_target_: poslab.training.encoding_curves.EncodingCurves, training_length: 8}"
-    with pytest.raises(ValueError, match=r"^callbacks\.again must differ from a callback that every run has"):
-        run_of(small(tmp_path, again), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_what_lightning_refuses_of_loaded_data_leaves_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^trainer: .*limit_val_batches"):
-        run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=0.0001"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_figure_that_validations_do_not_have_is_refused_before_training(tmp_path: Path) -> None:
-    config = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
-    with pytest.raises(
-        ValueError, match=r"monitor must be one of .*validation/loss.* did you mean 'validation/loss'\?"
-    ):
-        run_of(config, tmp_path / "run")
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_mistake_is_one_sentence_before_training_and_leaves_no_run(tmp_path: Path, mistake: str) -> None:
+    overrides, said = REFUSED[mistake]
+    with pytest.raises(ValueError, match=said):
+        run_of(small(tmp_path, *overrides), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -161,20 +163,6 @@ def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path: Path) -> 
     with file.open(newline="") as lines:
         losses = [float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]]
     assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("RichProgressBar", "callbacks: .* but found `RichProgressBar`"),
-        ("Timer +callbacks.x.duration=soon", r"callbacks: `Timer\(duration='soon'\)` is not a valid duration"),
-    ],
-)
-def test_a_callback_that_lightning_refuses_is_one_sentence(tmp_path: Path, words: str, said: str) -> None:
-    named = f"+callbacks.x._target_=lightning.pytorch.callbacks.{words}".split()
-    with pytest.raises(ValueError, match=f"^{said}"):
-        run_of(small(tmp_path, *named, "trust=[lightning]"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_an_argument_that_a_logger_needs_is_named_before_training() -> None:
