@@ -71,17 +71,17 @@ def mistaken(
 ) -> Iterator[Callable[..., Ended]]:
     """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
 
-    It runs in the directory of the test, unless another one is given.
+    It runs in the directory of the test, unless another one is given, and prints no traceback unless it is asked for.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     verbosity = optuna.logging.get_verbosity()
     for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
         monkeypatch.delenv(name, raising=False)
 
-    def run(module: str, *arguments: str, directory: Path = tmp_path) -> Ended:
+    def run(module: str, *arguments: str, directory: Path = tmp_path, full_error: str = "0") -> Ended:
         monkeypatch.chdir(directory)
         monkeypatch.setattr(sys, "argv", [module, *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")
         return Ended(int(end.value.code or 0), *capfd.readouterr())

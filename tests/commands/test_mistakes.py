@@ -1,50 +1,25 @@
 """Every mistake on the command line is one sentence, an exit status and nothing left behind."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from poslab.commands.choices import choices
-from poslab.commands.hydra_command import command
 from poslab.commands.mistakes import explained
-from poslab.commands.train import main
 from tests.training.runs import CONF, SMALL, words
+
+from .running import Ended
 
 CORES = 10_000  # more than any machine has
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Ended]]:
+def train(mistaken: Callable[..., Ended]) -> Callable[..., Ended]:
     """`python -m src.train` in an empty directory, within this process: Python and torch need not start each time."""
-    monkeypatch.chdir(tmp_path)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def train(*arguments: str, full_error: str = "0") -> Ended:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            command("train", main)
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    yield train
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    GlobalHydra.instance().clear()
+    return partial(mistaken, "src.train")
 
 
 def left_behind(folder: Path) -> list[Path]:
@@ -224,8 +199,8 @@ def test_a_mistake_is_one_sentence_that_names_the_key(
     arguments: str, tmp_path: Path, files: set[Path], train: Callable[..., Ended]
 ) -> None:
     ended = train(*arguments.split())
-    assert ended.err.startswith(f"error: {MISTAKES[arguments]}")
-    assert ended.err.count("\n") == 1, ended.err
+    assert ended.errors.startswith(f"error: {MISTAKES[arguments]}")
+    assert ended.errors.count("\n") == 1, ended.errors
     assert ended.status == 2
     assert set(left_behind(tmp_path)) == files
 
@@ -249,9 +224,9 @@ def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
 ) -> None:
     ended = train(*small, "optimizer.lr=1e30", "trainer.max_steps=20")
     assert ended.status == 1
-    assert ended.err.startswith("error: the ") and ended.err.count("\n") == 1
-    assert "optimizer.lr" in ended.err or "validation loss" in ended.err
-    assert "resume with" not in ended.out  # it would end in the same way
+    assert ended.errors.startswith("error: the ") and ended.errors.count("\n") == 1
+    assert "optimizer.lr" in ended.errors or "validation loss" in ended.errors
+    assert "resume with" not in ended.output  # it would end in the same way
 
 
 def test_one_wrong_job_of_two_leaves_the_other_alone(
@@ -259,7 +234,7 @@ def test_one_wrong_job_of_two_leaves_the_other_alone(
 ) -> None:
     ended = train("-m", *small, "encoding=rotary", "encoding.base=0,100", "hydra.sweep.dir=sweep")
     assert ended.status == 2
-    assert ended.err == "error: encoding.base must be a number greater than 1, got 0\n"
+    assert ended.errors == "error: encoding.base must be a number greater than 1, got 0\n"
     finished = [path.parent.name for path in (tmp_path / "sweep").rglob("metrics.json")]
     assert finished == ["1_text_rotary"]
     assert not (tmp_path / "sweep" / "0_text_rotary").exists()
@@ -270,7 +245,7 @@ def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(
 ) -> None:
     ended = train("-m", *small, "encoding=alibi,rotry", "hydra.sweep.dir=sweep")
     assert ended.status == 2
-    assert ended.err.startswith("error: encoding=rotry: there is no such choice; did you mean 'rotary'?")
+    assert ended.errors.startswith("error: encoding=rotry: there is no such choice; did you mean 'rotary'?")
     assert not list(tmp_path.rglob("metrics.json"))
 
 
@@ -279,7 +254,7 @@ def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended]
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     ended = train(*small, "hydra.run.dir=run")
     assert ended.status == 2
-    assert ended.err.startswith("error: run holds a run already: resume it with resume=run, or choose another")
+    assert ended.errors.startswith("error: run holds a run already: resume it with resume=run, or choose another")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
 
 
@@ -292,7 +267,7 @@ def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
     file.write_bytes(file.read_bytes()[:-1000])
     before = set(tmp_path.rglob("*"))
     ended = train("resume=run")
-    assert (ended.status, ended.err) == (
+    assert (ended.status, ended.errors) == (
         2,
         "error: resume: the checkpoint run/checkpoints/last.ckpt is damaged: it cannot be read, "
         "but run/checkpoints/best.ckpt is whole and can be resumed\n",
@@ -302,8 +277,8 @@ def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
 
 def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
     ended = train("model.num_heads=5", full_error="1")
-    assert "Traceback (most recent call last)" in ended.err
-    assert ended.err.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
+    assert "Traceback (most recent call last)" in ended.errors
+    assert ended.errors.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
     assert ended.status == 2
 
 
