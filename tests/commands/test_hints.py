@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from poslab.commands.hydra_command import CONF
-from tests.training.runs import SMALL, words
+from tests.training.runs import SMALL, composed, words
 
 from .running import Ended
 
@@ -120,8 +120,6 @@ def test_auto_that_finds_nothing_says_so_before_it_trains(small: list[str], mist
 
 @pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
 def test_every_command_of_the_readme_that_only_trains_composes(language: str) -> None:
-    from tests.training.runs import composed
-
     readme = (CONF.parent / language).read_text()
     commands = re.findall(r"^python -m src\.train ((?!.*(?:-m |outputs/)).+)$", readme, re.M)
     assert len(commands) >= 20
