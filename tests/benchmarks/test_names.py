@@ -1,11 +1,10 @@
 """The names of the scripts: the folder of a script stands first on the path of every process that it starts."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("folder", ["benchmarks", "docs"])

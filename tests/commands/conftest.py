@@ -79,7 +79,7 @@ def mistaken(
 ) -> Iterator[Callable[..., Ended]]:
     """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
 
-    It runs in the directory of the test, unless another one is given.
+    It runs in the directory of the test, unless another one is given, and prints no traceback unless it is asked for.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     verbosity = optuna.logging.get_verbosity()

@@ -17,6 +17,7 @@ from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from tests.data.test_choices import CHOICES as CORPORA
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
 
 from .running import Running
@@ -51,9 +52,10 @@ def test_an_optimizer_trains_a_model(tmp_path: Path, optimizer: str, model: str)
     assert_trained(run_of(config, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("trainer", ["auto", "cpu"])
-def test_a_trainer_trains(tmp_path: Path, trainer: str) -> None:
-    config = small(tmp_path, f"trainer={trainer}", "trainer.log_every=1", *TWO_STEPS)
+@pytest.mark.parametrize("trainer", [["trainer=auto"], ["trainer=cpu"], ["trainer=fsdp", "trainer.accelerator=cpu"]])
+def test_a_trainer_trains(tmp_path: Path, trainer: list[str]) -> None:
+    """That of a model which processes share, too, where one process has it to itself."""
+    config = small(tmp_path, *trainer, "trainer.log_every=1", *TWO_STEPS)
     assert_trained(run_of(config, tmp_path / "run"))
 
 
@@ -94,11 +96,6 @@ def test_two_processes_that_share_a_model_train_as_one(start: Callable[..., Runn
         torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_a_model_that_one_process_has_to_itself_trains_as_well(tmp_path: Path) -> None:
-    config = small(tmp_path, "trainer=fsdp", "trainer.accelerator=cpu", "trainer.log_every=1", *TWO_STEPS)
-    assert_trained(run_of(config, tmp_path / "run"))
-
-
 def test_every_trainer_is_held_to_these_claims() -> None:
     # ddp_cpu: test_ddp.py; ddp and gpu, where there is none: test_mistakes.py
     assert choices("trainer") == ["auto", "cpu", "ddp", "ddp_cpu", "fsdp", "gpu"]
@@ -130,17 +127,7 @@ def test_a_tokenizer_trains_with_packed_documents(tmp_path: Path, tokenizer: str
     assert_trained(run_of(small(tmp_path, *more, *TWO_STEPS), tmp_path / "run"))
 
 
-def corpora() -> list[str]:
-    """The datasets of text, which models of language read."""
-    texts = (
-        path.stem
-        for path in (CONF / "dataset").glob("*.yaml")
-        if re.search("^  - (_text|hub)$", path.read_text(), re.M)
-    )
-    return sorted(set(texts) - {"text", "hub"})
-
-
-@pytest.mark.parametrize("dataset", corpora())
+@pytest.mark.parametrize("dataset", sorted(set(CORPORA) - {"text", "hub"}))
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
     config = composed(f"dataset={dataset}")
     check(config)
@@ -242,10 +229,8 @@ def test_debug_fast_is_over_after_a_few_steps(tmp_path: Path) -> None:
 
 def test_debug_overfit_brings_the_training_loss_near_zero(tmp_path: Path) -> None:
     shape = ["model.d_model=64", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=32"]
-    run = run_of(
-        on_a_small_text(tmp_path, "debug=overfit", "dataset.batch_size=2", "optimizer.lr=3e-3", *shape),
-        tmp_path / "run",
-    )
+    config = on_a_small_text(tmp_path, "debug=overfit", "dataset.batch_size=2", "optimizer.lr=3e-3", *shape)
+    run = run_of(config, tmp_path / "run")
     losses = [value for _, tag, value in recorded(run) if tag == "train/loss"]
     assert losses[0] > 5 and losses[-1] < 0.3
     assert run.metrics()["test/loss"] > 2  # it has learned its one batch by heart, and nothing else

@@ -17,6 +17,11 @@ from .running import STEPS, Running, assert_same_run, at_step, metrics, python, 
 pytestmark = pytest.mark.slow
 
 BOUNDARIES = "dataset.document_boundaries=true"
+TORCHRUN = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+SLURM = {
+    **{"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"},
+    **{"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "poslab", "MASTER_ADDR": "127.0.0.1"},
+}
 JOBS = ["0_text_rotary", "1_text_alibi"]
 
 
@@ -59,8 +64,7 @@ def test_two_processes_learn_as_one_with_the_whole_batch(jobs: list[Path], alone
 def test_torchrun_starts_one_run(
     start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
 ) -> None:
-    torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    ended = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, command=torchrun).wait()
+    ended = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, command=TORCHRUN).wait()
     assert ended.status == 0, ended
     runs = list((tmp_path / "outputs").iterdir())
     assert len(runs) == 1
@@ -72,20 +76,15 @@ def test_a_mistake_that_the_first_process_alone_finds_ends_all_that_torchrun_sta
     start: Callable[..., Running], tiny: list[str], tmp_path: Path
 ) -> None:
     with RunDirectory(tmp_path / "run").held():
-        torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-        ended = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=run", command=torchrun).wait(60)
+        ended = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=run", command=TORCHRUN).wait(60)
     assert ended.errors.count("error: run is being trained by another process at this moment\n") == 2, ended
     assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "train.log"]
 
 
 def test_slurm_starts_one_run(start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path) -> None:
-    slurm = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
-    here = {"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "poslab", "MASTER_ADDR": "127.0.0.1"}
     overrides = [*tiny, "trainer=ddp_cpu", BOUNDARIES]
-    tasks = [
-        start(*overrides, environment={**slurm, **here, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
-        for rank in ("0", "1")
-    ]
+    ranks = ({"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in ("0", "1"))
+    tasks = [start(*overrides, environment={**SLURM, **rank}) for rank in ranks]
     ended = [task.wait() for task in tasks]
     assert [task.status for task in ended] == [0, 0], ended
     runs = list((tmp_path / "outputs").iterdir())
@@ -177,10 +176,9 @@ def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_o
 def test_processes_that_torchrun_started_end_when_one_hangs(
     start: Callable[..., Running], tiny: list[str], tmp_path: Path
 ) -> None:
-    torchrun = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     stuck = at_step(30, "os.environ['RANK'] == '1'").stuck(tmp_path / "stuck")
     overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=20", "hydra.run.dir=run"]
-    running = start(*overrides, command=torchrun, environment=stuck)
+    running = start(*overrides, command=TORCHRUN, environment=stuck)
     ended = running.wait(150)
     assert ended.status == 1
     assert HANG.format(20) in ended.errors, ended
@@ -188,12 +186,10 @@ def test_processes_that_torchrun_started_end_when_one_hangs(
 
 def test_an_address_in_use_is_one_sentence(start: Callable[..., Running], tiny: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        slurm = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
-        here = {"SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "SLURM_JOB_NAME": "poslab"}
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
-        first = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-        ended = start(*tiny, "trainer=ddp_cpu", environment={**slurm, **here, **address, **first}).wait()
+        port = str(taken.getsockname()[1])
+        first = {"MASTER_PORT": port, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+        ended = start(*tiny, "trainer=ddp_cpu", environment={**SLURM, **first}).wait()
     assert ended.status == 1, ended
-    place = f"tcp://127.0.0.1:{address['MASTER_PORT']}"
+    place = f"tcp://127.0.0.1:{port}"
     assert ended.errors.splitlines()[-1].startswith(f"error: the processes of the run cannot meet at {place}: ")
     assert "Traceback" not in ended.errors

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import STEPS, VALIDATE_EVERY, Running, assert_same_run, checkpoint, python, recorded
+from .running import STEPS, VALIDATE_EVERY, Ended, Running, assert_same_run, checkpoint, python, recorded
 from .test_sweep import QUESTION
 
 pytestmark = pytest.mark.slow
@@ -45,6 +45,12 @@ def fill(disk: Path, left: int) -> None:
         file.write(bytes(shutil.disk_usage(disk).free - left))
 
 
+def assert_full(ended: Ended) -> None:
+    sentence = "error: disk/run: No space left on device; what was saved before is intact\n"
+    assert (ended.status, ended.errors) == (1, sentence), ended
+    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=disk/run"
+
+
 @pytest.mark.parametrize("left", [0, 100_000], ids=["nothing", "too little for a checkpoint"])
 def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
     left: int, disk: Callable[[str], Path], start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str]
@@ -54,10 +60,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
     running = start(*tiny, *OVERRIDES, "hydra.run.dir=disk/run")
     running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
     fill(full, left)
-    ended = running.wait()
-    sentence = "error: disk/run: No space left on device; what was saved before is intact\n"
-    assert (ended.status, ended.errors) == (1, sentence), ended
-    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=disk/run"
+    assert_full(running.wait())
     assert VALIDATE_EVERY <= checkpoint(run, "last")["global_step"] < STEPS
     assert checkpoint(run, "best")["global_step"] >= VALIDATE_EVERY
     if left:
@@ -73,10 +76,7 @@ def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence
     running = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=disk/run")
     running.wait_until(lambda: recorded(full / "run", VALIDATE_EVERY + 5))
     fill(full, 100_000)
-    ended = running.wait()
-    sentence = "error: disk/run: No space left on device; what was saved before is intact\n"
-    assert (ended.status, ended.errors) == (1, sentence), ended
-    assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=disk/run"
+    assert_full(running.wait())
     assert VALIDATE_EVERY <= checkpoint(full / "run", "last")["global_step"] < STEPS
 
 

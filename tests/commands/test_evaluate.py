@@ -46,12 +46,8 @@ def text(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("text")
     for number in range(40):
         (folder / f"{number}.txt").write_text(words(60, seed=number))
-    return [
-        "dataset=text",
-        f"dataset.files={folder}/*.txt",
-        f"dataset.cache_dir={folder}",
-        "dataset.sequence_length=16",
-    ]
+    files = [f"dataset.files={folder}/*.txt", f"dataset.cache_dir={folder}"]
+    return ["dataset=text", *files, "dataset.sequence_length=16"]
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +85,13 @@ def test_every_part_has_its_section_and_its_files(rotary, tmp_path, evaluate):
     ended = evaluate(f"run={rotary}", "lengths=[16,256]", "output=here")
     assert (ended.status, ended.errors) == (0, "")
     page = (tmp_path / "here" / "report.html").read_text()
-    for title in (
-        "Length extrapolation",
-        "Retrieval",
-        "What the heads look at",
-        "Receptive field",
-        "Rotary diagnostics",
-    ):
+    titles = ("Length extrapolation", "Retrieval", "What the heads look at", "Receptive field", "Rotary diagnostics")
+    for title in titles:
         assert f">{title}</h2>" in page
     made = {path.name for path in (tmp_path / "here").iterdir()}
     assert {"retrieval.csv", "retrieval_passkey.png", "attention_by_head.csv", "receptive_field.svg"} <= made
-    assert {"passkey_accuracy@256", "receptive_field"} <= json.loads(
-        (tmp_path / "here" / "metrics.json").read_text()
-    ).keys()
+    metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
+    assert {"passkey_accuracy@256", "receptive_field"} <= metrics.keys()
 
 
 @pytest.mark.slow
@@ -120,9 +110,8 @@ def test_an_encoding_without_a_run_is_diagnosed(tmp_path, evaluate):
     assert (ended.status, ended.errors) == (0, "")
     (row,) = [line.split() for line in ended.output.splitlines() if line.split()[:1] == ["1,024"]]
     assert row[:4] == ["1,024", "10,000", "no", "725"]
-    assert {"report.html", "rotary_wavelengths.png", "rotary_islands.svg"} <= {
-        p.name for p in (tmp_path / "here").iterdir()
-    }
+    made = {path.name for path in (tmp_path / "here").iterdir()}
+    assert {"report.html", "rotary_wavelengths.png", "rotary_islands.svg"} <= made
 
 
 @pytest.mark.slow
@@ -279,9 +268,8 @@ def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, mistaken,
     monkeypatch.setenv("POSLAB_SECRET", "64")
     shutil.copytree(rotary, tmp_path / "run")
     config = (tmp_path / "run" / "config.yaml").read_text()
-    (tmp_path / "run" / "config.yaml").write_text(
-        config.replace("sequence_length: 16", "sequence_length: ${oc.env:POSLAB_SECRET}")
-    )
+    config = config.replace("sequence_length: 16", "sequence_length: ${oc.env:POSLAB_SECRET}")
+    (tmp_path / "run" / "config.yaml").write_text(config)
     ended = mistaken("src.evaluate", "run=run", "encoding@swap=alibi")
     assert ended.status == 2
     assert "dataset.sequence_length must be an integer, got ${oc.env:POSLAB_SECRET}" in ended.errors

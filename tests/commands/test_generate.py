@@ -14,7 +14,7 @@ from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 from tests.written_run import CONF, write_run
 
-ROOT = Path(__file__).parents[2]
+from .running import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -70,18 +70,13 @@ def swept(shared: Path, tiny: list[str]) -> tuple[Path, str]:
     return folder / "out", (folder / "output.txt").read_text()
 
 
-@pytest.fixture
-def start_sweep(tmp_path: Path) -> Callable[..., Running]:
-    """Starts `python -m src.sweep` in the test's directory."""
-
-    def start(*arguments: str) -> Running:
-        return Running(python("-m", "src.sweep", *arguments), tmp_path, {"COLUMNS": "80"})
-
-    return start
+def start_sweep(directory: Path, *arguments: str) -> Running:
+    """Starts `python -m src.sweep` in a directory."""
+    return Running(python("-m", "src.sweep", *arguments), directory, {"COLUMNS": "80"})
 
 
 def run_sweep(directory: Path, *arguments: str) -> Ended:
-    return Running(python("-m", "src.sweep", *arguments), directory, {"COLUMNS": "80"}).wait(200)
+    return start_sweep(directory, *arguments).wait(200)
 
 
 def study_of(output: Path) -> optuna.Study:
@@ -137,9 +132,9 @@ def metrics_of(output: Path, number: int) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(
-    tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running], swept: tuple[Path, str]
+    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
 ) -> None:
-    stopped = start_sweep(*sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
+    stopped = start_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
     stopped.wait_until(lambda: (tmp_path / "again" / "trials" / "0001" / "metrics.csv").exists())
     stopped.ask_to_stop(signal.SIGINT)
     ended = stopped.wait(60)
@@ -162,9 +157,9 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     ids=["hangs", "silent"],
 )
 def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
-    limit: str, cause: str, tmp_path: Path, sweep: list[str], start_sweep: Callable[..., Running]
+    limit: str, cause: str, tmp_path: Path, sweep: list[str]
 ) -> None:
-    running = start_sweep(*sweep, "preset=short", limit, "name=question_short")
+    running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
     worker = next(p for p in running.descendants() if "poslab.tuning.worker" in p.cmdline())
@@ -245,51 +240,44 @@ def test_a_sweep_shows_all_its_trials_in_tensorboard(swept: tuple[Path, str]) ->
         assert {"validation/bits_per_byte@64", "validation/bits_per_byte@128"} <= names
 
 
-MISTAKES = [
-    (["sweep=rotary_bse"], "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?"),
-    (["sweep=nowhere.yaml"], "sweep=nowhere.yaml: there is no such file"),
-    (["preset=small"], "sweep must name one of alibi_slopes"),
-    (["sweep=rotary_base", "preset=tiny"], "preset=tiny: rotary_base.yaml has the preset small"),
-    (["sweep=rotary_base", "n_trials=0"], "n_trials must be an integer of at least 1, got 0"),
-    (["sweep=rotary_base", "n_trails=3"], "n_trails: there is no such key"),
-    (["sweep=rotary_base", "encodng=t5"], "encodng: there is no such key; did you mean 'encoding'?"),
-    (["sweep=rotary_base", "encoding=t6"], "encoding=t6: there is no such choice"),
-    (["sweep=rotary_base", "encoding=t5"], "encoding.base: there is no such key"),
-    (["sweep=rotary_base", "encoding.base=5"], "encoding.base is what the sweep searches"),
-    (["sweep=rotary_base", "resume=auto"], "resume belongs to a single run"),
-    (["sweep=rotary_base", "seed=1,2"], "seed=1,2: what is searched stands in the sweep file"),
-    (["sweep=rotary_base", "-m"], "-m: a sweep takes key=value alone"),
-    (
-        ["sweep=rotary_base", "dataset.length_multiples=[1,2]"],
-        "validation/bits_per_byte@1x+2x+4x looks at windows of 1024",
-    ),
-    (["sweep=rotary_base", "storage=grpc://host:1"], "storage must be the URL of a database"),
-    (["sweep=rotary_base", "storage=journal:here.log"], "storage must be the URL of a database"),
-    (["sweep=rotary_base", "storage=sqlite:////no/where.db"], "storage=sqlite:////no/where.db cannot be reached"),
-    (["sweep=rotary_base", "model.head_dim=6"], "space.encoding.fraction at encoding.fraction=0.25"),
-    (
-        ["sweep=rotary_base", "sampler={_target_:optuna.samplers.TPE}"],
-        "sampler._target_: optuna.samplers has no TPE; did you mean 'TPESampler'?",
-    ),
-    (["sweep=rotary_base", "objectives=[test/loss]"], "objectives must not be test metrics"),
-    (["sweep=quality_and_speed", "pruner={_target_:optuna.pruners.MedianPruner}"], "pruner must be null if"),
-    (["sweep=unknown_key.yaml"], "encoding.bse: there is no such key; did you mean 'encoding.base'?"),
-    (["sweep=empty_range.yaml"], "space.encoding.base.float must not be empty, got 100 to 10"),
-    (["sweep=no_condition.yaml"], "space.encoding.base: there is no such key under encoding=t5: it needs a condition"),
-    (
-        ["sweep=rotary_base", "sampler={_target_:optuna.samplers.BruteForceSampler}"],
-        "sampler: BruteForceSampler cannot search this space",
-    ),
-    (["sweep=rotary_base", "sampler=null"], "sampler must be {_target_: optuna.samplers...}"),
-    (["sweep=rotary_base", "dataset.sequence_length=8192"], "validation/bits_per_byte@1x+2x+4x looks at lengths of"),
-    (["sweep=no_choices.yaml"], "space.encoding.fraction.choices must be a list of at least one value"),
-]
+MISTAKES = {
+    "sweep=rotary_bse": "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?",
+    "sweep=nowhere.yaml": "sweep=nowhere.yaml: there is no such file",
+    "preset=small": "sweep must name one of alibi_slopes",
+    "sweep=rotary_base preset=tiny": "preset=tiny: rotary_base.yaml has the preset small",
+    "sweep=rotary_base n_trials=0": "n_trials must be an integer of at least 1, got 0",
+    "sweep=rotary_base n_trails=3": "n_trails: there is no such key",
+    "sweep=rotary_base encodng=t5": "encodng: there is no such key; did you mean 'encoding'?",
+    "sweep=rotary_base encoding=t6": "encoding=t6: there is no such choice",
+    "sweep=rotary_base encoding=t5": "encoding.base: there is no such key",
+    "sweep=rotary_base encoding.base=5": "encoding.base is what the sweep searches",
+    "sweep=rotary_base resume=auto": "resume belongs to a single run",
+    "sweep=rotary_base seed=1,2": "seed=1,2: what is searched stands in the sweep file",
+    "sweep=rotary_base -m": "-m: a sweep takes key=value alone",
+    "sweep=rotary_base dataset.length_multiples=[1,2]": "validation/bits_per_byte@1x+2x+4x looks at windows of 1024",
+    "sweep=rotary_base storage=grpc://host:1": "storage must be the URL of a database",
+    "sweep=rotary_base storage=journal:here.log": "storage must be the URL of a database",
+    "sweep=rotary_base storage=sqlite:////no/where.db": "storage=sqlite:////no/where.db cannot be reached",
+    "sweep=rotary_base model.head_dim=6": "space.encoding.fraction at encoding.fraction=0.25",
+    "sweep=rotary_base sampler={_target_:optuna.samplers.TPE}": "sampler._target_: optuna.samplers "
+    "has no TPE; did you mean 'TPESampler'?",
+    "sweep=rotary_base objectives=[test/loss]": "objectives must not be test metrics",
+    "sweep=quality_and_speed pruner={_target_:optuna.pruners.MedianPruner}": "pruner must be null if",
+    "sweep=unknown_key.yaml": "encoding.bse: there is no such key; did you mean 'encoding.base'?",
+    "sweep=empty_range.yaml": "space.encoding.base.float must not be empty, got 100 to 10",
+    "sweep=no_condition.yaml": "space.encoding.base: there is no such key under encoding=t5: it needs a condition",
+    "sweep=rotary_base sampler={_target_:optuna.samplers.BruteForceSampler}": "sampler: BruteForceSampler cannot "
+    "search this space",
+    "sweep=rotary_base sampler=null": "sampler must be {_target_: optuna.samplers...}",
+    "sweep=rotary_base dataset.sequence_length=8192": "validation/bits_per_byte@1x+2x+4x looks at lengths of",
+    "sweep=no_choices.yaml": "space.encoding.fraction.choices must be a list of at least one value",
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+@pytest.mark.parametrize("typed", MISTAKES)
 def test_a_mistake_is_one_sentence_before_any_training(
-    arguments: list[str], sentence: str, tmp_path: Path, mistaken: Callable[..., Ended]
+    typed: str, tmp_path: Path, mistaken: Callable[..., Ended]
 ) -> None:
     (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
     (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
@@ -297,10 +285,10 @@ def test_a_mistake_is_one_sentence_before_any_training(
         QUESTION.replace("encoding.fraction: {choices: [0.5, 1.0]}", "encoding: {choices: [rotary, t5]}")
     )
     (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
-    ended = mistaken("src.sweep", *arguments, "output=out")
+    ended = mistaken("src.sweep", *typed.split(), "output=out")
 
     assert ended.status == 2, ended
-    assert ended.errors.startswith(f"error: {sentence}"), ended
+    assert ended.errors.startswith(f"error: {MISTAKES[typed]}"), ended
     assert ended.errors.count("\n") == 1
     assert not list((tmp_path).glob("out/trials/*"))
 

@@ -142,12 +142,9 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         f"writing = new_folder(Path({str(tmp_path)!r}) / f'text-{{sys.argv[1] * 20}}');"
         "print(writing.__enter__().name, flush=True); sys.stdin.readline()"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, number], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for number in "12"
-    ]
+    commands = [[sys.executable, "-c", program, number] for number in "12"]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for command in commands]
     left, written = [process.stdout.readline().strip() for process in processes if process.stdout]
     processes[0].kill()
     processes[0].wait()
@@ -165,11 +162,8 @@ def test_without_a_lock_that_tells_what_was_left_is_removed_a_day_later_and_noth
         folder = tmp_path / name
         (folder / "train").mkdir(parents=True)
         (folder / "train" / "data.arrow").touch()
-        for path, age in (
-            (folder / "train" / "data.arrow", file_age),
-            (folder / "train", 2 * day),
-            (folder, folder_age),
-        ):
+        ages = {folder / "train" / "data.arrow": file_age, folder / "train": 2 * day, folder: folder_age}
+        for path, age in ages.items():
             os.utime(path, (time.time() - age, time.time() - age))
         return folder
 

@@ -152,8 +152,6 @@ def test_a_million_of_one_letter_is_learned_and_written_at_once_and_kept() -> No
 
 
 def test_only_words_that_no_language_has_are_cut() -> None:
-    from tokenizers import pre_tokenizers
-
     text = "Donaudampfschifffahrtsgesellschaft  isn't 123,456\n\n\t" * 50 + "x" * (LONGEST_WORD - 1) + " "
     tokenizer = SubwordTokenizer.train([[text]], 400)
     ids = tokenizer.encode(text).tolist()

@@ -63,13 +63,8 @@ def of(language: str) -> list[str]:
 
 
 QUICK = [
-    *(
-        "debug=fast",
-        "dataset.sequence_length=64",
-        "trainer=cpu",
-        "trainer.validations=1",
-        "dataset.length_multiples=[1,2]",
-    ),
+    *("debug=fast", "trainer=cpu", "trainer.validations=1"),
+    *("dataset.sequence_length=64", "dataset.length_multiples=[1,2]"),
     *("dataset.validation_fraction=0.01", "dataset.test_fraction=0.01"),
 ]
 """Choices with which a run of the guide's commands takes seconds."""
@@ -136,9 +131,8 @@ def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
 def test_its_files_are_well_formed(checkout: Path) -> None:
     for arguments in (["format", "--check"], ["check"]):
         files = [file for file in FILES if file.endswith(".py")]
-        ended = subprocess.run(
-            [sys.executable, "-m", "ruff", *arguments, *files], cwd=checkout, capture_output=True, text=True
-        )
+        command = [sys.executable, "-m", "ruff", *arguments, *files]
+        ended = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
 

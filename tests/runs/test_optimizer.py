@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from poslab.encodings import PositionalEncoding
 from poslab.runs.optimizer import AdamWithCosine
 from tests.encoding_choices import small_decoder
 
@@ -39,8 +40,6 @@ def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(enco
 
 
 def test_a_linear_layer_within_an_encoding_does_not_decay_either() -> None:
-    from poslab.encodings import PositionalEncoding
-
     class WithMatrix(PositionalEncoding):
         def __init__(self) -> None:
             super().__init__()
@@ -48,12 +47,8 @@ def test_a_linear_layer_within_an_encoding_does_not_decay_either() -> None:
 
     model = nn.ModuleDict({"encoding": WithMatrix(), "layer": nn.Linear(3, 3)})
     decays = {name: decay for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1.0)).items()}
-    assert decays == {
-        "encoding.matrix.weight": 0.0,
-        "encoding.matrix.bias": 0.0,
-        "layer.weight": 0.1,
-        "layer.bias": 0.0,
-    }
+    of_encoding = {"encoding.matrix.weight": 0.0, "encoding.matrix.bias": 0.0}
+    assert decays == {**of_encoding, "layer.weight": 0.1, "layer.bias": 0.0}
 
 
 def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:
@@ -77,9 +72,8 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
 
 
 def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
-    assert learning_rates(AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0), 2) == pytest.approx(
-        [3.0, 1.5]
-    )
+    optimizer = AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0)
+    assert learning_rates(optimizer, 2) == pytest.approx([3.0, 1.5])
 
 
 def test_a_run_of_warm_up_alone_never_divides_by_zero() -> None:

@@ -69,17 +69,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+REVIEWS = ["dataset=classification_file", "dataset.files={}/classes.csv", "dataset.text=review"]
 KINDS: dict[str, list[str]] = {
-    "classes": [
-        "dataset=classification_file",
-        "dataset.files={}/classes.csv",
-        "dataset.text=review",
-        "dataset.label=stars",
-    ],
-    "several classes": [
-        *("dataset=classification_file", "dataset.files={}/classes.csv", "dataset.text=review"),
-        *("dataset.label=tags", "dataset.separator=|"),
-    ],
+    "classes": [*REVIEWS, "dataset.label=stars"],
+    "several classes": [*REVIEWS, "dataset.label=tags", "dataset.separator=|"],
     "pairs": ["dataset=pairs_file", "dataset.files={}/pairs.jsonl", "dataset.source=en", "dataset.target=up"],
     "answers": ["dataset=answers_file", "dataset.files={}/answers.jsonl", "dataset.answer=answers"],
     "text": ["dataset=text", "dataset.files={}/text.txt", "dataset.length_multiples=[1,2]"],
@@ -163,9 +156,9 @@ def test_two_processes_come_to_the_metrics_of_one(tmp_path, files, kind):
     together = RunDirectory(tmp_path / "run").metrics()
     alone = trained(files, tmp_path / "alone", kind).metrics()
     metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
-    assert metrics and {tag: together[tag] for tag in metrics} == pytest.approx(
-        {tag: alone[tag] for tag in metrics}, rel=1e-3, abs=1e-4
-    )
+    assert metrics
+    for tag in metrics:
+        assert together[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
 
 
 def every_example(data: Any, length: int) -> Any:
@@ -178,9 +171,8 @@ def every_example(data: Any, length: int) -> Any:
 
 @pytest.mark.slow
 def test_classes_that_words_tell_are_learned_and_served(tmp_path, files):
-    run = trained(
-        files, tmp_path, "classes", "trainer.max_steps=120", "dataset.tokenizer=bpe", "dataset.vocab_size=400"
-    )
+    more = ["trainer.max_steps=120", "dataset.tokenizer=bpe", "dataset.vocab_size=400"]
+    run = trained(files, tmp_path, "classes", *more)
     assert run.metrics()["test/accuracy"] > 80
     classify = poslab.serve(run.path)
     answer = classify("ship sail wave anchor deck tide")

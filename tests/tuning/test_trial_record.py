@@ -10,9 +10,7 @@ from poslab.pool.retries import MOST_KILLS
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
 from poslab.tuning.trial_record import TrialRecord, begun_trials, first_attempt, is_lost, recorded_failure
 
-RUNNING, COMPLETE, PRUNED, FAIL, WAITING = (
-    *(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING),
-)
+RUNNING, COMPLETE, PRUNED, FAIL, WAITING = TrialState  # in Optuna's order
 
 
 def trials(*states: TrialState | tuple[TrialState, dict[str, Any]]) -> list[FrozenTrial]:
