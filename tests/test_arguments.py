@@ -244,8 +244,8 @@ def test_an_argument_of_any_type_takes_everything():
         (Annotated[int, Range(at_least=3)], math.nan, "an integer of at least 3, got nan"),
         (Count | None, 0, "a positive integer or null, got 0"),
         (Sequence[Count], [1, 0], r"a list, each item a positive integer, got \[1, 0\]"),
-        (tuple[int, str], [1, 2], r"a list of an integer, text, got \[1, 2\]"),
-        (tuple[float, float], [1], r"a list of a number, a number, got \[1\]"),
+        (tuple[int, str], [1, 2], r"a list of 2 items, an integer, text, got \[1, 2\]"),
+        (tuple[float, float], [1], r"a list of 2 items, each a number, got \[1\]"),
         (typing.List, 5, "a list, each item anything, got 5"),  # noqa: UP006
     ],
 )

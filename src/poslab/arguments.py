@@ -196,7 +196,9 @@ def _described(hint: Any, value: Any) -> str:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):
         if _is_record(hint):
-            return f"a list of {', '.join(_described(kind, None) for kind in get_args(hint))}"
+            kinds = [_described(kind, None) for kind in get_args(hint)]
+            items_are = f"each {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
+            return f"a list of {len(kinds)} items, {items_are}"
         item = _item_kinds(hint, 1)[0]
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
