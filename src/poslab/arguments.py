@@ -191,7 +191,9 @@ def _described(hint: Any, value: Any) -> str:
         limit = next(broken, None)
         return kind if limit is None else limit.described(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(_described(option, value) for option in get_args(hint))
+        # An integer is a number. Which of the two comes first depends on the unions that Python has cached.
+        kinds = [option for option in get_args(hint) if option is not int or float not in get_args(hint)]
+        return " or ".join(_described(option, value) for option in kinds)
     if origin is Literal:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):
