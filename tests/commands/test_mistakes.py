@@ -307,4 +307,4 @@ def test_an_override_that_a_file_cannot_make_is_explained(
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     (tmp_path / "my_conf" / "model" / "thin.yaml").write_text(f"defaults:\n  - override {override}\n")
     ended = train("--config-dir", "my_conf", "model=thin")
-    assert (ended.status, ended.err) == (2, f"error: model/thin.yaml {message}\n")
+    assert (ended.status, ended.errors) == (2, f"error: model/thin.yaml {message}\n")
