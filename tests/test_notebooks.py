@@ -21,7 +21,7 @@ def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     fast = nbformat.read(notebook, as_version=4)
     for cell in fast.cells:
-        for size, less in {"max_steps=300": "max_steps=40", "16_384": "4_096", "tokens=16384": "tokens=4096"}.items():
+        for size, less in {"max_steps=300": "max_steps=10", "16_384": "4_096", "tokens=16384": "tokens=4096"}.items():
             cell.source = cell.source.replace(size, less)
     ran = NotebookClient(
         fast, timeout=240, kernel_name="python3", resources={"metadata": {"path": tmp_path / "notebooks"}}

@@ -139,11 +139,15 @@ class Moment(NamedTuple):
         block = "libc.pthread_mutex_lock(mutex)"
         return self._with(folder, f"open({str(folder / 'begun')!r}, 'w').close(); {block}; {block}")
 
+    def slowed(self, folder: Path, seconds: float) -> dict[str, str]:
+        """Return the environment of a command in which the call takes so much longer, and the processor is idle."""
+        return self._with(folder, f"time.sleep({seconds})")
+
     def _with(self, folder: Path, statement: str) -> dict[str, str]:
         folder.mkdir()
         # Python imports a module of this name when it starts.
         (folder / "sitecustomize.py").write_text(f"""
-import ctypes, os, sys
+import ctypes, os, sys, time
 
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 

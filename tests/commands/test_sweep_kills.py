@@ -20,7 +20,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
 from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 
-from .running import Running, python
+from .running import Moment, Running, python
 from .test_sweep import QUESTION
 
 KILLS = 20
@@ -39,13 +39,15 @@ def test_twenty_kills_lose_no_trial(
     command = [
         *python("-m", "src.sweep", "sweep=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={url}"),
         *(f"n_trials={N_TRIALS}", "workers=2", "pruner=null", "trainer=cpu", *tiny),
-        *("trainer.max_steps=1500", "trainer.saves=150"),  # long enough to be there for the last kill
+        *("trainer.max_steps=700", "trainer.saves=70"),
     ]
+    # Long enough to be there for the last kill, without work for processors that other tests need.
+    slow = Moment("poslab.training.learner", "Learner", "on_train_batch_start").slowed(tmp_path / "slow", 0.06)
     chance = random.Random(kind)
     kills = {"command": 0, "worker": 0}
     killed: set[str] = set()
     finished: dict[int, tuple[TrialState, list[float] | None]] = {}
-    running = Running(command, tmp_path)
+    running = Running(command, tmp_path, slow)
     while sum(kills.values()) < KILLS:
         running.wait_until(partial(two_train, tmp_path.name, storage, killed), seconds=300)
         time.sleep(chance.uniform(0, 2))
@@ -58,7 +60,7 @@ def test_twenty_kills_lose_no_trial(
         if sum(kills.values()) % 5 == 0:
             kills["command"] += 1
             running.kill()
-            running = Running(command, tmp_path)
+            running = Running(command, tmp_path, slow)
         else:
             kills["worker"] += len(workers)
             for worker in workers:
