@@ -161,6 +161,7 @@ def datasets_of(family: str) -> list[str]:
 
 
 @cache
+@cache
 def family_of() -> dict[str, str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = {

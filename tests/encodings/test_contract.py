@@ -11,9 +11,13 @@ from poslab.encodings.base import HOOKS
 from poslab.testing import CHECKS, Subject, check_encoding
 from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory
 
+COMPILING = "check_it_compiles_without_a_break"
+
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize(
+    "check", [pytest.param(CHECKS[id_], id=id_, marks=[pytest.mark.slow] * (id_ == COMPILING)) for id_ in CHECKS]
+)
 def test_every_encoding_keeps_the_contract(name, check):
     check(Subject(factory(name)))
 
