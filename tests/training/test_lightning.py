@@ -153,6 +153,17 @@ def test_what_cannot_be_trained_is_one_sentence_and_leaves_no_run(tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mistake_leaves_files_of_the_user_as_they_are(tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "metrics.csv"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"^dataset\.files hold"):
+        run_of(small(tmp_path, "dataset.sequence_length=100000"), tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in ("tokenizer.json", "metrics.csv")} == {
+        "tokenizer.json": "mine",
+        "metrics.csv": "mine",
+    }
+
+
 def test_a_run_records_where_its_loggers_are(tmp_path: Path) -> None:
     chosen = run_of(small(tmp_path, "logger=[csv]"), tmp_path / "chosen")
     assert chosen.metrics_csv.exists() and not list(chosen.path.glob("events.out.*"))

@@ -136,8 +136,8 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):  # ends a command that has begun nothing at once:
-        # an exception in the midst of an import could abort the process
+    # A command that has begun nothing ends at once: an exception in the midst of an import could abort the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
     warnings.filterwarnings("error", message=r"provider=hydra\.searchpath", category=UserWarning)
 

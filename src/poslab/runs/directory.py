@@ -211,9 +211,11 @@ class RunDirectory:
         return {**began, "resumed": [*(earlier if isinstance(earlier, list) else []), dict(environment)]}
 
     def discard(self) -> None:
-        """Remove the files of a run that turned out to be a mistake before it trained."""
-        own = (self.config_file, self.environment_file, self.log_file, self.task_file, self.metrics_csv)
-        for file in (*own, self.path / "tokenizer.json", *self.path.glob("events.out.tfevents.*")):
+        """Remove the files of `start`, and the log, of a run that turned out to be a mistake before it trained.
+
+        Others in the directory may be the user's own.
+        """
+        for file in (self.config_file, self.environment_file, self.log_file):
             file.unlink(missing_ok=True)
         for directory in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):  # not empty

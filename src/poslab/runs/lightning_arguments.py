@@ -69,7 +69,7 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
         )
     except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"trainer.lightning: {error}") from error
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets without declaring it
     timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
     if timer is not None and (timer.time_remaining() or 0) <= 0:
         raise ValueError(f"trainer.lightning.max_time must be above 0, got {given['max_time']}")

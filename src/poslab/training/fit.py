@@ -115,8 +115,10 @@ def train_here(
     try:
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # what Lightning can say only of data that is loaded
-        if checkpoint is None and trainer.is_global_zero:
-            run.task_file.unlink()  # the run has not begun
+        if checkpoint is None and trainer.is_global_zero:  # the run has not begun: it leaves nothing that it wrote
+            written = (run.task_file, run.metrics_csv, run.path / "tokenizer.json")
+            for file in (*written, *run.path.glob("events.out.tfevents.*")):
+                file.unlink(missing_ok=True)
         raise ValueError(f"trainer: {error}") from error
     training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,
