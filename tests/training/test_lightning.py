@@ -156,8 +156,9 @@ def test_what_cannot_be_trained_is_one_sentence_and_leaves_no_run(tmp_path: Path
 def test_a_mistake_leaves_files_of_the_user_as_they_are(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "metrics.csv"):
         (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=r"^dataset\.files hold"):
-        run_of(small(tmp_path, "dataset.sequence_length=100000"), tmp_path)
+    mistaken = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
+    with pytest.raises(ValueError, match=r"monitor must be one of"):
+        run_of(mistaken, tmp_path)
     assert {name: (tmp_path / name).read_text() for name in ("tokenizer.json", "metrics.csv")} == {
         "tokenizer.json": "mine",
         "metrics.csv": "mine",
