@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from poslab.arguments import Count, shown, with_checked_arguments
@@ -66,6 +68,17 @@ TemperatureFactory = Callable[..., Temperature]
 """A `Temperature` class, or a partial of one."""
 
 
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Draw random numbers from a stream of their own, whose seed follows from PyTorch's generator without moving it.
+
+    Weights that a model makes after its encodings are then the same under every encoding, for the same seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), device="cpu")))
+        yield
+
+
 class StackEncodings(nn.Module):
     """Encodings of a stack: one instance for all layers where parameters are shared, else one per layer.
 
@@ -87,31 +100,36 @@ class StackEncodings(nn.Module):
         self.distinct = nn.ModuleList()
         self._places: list[int] = []
         """Index into `distinct` for each layer."""
-        shared: dict[int, int] = {}
-        for layer in range(shape.num_layers):
-            maker = pattern.encodings[layer % len(pattern.encodings)]
-            if id(maker) not in shared:
-                instance = _made(maker, shape)
-                self.distinct.append(instance)
-                if instance.shared_by_layers:
-                    shared[id(maker)] = len(self.distinct) - 1
-            self._places.append(shared.get(id(maker), len(self.distinct) - 1))
-        if pattern.embedding is not None:
-            instance = shape.fill(pattern.embedding)
-            if instance.hooks != {"embed"}:
-                raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
-            self.distinct.append(instance)
+        self.temperatures = nn.ModuleList()
+        with own_random_numbers():
+            self._make(pattern, temperature)
         if sum("embed" in instance.hooks for instance in self) > 1:
             raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
         windows = pattern.windows or [None] * len(pattern.encodings)
         self.windows = [windows[layer % len(windows)] for layer in range(shape.num_layers)]
         """For each layer, the number of last tokens that a token sees; None for all."""
-        self.temperatures = nn.ModuleList()
+
+    def _make(self, pattern: PerLayer, temperature: TemperatureFactory | None) -> None:
+        """Make the encodings and temperatures of all layers."""
+        shared: dict[int, int] = {}
+        for layer in range(self.shape.num_layers):
+            maker = pattern.encodings[layer % len(pattern.encodings)]
+            if id(maker) not in shared:
+                instance = _made(maker, self.shape)
+                self.distinct.append(instance)
+                if instance.shared_by_layers:
+                    shared[id(maker)] = len(self.distinct) - 1
+            self._places.append(shared.get(id(maker), len(self.distinct) - 1))
+        if pattern.embedding is not None:
+            instance = self.shape.fill(pattern.embedding)
+            if instance.hooks != {"embed"}:
+                raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
+            self.distinct.append(instance)
         if temperature is not None:
             for instance in self:
                 if type(instance).weights is not PositionalEncoding.weights:
                     raise ValueError(f"temperature needs a softmax, which {type(instance).__name__} replaces")
-            self.temperatures.extend(shape.fill(temperature) for _ in range(shape.num_layers))
+            self.temperatures.extend(self.shape.fill(temperature) for _ in range(self.shape.num_layers))
 
     def layer(self, index: int) -> PositionalEncoding:
         """Return the encoding of layer `index`, counted from 0."""
