@@ -1,0 +1,1 @@
+"""Comparisons of encodings: cells, fair tuning, statistics, verdicts and their report."""
