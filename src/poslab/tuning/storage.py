@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
@@ -15,7 +16,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.runs.errors import RunStoppedError
-from poslab.tuning.sweep import Sweep
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Default drivers, for databases named without one."""
@@ -36,16 +36,32 @@ STEPS_TO_MAKE_TABLES = 20
 """Attempts to open a new database: more than the tables and rows that Optuna makes."""
 
 
-def url_of(sweep: Sweep) -> str:
-    """Return the URL of a sweep's database with its driver; the default is a file of SQLite."""
-    url = sweep.storage or f"sqlite:///{Path(sweep.output).absolute() / 'study.db'}"
+class Stored(Protocol):
+    """Something whose trials are in a database: a sweep or a comparison."""
+
+    @property
+    def storage(self) -> str | None:
+        """URL of the database; None means a file of SQLite in the directory."""
+
+    @property
+    def output(self) -> str:
+        """The directory."""
+
+    @property
+    def lost_after(self) -> int:
+        """Seconds of silence after which a trial of another machine counts as lost."""
+
+
+def url_of(stored: Stored) -> str:
+    """Return the URL of a database with its driver; the default is a file of SQLite."""
+    url = stored.storage or f"sqlite:///{Path(stored.output).absolute() / 'study.db'}"
     scheme, colon, rest = url.partition(":")
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
-def beat_interval(sweep: Sweep) -> int:
+def beat_interval(stored: Stored) -> int:
     """Return the seconds between two heartbeats of a trial."""
-    return max(1, sweep.lost_after // BEATS)
+    return max(1, stored.lost_after // BEATS)
 
 
 def quieten_optuna() -> None:
@@ -54,16 +70,16 @@ def quieten_optuna() -> None:
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
-def open_storage(sweep: Sweep) -> RDBStorage:
-    """Open the storage of a sweep.
+def open_storage(stored: Stored) -> RDBStorage:
+    """Open a database.
 
     Raises:
         ValueError: if it cannot be reached, or its driver is not installed.
     """
-    url = url_of(sweep)
+    url = url_of(stored)
     quieten_optuna()
     try:
-        return _patient_database(url, sweep)
+        return _patient_database(url, stored)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
     except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
@@ -71,16 +87,16 @@ def open_storage(sweep: Sweep) -> RDBStorage:
 
 
 @contextlib.contextmanager
-def naming_storage(sweep: Sweep) -> Iterator[None]:
+def naming_storage(stored: Stored) -> Iterator[None]:
     """Turn an outage of the storage into a RunStoppedError that names it."""
-    url = without_password(url_of(sweep))
+    url = without_password(url_of(stored))
     try:
         yield
     except STORAGE_ERRORS as error:
         raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
 
 
-def _patient_database(url: str, sweep: Sweep) -> RDBStorage:
+def _patient_database(url: str, stored: Stored) -> RDBStorage:
     """Open a database; try again if another process makes its tables at the same moment.
 
     Optuna looks for each table and then makes it, so a process can fail at any table that another one makes in between;
@@ -88,15 +104,15 @@ def _patient_database(url: str, sweep: Sweep) -> RDBStorage:
     """
     for _ in range(STEPS_TO_MAKE_TABLES):
         try:
-            return _database(url, sweep)
+            return _database(url, stored)
         except SQLAlchemyError as error:
             # The text depends on PostgreSQL's language; the type, ProgrammingError, does not.
             if not isinstance(error, IntegrityError | ProgrammingError) and "already exists" not in str(error):
                 raise
-    return _database(url, sweep)
+    return _database(url, stored)
 
 
-def _database(url: str, sweep: Sweep) -> RDBStorage:
+def _database(url: str, stored: Stored) -> RDBStorage:
     file, is_sqlite = url.partition("///")[2].partition("?")[0], url.startswith("sqlite")
     if is_sqlite and file and not Path(file).parent.is_dir():
         raise OSError(f"there is no folder {Path(file).parent}")
@@ -104,8 +120,8 @@ def _database(url: str, sweep: Sweep) -> RDBStorage:
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": seconds, "pool_pre_ping": not is_sqlite},
-        heartbeat_interval=beat_interval(sweep),
-        grace_period=sweep.lost_after,
+        heartbeat_interval=beat_interval(stored),
+        grace_period=stored.lost_after,
     )
     if is_sqlite:
         # Optuna relies on SELECT ... FOR UPDATE, which SQLite lacks: without a lock from the beginning of each

@@ -13,18 +13,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from poslab.pool.failure import LOST, Failure
 from poslab.pool.retries import FailedAttempt, may_retry
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
+
+AnyTrial = Trial | FrozenTrial
+"""A trial in training, or one as it was read."""
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """The record of a study's trials at one moment.
 
-    It has the attempts at each trial in the budget, by number and in order, and the number of trials still missing.
+    It has the attempts at each trial in the budget, in order, and the number of trials still missing.
     """
 
     attempts: list[list[FrozenTrial]]
@@ -33,19 +36,23 @@ class TrialRecord:
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], n_trials: int) -> TrialRecord:
         """Return the record of all trials of a study under a budget of `n_trials`."""
-        trials = sorted(trials, key=lambda trial: trial.number)
+        firsts = first_attempts(trials)[:n_trials]
+        return cls.following(firsts, trials, n_trials - len(firsts))
+
+    @classmethod
+    def following(cls, firsts: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], missing: int) -> TrialRecord:
+        """Return the record of the trials in the budget, by their first attempts, in order, among all of a study."""
         retries: dict[int, FrozenTrial] = {}
-        for trial in trials:
+        for trial in sorted(trials, key=lambda trial: trial.number):
             if RETRY_OF in trial.user_attrs:
                 retries.setdefault(trial.user_attrs[RETRY_OF], trial)
-        firsts = [trial for trial in trials if RETRY_OF not in trial.user_attrs][:n_trials]
         attempts = []
         for trial in firsts:
             chain = [trial]
             while chain[-1].number in retries:
                 chain.append(retries[chain[-1].number])
             attempts.append(chain)
-        return cls(attempts, n_trials - len(attempts))
+        return cls(attempts, missing)
 
     @property
     def latest(self) -> list[FrozenTrial]:
@@ -93,13 +100,18 @@ class TrialRecord:
         return self.unfinished == 0
 
 
+def first_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that are not retries, by number."""
+    return [trial for trial in sorted(trials, key=lambda trial: trial.number) if RETRY_OF not in trial.user_attrs]
+
+
 def begun_trials(trials: Sequence[FrozenTrial]) -> int:
     """Return the smallest budget that includes every trial that was taken."""
-    firsts = [trial for trial in sorted(trials, key=lambda trial: trial.number) if RETRY_OF not in trial.user_attrs]
-    return max((place for place, trial in enumerate(firsts, start=1) if trial.state != TrialState.WAITING), default=0)
+    places = enumerate(first_attempts(trials), start=1)
+    return max((place for place, trial in places if trial.state != TrialState.WAITING), default=0)
 
 
-def first_attempt(trial: FrozenTrial) -> int:
+def first_attempt(trial: AnyTrial) -> int:
     """Return the number of the trial that this one is an attempt at: its own, unless it is a retry."""
     number: int = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
     return number
