@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.tuning.sweep_file import names, read_sweep
+from poslab.tuning.sweep_file import read_sweep, sweep_files
 
 DEFAULTS = """
 train: {trainer.max_steps: 100, trainer.validations: 6}
@@ -50,7 +50,7 @@ def test_a_file_counts_more_than_a_preset_of_the_defaults(folder: Path) -> None:
 
 
 def test_the_defaults_are_not_a_sweep(folder: Path) -> None:
-    assert names(folder) == ["question"]
+    assert sweep_files(folder).names() == ["question"]
     with pytest.raises(ValueError, match="sweep=defaults: there is no such sweep"):
         read_sweep(folder, {"sweep": "defaults"}, [])
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.mistakes import composition_mistake, known_keys
-from poslab.commands.words import CONF, SWEEPS, parsed, refuse_spaces, undashed, unreadable, written_in_full
+from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
+from poslab.commands.words import CONF, SWEEPS, written_in_full
 from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
     from poslab.tuning.sweep import Sweep
-
-ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
-"""Environment variables that mark a run as one process of several; a trial is never one, not even under srun."""
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",
@@ -44,9 +41,8 @@ def main(arguments: list[str]) -> None:
     if HELP & set(arguments):
         print(_help())
         return
-    given, overrides = _sorted(arguments)
-    for name in ONE_OF_SEVERAL:
-        os.environ.pop(name, None)
+    given, overrides = own_keys_and_overrides(arguments, "sweep", OWN_KEYS)
+    be_one_process()
     from poslab.tuning.sweep_file import read_sweep
 
     sweep = read_sweep(SWEEPS, given, overrides)
@@ -67,33 +63,6 @@ def main(arguments: list[str]) -> None:
         raise ValueError(_with_what_is_searched(mistake, sweep)) from error
 
 
-def _sorted(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return what speaks of the sweep, by key, and the choices of every trial as they were typed."""
-    given: dict[str, Any] = {}
-    overrides: list[str] = []
-    refuse_spaces(arguments)
-    for argument in arguments:
-        if argument in ("-m", "--multirun"):
-            raise ValueError(f"{argument}: a sweep takes key=value alone; --help lists the keys")
-        if argument.startswith("-"):
-            raise ValueError(undashed(argument, arguments))
-        key, equals, value = argument.partition("=")
-        if key in ("sweep", "storage", "output") and equals:  # a URL or a path needs no quotes
-            given[key] = None if value == "null" else value
-            continue
-        try:
-            (override,) = parsed([argument])
-        except HydraException:
-            raise ValueError(unreadable(argument, arguments, "sweep")) from None
-        if override.is_sweep_override():
-            raise ValueError(f"{argument}: what is searched stands in the sweep file, under space")
-        if key in OWN_KEYS:
-            given[key] = override.value()
-        else:
-            overrides.append(argument)
-    return given, overrides
-
-
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
     """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
     key, found, rest = mistake.partition(": there is no such key here")
@@ -107,12 +76,12 @@ def _help() -> str:
     import yaml
 
     from poslab.commands.help import INDENT, WIDTH, table
-    from poslab.tuning.sweep_file import names
+    from poslab.tuning.sweep_file import sweep_files
 
     lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
     lines += table(OWN_KEYS.items())
     lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
-    for name in names(SWEEPS):
+    for name in sweep_files(SWEEPS).names():
         question = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
         lines += [f"  {name}", *textwrap.wrap(question, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 CONF = Path(__file__).resolve().parents[3] / "conf"
 """The configurations of a checkout, where the commands run."""
 SWEEPS = CONF.parent / "sweeps"
+COMPARISONS = CONF.parent / "comparisons"
 
 SEVERAL = {"callbacks", "logger"}
 """Groups of which several choices go together: `logger=[tensorboard,csv]`."""

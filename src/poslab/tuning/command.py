@@ -20,6 +20,7 @@ from poslab.training.components import prepared_data
 from poslab.tuning.attributes import MADE_WITH
 from poslab.tuning.display import Display, counts
 from poslab.tuning.joining import make_or_join
+from poslab.tuning.output import claim, make
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
 from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
@@ -52,13 +53,13 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     if output.is_dir():
         refuse_links(output.absolute())
     if sweep.storage is None:
-        _make(output)
+        make(output)
     storage = open_storage(sweep)
-    _make(output)
+    make(output)
     with naming_storage(sweep):
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
-            _claim(output, study.user_attrs[MADE_WITH]["id"])
+            claim(output, study.user_attrs[MADE_WITH]["id"], "trials")
         order = Order(sweep=sweep.as_plain_data(), conf=str(conf), seed=recipe.seed, default=default)
         each, folder = shares(sweep.workers, recipe.trainer), output / "workers"
         workers = Workers(study, "poslab.tuning.worker", order, each, folder, sweep.hang_after)
@@ -79,24 +80,6 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
             raise
         with one_at_a_time(output):
             Results(sweep, study, configurations).write(console)
-
-
-def _make(output: Path) -> None:
-    if (output / "config.yaml").exists():
-        raise ValueError(f"output must be a directory of its own, not a run directory, got {output}")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"output={output} cannot be made: {error.strerror}") from error
-
-
-def _claim(output: Path, study: str) -> None:
-    """Claim a directory for a study; raise ValueError if it belongs to another."""
-    owner = output / ".study"
-    found = owner.read_text() if owner.exists() else "" if any((output / "trials").glob("*")) else study
-    if found != study:
-        raise ValueError(f"output={output} holds the trials of another study: give this one a directory of its own")
-    write_atomically(owner, study)
 
 
 def _check_metrics(sweep: Sweep, task: type[Task]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -60,9 +61,7 @@ class Display:
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{retry}{mark}"
 
     def _table(self, record: TrialRecord) -> RenderableType:
-        left = _seconds_left(record, self._workers)
-        about = "" if left is None else f", about {left // 60}:{left % 60:02} left"
-        lines = [Text(f"{counts(record)}{about}", style="bold")]
+        lines = [Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold")]
         if (best := best_of(record, self._objectives)) is not None:
             lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
         for trial in record.running:
@@ -112,9 +111,10 @@ def counts(record: TrialRecord) -> str:
     return f"{len(record.finished)} of {total}: {outcomes(record)}{rest}"
 
 
-def _seconds_left(record: TrialRecord, workers: int) -> int | None:
-    """Estimate the seconds left from the duration of finished trials; return None before the first has ended."""
+def left_in_words(record: TrialRecord, workers: int) -> str:
+    """Return `, about 0:59:30 left`, by the duration of finished trials; "" while none is, and at the end."""
     took = [trial.duration.total_seconds() for trial in record.finished if trial.duration is not None]
-    if not took:
-        return None
-    return round(record.unfinished * sum(took) / len(took) / max(workers, len(record.running)))
+    if not took or not record.unfinished:
+        return ""
+    seconds = round(record.unfinished * sum(took) / len(took) / max(workers, len(record.running)))
+    return f", about {timedelta(seconds=seconds)} left"

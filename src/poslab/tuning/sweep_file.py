@@ -1,4 +1,4 @@
-"""Sweep files, their defaults, and the keys of the command line that override them."""
+"""Sweep files, and the keys of the command line that override them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from poslab.configuration.build import nearest, package_names
-from poslab.configuration.interpolations import check_interpolations
-from poslab.io.reading import read_yaml
+from poslab.configuration.question_files import QuestionFiles
 from poslab.tuning.sweep import Sweep
 
-DEFAULTS = "defaults.yaml"
-"""Name of the file with the keys that all sweeps of a folder share."""
-
-OF_FILES = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner", "presets")
-"""Keys of a sweep file."""
+KEYS = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner")
+"""Keys of a sweep file, beside its presets."""
 
 
 def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
@@ -31,11 +27,11 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     Raises:
         ValueError: for an unknown sweep, preset or key, or an invalid value.
     """
-    given = dict(given)
+    given, files = dict(given), sweep_files(folder)
     if "sweep" not in given:
-        raise ValueError(f"sweep must name one of {', '.join(names(folder))}, or the path of a file like them")
-    path, preset = _file(folder, given.pop("sweep")), given.pop("preset", None)
-    node = _with_defaults(path, preset)
+        raise ValueError(f"sweep must name one of {', '.join(files.names())}, or the path of a file like them")
+    path, preset = files.path(given.pop("sweep")), given.pop("preset", None)
+    node = files.read(path, preset)
     allowed = [argument.name for argument in fields(Sweep) if argument.name not in ("overrides", "question")]
     if unknown := sorted(set(given) - set(allowed)):
         raise ValueError(f"{unknown[0]}: there is no such key{nearest(unknown[0], ['sweep', 'preset', *allowed])}")
@@ -52,52 +48,6 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
         raise ValueError(f"{error} (sweep={path.stem})") from error
 
 
-def names(folder: Path) -> list[str]:
-    """Return the names of the sweeps in a folder."""
-    return sorted(file.stem for file in folder.glob("*.yaml") if file.name != DEFAULTS)
-
-
-def _file(folder: Path, sweep: Any) -> Path:
-    path = Path(str(sweep))
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ValueError(f"sweep={sweep}: there is no such file")
-        return path
-    if sweep not in (known := names(folder)):
-        raise ValueError(
-            f"sweep={sweep}: there is no such sweep{nearest(str(sweep), known)} (sweeps: {', '.join(known)})"
-        )
-    return folder / f"{sweep}.yaml"
-
-
-def _with_defaults(path: Path, preset: Any) -> dict[str, Any]:
-    """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides."""
-    contents = [_contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
-    known = sorted({str(name) for node in contents for name in node["presets"]})
-    if preset is not None and preset not in known:
-        raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
-    merged: dict[str, Any] = {"train": {}}
-    for node in contents:
-        presets = node.pop("presets")
-        for layer in (node, presets.get(preset, {})):
-            merged |= {**layer, "train": {**merged["train"], **(layer.get("train") or {})}}
-    return merged
-
-
-def _contents(path: Path) -> dict[str, Any]:
-    """Return the keys of a file, with its presets by name."""
-    contents = read_yaml(path)
-    check_interpolations(contents, path)
-    contents["presets"] = presets = contents.get("presets") or {}
-    if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
-        raise ValueError(f"{path}: presets must be keys by name, as in {{small: {{n_trials: 8}}}}, got {presets!r}")
-    for place, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
-        if unknown := [key for key in node if key not in OF_FILES]:
-            raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), OF_FILES)}")
-        if not isinstance(node.get("train") or {}, Mapping):
-            raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
-    return contents
-
-
-def _listed(presets: Sequence[str]) -> str:
-    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"
+def sweep_files(folder: Path) -> QuestionFiles:
+    """Return the sweep files of a folder."""
+    return QuestionFiles("sweep", folder, KEYS)

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.configuration.command_line import in_hydras_grammar
-from poslab.data.composed import check_experiment, resolved
 from poslab.data.corpus import Corpus
 from poslab.training.checking import check
+from poslab.tuning.composition import Composer, refuse_own_keys
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
 
@@ -25,21 +23,18 @@ class TrialConfigurations:
     """
 
     def __init__(self, conf: Path, sweep: Sweep) -> None:
-        self._conf = conf
+        self._composer = Composer(conf, sweep.trust)
         self._space = sweep.search_space
         self._objectives = sweep.all_objectives
-        self._trust = list(sweep.trust)
-        self._shared = [*(self._override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
-        for override in self._shared:
-            key = override.lstrip("+~").partition("=")[0]
-            if key == "resume" or (key.partition(".")[0] == "hydra" and key != "hydra.searchpath"):
-                raise ValueError(f"{key} belongs to a single run: the same command resumes a sweep")
-            if override in sweep.overrides and any(key == p.key for p in self._space.parameters):
+        self._shared = [*(self._composer.override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
+        refuse_own_keys(self._shared, "a sweep")
+        for key in (override.lstrip("+~").partition("=")[0] for override in sweep.overrides):
+            if any(key == p.key for p in self._space.parameters):
                 raise ValueError(f"{key} is what the sweep searches: its range is in the sweep file")
 
     def of(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the resolved configuration under these values; Hydra raises an error for an unknown key."""
-        return self._resolved(self._composed(values))
+        return self._composer.resolve(self._composed(values))
 
     def check(self) -> Values:
         """Check the default, and each parameter at the ends of its range, before any training.
@@ -51,7 +46,7 @@ class TrialConfigurations:
             ValueError: in one sentence; Hydra raises its own errors for unknown keys.
         """
         default = self._composed({})
-        config = self._resolved(default)
+        config = self._composer.resolve(default)
         recipe = check(config)
         if recipe.trainer.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
@@ -61,13 +56,13 @@ class TrialConfigurations:
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
             composed = self._composed(values)
             for other in self._space.parameters:
-                if other.exists(values) and not self._is_group(other.key) and not _has(composed, other.key):
+                if other.exists(values) and not self._composer.is_group(other.key) and not _has(composed, other.key):
                     raise ValueError(
                         f"space.{other.key}: there is no such key under {shown}: it needs a condition, as in "
                         "when: {encoding: rotary}"
                     )
             try:
-                check(self._resolved(composed))
+                check(self._composer.resolve(composed))
             except ValueError as error:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
@@ -82,32 +77,15 @@ class TrialConfigurations:
                     f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
                 )
 
-    def _resolved(self, composed: DictConfig) -> dict[str, Any]:
-        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        own.trust = self._trust
-        check_experiment(self._conf, composed.hydra.runtime.choices)
-        return resolved(own)
-
     def _default(self, composed: DictConfig, key: str) -> Any:
         """Return the value of a key without a search; for a config group the choice."""
-        if self._is_group(key):
+        if self._composer.is_group(key):
             return composed.hydra.runtime.choices.get(key)
         return OmegaConf.select(composed, key)
 
     def _composed(self, values: Mapping[str, Any]) -> DictConfig:
-        overrides = [*self._shared, *(self._override(key, value) for key, value in values.items())]
-        with initialize_config_dir(str(self._conf), version_base="1.3"):
-            return compose("train", overrides=overrides, return_hydra_config=True)
-
-    def _is_group(self, key: str) -> bool:
-        return (self._conf / key).is_dir()
-
-    def _override(self, key: str, value: Any) -> str:
-        """Return an override of the command line, which removes a group if the value is null."""
-        group = key.lstrip("+~").partition("@")[0]
-        if ".." in (*Path(group).parts, *(Path(str(value)).parts if self._is_group(group) else ())):
-            raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
-        return f"~{key}" if value is None and self._is_group(key) else f"{key}={in_hydras_grammar(value)}"
+        overrides = [*self._shared, *(self._composer.override(key, value) for key, value in values.items())]
+        return self._composer.composed(overrides)
 
 
 def _has(composed: DictConfig, key: str) -> bool:

@@ -1,0 +1,82 @@
+"""Compares encodings: `python -m src.compare comparison=encoding_choice`."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import replace
+
+from hydra.errors import ConfigCompositionException, HydraException
+
+from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.mistakes import composition_mistake, known_keys
+from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
+from poslab.commands.words import COMPARISONS, CONF, written_in_full
+from poslab.configuration.command_line import assignment
+
+OWN_KEYS = {
+    "comparison": "one of the comparisons below, or the path of a file like them",
+    "preset": "a variant that the file has, such as small",
+    "seeds": "how many, or a list of them; more later train only what is missing",
+    "encodings": "a list of names, in place of the file's",
+    "baseline": "the encoding to which the others are compared",
+    "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
+    "report_only": "true writes the results of the runs that are finished, and trains nothing",
+    "storage": "the URL of a database (default: SQLite in output)",
+    "output": "directory of the comparison (default: outputs/comparisons/NAME)",
+    "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
+    "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
+    "lost_after": "seconds of silence after which another machine's run is lost (default: 60)",
+    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+}
+"""Keys of the command line that speak of the comparison; all others are choices of `python -m src.train`."""
+
+
+def main(arguments: list[str]) -> None:
+    """Sort the arguments, and run the comparison."""
+    if HELP & set(arguments):
+        print(_help())
+        return
+    given, overrides = own_keys_and_overrides(arguments, "comparison", OWN_KEYS)
+    be_one_process()
+    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only")}
+    for name, value in ways.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+    from poslab.comparison.comparison_file import read_comparison
+
+    comparison = read_comparison(COMPARISONS, given, overrides)
+    shared = [assignment(key, value) for key, value in comparison.train.items()]
+
+    from poslab.comparison.command import run_comparison
+
+    try:
+        try:
+            run_comparison(comparison, CONF, **ways)
+        except ConfigCompositionException:
+            whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
+            if whole == overrides:
+                raise
+            run_comparison(replace(comparison, overrides=whole), CONF, **ways)
+    except HydraException as error:
+        raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
+
+
+def _help() -> str:
+    import yaml
+
+    from poslab.commands.help import INDENT, WIDTH, table
+    from poslab.comparison.comparison_file import comparison_files
+
+    lines = ["Poslab compares encodings: python -m src.compare comparison=encoding_choice preset=small workers=2", ""]
+    lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
+    lines += ["", "All other keys are those of python -m src.train, for every run.", "", "Comparisons:"]
+    for name in comparison_files(COMPARISONS).names():
+        question = yaml.safe_load((COMPARISONS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
+        lines += [f"  {name}", *textwrap.wrap(question, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
+    return "\n".join(lines)
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)

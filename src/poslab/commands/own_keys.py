@@ -1,0 +1,56 @@
+"""Command lines of a sweep or a comparison: keys of its own, and choices of every run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any
+
+from hydra.errors import HydraException
+
+from poslab.commands.words import parsed, refuse_spaces, undashed, unreadable
+
+ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
+"""Environment variables that mark a run as one process of several; a worker's is never one, not even under srun."""
+
+AS_TYPED = ("sweep", "comparison", "storage", "output")
+"""Keys whose values are names, URLs or paths, which need no quotes."""
+
+
+def own_keys_and_overrides(
+    arguments: list[str], command: str, own_keys: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the own keys of a command, and the choices of every run as they were typed.
+
+    Raises:
+        ValueError: for an option, spaces around an equals sign, and values that Hydra cannot read.
+    """
+    given: dict[str, Any] = {}
+    overrides: list[str] = []
+    refuse_spaces(arguments)
+    for argument in arguments:
+        if argument in ("-m", "--multirun"):
+            raise ValueError(f"{argument}: a {command} takes key=value alone; --help lists the keys")
+        if argument.startswith("-"):
+            raise ValueError(undashed(argument, arguments))
+        key, equals, value = argument.partition("=")
+        if key in AS_TYPED and key in own_keys and equals:
+            given[key] = None if value == "null" else value
+            continue
+        try:
+            (override,) = parsed([argument])
+        except HydraException:
+            raise ValueError(unreadable(argument, arguments, command)) from None
+        if override.is_sweep_override():
+            raise ValueError(f"{argument}: what varies stands in the file of the {command}")
+        if key in own_keys:
+            given[key] = override.value()
+        else:
+            overrides.append(argument)
+    return given, overrides
+
+
+def be_one_process() -> None:
+    """Forget that this process was started as one of several."""
+    for name in ONE_OF_SEVERAL:
+        os.environ.pop(name, None)

@@ -1,0 +1,240 @@
+"""Cells of a comparison: one case, one encoding and one seed each, and the tuning before them.
+
+Which cells are wanted follows from the comparison and from the results so far alone, so that all workers and machines
+agree, and an interrupted comparison, or one with more seeds, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poslab.comparison.comparison import NAME, Comparison, Tuning
+
+MOST_EXTENSIONS = 2
+"""Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
+
+Point = Mapping[str, Any]
+"""Values of tuned keys."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison, or of its tuning.
+
+    Args:
+        case, encoding, seed: of the run.
+        point: values of tuned keys.
+        is_trial: True for a run of the tuning, which is never a result.
+        definition: number of the configuration of this case and encoding, which grows when their files change.
+        lengths: of the test.
+    """
+
+    case: str
+    encoding: str
+    seed: int
+    point: Point
+    is_trial: bool
+    definition: int = 1
+    lengths: Sequence[int] = ()
+
+    @property
+    def identity(self) -> str:
+        """Text that is equal for equal cells."""
+        return json.dumps(self.as_plain_data(), sort_keys=True)
+
+    def as_plain_data(self) -> dict[str, Any]:
+        """Return its arguments, for JSON."""
+        return {**vars(self), "point": dict(self.point), "lengths": list(self.lengths)}
+
+    @property
+    def directory(self) -> Path:
+        """Directory of its run within that of the comparison; the lengths of the test do not change it."""
+        kind = "trials" if self.is_trial else "runs"
+        made_of = [dict(self.point), self.definition]
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
+        is_plain = not self.point and self.definition == 1
+        return Path(kind) / self.case / self.encoding / (f"seed_{self.seed}" + ("" if is_plain else f"_{digest}"))
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
+        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
+        return f"{self.case}: {self.encoding}, {point if self.is_trial else f'seed {self.seed}'}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a finished cell.
+
+    Args:
+        metrics: of its run by tag, as in metrics.json.
+        scores: of its test by tag, such as `bits_per_byte@1024`; empty for a trial.
+        diverged: the reason why it has no scores, if its loss was no longer a number; "" if it has.
+        machine: processor and threads, or the name of the GPU.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    diverged: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class TunedPoint:
+    """The choice of a tuning: the best point, the keys whose best value is at an end of their range, and all trials."""
+
+    point: Point
+    at_the_edge: Sequence[str]
+    trials: Sequence[tuple[Point, float]]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """The cells that a comparison wants.
+
+    Args:
+        comparison: the comparison.
+        definitions: number of the configuration of each `case/encoding`.
+        lengths: of the test, by case.
+        trained: the longest length of training, by case.
+    """
+
+    comparison: Comparison
+    definitions: Mapping[str, int]
+    lengths: Mapping[str, Sequence[int]]
+    trained: Mapping[str, int]
+
+    def wanted(self, results: Mapping[str, CellResult | None]) -> tuple[list[Cell], int]:
+        """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
+
+        A cell of the comparison is known once its encoding is tuned. Cells go round robin: a seed of all encodings
+        comes before the next seed of any.
+
+        Args:
+            results: of the finished cells by identity; None of one that failed for good.
+        """
+        pairs = [(case, encoding) for case in self.comparison.cases for encoding in self.comparison.choices_by_encoding]
+        trials = {pair: list(self._trials(*pair, results)) for pair in pairs}
+        known = [cell for row in itertools.zip_longest(*trials.values()) for cell in row if cell is not None]
+        unknown = 0
+        tuned = {pair: self.tuned(*pair, results) for pair in pairs}
+        for seed in self.comparison.seed_list:
+            for pair in pairs:
+                choice = tuned[pair]
+                if choice is None:
+                    unknown += 1
+                else:
+                    known.append(self.cell(*pair, seed, choice.point))
+        return known, unknown
+
+    def cell(self, case: str, encoding: str, seed: int, point: Point) -> Cell:
+        """Return a cell of the comparison."""
+        definition = self.definitions[f"{case}/{encoding}"]
+        return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]))
+
+    def tuned(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> TunedPoint | None:
+        """Return the choice of a tuning; None while a trial is missing."""
+        tuning = self.comparison.tuning_of(case)
+        if tuning is None:
+            return TunedPoint({}, (), ())
+        cells = list(self._trials(case, encoding, results))
+        if any(cell.identity not in results for cell in cells):
+            return None
+        trials = [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
+        best, _ = _best(trials, tuning)
+        space = tuning.space_of(encoding)
+        return TunedPoint(best, [key for key in best if _last_values(best, key, space[key], trials)], trials)
+
+    def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
+        """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends."""
+        tuning = self.comparison.tuning_of(case)
+        if tuning is None:
+            return
+        definition, space = self.definitions[f"{case}/{encoding}"], tuning.space_of(encoding)
+        points = _points(space, tuning.trials_of(encoding), tuning.seed)
+        done: list[tuple[Point, float]] = []
+        for _ in range(1 + MOST_EXTENSIONS):
+            cells = [Cell(case, encoding, tuning.seed, point, True, definition) for point in points]
+            yield from cells
+            if any(cell.identity not in results for cell in cells):
+                return
+            done += [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
+            best, _ = _best(done, tuning)
+            points = [{**best, key: end} for key in best if (end := _beyond(best, key, space[key], done)) is not None]
+            if not points:
+                return
+
+
+def _points(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
+    """Return that many combinations of a space, all different: the same places for spaces of the same sizes."""
+    combinations = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    if count == len(combinations):
+        return combinations
+    chosen = np.random.default_rng(seed).permutation(len(combinations))[:count]
+    return [combinations[place] for place in sorted(chosen)]
+
+
+def _value(result: CellResult | None, tuning: Tuning) -> float:
+    """Return the value of a trial; the worst for one that diverged or failed."""
+    worst = float("inf") if tuning.direction == "minimize" else -float("inf")
+    value = worst if result is None or result.diverged else result.metrics.get(f"validation/{tuning.metric}", worst)
+    return value if value == value else worst
+
+
+def _best(trials: Sequence[tuple[Point, float]], tuning: Tuning) -> tuple[Point, float]:
+    """Return the best trial, the first of equal ones."""
+    sign = 1 if tuning.direction == "minimize" else -1
+    return min(trials, key=lambda trial: sign * trial[1])
+
+
+def _last_values(
+    best: Point, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]
+) -> tuple[float, float] | None:
+    """Return the best value of a key and its neighbour if it is at an end of all that were tried; else None."""
+    tried = sorted({point[key] for point, _ in trials if _is_number(point[key])})
+    if len(values) < 2 or not all(map(_is_number, values)) or best[key] not in (tried[0], tried[-1]):
+        return None
+    return (tried[0], tried[1]) if best[key] == tried[0] else (tried[-1], tried[-2])
+
+
+def _beyond(best: Point, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]) -> float | None:
+    """Return the value beyond the best one of a key, if that is at an end of all that were tried; None if it is not.
+
+    The step is that between the two values at the end: a factor for positive numbers, else a difference.
+    """
+    if (last := _last_values(best, key, values, trials)) is None:
+        return None
+    end, neighbour = last
+    value = end * end / neighbour if min(last) > 0 else 2 * end - neighbour
+    if not all(isinstance(one, int) for one in values):
+        return float(f"{value:.6g}")
+    return round(value) if round(value) not in last else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def cell_of(node: Mapping[str, Any]) -> Cell:
+    """Return the cell of plain data, which a database may have.
+
+    Raises:
+        ValueError: for anything that is not a cell.
+    """
+    try:
+        cell = Cell(**{**node, "lengths": tuple(node["lengths"])})
+        names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
+        if not names_fit or not all(type(n) is int for n in (cell.seed, cell.definition, *cell.lengths)):
+            raise ValueError
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"the storage holds a cell that is none: {str(node)[:80]}") from error
+    return cell

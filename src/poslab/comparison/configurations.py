@@ -1,0 +1,75 @@
+"""Configurations of cells, composed by Hydra as for `python -m src.train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from poslab.comparison.cells import Cell, Point
+from poslab.comparison.comparison import Comparison
+from poslab.configuration.command_line import in_hydras_grammar
+from poslab.runs.recipe import Recipe
+from poslab.training.checking import check
+from poslab.tuning.composition import Composer, refuse_own_keys
+
+
+class CellConfigurations:
+    """Configurations of the cells of a comparison, composed from a folder with train.yaml.
+
+    Raises:
+        ValueError: for choices that a cell cannot have, such as `resume`.
+    """
+
+    def __init__(self, conf: Path, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._composer = Composer(conf, comparison.trust)
+        refuse_own_keys(comparison.overrides, "a comparison")
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """Return the resolved configuration of a cell."""
+        return self._of(cell.case, cell.encoding, cell.seed, cell.point)
+
+    def definition(self, case: str, encoding: str) -> dict[str, Any]:
+        """Return the resolved configuration of an encoding on a case, of seed 1 and not tuned."""
+        return self._of(case, encoding, 1, {})
+
+    def check(self, case: str, encoding: str) -> Recipe:
+        """Check all configurations of an encoding on a case before any training, at the ends of tuned ranges too.
+
+        Returns:
+            The recipe that is not tuned.
+
+        Raises:
+            ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
+        """
+        tuning = self._comparison.tuning_of(case)
+        points: list[Point] = []
+        if tuning is not None:
+            space = tuning.space_of(encoding)
+            points += [{key: values[place]} for key, values in space.items() for place in (0, -1)]
+        for point in [*points, {}]:
+            shown = "".join(f" with {key}={value}" for key, value in point.items())
+            try:
+                recipe = check(self._of(case, encoding, 1, point))
+            except ValueError as error:
+                raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
+            if recipe.trainer.num_nodes > 1:
+                raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
+        return recipe
+
+    def _of(self, case: str, encoding: str, seed: int, point: Mapping[str, Any]) -> dict[str, Any]:
+        choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
+        choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
+        words = [*(self._composer.override(key, value) for key, value in choices.items()), *self._comparison.overrides]
+        return self._composer.resolved([*words, *self._budgeted(words)])
+
+    def _budgeted(self, words: list[str]) -> Iterator[str]:
+        """Yield the choice of the steps that the budget allows."""
+        budget = self._comparison.budget or {}
+        steps = budget.get("steps")
+        if "tokens" in budget:
+            dataset = self._composer.resolved(words)["dataset"]
+            steps = -(-budget["tokens"] // (dataset["batch_size"] * dataset["sequence_length"]))
+        if steps is not None:
+            yield f"trainer.max_steps={in_hydras_grammar(steps)}"

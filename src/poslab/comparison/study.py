@@ -1,0 +1,92 @@
+"""The cells of a comparison as a queue of jobs in a database."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from poslab.comparison.cells import Cell, CellPlan, CellResult, cell_of
+from poslab.tuning.queue import TrialQueue
+from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempts
+
+CELL = "cell"
+"""User attribute of a trial: its cell."""
+
+RESULT = "result"
+"""User attribute of a complete trial: the result of its cell."""
+
+
+class ComparisonStudy(TrialQueue):
+    """The cells of a comparison: a `JobSource` and a `WatchedSource`, of which each cell is a trial of Optuna's.
+
+    No process keeps count: which cells are wanted follows from the plan and the results in the database. If two
+    processes add the same cell at the same time, all take the first, and the other stays waiting.
+    """
+
+    kept_by_retries: ClassVar[tuple[str, ...]] = (CELL,)
+
+    def __init__(self, plan: CellPlan, storage: RDBStorage) -> None:
+        super().__init__(plan.comparison.name, storage)
+        self.plan = plan
+        self._output = Path(plan.comparison.output)
+
+    def record(self) -> TrialRecord:
+        trials = self.get_trials(deepcopy=False)
+        by_identity = _by_identity(trials)
+        wanted, unknown = self.plan.wanted(self._results(trials))
+        firsts = [by_identity[cell.identity] for cell in wanted if cell.identity in by_identity]
+        return TrialRecord.following(firsts, trials, len(wanted) - len(firsts) + unknown)
+
+    def new_trial(self, record: TrialRecord) -> FrozenTrial | None:
+        if not record.missing:
+            return None
+        trials = self.get_trials(deepcopy=False)
+        there = _by_identity(trials)
+        wanted, _ = self.plan.wanted(self._results(trials))
+        missing = next((cell for cell in wanted if cell.identity not in there), None)
+        if missing is None:
+            return None
+        return create_trial(state=TrialState.WAITING, user_attrs={CELL: missing.as_plain_data()})
+
+    def directory_of(self, trial: AnyTrial) -> Path:
+        return self._output / cell_of_trial(trial).directory
+
+    def complete(self, trial: Trial, result: CellResult) -> None:
+        with contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(RESULT, asdict(result))
+            self.tell(trial, [0.0])
+
+    def results(self) -> dict[str, CellResult | None]:
+        """Return the results of the finished cells by identity; None of one that failed for good."""
+        return self._results(self.get_trials(deepcopy=False))
+
+    def _results(self, trials: Sequence[FrozenTrial]) -> dict[str, CellResult | None]:
+        firsts = list(_by_identity(trials).values())
+        finished = TrialRecord.following(firsts, trials, 0).finished
+        return {cell_of_trial(trial).identity: result_of_trial(trial) for trial in finished}
+
+
+def cell_of_trial(trial: AnyTrial) -> Cell:
+    """Return the cell of a trial."""
+    return cell_of(trial.user_attrs[CELL])
+
+
+def result_of_trial(trial: FrozenTrial) -> CellResult | None:
+    """Return the result of a finished trial; None if it failed."""
+    node: dict[str, Any] | None = trial.user_attrs.get(RESULT)
+    return None if trial.state != TrialState.COMPLETE or node is None else CellResult(**node)
+
+
+def _by_identity(trials: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
+    """Return the first attempt at each cell, by its identity."""
+    found: dict[str, FrozenTrial] = {}
+    for trial in first_attempts(trials):
+        found.setdefault(cell_of_trial(trial).identity, trial)
+    return found

@@ -1,0 +1,46 @@
+"""A worker process of a comparison: `python -m poslab.comparison.worker COMMAND`, its assignment on standard input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from poslab.pool.worker import run_worker
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from poslab.comparison.cells import CellResult
+    from poslab.comparison.study import ComparisonStudy
+    from poslab.pool.work import Train
+
+
+class Order(TypedDict):
+    """Settings of a worker: arguments of `Comparison` and of `CellPlan`, and the folder of configurations."""
+
+    comparison: dict[str, Any]
+    definitions: dict[str, int]
+    lengths: dict[str, list[int]]
+    trained: dict[str, int]
+    conf: str
+
+
+def open_study(order: Order) -> tuple[ComparisonStudy, Train[Trial, CellResult]]:
+    """Return the study of an order, and a function that trains its cells."""
+    from functools import partial
+    from pathlib import Path
+
+    from poslab.comparison.cell_run import train_cell
+    from poslab.comparison.cells import CellPlan
+    from poslab.comparison.comparison import Comparison
+    from poslab.comparison.configurations import CellConfigurations
+    from poslab.comparison.study import ComparisonStudy
+    from poslab.tuning.storage import open_storage
+
+    comparison = Comparison(**order["comparison"])
+    plan = CellPlan(comparison, order["definitions"], order["lengths"], order["trained"])
+    study = ComparisonStudy(plan, open_storage(comparison))
+    return study, partial(train_cell, study, CellConfigurations(Path(order["conf"]), comparison))
+
+
+if __name__ == "__main__":
+    run_worker(open_study)

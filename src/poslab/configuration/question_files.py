@@ -1,0 +1,91 @@
+"""Files that ask one question, such as a sweep or a comparison: their names, presets, and shared defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poslab.configuration.build import nearest
+from poslab.configuration.interpolations import check_interpolations
+from poslab.io.reading import read_yaml
+
+DEFAULTS = "defaults.yaml"
+"""Name of the file with the keys that all files of a folder share."""
+
+
+@dataclass(frozen=True)
+class QuestionFiles:
+    """The files of one kind in a folder.
+
+    Args:
+        kind: word of the command line that names one of them, such as `sweep`.
+        folder: of the files.
+        keys: that a file may have, beside `presets`.
+    """
+
+    kind: str
+    folder: Path
+    keys: Sequence[str]
+
+    def names(self) -> list[str]:
+        """Return the names of the files, without defaults; those of a folder in it as `papers/kazemnejad2023`."""
+        files = (file.relative_to(self.folder) for file in self.folder.rglob("*.yaml") if file.name != DEFAULTS)
+        return sorted(file.with_suffix("").as_posix() for file in files)
+
+    def path(self, name: Any) -> Path:
+        """Return the file of a name, or of a path that ends in .yaml.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        path = Path(str(name))
+        if path.suffix in (".yaml", ".yml"):
+            if not path.is_file():
+                raise ValueError(f"{self.kind}={name}: there is no such file")
+            return path
+        if name not in (known := self.names()):
+            raise ValueError(
+                f"{self.kind}={name}: there is no such {self.kind}{nearest(str(name), known)} "
+                f"({self.kind}s: {', '.join(known)})"
+            )
+        return self.folder / f"{name}.yaml"
+
+    def read(self, path: Path, preset: Any) -> dict[str, Any]:
+        """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.
+
+        The choices of `train` are merged key by key; any other key replaces an earlier one.
+
+        Raises:
+            ValueError: for an unknown preset or key.
+        """
+        contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
+        known = sorted({str(name) for node in contents for name in node["presets"]})
+        if preset is not None and preset not in known:
+            raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
+        merged: dict[str, Any] = {"train": {}}
+        for node in contents:
+            presets = node.pop("presets")
+            for layer in (node, presets.get(preset, {})):
+                merged |= {**layer, "train": {**merged["train"], **(layer.get("train") or {})}}
+        return merged
+
+    def _contents(self, path: Path) -> dict[str, Any]:
+        """Return the keys of a file, with its presets by name."""
+        contents = read_yaml(path)
+        check_interpolations(contents, path)
+        contents["presets"] = presets = contents.get("presets") or {}
+        if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
+            raise ValueError(f"{path}: presets must be keys by name, as in {{small: {{n_trials: 8}}}}, got {presets!r}")
+        for place, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
+            allowed = (*self.keys, "presets") if not place else self.keys
+            if unknown := [key for key in node if key not in allowed]:
+                raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), allowed)}")
+            if not isinstance(node.get("train") or {}, Mapping):
+                raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
+        return contents
+
+
+def _listed(presets: Sequence[str]) -> str:
+    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"

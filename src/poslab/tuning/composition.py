@@ -1,0 +1,56 @@
+"""Configurations composed by Hydra as for `python -m src.train`, for runs that a program chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from poslab.configuration.command_line import in_hydras_grammar
+from poslab.data.composed import check_experiment, resolved
+
+
+class Composer:
+    """Composes configurations from a folder with train.yaml, whose parts may come from packages that are trusted."""
+
+    def __init__(self, conf: Path, trust: Sequence[str]) -> None:
+        self.conf = conf
+        self._trust = list(trust)
+
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """Return an unresolved configuration, with the settings of Hydra, which raises an error for an unknown key."""
+        with initialize_config_dir(str(self.conf), version_base="1.3"):
+            return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+    def resolved(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """Return a resolved configuration."""
+        return self.resolve(self.composed(overrides))
+
+    def resolve(self, composed: DictConfig) -> dict[str, Any]:
+        """Return the resolved form of a composed configuration."""
+        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        own.trust = self._trust
+        check_experiment(self.conf, composed.hydra.runtime.choices)
+        return resolved(own)
+
+    def is_group(self, key: str) -> bool:
+        """Return whether a key is a config group."""
+        return (self.conf / key).is_dir()
+
+    def override(self, key: str, value: Any) -> str:
+        """Return an override of the command line, which removes a group if the value is null."""
+        group = key.lstrip("+~").partition("@")[0]
+        if ".." in (*Path(group).parts, *(Path(str(value)).parts if self.is_group(group) else ())):
+            raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
+        return f"~{key}" if value is None and self.is_group(key) else f"{key}={in_hydras_grammar(value)}"
+
+
+def refuse_own_keys(overrides: Sequence[str], of: str) -> None:
+    """Raise ValueError for an override that belongs to a single run, such as `resume`; `of` is `a sweep`."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key == "resume" or (key.partition(".")[0] == "hydra" and key != "hydra.searchpath"):
+            raise ValueError(f"{key} belongs to a single run: the same command resumes {of}")

@@ -1,0 +1,136 @@
+"""Which cells a comparison wants: a function of the file and of the results so far."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from poslab.comparison.cells import CellResult, cell_of
+from tests.comparison.comparisons import TUNING, plan
+
+
+def tried(made, value_of):
+    """Finish every wanted trial of the tuning, one wave after another; return all results."""
+    results = {}
+    while True:
+        wanted, _ = made.wanted(results)
+        new = [cell for cell in wanted if cell.is_trial and cell.identity not in results]
+        if not new:
+            return results
+        for cell in new:
+            value = value_of(cell)
+            results[cell.identity] = None if value is None else CellResult({"validation/loss": value})
+
+
+def test_cells_go_round_robin_by_seed():
+    wanted, unknown = plan().wanted({})
+    assert [(cell.encoding, cell.seed) for cell in wanted] == [
+        *[(name, 1) for name in ("none", "rotary", "slow")],
+        *[(name, 2) for name in ("none", "rotary", "slow")],
+    ]
+    assert unknown == 0
+    assert not any(cell.is_trial for cell in wanted)
+
+
+def test_more_seeds_or_encodings_keep_the_cells_that_there_are():
+    few = {cell.identity for cell in plan().wanted({})[0]}
+    many = {
+        cell.identity for cell in plan(seeds=3, encodings=["none", "rotary", "alibi", {"name": "slow"}]).wanted({})[0]
+    }
+    assert few < many
+
+
+def test_a_new_definition_or_new_lengths_are_other_cells_and_new_lengths_the_same_run():
+    before = plan().cell("copying", "none", 1, {})
+    longer = plan()
+    longer.lengths["copying"].append(40)
+    changed = plan()
+    changed.definitions["copying/none"] = 2
+    assert longer.cell("copying", "none", 1, {}).identity != before.identity
+    assert longer.cell("copying", "none", 1, {}).directory == before.directory
+    assert changed.cell("copying", "none", 1, {}).directory != before.directory
+
+
+def test_trials_come_before_the_runs_that_they_choose_for():
+    made = plan(tuning=TUNING)
+    wanted, unknown = made.wanted({})
+    assert [(c.encoding, c.point["optimizer.lr"]) for c in wanted[:4]] == [
+        ("none", 1e-3),
+        ("rotary", 1e-3),
+        ("slow", 1e-3),
+        ("none", 2e-3),
+    ]
+    assert (len(wanted), unknown) == (9, 6)
+    assert {cell.seed for cell in wanted} == {1000}
+
+
+def test_the_best_value_on_validation_is_that_of_all_seeds():
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: abs(math.log2(cell.point["optimizer.lr"] / 2e-3)))
+    wanted, unknown = made.wanted(results)
+    assert unknown == 0
+    assert [cell.point for cell in wanted if not cell.is_trial] == [{"optimizer.lr": 2e-3}] * 6
+    assert made.tuned("copying", "none", results).at_the_edge == []
+
+
+@pytest.mark.parametrize(
+    ("best", "rates", "edge"),
+    [
+        (8e-3, [1e-3, 2e-3, 4e-3, 8e-3, 16e-3], []),
+        (1.0, [1e-3, 2e-3, 4e-3, 8e-3, 16e-3], ["optimizer.lr"]),
+        (5e-4, [1e-3, 2e-3, 4e-3, 5e-4, 2.5e-4], []),
+    ],
+)
+def test_a_best_value_at_the_end_is_extended_twice_and_then_marked(best, rates, edge):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: abs(math.log2(cell.point["optimizer.lr"] / best)))
+    tuned = made.tuned("copying", "none", results)
+    assert [point["optimizer.lr"] for point, _ in tuned.trials] == pytest.approx(rates)
+    assert list(tuned.at_the_edge) == edge
+
+
+def test_more_is_better_where_the_tuning_says_so():
+    made = plan(tuning={**TUNING, "direction": "maximize", "metric": "loss"})
+    results = tried(made, lambda cell: -abs(math.log2(cell.point["optimizer.lr"] / 2e-3)))
+    assert made.tuned("copying", "none", results).point == {"optimizer.lr": 2e-3}
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_trial_that_failed_or_diverged_is_never_the_best(value):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: value if cell.point["optimizer.lr"] > 1.5e-3 else 5.0)
+    assert made.tuned("copying", "none", results).point["optimizer.lr"] < 1.5e-3
+
+
+def test_fewer_trials_than_combinations_are_the_same_places_of_each_space():
+    space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "optimizer.weight_decay": [0.0, 0.1]}
+    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.base": [10, 100]}}
+    made = plan(tuning={**TUNING, "space": space, "of": own, "trials": 4})
+    points = {name: [dict(c.point) for c in made.wanted({})[0] if c.encoding == name] for name in own}
+    assert points["none"] == points["rotary"]
+    assert [len(p) for p in points.values()] == [4, 4, 4]
+    assert all("encoding.base" in point for point in points["slow"])
+    assert len({str(point) for point in points["none"]}) == 4
+
+
+def test_integers_are_extended_to_integers():
+    made = plan(tuning={**TUNING, "space": {"encoding.max_distance": [16, 32]}})
+    results = tried(made, lambda cell: -cell.point["encoding.max_distance"])
+    points = [point["encoding.max_distance"] for point, _ in made.tuned("copying", "none", results).trials]
+    assert points == [16, 32, 64, 128]
+    assert all(type(point) is int for point in points)
+
+
+def test_words_have_no_ends():
+    made = plan(tuning={**TUNING, "space": {"positions": ["contiguous", "randomized"]}})
+    tuned = made.tuned("copying", "none", results := tried(made, lambda cell: 1.0))
+    assert (len(tuned.trials), tuned.at_the_edge, len(results)) == (2, [], 6)
+
+
+def test_a_cell_of_a_database_is_checked():
+    cell = plan(tuning=TUNING).wanted({})[0][0]
+    assert cell_of(cell.as_plain_data()) == cell
+    for node in ({}, {**cell.as_plain_data(), "case": "../x"}, {**cell.as_plain_data(), "seed": "1"}):
+        with pytest.raises(ValueError, match="the storage holds a cell that is none"):
+            cell_of(node)
