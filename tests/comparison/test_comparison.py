@@ -53,6 +53,14 @@ def test_a_metric_has_a_name_and_lengths():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        (
+            {"cases": {"a": {"train": {}, "encodings": ["rotary", "nome"]}}},
+            "there is no nome here; did you mean 'none'",
+        ),
+        (
+            {"cases": {"a": {"train": {}, "encodings": ["none", "slow"]}}},
+            "must hold the baseline, rotary, and at least",
+        ),
         ({"baseline": "rotari"}, "baseline must be one of the encodings, .* did you mean 'rotary'"),
         ({"encodings": ["rotary"]}, "encodings must be a list of at least two"),
         ({"encodings": ["rotary", "rotary"]}, "encodings must have different names, got rotary twice"),

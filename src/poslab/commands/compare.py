@@ -11,7 +11,7 @@ from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import COMPARISONS, CONF, written_in_full
-from poslab.configuration.command_line import assignment
+from poslab.configuration.command_line import assignment, python_command
 
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
@@ -46,18 +46,19 @@ def main(arguments: list[str]) -> None:
     from poslab.comparison.comparison_file import read_comparison
 
     comparison = read_comparison(COMPARISONS, given, overrides)
+    typed = python_command("compare", *arguments)
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
 
     try:
         try:
-            run_comparison(comparison, CONF, **ways)
+            run_comparison(comparison, CONF, typed, **ways)
         except ConfigCompositionException:
             whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
             if whole == overrides:
                 raise
-            run_comparison(replace(comparison, overrides=whole), CONF, **ways)
+            run_comparison(replace(comparison, overrides=whole), CONF, typed, **ways)
     except HydraException as error:
         raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
 

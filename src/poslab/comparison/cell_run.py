@@ -49,12 +49,13 @@ def train_cell(
     try:
         metrics = train_or_resume(run, configurations.of(cell), observer, heed, begins)
     except NonFiniteLossError as error:
-        return CellResult(diverged=str(error), machine=machine_of(run))
+        return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
     except UpdateFinishedTrialError as error:
         raise JobLostError from error
     except RunEndedEarlyError as ended:
         raise JobLostError from ended
-    return CellResult(metrics, {} if cell.is_trial else measured(run, cell), machine=machine_of(run))
+    scores = {} if cell.is_trial else measured(run, cell)
+    return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run))
 
 
 def measured(run: RunDirectory, cell: Cell) -> dict[str, float]:
@@ -66,6 +67,11 @@ def measured(run: RunDirectory, cell: Cell) -> dict[str, float]:
         scores += measure(run, missing)
         write_scores(file, scores)
     return {one.tag: one.value for one in scores}
+
+
+def start_of(run: RunDirectory) -> dict[str, str | None]:
+    """Return the hashes of the first batch and weights of a run; empty of a run of an earlier version."""
+    return read_json(run.start_file) if run.start_file.exists() else {}
 
 
 def machine_of(run: RunDirectory) -> str:

@@ -80,12 +80,14 @@ class CellResult:
         scores: of its test by tag, such as `bits_per_byte@1024`; empty for a trial.
         diverged: the reason why it has no scores, if its loss was no longer a number; "" if it has.
         machine: processor and threads, or the name of the GPU.
+        start: hashes of the first `batch` and of the first `weights` outside the encoding.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     diverged: str = ""
     machine: str = ""
+    start: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class CellPlan:
         Args:
             results: of the finished cells by identity; None of one that failed for good.
         """
-        pairs = [(case, encoding) for case in self.comparison.cases for encoding in self.comparison.choices_by_encoding]
+        pairs = self.comparison.pairs
         trials = {pair: list(self._trials(*pair, results)) for pair in pairs}
         known = [cell for row in itertools.zip_longest(*trials.values()) for cell in row if cell is not None]
         unknown = 0

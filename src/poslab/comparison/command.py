@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,8 @@ from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered
 from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.lengths import checked_lengths
-from poslab.comparison.results import write_results
+from poslab.comparison.report import write
+from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
 from poslab.io.terminal import HarmlessConsole
@@ -23,18 +25,22 @@ from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
 from poslab.pool.workers import Workers
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
-from poslab.runs.recipe import Recipe
+from poslab.runs.trainer_settings import TrainerSettings
+from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
 from poslab.tuning.output import claim, make
 from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
 
 
-def run_comparison(comparison: Comparison, conf: Path, dry_run: bool = False, report_only: bool = False) -> None:
+def run_comparison(
+    comparison: Comparison, conf: Path, typed: str, dry_run: bool = False, report_only: bool = False
+) -> None:
     """Run or resume a comparison until all of its cells are finished, and write its results.
 
     Args:
         comparison: the comparison.
         conf: folder of the configurations.
+        typed: the command, for the report.
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
 
@@ -47,7 +53,7 @@ def run_comparison(comparison: Comparison, conf: Path, dry_run: bool = False, re
     console = HarmlessConsole()
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
-    recipe, lengths, trained = _checked(comparison, configurations)
+    cases = _checked(comparison, configurations)
     output = Path(comparison.output)
     if output.is_dir():
         refuse_links(output.absolute())
@@ -59,7 +65,7 @@ def run_comparison(comparison: Comparison, conf: Path, dry_run: bool = False, re
         with one_at_a_time(output):
             there = optuna.create_study(storage=storage, study_name=comparison.name, load_if_exists=True)
             definitions = numbered(there, comparison, configurations)
-            study = ComparisonStudy(CellPlan(comparison, definitions, lengths, trained), storage)
+            study = ComparisonStudy(CellPlan(comparison, definitions, cases.lengths, cases.trained), storage)
             claim(output, identity(there), "runs")
             record = {**comparison.as_plain_data(), "storage": without_password(url_of(comparison))}
             write_atomically(output / "comparison.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
@@ -68,12 +74,12 @@ def run_comparison(comparison: Comparison, conf: Path, dry_run: bool = False, re
             console.print(plan_table(study))
             return
         if not report_only:
-            each, folder = shares(comparison.workers, recipe.trainer), output / "workers"
+            each, folder = shares(comparison.workers, cases.trainer), output / "workers"
             order = Order(
                 comparison=comparison.as_plain_data(),
                 definitions=definitions,
-                lengths=lengths,
-                trained=trained,
+                lengths=cases.lengths,
+                trained=cases.trained,
                 conf=str(conf),
             )
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
@@ -87,24 +93,32 @@ def run_comparison(comparison: Comparison, conf: Path, dry_run: bool = False, re
                 console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
                 raise
         with one_at_a_time(output):
-            write_results(study, console)
+            write(Results(study.plan, study.results(), cases.tasks), console, typed)
 
 
-def _checked(
-    comparison: Comparison, configurations: CellConfigurations
-) -> tuple[Recipe, dict[str, list[int]], dict[str, int]]:
-    """Check everything before any training; return a recipe, and by case the lengths of the test and of training.
+@dataclass(frozen=True)
+class CheckedCases:
+    """What the checks have found: trainer settings, and by case its task, the lengths of its test and of training."""
+
+    trainer: TrainerSettings
+    tasks: dict[str, type[Task]]
+    lengths: dict[str, list[int]]
+    trained: dict[str, int]
+
+
+def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:
+    """Check everything before any training.
 
     Raises:
         ValueError: in one sentence.
     """
-    lengths, trained = {}, {}
+    tasks, lengths, trained = {}, {}, {}
     for case in comparison.cases:
-        recipes = [configurations.check(case, encoding) for encoding in comparison.choices_by_encoding]
+        recipes = [configurations.check(case, encoding) for encoding in comparison.encodings_of(case)]
         recipe = recipes[0]
         if any(other.task is not recipe.task for other in recipes):
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
         data = prepared_data(recipe)
-        trained[case] = data.longest_trained
+        tasks[case], trained[case] = recipe.task, data.longest_trained
         lengths[case] = checked_lengths(comparison, case, recipe.task, data)
-    return recipe, lengths, trained
+    return CheckedCases(recipe.trainer, tasks, lengths, trained)

@@ -136,6 +136,7 @@ class Case:
         metrics: that decide on it, by tag, in place of those of the comparison.
         gate: in place of that of the comparison.
         tuning: metric and direction of its tuning, in place of those of the comparison.
+        encodings: names of those that it compares, such as those that serve an encoder; None are all.
     """
 
     train: Mapping[str, Any]
@@ -143,6 +144,7 @@ class Case:
     metrics: Mapping[str, Any] | None = None
     gate: Mapping[str, Any] | None = None
     tuning: Mapping[str, Any] | None = None
+    encodings: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for length in self.lengths or ():
@@ -216,6 +218,7 @@ class Comparison:
                 f"{nearest(str(self.baseline), choices)}"
             )
         for name in cases:
+            self._check_encodings(name)
             if not self.criteria(name):
                 raise ValueError(f"metrics must name at least one that decides on {name}, such as bits_per_byte@4x")
             self.gate_of(name)
@@ -268,6 +271,16 @@ class Comparison:
             found[str(name)] = _made(Case, f"cases.{name}", node)
         return found
 
+    def encodings_of(self, case: str) -> list[str]:
+        """Return the names of the encodings that a case compares."""
+        own = self.all_cases[case].encodings
+        return list(self.choices_by_encoding if own is None else own)
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each case with each of its encodings."""
+        return [(case, encoding) for case in self.all_cases for encoding in self.encodings_of(case)]
+
     def criteria(self, case: str) -> list[Criterion]:
         """Return the metrics that decide on a case, the first of which is that of the answer."""
         own = self.all_cases[case].metrics
@@ -295,16 +308,24 @@ class Comparison:
         """Return its arguments, for JSON."""
         return asdict(self)
 
+    def _check_encodings(self, case: str) -> None:
+        own, names = self.encodings_of(case), self.choices_by_encoding
+        if unknown := [name for name in own if name not in names]:
+            raise ValueError(f"cases.{case}.encodings: there is no {unknown[0]} here{nearest(str(unknown[0]), names)}")
+        if self.baseline not in own or len(own) < 2:
+            raise ValueError(f"cases.{case}.encodings must hold the baseline, {self.baseline}, and at least another")
+
     def _check_tuning(self, case: str) -> None:
         tuning = self.tuning_of(case)
         if tuning is None:
             return
         if tuning.seed in self.seed_list:
             raise ValueError(f"tuning.seed must not be one of seeds, got {tuning.seed}")
-        names = self.choices_by_encoding
         for name in tuning.of:
-            if name not in names:
-                raise ValueError(f"tuning.of.{name}: there is no such encoding here{nearest(name, names)}")
+            if name not in self.choices_by_encoding:
+                suggestion = nearest(name, self.choices_by_encoding)
+                raise ValueError(f"tuning.of.{name}: there is no such encoding here{suggestion}")
+        names = self.encodings_of(case)
         for name in names:
             most = math.prod(map(len, tuning.space_of(name).values()))
             if tuning.trials is not None and tuning.trials > most:

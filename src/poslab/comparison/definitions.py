@@ -25,15 +25,14 @@ IDENTITY = "id"
 def numbered(study: optuna.Study, comparison: Comparison, configurations: CellConfigurations) -> dict[str, int]:
     """Return the number of the present definition of each `case/encoding`, and keep it with the study."""
     numbers = {}
-    for case in comparison.cases:
-        for encoding in comparison.choices_by_encoding:
-            name = f"{case}/{encoding}"
-            now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
-            before = study.user_attrs.get(f"definition {name}")
-            if before is None or _differs(before["configuration"], now):
-                before = {"number": 1 if before is None else before["number"] + 1, "configuration": now}
-                study.set_user_attr(f"definition {name}", before)
-            numbers[name] = before["number"]
+    for case, encoding in comparison.pairs:
+        name = f"{case}/{encoding}"
+        now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
+        before = study.user_attrs.get(f"definition {name}")
+        if before is None or _differs(before["configuration"], now):
+            before = {"number": 1 if before is None else before["number"] + 1, "configuration": now}
+            study.set_user_attr(f"definition {name}", before)
+        numbers[name] = before["number"]
     return numbers
 
 

@@ -84,7 +84,7 @@ def plan_table(study: ComparisonStudy) -> RenderableType:
         table.add_column(name, justify="right")
     for case in comparison.cases:
         tuning = comparison.tuning_of(case)
-        for encoding in comparison.choices_by_encoding:
+        for encoding in comparison.encodings_of(case):
             done = [finished[case, encoding, is_trial] for is_trial in (True, False)]
             trials = "-" if tuning is None else f"{done[0]} of {tuning.trials_of(encoding)}"
             table.add_row(case, encoding, trials, f"{done[1]} of {len(comparison.seed_list)}")

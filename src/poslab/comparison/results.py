@@ -1,59 +1,195 @@
-"""Results of a comparison: a row for each run and score, and tables of the metrics that decide."""
+"""Results of a comparison: the runs that are finished, and what is known of the differences between encodings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from poslab.comparison.lengths import value
-from poslab.comparison.study import ComparisonStudy
-from poslab.io.writing import write_atomically
-
-
-def write_results(study: ComparisonStudy, console: Console) -> None:
-    """Write results.csv of the runs that are finished, and print the means of the metrics that decide."""
-    comparison = study.plan.comparison
-    frame = runs_frame(study)
-    write_atomically(Path(comparison.output) / "results.csv", frame.to_csv(index=False))
-    for case in comparison.cases:
-        table = Table(box=box.SIMPLE_HEAD, title=case, title_justify="left")
-        table.add_column("encoding")
-        table.add_column("seeds", justify="right")
-        criteria = comparison.criteria(case)
-        for criterion in criteria:
-            table.add_column(criterion.metric, justify="right")
-        for encoding in comparison.choices_by_encoding:
-            own = frame[(frame["case"] == case) & (frame["encoding"] == encoding)]
-            cells = []
-            for criterion in criteria:
-                values = own[own["metric"] == criterion.metric]["value"]
-                cells.append("-" if values.empty else f"{values.mean():.4g}")
-            table.add_row(encoding, str(own["seed"].nunique()), *cells)
-        console.print(table)
+from poslab.comparison.cells import Cell, CellPlan, CellResult, TunedPoint
+from poslab.comparison.comparison import Comparison, Criterion
+from poslab.comparison.difference import Scores
+from poslab.comparison.lengths import at_lengths, value
+from poslab.comparison.verdict import Verdict, verdicts
+from poslab.evaluation.item_scores import SCORES_FILE, ItemScores, read_scores
+from poslab.tasks.task import Task
 
 
-def runs_frame(study: ComparisonStudy) -> pd.DataFrame:
-    """Return the results of all finished runs: a row for each metric of a run, of its test, and that decides.
+@dataclass(frozen=True)
+class Results:
+    """Results of a comparison at one moment.
 
-    Columns: case, encoding, seed, metric (a tag), value, diverged, machine, and the tuned values.
+    Args:
+        plan: of its cells.
+        finished: results by the identity of the cell; None of one that failed for good.
+        tasks: class of the task, by case.
     """
-    plan, results = study.plan, study.results()
-    comparison, rows = plan.comparison, []
-    wanted, _ = plan.wanted(results)
-    for cell in wanted:
-        result = results.get(cell.identity)
-        if cell.is_trial or result is None:
-            continue
-        decided = {
-            criterion.metric: value(criterion, result.scores, cell.lengths, plan.trained[cell.case])
-            for criterion in comparison.criteria(cell.case)
+
+    plan: CellPlan
+    finished: Mapping[str, CellResult | None]
+    tasks: Mapping[str, type[Task]]
+
+    @property
+    def comparison(self) -> Comparison:
+        """The comparison."""
+        return self.plan.comparison
+
+    @cached_property
+    def cells(self) -> list[tuple[Cell, CellResult]]:
+        """The finished runs of the comparison, trials and failures aside."""
+        wanted, _ = self.plan.wanted(self.finished)
+        found = ((cell, self.finished.get(cell.identity)) for cell in wanted if not cell.is_trial)
+        return [(cell, result) for cell, result in found if result is not None]
+
+    @cached_property
+    def failed(self) -> list[Cell]:
+        """The runs that failed for good."""
+        wanted, _ = self.plan.wanted(self.finished)
+        return [c for c in wanted if c.identity in self.finished and self.finished[c.identity] is None]
+
+    def runs(self, case: str, encoding: str) -> dict[int, tuple[Cell, CellResult]]:
+        """Return the finished runs of an encoding on a case, by seed."""
+        return {cell.seed: (cell, r) for cell, r in self.cells if (cell.case, cell.encoding) == (case, encoding)}
+
+    def tuned(self, case: str) -> dict[str, TunedPoint]:
+        """Return the choices of the tuning on a case, by encoding, as far as it is finished."""
+        found = {name: self.plan.tuned(case, name, self.finished) for name in self.comparison.encodings_of(case)}
+        return {name: choice for name, choice in found.items() if choice is not None}
+
+    def encodings(self, case: str) -> list[str]:
+        """Return the encodings with a finished run on a case."""
+        return [name for name in self.comparison.encodings_of(case) if self.runs(case, name)]
+
+    def shared_seeds(self, case: str) -> list[int]:
+        """Return the seeds of which every encoding with a run on a case has one."""
+        seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
+        return sorted(set.intersection(*seeds)) if seeds else []
+
+    def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
+        """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
+        trained = self.plan.trained[case]
+        return {
+            seed: value(criterion, result.scores, cell.lengths, trained)
+            for seed, (cell, result) in self.runs(case, encoding).items()
         }
-        row = {"case": cell.case, "encoding": cell.encoding, "seed": cell.seed}
-        ends = {"diverged": bool(result.diverged), "machine": result.machine, **cell.point}
-        for tag, number in {**result.metrics, **result.scores, **decided}.items():
-            rows.append({**row, "metric": tag, "value": number, **ends})
-    return pd.DataFrame(rows, columns=None if rows else ["case", "encoding", "seed", "metric", "value"])
+
+    def reaching(self, case: str, criterion: Criterion) -> list[str]:
+        """Return the encodings that have positions at the lengths of a metric; all runs that diverged may have them."""
+        return [
+            encoding
+            for encoding in self.encodings(case)
+            if all(
+                result.diverged or not self._has_no_score(criterion, cell, result)
+                for cell, result in self.runs(case, encoding).values()
+            )
+        ]
+
+    def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
+        lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
+        return criterion.name not in result.scores and any(
+            f"{criterion.name}@{n}" not in result.scores for n in lengths
+        )
+
+    def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
+        """Return the values and the scores of test items of each encoding, for the seeds that all have."""
+        seeds = self.shared_seeds(case)
+        found = {}
+        for encoding in self.reaching(case, criterion):
+            values = self.values(case, criterion, encoding)
+            kept = np.array([values[seed] for seed in seeds])
+            items = [self._items(case, criterion, *self.runs(case, encoding)[seed]) for seed in seeds]
+            sizes = {None if own is None else len(own) for own, v in zip(items, kept, strict=True) if np.isfinite(v)}
+            if len(sizes) == 1 and None not in sizes:
+                (size,) = sizes
+                rows = [np.full(size or 0, np.nan) if own is None or len(own) != size else own for own in items]
+                found[encoding] = Scores(kept, np.stack(rows))
+            else:
+                found[encoding] = Scores(kept)
+        return found
+
+    def learned(self, case: str, encoding: str) -> tuple[int, int]:
+        """Return how many seeds of an encoding pass the gate of a case, and how many there are."""
+        gate = self.comparison.gate_of(case)
+        runs = self.runs(case, encoding)
+        if gate is None:
+            return len(runs), len(runs)
+        values = self.values(case, gate.criterion, encoding)
+        return sum(gate.passes(v) for v in values.values()), len(values)
+
+    def not_learned(self, case: str) -> list[str]:
+        """Return the encodings of which no more than half of the seeds pass the gate."""
+        passed = {name: self.learned(case, name) for name in self.encodings(case)}
+        return [name for name, (count, total) in passed.items() if 2 * count <= total]
+
+    def verdicts(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
+        """Return the verdict on each encoding beside a baseline; none if the baseline has no run."""
+        scores = self.scores(case, criterion)
+        if baseline not in scores:
+            return {}
+        is_share = criterion.name.removeprefix("sliding_") not in self.tasks[case].open_ended
+        return verdicts(
+            scores,
+            baseline,
+            criterion.direction,
+            criterion.margin or 0.0,
+            share=is_share,
+            not_learned=self.not_learned(case),
+        )
+
+    def best(self, case: str, criterion: Criterion) -> str | None:
+        """Return the encoding with the best mean among those that have learned; None if none has."""
+        means = {name: one.mean for name, one in self.scores(case, criterion).items()}
+        known = {n: m for n, m in means.items() if np.isfinite(m) and n not in self.not_learned(case)}
+        choose = min if criterion.direction == "minimize" else max
+        return choose(known, key=known.__getitem__) if known else None
+
+    def _items(self, case: str, criterion: Criterion, cell: Cell, result: CellResult) -> np.ndarray | None:
+        """Return the scores of test items, whose mean is the value; None where there are none on this machine."""
+        file = Path(self.comparison.output) / cell.directory / SCORES_FILE
+        if result.diverged or not file.exists():
+            return None
+        by_length: dict[int | None, ItemScores] = {
+            one.length: one for one in read_scores(file) if one.metric == criterion.name
+        }
+        lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[case]))
+        if not criterion.where and None in by_length:
+            lengths = [None]
+        if not lengths or any(length not in by_length for length in lengths):
+            return None
+        parts = [by_length[length].linearised for length in lengths]
+        if any(part is None for part in parts):
+            return None
+        total = sum(map(len, parts))
+        return np.concatenate([part * total / (len(parts) * len(part)) for part in parts])
+
+    def frame(self) -> pd.DataFrame:
+        """Return all finished runs, a row for each metric of a run, of its test, and that decides.
+
+        Columns: case, encoding, seed, metric (a tag), value, diverged, machine, and the tuned values.
+        """
+        rows = []
+        for cell, result in self.cells:
+            decided = {
+                c.metric: value(c, result.scores, cell.lengths, self.plan.trained[cell.case])
+                for c in self.comparison.criteria(cell.case)
+            }
+            row = {"case": cell.case, "encoding": cell.encoding, "seed": cell.seed}
+            ends = {"diverged": bool(result.diverged), "machine": result.machine, **cell.point}
+            for tag, number in {**result.metrics, **result.scores, **decided}.items():
+                rows.append({**row, "metric": tag, "value": number, **ends})
+        return pd.DataFrame(rows, columns=None if rows else ["case", "encoding", "seed", "metric", "value"])
+
+    def by_length(self, case: str, metric: str) -> pd.DataFrame:
+        """Return a metric at each length of the test: columns encoding, seed, length, metric, value."""
+        rows = [
+            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[f"{metric}@{n}"]}
+            for c, r in self.cells
+            if c.case == case
+            for n in c.lengths
+            if f"{metric}@{n}" in r.scores
+        ]
+        return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])

@@ -78,6 +78,11 @@ class RunDirectory:
         return self.path / "task.json"
 
     @property
+    def start_file(self) -> Path:
+        """Hashes of the first batch and of the first weights."""
+        return self.path / "start.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of `last.ckpt` and `best.ckpt`."""
         return self.path / "checkpoints"
@@ -138,7 +143,14 @@ class RunDirectory:
             ValueError: naming an entry that is something else, such as a link to a file of another folder.
         """
         refuse_links(self.path)
-        files = (self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file)
+        files = (
+            self.config_file,
+            self.environment_file,
+            self.metrics_file,
+            self.metrics_csv,
+            self.task_file,
+            self.start_file,
+        )
         for file in (*files, self.path / "tokenizer.json", self.log_file, self.last_checkpoint, self.best_checkpoint):
             if file.is_dir():
                 raise ValueError(f"{file} must be a file, and is a folder")

@@ -35,6 +35,7 @@ from poslab.training.learner import Learner
 from poslab.training.loggers import RunLogger, RunTensorBoard, flat
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
+from poslab.training.starting_point import RecordStartingPoint
 
 
 def train_here(
@@ -90,7 +91,8 @@ def train_here(
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     learner = learner_of(recipe, model, task, datamodule)
     loggers = loggers_of(recipe, run.path, first_step)
-    own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length), *callbacks]
+    own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
+    own += [RecordStartingPoint(run.start_file), *callbacks]
     own += [] if observer is None else [ObserveValidations(observer)]
     try:
         trainer = trainer_of(

@@ -1,0 +1,50 @@
+"""Checks of a comparison: what must hold for the differences to be those of the encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from poslab.comparison.answers import listed
+from poslab.comparison.results import Results
+from poslab.report.figures import Table
+
+
+def checks(results: Results) -> Table:
+    """Return a row for each check: whether it holds, and what was found."""
+    rows = [
+        {"case": case, "check": check, "holds": holds, "found": found}
+        for case in results.comparison.cases
+        if results.encodings(case)
+        for check, holds, found in _of(results, case)
+    ]
+    return Table("checks", "Checks", "A check that does not hold weakens what is said above.", pd.DataFrame(rows))
+
+
+def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
+    runs = {name: results.runs(case, name) for name in results.encodings(case)}
+    every = [run for own in runs.values() for run in own.values()]
+    wanted = len(results.comparison.encodings_of(case)) * len(results.comparison.seed_list)
+    yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
+    for name, what in (("data order", "batch"), ("first shared weights", "weights")):
+        pairs = {seed: {own[seed][1].start.get(what) for own in runs.values() if seed in own} for seed in _seeds(runs)}
+        differing = [seed for seed, found in pairs.items() if len(found) > 1]
+        missing = any(None in found for found in pairs.values())
+        shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
+        yield f"same {name} for the same seed", not differing and not missing, shown
+    steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
+    yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
+    machines = sorted({result.machine for _, result in every})
+    yield "same machine, for speeds", len(machines) == 1, "; ".join(machines)
+    diverged = [cell.label for cell, result in every if result.diverged]
+    yield "no run diverged", not diverged, f"{len(diverged)} of {len(every)}" if diverged else "none"
+    learned = {name: results.learned(case, name) for name in runs}
+    behind = [f"{name} ({count} of {total})" for name, (count, total) in learned.items() if count < total]
+    yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
+    edges = [name for name, choice in results.tuned(case).items() if choice.at_the_edge]
+    yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
+
+
+def _seeds(runs: dict[str, dict[int, object]]) -> list[int]:
+    return sorted({seed for own in runs.values() for seed in own})

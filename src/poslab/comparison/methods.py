@@ -1,0 +1,63 @@
+"""Methods of a comparison in a paragraph, as a paper needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from poslab.comparison.answers import listed
+from poslab.comparison.results import Results
+
+
+def methods(results: Results) -> str:
+    """Return the paragraphs on runs, tuning, metrics and statistics."""
+    return "\n\n".join([" ".join(_runs(results)), " ".join(_tuning(results)), " ".join(_statistics(results))])
+
+
+def _runs(results: Results) -> Iterator[str]:
+    comparison = results.comparison
+    names = list(comparison.choices_by_encoding)
+    yield (
+        f"We trained models that differ only in their positional encoding ({listed(names)}) on "
+        f"{listed(list(comparison.cases))}, with {len(comparison.seed_list)} seeds each."
+    )
+    yield (
+        "For the same seed, the order of the data and the first values of all weights that encodings share are the "
+        "same, so that runs of one seed are pairs."
+    )
+    for kind, amount in (comparison.budget or {}).items():
+        yield f"Every run had a budget of {amount:,} {kind}."
+
+
+def _tuning(results: Results) -> Iterator[str]:
+    comparison = results.comparison
+    if comparison.tuning is None:
+        yield "No hyperparameter was tuned."
+        return
+    for case in comparison.cases:
+        settings = comparison.tuning_of(case)
+        assert settings is not None
+        trials = settings.trials_of(comparison.baseline)
+        yield (
+            f"On {case}, each encoding was tuned by {trials} trials over {listed(list(settings.space))}, on seed "
+            f"{settings.seed}, which is not compared; the {'least' if settings.direction == 'minimize' else 'most'} "
+            f"validation {settings.metric} at the trained length chose."
+        )
+
+
+def _statistics(results: Results) -> Iterator[str]:
+    comparison = results.comparison
+    for case in comparison.cases:
+        criteria = comparison.criteria(case)
+        yield f"{case} is decided by {listed([c.metric for c in criteria])}."
+        gate = comparison.gate_of(case)
+        if gate is not None:
+            bound = f"at least {gate.at_least:g}" if gate.at_least is not None else f"at most {gate.at_most:g}"
+            yield f"An encoding has learned it if more than half of its seeds reach {gate.metric} of {bound}."
+    yield (
+        f"Differences to {comparison.baseline} are means over pairs of seeds. Where a metric has scores of test items, "
+        "the interval holds for new seeds and new items (a crossed layout of the two, with Satterthwaite's degrees of "
+        "freedom), else for new seeds (Student's t). An encoding is called better or worse if the difference is not "
+        "zero at the level of 5 % after Holm's correction over the encodings of a case, and equal if it lies within "
+        "the margin by two one-sided tests. Where some seeds solve a task and others do not, exact tests of the solve "
+        "rate take their place."
+    )

@@ -1,0 +1,57 @@
+"""The starting point of a run: hashes of its first batch and of its first weights, by which runs prove to be pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from poslab.io.writing import write_atomically
+from poslab.training.learner import Learner
+
+MOST = 4096
+"""Numbers of each tensor that are hashed."""
+
+
+class RecordStartingPoint(L.Callback):
+    """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1.
+
+    Weights that are shared out among processes are not hashed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        if batch_idx or not trainer.is_global_zero:
+            return
+        weights = {
+            name: weight
+            for name, weight in sorted(pl_module.model.named_parameters())
+            if not any("encodings" in part for part in name.split("."))
+        }
+        is_whole = not any(isinstance(weight, DTensor) for weight in weights.values())
+        hashes = {
+            "batch": _hash(part for part in batch if isinstance(part, Tensor)),
+            "weights": _hash(weights.values()) if is_whole else None,
+        }
+        write_atomically(self.file, json.dumps(hashes) + "\n")
+
+
+def _hash(tensors: Iterable[Tensor]) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().flatten()[:MOST].cpu()
+        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        found.update(flat.to(torch.float64 if flat.is_floating_point() else torch.int64).numpy().tobytes())
+    return found.hexdigest()[:16]

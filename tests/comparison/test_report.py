@@ -1,0 +1,137 @@
+"""The report of a comparison, from results that a test makes up."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poslab.comparison.answers import answers
+from poslab.comparison.cells import CellResult
+from poslab.comparison.report import sentences, write
+from poslab.comparison.results import Results
+from poslab.comparison.tables import case_table, latex, overview
+from poslab.io.terminal import HarmlessConsole
+from poslab.tasks.answering import WrittenAnswers
+from tests.comparison.comparisons import TUNING, plan
+
+MEANS = {"none": 60.0, "rotary": 40.0, "slow": 41.0}
+GATE = {"metric": "exact_match@trained", "at_least": 99}
+
+
+def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda cell: False, **changes):
+    """Results of five seeds that share most of their luck, with a value of each encoding."""
+    made = plan(**{"seeds": 5, "gate": GATE, **changes})
+    finished = {}
+    while cells := [c for c in made.wanted(finished)[0] if c.identity not in finished]:
+        for cell in cells:
+            luck = np.random.default_rng([cell.seed, 1]).normal(0, 5 * noise)
+            own = np.random.default_rng([cell.seed, *cell.encoding.encode()]).normal(0, noise)
+            exact = {10: 99.5 if learned(cell.encoding) else 50.0, 20: means[cell.encoding] + luck + own}
+            metrics = {"steps": 100, "parameters": 10 + len(cell.encoding), "train/tokens_per_second": 50.0 + own}
+            loss = abs(math.log2(cell.point.get("optimizer.lr", 2e-3) / 2e-3))
+            finished[cell.identity] = CellResult(
+                {**metrics, "validation/loss": loss},
+                {} if cell.is_trial or diverged(cell) else {f"exact_match@{length}": value for length, value in exact.items()},
+                "the loss is nan" if not cell.is_trial and diverged(cell) else "",
+                "a machine",
+                {"batch": str(cell.seed), "weights": str(cell.seed)},
+            )
+    return Results(made, finished, dict.fromkeys(made.comparison.cases, WrittenAnswers))
+
+
+def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
+    (one,) = answers(results())
+    assert (one.best, one.alike) == ("none", [])
+    first, second = one.sentences("rotary")
+    assert first.startswith("copying: take none (exact_match@beyond 6")
+    assert second.startswith("Its difference to rotary is +2")
+
+
+def test_encodings_that_are_not_told_apart_from_the_best_are_named():
+    (one,) = answers(results({"none": 41.0, "rotary": 40.5, "slow": 40.8}))
+    assert set(one.alike) | {one.best} == set(MEANS)
+    assert "choose among these by cost" in next(iter(one.sentences("rotary")))
+
+
+def test_an_encoding_that_has_not_learned_is_never_the_best():
+    (one,) = answers(results(learned=lambda name: name != "none"))
+    assert one.best != "none"
+    assert list(one.sentences("rotary"))[-1] == "none has not learned it."
+
+
+def test_there_is_no_answer_where_nothing_has_learned():
+    assert list(sentences(results(learned=lambda name: False)))[0] == (
+        "copying: there is no answer, since no encoding has learned it."
+    )
+
+
+def test_one_seed_is_no_evidence():
+    (one,) = answers(results(seeds=1))
+    assert next(iter(one.sentences("rotary"))).endswith("which one seed cannot tell from luck.")
+
+
+def test_runs_that_diverged_are_counted_and_weaken_the_checks():
+    found = results(diverged=lambda cell: (cell.encoding, cell.seed) == ("none", 2))
+    assert "1 of 5 runs diverged" in case_table(found, "copying")["exact_match@beyond verdict"][0]
+
+
+def test_an_encoding_that_ends_before_a_length_has_a_dash_and_no_verdict():
+    found = results()
+    for identity, result in found.finished.items():
+        if json.loads(identity)["encoding"] == "slow":
+            del result.scores["exact_match@20"]
+    table = case_table(found, "copying").set_index("encoding")
+    assert table["exact_match@beyond verdict"]["slow"] == "it ends before"
+    assert overview(found).set_index("encoding")["exact_match@beyond"]["slow"] == ""
+
+
+def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
+    cells = overview(results()).set_index("encoding")["exact_match@beyond"]
+    assert cells["none"].endswith("▲")
+    assert cells["rotary"].replace(".", "").isdigit()
+
+
+def test_a_table_for_latex_escapes_names_and_draws_signs():
+    text = latex(overview(results()), "50 % & more_")
+    assert r"exact\_match@beyond" in text
+    assert r"$\blacktriangle$" in text
+    assert r"50 \% \& more\_" in text
+    assert r"\toprule" in text
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The directory of a written report of two cases, tuned, and what was printed."""
+    folder = tmp_path_factory.mktemp("comparison")
+    case = {"train": {"experiment": "small", "dataset": "copy"}}
+    screen = io.StringIO()
+    found = results(cases={"copying": case, "again": case}, tuning=TUNING, output=str(folder), costs=["parameters"])
+    write(found, HarmlessConsole(screen, width=80), "python -m src.compare comparison=question")
+    return folder, screen.getvalue()
+
+
+def test_all_files_are_written(written):
+    folder, _ = written
+    assert {path.name for path in folder.iterdir()} == {
+        *("results.csv", "differences.csv", "table.csv", "table.md", "table.tex"),
+        *("comparison.json", "report.html", "figures"),
+    }
+    assert len(pd.read_csv(folder / "results.csv")["seed"].unique()) == 5
+    assert set(pd.read_csv(folder / "differences.csv")["word"]) <= {"better", "not told apart", "equal within the margin"}
+
+
+def test_the_report_begins_with_the_answer_and_names_its_checks(written):
+    page = (written[0] / "report.html").read_text()
+    assert page.index("copying: take none") < page.rindex("Evidence: copying") < page.rindex("How it was made")
+    for words in ("same data order for the same seed", "Tuning of optimizer.lr", "Holm", "python -m src.compare"):
+        assert words in page
+
+
+def test_what_is_printed_fits_80_columns(written):
+    assert max(map(len, written[1].splitlines())) <= 80 + len(str(written[0]))
+    assert "copying: take none" in " ".join(written[1].split())
