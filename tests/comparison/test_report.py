@@ -32,11 +32,17 @@ def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda c
             luck = np.random.default_rng([cell.seed, 1]).normal(0, 5 * noise)
             own = np.random.default_rng([cell.seed, *cell.encoding.encode()]).normal(0, noise)
             exact = {10: 99.5 if learned(cell.encoding) else 50.0, 20: means[cell.encoding] + luck + own}
-            metrics = {"steps": 100, "parameters": 10 + len(cell.encoding), "train/tokens_per_second": 50.0 + own}
+            metrics = {
+                "steps": 100,
+                "parameters": 10 + len(cell.encoding),
+                "train/tokens_per_second": 50.0 + len(cell.encoding),
+            }
             loss = abs(math.log2(cell.point.get("optimizer.lr", 2e-3) / 2e-3))
             finished[cell.identity] = CellResult(
                 {**metrics, "validation/loss": loss},
-                {} if cell.is_trial or diverged(cell) else {f"exact_match@{length}": value for length, value in exact.items()},
+                {}
+                if cell.is_trial or diverged(cell)
+                else {f"exact_match@{length}": value for length, value in exact.items()},
                 "the loss is nan" if not cell.is_trial and diverged(cell) else "",
                 "a machine",
                 {"batch": str(cell.seed), "weights": str(cell.seed)},
@@ -65,7 +71,7 @@ def test_an_encoding_that_has_not_learned_is_never_the_best():
 
 
 def test_there_is_no_answer_where_nothing_has_learned():
-    assert list(sentences(results(learned=lambda name: False)))[0] == (
+    assert next(sentences(results(learned=lambda name: False))) == (
         "copying: there is no answer, since no encoding has learned it."
     )
 
@@ -122,7 +128,11 @@ def test_all_files_are_written(written):
         *("comparison.json", "report.html", "figures"),
     }
     assert len(pd.read_csv(folder / "results.csv")["seed"].unique()) == 5
-    assert set(pd.read_csv(folder / "differences.csv")["word"]) <= {"better", "not told apart", "equal within the margin"}
+    assert set(pd.read_csv(folder / "differences.csv")["word"]) <= {
+        "better",
+        "not told apart",
+        "equal within the margin",
+    }
 
 
 def test_the_report_begins_with_the_answer_and_names_its_checks(written):

@@ -22,6 +22,11 @@ OWN_KEYS = {
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
     "report_only": "true writes the results of the runs that are finished, and trains nothing",
+    "recommend": "true prints which encoding to take, under the next four keys",
+    "length": "with recommend: the longest text or example that you need",
+    "memory": "with recommend: the most memory of training, in MB",
+    "speed": "with recommend: the least speed of training, in tokens per second",
+    "start": "with recommend: scratch (default) or pretrained",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
@@ -39,10 +44,13 @@ def main(arguments: list[str]) -> None:
         return
     given, overrides = own_keys_and_overrides(arguments, "comparison", OWN_KEYS)
     be_one_process()
-    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only")}
+    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only", "recommend")}
     for name, value in ways.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
+    needs = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
+    if needs and not ways["recommend"]:
+        raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
     from poslab.comparison.comparison_file import read_comparison
 
     comparison = read_comparison(COMPARISONS, given, overrides)
@@ -53,12 +61,12 @@ def main(arguments: list[str]) -> None:
 
     try:
         try:
-            run_comparison(comparison, CONF, typed, **ways)
+            run_comparison(comparison, CONF, typed, needs, **ways)
         except ConfigCompositionException:
             whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
             if whole == overrides:
                 raise
-            run_comparison(replace(comparison, overrides=whole), CONF, typed, **ways)
+            run_comparison(replace(comparison, overrides=whole), CONF, typed, needs, **ways)
     except HydraException as error:
         raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
 

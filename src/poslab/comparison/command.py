@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
@@ -14,6 +16,7 @@ from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered
 from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.recommendation import Needs, recommendation
 from poslab.comparison.report import write
 from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
@@ -33,7 +36,13 @@ from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, 
 
 
 def run_comparison(
-    comparison: Comparison, conf: Path, typed: str, dry_run: bool = False, report_only: bool = False
+    comparison: Comparison,
+    conf: Path,
+    typed: str,
+    needs: Mapping[str, Any],
+    dry_run: bool = False,
+    report_only: bool = False,
+    recommend: bool = False,
 ) -> None:
     """Run or resume a comparison until all of its cells are finished, and write its results.
 
@@ -41,8 +50,10 @@ def run_comparison(
         comparison: the comparison.
         conf: folder of the configurations.
         typed: the command, for the report.
+        needs: arguments of `Needs`, for a recommendation.
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
+        recommend: print a recommendation too.
 
     Raises:
         ValueError: for a mistake, before any training.
@@ -50,7 +61,7 @@ def run_comparison(
         DiskError, ProcessDiedError: as `supervise`.
         RunStoppedError: if the storage cannot be used any more.
     """
-    console = HarmlessConsole()
+    console, asked = HarmlessConsole(), Needs(**needs)
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
@@ -93,7 +104,11 @@ def run_comparison(
                 console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
                 raise
         with one_at_a_time(output):
-            write(Results(study.plan, study.results(), cases.tasks), console, typed)
+            results = Results(study.plan, study.results(), cases.tasks)
+            write(results, console, typed)
+        if recommend:
+            for sentence in recommendation(results, asked):
+                console.print(sentence)
 
 
 @dataclass(frozen=True)
