@@ -16,6 +16,7 @@ from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered
 from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.papers import published_results
 from poslab.comparison.recommendation import Needs, recommendation
 from poslab.comparison.report import write
 from poslab.comparison.results import Results
@@ -62,6 +63,7 @@ def run_comparison(
         RunStoppedError: if the storage cannot be used any more.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
+    _ = published_results(comparison)  # raises ValueError for a mistake in what is published
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)

@@ -170,6 +170,7 @@ class Comparison:
         budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
         costs: columns of the table beside the metrics.
         train: choices of every run, by key.
+        paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         overrides: choices of every run as typed, which override all others.
         workers, storage, hang_after, lost_after, trust: as of a sweep.
     """
@@ -187,6 +188,10 @@ class Comparison:
     budget: Mapping[str, Any] | None = None
     costs: Sequence[str] = ("parameters", "train_tokens_per_second")
     train: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Any] | None = None
+    published: Sequence[Any] = ()
+    claims: Sequence[Any] = ()
+    differences: Sequence[str] = ()
     overrides: Sequence[str] = ()
     workers: int = 1
     storage: str | None = None
@@ -268,7 +273,7 @@ class Comparison:
         for name, node in self.cases.items():
             if not re.fullmatch(NAME, str(name)):
                 raise ValueError(f"cases: names must be letters, digits, dots, - and _, got {name!r}")
-            found[str(name)] = _made(Case, f"cases.{name}", node)
+            found[str(name)] = made(Case, f"cases.{name}", node)
         return found
 
     def encodings_of(self, case: str) -> list[str]:
@@ -287,13 +292,13 @@ class Comparison:
         nodes = self.metrics if own is None else own
         if not isinstance(nodes, Mapping):
             raise ValueError("metrics must be by tag, as in {accuracy: {direction: maximize, margin: 1}}")
-        return [_made(Criterion, f"metrics.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
+        return [made(Criterion, f"metrics.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
 
     def gate_of(self, case: str) -> Gate | None:
         """Return the gate of a case."""
         own = self.all_cases[case].gate
         node = self.gate if own is None else own
-        return None if node is None else _made(Gate, "gate", node)
+        return None if node is None else made(Gate, "gate", node)
 
     def tuning_of(self, case: str) -> Tuning | None:
         """Return the tuning of a case."""
@@ -302,7 +307,7 @@ class Comparison:
         own = self.all_cases[case].tuning or {}
         if not isinstance(self.tuning, Mapping):
             raise ValueError("tuning must hold metric, direction and space")
-        return _made(Tuning, "tuning", {**self.tuning, **own})
+        return made(Tuning, "tuning", {**self.tuning, **own})
 
     def as_plain_data(self) -> dict[str, Any]:
         """Return its arguments, for JSON."""
@@ -348,8 +353,8 @@ class Comparison:
             raise ValueError(f"budget must be {{steps: 8000}} or {{tokens: 1000000}}, got {self.budget!r}")
 
 
-def _made(kind: Any, place: str, node: Any, **given: Any) -> Any:
-    """Return an object of a class from the keys of a file; raise ValueError naming the place."""
+def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
+    """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):
         raise ValueError(f"{place} must hold keys, got {node!r}")
     allowed = {one.name: one for one in fields(kind) if one.name not in given}

@@ -13,6 +13,7 @@ from poslab.configuration.question_files import QuestionFiles
 
 KEYS = (
     *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),
+    *("paper", "published", "claims", "differences"),
 )
 """Keys of a comparison file, beside its presets."""
 

@@ -19,6 +19,7 @@ from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.methods import methods
 from poslab.comparison.over_cases import caution
+from poslab.comparison.papers import claims_table, published_results, values_table
 from poslab.comparison.results import Results
 from poslab.comparison.tables import case_table, differences, latex, markdown, overview
 from poslab.io.writing import write_atomically
@@ -79,6 +80,7 @@ def _sections(results: Results, said: list[str], table: pd.DataFrame) -> Iterato
     for case in comparison.cases:
         if results.encodings(case):
             yield Section(f"Evidence: {case}", "", list(_evidence(results, case, styles)))
+    yield from _beside_the_paper(results)
     if tuned := list(_tunings(results, styles)):
         yield Section(
             "Tuning",
@@ -121,6 +123,34 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         rows = _costs(results, case, comparison.criteria(case)[0], name)
         if rows["cost"].nunique() > 1:
             yield figures.pareto(f"cost_{slug}_{name}", comparison.criteria(case)[0], rows, name, styles)
+
+
+def _beside_the_paper(results: Results) -> Iterator[Section]:
+    """Yield the section on the paper that a comparison repeats, if it does."""
+    if (published := published_results(results.comparison)) is None:
+        return
+    paper = published.source
+    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
+    text = f"{paper.title} ({source})."
+    if published.differences:
+        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
+    tables = [
+        Table(
+            "claims",
+            "Claims of the paper",
+            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
+            "equal within the margin.",
+            claims_table(results, published),
+        ),
+        Table(
+            "published",
+            "Published values",
+            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
+            "value was read.",
+            values_table(published),
+        ),
+    ]
+    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])
 
 
 def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:

@@ -1,0 +1,167 @@
+"""Published results beside those of a comparison: values with their source, and claims with their outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from poslab.arguments import with_checked_arguments
+from poslab.comparison.comparison import Comparison, Criterion, made
+from poslab.comparison.results import Results
+from poslab.comparison.verdict import Word, verdicts
+
+SEEN = Literal["pdf", "raw_results", "code", "secondary"]
+"""Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
+
+HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not told apart", "not tested at this scale"
+"""Outcomes of a claim."""
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Paper:
+    """The source of published results: title, number on arXiv, table, and the address of the code."""
+
+    title: str
+    arxiv: str
+    table: str | None = None
+    code: str | None = None
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Published:
+    """A published value, in the unit of the paper.
+
+    Args:
+        case: in the words of the paper, or the name of a case of the comparison.
+        encoding: name of an encoding in conf/encoding.
+        value, sd, n: value, standard deviation and number of seeds, as far as they are given.
+        at: length, or its multiple of the training length, such as `8x`.
+        seen: where it was read.
+    """
+
+    case: str
+    encoding: str
+    value: float
+    seen: SEEN
+    at: str | int | None = None
+    sd: float | None = None
+    n: int | None = None
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper: an encoding is better than another one on a case, by a metric of the comparison.
+
+    Args:
+        say: the claim in a sentence.
+        better, than: names of encodings of the comparison.
+        case: name of a case of the comparison; None if the comparison has none for it.
+        metric: a tag, as of a criterion; None is the first metric of the case.
+    """
+
+    say: str
+    better: str
+    than: str
+    case: str | None = None
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishedResults:
+    """What a comparison file says of a paper.
+
+    Args:
+        paper, published, claims: arguments of `Paper`, `Published` and `Claim`.
+        differences: sentences on what our setting does otherwise.
+    """
+
+    paper: Mapping[str, Any]
+    published: Sequence[Mapping[str, Any]] = ()
+    claims: Sequence[Mapping[str, Any]] = ()
+    differences: Sequence[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _ = self.source, self.values, self.all_claims
+        if not all(isinstance(one, str) and one for one in self.differences):
+            raise ValueError("differences must be sentences")
+
+    @property
+    def source(self) -> Paper:
+        """The paper."""
+        found: Paper = made(Paper, "paper", self.paper)
+        return found
+
+    @property
+    def values(self) -> list[Published]:
+        """The published values."""
+        return [made(Published, f"published[{place}]", node) for place, node in enumerate(self.published)]
+
+    @property
+    def all_claims(self) -> list[Claim]:
+        """The claims."""
+        return [made(Claim, f"claims[{place}]", node) for place, node in enumerate(self.claims)]
+
+
+def published_results(comparison: Comparison) -> PublishedResults | None:
+    """Return what a comparison says of a paper; None if it repeats none.
+
+    Raises:
+        ValueError: for anything that is not declared, such as a value that was seen nowhere.
+    """
+    if comparison.paper is None:
+        return None
+    return PublishedResults(comparison.paper, comparison.published, comparison.claims, comparison.differences)
+
+
+def outcome(results: Results, claim: Claim) -> tuple[str, str]:
+    """Return the outcome of a claim, and its evidence in words."""
+    comparison = results.comparison
+    if claim.case is None or claim.case not in comparison.cases:
+        return UNTESTED, "no case of this comparison"
+    first = comparison.criteria(claim.case)[0]
+    criterion = first if claim.metric is None else Criterion(claim.metric, first.direction, first.margin)
+    scores = results.scores(claim.case, criterion)
+    missing = [name for name in (claim.better, claim.than) if name not in scores]
+    if missing:
+        return UNTESTED, f"{missing[0]} has no result at these lengths"
+    not_learned = results.not_learned(claim.case)
+    if claim.better in not_learned and claim.than in not_learned:
+        return UNTESTED, "neither has learned the task"
+    pair = {name: scores[name] for name in (claim.better, claim.than)}
+    verdict = verdicts(pair, claim.than, criterion.direction, criterion.margin or 0.0)[claim.better]
+    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS}
+    return words.get(verdict.word, OPEN), verdict.text
+
+
+def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+    """Return a row for each claim: the claim, its outcome and the evidence."""
+    rows = []
+    for claim in published.all_claims:
+        word, evidence = outcome(results, claim)
+        rows.append({"claim": claim.say, "outcome": word, "evidence": evidence})
+    return pd.DataFrame(rows, columns=["claim", "outcome", "evidence"])
+
+
+def values_table(published: PublishedResults) -> pd.DataFrame:
+    """Return a row for each published value, with where it was read."""
+    rows = [
+        {
+            "case": v.case,
+            "at": v.at,
+            "encoding": v.encoding,
+            "published": v.value,
+            "sd": v.sd,
+            "seeds": v.n,
+            "seen": v.seen,
+        }
+        for v in published.values
+    ]
+    return pd.DataFrame(rows, columns=["case", "at", "encoding", "published", "sd", "seeds", "seen"]).dropna(
+        axis=1, how="all"
+    )

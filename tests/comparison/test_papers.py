@@ -1,0 +1,70 @@
+"""Published values and claims beside a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from poslab.commands.words import COMPARISONS
+from poslab.comparison.comparison_file import comparison_files, read_comparison
+from poslab.comparison.papers import Claim, Published, claims_table, outcome, published_results
+from tests.comparison.comparisons import comparison
+from tests.comparison.test_report import results
+
+PAPER = {"title": "A paper", "arxiv": "2305.19466"}
+VALUE = {"case": "copy", "encoding": "none", "value": 30.5, "seen": "raw_results"}
+
+
+def claim(better="none", than="rotary", **arguments):
+    return Claim("a claim", better, than, **{"case": "copying", **arguments})
+
+
+def test_a_claim_holds_where_its_encoding_is_better():
+    assert outcome(results(), claim())[0] == "holds"
+    assert outcome(results(), claim("rotary", "none"))[0] == "does not hold"
+
+
+def test_a_claim_stays_open_where_the_two_are_not_told_apart():
+    found = results({"none": 40.1, "rotary": 40.0, "slow": 1.0}, noise=3.0)
+    assert outcome(found, claim())[0] == "not told apart"
+
+
+@pytest.mark.parametrize("arguments", [{"case": None}, {"case": "elsewhere"}, {"better": "t5"}, {"metric": "loss@20"}])
+def test_a_claim_without_results_is_not_tested(arguments):
+    assert outcome(results(), claim(**arguments))[0] == "not tested at this scale"
+
+
+def test_a_claim_about_what_neither_has_learned_is_not_tested():
+    assert outcome(results(learned=lambda name: False), claim())[0] == "not tested at this scale"
+
+
+def test_all_claims_are_listed_with_their_evidence():
+    made = published_results(comparison(paper=PAPER, claims=[{"say": "none wins", "better": "none", "than": "rotary"}]))
+    table = claims_table(results(), made)
+    assert list(table.iloc[0]) == ["none wins", "not tested at this scale", "no case of this comparison"]
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        ({"published": [{**VALUE, "seen": "memory"}]}, r"published\[0\]: seen must be one of pdf, raw_results"),
+        ({"published": [{"case": "copy", "encoding": "none", "value": 1}]}, r"published\[0\] must have seen"),
+        ({"claims": [{"say": "x"}]}, r"claims\[0\] must have better"),
+        ({"paper": {"title": "A paper"}}, "paper must have arxiv"),
+        ({"differences": [1]}, "differences must be sentences"),
+    ],
+)
+def test_what_is_published_must_say_where_it_was_seen(node, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        published_results(comparison(**{"paper": PAPER, **node}))
+
+
+@pytest.mark.parametrize("name", [n for n in comparison_files(COMPARISONS).names() if n.startswith("papers/")])
+def test_every_paper_says_where_its_values_were_seen_and_names_encodings_that_exist(name):
+    made = read_comparison(COMPARISONS, {"comparison": name}, [])
+    published = published_results(made)
+    encodings = {path.stem for path in (Path(COMPARISONS).parent / "conf" / "encoding").glob("*.yaml")}
+    assert {value.encoding for value in published.values} <= encodings | set(made.choices_by_encoding)
+    assert all(isinstance(value, Published) for value in published.values)
+    assert {name for one in published.all_claims for name in (one.better, one.than)} <= set(made.choices_by_encoding)
