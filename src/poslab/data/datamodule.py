@@ -99,8 +99,16 @@ class TextDataModule(RunData):
         windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
         return training_loader(windows, plan, order, corpus.num_workers)
 
+    def held_out(self, split: str, length: int) -> EvaluationWindows:
+        if not 1 <= length < (most := self.num_tokens[split]):
+            raise ValueError(f"lengths must lie between 1 and {most - 1:,}, which the text fills, got {length:,}")
+        return EvaluationWindows(self._tokens[split], length, self.task.collate)
+
+    def identity(self, split: str, length: int) -> str:
+        return f"{self._prepared}/{split}@{length}"
+
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
-        windows = EvaluationWindows(self._tokens[split], length, self.task.collate)
+        windows = self.held_out(split, length)
         return self.loader_of_all(windows, len(windows), length)
 
     def report_lines(self) -> list[str]:

@@ -19,6 +19,19 @@ from poslab.data.tokenizers import Tokenizer
 HELD_OUT = ("validation", "test")
 
 
+class HeldOut(Protocol):
+    """Held-out examples or windows of one length, as batches of the items of these numbers.
+
+    Numbers beyond the last item are rows that do not count.
+    """
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Tokens of each item, (N,), in the measure of `Model.max_length`."""
+
+    def __getitems__(self, numbers: list[int]) -> Any: ...
+
+
 class Collating(Protocol):
     """The part of a task that data needs."""
 
@@ -97,6 +110,18 @@ class RunData(pl.LightningDataModule, ABC):
     def num_examples(self, split: str) -> dict[int, int]:
         """Return the number of examples of a held-out split by length; none for text, of which lengths are windows."""
         return {}
+
+    @abstractmethod
+    def held_out(self, split: str, length: int) -> HeldOut:
+        """Return the items of a held-out split at a length, those that `max_length` leaves out aside.
+
+        Raises:
+            ValueError: beginning with `lengths`, for a length that the data does not have.
+        """
+
+    @abstractmethod
+    def identity(self, split: str, length: int) -> str:
+        """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
 
     @abstractmethod
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:

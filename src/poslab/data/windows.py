@@ -36,6 +36,10 @@ class EvaluationWindows(Windows):
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.length)
 
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.full(len(self), self.length)
+
     def __getitems__(self, numbers: list[int]) -> Batch:
         index_BU = self.length * np.asarray(numbers)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.configuration.build import encoding_named, with_full_key
+from poslab.configuration.build import encoding_named, full_keys
 from poslab.data.datamodule import TextDataModule, bytes_per_token
+from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.io.reading import read_json
 from poslab.models import Model
@@ -157,17 +158,9 @@ def subject(
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
-    data = recipe.data()
-    assert isinstance(data, TextDataModule)
-    try:
-        data.prepare_data()
-        data.setup()
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     checkpoint = load_checkpoint(checkpoint_file(run))
-    trained_on = checkpoint.get(type(data).__qualname__)
-    if trained_on is not None and trained_on != data.state_dict():
-        raise ValueError(f"{directory.path} was trained on another text than {type(recipe.source).__name__} has now")
+    data = trained_data(directory, recipe, checkpoint)
+    assert isinstance(data, TextDataModule)
     name = recipe.encoding_name
     whole = np.asarray(data.tokens(split))
     tokens, size = whole[:max_tokens], data.bytes_per_token[split]
@@ -187,6 +180,18 @@ def subject(
         untrained=untrained(model, model_weights(checkpoint)) if swap else {},
         start=encoding_start(checkpoint),
     )
+
+
+def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any]) -> RunData:
+    """Return the data of a run, set up; ValueError if it is missing, or not what the checkpoint was trained on."""
+    data = recipe.data()
+    with full_keys("dataset", recipe.config):
+        data.prepare_data()
+        data.setup()
+    trained_on = checkpoint.get(type(data).__qualname__)
+    if trained_on is not None and trained_on != data.state_dict():
+        raise ValueError(f"{run.path} was trained on another text than {type(recipe.source).__name__} has now")
+    return data
 
 
 def in_words(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
@@ -18,8 +19,8 @@ from poslab.data.kinds.symbols import SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import Means, Measurement, Observation, Prediction, Search, Sums, Task, device_of
-from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
+from poslab.tasks.task import Means, Measurement, Observation, Prediction, Scores, Search, Sums, Task, device_of
+from poslab.tasks.token_prediction import TokenPrediction
 from poslab.tasks.writing import encoded, written
 
 
@@ -58,18 +59,25 @@ class Answering(TokenPrediction):
             raise ValueError("it has not learned to answer symbols")
         return cls(source.task, source.lengths_trained, tokenizer)
 
-    def observe(self, model: Model, batch: TokenBatch, split: str) -> Observation:
-        logits_BTV = predict_tokens(model, batch)
-        sums = token_sums(logits_BTV, batch.targets)
+    def answers(self, logits_BTV: Tensor, batch: TokenBatch) -> tuple[Sums, Sums]:
+        """Return the sums of symbols and of whole answers, without a loss of their own."""
         right_BT, counts_BT = logits_BTV.argmax(-1) == batch.targets, batch.targets != IGNORE
         if self.stop_id is not None:
             stops_BT = batch.targets == self.stop_id
             counts_BT &= stops_BT.cumsum(-1) - stops_BT.int() == 0  # no stop before it
         is_symbol_BT = counts_BT & (batch.targets != self.tokenizer.end_id)
-        symbols = Sums(sums.loss, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
         exact_B, counts_B = (right_BT | ~counts_BT).all(-1), counts_BT.any(-1)
-        exact = Sums(sums.loss, (exact_B & counts_B).sum(), counts_B.sum())
-        return Observation(sums, (symbols, exact))
+        none = logits_BTV.new_zeros(())
+        symbols = Sums(none, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
+        return symbols, Sums(none, (exact_B & counts_B).sum(), counts_B.sum())
+
+    def scores(self, observation: Observation) -> Scores:
+        symbols, exact = observation.answers
+        shares = {"accuracy": symbols, "exact_match": exact}
+        return {
+            **super().scores(observation),
+            **{name: (100 * own.correct.item(), int(own.counted)) for name, own in shares.items()},
+        }
 
     def metrics(self, split: str) -> Measurement:
         return AnsweringMeasurement(self, split)

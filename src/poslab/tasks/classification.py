@@ -22,7 +22,7 @@ from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Measurement, Observation, Prediction, Search, Sums, Task, device_of
+from poslab.tasks.task import Measurement, Prediction, Search, Sums, Task, device_of
 
 
 class ClassBatch(NamedTuple):
@@ -120,13 +120,19 @@ class Classification(Task):
     def _numbers(self, labels: Sequence[Any]) -> Tensor:
         return torch.tensor([self.number[name] for name in labels])
 
-    def loss(self, model: Model, batch: ClassBatch) -> Sums:
-        return self._sums(_logits(model, batch), batch)
+    def logits(self, model: Model, batch: ClassBatch) -> Tensor:
+        logits_BC: Tensor = model(batch.tokens, real=batch.real)
+        return logits_BC.float()
 
-    def observe(self, model: Model, batch: ClassBatch, split: str) -> Observation:
-        logits_BC = _logits(model, batch)
+    def sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
+        loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
+        correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
+        return Sums(loss, correct, (batch.classes != IGNORE).sum())
+
+    def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
+        """Return the predicted and the actual classes of the texts that count."""
         counts = batch.classes != IGNORE
-        return Observation(self._sums(logits_BC, batch), [(logits_BC[counts].argmax(-1), batch.classes[counts])])
+        return [(logits_BC[counts].argmax(-1), batch.classes[counts])]
 
     def metrics(self, split: str) -> Measurement:
         return Measurement(self, split, ClassCounts(len(self.classes)))
@@ -152,11 +158,6 @@ class Classification(Task):
     def example_prompt(self) -> str:
         return r"$'one text\tanother text'" if self.two_texts else '"some text"'
 
-    def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
-        loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
-        correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
-        return Sums(loss, correct, (batch.classes != IGNORE).sum())
-
 
 class MultiLabelClassification(Classification):
     """Predict every class whose probability is at least 0.5, which may be several or none.
@@ -173,20 +174,7 @@ class MultiLabelClassification(Classification):
             classes[row, [self.number[name] for name in names]] = 1
         return classes
 
-    def observe(self, model: Model, batch: ClassBatch, split: str) -> Observation:
-        logits_BC = _logits(model, batch)
-        counts = batch.classes[:, 0] != IGNORE
-        predicted_BC = (logits_BC >= 0).long()
-        return Observation(self._sums(logits_BC, batch), [(predicted_BC[counts], batch.classes[counts])])
-
-    def metrics(self, split: str) -> Measurement:
-        return Measurement(self, split, LabelCounts(len(self.classes)))
-
-    def _prediction(self, logits_C: Tensor) -> Prediction:
-        ranked = self._ranked(logits_C.sigmoid())
-        return Prediction(", ".join(name for name, p in ranked.items() if p >= 0.5), ranked)
-
-    def _sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
+    def sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
         counts_B = batch.classes[:, 0] != IGNORE
         losses_BC = functional.binary_cross_entropy_with_logits(
             logits_BC, batch.classes.clamp_min(0).float(), reduction="none"
@@ -194,10 +182,16 @@ class MultiLabelClassification(Classification):
         right_B = ((logits_BC.detach() >= 0) == (batch.classes == 1)).all(-1)
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
 
+    def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
+        counts = batch.classes[:, 0] != IGNORE
+        return [((logits_BC >= 0).long()[counts], batch.classes[counts])]
 
-def _logits(model: Model, batch: ClassBatch) -> Tensor:
-    logits_BC: Tensor = model(batch.tokens, real=batch.real)
-    return logits_BC.float()
+    def metrics(self, split: str) -> Measurement:
+        return Measurement(self, split, LabelCounts(len(self.classes)))
+
+    def _prediction(self, logits_C: Tensor) -> Prediction:
+        ranked = self._ranked(logits_C.sigmoid())
+        return Prediction(", ".join(name for name, p in ranked.items() if p >= 0.5), ranked)
 
 
 class ClassCounts(Metric):

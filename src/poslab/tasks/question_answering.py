@@ -23,7 +23,7 @@ from poslab.data.kinds.spans import SPANS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import Measurement, Observation, Prediction, Search, Sums, Task, device_of
+from poslab.tasks.task import Measurement, Observation, Prediction, Scores, Search, Sums, Task, device_of
 
 LONGEST_ANSWER = 30
 """Tokens."""
@@ -132,15 +132,28 @@ class QuestionAnswering(Task):
         ]
         return SpanBatch(tokens, real, answerable, spans, contexts, right)
 
-    def loss(self, model: Model, batch: SpanBatch) -> Sums:
-        return self._sums(self._log_p(model, batch), batch)
+    def logits(self, model: Model, batch: SpanBatch) -> Tensor:
+        """Return the log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
+        logits_BT2 = model(batch.tokens, real=batch.real).float()
+        lowest = torch.finfo(logits_BT2.dtype).min
+        log_p_BT2: Tensor = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), lowest).log_softmax(1)
+        return log_p_BT2
 
-    def observe(self, model: Model, batch: SpanBatch, split: str) -> Observation:
-        log_p_BT2 = self._log_p(model, batch)
+    def sums(self, log_p_BT2: Tensor, batch: SpanBatch) -> Sums:
+        losses_B2 = functional.nll_loss(log_p_BT2, batch.spans, ignore_index=IGNORE, reduction="none")
+        right_B = (log_p_BT2.detach().argmax(1) == batch.spans).all(-1)
+        return Sums(losses_B2.mean(-1).sum(), right_B.sum(), (batch.spans[:, 0] != IGNORE).sum())
+
+    def answers(self, log_p_BT2: Tensor, batch: SpanBatch) -> list[tuple[str, list[str]]]:
+        """Return the answer that was found to each question that counts, and the right ones."""
         counts = (batch.spans[:, 0] != IGNORE).tolist()
         found = [context.between(*span) for context, span in zip(batch.contexts, best_spans(log_p_BT2), strict=True)]
-        answers = [(ours, right) for ours, right, counted in zip(found, batch.right, counts, strict=True) if counted]
-        return Observation(self._sums(log_p_BT2, batch), answers)
+        return [(ours, right) for ours, right, counted in zip(found, batch.right, counts, strict=True) if counted]
+
+    def scores(self, observation: Observation) -> Scores:
+        (answer,) = observation.answers
+        exact_match, f1 = likeness(*answer)
+        return {**super().scores(observation), "exact_match": (exact_match, 1), "f1": (f1, 1)}
 
     def metrics(self, split: str) -> Measurement:
         return AnswersMeasurement(self, split)
@@ -159,18 +172,6 @@ class QuestionAnswering(Task):
 
     def example_prompt(self) -> str:
         return r"$'a question\tand its context'"
-
-    def _log_p(self, model: Model, batch: SpanBatch) -> Tensor:
-        """Return the log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
-        logits_BT2 = model(batch.tokens, real=batch.real).float()
-        lowest = torch.finfo(logits_BT2.dtype).min
-        log_p_BT2: Tensor = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), lowest).log_softmax(1)
-        return log_p_BT2
-
-    def _sums(self, log_p_BT2: Tensor, batch: SpanBatch) -> Sums:
-        losses_B2 = functional.nll_loss(log_p_BT2, batch.spans, ignore_index=IGNORE, reduction="none")
-        right_B = (log_p_BT2.detach().argmax(1) == batch.spans).all(-1)
-        return Sums(losses_B2.mean(-1).sum(), right_B.sum(), (batch.spans[:, 0] != IGNORE).sum())
 
 
 def best_spans(log_p_BT2: Tensor, longest: int = LONGEST_ANSWER) -> list[tuple[int, int]]:

@@ -19,9 +19,9 @@ from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.target_prediction import PairBatch, TargetPrediction
-from poslab.tasks.task import Measurement, Observation, Prediction, Search, Task
+from poslab.tasks.task import Measurement, Observation, Prediction, Scores, Search, Task
 from poslab.tasks.writing import encoded, written
-from poslab.tasks.written_text import Comparison, compare, corpus_scores
+from poslab.tasks.written_text import MEANS, Comparison, compare, corpus_scores
 
 
 class SequenceToSequence(TargetPrediction):
@@ -71,15 +71,27 @@ class SequenceToSequence(TargetPrediction):
 
     def observe(self, model: Model, batch: Any, split: str) -> Observation:
         sums = self.loss(model, batch)
+        return Observation(sums, self._compared(model, batch) if split == "test" else None)
+
+    def observe_rows(self, model: Model, batch: Any, split: str) -> list[Observation]:
+        observations = super().observe_rows(model, batch, split)
         if split != "test":
-            return Observation(sums)
+            return observations
+        compared = self._compared(model, batch)
+        return [Observation(row.sums, [one]) for row, one in zip(observations, compared, strict=True)]
+
+    def scores(self, observation: Observation) -> Scores:
+        written = {name: (getattr(one, name), 1) for one in observation.answers or [] for name in MEANS}
+        return {**super().scores(observation), **written}
+
+    def _compared(self, model: Model, batch: Any) -> list[Comparison]:
+        """Compare what a model writes with the targets of the rows that count."""
         counts_B = (batch.targets != IGNORE).any(-1)
-        compared = [
+        return [
             compare(self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
             for ours, theirs, counts in zip(self.written(model, batch), batch.targets, counts_B, strict=True)
             if counts
         ]
-        return Observation(sums, compared)
 
     def written(self, model: Model, batch: Any) -> list[Tensor]:
         """Return the texts that greedy decoding writes for the sources of a batch."""

@@ -72,6 +72,11 @@ class SpanCorruption(TargetPrediction):
         tokens_BT = rows.tokens[:, :-1].astype(np.int64)
         length = tokens_BT.shape[1]
         spans, taken = self.num_spans(length), self._num_taken(length)
+        if spans > self.extra_tokens:
+            raise ValueError(
+                f"lengths must have at most {self.extra_tokens} spans, for which the model has sentinels, "
+                f"got {length:,} with {spans}"
+            )
         sentinels = self.first_sentinel + np.arange(spans)
         sources, targets = [], []
         for tokens, number in zip(tokens_BT, rows.numbers, strict=True):

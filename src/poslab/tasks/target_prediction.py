@@ -1,6 +1,6 @@
 """Tasks whose targets are written from a source, measured token by token.
 
-Dimension letters: B pairs, T tokens of a target, S tokens of a source.
+Dimension letters: B pairs, T tokens of a target, S tokens of a source, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from torch import Tensor
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Contiguous, PositionSampler
 from poslab.models import Model
-from poslab.tasks.task import Sums, Task
-from poslab.tasks.token_prediction import predict_tokens, token_sums, with_perplexity
+from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class PairBatch(NamedTuple):
@@ -41,7 +40,7 @@ class PairBatch(NamedTuple):
         return sources + (self.targets != IGNORE).sum()
 
 
-class TargetPrediction(Task):
+class TargetPrediction(TokenPrediction):
     """A task whose targets are written from a source: each token is predicted from the right ones before it."""
 
     headline = "loss"
@@ -53,10 +52,11 @@ class TargetPrediction(Task):
             drawn = type(positions).__name__.lower()
             raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")
 
-    def loss(self, model: Model, batch: PairBatch | TokenBatch) -> Sums:
+    def logits(self, model: Model, batch: PairBatch | TokenBatch) -> Tensor:
         if isinstance(batch, PairBatch):
-            return token_sums(model(batch.source, batch.target, batch.real_source), batch.targets)
-        return token_sums(predict_tokens(model, batch), batch.targets)
+            logits_BTV: Tensor = model(batch.source, batch.target, batch.real_source)
+            return logits_BTV
+        return super().logits(model, batch)
 
     def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return with_perplexity(loss, accuracy)

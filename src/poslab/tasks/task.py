@@ -28,8 +28,12 @@ class Sums(NamedTuple):
     counted: Tensor
 
 
+Scores = Mapping[str, tuple[float, int]]
+"""The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
+
+
 class Observation(NamedTuple):
-    """The results of a model on a batch, for metrics.
+    """The results of a model on a batch, or on one row of it, for metrics.
 
     Args:
         sums: loss and accuracy.
@@ -162,12 +166,39 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, model: Model, batch: Any) -> Sums:
+    def logits(self, model: Model, batch: Any) -> Tensor:
+        """Return the outputs of a model on a batch, one row for each of its rows."""
+
+    @abstractmethod
+    def sums(self, logits: Tensor, batch: Any) -> Sums:
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
+
+    def answers(self, logits: Tensor, batch: Any) -> Any:
+        """Return what metrics beside loss and accuracy need of a batch."""
+        return None
+
+    def loss(self, model: Model, batch: Any) -> Sums:
+        """Return the sums of a model on a batch."""
+        return self.sums(self.logits(model, batch), batch)
 
     def observe(self, model: Model, batch: Any, split: str) -> Observation:
         """Return the results of a model on a batch of `validation` or `test`."""
-        return Observation(self.loss(model, batch))
+        logits = self.logits(model, batch)
+        return Observation(self.sums(logits, batch), self.answers(logits, batch))
+
+    def observe_rows(self, model: Model, batch: Any, split: str) -> list[Observation]:
+        """Return the results of a model on each row of a batch, all of which count."""
+        logits = self.logits(model, batch)
+        rows = [type(batch)(*(part if part is None else part[n : n + 1] for part in batch)) for n in range(len(logits))]
+        return [
+            Observation(self.sums(own, row), self.answers(own, row))
+            for own, row in zip(logits.split(1), rows, strict=True)
+        ]
+
+    def scores(self, observation: Observation) -> Scores:
+        """Return the scores of a row."""
+        loss, correct, counted = (number.item() for number in observation.sums)
+        return {"loss": (loss, int(counted)), "accuracy": (100 * correct, int(counted))}
 
     def metrics(self, split: str) -> Measurement:
         """Return a new measurement of a split, or of its examples of about one length."""

@@ -6,6 +6,7 @@ Dimension letters: B batch, T tokens, V vocabulary, N tokens of all rows.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ from poslab.tasks.task import Sums, Task
 class TokenPrediction(Task):
     """A task whose targets are tokens, one at each place of a text or none."""
 
-    def loss(self, model: Model, batch: TokenBatch) -> Sums:
-        return token_sums(predict_tokens(model, batch), batch.targets)
+    def logits(self, model: Model, batch: Any) -> Tensor:
+        return predict_tokens(model, batch)
+
+    def sums(self, logits_BTV: Tensor, batch: Any) -> Sums:
+        return token_sums(logits_BTV, batch.targets)
 
 
 def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:

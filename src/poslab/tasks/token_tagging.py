@@ -19,8 +19,8 @@ from poslab.data.kinds.tags import TAGS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Measurement, Observation, Prediction, Search, device_of
-from poslab.tasks.token_prediction import TokenPrediction, predict_tokens, token_sums
+from poslab.tasks.task import Measurement, Prediction, Search, device_of
+from poslab.tasks.token_prediction import TokenPrediction
 
 Entity = tuple[int, int, str]
 """The first word of an entity, the word after its last, and its type."""
@@ -75,13 +75,12 @@ class TokenTagging(TokenPrediction):
                 targets[place, list(firsts)] = torch.tensor([self.number[tag] for tag in tags])
         return TokenBatch(tokens, targets, real=unless_whole(real))
 
-    def observe(self, model: Model, batch: TokenBatch, split: str) -> Observation:
-        logits_BTC = predict_tokens(model, batch)
-        pairs = [
+    def answers(self, logits_BTC: Tensor, batch: TokenBatch) -> list[tuple[list[str], list[str]]]:
+        """Return the predicted and the actual tags of each text."""
+        return [
             (self._named(predicted_T[targets_T != IGNORE]), self._named(targets_T[targets_T != IGNORE]))
             for predicted_T, targets_T in zip(logits_BTC.argmax(-1), batch.targets, strict=True)
         ]
-        return Observation(token_sums(logits_BTC, batch.targets), pairs)
 
     def _named(self, numbers: Tensor) -> list[str]:
         return [self.tags[number] for number in numbers.tolist()]

@@ -20,6 +20,9 @@ WORD = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--{UNSPA
 
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
+MEANS = (*ROUGE, "exact_match")
+"""The metrics of a corpus that are means over its texts."""
+
 
 class Comparison(NamedTuple):
     """The likeness of a written text to the right one.
@@ -57,9 +60,7 @@ def compare(text: str, reference: str) -> Comparison:
 def corpus_scores(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """Return sacrebleu's BLEU and chrF of one or more texts, with its defaults, and the means of the other metrics."""
     bleu, chrf = _metrics()
-    means = {
-        name: sum(getattr(one, name) for one in comparisons) / len(comparisons) for name in (*ROUGE, "exact_match")
-    }
+    means = {name: sum(getattr(one, name) for one in comparisons) / len(comparisons) for name in MEANS}
     return {
         "bleu": bleu._aggregate_and_compute([one.bleu for one in comparisons]).score,
         "chrf": chrf._aggregate_and_compute([one.chrf for one in comparisons]).score,

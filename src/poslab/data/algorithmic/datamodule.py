@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -50,10 +52,18 @@ class AlgorithmicDataModule(RunData):
         plan = BatchPlan.of(self.trainer, self.source.batch_size)
         return training_loader(TrainingExamples(self.source, self.task.collate), plan, Places(), self.num_workers)
 
+    def held_out(self, split: str, length: int) -> HeldOutExamples:
+        if length < 1 or not self.source.task.has_length(length):
+            raise ValueError(f"lengths must be lengths that the task has, got {length:,}")
+        return HeldOutExamples(self.examples(split, length), self.task.collate)
+
+    def identity(self, split: str, length: int) -> str:
+        examples = json.dumps([[*map(list, example)] for example in self._held_out(split, length)])
+        return f"{self.source.title}-{hashlib.sha256(examples.encode()).hexdigest()[:20]}/{split}@{length}"
+
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
-        examples = self.examples(split, length)
-        longest = max(example.num_tokens for example in examples)
-        return self.loader_of_all(HeldOutExamples(examples, self.task.collate), len(examples), longest)
+        batches = self.held_out(split, length)
+        return self.loader_of_all(batches, len(batches.examples), int(batches.num_tokens.max()))
 
     def num_examples(self, split: str) -> dict[int, int]:
         return {length: len(self.examples(split, length)) for length in self.lengths_of(split)}
@@ -102,6 +112,10 @@ class HeldOutExamples:
     def __init__(self, examples: Sequence[Example], collate: Collate) -> None:
         self.examples = examples
         self.collate = collate
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.array([example.num_tokens for example in self.examples], dtype=np.int64)
 
     def __getitems__(self, numbers: list[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]

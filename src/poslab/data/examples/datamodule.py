@@ -88,14 +88,20 @@ class ExampleDataModule(RunData):
         repeat = source.batch_size if source.overfit else None
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
-        batches = ExampleBatches(self._examples["train"], everything, self.task.collate, self.task.columns)
+        batches = self._batches("train", everything, self.task.columns)
         return training_loader(batches, plan, order, source.num_workers)
 
+    def held_out(self, split: str, length: int) -> "ExampleBatches":
+        if length not in (known := self._lengths_of_all(split)):
+            raise ValueError(f"lengths must be among {', '.join(map(str, known))}, which {split} has, got {length:,}")
+        return self._batches(split, self.numbers(split, length), (*self.task.columns, *self.task.measured_columns))
+
+    def identity(self, split: str, length: int) -> str:
+        return f"{self._prepared}/{split}@{length}"
+
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
-        chosen = self.numbers(split, length)
-        columns = (*self.task.columns, *self.task.measured_columns)
-        batches = ExampleBatches(self._examples[split], chosen, self.task.collate, columns)
-        return self.loader_of_all(batches, len(chosen), length)
+        batches = self.held_out(split, length)
+        return self.loader_of_all(batches, len(batches.chosen), length)
 
     def num_examples(self, split: str) -> dict[int, int]:
         return {length: len(self.numbers(split, length)) for length in self.lengths_of(split)}
@@ -130,6 +136,9 @@ class ExampleDataModule(RunData):
                 lines.append(f"{what} tokens: {some}")
         return lines
 
+    def _batches(self, split: str, chosen: np.ndarray, columns: Sequence[str]) -> "ExampleBatches":
+        return ExampleBatches(self._examples[split], self._lengths[split], chosen, self.task.collate, columns)
+
     def _upper_lengths(self, split: str) -> np.ndarray:
         """Return the length at which each example is evaluated."""
         length = self.source.sequence_length
@@ -142,13 +151,17 @@ class ExampleBatches:
 
     Args:
         examples: all of a split.
+        lengths: tokens of each of them.
         chosen: those that are numbered 0, 1, ...; larger numbers are rows that do not count.
         collate: makes a batch.
         columns: the columns to read, since texts take long to decode.
     """
 
-    def __init__(self, examples: "Dataset", chosen: np.ndarray, collate: Collate, columns: Sequence[str]) -> None:
+    def __init__(
+        self, examples: "Dataset", lengths: np.ndarray, chosen: np.ndarray, collate: Collate, columns: Sequence[str]
+    ) -> None:
         self.examples = examples.select_columns(list(columns))
+        self.num_tokens = lengths[chosen]
         self.chosen = chosen
         self.collate = collate
 

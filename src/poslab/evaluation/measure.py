@@ -1,0 +1,179 @@
+"""Scores of a trained run on each held-out item of its data, whatever its task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import HELD_OUT, HeldOut, RunData
+from poslab.evaluation.extrapolation import sampled_units
+from poslab.evaluation.item_scores import ItemScores, MeasuredRun
+from poslab.evaluation.subjects import trained_data
+from poslab.evaluation.token_scores import score_tokens
+from poslab.evaluation.windows import Windows
+from poslab.io.reading import read_json
+from poslab.models import Model
+from poslab.runs.checkpoint import checkpoint_file, load_checkpoint
+from poslab.runs.directory import RunDirectory
+from poslab.runs.loading import device_named, load
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import Observation, Task, device_of
+
+Scored = Iterator[tuple[str, int | None, ItemScores | float]]
+"""Metric, length, and the scores of its items or its value alone."""
+
+
+def measure(
+    run: str | Path,
+    lengths: Sequence[int | None] | None = None,
+    split: str = "test",
+    device: torch.device | str = "cpu",
+    trust: str | Sequence[str] = (),
+) -> MeasuredRun:
+    """Score a run on each held-out item, in the precision of its training.
+
+    The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
+    of metrics.json. A language model has `bits_per_byte` and, in windows that move by half of their length,
+    `sliding_bits_per_byte`; its items are documents (`sampled_units`).
+
+    Args:
+        run: run directory, for its best checkpoint by validation, or one of its checkpoints.
+        lengths: of windows or examples, those beyond the run's own test included if the data has them; None among them
+            is the whole split, where lengths are of different examples. None alone is all of the run's own.
+        split: `test` or `validation`.
+        device: of the model; `auto` is a GPU if there is one.
+        trust: as of `load`.
+
+    Raises:
+        ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
+    """
+    if split not in HELD_OUT:
+        raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+    torch.set_flush_denormal(True)  # as in training
+    directory = RunDirectory.of(run, trust)
+    recipe = recipe_of(directory)
+    model = load(run, device_named(str(device)), trust=trust)
+    data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
+    task = recipe.task.of(data)
+    data.connect(task, None)  # all items, so that they are the same under every encoding
+    if lengths is None:
+        lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
+    if None in lengths and not task.pools_lengths:
+        raise ValueError("lengths must be those of windows, each of which reads the whole split, got None")
+    is_mixed = _precision(directory) == "bf16-mixed"
+    with torch.no_grad(), torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
+        if isinstance(task, LanguageModelling):
+            assert isinstance(data, TextDataModule)
+            scored = [*_text_scores(model, data, split, [length for length in lengths if length is not None])]
+        else:
+            scored = [*_row_scores(model, task, data, split, lengths, recipe)]
+    return MeasuredRun(
+        recipe.encoding_name,
+        split,
+        {(metric, length): found for metric, length, found in scored if isinstance(found, ItemScores)},
+        {(metric, length): found for metric, length, found in scored if not isinstance(found, ItemScores)},
+    )
+
+
+def _precision(run: RunDirectory) -> Any:
+    """Return the precision of a run's training; None if it is not known."""
+    try:
+        return read_json(run.environment_file).get("precision")
+    except ValueError:  # the file is lost
+        return None
+
+
+def _fitting(model: Model, items: HeldOut) -> np.ndarray:
+    """Return the numbers of the items that the model has positions for."""
+    most = model.max_length
+    return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
+
+
+def _text_scores(model: Model, data: TextDataModule, split: str, lengths: Sequence[int]) -> Scored:
+    tokens = np.asarray(data.tokens(split))
+    units = sampled_units(tokens, data.tokenizer.end_id)
+    bits = 1 / math.log(2) / data.bytes_per_token[split]
+    for length in lengths:
+        if not len(_fitting(model, data.held_out(split, length))):
+            continue
+        for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
+            scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary)
+            known = scores.context > 0  # of the predicted tokens a NaN counts
+            sums = np.bincount(units[known], bits * scores.loss[known].astype(np.float64), minlength=units.max() + 1)
+            counts = np.bincount(units[known], minlength=units.max() + 1)
+            yield metric, length, ItemScores(metric, length, sums, counts, data.identity(split, length))
+
+
+def _row_scores(
+    model: Model, task: Task, data: RunData, split: str, lengths: Sequence[int | None], recipe: Recipe
+) -> Scored:
+    """Yield the scores of a task whose items are rows of batches."""
+    # A padded row has other positions, or other frequencies, under some.
+    reads_width = recipe.model.positions is not None or any(
+        encoding.depends_on_length for stack in model.stacks.values() for encoding in stack
+    )
+    most_tokens = (recipe.trainer.micro_batch_size or data.batch_size) * data.training_length  # what trains fits
+    if reads_width and task.writes_in_tests:
+        most_tokens = 0
+    of_split = data.lengths_of(split) if None in lengths else []
+    observed: dict[int, list[Observation | None]] = {}
+    for length in sorted({*of_split, *(length for length in lengths if length is not None)}):
+        items = data.held_out(split, length)
+        rows: list[Observation | None] = [None] * len(items.num_tokens)
+        for numbers in _batches(items.num_tokens, _fitting(model, items), most_tokens, equal=reads_width):
+            batch = _on(device_of(model), items.__getitems__(numbers))
+            for number, row in zip(numbers, task.observe_rows(model, batch, split), strict=True):
+                rows[number] = row
+        if any(rows):
+            observed[length] = rows
+    for length in lengths:
+        chosen = {own: rows for own, rows in observed.items() if (own in of_split if length is None else own == length)}
+        if not chosen:
+            continue
+        rows = [row for of_length in chosen.values() for row in of_length]
+        metrics = _metrics(task, model, split, rows)
+        if length is None:
+            by_length = {own: _metrics(task, model, split, of_length) for own, of_length in chosen.items()}
+            metrics |= task.over_lengths(by_length)
+        identity = " ".join(data.identity(split, own) for own in chosen)
+        scores = [None if row is None else task.scores(row) for row in rows]
+        names = list(next(filter(None, scores)))
+        for metric in names:
+            sums, counts = zip(*((0.0, 0) if one is None else one[metric] for one in scores), strict=True)
+            yield metric, length, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
+        for metric in metrics.keys() - names:
+            yield metric, length, metrics[metric]
+
+
+def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
+    """Yield items of about the same number of tokens, or of an equal one, as many as have `most_tokens` together."""
+    batch: list[int] = []
+    for number in chosen[np.argsort(num_tokens[chosen], kind="stable")].tolist():
+        width = num_tokens[number]
+        if batch and ((len(batch) + 1) * width > most_tokens or (equal and width != num_tokens[batch[0]])):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _on(device: torch.device, batch: Any) -> Any:
+    return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
+
+
+def _metrics(task: Task, model: Model, split: str, rows: Sequence[Observation | None]) -> dict[str, float]:
+    """Return the metrics of rows together, as a test does."""
+    measurement = task.metrics(split)
+    measurement.begin(device_of(model))
+    for row in filter(None, rows):
+        measurement.update(row)
+    return measurement.compute()
