@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
-from poslab.comparison.cells import Cell, CellResult
+from poslab.comparison.cells import SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
-from poslab.evaluation.item_scores import measure, read_scores, write_scores
+from poslab.evaluation.item_files import read_measured, write_measured
+from poslab.evaluation.measure import measure
 from poslab.io.reading import read_json
 from poslab.pool.run import train_or_resume
 from poslab.pool.source import JobLostError
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError
+from poslab.runs.recipe import recipe_of
 from poslab.tuning.attributes import BEGAN_AFTER
 
 AS_LOST = "given up"
 """Reason for which a run ends early: a heartbeat did not arrive, and another worker has its cell."""
-
-SCORES = "scores.npz"
-"""File of a run with the scores of its test items."""
 
 
 def train_cell(
@@ -61,12 +61,18 @@ def train_cell(
 def measured(run: RunDirectory, cell: Cell) -> dict[str, float]:
     """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag."""
     file = run.path / SCORES
-    scores = read_scores(file) if file.exists() else []
-    missing = sorted(set(cell.lengths) - {one.length for one in scores})
-    if missing or not scores:
-        scores += measure(run, missing)
-        write_scores(file, scores)
-    return {one.tag: one.value for one in scores}
+    found = read_measured(file) if file.exists() else None
+    there = set() if found is None else {length for _, length in (*found.scores, *found.values)}
+    wanted: list[int | None] = [*cell.lengths, *([None] if recipe_of(run).task.pools_lengths else [])]
+    missing = [length for length in wanted if length not in there]
+    if found is None or missing:
+        new = measure(run.path, missing, trust=run.trust)
+        if found is not None:
+            new = replace(new, scores={**found.scores, **new.scores}, values={**found.values, **new.values})
+        write_measured(new, file)
+        found = new
+    values = {key: one.value for key, one in found.scores.items()} | dict(found.values)
+    return {metric if length is None else f"{metric}@{length}": value for (metric, length), value in values.items()}
 
 
 def start_of(run: RunDirectory) -> dict[str, str | None]:

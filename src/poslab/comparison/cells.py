@@ -22,6 +22,9 @@ from poslab.comparison.comparison import NAME, Comparison, Tuning
 MOST_EXTENSIONS = 2
 """Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
 
+SCORES = "scores.npz"
+"""File of a run with the scores of its test items."""
+
 Point = Mapping[str, Any]
 """Values of tuned keys."""
 

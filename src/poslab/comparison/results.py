@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import Cell, CellPlan, CellResult, TunedPoint
+from poslab.comparison.cells import SCORES, Cell, CellPlan, CellResult, TunedPoint
 from poslab.comparison.comparison import Comparison, Criterion
 from poslab.comparison.difference import Scores
 from poslab.comparison.lengths import at_lengths, value
 from poslab.comparison.verdict import Verdict, verdicts
-from poslab.evaluation.item_scores import SCORES_FILE, ItemScores, read_scores
+from poslab.evaluation.item_files import read_measured
+from poslab.evaluation.item_scores import ItemScores, shared_items
 from poslab.tasks.task import Task
 
 
@@ -95,21 +96,46 @@ class Results:
         )
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        """Return the values and the scores of test items of each encoding, for the seeds that all have."""
-        seeds = self.shared_seeds(case)
-        found = {}
-        for encoding in self.reaching(case, criterion):
-            values = self.values(case, criterion, encoding)
-            kept = np.array([values[seed] for seed in seeds])
-            items = [self._items(case, criterion, *self.runs(case, encoding)[seed]) for seed in seeds]
-            sizes = {None if own is None else len(own) for own, v in zip(items, kept, strict=True) if np.isfinite(v)}
-            if len(sizes) == 1 and None not in sizes:
-                (size,) = sizes
-                rows = [np.full(size or 0, np.nan) if own is None or len(own) != size else own for own in items]
-                found[encoding] = Scores(kept, np.stack(rows))
-            else:
-                found[encoding] = Scores(kept)
-        return found
+        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that all have.
+
+        They are those of test items where all runs have them, on the items that all have positions for.
+        """
+        seeds, encodings = self.shared_seeds(case), self.reaching(case, criterion)
+        by_item = self._by_item(case, criterion, encodings, seeds)
+        if by_item is not None:
+            return {encoding: Scores.of_items(items) for encoding, items in by_item.items()}
+        values = {encoding: self.values(case, criterion, encoding) for encoding in encodings}
+        return {encoding: Scores(np.array([own[seed] for seed in seeds])) for encoding, own in values.items()}
+
+    def _by_item(
+        self, case: str, criterion: Criterion, encodings: Sequence[str], seeds: Sequence[int]
+    ) -> dict[str, np.ndarray] | None:
+        """Return the scores of test items, (S, I), by encoding; None where a run has none, or they are of others."""
+        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding in encodings for seed in seeds}
+        found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
+        if not found or any(items is None for items in found.values()):
+            return None
+        try:
+            shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]  # type: ignore[arg-type]
+        except ValueError:
+            return None
+        total = sum(len(runs[0].sums) for runs in shared)
+        parts = [[one.linearised * total / (len(shared) * len(one.sums)) for one in runs] for runs in shared]
+        rows = dict(zip(found, (np.concatenate(row) for row in zip(*parts, strict=True)), strict=True))
+        lost = np.full(total, np.nan)
+        return {encoding: np.stack([rows.get((encoding, seed), lost) for seed in seeds]) for encoding in encodings}
+
+    def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
+        """Return the scores of test items of a run at each length of a metric; None where there are none here."""
+        file = Path(self.comparison.output) / cell.directory / SCORES
+        lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
+        if not criterion.where and criterion.name in result.scores:
+            lengths = [None]
+        if not lengths or not file.exists():
+            return None
+        scores = read_measured(file).scores
+        found = [scores.get((criterion.name, length)) for length in lengths]
+        return None if None in found else found  # type: ignore[return-value]
 
     def learned(self, case: str, encoding: str) -> tuple[int, int]:
         """Return how many seeds of an encoding pass the gate of a case, and how many there are."""
@@ -146,25 +172,6 @@ class Results:
         known = {n: m for n, m in means.items() if np.isfinite(m) and n not in self.not_learned(case)}
         choose = min if criterion.direction == "minimize" else max
         return choose(known, key=known.__getitem__) if known else None
-
-    def _items(self, case: str, criterion: Criterion, cell: Cell, result: CellResult) -> np.ndarray | None:
-        """Return the scores of test items, whose mean is the value; None where there are none on this machine."""
-        file = Path(self.comparison.output) / cell.directory / SCORES_FILE
-        if result.diverged or not file.exists():
-            return None
-        by_length: dict[int | None, ItemScores] = {
-            one.length: one for one in read_scores(file) if one.metric == criterion.name
-        }
-        lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[case]))
-        if not criterion.where and None in by_length:
-            lengths = [None]
-        if not lengths or any(length not in by_length for length in lengths):
-            return None
-        parts = [by_length[length].linearised for length in lengths]
-        if any(part is None for part in parts):
-            return None
-        total = sum(map(len, parts))
-        return np.concatenate([part * total / (len(parts) * len(part)) for part in parts])
 
     def frame(self) -> pd.DataFrame:
         """Return all finished runs, a row for each metric of a run, of its test, and that decides.
