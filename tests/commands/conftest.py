@@ -13,7 +13,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from poslab.commands.sweep import ONE_OF_SEVERAL
+from poslab.commands.own_keys import ONE_OF_SEVERAL
 from tests.training.runs import SMALL, words
 
 from .running import ROOT, TINY, Ended, Running, python

@@ -252,7 +252,7 @@ MISTAKES = {
     "sweep=rotary_base encoding=t5": "encoding.base: there is no such key",
     "sweep=rotary_base encoding.base=5": "encoding.base is what the sweep searches",
     "sweep=rotary_base resume=auto": "resume belongs to a single run",
-    "sweep=rotary_base seed=1,2": "seed=1,2: what is searched stands in the sweep file",
+    "sweep=rotary_base seed=1,2": "seed=1,2: what varies stands in the file of the sweep",
     "sweep=rotary_base -m": "-m: a sweep takes key=value alone",
     "sweep=rotary_base dataset.length_multiples=[1,2]": "validation/bits_per_byte@1x+2x+4x looks at windows of 1024",
     "sweep=rotary_base storage=grpc://host:1": "storage must be the URL of a database",

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import replace
+from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.mistakes import composition_mistake, known_keys
+from poslab.commands.named_runs import named_runs
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import COMPARISONS, CONF, written_in_full
+from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, python_command
 
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
+    "runs": "runs that exist, instead of a comparison: runs=[outputs/a,outputs/b] or runs=outputs/2026*",
+    "lengths": "with runs: lengths of the test, such as [256,1024] or [1x,4x]",
+    "metrics": "with runs: what decides, as in {bits_per_byte@4x:{direction:minimize}}",
     "preset": "a variant that the file has, such as small",
     "seeds": "how many, or a list of them; more later train only what is missing",
     "encodings": "a list of names, in place of the file's",
@@ -51,10 +57,13 @@ def main(arguments: list[str]) -> None:
     needs = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
+    typed = python_command("compare", *arguments)
+    if "runs" in given:
+        _compare_runs(given, overrides, typed, needs, ways)
+        return
     from poslab.comparison.comparison_file import read_comparison
 
     comparison = read_comparison(COMPARISONS, given, overrides)
-    typed = python_command("compare", *arguments)
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
@@ -69,6 +78,21 @@ def main(arguments: list[str]) -> None:
             run_comparison(replace(comparison, overrides=whole), CONF, typed, needs, **ways)
     except HydraException as error:
         raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
+
+
+def _compare_runs(
+    given: dict[str, Any], overrides: list[str], typed: str, needs: dict[str, Any], ways: dict[str, bool]
+) -> None:
+    """Compare the runs that the command line names."""
+    allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
+    if wrong := [*(key for key in given if key not in allowed), *overrides, *(w for w in ("dry_run",) if ways[w])]:
+        raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
+    runs = named_runs(given.pop("runs"))
+    from poslab.comparison.command import compare_runs
+
+    if "trust" in given:
+        given["trust"] = package_names(given["trust"])
+    compare_runs(runs, given, CONF, typed, needs, ways["recommend"])
 
 
 def _help() -> str:

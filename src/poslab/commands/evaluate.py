@@ -8,6 +8,7 @@ from typing import Any
 
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
+from poslab.commands.named_runs import named_runs
 from poslab.evaluation.settings import Request
 
 
@@ -45,17 +46,17 @@ def _runs(config: dict[str, Any]) -> list[str]:
 
     if config["run"] is not None and config["runs"] is not None:
         raise ValueError("runs takes the place of run: give one of the two")
-    runs = config["runs"] if config["runs"] is not None else [] if config["run"] is None else [config["run"]]
-    if not isinstance(runs, list) or not all(isinstance(run, str) for run in runs):
-        key, example = ("runs", "runs=[outputs/A,outputs/B]") if config["run"] is None else ("run", "run=outputs/RUN")
-        raise ValueError(f"{key} must name run directories or their checkpoints, as in {example}, got {config[key]}")
-    seen: dict[Path, str] = {}
+    if config["runs"] is not None:
+        runs = named_runs(config["runs"])
+    else:
+        runs = [] if config["run"] is None else [config["run"]]
+        if not all(isinstance(run, str) for run in runs):
+            raise ValueError(
+                f"run must name a run directory or a checkpoint, as in run=outputs/RUN, got {config['run']}"
+            )
     for run in filter(None, runs):
         if "dataset" not in RunDirectory.of(run).config():
             raise ValueError(f"{run} is not a run directory: its config.yaml names no dataset")
-        if (path := Path(run).resolve()) in seen:
-            raise ValueError(f"runs must all be different, got {seen[path]} and {run}")
-        seen[path] = run
     return runs
 
 

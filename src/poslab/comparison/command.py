@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered
 from poslab.comparison.display import Display, counts, plan_table
+from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.papers import published_results
 from poslab.comparison.recommendation import Needs, recommendation
@@ -111,6 +112,34 @@ def run_comparison(
         if recommend:
             for sentence in recommendation(results, asked):
                 console.print(sentence)
+
+
+def compare_runs(
+    runs: Sequence[str],
+    given: Mapping[str, Any],
+    conf: Path,
+    typed: str,
+    needs: Mapping[str, Any],
+    recommend: bool = False,
+) -> None:
+    """Compare runs that exist already, and write the results.
+
+    Args:
+        runs, given: as of `results_of_runs`.
+        conf, typed, needs, recommend: as of `run_comparison`.
+
+    Raises:
+        ValueError: as of `results_of_runs`.
+    """
+    console, asked = HarmlessConsole(), Needs(**needs)
+    results = results_of_runs(runs, given, conf, console)
+    output = Path(results.comparison.output)
+    make(output)
+    with one_at_a_time(output):
+        write(results, console, typed)
+    if recommend:
+        for sentence in recommendation(results, asked):
+            console.print(sentence)
 
 
 @dataclass(frozen=True)

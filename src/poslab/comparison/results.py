@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -28,11 +28,13 @@ class Results:
         plan: of its cells.
         finished: results by the identity of the cell; None of one that failed for good.
         tasks: class of the task, by case.
+        places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
     """
 
     plan: CellPlan
     finished: Mapping[str, CellResult | None]
     tasks: Mapping[str, type[Task]]
+    places: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def comparison(self) -> Comparison:
@@ -51,6 +53,10 @@ class Results:
         """The runs that failed for good."""
         wanted, _ = self.plan.wanted(self.finished)
         return [c for c in wanted if c.identity in self.finished and self.finished[c.identity] is None]
+
+    def place(self, cell: Cell) -> Path:
+        """Return the directory of a run."""
+        return self.places.get(cell.identity, Path(self.comparison.output) / cell.directory)
 
     def runs(self, case: str, encoding: str) -> dict[int, tuple[Cell, CellResult]]:
         """Return the finished runs of an encoding on a case, by seed."""
@@ -127,7 +133,7 @@ class Results:
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        file = Path(self.comparison.output) / cell.directory / SCORES
+        file = self.place(cell) / SCORES
         lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
         if not criterion.where and criterion.name in result.scores:
             lengths = [None]

@@ -1,0 +1,150 @@
+"""`python -m src.compare`, as a user types it, with real workers that train real runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from .running import Ended, Running, python
+
+QUESTION = """
+question: Does it work?
+baseline: rotary
+encodings: [none, rotary]
+cases:
+  text: {train: {}, lengths: [1x, 2x]}
+seeds: 2
+metrics: {bits_per_byte@2x: {direction: minimize, margin: 0.01}}
+tuning: {metric: loss, direction: minimize, space: {optimizer.lr: [1.0e-3, 2.0e-3]}}
+presets:
+  untuned: {tuning: null}
+"""
+
+
+@pytest.fixture(scope="session")
+def compared(shared: Path, tiny: list[str]) -> tuple[Path, str]:
+    """The folder of a finished comparison without tuning in `out`, and what it has printed, the same for all tests."""
+    folder = shared / "compared"
+    with FileLock(shared / "compared.lock"):
+        if not (folder / "output.txt").exists():
+            folder.mkdir(exist_ok=True)
+            ended = compare(folder, *arguments_of(tiny), "preset=untuned")
+            assert ended.status == 0, ended
+            (folder / "output.txt").write_text(ended.output)
+    return folder, (folder / "output.txt").read_text()
+
+
+def arguments_of(tiny: list[str]) -> list[str]:
+    return ["comparison=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.saves=2"]
+
+
+def start(directory: Path, *arguments: str) -> Running:
+    (directory / "question.yaml").write_text(QUESTION)
+    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80"})
+
+
+def compare(directory: Path, *arguments: str) -> Ended:
+    return start(directory, *arguments).wait(300)
+
+
+def runs_of(folder: Path) -> dict[str, float]:
+    """The moment at which each run of a comparison was finished, by its directory."""
+    files = sorted(folder.glob("out/runs/*/*/*/metrics.json"))
+    return {str(file.parent.relative_to(folder)): file.stat().st_mtime for file in files}
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_every_cell_and_reports(compared: tuple[Path, str]) -> None:
+    folder, output = compared
+    assert len(runs_of(folder)) == 4
+    assert "finished  text: none, seed 1" in output
+    assert "written: out/report.html" in output
+    frame = pd.read_csv(folder / "out" / "results.csv")
+    decided = frame[frame["metric"] == "bits_per_byte@2x"]
+    assert len(decided) == 4
+    assert decided["value"].between(1, 9).all()
+    checks = pd.read_csv(folder / "out" / "figures" / "checks.csv").set_index("check")["holds"]
+    assert checks["same data order for the same seed"]
+    assert checks["same first shared weights for the same seed"]
+
+
+@pytest.mark.slow
+def test_more_seeds_and_lengths_train_and_measure_only_what_is_missing(
+    compared: tuple[Path, str], tmp_path: Path, tiny: list[str]
+) -> None:
+    shutil.copytree(compared[0], tmp_path, dirs_exist_ok=True)
+    before = runs_of(tmp_path)
+    text = QUESTION.replace("[1x, 2x]", "[1x, 2x, 4x]")
+    (tmp_path / "longer.yaml").write_text(text)
+    longer = [word.replace("question.yaml", "longer.yaml") for word in arguments_of(tiny)]
+    ended = Running(python("-m", "src.compare", *longer, "preset=untuned", "name=question_untuned"), tmp_path).wait(200)
+    assert ended.status == 0, ended
+    assert runs_of(tmp_path) == before
+    assert "bits_per_byte@256" in (tmp_path / "out" / "results.csv").read_text()
+
+    more = compare(tmp_path, *arguments_of(tiny), "preset=untuned", "seeds=3")
+    assert more.status == 0, more
+    after = runs_of(tmp_path)
+    assert {run: after[run] for run in before} == before
+    assert sorted(set(after) - set(before)) == [f"out/runs/text/{name}/seed_3" for name in ("none", "rotary")]
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_what_is_there_and_trains_nothing(tmp_path: Path, tiny: list[str]) -> None:
+    ended = compare(tmp_path, *arguments_of(tiny), "dry_run=true")
+    assert ended.status == 0, ended
+    assert "0 of 2   0 of 2" in ended.output
+    assert max(map(len, ended.output.splitlines())) <= 80
+    assert not list(tmp_path.glob("out/*/*/*"))
+
+
+@pytest.mark.slow
+def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(compared[0], tmp_path, dirs_exist_ok=True)
+    command = python(
+        "-m", "src.compare", "runs=out/runs/text/*/*", "output=again", "recommend=true", "lengths=[64,128]"
+    )
+    ended = Running(command, tmp_path, {"COLUMNS": "80"}).wait(120)
+    assert ended.status == 0, ended
+    assert "python_docs: take " in " ".join(ended.output.split())
+    frame = pd.read_csv(tmp_path / "again" / "results.csv")
+    assert sorted(set(zip(frame["encoding"], frame["seed"], strict=True))) == [
+        *[("none", 1), ("none", 2)],
+        *[("rotary", 1), ("rotary", 2)],
+    ]
+    assert json.loads((tmp_path / "again" / "comparison.json").read_text())["command"].endswith("lengths=[64,128]'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["comparison=nothing"], "comparison=nothing: there is no such comparison"),
+        (["comparison=question.yaml", "baseline=alibi"], "baseline must be one of the encodings"),
+        (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
+        (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
+        (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
+        (["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"], "metrics"),
+        (["runs=nowhere*"], "there is no run directory like that"),
+        (["runs=nowhere", "seeds=3"], "seeds does not go with runs"),
+        ([], "comparison must name one of"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    ended = compare(tmp_path, *arguments)
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1), ended
+    assert sentence in ended.errors
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
+def test_its_help_lists_keys_and_comparisons(tmp_path: Path) -> None:
+    ended = compare(tmp_path, "--help")
+    assert ended.status == 0
+    assert "papers/kazemnejad2023" in ended.output
+    assert max(map(len, ended.output.splitlines())) <= 80
