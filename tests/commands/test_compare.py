@@ -111,7 +111,7 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
     )
     ended = Running(command, tmp_path, {"COLUMNS": "80"}).wait(120)
     assert ended.status == 0, ended
-    assert "python_docs: take " in " ".join(ended.output.split())
+    assert "text: take " in " ".join(ended.output.split())
     frame = pd.read_csv(tmp_path / "again" / "results.csv")
     assert sorted(set(zip(frame["encoding"], frame["seed"], strict=True))) == [
         *[("none", 1), ("none", 2)],
@@ -129,7 +129,10 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
         (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
         (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
-        (["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"], "metrics"),
+        (
+            ["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"],
+            "no metric bits_per_byte",
+        ),
         (["runs=nowhere*"], "there is no run directory like that"),
         (["runs=nowhere", "seeds=3"], "seeds does not go with runs"),
         ([], "comparison must name one of"),

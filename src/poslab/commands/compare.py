@@ -101,7 +101,7 @@ def _help() -> str:
     from poslab.commands.help import INDENT, WIDTH, table
     from poslab.comparison.comparison_file import comparison_files
 
-    lines = ["Poslab compares encodings: python -m src.compare comparison=encoding_choice preset=small workers=2", ""]
+    lines = ["Poslab compares encodings: python -m src.compare comparison=NAME workers=2", ""]
     lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
     lines += ["", "All other keys are those of python -m src.train, for every run.", "", "Comparisons:"]
     for name in comparison_files(COMPARISONS).names():
