@@ -189,6 +189,7 @@ def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
         ("SelectiveCopying", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
         ("MultiQueryRecall", {"num_values": 7}, "num_pairs must be an integer from 1 to 7, got 8"),
         ("Counting", {"num_variables": 27}, "num_variables must be an integer in [1, 26], got 27"),
+        ("FlipFlop", {"p_ignore": 1.5}, "p_ignore must be a number in [0, 1], got 1.5"),
         ("MultiQueryRecall", {"power": 0.0}, "power must be above 0 and at most 1, got 0.0"),
     ],
 )
