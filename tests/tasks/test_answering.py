@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.data.algorithmic.context_free.stack_manipulation import StackManipulation
+from poslab.data.algorithmic.recall.flip_flop import FlipFlop
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
-from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
+from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
+from poslab.tasks.task import Search
 from tests.training.runs import composed, opened
 
 SYMBOLS = SymbolTokenizer(StackManipulation().symbols)
@@ -65,3 +67,51 @@ def test_what_follows_the_first_stop_counts_in_the_loss_alone(kind, stop_id, acc
 def test_the_task_knows_the_stop_of_its_answers(dataset, stop):
     data, task = opened(composed(f"dataset={dataset}"))
     assert task.stop_id == (None if stop is None else data.tokenizer.number(stop))
+
+
+class LastWritten(nn.Module):
+    """A model that predicts the bit behind the last `w` that it reads, or the opposite."""
+
+    capabilities = frozenset({"causal"})
+
+    def __init__(self, tokenizer: SymbolTokenizer, opposite: bool = False) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.opposite = nn.Parameter(torch.tensor(float(opposite)))
+
+    def forward(self, tokens_BT: Tensor, *_: Tensor | None) -> Tensor:
+        logits_BTV = torch.zeros(*tokens_BT.shape, self.tokenizer.vocab_size)
+        for row, tokens in enumerate(tokens_BT.tolist()):
+            symbols = [self.tokenizer.decode([token]) for token in tokens]
+            for place in range(1, len(tokens)):
+                write = max(earlier for earlier in range(place) if symbols[earlier] == "w")
+                logits_BTV[row, place, tokens[write + 1] if not self.opposite else 1 - tokens[write + 1]] = 1
+        return logits_BTV
+
+
+@pytest.mark.parametrize("opposite", [False, True])
+def test_blanks_are_filled_one_after_another_and_their_bits_alone_are_scored(opposite):
+    data, task = opened(composed("dataset=flip_flop", "dataset.test_lengths=[32]"))
+    assert type(task) is FilledBlanks
+    model = LastWritten(data.tokenizer, opposite)
+    examples = data.examples("test", 32)
+    assert len(examples) == 256
+    measurement = task.metrics("test")
+    measurement.update(task.observe(model, task.collate(examples, np.ones(256, dtype=bool)), "test"))
+    metrics = measurement.compute()
+    assert (metrics["accuracy"], metrics["exact_match"]) == ((0, 0) if opposite else (100, 100))
+    assert measurement.symbols.counted == sum(len(example.output) for example in examples)
+    answer = task.predict(model, "w 1 i 0 r _ w 0 i 1 r _", Search()).text
+    assert answer == ("0 1" if opposite else "1 0")
+
+
+@pytest.mark.parametrize("prompt", ["w 1 i 0 r", "_ w 1 r _"])
+def test_a_prompt_without_a_blank_or_with_one_at_its_beginning_is_refused(prompt):
+    task = FilledBlanks(FlipFlop(), [4], SymbolTokenizer(FlipFlop().symbols))
+    with pytest.raises(ValueError, match=r"^prompt must have a blank \(_\)"):
+        task.predict(LastWritten(task.tokenizer), prompt, Search())
+
+
+def test_blanks_are_refused_for_a_model_that_sees_what_follows():
+    with pytest.raises(ValueError, match=r"^model must be decoder for algorithmic with blanks data, got encoder"):
+        opened(composed("dataset=flip_flop", "model=encoder"))

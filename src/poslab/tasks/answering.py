@@ -1,4 +1,4 @@
-"""The task of predicting the one right answer, after its input or at places that are left for it.
+"""The task of predicting the one right answer: after its input, at places that are left for it, or in blanks.
 
 Dimension letters: B examples, T tokens, V vocabulary.
 """
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
 from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
-from poslab.data.kinds.symbols import SYMBOLS
+from poslab.data.kinds.symbols import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
 from poslab.tasks.record import TaskRecord
@@ -116,6 +116,33 @@ class WrittenAnswers(Answering):
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         return written(model, self.tokenizer, [*encoded(self.tokenizer, text), self.tokenizer.answer_id], search)
+
+
+class FilledBlanks(Answering):
+    """Fill the blanks of an input, each from the symbols before it, of which the blanks are filled right."""
+
+    kind = BLANKS
+    needs = frozenset({"causal"})
+
+    def collate(self, rows: Sequence[Example], counts: np.ndarray) -> TokenBatch:
+        number = self.tokenizer.number
+        whole, real = padded([np.array([*map(number, e.input)]) for e in rows])
+        is_blank = whole == number(BLANK)
+        whole[is_blank] = torch.tensor([number(symbol) for e in rows for symbol in e.output])
+        targets = whole[:, 1:].masked_fill(~is_blank[:, 1:], IGNORE)
+        targets[torch.from_numpy(~counts)] = IGNORE
+        return TokenBatch(whole[:, :-1].contiguous(), targets, real=unless_whole(real[:, 1:].contiguous()))
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        tokens, blank = encoded(self.tokenizer, text), self.tokenizer.number(BLANK)
+        blanks = [place for place, token in enumerate(tokens) if token == blank]
+        if not blanks or blanks[0] == 0:
+            raise ValueError(f"prompt must have a blank ({BLANK}) where a symbol is to be predicted, and not first")
+        for place in blanks:
+            before = torch.tensor([tokens[:place]], device=device_of(model))
+            tokens[place] = int(model(before)[0, -1].argmax())
+        return Prediction(self.tokenizer.decode(tokens[place] for place in blanks))
 
 
 class AnswersAtPlaces(Answering):

@@ -58,6 +58,7 @@ def test_no_example_of_a_length_has_more_tokens_than_the_longest(task: Algorithm
         ("SolveEquation", 3, lambda length: 1),
         ("Induction", 3, lambda length: 1),
         ("MultiKeyRetrieval", 9, lambda length: 1),
+        ("Counting", 6, lambda length: 1),
         ("Passkey", 7, lambda length: 5),
         ("SelectiveCopying", 16, lambda length: 16),
         ("ComputeSqrt", 1, lambda length: (length + 1) // 2),
@@ -89,8 +90,8 @@ def test_examples_are_strings_of_the_symbols(task: AlgorithmicTask) -> None:
     "task", [kind() for kind in TASKS.values() if len(kind().symbols) < 100], ids=lambda task: type(task).__name__
 )
 def test_every_symbol_comes_where_there_are_not_too_many_to_meet(task: AlgorithmicTask) -> None:
-    met = {symbol for _, example in drawn(task) for symbol in example.input + example.output}
-    assert met == set(task.symbols)
+    examples = [*(example for _, example in drawn(task)), *many(task, length_near(task, 300), 100)]
+    assert {symbol for example in examples for symbol in example.input + example.output} == set(task.symbols)
 
 
 def test_equal_seeds_give_equal_examples_whatever_else_draws(task: AlgorithmicTask) -> None:
@@ -187,6 +188,8 @@ def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
         ("SelectiveCopying", {"num_data": 0}, "num_data must be a positive integer, got 0"),
         ("SelectiveCopying", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
         ("MultiQueryRecall", {"num_values": 7}, "num_pairs must be an integer from 1 to 7, got 8"),
+        ("Counting", {"num_variables": 27}, "num_variables must be an integer in [1, 26], got 27"),
+        ("FlipFlop", {"p_ignore": 1.5}, "p_ignore must be a number in [0, 1], got 1.5"),
         ("MultiQueryRecall", {"power": 0.0}, "power must be above 0 and at most 1, got 0.0"),
     ],
 )

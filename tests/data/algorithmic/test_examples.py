@@ -11,11 +11,13 @@ from poslab.data.algorithmic.context_free.reverse_string import ReverseString
 from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
 from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
 from poslab.data.algorithmic.length_generalization.copy import Copy
+from poslab.data.algorithmic.recall.flip_flop import FlipFlop
 from poslab.data.algorithmic.regular.parity_check import ParityCheck
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
-from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
+from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
+from poslab.tasks.choice import tasks
 from tests.training.runs import CONF, composed
 
 TASKS = sorted(
@@ -131,9 +133,20 @@ def test_an_encoder_tells_the_output_at_places_behind_the_input():
     assert batch.real.tolist() == [[True] * 4, [True, True, False, False]]
 
 
+def test_a_decoder_fills_blanks_and_reads_those_before_filled_right():
+    symbols = SymbolTokenizer(["0", "1", "w", "r", "i", "_"])
+    examples = [Example(tuple("w1r_i0r_"), ("1", "1")), Example(tuple("w0r_"), ("0",)), Example(tuple("w1r_"), ("1",))]
+    batch = FilledBlanks(FlipFlop(), [4], symbols).collate(examples, np.array([True, True, False]))
+    none = IGNORE
+    assert batch.tokens.tolist() == [[2, 1, 3, 1, 4, 0, 3], [2, 0, 3, 0, 0, 0, 0], [2, 1, 3, 1, 0, 0, 0]]
+    assert batch.targets.tolist() == [[none, none, 1, none, none, none, 1], [none, none, 0, *[none] * 4], [none] * 7]
+    assert batch.real.tolist() == [[True] * 7, [True] * 3 + [False] * 4, [True] * 3 + [False] * 4]
+    assert [example.num_tokens for example in examples] == [7, 3, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_makes_batches_for_either_model(name):
+def test_every_task_makes_batches_for_all_its_models(name):
     config = composed(f"dataset={name}")["dataset"]
     made: AlgorithmicExamples = instantiate(config, _convert_="all")
     made.check()
@@ -142,8 +155,8 @@ def test_every_task_makes_batches_for_either_model(name):
     for step in range(20):
         examples = made.training_examples(step, range(4))
         longest = max(longest, *(example.num_tokens for example in examples))
-        for kind in (WrittenAnswers, AnswersAtPlaces):
-            batch = kind.of(data).collate(examples, np.ones(4, dtype=bool))
+        for task in (task for task in tasks() if task.kind is made.kind):
+            batch = task.of(data).collate(examples, np.ones(4, dtype=bool))
             assert batch.tokens.max() < data.vocab_size and (batch.targets != IGNORE).any(1).all()
             assert batch.tokens.dtype == torch.int64
     assert longest <= made.sequence_length

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
-from poslab.data.kinds.symbols import SYMBOLS
+from poslab.data.kinds.kind import Kind
+from poslab.data.kinds.symbols import BLANKS, SYMBOLS
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Shares of all inputs that are for validation alone and for test alone."""
@@ -42,8 +43,6 @@ class AlgorithmicExamples(DataSource):
     Raises:
         ValueError: one sentence that begins with the argument's name.
     """
-
-    kind = SYMBOLS
 
     task: AlgorithmicTask
     train_lengths: Sequence[int] = (1, 40)
@@ -78,6 +77,10 @@ class AlgorithmicExamples(DataSource):
                 f"sequence_length must be at least {most}, the tokens of examples of length "
                 f"{self.lengths_trained[-1]}, got {self.sequence_length}"
             )
+
+    @property
+    def kind(self) -> Kind:
+        return BLANKS if BLANK in self.task.symbols else SYMBOLS
 
     @property
     def title(self) -> str:

@@ -7,17 +7,24 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+BLANK = "_"
+"""The symbol of an input in whose place a symbol of the output belongs."""
+
 
 class Example(NamedTuple):
-    """An input and the one right answer to it, each of at least one symbol."""
+    """An input and the one right answer to it, each of at least one symbol.
+
+    The output follows the input. If the input has blanks, not at its beginning, the output is what fills them in their
+    order.
+    """
 
     input: tuple[str, ...]
     output: tuple[str, ...]
 
     @property
     def num_tokens(self) -> int:
-        """The most tokens that a model reads: input, output and one between them."""
-        return len(self.input) + len(self.output) + 1
+        """The most tokens that a model reads: input, output and one between them, or with blanks all but the last."""
+        return len(self.input) - 1 if BLANK in self.input else len(self.input) + len(self.output) + 1
 
 
 class AlgorithmicTask(ABC):

@@ -107,8 +107,8 @@ class ReplaceWord(Copy):
         replace w7 with w3 in w7 w7 w7  ->  w3 w3 w3
 
     `length` is the number of words to be replaced, and of output words; the input has five more. The paper's text is
-    "Replace 7 with 3 in 7 7 7" and, after a separator, "3 3 3". All else is as in `CopyOneWord`; in the authors' code,
-    `repeat_double_char`.
+    "Replace 7 with 3 in 7 7 7" and, after a separator, "3 3 3". All else is as in `Copy`; in the authors' code,
+    `repeat_double_char`, with all pairs of 82 words.
     """
 
     @property
