@@ -92,7 +92,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
 def divergence_picture(divergence: pd.DataFrame) -> Picture:
     """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
     names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
-    means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0.0)
+    means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
     half = means.reindex(index=names, columns=names, fill_value=0.0).to_numpy()
     side = 1.6 + 0.6 * len(names)
     figure = new_figure(side + 1.8, side + 1.0)
