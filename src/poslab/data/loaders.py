@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
-from poslab.data.order import BatchPlan, EvaluationSampler, Order, TrainingSampler
+from poslab.data.order import BatchPlan, EvaluationSampler, Items, TrainingSampler
 
 
 class Batches(Protocol):
@@ -28,9 +28,9 @@ class RunLoader(DataLoader[Any]):
         pass
 
 
-def training_loader(batches: Batches, plan: BatchPlan, order: Order, num_workers: int) -> RunLoader:
+def training_loader(batches: Batches, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
     """Return the batches of a whole run, from the first step of the plan on."""
-    return RunLoader(batches, batch_sampler=TrainingSampler(plan, order), **_settings(num_workers))  # type: ignore[arg-type]
+    return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))  # type: ignore[arg-type]
 
 
 def evaluation_loader(batches: Batches, sampler: EvaluationSampler, num_workers: int) -> DataLoader[Any]:

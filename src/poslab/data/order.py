@@ -5,10 +5,10 @@ size, whatever the number of devices and micro-batches; a run that is resumed at
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -16,12 +16,8 @@ from torch.utils.data import Sampler
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-
-class Order(Protocol):
-    """An endless stream of items."""
-
-    def items(self, places: range) -> list[int]:
-        """Return the number of the item at each of these places of the stream."""
+Items = Callable[[range], list[int]]
+"""Returns the number of the item at each of these places of an endless stream."""
 
 
 class PassOrder(ABC):
@@ -169,15 +165,15 @@ class BatchPlan:
 class TrainingSampler(Sampler[list[int]]):
     """The items of each micro-batch, in the order of the run."""
 
-    def __init__(self, plan: BatchPlan, order: Order) -> None:
+    def __init__(self, plan: BatchPlan, items: Items) -> None:
         self.plan = plan
-        self.order = order
+        self.items = items
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self.order.items, self.plan)
+        return map(self.items, self.plan)
 
 
 class EvaluationSampler(Sampler[list[int]]):

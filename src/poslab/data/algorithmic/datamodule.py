@@ -1,7 +1,5 @@
 """The batches of a run over an algorithmic task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -48,7 +46,8 @@ class AlgorithmicDataModule(RunData):
         """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
         plan = BatchPlan.of(self.trainer, self.source.batch_size)
-        return training_loader(TrainingExamples(self.source, self.task.collate), plan, Places(), self.num_workers)
+        # Each place of the stream is an example of its own.
+        return training_loader(TrainingExamples(self.source, self.task.collate), plan, list, self.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
         examples = self.examples(split, length)
@@ -74,13 +73,6 @@ class AlgorithmicDataModule(RunData):
         """Return the held-out examples of a length for which the model has positions."""
         longest = self.max_length
         return [e for e in self._held_out(split, length) if longest is None or e.num_tokens <= longest]
-
-
-class Places:
-    """The order of a run that makes its examples: each place of the stream is an example of its own."""
-
-    def items(self, places: range) -> list[int]:
-        return list(places)
 
 
 class TrainingExamples:

@@ -89,7 +89,7 @@ class ExampleDataModule(RunData):
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
         batches = ExampleBatches(self._examples["train"], everything, self.task.collate, self.task.columns)
-        return training_loader(batches, plan, order, source.num_workers)
+        return training_loader(batches, plan, order.items, source.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
         chosen = self.numbers(split, length)
