@@ -176,8 +176,8 @@ class TrainingSampler(Sampler[list[int]]):
         return map(self.items, self.plan)
 
 
-class EvaluationSampler(Sampler[list[int]]):
-    """Every item once, over all processes together; all processes get the same number of full batches.
+def evaluation_batches(count: int, rows: int, world_size: int, rank: int) -> list[range]:
+    """Return the numbers of all items, each once over all processes; these get the same number of full batches.
 
     Numbers of `count` and above fill up the last batches, whose rows have nothing to predict.
 
@@ -186,17 +186,6 @@ class EvaluationSampler(Sampler[list[int]]):
         rows: items of one batch in one process.
         world_size, rank: number of processes, and of this one.
     """
-
-    def __init__(self, count: int, rows: int, world_size: int, rank: int) -> None:
-        self.rows = rows
-        self.world_size = world_size
-        self.rank = rank
-        self.num_batches = -(-count // (rows * world_size))
-
-    def __len__(self) -> int:
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.num_batches):
-            first = (batch * self.world_size + self.rank) * self.rows
-            yield list(range(first, first + self.rows))
+    together = rows * world_size
+    firsts = range(rank * rows, together * -(-count // together), together)
+    return [range(first, first + rows) for first in firsts]

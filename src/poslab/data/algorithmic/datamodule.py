@@ -82,7 +82,7 @@ class TrainingExamples:
         self.source = source
         self.collate = collate
 
-    def __getitems__(self, places: list[int]) -> Batch:
+    def __getitems__(self, places: Sequence[int]) -> Batch:
         step = places[0] // self.source.batch_size
         examples = self.source.training_examples(step, [place % self.source.batch_size for place in places])
         return self.collate(examples, np.ones(len(examples), dtype=bool))
@@ -95,6 +95,6 @@ class HeldOutExamples:
         self.examples = examples
         self.collate = collate
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]
         return self.collate(examples, np.array(numbers) < len(self.examples))

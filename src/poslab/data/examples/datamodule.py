@@ -152,6 +152,6 @@ class ExampleBatches:
         self.chosen = chosen
         self.collate = collate
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = np.minimum(numbers, len(self.chosen) - 1)
         return self.collate(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))
