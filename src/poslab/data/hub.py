@@ -98,6 +98,8 @@ class HubRows:
 class HubSource(Source):
     """A source by the name of its data set on the Hub, or in local files of a format that `load_dataset` reads.
 
+    It comes last among several bases, whose defaults count rather than those of `Source`.
+
     Args:
         path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
         name: configuration of the data set, where it has several.
