@@ -1,7 +1,5 @@
 """The data of a run, whatever its source."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
