@@ -1,11 +1,20 @@
 """The base class of all datasets that a configuration can name; it imports nothing slow."""
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, dataclass_transform
 
 from poslab.data.kinds.kind import Kind
 
 
+@dataclass_transform(kw_only_default=True)
 class DataSource:
-    """A source of text, of examples or of an algorithmic task."""
+    """A source of text, of examples or of an algorithmic task.
+
+    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword.
+    """
 
     kind: ClassVar[Kind]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        dataclass(kw_only=True)(cls)

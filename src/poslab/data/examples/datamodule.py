@@ -89,7 +89,7 @@ class ExampleDataModule(RunData):
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
         batches = ExampleBatches(self._examples["train"], everything, self.task.collate, self.task.columns)
-        return training_loader(batches, plan, order, source.num_workers)
+        return training_loader(batches, plan, order.items, source.num_workers)
 
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
         chosen = self.numbers(split, length)
@@ -152,6 +152,6 @@ class ExampleBatches:
         self.chosen = chosen
         self.collate = collate
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = np.minimum(numbers, len(self.chosen) - 1)
         return self.collate(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))
