@@ -5,6 +5,7 @@ Dimension letters: B windows, N tokens of the text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.configuration.build import encoding_named, with_full_key
+from poslab.configuration.build import encoding_named, full_keys
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.tokenizers import Tokenizer
 from poslab.io.reading import read_json
@@ -72,13 +73,12 @@ class Subject:
     @property
     def dataset(self) -> str:
         """Dataset as it was typed, `dataset=text`, or its class in words, `text files`, if it was not."""
-        try:
+        typed = None
+        with contextlib.suppress(ValueError):  # the file is lost
             typed = read_json(self.run.environment_file).get("choices")
-        except ValueError:  # the file is lost
-            typed = None
-        words = [word for word in typed if isinstance(word, str)] if isinstance(typed, list) else []
-        choices = [word for word in words if word.startswith("dataset=")]
-        return choices[-1] if choices else in_words(type(self.recipe.source).__name__)
+        choices = [word for word in (typed if isinstance(typed, list) else []) if str(word).startswith("dataset=")]
+        in_words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self.recipe.source).__name__).lower()
+        return choices[-1] if choices else in_words
 
     @property
     def warnings(self) -> list[str]:
@@ -159,11 +159,9 @@ def subject(
     model = load(run, device, swap, trust)
     data = recipe.data()
     assert isinstance(data, TextDataModule)
-    try:
+    with full_keys("dataset", recipe.config):
         data.prepare_data()
         data.setup()
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "dataset", recipe.config)) from error
     checkpoint = load_checkpoint(checkpoint_file(run))
     trained_on = checkpoint.get(type(data).__qualname__)
     if trained_on is not None and trained_on != data.state_dict():
@@ -187,11 +185,6 @@ def subject(
         untrained=untrained(model, model_weights(checkpoint)) if swap else {},
         start=encoding_start(checkpoint),
     )
-
-
-def in_words(name: str) -> str:
-    """Return the name of a class in words: `text files` for `TextFiles`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
 
 
 def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
