@@ -43,11 +43,6 @@ def url_of(sweep: Sweep) -> str:
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
-def beat_interval(sweep: Sweep) -> int:
-    """Return the seconds between two heartbeats of a trial."""
-    return max(1, sweep.lost_after // BEATS)
-
-
 def quieten_optuna() -> None:
     """Silence Optuna's log of studies and trials, and its warnings about experimental features."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -104,7 +99,7 @@ def _database(url: str, sweep: Sweep) -> RDBStorage:
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": seconds, "pool_pre_ping": not is_sqlite},
-        heartbeat_interval=beat_interval(sweep),
+        heartbeat_interval=max(1, sweep.lost_after // BEATS),
         grace_period=sweep.lost_after,
     )
     if is_sqlite:

@@ -17,7 +17,7 @@ from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
 from poslab.tuning.attributes import CAN_PASS, EXHAUSTED, FIRST_ATTEMPT, FROM_OUTSIDE, METRICS, REASON, RETRY_OF, WORKER
 from poslab.tuning.sampling import NumberedSampler, build_pruner
-from poslab.tuning.storage import STORAGE_ERRORS, beat_interval
+from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import TrialRecord, first_attempt, is_lost
 
@@ -62,7 +62,8 @@ class SweepStudy(optuna.Study):
 
     @property
     def heartbeat_interval(self) -> float:
-        return beat_interval(self._sweep)
+        assert self.storage.heartbeat_interval is not None
+        return self.storage.heartbeat_interval
 
     def record(self) -> TrialRecord:
         """Return the record of the trials at this moment."""
@@ -75,7 +76,6 @@ class SweepStudy(optuna.Study):
 
     def jobs(self) -> Jobs[AnyTrial]:
         record = self.record()
-        attempts = sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number)
         taken = [
             TakenJob[AnyTrial](
                 trial,
@@ -84,7 +84,7 @@ class SweepStudy(optuna.Study):
                 is_running=trial.state == TrialState.RUNNING,
                 is_lost=is_lost(trial),
             )
-            for trial in attempts
+            for trial in record.all_attempts
             if trial.user_attrs.get(WORKER) is not None
         ]
         return Jobs(record.unfinished, taken)

@@ -75,7 +75,8 @@ def _with_defaults(path: Path, preset: Any) -> dict[str, Any]:
     contents = [_contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
     known = sorted({str(name) for node in contents for name in node["presets"]})
     if preset is not None and preset not in known:
-        raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
+        listed = f"the preset{'s' if len(known) > 1 else ''} {', '.join(known)}" if known else "no presets"
+        raise ValueError(f"preset={preset}: {path.name} has {listed}{nearest(str(preset), known)}")
     merged: dict[str, Any] = {"train": {}}
     for node in contents:
         presets = node.pop("presets")
@@ -97,7 +98,3 @@ def _contents(path: Path) -> dict[str, Any]:
         if not isinstance(node.get("train") or {}, Mapping):
             raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
     return contents
-
-
-def _listed(presets: Sequence[str]) -> str:
-    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"
