@@ -52,9 +52,7 @@ def assert_full(ended: Ended) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 100_000], ids=["nothing", "too little for a checkpoint"])
-def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
-    left: int, disk: Callable[[str], Path], start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str]
-) -> None:
+def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(left, disk, start, alone, tiny):
     full = disk("size=16m")
     run = full / "run"
     running = start(*tiny, *OVERRIDES, "hydra.run.dir=disk/run")
@@ -69,9 +67,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_what_was_saved(
         assert_same_run(run, alone("dropout", *OVERRIDES))
 
 
-def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence(
-    disk: Callable[[str], Path], start: Callable[..., Running], tiny: list[str]
-) -> None:
+def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence(disk, start, tiny):
     full = disk("size=16m")
     running = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=disk/run")
     running.wait_until(lambda: recorded(full / "run", VALIDATE_EVERY + 5))
@@ -80,9 +76,7 @@ def test_a_disk_that_fills_up_ends_a_run_of_two_processes_with_the_same_sentence
     assert VALIDATE_EVERY <= checkpoint(full / "run", "last")["global_step"] < STEPS
 
 
-def test_a_disk_that_fills_up_ends_a_sweep_in_a_sentence(
-    disk: Callable[[str], Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_disk_that_fills_up_ends_a_sweep_in_a_sentence(disk, tiny, tmp_path):
     full = disk("size=16m")
     (tmp_path / "question.yaml").write_text(QUESTION)
     arguments = ["sweep=question.yaml", "output=disk/out", "trainer=cpu", *tiny, "trainer.max_steps=1000"]
@@ -96,9 +90,7 @@ def test_a_disk_that_fills_up_ends_a_sweep_in_a_sentence(
     assert "disk" in ended.errors, "it does not say what is full"
 
 
-def test_a_disk_too_small_for_the_checkpoints_is_said_before_training(
-    disk: Callable[[str], Path], start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_disk_too_small_for_the_checkpoints_is_said_before_training(disk, start, tiny, tmp_path):
     disk("size=5m")
     ended = start(*tiny, *OVERRIDES, "hydra.run.dir=disk/run").wait()
     assert ended.status == 2
@@ -108,9 +100,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_before_training(
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_disk_that_is_read_only_is_said_before_training(
-    existing: bool, disk: Callable[[str], Path], start: Callable[..., Running], tiny: list[str]
-) -> None:
+def test_a_disk_that_is_read_only_is_said_before_training(existing, disk, start, tiny):
     folder = disk("size=16m")
     run = folder / "run"
     if existing:
@@ -123,9 +113,7 @@ def test_a_disk_that_is_read_only_is_said_before_training(
     assert "Read-only file system" in ended.errors
 
 
-def test_a_directory_below_a_file_is_said_before_training(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_directory_below_a_file_is_said_before_training(start, tiny, tmp_path):
     (tmp_path / "file").write_text("")
     ended = start(*tiny, *OVERRIDES, "hydra.run.dir=file/run").wait()
     assert ended.status == 2
@@ -134,9 +122,7 @@ def test_a_directory_below_a_file_is_said_before_training(
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_directory_without_permission_is_said_before_training(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_directory_without_permission_is_said_before_training(start, tiny, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     ended = start(*tiny, *OVERRIDES, "hydra.run.dir=locked/run").wait()
     assert ended.status == 2

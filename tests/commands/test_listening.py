@@ -6,7 +6,6 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
@@ -47,9 +46,7 @@ def assert_only_loopback(found: set[tuple[str, str]]) -> None:
     assert all("poslab.training.worker" in command for command, _ in found), "the launching process listens too"
 
 
-def test_a_run_of_two_processes_listens_on_loopback_alone(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_run_of_two_processes_listens_on_loopback_alone(start, tiny, tmp_path):
     # What a user has set for runs on several machines, or else what the name of the machine stands for, does not count.
     outward = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
     environment = {"GLOO_SOCKET_IFNAME": outward[-1]} if outward else None
@@ -58,7 +55,7 @@ def test_a_run_of_two_processes_listens_on_loopback_alone(
     assert running.wait().status == 0
 
 
-def test_a_trial_of_two_processes_listens_on_loopback_alone(tiny: list[str], tmp_path: Path) -> None:
+def test_a_trial_of_two_processes_listens_on_loopback_alone(tiny, tmp_path):
     (tmp_path / "question.yaml").write_text(QUESTION)
     arguments = ["sweep=question.yaml", "output=out", *tiny, "trainer=ddp_cpu", "n_trials=1"]
     running = Running(python("-m", "src.sweep", *arguments), tmp_path)

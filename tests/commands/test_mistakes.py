@@ -191,9 +191,7 @@ def files(tmp_path: Path) -> set[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: arguments.replace("/", "|"))
-def test_a_mistake_is_one_sentence_that_names_the_key(
-    arguments: str, tmp_path: Path, files: set[Path], train: Callable[..., Ended]
-) -> None:
+def test_a_mistake_is_one_sentence_that_names_the_key(arguments, tmp_path, files, train):
     ended = train(*arguments.split())
     assert ended.errors.startswith(f"error: {MISTAKES[arguments]}")
     assert ended.errors.count("\n") == 1, ended.errors
@@ -203,14 +201,12 @@ def test_a_mistake_is_one_sentence_that_names_the_key(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("choice", ["gpu", "ddp"])
-def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice: str, train: Callable[..., Ended]) -> None:
+def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice, train):
     ended = train(f"trainer={choice}")
     assert ended == (2, "", "error: trainer.accelerator=gpu needs a GPU, and this machine has none\n")
 
 
-def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
-    small: list[str], train: Callable[..., Ended]
-) -> None:
+def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(small, train):
     ended = train(*small, "optimizer.lr=1e30", "trainer.max_steps=20")
     assert ended.status == 1
     assert ended.errors.startswith("error: the ") and ended.errors.count("\n") == 1
@@ -218,9 +214,7 @@ def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
     assert "resume with" not in ended.output  # it would end in the same way
 
 
-def test_one_wrong_job_of_two_leaves_the_other_alone(
-    small: list[str], tmp_path: Path, train: Callable[..., Ended]
-) -> None:
+def test_one_wrong_job_of_two_leaves_the_other_alone(small, tmp_path, train):
     ended = train("-m", *small, "encoding=rotary", "encoding.base=0,100", "hydra.sweep.dir=sweep")
     assert ended.status == 2
     assert ended.errors == "error: encoding.base must be a number greater than 1, got 0\n"
@@ -229,16 +223,14 @@ def test_one_wrong_job_of_two_leaves_the_other_alone(
     assert not (tmp_path / "sweep" / "0_text_rotary").exists()
 
 
-def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(
-    small: list[str], tmp_path: Path, train: Callable[..., Ended]
-) -> None:
+def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(small, tmp_path, train):
     ended = train("-m", *small, "encoding=alibi,rotry", "hydra.sweep.dir=sweep")
     assert ended.status == 2
     assert ended.errors.startswith("error: encoding=rotry: there is no such choice; did you mean 'rotary'?")
     assert not list(tmp_path.rglob("metrics.json"))
 
 
-def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended], tmp_path: Path) -> None:
+def test_a_run_is_not_written_over(small, train, tmp_path):
     assert train(*small, "hydra.run.dir=run").status == 0
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     ended = train(*small, "hydra.run.dir=run")
@@ -247,9 +239,7 @@ def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
 
 
-def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
-    small: list[str], train: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_told_when_a_run_resumes(small, train, tmp_path):
     assert train(*small, "hydra.run.dir=run").status == 0
     (tmp_path / "run" / "metrics.json").unlink()
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -264,7 +254,7 @@ def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
     assert set(left_behind(tmp_path)) == before
 
 
-def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
+def test_the_traceback_can_be_asked_for(train):
     ended = train("model.num_heads=5", full_error="1")
     assert "Traceback (most recent call last)" in ended.errors
     assert ended.errors.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
@@ -286,7 +276,7 @@ NO_SIZE = (
         (["model.d_model=8"], ""),
     ],
 )
-def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], hint: str) -> None:
+def test_a_model_without_a_width_is_said_to_go_without_a_size(words, hint):
     sentence = "model.d_model: mylab.Thin has no such argument"
     assert explained(ValueError(sentence), "train", words) == (sentence + hint, 2)
 
@@ -301,9 +291,7 @@ def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], 
         ),
     ],
 )
-def test_an_override_that_a_file_cannot_make_is_explained(
-    train: Callable[..., Ended], tmp_path: Path, override: str, message: str
-) -> None:
+def test_an_override_that_a_file_cannot_make_is_explained(train, tmp_path, override, message):
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     (tmp_path / "my_conf" / "model" / "thin.yaml").write_text(f"defaults:\n  - override {override}\n")
     ended = train("--config-dir", "my_conf", "model=thin")

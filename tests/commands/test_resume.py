@@ -7,12 +7,11 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .running import IN_THE_TEST, SAVE_EVERY, STEPS, Moment, Running, assert_same_run, at_step
+from .running import IN_THE_TEST, SAVE_EVERY, STEPS, Moment, assert_same_run, at_step
 
 pytestmark = pytest.mark.slow
 
@@ -53,15 +52,7 @@ BEFORE_THE_FIGURES_OF_THE_TEST_ARE_KEPT = Moment("poslab.runs.directory", "RunDi
         ),
     ],
 )
-def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(
-    name: str,
-    more: list[str],
-    moments: list[Moment | float],
-    start: Callable[..., Running],
-    alone: Callable[..., Path],
-    tiny: list[str],
-    tmp_path: Path,
-) -> None:
+def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(name, more, moments, start, alone, tiny, tmp_path):
     """Kills it at moments, or seconds after it has begun, and moves its directory before it resumes the last time."""
     run = tmp_path / "outputs" / "run"
     overrides = [*tiny, *OVERRIDES, *more]
@@ -95,9 +86,7 @@ def written(file: Path) -> int:
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
-def test_a_finished_run_is_left_as_it_is(
-    start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_finished_run_is_left_as_it_is(start, alone, tmp_path):
     run = alone("dropout", *OVERRIDES)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     ended = start(f"resume={run}").wait()
@@ -107,9 +96,7 @@ def test_a_finished_run_is_left_as_it_is(
     assert not any((tmp_path / "outputs").iterdir())
 
 
-def test_a_run_that_is_being_trained_is_not_trained_twice(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_run_that_is_being_trained_is_not_trained_twice(start, alone, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, *OVERRIDES, f"hydra.run.dir={run}")
     running.wait_until(lambda: (run / "metrics.csv").exists())
@@ -122,9 +109,7 @@ def test_a_run_that_is_being_trained_is_not_trained_twice(
     assert json.loads((run / "environment.json").read_text()).keys().isdisjoint({"resumed"})
 
 
-def test_where_a_run_goes_on_is_written_beside_where_it_began(
-    start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_where_a_run_goes_on_is_written_beside_where_it_began(start, alone, tmp_path):
     run = shutil.copytree(alone("dropout", *OVERRIDES), tmp_path / "run")
     (run / "metrics.json").unlink()
     began = json.loads((run / "environment.json").read_text())
@@ -135,9 +120,7 @@ def test_where_a_run_goes_on_is_written_beside_where_it_began(
     assert resumed["packages"] == began["packages"] and "resume=run" in resumed["command"]
 
 
-def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinished(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinished(start, alone, tiny, tmp_path):
     finished = tmp_path / "outputs" / "finished"
     shutil.copytree(alone("dropout", *OVERRIDES), finished)
     other = shutil.copytree(finished, tmp_path / "outputs" / "other")
@@ -163,9 +146,7 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
         (["resume=run/checkpoints/worst.ckpt"], "resume=run/checkpoints/worst.ckpt: there is no such run directory"),
     ],
 )
-def test_what_cannot_be_resumed_is_said_in_one_sentence(
-    given: list[str], said: str, start: Callable[..., Running], alone: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_cannot_be_resumed_is_said_in_one_sentence(given, said, start, alone, tmp_path):
     run = shutil.copytree(alone("dropout", *OVERRIDES), tmp_path / "run")
     (run / "metrics.json").unlink()
     ended = start(*given).wait()

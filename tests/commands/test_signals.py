@@ -19,9 +19,7 @@ pytestmark = pytest.mark.slow
 OVERRIDES = ["trainer=cpu", "model.dropout=0.1"]
 
 
-def test_ctrl_c_saves_and_ends_the_run_which_then_goes_on_bitwise_the_same(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_ctrl_c_saves_and_ends_the_run_which_then_goes_on_bitwise_the_same(start, alone, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, *OVERRIDES, f"hydra.run.dir={run}")
     running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
@@ -33,8 +31,8 @@ def test_ctrl_c_saves_and_ends_the_run_which_then_goes_on_bitwise_the_same(
 
 
 def test_sigterm_saves_after_the_present_step_be_it_the_first_the_last_one_before_a_validation_or_in_the_test(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+    start, alone, tiny, tmp_path
+):
     run = tmp_path / "run"
     moments = {1: at_step(1), VALIDATE_EVERY: at_step(VALIDATE_EVERY), STEPS: at_step(STEPS)}
     for number, (step, moment) in enumerate([*moments.items(), (STEPS, IN_THE_TEST)]):
@@ -46,9 +44,7 @@ def test_sigterm_saves_after_the_present_step_be_it_the_first_the_last_one_befor
     assert_same_run(run, alone("dropout", *OVERRIDES))
 
 
-def test_sigterm_to_a_group_with_processes_that_load_data_saves_too(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_sigterm_to_a_group_with_processes_that_load_data_saves_too(start, alone, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, *OVERRIDES, "dataset.num_workers=2", f"hydra.run.dir={run}")
     running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
@@ -66,9 +62,7 @@ def assert_interrupted(running: Running, number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("seconds", [0.8, 2.0])
-def test_a_signal_before_training_ends_the_command_at_once_and_leaves_nothing(
-    number: signal.Signals, seconds: float, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_signal_before_training_ends_the_command_at_once_and_leaves_nothing(number, seconds, start, tiny, tmp_path):
     running = start(*tiny, *OVERRIDES)
     time.sleep(seconds)
     running.ask_to_stop(number)
@@ -99,18 +93,14 @@ def assert_second_signal_ends(running: Running, number: signal.Signals, process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_a_step_that_never_returns(
-    number: signal.Signals, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_a_step_that_never_returns(number, start, tiny, tmp_path):
     run = tmp_path / "run"
     running, saved = saved_before_step_30(start, [*tiny, *OVERRIDES], run)
     assert_second_signal_ends(running, number, running.process.pid)
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
 
 
-def test_a_second_signal_ends_a_run_of_two_processes(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_a_run_of_two_processes(start, tiny, tmp_path):
     run = tmp_path / "run"
     running, saved = saved_before_step_30(start, [*tiny, "trainer=ddp_cpu"], run, "os.environ['RANK'] == '1'")
     processes = running.descendants()
@@ -119,7 +109,7 @@ def test_a_second_signal_ends_a_run_of_two_processes(
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
 
 
-def test_a_second_signal_ends_a_sweep(tiny: list[str], tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_sweep(tiny, tmp_path):
     (tmp_path / "question.yaml").write_text(QUESTION)
     stuck = at_step(30).stuck(tmp_path / "stuck")
     arguments = ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny]

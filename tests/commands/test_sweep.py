@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -84,7 +83,7 @@ def study_of(output: Path) -> optuna.Study:
 
 
 @pytest.mark.slow
-def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, swept: tuple[Path, str]) -> None:
+def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path, swept):
     out, output = swept
     study = study_of(out)
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
@@ -109,9 +108,7 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, s
 
 
 @pytest.mark.slow
-def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(
-    tmp_path: Path, swept: tuple[Path, str], tiny: list[str]
-) -> None:
+def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(tmp_path, swept, tiny):
     shutil.copytree(swept[0].parent, tmp_path, dirs_exist_ok=True)
     best = RunDirectory(tmp_path / "out" / "trials" / f"{study_of(tmp_path / 'out').best_trial.number:04}")
     untested = {tag: value for tag, value in best.metrics().items() if not tag.startswith("test/")}
@@ -131,9 +128,7 @@ def metrics_of(output: Path, number: int) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(
-    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
-) -> None:
+def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(tmp_path, sweep, swept):
     stopped = start_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
     stopped.wait_until(lambda: (tmp_path / "again" / "trials" / "0001" / "metrics.csv").exists())
     stopped.ask_to_stop(signal.SIGINT)
@@ -156,9 +151,7 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST.reason)],
     ids=["hangs", "silent"],
 )
-def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
-    limit: str, cause: str, tmp_path: Path, sweep: list[str]
-) -> None:
+def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tmp_path, sweep):
     running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
@@ -176,9 +169,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
 
 
 @pytest.mark.slow
-def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
-    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
-) -> None:
+def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path, sweep, swept):
     shutil.copytree(swept[0], tmp_path / "out")
     before = study_of(tmp_path / "out").trials
 
@@ -196,7 +187,7 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
 
 
 @pytest.mark.slow
-def test_two_processes_of_a_trial_are_pruned_together(tmp_path: Path, sweep: list[str]) -> None:
+def test_two_processes_of_a_trial_are_pruned_together(tmp_path, sweep):
     pruner = "pruner={_target_:tests.tuning.test_trial_run.PruneAtOnce}"
     two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=3"]
     ended = run_sweep(tmp_path, *sweep, pruner, "trust=tests", *two)
@@ -211,7 +202,7 @@ def test_two_processes_of_a_trial_are_pruned_together(tmp_path: Path, sweep: lis
 
 
 @pytest.mark.slow
-def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sweep: list[str]) -> None:
+def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path, sweep):
     of_slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "1"}
     commands = [
         Running(python("-m", "src.sweep", *sweep), tmp_path, {**of_slurm, "SLURM_PROCID": str(task)}) for task in (0, 1)
@@ -227,7 +218,7 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sw
 
 
 @pytest.mark.slow
-def test_a_sweep_shows_all_its_trials_in_tensorboard(swept: tuple[Path, str]) -> None:
+def test_a_sweep_shows_all_its_trials_in_tensorboard(swept):
     for number in range(4):
         events = EventAccumulator(str(swept[0] / "trials" / f"{number:04}")).Reload()
         assert "validation/bits_per_byte@128" in events.Tags()["scalars"]
@@ -276,9 +267,7 @@ MISTAKES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_is_one_sentence_before_any_training(
-    typed: str, tmp_path: Path, mistaken: Callable[..., Ended]
-) -> None:
+def test_a_mistake_is_one_sentence_before_any_training(typed, tmp_path, mistaken):
     (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
     (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
     (tmp_path / "no_condition.yaml").write_text(
@@ -294,7 +283,7 @@ def test_a_mistake_is_one_sentence_before_any_training(
 
 
 @pytest.mark.slow
-def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path: Path) -> None:
+def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path):
     ended = run_sweep(tmp_path, "sweep=rotary_base", "model.head_dim=6")
 
     assert ended.status == 2
@@ -302,7 +291,7 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path: Path) -
     assert ended.errors.count("\n") == 1
 
 
-def test_help_names_every_sweep_and_every_key() -> None:
+def test_help_names_every_sweep_and_every_key():
     shown = subprocess.run(
         python("-m", "src.sweep", "--help"), cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
     ).stdout

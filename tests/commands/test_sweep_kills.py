@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import optuna
 import psutil
@@ -30,9 +28,7 @@ N_TRIALS = 4
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_twenty_kills_lose_no_trial(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path, tiny: list[str]
-) -> None:
+def test_twenty_kills_lose_no_trial(kind, storage_url, tmp_path, tiny):
     (tmp_path / "question.yaml").write_text(QUESTION)
     url = storage_url(kind)
     storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # of many connections each command has some

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ ONE, TWO = (), ("trainer.devices=2", "trainer.strategy=ddp")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
-def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_observer_is_told_of_every_validation_by_one_process(processes, tmp_path):
     config = small(tmp_path, *processes)
     told: list[tuple[int, float]] = []
 
@@ -34,7 +33,7 @@ def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
-def test_an_observer_ends_all_processes_of_a_run(processes: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_observer_ends_all_processes_of_a_run(processes, tmp_path):
     config = small(tmp_path, *processes)
     run = RunDirectory(tmp_path / "run")
 
@@ -47,7 +46,7 @@ def test_an_observer_ends_all_processes_of_a_run(processes: tuple[str, ...], tmp
     assert max(steps) == 2
 
 
-def test_a_run_that_is_observed_is_tested_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_run_that_is_observed_is_tested_when_it_is_asked_for(tmp_path):
     config = small(tmp_path)
     usual = run_of(config, tmp_path / "usual").metrics()
 

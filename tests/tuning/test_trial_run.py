@@ -67,7 +67,7 @@ def other_study(folder: Path) -> SweepStudy:
     return joined(small_sweep(folder, name="other", storage=f"sqlite:///{folder / 'other.db'}"))
 
 
-def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
+def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path):
     sweep = small_sweep(tmp_path)
     trial = run_next(joined(sweep), sweep)
 
@@ -81,7 +81,7 @@ def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
     assert run.config()["encoding"]["base"] == 10000.0
 
 
-def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) -> None:
+def test_what_is_reported_is_the_objective_at_each_validation(tmp_path):
     sweep = small_sweep(tmp_path)
     trial = run_next(joined(sweep), sweep)
 
@@ -92,7 +92,7 @@ def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
+def test_a_pruned_trial_ends_after_its_validation(tmp_path):
     sweep = small_sweep(tmp_path, pruner=PRUNE_AT_ONCE)
     study = joined(sweep)
 
@@ -105,7 +105,7 @@ def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
     assert "4,train/loss" not in (directory_of(sweep, 1) / "metrics.csv").read_text()
 
 
-def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_path):
     sweep = small_sweep(tmp_path, "optimizer.lr=1e9", "optimizer.gradient_clip=null", "optimizer.warmup_fraction=0")
     trial = run_next(joined(sweep), sweep)
 
@@ -114,7 +114,7 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_pat
     assert not recorded_failure(trial).can_pass
 
 
-def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path):
     space = {"encoding.fraction": {"float": [0.1, 1.0]}}  # 8 channels a head: few fractions of them are even numbers
     sweep = small_sweep(tmp_path, space=space)
     study = joined(sweep, default={"encoding.fraction": 0.4})
@@ -125,7 +125,7 @@ def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_pa
     assert not recorded_failure(trial).can_pass
 
 
-def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path, monkeypatch):
     def without_memory(*_: object) -> None:
         raise MemoryError("no memory left")
 
@@ -139,7 +139,7 @@ def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     undisturbed = small_sweep(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
     expected = run_next(joined(undisturbed), undisturbed)
 
@@ -172,7 +172,7 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert len(read_json(directory_of(sweep, 0) / "environment.json")["resumed"]) == 1
 
 
-def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path: Path) -> None:
+def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path):
     sweep = small_sweep(tmp_path)
     expected = run_next(joined(sweep), sweep)
     metrics_file = RunDirectory(directory_of(sweep, 0)).metrics_file
@@ -184,7 +184,7 @@ def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_ag
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
-def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path: Path) -> None:
+def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
     if damaged is not None:
@@ -198,9 +198,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_trial_whose_figures_are_damaged_begins_anew(tmp_path, capsys):
     """The line that says so has nothing that a terminal would obey."""
     sweep = small_sweep(tmp_path)
     expected = run_next(joined(sweep), sweep)
@@ -212,7 +210,7 @@ def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
 
 
 @pytest.mark.slow
-def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path: Path) -> None:
+def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path):
     directory = directory_of(small_sweep(tmp_path), 0)
     pruner = {"_target_": f"{LoseTheDirectory.__module__}.LoseTheDirectory", "directory": str(directory)}
     sweep = small_sweep(tmp_path, n_trials=1, pruner=pruner)
@@ -225,7 +223,7 @@ def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp
     assert RunDirectory(directory).metrics()["steps"] == 4
 
 
-def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -> None:
+def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path):
     sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"])
     trial = run_next(joined(sweep), sweep)
 
@@ -237,7 +235,7 @@ def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
+def test_several_seeds_are_pruned_between_them(tmp_path):
     sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"], pruner=PRUNE_AT_ONCE)
     study = joined(sweep)
     first, second = run_next(study, sweep), run_next(study, sweep)
@@ -246,7 +244,7 @@ def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
     assert (second.state, len(second.intermediate_values)) == (TrialState.PRUNED, 1)
 
 
-def test_two_objectives_are_two_values(tmp_path: Path) -> None:
+def test_two_objectives_are_two_values(tmp_path):
     speed = {"mean": ["train/tokens_per_second"], "direction": "maximize"}
     sweep = small_sweep(tmp_path, objectives=["validation/loss", speed])
     trial = run_next(joined(sweep), sweep)
