@@ -117,29 +117,23 @@ class RequestsAStop(L.Callback):
 
 
 @pytest.mark.parametrize(
-    ("step", "validates", "announced", "last_step"),
+    ("step", "validates", "micro_batch_size", "announced", "last_step"),
     [
-        (2, True, "this validation and one more step", 3),
-        (4, True, "this validation", 4),
-        (2, False, "this validation", 2),
-        (1, False, None, 1),
+        (2, True, 4, "this validation and one more step", 3),
+        (4, True, 4, "this validation", 4),
+        (2, False, 4, "this validation", 2),
+        (1, False, 4, None, 1),
+        (1, False, 2, "this step and any validation that is due", 1),
     ],
 )
-def test_a_stop_is_announced_once_with_what_the_run_still_does(tmp_path, capsys, step, validates, announced, last_step):
+def test_a_stop_is_announced_once_with_what_the_run_still_does(
+    tmp_path, capsys, step, validates, micro_batch_size, announced, last_step
+):
     run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
-    config = small(tmp_path)
+    config = small(tmp_path, f"trainer.micro_batch_size={micro_batch_size}")
     run.start(config, {})
     with contextlib.nullcontext() if last_step == 4 else pytest.raises(RunInterruptedError):
         train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(step, validates)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stopping")]
     assert lines == ([f"stopping after {announced}; Ctrl-C again stops at once"] if announced else [])
     assert max(step for step, _, _ in recorded(run)) == last_step
-
-
-def test_a_stop_within_a_step_of_several_batches_is_announced(tmp_path, capsys):
-    run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
-    config = small(tmp_path, "trainer.micro_batch_size=2")
-    run.start(config, {})
-    with pytest.raises(RunInterruptedError):
-        train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(1, False)])
-    assert "stopping after this step and any validation that is due; Ctrl-C again" in capsys.readouterr().out
