@@ -52,20 +52,23 @@ def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_a_sweep_of_several_parameters_has_every_figure(direction, tmp_path):
-    objectives = [{"mean": ["validation/loss"], "direction": direction}]
+@pytest.mark.parametrize(
+    ("objectives", "over_time"),
+    [
+        (["validation/loss"], "history"),
+        ([{"mean": ["validation/loss"], "direction": "maximize"}], "history"),
+        (["validation/loss", SPEED], "front"),
+    ],
+    ids=["minimize", "maximize", "two objectives"],
+)
+def test_a_sweep_of_several_parameters_has_every_figure(objectives, over_time, tmp_path):
+    """And the style of Optuna stays in them."""
+    before = dict(matplotlib.rcParams)
 
     drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=objectives)
 
-    assert drawn == {"history", "importance", "slices", "contour", "parallel"}
-
-
-@pytest.mark.slow
-def test_two_objectives_have_a_front(tmp_path):
-    drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=["validation/loss", SPEED])
-
-    assert drawn == {"front", "importance", "slices", "contour", "parallel"}
+    assert drawn == {over_time, "importance", "slices", "contour", "parallel"}
+    assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.slow
@@ -78,14 +81,6 @@ def test_where_nothing_can_be_said_nothing_is_drawn(space, n_trials, is_flat, tm
     assert {"history", "slices"} <= drawn
     assert ("importance" in drawn) == (space is CONDITIONAL)
     assert "contour" not in drawn or is_flat
-
-
-@pytest.mark.slow
-def test_the_style_of_optuna_stays_in_its_figures(tmp_path):
-    before = dict(matplotlib.rcParams)
-    figures_of(tmp_path, TWO_NUMBERS, 8)
-
-    assert dict(matplotlib.rcParams) == before
 
 
 def trial_of(number: int, value: float, base: float) -> FrozenTrial:

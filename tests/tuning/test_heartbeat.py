@@ -13,7 +13,6 @@ from poslab.pool.heartbeat import beating
 from poslab.pool.locks import fail_lost
 from poslab.tuning.trial_record import recorded_failure
 
-from ..storages import STORAGES
 from .sweeps import joined, small_sweep, taken
 
 OURS = f"{platform.node()}-1"
@@ -44,9 +43,8 @@ def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_database_has_optunas_heartbeat(kind, storage_url, tmp_path):
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+def test_a_database_has_optunas_heartbeat(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, storage=storage_url, lost_after=3))
     trial = taken(study, OURS)
 
     fail_lost(study, tmp_path)
@@ -61,9 +59,8 @@ def test_a_database_has_optunas_heartbeat(kind, storage_url, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_trial_is_kept_alive_by_a_thread(kind, storage_url, tmp_path):
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+def test_a_trial_is_kept_alive_by_a_thread(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, storage=storage_url, lost_after=3))
     trial = taken(study, OURS)
 
     with beating(study, trial):

@@ -20,13 +20,11 @@ from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import recorded_failure
 
 from ..commands.warm import CONTEXT
-from ..storages import STORAGES
 from .sweeps import joined, small_sweep, taken
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_study_gives_out_its_budget_and_no_more(kind, storage_url, tmp_path):
-    study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url(kind)))
+def test_a_study_gives_out_its_budget_and_no_more(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url))
 
     trials = [taken(study) for _ in range(3)]
 
@@ -37,9 +35,8 @@ def test_a_study_gives_out_its_budget_and_no_more(kind, storage_url, tmp_path):
     assert study.record().is_settled
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_trial_that_was_put_back_is_taken_again(kind, storage_url, tmp_path):
-    study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url(kind)))
+def test_a_trial_that_was_put_back_is_taken_again(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url))
     trial = taken(study)
     base = trial.suggest_float("encoding.base", 100, 1e5, log=True)
     trial.report(2.0, 1)
@@ -52,9 +49,8 @@ def test_a_trial_that_was_put_back_is_taken_again(kind, storage_url, tmp_path):
     assert study.current(again).intermediate_values == {1: 2.0}
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_failure_that_can_pass_is_retried_with_its_parameters(kind, storage_url, tmp_path):
-    study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url(kind)))
+def test_a_failure_that_can_pass_is_retried_with_its_parameters(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url))
     first, second = taken(study), taken(study)
     base = second.suggest_float("encoding.base", 100, 1e5, log=True)
 
@@ -108,9 +104,8 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_processes_that_take_trials_at_once_share_the_budget(kind, storage_url, tmp_path):
-    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
+def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_path):
+    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url)
     study = joined(sweep)
     numbers_taken = CONTEXT.Queue()
     processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
@@ -216,14 +211,11 @@ def test_a_storage_that_cannot_be_reached_is_one_sentence(url, sentence, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_processes_that_begin_together_make_one_storage(kind, storage_url, tmp_path):
-    url = storage_url(kind)
-    if kind == "postgresql":
-        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as server:
+def test_processes_that_begin_together_make_one_storage(storage_url, tmp_path):
+    if storage_url.startswith("postgresql"):
+        with create_engine(storage_url, isolation_level="AUTOCOMMIT").connect() as server:
             server.exec_driver_sql("CREATE DATABASE without_tables")
-        url = url.replace("/postgres", "/without_tables")
-    sweep = small_sweep(tmp_path, storage=url)
+    sweep = small_sweep(tmp_path, storage=storage_url.replace("/postgres", "/without_tables"))
     together = Barrier(8)
 
     def begin(_: int) -> BaseStorage:
