@@ -2,15 +2,15 @@
 
 import json
 import re
-from functools import cache
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from poslab.commands.choices import choices
+from poslab.commands.choices import choices, family
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
@@ -36,24 +36,19 @@ def assert_trained(run: RunDirectory, steps: int = 2) -> None:
     assert second["train/loss"] != first["train/loss"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", choices("encoding"))
-def test_an_encoding_trains(tmp_path, encoding):
-    assert_trained(run_of(small(tmp_path, f"encoding={encoding}", *TWO_STEPS), tmp_path / "run"))
-
-
-@pytest.mark.parametrize("optimizer", choices("optimizer"))
-@pytest.mark.parametrize("model", choices("model"))
-def test_an_optimizer_trains_a_model(tmp_path, optimizer, model):
-    config = small(tmp_path, f"optimizer={optimizer}", f"model={model}", *TWO_STEPS)
-    assert_trained(run_of(config, tmp_path / "run"))
-
-
-@pytest.mark.parametrize("trainer", [["trainer=auto"], ["trainer=cpu"], ["trainer=fsdp", "trainer.accelerator=cpu"]])
-def test_a_trainer_trains(tmp_path, trainer):
-    """That of a model which processes share, too, where one process has it to itself."""
-    config = small(tmp_path, *trainer, "trainer.log_every=1", *TWO_STEPS)
-    assert_trained(run_of(config, tmp_path / "run"))
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        *(pytest.param(f"encoding={encoding}", marks=pytest.mark.slow) for encoding in choices("encoding")),
+        *(f"optimizer={optimizer} model={model}" for optimizer in choices("optimizer") for model in choices("model")),
+        *("trainer=auto", "trainer=cpu"),
+        "trainer=fsdp trainer.accelerator=cpu",  # a model which processes share, where one process has it to itself
+        "dataset.tokenizer=bytes dataset.document_boundaries=true",
+        "dataset.tokenizer=bpe dataset.vocab_size=300 dataset.document_boundaries=true",
+    ],
+)
+def test_a_choice_trains(tmp_path, chosen):
+    assert_trained(run_of(small(tmp_path, *chosen.split(), *TWO_STEPS), tmp_path / "run"))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
@@ -118,12 +113,6 @@ def test_a_data_set_in_local_files_trains(tmp_path, monkeypatch, streaming):
     assert_trained(run_of(config, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
-def test_a_tokenizer_trains_with_packed_documents(tmp_path, tokenizer):
-    more = [f"dataset.tokenizer={tokenizer}", "dataset.vocab_size=300", "dataset.document_boundaries=true"]
-    assert_trained(run_of(small(tmp_path, *more, *TWO_STEPS), tmp_path / "run"))
-
-
 @pytest.mark.parametrize("dataset", sorted(set(CORPORA) - {"text", "hub"}))
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset):
     config = composed(f"dataset={dataset}")
@@ -152,29 +141,14 @@ def test_the_recipe_for_a_gpu_composes():
     assert (changed["optimizer"]["lr"], changed["model"]["d_model"]) == (5, 192)
 
 
-def datasets_of(family: str) -> list[str]:
-    """The datasets of a family, such as those of a paper."""
-    return [name for name, of in family_of().items() if of == family]
-
-
-@cache
-@cache
-def family_of() -> dict[str, str]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = {
-            name: compose("train", [f"dataset={name}"], return_hydra_config=True) for name in choices("dataset")
-        }
-    return {name: config.hydra.runtime.choices.family for name, config in composed.items()}
-
-
 PAPERS = {"ruoss2023": ("chomsky", "Encoder"), "kazemnejad2023": ("length_generalization", "Decoder")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper):
-    family, kind = PAPERS[paper]
-    datasets = datasets_of(family)
+    family_of_paper, kind = PAPERS[paper]
+    datasets = [name for name in choices("dataset") if family(name) == family_of_paper]
     assert datasets
     for dataset in datasets:
         own, small_form = (
@@ -205,7 +179,7 @@ def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_
     for file in files:
         experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))
         rest = file.stem.removeprefix(f"{experiment}_")
-        assert rest in (family_of() if file.parent.name == "datasets" else family_of().values())
+        assert rest in (choices("dataset") if file.parent.name == "datasets" else map(family, choices("dataset")))
 
 
 def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -243,27 +217,24 @@ def test_debug_profiler_prints_where_the_time_went(tmp_path, capsys):
     assert "run_training_batch" in text
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("model.d_model", "model.num_layers", "model.num_heads", "model.head_dim", "dataset.sequence_length"),
-        *("dataset.batch_size", "optimizer.lr", "optimizer.encoding_lr_multiplier", "trainer.max_steps"),
-        *("trainer.precision", "trainer.devices", "trainer.num_nodes", "encoding.base", "seed", "resume", "init_from"),
-    ],
-)
-def test_a_name_that_users_type_and_other_parts_rely_on_can_be_set(name):
-    def value(config: dict[str, Any]) -> Any:
-        for key in name.split("."):
-            config = config[key]
-        return config
+RELIED_ON = [
+    *("model.d_model", "model.num_layers", "model.num_heads", "model.head_dim", "dataset.sequence_length"),
+    *("dataset.batch_size", "optimizer.lr", "optimizer.encoding_lr_multiplier", "trainer.max_steps"),
+    *("trainer.precision", "trainer.devices", "trainer.num_nodes", "encoding.base", "seed", "resume", "init_from"),
+]
 
-    assert value(composed()) != 77
-    assert value(composed(f"{name}=77")) == 77
+
+def test_names_that_users_type_and_other_parts_rely_on_can_be_set():
+    before, after = composed(), composed(*(f"{name}=77" for name in RELIED_ON))
+    for name in RELIED_ON:
+        values = [reduce(getitem, name.split("."), config) for config in (before, after)]
+        assert values[0] != 77 == values[1], name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
 def test_every_hyperparameter_of_an_encoding_can_be_set(encoding):
-    for name, value in composed(f"encoding={encoding}")["encoding"].items():
-        if not name.startswith("_"):
-            assert composed(f"encoding={encoding}", f"encoding.{name}=7")["encoding"][name] == 7 != value
+    values = composed(f"encoding={encoding}")["encoding"]
+    names = [name for name in values if not name.startswith("_")]
+    changed = composed(f"encoding={encoding}", *(f"encoding.{name}=7" for name in names))["encoding"]
+    assert all(changed[name] == 7 != values[name] for name in names)

@@ -12,7 +12,7 @@ import pytest
 
 from poslab.runs.directory import RunDirectory
 
-from .running import STEPS, assert_same_run, at_step, metrics, python, recorded, rows
+from .running import STEPS, assert_same_run, at_step, checkpoint, metrics, python, rows
 
 pytestmark = pytest.mark.slow
 
@@ -64,9 +64,8 @@ def test_two_processes_learn_as_one_with_the_whole_batch(jobs, alone):
 def test_torchrun_starts_one_run(start, jobs, tiny, tmp_path):
     ended = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, command=TORCHRUN).wait()
     assert ended.status == 0, ended
-    runs = list((tmp_path / "outputs").iterdir())
-    assert len(runs) == 1
-    assert_same_run(runs[0], jobs[0])
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert_same_run(run, jobs[0])
     assert ended.output.count("written to") == 1
 
 
@@ -83,9 +82,8 @@ def test_slurm_starts_one_run(start, jobs, tiny, tmp_path):
     tasks = [start(*overrides, environment={**SLURM, **rank}) for rank in ranks]
     ended = [task.wait() for task in tasks]
     assert [task.status for task in ended] == [0, 0], ended
-    runs = list((tmp_path / "outputs").iterdir())
-    assert len(runs) == 1
-    assert_same_run(runs[0], jobs[0])
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert_same_run(run, jobs[0])
     assert ended[1].output == ""
 
 
@@ -93,7 +91,7 @@ def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_ru
     sweep = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=${hydra.job.num}"]
     running = start("-m", *tiny, "trainer=ddp_cpu,cpu", BOUNDARIES, *sweep)
     first, second = tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"
-    running.wait_until(lambda: recorded(first, 30))
+    running.wait_for_step(first, 30)
     workers = running.workers()
     assert len(workers) == 2
     descendants = running.descendants()
@@ -109,7 +107,7 @@ def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_ru
 def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(start, jobs, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, 5))
+    running.wait_for_step(run, 5)
     descendants = running.descendants()
     running.ask_to_stop(signal.SIGTERM)
     ended = running.wait()
@@ -126,7 +124,7 @@ def test_no_process_outlives_a_launching_process_that_is_killed(training, start,
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", f"hydra.run.dir={run}")
     if training:
-        running.wait_until(lambda: recorded(run, 5))
+        running.wait_for_step(run, 5)
     else:
         running.wait_until(lambda: len(running.workers()) == 2)
     descendants = running.descendants()
@@ -146,26 +144,27 @@ def test_a_mistake_that_a_process_finds_is_one_sentence(start, tiny, tmp_path):
 HANG = "error: the processes of the run made no progress for {} seconds (trainer.hang_after): one of them hangs\n"
 
 
-def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_on(start, tiny, tmp_path):
+def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_can_go_on(start, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, 30), seconds=300)
+    running.wait_for_step(run, 30, seconds=300)
     descendants, (_, second) = running.descendants(), running.workers()
     second.suspend()
     ended = running.wait()
     assert (ended.status, ended.errors) == (1, HANG.format(15)), ended
     assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=run"
     assert_gone(descendants)
-    assert start("resume=run").wait().status == 0
+    assert not RunDirectory(run).is_held
+    assert checkpoint(run, "last")["global_step"] >= 20
 
 
 def test_processes_that_torchrun_started_end_when_one_hangs(start, tiny, tmp_path):
     stuck = at_step(30, "os.environ['RANK'] == '1'").stuck(tmp_path / "stuck")
-    overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=20", "hydra.run.dir=run"]
+    overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", "hydra.run.dir=run"]
     running = start(*overrides, command=TORCHRUN, environment=stuck)
     ended = running.wait(150)
     assert ended.status == 1
-    assert HANG.format(20) in ended.errors, ended
+    assert HANG.format(15) in ended.errors, ended
 
 
 def test_an_address_in_use_is_one_sentence(start, tiny):

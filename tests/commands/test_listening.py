@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
 
 import psutil
 import pytest
 
-from .running import Running, python, recorded
-from .test_sweep import QUESTION
+from .running import Running, recorded, start_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,7 @@ def all_listening(running: Running, until: Callable[[], bool]) -> set[tuple[str,
     found: set[tuple[str, str]] = set()
 
     def seen() -> bool:
+        time.sleep(0.05)  # a look at every connection takes the processors that the command needs
         found.update(listening(running))
         return until()
 
@@ -56,9 +57,7 @@ def test_a_run_of_two_processes_listens_on_loopback_alone(start, tiny, tmp_path)
 
 
 def test_a_trial_of_two_processes_listens_on_loopback_alone(tiny, tmp_path):
-    (tmp_path / "question.yaml").write_text(QUESTION)
-    arguments = ["sweep=question.yaml", "output=out", *tiny, "trainer=ddp_cpu", "n_trials=1"]
-    running = Running(python("-m", "src.sweep", *arguments), tmp_path)
+    running = start_sweep(tmp_path, *tiny, "trainer=ddp_cpu", "n_trials=1")
     trial = tmp_path / "out" / "trials" / "0000"
     assert_only_loopback(all_listening(running, lambda: recorded(trial, 20, "validation")))
-    assert running.wait().status == 0
+    running.kill()
