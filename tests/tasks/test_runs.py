@@ -5,8 +5,6 @@ import io
 import json
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,6 +26,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from poslab.training.checking import check
+from tests.commands.running import Running, python
 from tests.training.runs import CONF, composed, opened, run_of, words
 
 TINY = (
@@ -160,8 +159,8 @@ def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(trained, kind,
 @pytest.mark.parametrize("kind", ["pairs", "answers"])
 def test_two_processes_come_to_the_metrics_of_one(trained, tmp_path, files, kind):
     """Also where the examples of a length do not divide by two, and one process has none of them."""
-    command = [sys.executable, "-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu"]
-    subprocess.run([*command, f"hydra.run.dir={tmp_path}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL)
+    command = python("-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run")
+    assert Running(command, CONF.parent).wait().status == 0
     together = RunDirectory(tmp_path / "run").metrics()
     alone = trained(kind).metrics()
     metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
