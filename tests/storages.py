@@ -8,25 +8,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STORAGES = ("sqlite", "postgresql")
 
-
-@pytest.fixture
-def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """The URL of a storage of a kind without a study of the test's name: a real server where there is one to be."""
-
-    def url(kind: str) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{tmp_path / 'study.db'}"
-        return str(request.getfixturevalue(kind))
-
-    return url
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a storage of each kind without a study of the test's name: a real server where there is one to be."""
+    return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.conftest import ROOT
+
+LESS = {
+    **{"max_steps=300": "max_steps=10", "validations=4": "validations=1 dataset.length_multiples=[1]"},
+    **{"16_384": "4_096", "tokens=16384": "tokens=4096"},
+}
+"""Sizes with which a notebook takes less time."""
 
 
 @pytest.mark.slow
@@ -21,7 +27,7 @@ def test_it_runs_and_shows_pictures(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     fast = nbformat.read(notebook, as_version=4)
     for cell in fast.cells:
-        for size, less in {"max_steps=300": "max_steps=10", "16_384": "4_096", "tokens=16384": "tokens=4096"}.items():
+        for size, less in LESS.items():
             cell.source = cell.source.replace(size, less)
     ran = NotebookClient(
         fast, timeout=240, kernel_name="python3", resources={"metadata": {"path": tmp_path / "notebooks"}}

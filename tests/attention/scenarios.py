@@ -5,6 +5,7 @@ With queries, keys and values for these scenarios, and what attention makes of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend
-from poslab.encodings import PositionalEncoding, Positions
+from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 
 BATCH, LENGTH = 2, 12
 HEADS, GROUPS, HEAD_DIM = 4, 2, 8
@@ -99,12 +100,10 @@ SCENARIOS = {
 }
 
 
-def inputs(
-    num_queries: int, num_keys: int, groups: int = GROUPS, width: int = HEAD_DIM, dtype: torch.dtype = torch.float32
-) -> list[Tensor]:
+def inputs(num_queries: int, num_keys: int, width: int = HEAD_DIM, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Queries, keys and values that take gradients."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(HEADS, num_queries), (groups, num_keys), (groups, num_keys)]
+    shapes = [(HEADS, num_queries), (GROUPS, num_keys), (GROUPS, num_keys)]
     made = [torch.randn(BATCH, *shape, width, generator=generator) for shape in shapes]
     return [x.to(dtype).requires_grad_() for x in made]
 
@@ -112,6 +111,38 @@ def inputs(
 def attended(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor, route="auto") -> Tensor:
     tables = instance.prepare(scenario.queries, scenario.keys)
     return attend(q, k, v, instance, tables, scenario.visibility, route)
+
+
+@torch.no_grad()
+def by_definition(
+    instance: PositionalEncoding,
+    scenario: Scenario,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    factor: Callable[[int, int], float] = lambda head, count: 1.0,
+) -> Tensor:
+    """Attention one query and one key at a time, in float64; nothing where nothing is seen.
+
+    The factor of the scaled logits is that of a head and of the number of keys that a query sees.
+    """
+    tables = instance.prepare(scenario.queries, scenario.keys)
+    q, k = instance.rotate_query(q, tables).double(), instance.rotate_key(k, tables).double()
+    query_ids, key_ids = (positions.ids.expand(BATCH, -1) for positions in (scenario.queries, scenario.keys))
+    visible = scenario.visible()
+    y = torch.zeros(q.shape, dtype=torch.float64)
+    for b in range(BATCH):
+        for i in range(q.shape[2]):
+            seen = [j for j in range(k.shape[2]) if visible[b, i, j]]
+            for h in range(HEADS if seen else 0):
+                group = h * k.shape[1] // HEADS
+                logits = [factor(h, len(seen)) * (q[b, h, i] @ k[b, group, j]) / math.sqrt(HEAD_DIM) for j in seen]
+                if isinstance(instance, DistanceBias):
+                    bias = instance.bias_at(query_ids[b, i] - key_ids[b, seen])[h].double()
+                    logits = [logit + bias[n] for n, logit in enumerate(logits)]
+                weights = torch.stack(logits).softmax(0)
+                y[b, h, i] = sum(weight * v[b, group, j].double() for weight, j in zip(weights, seen, strict=True))
+    return y.float()
 
 
 def output_and_gradients(instance: PositionalEncoding, scenario: Scenario, route="auto") -> list[Tensor | None]:

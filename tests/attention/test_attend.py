@@ -1,21 +1,18 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from poslab.attention import Visibility, attend, choose_route
-from poslab.encodings import DistanceBias, NoPosition, PositionalEncoding, Positions, Rotary
+from poslab.encodings import NoPosition, Positions, Rotary
 from tests.attention.scenarios import (
-    BATCH,
-    GROUPS,
     HEAD_DIM,
     HEADS,
     SCENARIOS,
     Scenario,
     assert_as_dense,
     attended,
+    by_definition,
     inputs,
     output_and_gradients,
 )
@@ -26,35 +23,13 @@ each_encoding = pytest.mark.parametrize("name", ENCODINGS)
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 
 
-def by_definition(instance: PositionalEncoding, scenario: Scenario, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention one query and one key at a time, in float64; nothing where nothing is seen."""
-    tables = instance.prepare(scenario.queries, scenario.keys)
-    q, k = instance.rotate_query(q, tables).double(), instance.rotate_key(k, tables).double()
-    query_ids, key_ids = (positions.ids.expand(BATCH, -1) for positions in (scenario.queries, scenario.keys))
-    visible = scenario.visible()
-    y = torch.zeros(q.shape, dtype=torch.float64)
-    for b in range(BATCH):
-        for i in range(q.shape[2]):
-            seen = [j for j in range(k.shape[2]) if visible[b, i, j]]
-            for h in range(HEADS if seen else 0):
-                group = h * k.shape[1] // HEADS
-                logits = [q[b, h, i] @ k[b, group, j] / math.sqrt(HEAD_DIM) for j in seen]
-                if isinstance(instance, DistanceBias):
-                    bias = instance.bias_at(query_ids[b, i] - key_ids[b, seen])[h].double()
-                    logits = [logit + bias[n] for n, logit in enumerate(logits)]
-                weights = torch.stack(logits).softmax(0)
-                y[b, h, i] = sum(weight * v[b, group, j].double() for weight, j in zip(weights, seen, strict=True))
-    return y.float()
-
-
 @each_encoding
 @each_scenario
 def test_the_dense_route_is_attention_by_definition(name, scenario):
     instance = encoding(name, scenario.visibility.causal)
-    with torch.no_grad():
-        q, k, v = inputs(scenario.queries.length, scenario.keys.length)
-        actual = attended(instance, scenario, q, k, v, "dense")
-        torch.testing.assert_close(actual, by_definition(instance, scenario, q, k, v), rtol=0, atol=1e-5)
+    q, k, v = inputs(scenario.queries.length, scenario.keys.length)
+    actual = attended(instance, scenario, q, k, v, "dense")
+    torch.testing.assert_close(actual, by_definition(instance, scenario, q, k, v), rtol=0, atol=1e-5)
 
 
 @each_encoding
@@ -85,25 +60,6 @@ def test_a_subclass_with_one_more_hook_is_served_by_the_route_for_all_of_them():
     assert choose_route(instance) == "distance"
     for scenario in SCENARIOS.values():
         assert_as_dense(instance, scenario)
-
-
-def test_without_position_attention_is_the_plain_softmax():
-    q, k, v = inputs(12, 12, groups=HEADS)
-    future = torch.ones(12, 12, dtype=torch.bool).triu(1)
-    logits = (q @ k.mT / math.sqrt(HEAD_DIM)).masked_fill(future, -torch.inf)
-    actual = attended(NoPosition(), SCENARIOS["causal"], q, k, v)
-    torch.testing.assert_close(actual, logits.softmax(-1) @ v, rtol=0, atol=1e-5)
-
-
-@each_encoding
-@pytest.mark.parametrize("route", ["auto", "dense"])
-def test_grouped_heads_are_repeated_heads(name, route):
-    """Query head h is served by key-value head h * G / H; keys turn before they are repeated, which is the same."""
-    instance, scenario = encoding(name), SCENARIOS["left-padded"]
-    q, k, v = inputs(12, 12)
-    repeated = [x.repeat_interleave(HEADS // GROUPS, dim=1) for x in (k, v)]
-    actual, expected = attended(instance, scenario, q, k, v, route), attended(instance, scenario, q, *repeated, route)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 @each_encoding

@@ -16,7 +16,7 @@ from filelock import FileLock
 from poslab.commands.own_keys import ONE_OF_SEVERAL
 from tests.training.runs import SMALL, words
 
-from .running import ROOT, TINY, Ended, Running, python
+from .running import DROPOUT, ROOT, TINY, Ended, Running, python
 
 WORDS = ("time", "sea", "wind", "moved", "ship", "under", "every", "star", "until", "morning", "came", "back", "home")
 
@@ -114,3 +114,15 @@ def alone(shared: Path, tiny: list[str]) -> Callable[..., Path]:
         return run
 
     return alone
+
+
+@pytest.fixture(scope="session")
+def dropout(tiny: list[str]) -> list[str]:
+    """The command line of a tiny run with dropout."""
+    return [*tiny, *DROPOUT]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(alone: Callable[..., Path]) -> Path:
+    """The directory of a tiny run with dropout that nothing has disturbed."""
+    return alone("dropout", *DROPOUT)

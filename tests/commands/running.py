@@ -32,6 +32,27 @@ TINY = [
 ]
 """A run that takes a second or two, after some seconds of imports."""
 
+DROPOUT = ["trainer=cpu", "model.dropout=0.1"]
+"""Further choices of a run whose every step is random."""
+
+QUESTION = """
+question: Does it work?
+train:
+  encoding: rotary
+space:
+  encoding.base: {float: [100, 100000], log: true}
+  encoding.fraction: {choices: [0.5, 1.0]}
+objectives:
+  - mean: [validation/bits_per_byte@1x, validation/bits_per_byte@2x]
+n_trials: 4
+sampler: {_target_: optuna.samplers.TPESampler, n_startup_trials: 2}
+pruner: {_target_: optuna.pruners.MedianPruner, n_startup_trials: 1, n_warmup_steps: 1}
+presets:
+  short:
+    train: {trainer.max_steps: 20}
+    n_trials: 2
+"""
+
 TIMED = {"train/tokens_per_second", "train/seconds", "memory/peak_mb"}
 
 
@@ -82,6 +103,10 @@ class Running:
             assert time.monotonic() < deadline, f"{condition} did not come about"
             time.sleep(0.01)
 
+    def wait_for_step(self, run: Path, step: int, seconds: float = 60) -> None:
+        """Waits until its run has recorded a step."""
+        self.wait_until(lambda: recorded(run, step), seconds)
+
     def descendants(self) -> list[psutil.Process]:
         """The processes that it has started."""
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -112,6 +137,15 @@ class Running:
             file.seek(0)
             texts.append(file.read())
         return Ended(status if status >= 0 else 128 - status, *texts)
+
+
+def start_sweep(
+    directory: Path, *arguments: str, output: str = "out", environment: dict[str, str] | None = None
+) -> Running:
+    """Starts `python -m src.sweep` of the question, in a directory."""
+    (directory / "question.yaml").write_text(QUESTION)
+    command = python("-m", "src.sweep", "sweep=question.yaml", f"output={output}", *arguments)
+    return Running(command, directory, {"COLUMNS": "80", **(environment or {})})
 
 
 class Moment(NamedTuple):

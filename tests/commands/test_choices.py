@@ -2,16 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable
-from functools import cache
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from poslab.commands.choices import choices
+from poslab.commands.choices import choices, family
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
@@ -19,8 +18,6 @@ from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.test_choices import CHOICES as CORPORA
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
-
-from .running import Running
 
 TWO_STEPS = ("trainer.max_steps=2", "trainer.validations=1")
 
@@ -39,28 +36,23 @@ def assert_trained(run: RunDirectory, steps: int = 2) -> None:
     assert second["train/loss"] != first["train/loss"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", choices("encoding"))
-def test_an_encoding_trains(tmp_path: Path, encoding: str) -> None:
-    assert_trained(run_of(small(tmp_path, f"encoding={encoding}", *TWO_STEPS), tmp_path / "run"))
-
-
-@pytest.mark.parametrize("optimizer", choices("optimizer"))
-@pytest.mark.parametrize("model", choices("model"))
-def test_an_optimizer_trains_a_model(tmp_path: Path, optimizer: str, model: str) -> None:
-    config = small(tmp_path, f"optimizer={optimizer}", f"model={model}", *TWO_STEPS)
-    assert_trained(run_of(config, tmp_path / "run"))
-
-
-@pytest.mark.parametrize("trainer", [["trainer=auto"], ["trainer=cpu"], ["trainer=fsdp", "trainer.accelerator=cpu"]])
-def test_a_trainer_trains(tmp_path: Path, trainer: list[str]) -> None:
-    """That of a model which processes share, too, where one process has it to itself."""
-    config = small(tmp_path, *trainer, "trainer.log_every=1", *TWO_STEPS)
-    assert_trained(run_of(config, tmp_path / "run"))
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        *(pytest.param(f"encoding={encoding}", marks=pytest.mark.slow) for encoding in choices("encoding")),
+        *(f"optimizer={optimizer} model={model}" for optimizer in choices("optimizer") for model in choices("model")),
+        *("trainer=auto", "trainer=cpu"),
+        "trainer=fsdp trainer.accelerator=cpu",  # a model which processes share, where one process has it to itself
+        "dataset.tokenizer=bytes dataset.document_boundaries=true",
+        "dataset.tokenizer=bpe dataset.vocab_size=300 dataset.document_boundaries=true",
+    ],
+)
+def test_a_choice_trains(tmp_path, chosen):
+    assert_trained(run_of(small(tmp_path, *chosen.split(), *TWO_STEPS), tmp_path / "run"))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-def test_a_precision_trains(tmp_path: Path, precision: str) -> None:
+def test_a_precision_trains(tmp_path, precision):
     run = run_of(small(tmp_path, f"trainer.precision={precision}", *TWO_STEPS), tmp_path / "run")
     assert_trained(run)
     state = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
@@ -69,7 +61,7 @@ def test_a_precision_trains(tmp_path: Path, precision: str) -> None:
     assert f"parameters, {precision}" in run.log_file.read_text()
 
 
-def test_the_precision_that_the_hardware_chose_is_printed(tmp_path: Path) -> None:
+def test_the_precision_that_the_hardware_chose_is_printed(tmp_path):
     run = run_of(small(tmp_path, "trainer.precision=auto", *TWO_STEPS), tmp_path / "run")
     chosen = check(run.config()).trainer.resolved_precision
     assert f"parameters, {chosen} (" in run.log_file.read_text()
@@ -77,7 +69,7 @@ def test_the_precision_that_the_hardware_chose_is_printed(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_a_model_train_as_one(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_two_processes_that_share_a_model_train_as_one(start, tmp_path):
     config = small(tmp_path)["dataset"]
     data = ["dataset=text", f"dataset.files={config['files']}", f"dataset.cache_dir={config['cache_dir']}"]
     shared = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -96,20 +88,20 @@ def test_two_processes_that_share_a_model_train_as_one(start: Callable[..., Runn
         torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_every_trainer_is_held_to_these_claims() -> None:
+def test_every_trainer_is_held_to_these_claims():
     # ddp_cpu: test_ddp.py; ddp and gpu, where there is none: test_mistakes.py
     assert choices("trainer") == ["auto", "cpu", "ddp", "ddp_cpu", "fsdp", "gpu"]
 
 
 @pytest.mark.slow
-def test_the_python_reference_trains(tmp_path: Path) -> None:
+def test_the_python_reference_trains(tmp_path):
     more = [f"dataset.cache_dir={tmp_path / 'cache'}", "trainer=cpu", "trainer.log_every=1"]
     assert_trained(run_of(composed("dataset=python_docs", *TINY_MODEL, *more), tmp_path / "run"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", ["false", "true"])
-def test_a_data_set_in_local_files_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: str) -> None:
+def test_a_data_set_in_local_files_trains(tmp_path, monkeypatch, streaming):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
@@ -121,14 +113,8 @@ def test_a_data_set_in_local_files_trains(tmp_path: Path, monkeypatch: pytest.Mo
     assert_trained(run_of(config, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
-def test_a_tokenizer_trains_with_packed_documents(tmp_path: Path, tokenizer: str) -> None:
-    more = [f"dataset.tokenizer={tokenizer}", "dataset.vocab_size=300", "dataset.document_boundaries=true"]
-    assert_trained(run_of(small(tmp_path, *more, *TWO_STEPS), tmp_path / "run"))
-
-
 @pytest.mark.parametrize("dataset", sorted(set(CORPORA) - {"text", "hub"}))
-def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
+def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset):
     config = composed(f"dataset={dataset}")
     check(config)
     assert isinstance(build(config, "dataset", AnySource), Corpus)
@@ -136,18 +122,18 @@ def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", choices("size"))
-def test_a_size_composes_with_an_encoding_of_each_kind(size: str) -> None:
+def test_a_size_composes_with_an_encoding_of_each_kind(size):
     for encoding in ("rotary", "t5", "shaw", "fourier", "deberta", "path"):
         check(composed(f"size={size}", f"encoding={encoding}"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
-def test_an_encoding_composes_with_the_widest_heads(encoding: str) -> None:
+def test_an_encoding_composes_with_the_widest_heads(encoding):
     check(composed("size=1b", f"encoding={encoding}"))
 
 
-def test_the_recipe_for_a_gpu_composes() -> None:
+def test_the_recipe_for_a_gpu_composes():
     config = composed("experiment=small_gpu")
     check(config)
     assert config["model"]["d_model"] == 512 and config["dataset"]["path"] == "roneneldan/TinyStories"
@@ -155,29 +141,14 @@ def test_the_recipe_for_a_gpu_composes() -> None:
     assert (changed["optimizer"]["lr"], changed["model"]["d_model"]) == (5, 192)
 
 
-def datasets_of(family: str) -> list[str]:
-    """The datasets of a family, such as those of a paper."""
-    return [name for name, of in family_of().items() if of == family]
-
-
-@cache
-@cache
-def family_of() -> dict[str, str]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = {
-            name: compose("train", [f"dataset={name}"], return_hydra_config=True) for name in choices("dataset")
-        }
-    return {name: config.hydra.runtime.choices.family for name, config in composed.items()}
-
-
 PAPERS = {"ruoss2023": ("chomsky", "Encoder"), "kazemnejad2023": ("length_generalization", "Decoder")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
-def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper: str) -> None:
-    family, kind = PAPERS[paper]
-    datasets = datasets_of(family)
+def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(paper):
+    family_of_paper, kind = PAPERS[paper]
+    datasets = [name for name in choices("dataset") if family(name) == family_of_paper]
     assert datasets
     for dataset in datasets:
         own, small_form = (
@@ -191,7 +162,7 @@ def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(pap
 
 
 @pytest.mark.slow
-def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
+def test_texts_with_classes_and_pairs_of_texts_have_a_small_form():
     for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam"):
         config = composed("experiment=small", f"dataset={dataset}")
         check(config)
@@ -200,7 +171,7 @@ def test_texts_with_classes_and_pairs_of_texts_have_a_small_form() -> None:
         assert config["model"]["d_model"] == 128
 
 
-def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family() -> None:
+def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family():
     steps = [composed("experiment=kazemnejad2023", f"dataset={x}")["trainer"]["max_steps"] for x in ("copy", "pcfg")]
     assert steps == [40_000, 100_000]
     files = list((CONF / "experiment").glob("*/*.yaml"))
@@ -208,7 +179,7 @@ def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_
     for file in files:
         experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))
         rest = file.stem.removeprefix(f"{experiment}_")
-        assert rest in (family_of() if file.parent.name == "datasets" else family_of().values())
+        assert rest in (choices("dataset") if file.parent.name == "datasets" else map(family, choices("dataset")))
 
 
 def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -218,17 +189,17 @@ def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
     return composed(*files, "dataset.length_multiples=[1]", "trainer=cpu", *overrides)
 
 
-def test_every_debug_choice_is_held_to_these_claims() -> None:
+def test_every_debug_choice_is_held_to_these_claims():
     assert choices("debug") == ["fast", "overfit", "profiler"]
 
 
-def test_debug_fast_is_over_after_a_few_steps(tmp_path: Path) -> None:
+def test_debug_fast_is_over_after_a_few_steps(tmp_path):
     run = run_of(on_a_small_text(tmp_path, "debug=fast"), tmp_path / "run")
     assert_trained(run, steps=4)
     assert run.metrics()["parameters"] < 100_000
 
 
-def test_debug_overfit_brings_the_training_loss_near_zero(tmp_path: Path) -> None:
+def test_debug_overfit_brings_the_training_loss_near_zero(tmp_path):
     shape = ["model.d_model=64", "model.num_layers=2", "model.num_heads=2", "dataset.sequence_length=32"]
     config = on_a_small_text(tmp_path, "debug=overfit", "dataset.batch_size=2", "optimizer.lr=3e-3", *shape)
     run = run_of(config, tmp_path / "run")
@@ -237,7 +208,7 @@ def test_debug_overfit_brings_the_training_loss_near_zero(tmp_path: Path) -> Non
     assert run.metrics()["test/loss"] > 2  # it has learned its one batch by heart, and nothing else
 
 
-def test_debug_profiler_prints_where_the_time_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_profiler_prints_where_the_time_went(tmp_path, capsys):
     sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.sequence_length=16"]
     run_of(on_a_small_text(tmp_path, "debug=profiler", *sizes), tmp_path / "run")
     captured = capsys.readouterr()
@@ -246,27 +217,24 @@ def test_debug_profiler_prints_where_the_time_went(tmp_path: Path, capsys: pytes
     assert "run_training_batch" in text
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("model.d_model", "model.num_layers", "model.num_heads", "model.head_dim", "dataset.sequence_length"),
-        *("dataset.batch_size", "optimizer.lr", "optimizer.encoding_lr_multiplier", "trainer.max_steps"),
-        *("trainer.precision", "trainer.devices", "trainer.num_nodes", "encoding.base", "seed", "resume", "init_from"),
-    ],
-)
-def test_a_name_that_users_type_and_other_parts_rely_on_can_be_set(name: str) -> None:
-    def value(config: dict[str, Any]) -> Any:
-        for key in name.split("."):
-            config = config[key]
-        return config
+RELIED_ON = [
+    *("model.d_model", "model.num_layers", "model.num_heads", "model.head_dim", "dataset.sequence_length"),
+    *("dataset.batch_size", "optimizer.lr", "optimizer.encoding_lr_multiplier", "trainer.max_steps"),
+    *("trainer.precision", "trainer.devices", "trainer.num_nodes", "encoding.base", "seed", "resume", "init_from"),
+]
 
-    assert value(composed()) != 77
-    assert value(composed(f"{name}=77")) == 77
+
+def test_names_that_users_type_and_other_parts_rely_on_can_be_set():
+    before, after = composed(), composed(*(f"{name}=77" for name in RELIED_ON))
+    for name in RELIED_ON:
+        values = [reduce(getitem, name.split("."), config) for config in (before, after)]
+        assert values[0] != 77 == values[1], name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", choices("encoding"))
-def test_every_hyperparameter_of_an_encoding_can_be_set(encoding: str) -> None:
-    for name, value in composed(f"encoding={encoding}")["encoding"].items():
-        if not name.startswith("_"):
-            assert composed(f"encoding={encoding}", f"encoding.{name}=7")["encoding"][name] == 7 != value
+def test_every_hyperparameter_of_an_encoding_can_be_set(encoding):
+    values = composed(f"encoding={encoding}")["encoding"]
+    names = [name for name in values if not name.startswith("_")]
+    changed = composed(f"encoding={encoding}", *(f"encoding.{name}=7" for name in names))["encoding"]
+    assert all(changed[name] == 7 != values[name] for name in names)

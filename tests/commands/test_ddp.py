@@ -12,7 +12,7 @@ import pytest
 
 from poslab.runs.directory import RunDirectory
 
-from .running import STEPS, Running, assert_same_run, at_step, metrics, python, recorded, rows
+from .running import STEPS, assert_same_run, at_step, checkpoint, metrics, python, rows
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def test_a_multirun_in_two_processes_runs_each_job_once(jobs: list[Path]) -> None:
+def test_a_multirun_in_two_processes_runs_each_job_once(jobs):
     assert sorted(path.name for path in jobs[0].parent.iterdir()) == [*JOBS, "multirun.yaml"]
     for run in jobs:
         assert metrics(run)["steps"] == STEPS
@@ -57,49 +57,41 @@ def test_a_multirun_in_two_processes_runs_each_job_once(jobs: list[Path]) -> Non
         assert len(list(run.glob("events.out.*"))) == 1
 
 
-def test_two_processes_learn_as_one_with_the_whole_batch(jobs: list[Path], alone: Callable[..., Path]) -> None:
+def test_two_processes_learn_as_one_with_the_whole_batch(jobs, alone):
     assert_same_curves(jobs[0], alone("boundaries", "trainer=cpu", BOUNDARIES))
 
 
-def test_torchrun_starts_one_run(
-    start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_torchrun_starts_one_run(start, jobs, tiny, tmp_path):
     ended = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, command=TORCHRUN).wait()
     assert ended.status == 0, ended
-    runs = list((tmp_path / "outputs").iterdir())
-    assert len(runs) == 1
-    assert_same_run(runs[0], jobs[0])
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert_same_run(run, jobs[0])
     assert ended.output.count("written to") == 1
 
 
-def test_a_mistake_that_the_first_process_alone_finds_ends_all_that_torchrun_started(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_mistake_that_the_first_process_alone_finds_ends_all_that_torchrun_started(start, tiny, tmp_path):
     with RunDirectory(tmp_path / "run").held():
         ended = start(*tiny, "trainer=ddp_cpu", "hydra.run.dir=run", command=TORCHRUN).wait(60)
     assert ended.errors.count("error: run is being trained by another process at this moment\n") == 2, ended
     assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "train.log"]
 
 
-def test_slurm_starts_one_run(start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path) -> None:
+def test_slurm_starts_one_run(start, jobs, tiny, tmp_path):
     overrides = [*tiny, "trainer=ddp_cpu", BOUNDARIES]
     ranks = ({"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in ("0", "1"))
     tasks = [start(*overrides, environment={**SLURM, **rank}) for rank in ranks]
     ended = [task.wait() for task in tasks]
     assert [task.status for task in ended] == [0, 0], ended
-    runs = list((tmp_path / "outputs").iterdir())
-    assert len(runs) == 1
-    assert_same_run(runs[0], jobs[0])
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert_same_run(run, jobs[0])
     assert ended[1].output == ""
 
 
-def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_runs(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_runs(start, alone, tiny, tmp_path):
     sweep = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.sweep.subdir=${hydra.job.num}"]
     running = start("-m", *tiny, "trainer=ddp_cpu,cpu", BOUNDARIES, *sweep)
     first, second = tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"
-    running.wait_until(lambda: recorded(first, 30))
+    running.wait_for_step(first, 30)
     workers = running.workers()
     assert len(workers) == 2
     descendants = running.descendants()
@@ -112,12 +104,10 @@ def test_a_process_that_is_killed_ends_its_run_with_an_error_and_the_next_job_ru
     assert_same_run(second, alone("boundaries", "trainer=cpu", BOUNDARIES))
 
 
-def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(
-    start: Callable[..., Running], jobs: list[Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(start, jobs, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", BOUNDARIES, f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, 5))
+    running.wait_for_step(run, 5)
     descendants = running.descendants()
     running.ask_to_stop(signal.SIGTERM)
     ended = running.wait()
@@ -130,13 +120,11 @@ def test_sigterm_to_the_launching_process_saves_and_the_run_goes_on_from_there(
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_no_process_outlives_a_launching_process_that_is_killed(
-    training: bool, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_no_process_outlives_a_launching_process_that_is_killed(training, start, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", f"hydra.run.dir={run}")
     if training:
-        running.wait_until(lambda: recorded(run, 5))
+        running.wait_for_step(run, 5)
     else:
         running.wait_until(lambda: len(running.workers()) == 2)
     descendants = running.descendants()
@@ -144,9 +132,7 @@ def test_no_process_outlives_a_launching_process_that_is_killed(
     assert_gone(descendants)
 
 
-def test_a_mistake_that_a_process_finds_is_one_sentence(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_mistake_that_a_process_finds_is_one_sentence(start, tiny, tmp_path):
     few_tokens = ["dataset.tokenizer=bpe", "dataset.vocab_size=400", "dataset.sequence_length=512"]
     ended = start(*tiny, "trainer=ddp_cpu", *few_tokens).wait()
     assert (ended.status, ended.output) == (2, ""), ended
@@ -158,33 +144,30 @@ def test_a_mistake_that_a_process_finds_is_one_sentence(
 HANG = "error: the processes of the run made no progress for {} seconds (trainer.hang_after): one of them hangs\n"
 
 
-def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_goes_on(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_process_that_is_stopped_ends_its_run_after_a_while_and_the_run_can_go_on(start, tiny, tmp_path):
     run = tmp_path / "run"
     running = start(*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, 30), seconds=300)
+    running.wait_for_step(run, 30, seconds=300)
     descendants, (_, second) = running.descendants(), running.workers()
     second.suspend()
     ended = running.wait()
     assert (ended.status, ended.errors) == (1, HANG.format(15)), ended
     assert ended.output.splitlines()[-1] == "resume with: python -m src.train resume=run"
     assert_gone(descendants)
-    assert start("resume=run").wait().status == 0
+    assert not RunDirectory(run).is_held
+    assert checkpoint(run, "last")["global_step"] >= 20
 
 
-def test_processes_that_torchrun_started_end_when_one_hangs(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_processes_that_torchrun_started_end_when_one_hangs(start, tiny, tmp_path):
     stuck = at_step(30, "os.environ['RANK'] == '1'").stuck(tmp_path / "stuck")
-    overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=20", "hydra.run.dir=run"]
+    overrides = [*tiny, "trainer=ddp_cpu", "trainer.hang_after=15", "hydra.run.dir=run"]
     running = start(*overrides, command=TORCHRUN, environment=stuck)
     ended = running.wait(150)
     assert ended.status == 1
-    assert HANG.format(20) in ended.errors, ended
+    assert HANG.format(15) in ended.errors, ended
 
 
-def test_an_address_in_use_is_one_sentence(start: Callable[..., Running], tiny: list[str]) -> None:
+def test_an_address_in_use_is_one_sentence(start, tiny):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         first = {"MASTER_PORT": port, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}

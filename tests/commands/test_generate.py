@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 from tests.written_run import CONF, write_run
 
-from .running import ROOT
+from .running import Running, python
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +21,7 @@ def written_run(tmp_path_factory):
 
 def command(*arguments, directory):
     """The command as a user types it, in a directory of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "src.generate", *arguments],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        timeout=120,
-    )
+    return Running(python("-m", "src.generate", *arguments), directory).wait(120)
 
 
 def text_of(capsys, *overrides, prompt=None):
@@ -47,21 +38,20 @@ ODD_PROMPT = """Hello, [world] = {a: 'b'} "c" ${x} \\${y} \\ ??? # % été 😀 
 
 @pytest.mark.slow
 def test_a_trained_run_goes_on_from_any_prompt_and_leaves_nothing_behind(trained_run, tmp_path):
-    result = command(f"run={trained_run}", f"prompt={ODD_PROMPT}", "max_new_tokens=30", directory=tmp_path)
-    assert (result.returncode, result.stderr.decode()) == (0, "")
-    text = result.stdout.decode()
-    assert text.startswith(ODD_PROMPT)
-    assert len(text) > len(ODD_PROMPT) + 5
-    assert text.endswith("\n")
+    ended = command(f"run={trained_run}", f"prompt={ODD_PROMPT}", "max_new_tokens=30", directory=tmp_path)
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.startswith(ODD_PROMPT)
+    assert len(ended.output) > len(ODD_PROMPT) + 5
+    assert ended.output.endswith("\n")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_several_seeds_in_a_row_make_several_texts(written_run, tmp_path):
     arguments = ["-m", f"run={written_run}", "seed=1,2,3", "prompt=a,b", "max_new_tokens=20"]
-    result = command(*arguments, f"hydra.sweep.dir={tmp_path}/sweep", directory=tmp_path)
-    assert (result.returncode, result.stderr.decode()) == (0, "")
-    assert result.stdout.decode().count("a,b") == 3
+    ended = command(*arguments, f"hydra.sweep.dir={tmp_path}/sweep", directory=tmp_path)
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.count("a,b") == 3
 
 
 def test_greedy_text_is_what_the_loaded_model_finds_most_probable(written_run, capsys):
@@ -199,6 +189,5 @@ def test_a_mistake_is_one_sentence_that_begins_with_the_key(written_run, capsys,
     ],
 )
 def test_the_command_tells_a_mistake_in_one_line_and_leaves_nothing_behind(tmp_path, arguments, sentence):
-    result = command(*arguments, directory=tmp_path)
-    assert (result.returncode, result.stdout, result.stderr.decode()) == (2, b"", f"error: {sentence}\n")
+    assert command(*arguments, directory=tmp_path) == (2, "", f"error: {sentence}\n")
     assert list(tmp_path.iterdir()) == []

@@ -45,9 +45,7 @@ def typed_again(mistaken: Callable[..., Ended], tmp_path: Path) -> Callable[[str
     return typed_again
 
 
-def test_the_commands_of_jobs_with_odd_directories_work(
-    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]]
-) -> None:
+def test_the_commands_of_jobs_with_odd_directories_work(small, mistaken, typed_again):
     directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='seed=${seed},t5'"]
     ended = mistaken("src.train", "-m", *small, "encoding=t5", "seed=1,2", *directories)
     assert ended.status == 0, ended
@@ -59,9 +57,7 @@ def test_the_commands_of_jobs_with_odd_directories_work(
     assert "seed=1" in first and "seed=2" not in first.splitlines()[5]
 
 
-def test_the_commands_of_a_run_of_a_whole_configuration_work(
-    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]], tmp_path: Path
-) -> None:
+def test_the_commands_of_a_run_of_a_whole_configuration_work(small, mistaken, typed_again, tmp_path):
     assert mistaken("src.train", *small, "hydra.run.dir=first").status == 0
     config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
     hydra = {"output_subdir": None, "run": {"dir": "outputs/${now:%H-%M-%S-%f}_best"}}
@@ -76,9 +72,7 @@ def test_the_commands_of_a_run_of_a_whole_configuration_work(
     assert "2 steps" in again["train on"].output
 
 
-def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(
-    small: list[str], mistaken: Callable[..., Ended], typed_again: Callable[[str], dict[str, Ended]], tmp_path: Path
-) -> None:
+def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, mistaken, typed_again, tmp_path):
     own = tmp_path / "mine" / "conf" / "encoding"
     own.mkdir(parents=True)
     (own / "my_own.yaml").write_text((CONF / "encoding" / "t5.yaml").read_text())
@@ -91,9 +85,7 @@ def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(
     assert "with T5Bias" in again["train on"].output
 
 
-def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(
-    small: list[str], mistaken: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(small, mistaken, tmp_path):
     run = "lr=1, seed=2"
     assert mistaken("src.train", *small, f"hydra.run.dir='{run}'").status == 0
     ended = mistaken("src.train", *small, f"hydra.run.dir='{run}'")
@@ -105,14 +97,14 @@ def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake
     assert f"{run} is finished already" in ended.output
 
 
-def test_auto_that_finds_nothing_says_so_before_it_trains(small: list[str], mistaken: Callable[..., Ended]) -> None:
+def test_auto_that_finds_nothing_says_so_before_it_trains(small, mistaken):
     first = mistaken("src.train", *small, "resume=auto", "hydra.run.dir=outputs/first")
     assert first.status == 0
     assert first.output.startswith("resume=auto: there is no unfinished run in outputs; a new one starts\n")
 
 
 @pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
-def test_every_command_of_the_readme_that_only_trains_composes(language: str) -> None:
+def test_every_command_of_the_readme_that_only_trains_composes(language):
     from tests.training.runs import composed
 
     readme = (CONF.parent / language).read_text()
@@ -126,9 +118,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202e[bold]"
 """A name that clears the screen, sets the title, goes back in its line, turns it round and is bold."""
 
 
-def test_nothing_that_a_terminal_obeys_comes_from_the_names_of_a_run(
-    mistaken: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_nothing_that_a_terminal_obeys_comes_from_the_names_of_a_run(mistaken, tmp_path):
     rows = [{"text": f"{kind} day {number}", "label": f"{kind}{HOSTILE}"} for number in range(60) for kind in "ab"]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     choices = [*SMALL[:3], *SMALL[7:], "dataset=classification_file", "dataset.files=rows.jsonl", "dataset.text=text"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from .running import Running, metrics
+from .running import metrics
 
 LAUNCHERS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
@@ -17,9 +14,7 @@ LAUNCHERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_launcher_trains_what_a_single_run_trains(
-    launcher: str, start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_launcher_trains_what_a_single_run_trains(launcher, start, alone, tiny, tmp_path):
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
     ended = start("-m", *chosen, *tiny, "trainer=cpu", "encoding=rotary,alibi").wait(200)
 
@@ -31,9 +26,7 @@ def test_a_launcher_trains_what_a_single_run_trains(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_job_that_fails_elsewhere_fails_the_command(
-    launcher: str, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_job_that_fails_elsewhere_fails_the_command(launcher, start, tiny, tmp_path):
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
     ended = start("-m", *chosen, *tiny, "trainer=cpu", "dataset.batch_size=0,4").wait(200)
 

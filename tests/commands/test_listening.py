@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
 
-from .running import Running, python, recorded
-from .test_sweep import QUESTION
+from .running import Running, recorded, start_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +33,7 @@ def all_listening(running: Running, until: Callable[[], bool]) -> set[tuple[str,
     found: set[tuple[str, str]] = set()
 
     def seen() -> bool:
+        time.sleep(0.05)  # a look at every connection takes the processors that the command needs
         found.update(listening(running))
         return until()
 
@@ -47,9 +47,7 @@ def assert_only_loopback(found: set[tuple[str, str]]) -> None:
     assert all("poslab.training.worker" in command for command, _ in found), "the launching process listens too"
 
 
-def test_a_run_of_two_processes_listens_on_loopback_alone(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_run_of_two_processes_listens_on_loopback_alone(start, tiny, tmp_path):
     # What a user has set for runs on several machines, or else what the name of the machine stands for, does not count.
     outward = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
     environment = {"GLOO_SOCKET_IFNAME": outward[-1]} if outward else None
@@ -58,10 +56,8 @@ def test_a_run_of_two_processes_listens_on_loopback_alone(
     assert running.wait().status == 0
 
 
-def test_a_trial_of_two_processes_listens_on_loopback_alone(tiny: list[str], tmp_path: Path) -> None:
-    (tmp_path / "question.yaml").write_text(QUESTION)
-    arguments = ["sweep=question.yaml", "output=out", *tiny, "trainer=ddp_cpu", "n_trials=1"]
-    running = Running(python("-m", "src.sweep", *arguments), tmp_path)
+def test_a_trial_of_two_processes_listens_on_loopback_alone(tiny, tmp_path):
+    running = start_sweep(tmp_path, *tiny, "trainer=ddp_cpu", "n_trials=1")
     trial = tmp_path / "out" / "trials" / "0000"
     assert_only_loopback(all_listening(running, lambda: recorded(trial, 20, "validation")))
-    assert running.wait().status == 0
+    running.kill()

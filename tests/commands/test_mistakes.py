@@ -13,8 +13,6 @@ from tests.training.runs import words
 
 from .running import Ended
 
-CORES = 10_000  # more than any machine has
-
 
 @pytest.fixture
 def train(mistaken: Callable[..., Ended]) -> Callable[..., Ended]:
@@ -97,46 +95,25 @@ MISTAKES = {
     "encoding._target_=my.Encoding": "encoding._target_ names my.Encoding, which is not part of poslab and could run "
     "any code: if you trust it, add trust=my",
     # Model
-    "model.num_heads=5": "model.num_heads must divide d_model=192 (or set head_dim), got 5",
     "model.num_heads=0": "model.num_heads must be a positive integer, got 0",
     "model.d_model=wide": "model.d_model must be an integer, got 'wide'",
-    "model.d_model=null": "model.d_model must be an integer, got null",
-    "model.d_model=19.5": "model.d_model must be an integer, got 19.5",
-    "model.num_layers=-1": "model.num_layers must be a positive integer, got -1",
-    "model.num_kv_heads=4": "model.num_kv_heads must divide num_heads=6, got 4",
-    "model.head_dim=0": "model.head_dim must be a positive integer or null, got 0",
-    "model.mlp_ratio=0": "model.mlp_ratio must be a positive number, got 0",
-    "model.dropout=1": "model.dropout must be a number in [0, 1), got 1",
     "model.qk_norm=yes": "model.qk_norm must be true or false, got 'yes'",
     "model=pointer_generator model.qk_norm=3": "model.qk_norm must be true or false, got 3",
     "model=pointer_generator +model.drop_out=1": "model.drop_out: poslab.models.pointer_generator.PointerGenerator "
     "has no such argument; did you mean 'dropout'?",
-    "model.window=0": "model.window must be a positive integer or null, got 0",
     "attention=flush": "attention must be one of auto, flash, distance, flex, blockwise, dense, got 'flush'",
     "encoding=alibi attention=flash": "attention must not be flash, which leaves out the bias of Alibi",
     # Encoding
     "encoding=t5 encoding.max_distance=9": "encoding.max_distance must be greater than 16",
-    "encoding=t5 encoding.num_buckets=31": "encoding.num_buckets must be a positive multiple of 2, got 31",
     "encoding.base=1": "encoding.base must be a number greater than 1, got 1",
-    "encoding.base=big": "encoding.base must be a number, got 'big'",
     "encoding.fraction=0.3": "encoding.fraction must turn an even, positive number of the head's 32 channels, got 0.3",
     "model.head_dim=33": "encoding.fraction must turn an even, positive number of the head's 33 channels, got 1.0",
-    "encoding=alibi encoding.max_exponent=-8": "encoding.max_exponent must be a positive number, got -8",
-    "encoding=learned encoding.max_length=10": "encoding.max_length=10 ends before dataset.sequence_length=256",
     "encoding=sinusoidal model.d_model=33 model.num_heads=1": "model.d_model must be even for sinusoidal positions",
-    "encoding=sinusoidal encoding.scale=0": "encoding.scale must be a positive number or null, got 0",
     # Optimizer
-    "optimizer.lr=0": "optimizer.lr must be a positive number, got 0",
     "optimizer.lr=fast": "optimizer.lr must be a number, got 'fast'",
-    "optimizer.betas=[0.9,1]": "optimizer.betas must be two numbers in [0, 1), got [0.9, 1]",
     "optimizer.betas=0.9": "optimizer.betas must be a list of 2 items, each a number, got 0.9",
-    "optimizer.warmup_fraction=30": "optimizer.warmup_fraction must lie in [0, 1], got 30",
-    "optimizer.gradient_clip=0": "optimizer.gradient_clip must be positive or null, got 0",
-    "optimizer.encoding_lr_multiplier=0": "optimizer.encoding_lr_multiplier must be a positive number, got 0",
     # Trainer
-    f"trainer=cpu trainer.devices={CORES}": "trainer.devices must lie between 1 and the ",
     "trainer.devices=all": "trainer.devices must be an integer or auto, got 'all'",
-    "trainer.max_steps=0": "trainer.max_steps must be a positive integer, got 0",
     "trainer.max_steps=1.5": "trainer.max_steps must be an integer, got 1.5",
     "trainer.precision=32-tru": "trainer.precision must be one of auto, 32-true, bf16-mixed, bf16-true, "
     "got '32-tru'; did you mean '32-true'?",
@@ -150,22 +127,14 @@ MISTAKES = {
     "dataset=text dataset.files=nothing.txt": "dataset.files names 'nothing.txt', which does not exist",
     "dataset=text dataset.files=nots.txt": "dataset.files names 'nots.txt', which does not exist; "
     "did you mean 'notes.txt'?",
-    "dataset=text dataset.files=*.md": "dataset.files names '*.md', which matches no file",
-    "dataset=text dataset.files=empty.txt": "dataset.files must hold text, but 'empty.txt' is empty",
     "dataset=text dataset.files=short.txt": "dataset.files hold 9 bytes of text, fewer than the 257 tokens of a window",
     "dataset=text dataset.files=latin.txt": "dataset.files must be UTF-8 text, but 'latin.txt' is not at byte 1",
-    "dataset=text": "dataset.files must be a path, a glob or a list of them, got None",
-    "dataset=hub": "dataset.path must be a name or path, got None",
     "dataset=hub dataset.path=json dataset.data_files=gone.json": "dataset.data_files names 'gone.json'",
-    "dataset.sequence_length=0": "dataset.sequence_length must be a positive integer, got 0",
     "dataset.sequence_length=9999999": "dataset.sequence_length of 9999999 takes 10000000 tokens a window",
     "dataset.batch_size=many": "dataset.batch_size must be an integer, got 'many'",
     "dataset.tokenizer=byte": "dataset.tokenizer must be bytes, bpe or the path of a tokenizer.json, got 'byte'; "
     "did you mean 'bytes'?",
-    "dataset.length_multiples=[2,4]": "dataset.length_multiples must hold 1, the training length, got [2, 4]",
-    "dataset.test_fraction=1": "dataset.test_fraction must be a number between 0 and 1, got 1",
     # The run itself
-    "seed=-1": "seed must be an integer from 0 to 4294967295, got -1",
     "seed=abc": "seed must be an integer from 0 to 4294967295, got abc",
     "resume=nothing": "resume=nothing: there is no such run directory or checkpoint",
     "resume=notes.txt": "notes.txt is not a run directory: it holds no config.yaml",
@@ -181,7 +150,6 @@ MISTAKES = {
 def files(tmp_path: Path) -> set[Path]:
     """Files that mistakes are about."""
     (tmp_path / "notes.txt").write_text(words(3000))
-    (tmp_path / "empty.txt").touch()
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "latin.txt").write_bytes("Déjà vu. ".encode("latin-1") * 3000)
     torch.save({"callbacks": {}}, tmp_path / "foreign.ckpt")
@@ -191,9 +159,7 @@ def files(tmp_path: Path) -> set[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: arguments.replace("/", "|"))
-def test_a_mistake_is_one_sentence_that_names_the_key(
-    arguments: str, tmp_path: Path, files: set[Path], train: Callable[..., Ended]
-) -> None:
+def test_a_mistake_is_one_sentence_that_names_the_key(arguments, tmp_path, files, train):
     ended = train(*arguments.split())
     assert ended.errors.startswith(f"error: {MISTAKES[arguments]}")
     assert ended.errors.count("\n") == 1, ended.errors
@@ -203,14 +169,12 @@ def test_a_mistake_is_one_sentence_that_names_the_key(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("choice", ["gpu", "ddp"])
-def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice: str, train: Callable[..., Ended]) -> None:
+def test_a_gpu_that_is_not_there_is_told_in_one_sentence(choice, train):
     ended = train(f"trainer={choice}")
     assert ended == (2, "", "error: trainer.accelerator=gpu needs a GPU, and this machine has none\n")
 
 
-def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
-    small: list[str], train: Callable[..., Ended]
-) -> None:
+def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(small, train):
     ended = train(*small, "optimizer.lr=1e30", "trainer.max_steps=20")
     assert ended.status == 1
     assert ended.errors.startswith("error: the ") and ended.errors.count("\n") == 1
@@ -218,9 +182,7 @@ def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(
     assert "resume with" not in ended.output  # it would end in the same way
 
 
-def test_one_wrong_job_of_two_leaves_the_other_alone(
-    small: list[str], tmp_path: Path, train: Callable[..., Ended]
-) -> None:
+def test_one_wrong_job_of_two_leaves_the_other_alone(small, tmp_path, train):
     ended = train("-m", *small, "encoding=rotary", "encoding.base=0,100", "hydra.sweep.dir=sweep")
     assert ended.status == 2
     assert ended.errors == "error: encoding.base must be a number greater than 1, got 0\n"
@@ -229,16 +191,14 @@ def test_one_wrong_job_of_two_leaves_the_other_alone(
     assert not (tmp_path / "sweep" / "0_text_rotary").exists()
 
 
-def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(
-    small: list[str], tmp_path: Path, train: Callable[..., Ended]
-) -> None:
+def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(small, tmp_path, train):
     ended = train("-m", *small, "encoding=alibi,rotry", "hydra.sweep.dir=sweep")
     assert ended.status == 2
     assert ended.errors.startswith("error: encoding=rotry: there is no such choice; did you mean 'rotary'?")
     assert not list(tmp_path.rglob("metrics.json"))
 
 
-def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended], tmp_path: Path) -> None:
+def test_a_run_is_not_written_over(small, train, tmp_path):
     assert train(*small, "hydra.run.dir=run").status == 0
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     ended = train(*small, "hydra.run.dir=run")
@@ -247,9 +207,7 @@ def test_a_run_is_not_written_over(small: list[str], train: Callable[..., Ended]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
 
 
-def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
-    small: list[str], train: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_told_when_a_run_resumes(small, train, tmp_path):
     assert train(*small, "hydra.run.dir=run").status == 0
     (tmp_path / "run" / "metrics.json").unlink()
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -264,7 +222,7 @@ def test_a_damaged_checkpoint_is_told_when_a_run_resumes(
     assert set(left_behind(tmp_path)) == before
 
 
-def test_the_traceback_can_be_asked_for(train: Callable[..., Ended]) -> None:
+def test_the_traceback_can_be_asked_for(train):
     ended = train("model.num_heads=5", full_error="1")
     assert "Traceback (most recent call last)" in ended.errors
     assert ended.errors.endswith("error: model.num_heads must divide d_model=192 (or set head_dim), got 5\n")
@@ -286,7 +244,7 @@ NO_SIZE = (
         (["model.d_model=8"], ""),
     ],
 )
-def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], hint: str) -> None:
+def test_a_model_without_a_width_is_said_to_go_without_a_size(words, hint):
     sentence = "model.d_model: mylab.Thin has no such argument"
     assert explained(ValueError(sentence), "train", words) == (sentence + hint, 2)
 
@@ -301,9 +259,7 @@ def test_a_model_without_a_width_is_said_to_go_without_a_size(words: list[str], 
         ),
     ],
 )
-def test_an_override_that_a_file_cannot_make_is_explained(
-    train: Callable[..., Ended], tmp_path: Path, override: str, message: str
-) -> None:
+def test_an_override_that_a_file_cannot_make_is_explained(train, tmp_path, override, message):
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     (tmp_path / "my_conf" / "model" / "thin.yaml").write_text(f"defaults:\n  - override {override}\n")
     ended = train("--config-dir", "my_conf", "model=thin")

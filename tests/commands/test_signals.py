@@ -11,51 +11,42 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Running, assert_same_run, at_step, checkpoint, python, recorded
-from .test_sweep import QUESTION
+from .running import IN_THE_TEST, STEPS, VALIDATE_EVERY, Running, assert_same_run, at_step, checkpoint, start_sweep
 
 pytestmark = pytest.mark.slow
 
-OVERRIDES = ["trainer=cpu", "model.dropout=0.1"]
 
-
-def test_ctrl_c_saves_and_ends_the_run_which_then_goes_on_bitwise_the_same(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [(signal.SIGINT, []), (signal.SIGTERM, ["dataset.num_workers=2"])],
+    ids=["no loaders", "loaders"],
+)
+def test_a_signal_to_the_group_saves_and_ends_the_run_which_then_goes_on_bitwise_the_same(
+    number, more, start, undisturbed, dropout, tmp_path
+):
+    """That of Ctrl-C, or one that reaches processes that load data too."""
     run = tmp_path / "run"
-    running = start(*tiny, *OVERRIDES, f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
-    running.ask_to_stop(signal.SIGINT)
-    assert_interrupted(running, signal.SIGINT)
+    running = start(*dropout, *more, f"hydra.run.dir={run}")
+    running.wait_for_step(run, VALIDATE_EVERY + 5)
+    running.ask_to_stop(number)
+    assert_interrupted(running, number)
     assert VALIDATE_EVERY + 5 <= checkpoint(run, "last")["global_step"] < STEPS
     assert start("resume=run").wait().status == 0
-    assert_same_run(run, alone("dropout", *OVERRIDES))
+    assert_same_run(run, undisturbed)
 
 
 def test_sigterm_saves_after_the_present_step_be_it_the_first_the_last_one_before_a_validation_or_in_the_test(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
+    start, undisturbed, dropout, tmp_path
+):
     run = tmp_path / "run"
     moments = {1: at_step(1), VALIDATE_EVERY: at_step(VALIDATE_EVERY), STEPS: at_step(STEPS)}
     for number, (step, moment) in enumerate([*moments.items(), (STEPS, IN_THE_TEST)]):
-        how = ["resume=run"] if run.exists() else [*tiny, *OVERRIDES, f"hydra.run.dir={run}"]
+        how = ["resume=run"] if run.exists() else [*dropout, f"hydra.run.dir={run}"]
         running = start(*how, environment=moment.environment(tmp_path / str(number), signal.SIGTERM))
         assert_interrupted(running, signal.SIGTERM)
         assert checkpoint(run, "last")["global_step"] == step
     assert start("resume=run").wait().status == 0
-    assert_same_run(run, alone("dropout", *OVERRIDES))
-
-
-def test_sigterm_to_a_group_with_processes_that_load_data_saves_too(
-    start: Callable[..., Running], alone: Callable[..., Path], tiny: list[str], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    running = start(*tiny, *OVERRIDES, "dataset.num_workers=2", f"hydra.run.dir={run}")
-    running.wait_until(lambda: recorded(run, VALIDATE_EVERY + 5))
-    running.ask_to_stop(signal.SIGTERM)
-    assert_interrupted(running, signal.SIGTERM)
-    assert start("resume=run").wait().status == 0
-    assert_same_run(run, alone("dropout", *OVERRIDES))
+    assert_same_run(run, undisturbed)
 
 
 def assert_interrupted(running: Running, number: signal.Signals) -> None:
@@ -67,9 +58,9 @@ def assert_interrupted(running: Running, number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("seconds", [0.8, 2.0])
 def test_a_signal_before_training_ends_the_command_at_once_and_leaves_nothing(
-    number: signal.Signals, seconds: float, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
-    running = start(*tiny, *OVERRIDES)
+    number, seconds, start, dropout, tmp_path
+):
+    running = start(*dropout)
     time.sleep(seconds)
     running.ask_to_stop(number)
     ended = running.wait()
@@ -99,18 +90,14 @@ def assert_second_signal_ends(running: Running, number: signal.Signals, process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_a_step_that_never_returns(
-    number: signal.Signals, start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_a_step_that_never_returns(number, start, dropout, tmp_path):
     run = tmp_path / "run"
-    running, saved = saved_before_step_30(start, [*tiny, *OVERRIDES], run)
+    running, saved = saved_before_step_30(start, dropout, run)
     assert_second_signal_ends(running, number, running.process.pid)
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
 
 
-def test_a_second_signal_ends_a_run_of_two_processes(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_a_run_of_two_processes(start, tiny, tmp_path):
     run = tmp_path / "run"
     running, saved = saved_before_step_30(start, [*tiny, "trainer=ddp_cpu"], run, "os.environ['RANK'] == '1'")
     processes = running.descendants()
@@ -119,11 +106,9 @@ def test_a_second_signal_ends_a_run_of_two_processes(
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
 
 
-def test_a_second_signal_ends_a_sweep(tiny: list[str], tmp_path: Path) -> None:
-    (tmp_path / "question.yaml").write_text(QUESTION)
+def test_a_second_signal_ends_a_sweep(tiny, tmp_path):
     stuck = at_step(30).stuck(tmp_path / "stuck")
-    arguments = ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny]
-    running = Running(python("-m", "src.sweep", *arguments), tmp_path, stuck)
+    running = start_sweep(tmp_path, "trainer=cpu", *tiny, environment=stuck)
     running.wait_until((tmp_path / "stuck" / "begun").exists, seconds=120)
     processes = running.descendants()
     assert_second_signal_ends(running, signal.SIGTERM, running.process.pid)

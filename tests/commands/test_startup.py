@@ -1,7 +1,7 @@
 """The cost of the command before it trains: help and mistakes are there at once, and so is the first step.
 
 Time is that of the processor, since other work on the machine is no fault of the command. It is compared with the time
-to import torch just before, in some attempts, since a processor that does other work as well is slower.
+to import torch just after, in some attempts, since a processor that does other work as well is slower.
 """
 
 import re
@@ -17,7 +17,7 @@ import yaml
 
 from poslab.evaluation import parts
 
-from .running import ROOT, Running, rows
+from .running import ROOT, rows
 
 
 def seconds_of(command: list[str], status: int = 0) -> float:
@@ -34,14 +34,14 @@ def assert_cheap(taken: Callable[[], float], seconds: float, times_torch: float)
     """In one of three attempts it takes at most so many seconds, or so many times what it takes to import torch."""
     attempts = []
     for _ in range(3):
-        attempts.append((taken(), seconds_of(["-c", "import torch"])))
-        if attempts[-1][0] <= max(seconds, times_torch * attempts[-1][1]):
+        attempts.append(taken())
+        if attempts[-1] <= seconds or attempts[-1] <= times_torch * seconds_of(["-c", "import torch"]):
             return
-    pytest.fail(f"seconds taken, and to import torch: {attempts}")
+    pytest.fail(f"seconds taken: {attempts}")
 
 
 @pytest.mark.slow
-def test_help_is_there_at_once() -> None:
+def test_help_is_there_at_once():
     assert_cheap(lambda: seconds_of(["-m", "src.train", "--help"]), 0.8, 1)
 
 
@@ -56,17 +56,17 @@ def test_help_is_there_at_once() -> None:
         "resume=nothing",
     ],
 )
-def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake: str) -> None:
+def test_a_mistake_that_needs_no_torch_is_told_at_once(mistake):
     assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 0.8, 0.6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", ["model.num_heads=5", "encoding=t5 encoding.max_distance=0"])
-def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake: str) -> None:
+def test_a_mistake_that_needs_torch_takes_little_more_than_to_import_it(mistake):
     assert_cheap(lambda: seconds_of(["-m", "src.train", *mistake.split()], status=2), 2, 1.7)
 
 
-def test_the_command_line_takes_no_torch() -> None:
+def test_the_command_line_takes_no_torch():
     commands = "poslab.commands.hydra_command, src.train, src.evaluate"
     program = f"import sys, {commands}; print({{'torch', 'lightning', 'datasets'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -80,7 +80,7 @@ def help_of(*words: str, of: str = "src.train") -> str:
     return text
 
 
-def test_help_names_every_group_every_dataset_and_every_key() -> None:
+def test_help_names_every_group_every_dataset_and_every_key():
     text = help_of()
     lines = [line.split() for line in text.splitlines()]
     for group in (path.name for path in Path(ROOT, "conf").iterdir() if path.is_dir()):
@@ -93,28 +93,26 @@ def test_help_names_every_group_every_dataset_and_every_key() -> None:
 
 
 @pytest.mark.parametrize("group", ["encoding", "dataset"])
-def test_help_of_a_group_has_a_line_for_each_of_its_choices(group: str) -> None:
+def test_help_of_a_group_has_a_line_for_each_of_its_choices(group):
     choices = sorted(path.stem for path in Path(ROOT, "conf", group).glob("[!_]*.yaml"))
     lines = [line for line in help_of(group).splitlines() if re.match(r"  \S", line)]
     assert sorted(line.split()[0] for line in lines) == choices
     assert all(len(line.split()) > 2 for line in lines)
 
 
-def test_help_of_evaluate_has_a_line_for_each_part_and_every_key() -> None:
+def test_help_of_evaluate_has_a_line_for_each_part_and_every_key():
     lines = [line.split() for line in help_of(of="src.evaluate").splitlines() if line.startswith("  ")]
     keys = yaml.safe_load(Path(ROOT, "conf", "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}
     for name in {*parts.names(), *keys}:
         assert any(line[0] == name and len(line) > 2 for line in lines), name
 
 
-def test_help_of_evaluate_lists_the_choices_of_a_group_too() -> None:
+def test_help_of_evaluate_lists_the_choices_of_a_group_too():
     assert help_of("temperature", of="src.evaluate") == help_of("temperature")
 
 
 @pytest.mark.slow
-def test_the_first_step_comes_within_six_seconds_of_work(
-    start: Callable[..., Running], tiny: list[str], tmp_path: Path
-) -> None:
+def test_the_first_step_comes_within_six_seconds_of_work(start, tiny, tmp_path):
     def taken() -> float:
         run = tmp_path / str(len(list(tmp_path.iterdir())))
         running = start(*tiny, f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1", cold=True)

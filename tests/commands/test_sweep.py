@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -24,55 +21,26 @@ from poslab.pool.failure import LOST
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.trial_record import recorded_failure
 
-from .running import ROOT, Ended, Running, metrics, python
-
-QUESTION = """
-question: Does it work?
-train:
-  encoding: rotary
-space:
-  encoding.base: {float: [100, 100000], log: true}
-  encoding.fraction: {choices: [0.5, 1.0]}
-objectives:
-  - mean: [validation/bits_per_byte@1x, validation/bits_per_byte@2x]
-n_trials: 4
-sampler: {_target_: optuna.samplers.TPESampler, n_startup_trials: 2}
-pruner: {_target_: optuna.pruners.MedianPruner, n_startup_trials: 1, n_warmup_steps: 1}
-presets:
-  short:
-    train: {trainer.max_steps: 20}
-    n_trials: 2
-"""
-
-
-def arguments_of(tiny: list[str]) -> list[str]:
-    return ["sweep=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.validations=2"]
-
-
-@pytest.fixture
-def sweep(tmp_path: Path, tiny: list[str]) -> list[str]:
-    """The arguments of a small sweep, in the directory `out` of the test."""
-    (tmp_path / "question.yaml").write_text(QUESTION)
-    return arguments_of(tiny)
+from .running import QUESTION, ROOT, Ended, Running, metrics, python, start_sweep
 
 
 @pytest.fixture(scope="session")
-def swept(shared: Path, tiny: list[str]) -> tuple[Path, str]:
+def sweep(tiny: list[str]) -> list[str]:
+    """The arguments of a small sweep."""
+    return ["trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.validations=2"]
+
+
+@pytest.fixture(scope="session")
+def swept(shared: Path, sweep: list[str]) -> tuple[Path, str]:
     """The output of such a sweep by one worker and what it has printed, the same for all tests."""
     folder = shared / "swept"
     with FileLock(shared / "swept.lock"):
         if not (folder / "output.txt").exists():
             folder.mkdir(exist_ok=True)
-            (folder / "question.yaml").write_text(QUESTION)
-            ended = run_sweep(folder, *arguments_of(tiny))
+            ended = run_sweep(folder, *sweep)
             assert ended.status == 0, ended
             (folder / "output.txt").write_text(ended.output)
     return folder / "out", (folder / "output.txt").read_text()
-
-
-def start_sweep(directory: Path, *arguments: str) -> Running:
-    """Starts `python -m src.sweep` in a directory."""
-    return Running(python("-m", "src.sweep", *arguments), directory, {"COLUMNS": "80"})
 
 
 def run_sweep(directory: Path, *arguments: str) -> Ended:
@@ -84,7 +52,7 @@ def study_of(output: Path) -> optuna.Study:
 
 
 @pytest.mark.slow
-def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, swept: tuple[Path, str]) -> None:
+def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path, swept):
     out, output = swept
     study = study_of(out)
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
@@ -109,16 +77,14 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path: Path, s
 
 
 @pytest.mark.slow
-def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(
-    tmp_path: Path, swept: tuple[Path, str], tiny: list[str]
-) -> None:
+def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(tmp_path, swept, sweep):
     shutil.copytree(swept[0].parent, tmp_path, dirs_exist_ok=True)
     best = RunDirectory(tmp_path / "out" / "trials" / f"{study_of(tmp_path / 'out').best_trial.number:04}")
     untested = {tag: value for tag, value in best.metrics().items() if not tag.startswith("test/")}
     (best.path / "metrics.json").write_text(json.dumps(untested))
     best.best_checkpoint.write_bytes(best.best_checkpoint.read_bytes()[:1000])
     (tmp_path / "out" / "report.html").unlink()
-    ended = run_sweep(tmp_path, *arguments_of(tiny))
+    ended = run_sweep(tmp_path, *sweep)
     assert ended.status == 0, ended
     assert ended.errors.startswith("warning: the best trial is not tested: the checkpoint ")
     assert ended.errors.count("\n") == 1
@@ -131,22 +97,20 @@ def metrics_of(output: Path, number: int) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(
-    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
-) -> None:
-    stopped = start_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
-    stopped.wait_until(lambda: (tmp_path / "again" / "trials" / "0001" / "metrics.csv").exists())
+def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_stopped(tmp_path, sweep, swept):
+    stopped = start_sweep(tmp_path, *sweep, "trainer.saves=20")
+    stopped.wait_until(lambda: (tmp_path / "out" / "trials" / "0001" / "metrics.csv").exists())
     stopped.ask_to_stop(signal.SIGINT)
     ended = stopped.wait(60)
     assert ended.status == 130, ended
     assert ended.errors.strip() == "error: stopped by SIGINT"
     assert "resume with the same command" in ended.output
-    assert not [t for t in study_of(tmp_path / "again").trials if t.state == TrialState.RUNNING]
-    ended = run_sweep(tmp_path, *sweep[:1], "output=again", *sweep[2:], "trainer.saves=20")
+    assert not [t for t in study_of(tmp_path / "out").trials if t.state == TrialState.RUNNING]
+    ended = run_sweep(tmp_path, *sweep, "trainer.saves=20")
     assert ended.status == 0, ended
     assert "resuming" in ended.output
 
-    first, again = study_of(swept[0]).trials, study_of(tmp_path / "again").trials
+    first, again = study_of(swept[0]).trials, study_of(tmp_path / "out").trials
     assert [(t.params, t.values, t.state) for t in first] == [(t.params, t.values, t.state) for t in again]
 
 
@@ -156,10 +120,8 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST.reason)],
     ids=["hangs", "silent"],
 )
-def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
-    limit: str, cause: str, tmp_path: Path, sweep: list[str]
-) -> None:
-    running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short")
+def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tmp_path, sweep):
+    running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short", "n_trials=1")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
     worker = next(p for p in running.descendants() if "poslab.tuning.worker" in p.cmdline())
@@ -168,7 +130,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
 
     assert ended.status == 0, ended
     trials = study_of(out).trials
-    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
     assert recorded_failure(trials[0]).reason == cause
     assert trials[1].params == trials[0].params
     assert "failed" in ended.output
@@ -176,9 +138,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(
 
 
 @pytest.mark.slow
-def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
-    tmp_path: Path, sweep: list[str], swept: tuple[Path, str]
-) -> None:
+def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path, sweep, swept):
     shutil.copytree(swept[0], tmp_path / "out")
     before = study_of(tmp_path / "out").trials
 
@@ -196,26 +156,23 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(
 
 
 @pytest.mark.slow
-def test_two_processes_of_a_trial_are_pruned_together(tmp_path: Path, sweep: list[str]) -> None:
+def test_two_processes_of_a_trial_are_pruned_together(tmp_path, sweep):
     pruner = "pruner={_target_:tests.tuning.test_trial_run.PruneAtOnce}"
-    two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=3"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=2"]
     ended = run_sweep(tmp_path, *sweep, pruner, "trust=tests", *two)
 
     assert ended.status == 0, ended
-    assert ended.output.count("pruned") >= 2
-    for number in (1, 2):
-        run = RunDirectory.of(tmp_path / "out" / "trials" / f"{number:04}")
-        assert not run.is_held
-        assert not run.is_finished
+    assert "pruned" in ended.output
+    run = RunDirectory.of(tmp_path / "out" / "trials" / "0001")
+    assert not run.is_held
+    assert not run.is_finished
     assert "2 processes" not in ended.errors
 
 
 @pytest.mark.slow
-def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sweep: list[str]) -> None:
+def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path, sweep):
     of_slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "sweep", "SLURM_JOB_ID": "1"}
-    commands = [
-        Running(python("-m", "src.sweep", *sweep), tmp_path, {**of_slurm, "SLURM_PROCID": str(task)}) for task in (0, 1)
-    ]
+    commands = [start_sweep(tmp_path, *sweep, environment={**of_slurm, "SLURM_PROCID": task}) for task in "01"]
 
     for command in commands:
         ended = command.wait(200)
@@ -227,7 +184,7 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path: Path, sw
 
 
 @pytest.mark.slow
-def test_a_sweep_shows_all_its_trials_in_tensorboard(swept: tuple[Path, str]) -> None:
+def test_a_sweep_shows_all_its_trials_in_tensorboard(swept):
     for number in range(4):
         events = EventAccumulator(str(swept[0] / "trials" / f"{number:04}")).Reload()
         assert "validation/bits_per_byte@128" in events.Tags()["scalars"]
@@ -259,9 +216,6 @@ MISTAKES = {
     "sweep=rotary_base storage=journal:here.log": "storage must be the URL of a database",
     "sweep=rotary_base storage=sqlite:////no/where.db": "storage=sqlite:////no/where.db cannot be reached",
     "sweep=rotary_base model.head_dim=6": "space.encoding.fraction at encoding.fraction=0.25",
-    "sweep=rotary_base sampler={_target_:optuna.samplers.TPE}": "sampler._target_: optuna.samplers "
-    "has no TPE; did you mean 'TPESampler'?",
-    "sweep=rotary_base objectives=[test/loss]": "objectives must not be test metrics",
     "sweep=quality_and_speed pruner={_target_:optuna.pruners.MedianPruner}": "pruner must be null if",
     "sweep=unknown_key.yaml": "encoding.bse: there is no such key; did you mean 'encoding.base'?",
     "sweep=empty_range.yaml": "space.encoding.base.float must not be empty, got 100 to 10",
@@ -270,21 +224,17 @@ MISTAKES = {
     "search this space",
     "sweep=rotary_base sampler=null": "sampler must be {_target_: optuna.samplers...}",
     "sweep=rotary_base dataset.sequence_length=8192": "validation/bits_per_byte@1x+2x+4x looks at lengths of",
-    "sweep=no_choices.yaml": "space.encoding.fraction.choices must be a list of at least one value",
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_is_one_sentence_before_any_training(
-    typed: str, tmp_path: Path, mistaken: Callable[..., Ended]
-) -> None:
+def test_a_mistake_is_one_sentence_before_any_training(typed, tmp_path, mistaken):
     (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
     (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
     (tmp_path / "no_condition.yaml").write_text(
         QUESTION.replace("encoding.fraction: {choices: [0.5, 1.0]}", "encoding: {choices: [rotary, t5]}")
     )
-    (tmp_path / "no_choices.yaml").write_text(QUESTION.replace("[0.5, 1.0]", "[]"))
     ended = mistaken("src.sweep", *typed.split(), "output=out")
 
     assert ended.status == 2, ended
@@ -294,18 +244,16 @@ def test_a_mistake_is_one_sentence_before_any_training(
 
 
 @pytest.mark.slow
-def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path: Path) -> None:
-    ended = run_sweep(tmp_path, "sweep=rotary_base", "model.head_dim=6")
+def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path):
+    ended = Running(python("-m", "src.sweep", "sweep=rotary_base", "model.head_dim=6"), tmp_path).wait()
 
     assert ended.status == 2
     assert ended.errors.startswith("error: space.encoding.fraction at encoding.fraction=0.25")
     assert ended.errors.count("\n") == 1
 
 
-def test_help_names_every_sweep_and_every_key() -> None:
-    shown = subprocess.run(
-        python("-m", "src.sweep", "--help"), cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
-    ).stdout
+def test_help_names_every_sweep_and_every_key():
+    shown = Running(python("-m", "src.sweep", "--help"), ROOT, cold=True).wait().output
 
     for file in set((ROOT / "sweeps").glob("*.yaml")) - {ROOT / "sweeps" / "defaults.yaml"}:
         assert file.stem in shown

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import optuna
 import psutil
@@ -20,8 +18,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
 from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 
-from .running import Moment, Running, python
-from .test_sweep import QUESTION
+from .running import Moment, Running, start_sweep
 
 KILLS = 20
 N_TRIALS = 4
@@ -29,25 +26,21 @@ N_TRIALS = 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_twenty_kills_lose_no_trial(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path, tiny: list[str]
-) -> None:
-    (tmp_path / "question.yaml").write_text(QUESTION)
-    url = storage_url(kind)
-    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # of many connections each command has some
-    command = [
-        *python("-m", "src.sweep", "sweep=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={url}"),
-        *(f"n_trials={N_TRIALS}", "workers=2", "pruner=null", "trainer=cpu", *tiny),
-        *("trainer.max_steps=700", "trainer.saves=70"),
+def test_twenty_kills_lose_no_trial(storage_url, tmp_path, tiny):
+    storage = RDBStorage(storage_url, engine_kwargs={"poolclass": NullPool})  # each command has connections enough
+    arguments = [
+        *(f"name={tmp_path.name}", f"storage={storage_url}", f"n_trials={N_TRIALS}", "workers=2", "pruner=null"),
+        *("trainer=cpu", *tiny, "logger=[csv]", "trainer.max_steps=140", "trainer.saves=70"),
     ]
     # Long enough to be there for the last kill, without work for processors that other tests need.
-    slow = Moment("poslab.training.learner", "Learner", "on_train_batch_start").slowed(tmp_path / "slow", 0.06)
-    chance = random.Random(kind)
+    is_over = tmp_path / "is_over"
+    step = Moment("poslab.training.learner", "Learner", "on_train_batch_start", f"not os.path.exists({str(is_over)!r})")
+    begin = partial(start_sweep, tmp_path, *arguments, environment=step.slowed(tmp_path / "slow", 0.3))
+    chance = random.Random(storage_url.partition(":")[0])
     kills = {"command": 0, "worker": 0}
     killed: set[str] = set()
     finished: dict[int, tuple[TrialState, list[float] | None]] = {}
-    running = Running(command, tmp_path, slow)
+    running = begin()
     while sum(kills.values()) < KILLS:
         running.wait_until(partial(two_train, tmp_path.name, storage, killed), seconds=300)
         time.sleep(chance.uniform(0, 2))
@@ -60,12 +53,13 @@ def test_twenty_kills_lose_no_trial(
         if sum(kills.values()) % 5 == 0:
             kills["command"] += 1
             running.kill()
-            running = Running(command, tmp_path, slow)
+            running = begin()
         else:
             kills["worker"] += len(workers)
             for worker in workers:
                 worker.kill()
         assert not psutil.wait_procs(workers, timeout=30)[1], "a worker has outlived its command"
+    is_over.touch()
     last = running.wait(900)
     assert last.status == 0, last
 
@@ -81,7 +75,6 @@ def test_twenty_kills_lose_no_trial(
         metrics = RunDirectory(tmp_path / "out" / "trials" / f"{first_attempt(trial):04}").metrics()
         means = [metrics[f"validation/bits_per_byte@{length}"] for length in (64, 128)]
         assert trial.value == sum(means) / 2
-    print(f"{kind}: {kills} kills, {len(retries)} retries")
 
 
 def trials_of(name: str, storage: RDBStorage) -> list[FrozenTrial]:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import torch
 
 import poslab
 
-from .running import ROOT, Ended, Running, at_step, python
+from .running import ROOT, Running, at_step, python
 
 ENCODING = """
 from poslab.encodings import Rotary
@@ -47,9 +47,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
     sys.modules.pop("my_turning", None)
 
 
-def test_a_stopped_run_goes_on_by_the_command_that_it_prints(
-    mine: list[str], tiny: list[str], tmp_path: Path, mistaken: Callable[..., Ended]
-) -> None:
+def test_a_stopped_run_goes_on_by_the_command_that_it_prints(mine, tiny, tmp_path, mistaken):
     words = [*tiny, *mine, "encoding=turning", "trainer=cpu", "trainer.max_steps=8", "trainer.saves=4"]
     stopping = at_step(5).environment(tmp_path / "moment", signal.SIGTERM)
     stopping["PYTHONPATH"] = f"{stopping['PYTHONPATH']}{os.pathsep}{os.environ['PYTHONPATH']}"
@@ -73,9 +71,7 @@ def test_a_stopped_run_goes_on_by_the_command_that_it_prints(
     assert swapped.status == 0, swapped
 
 
-def test_a_sweep_takes_it_and_trains_its_best_by_the_command_that_it_prints(
-    mine: list[str], tiny: list[str], tmp_path: Path, mistaken: Callable[..., Ended]
-) -> None:
+def test_a_sweep_takes_it_and_trains_its_best_by_the_command_that_it_prints(mine, tiny, tmp_path, mistaken):
     (tmp_path / "share.yaml").write_text(SWEEP)
     small = [word for word in tiny if not word.startswith(("trainer.max_steps", "trainer.validations"))]
     command = python("-m", "src.sweep", "sweep=share.yaml", "output=out", "trainer=cpu", *mine, *small)

@@ -167,7 +167,7 @@ def typed(kept: Path, mistaken: Callable[..., Ended], monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", TYPED, ids=lambda line: line.replace("/", "|"))
-def test_a_mistake_of_typing_is_one_sentence_that_helps(line: str, typed: Callable[[str], Ended]) -> None:
+def test_a_mistake_of_typing_is_one_sentence_that_helps(line, typed):
     ended = typed(line)
     assert ended.errors.startswith(f"error: {TYPED[line]}")
     assert (ended.status, ended.errors.count("\n"), ended.output) == (2, 1, "")
@@ -175,9 +175,7 @@ def test_a_mistake_of_typing_is_one_sentence_that_helps(line: str, typed: Callab
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 @pytest.mark.parametrize("name", BROKEN_YAML)
-def test_a_broken_yaml_file_is_named_with_line_and_column(
-    name: str, command: str, tmp_path: Path, mistaken: Callable[..., Ended]
-) -> None:
+def test_a_broken_yaml_file_is_named_with_line_and_column(name, command, tmp_path, mistaken):
     content, told = BROKEN_YAML[name]
     file = tmp_path / "mine" / "encoding" / f"{name}.yaml"
     file.parent.mkdir(parents=True)
@@ -187,7 +185,7 @@ def test_a_broken_yaml_file_is_named_with_line_and_column(
     assert (ended.status, ended.errors.count("\n")) == (2, 1)
 
 
-def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path, mistaken: Callable[..., Ended]) -> None:
+def test_a_file_that_is_not_utf_8_is_named(tmp_path, mistaken):
     file = tmp_path / "mine" / "encoding" / "own.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes("# é\n_target_: a.b\n".encode("latin-1"))
@@ -200,7 +198,7 @@ SCALED = sorted(
 )
 
 
-def test_an_option_may_stand_among_the_choices() -> None:
+def test_an_option_may_stand_among_the_choices():
     words = ["seed=1,2", "-m", "encoding=rotary", "--config-dir", "mine", "~debug"]
     assert options_first(words) == ["-m", "--config-dir", "mine", "seed=1,2", "encoding=rotary", "~debug"]
 
@@ -216,21 +214,21 @@ def test_an_option_may_stand_among_the_choices() -> None:
         ("train", "encoding@model.cross_encoding", "model.cross_encoding"),
     ],
 )
-def test_every_key_of_a_scaling_may_be_written_short(encoding: str, name: str, place: str, node: str) -> None:
+def test_every_key_of_a_scaling_may_be_written_short(encoding, name, place, node):
     keys = [key for key in composed(f"encoding={encoding}")["encoding"]["scaling"] if not key.startswith("_")]
     before = [f"{place}={encoding}", f"{node}.base=5", "seed=1", *(["model=encoder_decoder"] if "." in node else [])]
     short = [*before, *(f"{node}.{key}=3" for key in keys)]
     assert written_in_full(short, known_keys(name, short)) == [*before, *(f"{node}.scaling.{key}=3" for key in keys)]
 
 
-def test_a_key_of_a_group_that_varies_belongs_to_each_job() -> None:
+def test_a_key_of_a_group_that_varies_belongs_to_each_job():
     words = ["-m", "encoding=t5,deberta", "encoding.num_buckets=64", "seed=1,2", "model.d_model=32"]
     held = ["-m", "encoding=t5,deberta", "encoding.num_buckets=choice(64)", "seed=1,2", "model.d_model=32"]
     assert held_by_each_job(words) == held
     assert held_by_each_job(words[1:]) == words[1:]
 
 
-def test_a_key_that_an_encoding_has_itself_is_not_that_of_its_scaling() -> None:
+def test_a_key_that_an_encoding_has_itself_is_not_that_of_its_scaling():
     words = ["encoding=yarn", "encoding.base=5", "encoding.nothing=3", "+encoding.factor"]
     assert written_in_full(words, known_keys("train", words)) == words
 
@@ -246,13 +244,13 @@ def test_a_key_that_an_encoding_has_itself_is_not_that_of_its_scaling() -> None:
         "sweep sweep=rotary_base output=out encoding=yarn encoding.factor=0",
     ],
 )
-def test_every_command_takes_short_keys_of_a_scaling(line: str, typed: Callable[[str], Ended]) -> None:
+def test_every_command_takes_short_keys_of_a_scaling(line, typed):
     ended = typed(line)
     assert "error: encoding.scaling.factor must be a number of at least 1, got 0\n" in ended.errors
     assert ended.status == 2
 
 
-def test_help_whose_reader_ends_is_silent(tmp_path: Path) -> None:
+def test_help_whose_reader_ends_is_silent(tmp_path):
     line = f"set -o pipefail; {sys.executable} -m src.train --help | true"
     ended = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

@@ -215,21 +215,6 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("way", HOSTILE)
-def test_prepared_text_of_a_stranger_is_prepared_again(
-    tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = content_of(texts(tmp_path))
-    (folder,) = (tmp_path / "cache").glob("text-*")
-    capsys.readouterr()
-    HOSTILE[way](folder)
-    assert content_of(texts(tmp_path)) == whole
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: ") and warning.endswith(": the data is prepared again")
-    assert warning.isprintable() or "\N{REPLACEMENT CHARACTER}" in warning
-    assert os.listdir(tmp_path / "cache") == [folder.name]
-
-
 def lead_elsewhere(folder: Path) -> None:
     """Has the library read its rows from another place."""
     state = json.loads((folder / "test" / "state.json").read_bytes())
@@ -242,28 +227,16 @@ def lessen_the_vocabulary(folder: Path) -> None:
     seal(folder)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        say(num_examples=COUNTS),
-        say(classes=[3]),
-        say(several_classes=1),
-        say(near_duplicates={"test": ["x"]}),
-        say(more=1),
-        lead_elsewhere,
-        lessen_the_vocabulary,
-        replace("facts.json", os.mkfifo, sealed=False),
-    ],
-)
-def test_prepared_examples_of_a_stranger_are_prepared_again(
-    tmp_path: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = content_of(classes(tmp_path))
-    (folder,) = (tmp_path / "cache").glob("classification_file-*")
-    capsys.readouterr()
-    change(folder)
-    assert content_of(classes(tmp_path)) == whole
-    assert len(warnings_of(capsys)) == 1
+OF_EXAMPLES = [
+    say(num_examples=COUNTS),
+    say(classes=[3]),
+    say(several_classes=1),
+    say(near_duplicates={"test": ["x"]}),
+    say(more=1),
+    lead_elsewhere,
+    lessen_the_vocabulary,
+    replace("facts.json", os.mkfifo, sealed=False),
+]
 
 
 def tags(tmp_path: Path) -> TagsFile:
@@ -271,48 +244,61 @@ def tags(tmp_path: Path) -> TagsFile:
     return TagsFile(files=str(tmp_path / "x.jsonl"), **common(tmp_path))
 
 
-def rewrite(folder: Path, column: str, value: Callable[[Any], Any]) -> None:
+def rewrite(column: str, value: Callable[[Any], Any]) -> Callable[[Path], None]:
     """Changes a column of the prepared test, in the form that the library reads."""
-    examples = load_from_disk(str(folder / "test"))
-    rows = [row | {column: value(row[column])} for row in examples.to_list()]
-    features = None if column == "firsts" else examples.features  # a number may become a text
-    Dataset.from_list(rows, features=features).save_to_disk(str(folder / "changed"))
-    shutil.rmtree(folder / "test")
-    (folder / "changed").rename(folder / "test")
-    seal(folder)
+
+    def change(folder: Path) -> None:
+        examples = load_from_disk(str(folder / "test"))
+        rows = [row | {column: value(row[column])} for row in examples.to_list()]
+        features = None if column == "firsts" else examples.features  # a number may become a text
+        Dataset.from_list(rows, features=features).save_to_disk(str(folder / "changed"))
+        shutil.rmtree(folder / "test")
+        (folder / "changed").rename(folder / "test")
+        seal(folder)
+
+    return change
 
 
-@pytest.mark.slow
+PLACES_AND_LABELS = [
+    (tags, "firsts", lambda firsts: [10**6, *firsts[1:]]),
+    (tags, "firsts", lambda firsts: [-1, *firsts[1:]]),
+    (tags, "firsts", lambda firsts: firsts[1:]),
+    (tags, "firsts", lambda firsts: [None, *firsts[1:]]),
+    (tags, "firsts", lambda firsts: None),
+    (tags, "firsts", lambda firsts: ["x" for _ in firsts]),
+    (tags, "tags", lambda tags: ["B-NONE", *tags[1:]]),
+    (answers, "span", lambda span: [0, 10**6]),
+    (answers, "span", lambda span: [0]),
+    (answers, "first", lambda first: -1),
+    (answers, "places", lambda places: places[1:]),
+    (classes, "label", lambda label: "neither"),
+]
+
+
 @pytest.mark.parametrize(
-    ("source", "column", "value"),
+    "source, change",
     [
-        (tags, "firsts", lambda firsts: [10**6, *firsts[1:]]),
-        (tags, "firsts", lambda firsts: [-1, *firsts[1:]]),
-        (tags, "firsts", lambda firsts: firsts[1:]),
-        (tags, "firsts", lambda firsts: [None, *firsts[1:]]),
-        (tags, "firsts", lambda firsts: None),
-        (tags, "firsts", lambda firsts: ["x" for _ in firsts]),
-        (tags, "tags", lambda tags: ["B-NONE", *tags[1:]]),
-        (answers, "span", lambda span: [0, 10**6]),
-        (answers, "span", lambda span: [0]),
-        (answers, "first", lambda first: -1),
-        (answers, "places", lambda places: places[1:]),
-        (classes, "label", lambda label: "neither"),
+        *(pytest.param(texts, change, id=way) for way, change in HOSTILE.items()),
+        *((classes, change) for change in OF_EXAMPLES),
+        *(pytest.param(source, rewrite(*of), marks=pytest.mark.slow) for source, *of in PLACES_AND_LABELS),
     ],
 )
-def test_prepared_places_and_labels_of_a_stranger_are_prepared_again(
+def test_prepared_data_of_a_stranger_is_prepared_again(
     tmp_path: Path,
     source: Callable[[Path], Source],
-    column: str,
-    value: Callable[[Any], Any],
+    change: Callable[[Path], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = content_of(source(tmp_path))
-    (folder,) = (tmp_path / "cache").glob("*_file-*")
-    rewrite(folder, column, value)
+    (folder,) = (tmp_path / "cache").glob(f"{source(tmp_path).title}-*")
     capsys.readouterr()
+    change(folder)
     assert content_of(source(tmp_path)) == whole
-    assert len(warnings_of(capsys)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    (warning,) = lines if source is texts else [line for line in lines if "warning" in line]  # others show progress
+    assert warning.startswith("warning: ") and warning.endswith(": the data is prepared again")
+    assert warning.isprintable() or "\N{REPLACEMENT CHARACTER}" in warning
+    assert os.listdir(tmp_path / "cache") == [folder.name]
     assert content_of(source(tmp_path)) == whole
     assert not warnings_of(capsys)
 

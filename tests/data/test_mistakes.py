@@ -1,7 +1,5 @@
 """Every mistake is one sentence that begins with the name of its key."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,18 +161,3 @@ def test_a_wrong_value_for_the_hub_is_refused_at_once(change: dict[str, Any], me
     with pytest.raises(ValueError) as error:
         HubText(**change).check()
     assert str(error.value) == message
-
-
-def test_checking_imports_neither_torch_nor_lightning_nor_datasets() -> None:
-    nodes = [
-        {"_target_": "poslab.data.python_docs.PythonDocs"},
-        {"_target_": "poslab.data.text_files.TextFiles", "files": __file__},
-        {"_target_": "poslab.data.hub_text.HubText", "path": "x/y"},
-    ]
-    program = (
-        "import sys; from poslab.configuration.build import build; from poslab.data.sources import AnySource;"
-        f"[build({{'dataset': node}}, 'dataset', AnySource).check() for node in {nodes!r}];"
-        "print(sorted({'torch', 'lightning', 'datasets', 'tokenizers'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

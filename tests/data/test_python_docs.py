@@ -11,9 +11,14 @@ from .test_overlap import naive_shared_bytes
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def datamodule(tmp_path_factory: pytest.TempPathFactory) -> TextDataModule:
     datamodule = TextDataModule(PythonDocs(cache_dir=str(tmp_path_factory.mktemp("cache"))))
     datamodule.setup()
+    return datamodule
+
+
+@pytest.fixture(scope="module")
+def texts(datamodule: TextDataModule) -> dict[str, str]:
     assert datamodule.lengths == [256, 512, 1024, 2048]
     assert all(share <= 0.01 for share in datamodule.overlap.values())
     return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule._tokens.items()}
@@ -41,9 +46,7 @@ def test_no_paragraph_stands_twice(texts: dict[str, str]) -> None:
     assert len(seen) - len(set(seen)) <= 2
 
 
-def test_bits_per_byte_come_from_nats_per_token(tmp_path: object) -> None:
-    datamodule = TextDataModule(PythonDocs(cache_dir=str(tmp_path)))
-    datamodule.setup()
+def test_bits_per_byte_come_from_nats_per_token(datamodule: TextDataModule) -> None:
     predicted = datamodule.num_tokens["test"] - 1
     ends = int((datamodule._tokens["test"].ids == datamodule.tokenizer.end_id).sum())
     assert datamodule.bytes_per_token["test"] == (predicted - ends) / predicted, "the first byte is not predicted"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from poslab.attention import Visibility, attend, choose_route
 from poslab.encodings import CoPE, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from tests.conftest import ROOT
+from tests.docs.guides import copy_of_repository, typed
 from tests.encoding_choices import EVERY_ENCODING, encoding, factory
 
 GUIDE = (ROOT / "docs" / "your-own-encoding.md").read_text()
@@ -74,34 +72,11 @@ QUICK = [
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the guide's files are where it says."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "conf", "tests", "docs", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    copy_of_repository(folder, "src", "conf", "tests", "docs", "benchmarks")
     for file, text in FILES.items():
         assert not (folder / file).exists(), f"{file} is not new"
         (folder / file).write_text(text)
-    (folder / "bin").mkdir()
-    (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (folder / "bin" / "python").chmod(0o755)
     return folder
-
-
-def typed(checkout: Path, command: str, *more: str, path: str | None = None) -> str:
-    """The output of a command that is typed in the checkout, with these arguments after it."""
-    packages = f"{checkout / 'src'}{os.pathsep}{checkout}"
-    if command.startswith("PYTHONPATH="):  # the commands find poslab itself where it is installed: here in the copy
-        command = command.replace(" ", f":{packages} ", 1)
-    environment = {
-        **os.environ,
-        "PATH": f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": packages,
-        "HOME": str(checkout / "home"),
-        "XDG_CACHE_HOME": str(checkout / "cache"),
-    }
-    whole = " ".join([command.strip(), *more])
-    ended = subprocess.run(["bash", "-c", whole], cwd=checkout, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture
@@ -129,11 +104,8 @@ def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
 
 
 def test_its_files_are_well_formed(checkout: Path) -> None:
-    for arguments in (["format", "--check"], ["check"]):
-        files = [file for file in FILES if file.endswith(".py")]
-        command = [sys.executable, "-m", "ruff", *arguments, *files]
-        ended = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+    for command in ("format --check", "check"):
+        typed(checkout, f"python -m ruff {command} {PYTHON_FILE} {TEST_FILE}")
 
 
 def test_its_table_names_every_hook_and_the_route_that_it_leads_to() -> None:

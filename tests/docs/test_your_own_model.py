@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +19,7 @@ from poslab.runs.recipe import Recipe
 from poslab.tasks.choice import tasks
 from poslab.training.checking import check
 from tests.conftest import ROOT
+from tests.docs.guides import copy_of_repository, typed
 from tests.encoding_choices import EVERY_ENCODING, factory
 from tests.training.runs import small
 
@@ -44,9 +42,7 @@ QUICK = {
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with the guide's files where it says, beside links to the repository."""
-    for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """A folder with the guide's files where it says."""
     for file, text in {"mine/mylab.py": PYTHON_FILE, "my_conf/model/thin.yaml": YAML_FILE}.items():
         assert f"`{file}`" in GUIDE
         (tmp_path / file).parent.mkdir(parents=True)
@@ -92,12 +88,10 @@ def test_it_is_short_and_every_block_is_run_below() -> None:
 
 
 def test_its_python_is_well_formed(checkout: Path) -> None:
+    copy_of_repository(checkout)
     (checkout / "load.py").write_text(LOAD)
-    for arguments in (["format", "--check"], ["check", "--ignore", "D"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "mine/mylab.py", "load.py"]
-        command += ["--config", str(ROOT / "pyproject.toml")]
-        ended = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+    for command in ("format --check", "check --ignore D"):
+        typed(checkout, f"python -m ruff {command} mine/mylab.py load.py")
 
 
 def test_its_links_lead_to_files_and_headings() -> None:
@@ -193,24 +187,14 @@ def test_its_second_table_is_the_tasks_and_what_they_need() -> None:
 
 @pytest.mark.slow
 def test_its_commands_train_evaluate_generate_and_load(checkout: Path) -> None:
-    commands = COMMANDS.replace("PYTHONPATH=mine", f"PYTHONPATH=mine{os.pathsep}{checkout / 'src'}")
+    commands = COMMANDS
     for name, more in QUICK.items():
         commands, count = re.subn(rf"(-m {re.escape(name)} .*)", rf"\1 {more}", commands)
         assert count == 1
+    copy_of_repository(checkout, "src", "conf")
     (checkout / "load.py").write_text(LOAD)
-    (checkout / "bin").mkdir()
-    (checkout / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (checkout / "bin" / "python").chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "XDG_CACHE_HOME": str(checkout / "cache"),
-    }
-    script = f"set -e\n{commands}\npython load.py"
-    ended = subprocess.run(["bash", "-c", script], cwd=checkout, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    printed = re.findall(r"# (Thin with .*)$", LOAD, re.M)[0]
-    assert ended.stdout.strip().endswith(printed)
+    printed = typed(checkout, f"set -e\n{commands}\npython load.py")
+    assert printed.strip().endswith(re.findall(r"# (Thin with .*)$", LOAD, re.M)[0])
 
     report = (checkout / "outputs" / "thin" / "evaluation" / "report.html").read_text()
     missing = re.findall(r'has no section "(.*?)"', GUIDE)[0]

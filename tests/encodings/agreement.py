@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from poslab.encodings import DistanceBias, Positions
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 24, 4, 2, 8
 """Sizes of the `attention_tensors`."""
@@ -26,6 +30,19 @@ def assert_same(
         for y, read in ((ours, sources), (expected, expected_sources or sources))
     )
     torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+def bias_matrix(encoding: DistanceBias, queries: Positions, keys: Positions) -> Tensor:
+    """The whole bias of a text, (H, T, S)."""
+    return encoding.bias(encoding.prepare(queries, keys)).matrix()[0]
+
+
+def assert_bias(encoding: DistanceBias, formula: Callable[[int], Tensor], num_queries: int, num_keys: int) -> None:
+    """The bias of the last of some tokens, and its gradients, are those of a formula: for a distance, (H,)."""
+    queries = Positions.range(num_queries, num_keys - num_queries)
+    rows = [torch.stack([formula(i - j) for j in range(num_keys)], dim=1) for i in queries.ids.tolist()]
+    ours = bias_matrix(encoding, queries, Positions.range(num_keys))
+    assert_same(ours, torch.stack(rows, dim=1), list(encoding.parameters()))
 
 
 def tensors(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:

@@ -1,4 +1,5 @@
 from functools import partial
+from math import nan
 
 import pytest
 import torch
@@ -137,30 +138,22 @@ def test_what_does_not_stand_beside_the_layers_is_refused(pattern, message):
 
 def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
-    with pytest.raises(
-        ValueError,
-        match=r"^encoding StickBreaking is causal, and this attention is not: StickBreaking has no bidirectional form, "
-        r"and needs model=decoder$",
-    ):
+    with pytest.raises(ValueError, match=r"^encoding StickBreaking is causal, and this attention is not: "):
         StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
+
+
+WINDOWS = "windows must be a list, each item a positive integer or null or null"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PerLayer([]), "encodings must name at least one encoding, got none"),
-        (lambda: PerLayer([Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
-        (
-            lambda: PerLayer([Rotary], [0]),
-            "windows must be a list, each item a positive integer or null or null, got [0]",
-        ),
-        (
-            lambda: PerLayer([Rotary], [float("nan")]),
-            "windows must be a list, each item a positive integer or null or null, got [nan]",
-        ),
-        (lambda: rnope(every=1), "every must be an integer of at least 2, got 1"),
-        (lambda: rnope(window=0), "window must be a positive integer or null, got 0"),
-        (lambda: rnope(window=float("nan")), "window must be a positive integer or null, got nan"),
+        (partial(PerLayer, []), "encodings must name at least one encoding, got none"),
+        (partial(PerLayer, [Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
+        *((partial(PerLayer, [Rotary], [wrong]), f"{WINDOWS}, got [{wrong}]") for wrong in (0, nan)),
+        (partial(rnope, every=1), "every must be an integer of at least 2, got 1"),
+        (partial(rnope, window=0), "window must be a positive integer or null, got 0"),
+        (partial(rnope, window=nan), "window must be a positive integer or null, got nan"),
     ],
 )
 def test_a_wrong_argument_is_refused(make, message):

@@ -3,6 +3,7 @@ import torch
 
 from poslab.encodings import Alibi, Positions
 from poslab.encodings.distance import Pairs
+from tests.encodings.agreement import bias_matrix
 
 
 def test_a_range_is_contiguous_and_knows_where_it_stops():
@@ -65,7 +66,5 @@ def test_distance_is_query_position_minus_key_position():
 @pytest.mark.parametrize(("queries", "keys"), [((3, 0), (5, 0)), ((1, 10), (5, 0)), ((4, 2), (4, 2)), ((2, 3), (5, 0))])
 def test_a_bias_of_distance_follows_ids_also_where_another_sequence_is_attended_to(queries, keys):
     query_positions, key_positions = Positions.range(*queries), Positions.range(*keys)
-    alibi = Alibi(2)
-    matrix = alibi.bias(alibi.prepare(query_positions, key_positions)).matrix()
     distance = query_positions.ids[:, None] - key_positions.ids
-    torch.testing.assert_close(matrix[0, 1], -distance.abs() / 256.0)
+    torch.testing.assert_close(bias_matrix(Alibi(2), query_positions, key_positions)[1], -distance.abs() / 256.0)

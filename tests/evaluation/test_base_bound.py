@@ -23,6 +23,10 @@ def sum_at(distance: int, base: float, head_dim: int) -> float:
     return math.fsum(math.cos(distance * base ** (-2 * i / head_dim)) for i in range(head_dim // 2))
 
 
+def sums(base: float, head_dim: int, length: int) -> list[float]:
+    return [sum_at(m, base, head_dim) for m in range(length)]
+
+
 def smallest_sums(bases: np.ndarray, head_dim: int, length: int) -> np.ndarray:
     """The smallest sum of cosines for each of many bases."""
     frequencies = bases[:, None] ** (-np.arange(0, head_dim, 2) / head_dim)
@@ -54,7 +58,7 @@ def test_for_4096_tokens_one_island_is_near_26_960_and_the_next_begins_at_about_
     assert 26_940 < first[0] < 26_960 < first[1] < 26_980
     assert second[0] == pytest.approx(28_650, rel=1e-3)
     for base, satisfied in [(26_940, False), (26_960, True), (27_500, False), (28_600, False), (28_800, True)]:
-        assert (min(sum_at(m, base, 128) for m in range(4096)) >= 0) is satisfied
+        assert (min(sums(base, 128, 4096)) >= 0) is satisfied
 
 
 @pytest.mark.parametrize(("head_dim", "length", "low", "high"), [(32, 256, 2_000, 10_000), (8, 64, 500, 50_000)])
@@ -98,7 +102,7 @@ def test_a_text_without_far_tokens_asks_for_no_base(length):
 
 @pytest.mark.parametrize(("base", "head_dim", "length"), [(10_000, 64, 700), (10_000, 64, 1_500), (50.5, 6, 90)])
 def test_the_margin_is_the_smallest_sum(base, head_dim, length):
-    expected = min(sum_at(m, base, head_dim) for m in range(length))
+    expected = min(sums(base, head_dim, length))
     assert margin(base, head_dim, length) == pytest.approx(expected, abs=1e-11)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import numpy as np
@@ -15,10 +14,7 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.base_bound import islands, plain_spectrum, smallest_base
 from poslab.evaluation.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
 from poslab.evaluation.wavelengths import spectrum_of
-
-
-def sums(base: float, head_dim: int, length: int) -> list[float]:
-    return [math.fsum(math.cos(m * base ** (-2 * i / head_dim)) for i in range(head_dim // 2)) for m in range(length)]
+from tests.evaluation.test_base_bound import sums
 
 
 def test_the_table_says_for_each_length_whether_and_where_the_bound_fails():

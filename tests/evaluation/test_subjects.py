@@ -13,25 +13,21 @@ from tests.training.runs import composed
 
 
 @pytest.mark.parametrize(
-    ("choices", "name"),
+    ("environment", "name"),
     [
-        (["encoding=t5", "dataset=text", "dataset.files=a.txt"], "dataset=text"),
-        (["dataset=text", "dataset=ptb"], "dataset=ptb"),
-        (["seed=1"], "text files"),
-        (None, "text files"),
-        ("dataset=text", "text files"),
+        ({"choices": ["encoding=t5", "dataset=text", "dataset.files=a.txt"]}, "dataset=text"),
+        ({"choices": ["dataset=text", "dataset=ptb"]}, "dataset=ptb"),
+        ({"choices": ["seed=1"]}, "text files"),
+        ({"choices": None}, "text files"),
+        ({"choices": "dataset=text"}, "text files"),
+        (None, "text files"),  # it was lost
     ],
 )
-def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, choices: object, name: str) -> None:
-    (tmp_path / "environment.json").write_text(json.dumps({"choices": choices}))
-    source = TextFiles.__new__(TextFiles)
-    one = SimpleNamespace(run=RunDirectory(tmp_path), recipe=SimpleNamespace(source=source))
-    assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
-
-
-def test_a_dataset_of_a_run_that_has_lost_its_environment_is_named_in_words(tmp_path: Path) -> None:
+def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, environment: object, name: str) -> None:
+    if environment is not None:
+        (tmp_path / "environment.json").write_text(json.dumps(environment))
     one = SimpleNamespace(run=RunDirectory(tmp_path), recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles)))
-    assert Subject.dataset.fget(one) == "text files"  # type: ignore[attr-defined]
+    assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
 
 
 def test_a_run_of_another_task_is_refused_with_what_can_be_done_with_it(tmp_path: Path) -> None:

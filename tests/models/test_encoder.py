@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from poslab.encodings import CoPE, MusicTransformer, XPos
 from poslab.models import Encoder, Outputs
 from poslab.models.sequence_model import pooled
 from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_decoder, small_model, some_tokens
-from tests.stacked import stacked
 
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
 
@@ -62,11 +60,3 @@ def test_a_decoder_that_classifies_reads_its_last_token():
     with torch.no_grad():
         hidden = decoder.hidden_states(tokens, real=real)
         assert torch.equal(decoder(tokens, real=real), decoder.logits(hidden[[0, 1], [8, 4]]))
-
-
-@pytest.mark.parametrize(
-    ("kind", "instead"), [(XPos, "rotary"), (MusicTransformer, "shaw"), (CoPE, "has no bidirectional form")]
-)
-def test_a_causal_encoding_is_refused_with_the_name_of_its_bidirectional_form(kind, instead):
-    with pytest.raises(ValueError, match=rf"^encoding {kind.__name__} is causal, .*{instead}"):
-        stacked(Encoder, VOCAB_SIZE, kind, 32, 2, 4)

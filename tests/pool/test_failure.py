@@ -26,16 +26,16 @@ OUT_OF_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocato
     ],
     ids=repr,
 )
-def test_what_can_pass_is_retried(error: Exception, failure: Failure) -> None:
+def test_what_can_pass_is_retried(error, failure):
     assert failure_of(error) == failure
 
 
-def test_an_outage_of_the_source_can_pass() -> None:
+def test_an_outage_of_the_source_can_pass():
     assert failure_of(KeyError("x"), outages=(LookupError,)).can_pass
     assert not failure_of(KeyError("x")).can_pass
 
 
-def test_a_worker_goes_on_after_an_error_that_is_not_a_bug() -> None:
+def test_a_worker_goes_on_after_an_error_that_is_not_a_bug():
     assert not is_a_bug(MemoryError())
     assert not is_a_bug(ValueError())
     assert is_a_bug(ZeroDivisionError())

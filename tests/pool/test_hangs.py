@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from poslab.pool.hangs import HangDetector
 
@@ -15,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_a_worker_hangs_when_nothing_new_appears_for_too_long(tmp_path: Path) -> None:
+def test_a_worker_hangs_when_nothing_new_appears_for_too_long(tmp_path):
     clock = Clock()
     detector = HangDetector(60, clock)
     (tmp_path / "train.log").touch()
@@ -30,7 +29,7 @@ def test_a_worker_hangs_when_nothing_new_appears_for_too_long(tmp_path: Path) ->
     assert detector.hangs(tmp_path)
 
 
-def test_a_worker_without_a_job_does_not_hang() -> None:
+def test_a_worker_without_a_job_does_not_hang():
     clock = Clock()
     detector = HangDetector(60, clock)
     clock.now = 1000
@@ -38,7 +37,7 @@ def test_a_worker_without_a_job_does_not_hang() -> None:
     assert not detector.hangs(None)
 
 
-def test_a_job_whose_directory_is_not_there_yet_has_the_same_time(tmp_path: Path) -> None:
+def test_a_job_whose_directory_is_not_there_yet_has_the_same_time(tmp_path):
     clock = Clock()
     detector = HangDetector(60, clock)
     clock.now = 50

@@ -13,30 +13,30 @@ def attempts(*failures: Failure) -> list[FailedAttempt]:
     return [FailedAttempt(failure) for failure in failures]
 
 
-def test_a_failure_that_would_come_again_is_not_retried() -> None:
+def test_a_failure_that_would_come_again_is_not_retried():
     assert not may_retry(attempts(Failure("the loss is not finite", can_pass=False)))
 
 
-def test_a_job_that_fails_by_itself_is_retried_twice() -> None:
+def test_a_job_that_fails_by_itself_is_retried_twice():
     assert may_retry(attempts(*[FAILED] * MOST_RETRIES))
     assert not may_retry(attempts(*[FAILED] * (MOST_RETRIES + 1)))
 
 
-def test_kills_from_outside_are_counted_apart() -> None:
+def test_kills_from_outside_are_counted_apart():
     assert may_retry(attempts(*[KILLED] * 10, *[FAILED] * MOST_RETRIES))
     assert not may_retry(attempts(*[KILLED] * 10, *[FAILED] * (MOST_RETRIES + 1)))
 
 
-def test_a_job_that_is_killed_again_and_again_without_progress_is_given_up() -> None:
+def test_a_job_that_is_killed_again_and_again_without_progress_is_given_up():
     assert may_retry([FailedAttempt(KILLED, 5)] * MOST_KILLS)
     assert not may_retry([FailedAttempt(KILLED, 5)] * (MOST_KILLS + 1))
 
 
 @pytest.mark.parametrize("failure", [FAILED, KILLED])
-def test_a_job_that_makes_progress_between_its_failures_is_never_given_up(failure: Failure) -> None:
+def test_a_job_that_makes_progress_between_its_failures_is_never_given_up(failure):
     assert may_retry([FailedAttempt(failure, steps) for steps in range(3 * MOST_KILLS)])
 
 
-def test_saved_steps_that_are_lost_and_made_again_are_not_progress() -> None:
+def test_saved_steps_that_are_lost_and_made_again_are_not_progress():
     """As where two machines that share no directory take turns."""
     assert not may_retry([FailedAttempt(FAILED, steps) for steps in (0, 10, 0, 10)])

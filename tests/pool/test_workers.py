@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from poslab.pool.shares import Share
@@ -20,7 +18,7 @@ def workers_of(source: DirectorySource, module: str = "tests.pool.directory_sour
 
 
 @pytest.mark.slow
-def test_every_job_comes_to_its_end_whatever_happens_to_its_worker(tmp_path: Path) -> None:
+def test_every_job_comes_to_its_end_whatever_happens_to_its_worker(tmp_path):
     source = DirectorySource(tmp_path, ["is_killed", "has_a_bug", "is_mistaken", "is_short_of_memory", "is_fine"])
 
     supervise(source, workers_of(source), patience=10, show=lambda: None)
@@ -39,7 +37,7 @@ def test_every_job_comes_to_its_end_whatever_happens_to_its_worker(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path: Path) -> None:
+def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path):
     source = DirectorySource(tmp_path, ["is_fine"])
 
     with pytest.raises(ProcessDiedError, match=r"no worker gets as far as its first job: .*No module named"):

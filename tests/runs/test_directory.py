@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -54,7 +53,7 @@ def opened(request: pytest.FixtureRequest) -> Opening:
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_run_with_a_link_in_it_is_refused(run: RunDirectory, name: str, opened: Opening) -> None:
+def test_a_run_with_a_link_in_it_is_refused(run, name, opened):
     """In one sentence that names the link, with what it points to left as it is."""
     link, victim = run.path / name, run.path.parent / "victim"
     if link.is_dir():
@@ -71,7 +70,7 @@ def test_a_run_with_a_link_in_it_is_refused(run: RunDirectory, name: str, opened
     assert before == (victim.read_bytes() if victim.is_file() else sorted(victim.iterdir()))
 
 
-def test_a_run_may_lie_behind_a_link(run: RunDirectory, tmp_path: Path) -> None:
+def test_a_run_may_lie_behind_a_link(run, tmp_path):
     (tmp_path / "link").symlink_to(run.path)
     (tmp_path / "outputs").symlink_to(tmp_path)
     poslab.load(tmp_path / "link")
@@ -80,27 +79,27 @@ def test_a_run_may_lie_behind_a_link(run: RunDirectory, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_folder_in_the_place_of_a_file_is_one_sentence(run: RunDirectory, name: str, opened: Opening) -> None:
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(run, name, opened):
     (run.path / name).unlink(missing_ok=True)
     (run.path / name).mkdir()
     with pytest.raises(ValueError, match=rf"{name} must be a file, and is a folder"):
         opened(run)
 
 
-def test_a_file_in_the_place_of_the_checkpoints_is_one_sentence(run: RunDirectory, opened: Opening) -> None:
+def test_a_file_in_the_place_of_the_checkpoints_is_one_sentence(run, opened):
     shutil.rmtree(run.checkpoints)
     run.checkpoints.write_text("")
     with pytest.raises(ValueError, match="checkpoints must be a folder, and is a file"):
         opened(run)
 
 
-def test_a_pipe_is_refused_before_anything_waits_for_it(run: RunDirectory, opened: Opening) -> None:
+def test_a_pipe_is_refused_before_anything_waits_for_it(run, opened):
     os.mkfifo(run.log_file)
     with pytest.raises(ValueError, match=r"train\.log is neither"):
         opened(run)
 
 
-def test_resume_auto_passes_by_a_run_with_a_link(run: RunDirectory) -> None:
+def test_resume_auto_passes_by_a_run_with_a_link(run):
     config = read_yaml(run.config_file) | {"trust": []}
     found = newest_unfinished(run.path.parent, config)
     assert found is not None and found.path == run.path
@@ -108,7 +107,7 @@ def test_resume_auto_passes_by_a_run_with_a_link(run: RunDirectory) -> None:
     assert newest_unfinished(run.path.parent, config) is None
 
 
-def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
+def test_a_file_is_never_written_through_a_link(tmp_path):
     """Neither at its own name nor at that of its temporary file in earlier versions."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -120,13 +119,13 @@ def test_a_file_is_never_written_through_a_link(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
     write_atomically(tmp_path / "one", "")
     (tmp_path / "other").write_text("")
     assert (tmp_path / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_a_run_that_starts_clears_what_a_kill_left(run: RunDirectory) -> None:
+def test_a_run_that_starts_clears_what_a_kill_left(run):
     leftovers = [run.path / ".config.yaml.0123.writing", run.checkpoints / ".last.ckpt.writing"]
     for file in leftovers:
         file.write_text("half")
@@ -144,25 +143,25 @@ def test_a_run_that_starts_clears_what_a_kill_left(run: RunDirectory) -> None:
         "[]",
     ],
 )
-def test_final_figures_that_are_none_are_one_sentence(run: RunDirectory, content: str) -> None:
+def test_final_figures_that_are_none_are_one_sentence(run, content):
     run.metrics_file.write_text(content)
     with pytest.raises(ValueError, match=r"metrics\.json"):
         run.metrics()
 
 
-def test_a_final_figure_may_be_infinite(run: RunDirectory) -> None:
+def test_a_final_figure_may_be_infinite(run):
     run.finish({"steps": 4, "test/bits_per_byte@1024": float("inf")})
     assert run.metrics() == {"steps": 4, "test/bits_per_byte@1024": float("inf")}
 
 
 @pytest.mark.parametrize("content", [b'\xff\x00garbage,,,\n"', b"1," + b"x" * 200_000 + b",2\n"])
-def test_figures_that_are_not_csv_are_one_sentence(run: RunDirectory, content: bytes) -> None:
+def test_figures_that_are_not_csv_are_one_sentence(run, content):
     run.metrics_csv.write_bytes(content)
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged: it is not CSV in UTF-8"):
         MetricsCsv(run.path, first_step=4).begin({}, [])
 
 
-def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run: RunDirectory) -> None:
+def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run):
     lines = ["1,train/loss,2.5", "²,train/loss,1", "9" * 5000 + ",train/loss,1", "x,y,z", "5,train/loss,1"]
     run.metrics_csv.write_text("\n".join(["step,tag,value", *lines]), encoding="utf-8")
     MetricsCsv(run.path, first_step=4).begin({}, [])
@@ -177,7 +176,7 @@ def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run: RunDirectory) -> N
         {"outputs": [3, False], "classes": ["a", "b"]},
     ],
 )
-def test_a_task_without_a_name_for_each_class_is_one_sentence(run: RunDirectory, content: object) -> None:
+def test_a_task_without_a_name_for_each_class_is_one_sentence(run, content):
     run.task_file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"task\.json is damaged"):
         ClassesRecord.read(run.task_file)
@@ -190,7 +189,7 @@ def test_a_task_without_a_name_for_each_class_is_one_sentence(run: RunDirectory,
         "encoder": ["question_types", "squad", "reverse_string", "multi30k"],
     }.items(),
 )
-def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path: Path, model: str, datasets: list[str]) -> None:
+def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path, model, datasets):
     """A model of text, whose configuration says that it has learned something else."""
     run = write_run(tmp_path / "run", f"model={model}")
     config = read_yaml(run.config_file)
@@ -200,7 +199,7 @@ def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path: Path, mod
             serve(run.path)
 
 
-def test_no_interpolation_of_a_run_is_resolved(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_interpolation_of_a_run_is_resolved(run, monkeypatch):
     monkeypatch.setenv("POSLAB_SECRET", "hunter2")
     config = run.config() | {"init_from": "${oc.env:POSLAB_SECRET}"}
     config.pop("trust")

@@ -20,7 +20,7 @@ def decay_and_lr(model: nn.Module, optimizer: AdamWithCosine, max_steps: int = 1
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_only_the_matrices_of_linear_layers_decay(tied: bool) -> None:
+def test_only_the_matrices_of_linear_layers_decay(tied):
     model = small_decoder("learned", tie_embeddings=tied, qk_norm=True)
     decaying = {name for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1e-3)).items() if decay}
     matrices = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -30,7 +30,7 @@ def test_only_the_matrices_of_linear_layers_decay(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["learned", "t5"])
-def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(encoding: str) -> None:
+def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(encoding):
     model = small_decoder(encoding)
     optimizer = AdamWithCosine(lr=2e-3, encoding_lr_multiplier=5.0, weight_decay=0.3)
     own = {name: value for name, value in decay_and_lr(model, optimizer).items() if name.startswith("encodings.")}
@@ -39,7 +39,7 @@ def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(enco
     assert set(others.values()) == {(0.3, 2e-3), (0.0, 2e-3)}
 
 
-def test_a_linear_layer_within_an_encoding_does_not_decay_either() -> None:
+def test_a_linear_layer_within_an_encoding_does_not_decay_either():
     class WithMatrix(PositionalEncoding):
         def __init__(self) -> None:
             super().__init__()
@@ -62,7 +62,7 @@ def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:
     return rates
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
+def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
     optimizer = AdamWithCosine(lr=1.0, warmup_fraction=0.4, final_lr_fraction=0.2)
     # 4 of 10 steps on the way up, in fifths; then (1 + cos(pi k / 6)) / 2 of what is above 0.2.
     half_root3 = math.sqrt(3) / 2
@@ -71,16 +71,16 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
     assert learning_rates(optimizer, 10) == pytest.approx(expected)
 
 
-def test_without_warm_up_the_first_step_has_the_full_learning_rate() -> None:
+def test_without_warm_up_the_first_step_has_the_full_learning_rate():
     optimizer = AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0)
     assert learning_rates(optimizer, 2) == pytest.approx([3.0, 1.5])
 
 
-def test_a_run_of_warm_up_alone_never_divides_by_zero() -> None:
+def test_a_run_of_warm_up_alone_never_divides_by_zero():
     assert learning_rates(AdamWithCosine(lr=1.0, warmup_fraction=1.0), 3) == pytest.approx([0.25, 0.5, 0.75])
 
 
-def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step() -> None:
+def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step():
     made, schedule = AdamWithCosine(lr=1.0, encoding_lr_multiplier=7.0).build(small_decoder("t5"), 20)
     for _ in range(20):
         rates = [group["lr"] for group in made.param_groups]
@@ -89,7 +89,7 @@ def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step() -> None:
         schedule.step()
 
 
-def test_its_moments_are_those_that_were_asked_for() -> None:
+def test_its_moments_are_those_that_were_asked_for():
     made, _ = AdamWithCosine(lr=1.0, betas=(0.8, 0.7)).build(nn.Linear(2, 2), 1)
     assert isinstance(made, torch.optim.AdamW)
     assert {group["betas"] for group in made.param_groups} == {(0.8, 0.7)}
@@ -111,7 +111,7 @@ def test_its_moments_are_those_that_were_asked_for() -> None:
         ({"gradient_clip": 0.0}, "gradient_clip must be positive or null, got 0.0"),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, object], message: str) -> None:
+def test_a_wrong_value_is_refused_in_one_sentence(change, message):
     with pytest.raises(ValueError) as error:
         AdamWithCosine(**{"lr": 1e-3, **change})  # type: ignore[arg-type]
     assert str(error.value) == message

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,20 +25,20 @@ DEVICES = f"trainer.devices must lie between 1 and the {CORES} CPU cores of this
         ({"devices": CORES + 1}, f"{DEVICES}, got {CORES + 1}"),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused_in_one_sentence(change, message):
     with pytest.raises(ValueError) as error:
         TrainerSettings(**{"max_steps": 1, "accelerator": "cpu", **change}).require_devices()
     assert str(error.value) == message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_refused_in_one_sentence() -> None:
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match=r"^trainer.accelerator=gpu needs a GPU, and this machine has none$"):
         TrainerSettings(max_steps=1, accelerator="gpu").require_devices()
     assert not TrainerSettings(max_steps=1).on_gpu
 
 
-def test_all_devices_of_a_machine_without_gpus_are_one_process() -> None:
+def test_all_devices_of_a_machine_without_gpus_are_one_process():
     assert TrainerSettings(max_steps=1, accelerator="cpu", devices="auto").local_processes == 1
     assert TrainerSettings(max_steps=1, accelerator="cpu", devices=2).local_processes == 2
 
@@ -51,7 +50,7 @@ def test_all_devices_of_a_machine_without_gpus_are_one_process() -> None:
         *[(50, 1, 10), (5, 1, 3), (1, 7, 7), (1, 1, 1)],
     ],
 )
-def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(asked: int, every: int, steps: int) -> None:
+def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(asked, every, steps):
     settings = TrainerSettings(max_steps=steps, accelerator="cpu", validations=asked, saves=asked)
     assert settings.validate_every == settings.save_every == every
     times = len({*range(every, steps + 1, every), steps})
@@ -59,7 +58,7 @@ def test_a_run_is_validated_and_saved_as_often_as_asked_and_no_oftener(asked: in
     assert times > asked / 2 or times == steps
 
 
-def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it_unless_another_is_asked_for() -> None:
+def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it_unless_another_is_asked_for():
     words = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
     native = "avx512_bf16" in words or "amx_bf16" in words
     assert cpu_has_bfloat16() == native
@@ -72,8 +71,6 @@ def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it_unless_
     "batch_size, processes, micro_batch_size, expected",
     [(8, 1, None, 1), (8, 2, None, 1), (8, 2, 2, 2), (8, 1, 1, 8), (12, 3, 2, 2)],
 )
-def test_a_batch_is_shared_out_and_cut(
-    batch_size: int, processes: int, micro_batch_size: int | None, expected: int
-) -> None:
+def test_a_batch_is_shared_out_and_cut(batch_size, processes, micro_batch_size, expected):
     settings = TrainerSettings(1, accelerator="cpu", devices=processes, micro_batch_size=micro_batch_size)
     assert settings.micro_batches(batch_size) == expected

@@ -5,8 +5,8 @@ import io
 import json
 import random
 import re
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from poslab.training.checking import check
+from tests.commands.running import Running, python
 from tests.training.runs import CONF, composed, opened, run_of, words
 
 TINY = (
@@ -98,14 +99,21 @@ def config_of(files: Path, kind: str, *overrides: str) -> dict[str, Any]:
     return composed(*overrides_of(files, kind), *overrides)
 
 
-def trained(files: Path, folder: Path, kind: str, *overrides: str) -> RunDirectory:
-    return run_of(config_of(files, kind, *overrides), folder / "run")
+@pytest.fixture(scope="module")
+def trained(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirectory]:
+    """Trains a run on a kind of data, once for all tests that read it."""
+
+    @cache
+    def trained(kind: str, *overrides: str) -> RunDirectory:
+        return run_of(config_of(files, kind, *overrides), tmp_path_factory.mktemp("run") / "run")
+
+    return trained
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "model"), CASES)
-def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files, kind, model):
-    run = trained(files, tmp_path, kind, f"model={model}")
+def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(trained, kind, model):
+    run = trained(kind, f"model={model}")
     metrics = run.metrics()
     by_length = [tag for tag in metrics if tag.startswith("test/loss@")]
     assert len(by_length) >= 2
@@ -118,9 +126,9 @@ def test_a_task_trains_and_is_measured_as_a_whole_and_by_length(tmp_path, files,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "model"), [case for case in CASES if case[0] != "text"])
-def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, kind, model):
+def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(trained, kind, model):
     """Padding, batches, lengths and rows that fill up the last batch change no metric, and each says of how many."""
-    run = trained(files, tmp_path, kind, f"model={model}")
+    run = trained(kind, f"model={model}")
     data, task = opened(run.config())
     module = poslab.load(run.path)
     losses, counted, examples = 0.0, 0.0, 0
@@ -138,9 +146,9 @@ def test_the_loss_of_a_test_is_that_of_all_examples_one_by_one(tmp_path, files, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "metric", "best"), [("classes", "accuracy", max), ("pairs", "loss", min)])
-def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, files, kind, metric, best):
+def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(trained, kind, metric, best):
     steps = ["trainer.max_steps=24", "trainer.validations=8", "optimizer.lr=2e-2"]
-    run = trained(files, tmp_path, kind, *steps)
+    run = trained(kind, *steps)
     with (run.path / "metrics.csv").open(newline="") as file:
         validated = [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == f"validation/{metric}"]
     assert len(set(validated)) > 2
@@ -149,12 +157,12 @@ def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(tmp_path, file
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pairs", "answers"])
-def test_two_processes_come_to_the_metrics_of_one(tmp_path, files, kind):
+def test_two_processes_come_to_the_metrics_of_one(trained, tmp_path, files, kind):
     """Also where the examples of a length do not divide by two, and one process has none of them."""
-    command = [sys.executable, "-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu"]
-    subprocess.run([*command, f"hydra.run.dir={tmp_path}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL)
+    command = python("-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run")
+    assert Running(command, CONF.parent).wait().status == 0
     together = RunDirectory(tmp_path / "run").metrics()
-    alone = trained(files, tmp_path / "alone", kind).metrics()
+    alone = trained(kind).metrics()
     metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
     assert metrics
     for tag in metrics:
@@ -170,9 +178,9 @@ def every_example(data: Any, length: int) -> Any:
 
 
 @pytest.mark.slow
-def test_classes_that_words_tell_are_learned_and_served(tmp_path, files):
+def test_classes_that_words_tell_are_learned_and_served(trained):
     more = ["trainer.max_steps=120", "dataset.tokenizer=bpe", "dataset.vocab_size=400"]
-    run = trained(files, tmp_path, "classes", *more)
+    run = trained("classes", *more)
     assert run.metrics()["test/accuracy"] > 80
     classify = poslab.serve(run.path)
     answer = classify("ship sail wave anchor deck tide")
@@ -182,46 +190,46 @@ def test_classes_that_words_tell_are_learned_and_served(tmp_path, files):
 
 
 @pytest.mark.slow
-def test_an_encoder_learns_to_reverse_what_it_has_not_seen(tmp_path, files):
+def test_an_encoder_learns_to_reverse_what_it_has_not_seen(trained):
     shape = ["model.d_model=64", "model.num_layers=2", "dataset.train_lengths=[1,10]", "dataset.test_lengths=[10]"]
     steps = ["trainer.max_steps=500", "dataset.batch_size=64", "optimizer.lr=3e-3", "trainer.log_every=50"]
-    run = trained(files, tmp_path, "reversing", *shape, *steps)
+    run = trained("reversing", *shape, *steps)
     assert run.metrics()["test/accuracy"] > 70  # chance is 50
     assert len(poslab.serve(run.path)("0 1 1 1 0 1 0 0").text.split()) == 8
 
 
 @pytest.mark.parametrize("model", ["encoder", "decoder"])
-def test_symbols_are_answered_by_symbols_and_others_are_told(tmp_path, files, model):
-    answer = poslab.serve(trained(files, tmp_path, "reversing", f"model={model}").path)
+def test_symbols_are_answered_by_symbols_and_others_are_told(trained, model):
+    answer = poslab.serve(trained("reversing", f"model={model}").path)
     assert set(answer("0 1 1").text.split()) <= {"0", "1"}
     with pytest.raises(ValueError, match=r"^prompt: '2' is not a symbol of this task: it has 0, 1"):
         answer("0 2")
 
 
-def test_an_answer_does_not_depend_on_those_before_it(tmp_path, files):
+def test_an_answer_does_not_depend_on_those_before_it(trained):
     """Where a long prompt leaves little room under an encoding that ends."""
     ends = ["model=decoder", "encoding=learned", "encoding.max_length=90"]
-    answer = poslab.serve(trained(files, tmp_path, "reversing", *ends).path)
+    answer = poslab.serve(trained("reversing", *ends).path)
     before = answer("0 1 1")
     answer(" ".join(["0 1"] * 40))
     assert answer("0 1 1") == before
 
 
-def test_beams_and_devices_that_there_are_not_are_refused(tmp_path, files):
-    run = trained(files, tmp_path, "reversing").path
+def test_beams_and_devices_that_there_are_not_are_refused(trained):
+    run = trained("reversing").path
     with pytest.raises(ValueError, match=r"^beams must be a positive integer, got 0$"):
         poslab.serve(run, beams=0)
     with pytest.raises(
         ValueError, match=r"^device must be auto, or one that this machine has, such as cpu, got abacus$"
     ):
         poslab.serve(run, "abacus")
-    reads = trained(files, tmp_path, "answers").path
+    reads = trained("answers").path
     with pytest.raises(ValueError, match=r"^beams must be 1 for a model that does not write token by token, got 2$"):
         poslab.serve(reads, beams=2)
 
 
-def test_an_answer_in_a_text_is_served(tmp_path, files):
-    answer = poslab.serve(trained(files, tmp_path, "answers").path)
+def test_an_answer_in_a_text_is_served(trained):
+    answer = poslab.serve(trained("answers").path)
     context = "the ship is at the barn 7."
     assert answer(f"where is the ship?\t{context}").text in context
     with pytest.raises(ValueError, match=r"^prompt must be a question and a context"):
@@ -236,14 +244,14 @@ def test_training_on_questions_reads_no_texts(tmp_path, files, monkeypatch):
         return make(self, rows, counts)
 
     monkeypatch.setattr(QuestionAnswering, "collate", spy)
-    metrics = trained(files, tmp_path, "answers").metrics()
+    metrics = run_of(config_of(files, "answers"), tmp_path / "run").metrics()
     of_training = frozenset({"tokens", "first", "span"})
     assert read == {of_training, of_training | {"places", "context", "answers"}}
     assert {"test/exact_match", "test/f1"} <= metrics.keys()
 
 
-def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
-    run = trained(files, tmp_path, "answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
+def test_found_answers_are_measured_as_by_squads_script(trained):
+    run = trained("answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
     (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
     with torch.no_grad():
         batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(metrics["test/examples"])]
@@ -259,10 +267,10 @@ def test_found_answers_are_measured_as_by_squads_script(tmp_path, files):
 
 
 @pytest.mark.slow
-def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_test_alone(tmp_path, files):
+def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_test_alone(trained):
     from rouge_score.rouge_scorer import RougeScorer  # takes seconds, which other processes here need not wait
 
-    run = trained(files, tmp_path, "pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
+    run = trained("pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
     (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
     examples, one = data.examples("test"), np.array([True])
     with torch.no_grad():
@@ -282,9 +290,9 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder", "pointer_generator"])
-def test_what_is_written_of_a_source_does_not_depend_on_its_batch(tmp_path, files, model):
+def test_what_is_written_of_a_source_does_not_depend_on_its_batch(trained, model):
     """Also where a text does not end, as that of an untrained model."""
-    run = trained(files, tmp_path, "pairs", f"model={model}", "trainer.max_steps=1", "trainer.validations=1")
+    run = trained("pairs", f"model={model}", "trainer.max_steps=1", "trainer.validations=1")
     data, task = opened(run.config())
     module = poslab.load(run.path)
     assert isinstance(task, SequenceToSequence)
@@ -321,8 +329,8 @@ def test_a_model_without_a_task_on_its_data_is_refused_with_those_that_have_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["decoder", "encoder_decoder"])
-def test_a_source_is_cut_and_its_target_is_whole(tmp_path, files, model):
-    run = trained(files, tmp_path, "pairs", f"model={model}", "dataset.source_length=9")
+def test_a_source_is_cut_and_its_target_is_whole(trained, model):
+    run = trained("pairs", f"model={model}", "dataset.source_length=9")
     data, _ = opened(run.config())
     examples = data.examples("train")
     end = data.tokenizer.end_id
@@ -337,8 +345,8 @@ def test_a_text_without_a_target_has_no_source_to_cut(files):
         check(config_of(files, "classes", "dataset.source_length=9"))
 
 
-def test_longer_examples_than_are_trained_on_are_tested_alone(tmp_path, files):
-    run = trained(files, tmp_path, "classes", "dataset.sequence_length=48")
+def test_longer_examples_than_are_trained_on_are_tested_alone(trained):
+    run = trained("classes", "dataset.sequence_length=48")
     lengths = {int(tag.partition("@")[2]) for tag in run.metrics() if tag.startswith("test/loss@")}
     assert max(lengths) > 48
     data, _ = opened(run.config())
@@ -346,10 +354,8 @@ def test_longer_examples_than_are_trained_on_are_tested_alone(tmp_path, files):
 
 
 @pytest.mark.slow
-def test_the_command_answers_a_prompt_with_probabilities_and_lines_with_a_line_each(
-    tmp_path, files, capsys, monkeypatch
-):
-    run = trained(files, tmp_path, "classes")
+def test_the_command_answers_a_prompt_with_probabilities_and_lines_with_a_line_each(trained, capsys, monkeypatch):
+    run = trained("classes")
     capsys.readouterr()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("generate", overrides=[f"run={run.path}"]))
@@ -370,9 +376,9 @@ def test_the_command_answers_a_prompt_with_probabilities_and_lines_with_a_line_e
         generate(config, Path(), [], "")
 
 
-@pytest.mark.parametrize(("kind", "model"), [("text", "encoder"), ("text", "encoder_decoder")])
-def test_what_fills_in_text_answers_nothing(tmp_path, files, kind, model):
-    run = trained(files, tmp_path, kind, f"model={model}")
+@pytest.mark.parametrize("model", ["encoder", "encoder_decoder"])
+def test_what_fills_in_text_answers_nothing(trained, model):
+    run = trained("text", f"model={model}")
     with pytest.raises(ValueError, match=r"answers nothing$"):
         poslab.serve(run.path)
     with pytest.raises(ValueError, match="another task"):

@@ -308,6 +308,7 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         (RemembersTheLongest, "no_history_matters", "an earlier text left something behind"),
         (LeavesATraceOfTraining, "no_history_matters", "an earlier text left something behind"),
         (LeavesATraceOfDecoding, "no_history_matters", "an earlier text left something behind"),
+        (BreaksTheGraph, "it_compiles_without_a_break", "it does not compile into one graph"),
         (EndsInSilence, "past_its_end_it_says_so", "no error was raised at position 30, past max_length"),
     ],
 )
@@ -322,8 +323,3 @@ def test_a_tolerance_is_absolute_and_as_large_a_part_of_larger_numbers():
         assert_near(expected + 0.99 * allowed, expected, 1e-5, "near")
         with pytest.raises(AssertionError, match="far: off by up to"):
             assert_near(expected + 1.1 * allowed, expected, 1e-5, "far")
-
-
-def test_a_break_of_the_compiled_graph_is_found():
-    with pytest.raises(AssertionError, match="it does not compile into one graph"):
-        CHECKS["check_it_compiles_without_a_break"](Subject(BreaksTheGraph))

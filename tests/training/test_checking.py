@@ -27,7 +27,7 @@ print(*({{"torch", "lightning"}} & set(sys.modules)))
 
 
 @pytest.mark.slow
-def test_checking_takes_no_lightning() -> None:
+def test_checking_takes_no_lightning():
     assert imported_by_check(composed()) == {"torch"}
 
 
@@ -39,43 +39,43 @@ def test_checking_takes_no_lightning() -> None:
         (["seed=-1"], "seed must be an integer from 0 to 4294967295, got -1"),
     ],
 )
-def test_a_mistake_in_the_data_is_found_without_torch(overrides: list[str], mistake: str) -> None:
+def test_a_mistake_in_the_data_is_found_without_torch(overrides, mistake):
     config = composed(*overrides)
     assert imported_by_check(config) == set()
     with pytest.raises(ValueError, match=f"^{mistake}"):
         check(config)
 
 
-def test_a_model_of_a_billion_parameters_is_checked_without_its_memory() -> None:
+def test_a_model_of_a_billion_parameters_is_checked_without_its_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     check(composed("size=1b", "encoding=t5", "trainer.precision=bf16-true"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB; its weights are 4 GB
 
 
-def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_made() -> None:
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_made():
     with pytest.raises(
         ValueError, match=r"^model has [\d,]+ parameters, which take at least [\d,.]+ GB to train, and "
     ):
         check(composed("model.d_model=1000000", "model.num_layers=1", "model.num_heads=100"))
 
 
-def test_it_gives_how_the_run_is_trained() -> None:
+def test_it_gives_how_the_run_is_trained():
     settings = check(composed("trainer=ddp_cpu", "trainer.max_steps=7")).trainer
     assert (settings.max_steps, settings.local_processes, settings.on_gpu) == (7, 2, False)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "abc", None, True, 2**32])
-def test_a_seed_is_an_integer(seed: Any) -> None:
+def test_a_seed_is_an_integer(seed):
     with pytest.raises(ValueError, match=r"^seed must be an integer from 0 to 4294967295, got "):
         check({**composed(), "seed": seed})
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
-def test_any_seed_in_the_range_is_taken(seed: int) -> None:
+def test_any_seed_in_the_range_is_taken(seed):
     check(composed(f"seed={seed}"))
 
 
-def test_an_encoding_that_ends_before_the_window_is_refused() -> None:
+def test_an_encoding_that_ends_before_the_window_is_refused():
     with pytest.raises(ValueError) as error:
         check(composed("encoding=learned", "encoding.max_length=100", "dataset.sequence_length=101"))
     assert str(error.value) == "encoding.max_length=100 ends before dataset.sequence_length=101"

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def assert_whole(file: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path: Path) -> None:
+def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path):
     files = [tmp_path / f"{number}" / "last.ckpt" for number in range(3)]
     savers = [subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(file)]) for file in files]
     seen, chance = set(), random.Random(0)
@@ -66,7 +65,7 @@ def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_mome
     assert len(seen) > 5, "too few saves to have met one in the middle"
 
 
-def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
+def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path):
     file = tmp_path / "last.ckpt"
     save_atomically({"number": 1, "callbacks": {OWN_STATE: {}}}, file)
     with pytest.raises(ValueError, match="plain data alone, got function"):
@@ -76,7 +75,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("value", [np.float64(1), defaultdict(int), {1}])
-def test_a_state_that_could_not_be_read_again_is_not_saved(tmp_path: Path, value: Any) -> None:
+def test_a_state_that_could_not_be_read_again_is_not_saved(tmp_path, value):
     states = {OWN_STATE: {}, "Own": {"best": value}}
     with pytest.raises(ValueError, match=rf"^callbacks: the state of Own cannot .*, got {type(value).__name__}$"):
         save_atomically({"callbacks": states}, tmp_path / "last.ckpt")
@@ -89,7 +88,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run_of(small(folder), folder / "run")
 
 
-def test_a_checkpoint_holds_plain_data_alone(source: RunDirectory) -> None:
+def test_a_checkpoint_holds_plain_data_alone(source):
     def plain(value: Any) -> bool:
         if isinstance(value, dict):
             return all(plain(key) and plain(item) for key, item in value.items())
@@ -101,7 +100,7 @@ def test_a_checkpoint_holds_plain_data_alone(source: RunDirectory) -> None:
         assert plain(torch.load(file, weights_only=True))
 
 
-def test_a_checkpoint_that_holds_code_is_refused_without_running_it(tmp_path: Path, source: RunDirectory) -> None:
+def test_a_checkpoint_that_holds_code_is_refused_without_running_it(tmp_path, source):
     evil, made = tmp_path / "evil.ckpt", tmp_path / "made"
     torch.save({**torch.load(source.last_checkpoint, weights_only=True), "surprise": Trap(made)}, evil)
     for key in ("init_from", "resume"):
@@ -133,8 +132,8 @@ OTHERS = {"state_dict": {"weight": torch.zeros(2)}, "callbacks": {}, "global_ste
     ids=["half", "text", "missing", "of another project"],
 )
 def test_a_checkpoint_that_cannot_be_read_is_told_in_one_sentence_before_anything_slow(
-    tmp_path: Path, source: RunDirectory, key: str, damage: Callable[[Path], object], sentence: str
-) -> None:
+    tmp_path, source, key, damage, sentence
+):
     file = Path(shutil.copy(source.last_checkpoint, tmp_path))
     damage(file)
     with pytest.raises(ValueError) as error:
@@ -142,12 +141,12 @@ def test_a_checkpoint_that_cannot_be_read_is_told_in_one_sentence_before_anythin
     assert str(error.value) == f"{key}: {sentence.format(file)}"
 
 
-def test_a_run_keeps_its_last_and_its_best_state_and_no_other(source: RunDirectory) -> None:
+def test_a_run_keeps_its_last_and_its_best_state_and_no_other(source):
     assert {file.name for file in source.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 @pytest.mark.slow
-def test_a_compiled_model_has_checkpoints_that_load_with_and_without_compiling(tmp_path: Path) -> None:
+def test_a_compiled_model_has_checkpoints_that_load_with_and_without_compiling(tmp_path):
     plain = small(tmp_path, "encoding=none", "dataset.length_multiples=[1]")
     compiled = {**plain, "trainer": {**plain["trainer"], "compile": True}}
     alone = run_of(plain, tmp_path / "alone")
@@ -164,7 +163,7 @@ def test_a_compiled_model_has_checkpoints_that_load_with_and_without_compiling(t
     assert "starts afresh" not in started.log_file.read_text()
 
 
-def test_a_run_does_not_go_on_with_another_text(tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_another_text(tmp_path):
     config = small(tmp_path)
     run = stop_run(config, tmp_path / "run", step=1)
     before = (run.path / "tokenizer.json").read_bytes()

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-from pathlib import Path
 
 import lightning as L
 import pytest
@@ -31,7 +30,7 @@ def printed(content: object) -> list[list[str]]:
     return [line.split() for line in out.getvalue().splitlines() if line.strip()]
 
 
-def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
+def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end():
     metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
     lines = printed(test_table(LanguageModelling({}), metrics, [512, 1024], step=1200))
     assert " ".join(lines[0]) == "test, best checkpoint (step 1,200)"
@@ -40,7 +39,7 @@ def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end() -> None:
     assert ["1,024", "2x", "–", "–", "–"] in lines
 
 
-def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_training_length() -> None:
+def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_training_length():
     metrics = {"test/accuracy@10": 100.0, "test/accuracy@20": 50, "test/accuracy": 62.5, "test/accuracy_beyond": 50}
     metrics |= {"test/examples": 1600, "test/examples@10": 400, "test/examples@20": 1200}
     task = WrittenAnswers(ReverseString(), [1, 10], SymbolTokenizer(ReverseString().symbols))
@@ -50,11 +49,11 @@ def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_trai
     assert " ".join(lines[-1]) == "from 0 to 100: accuracy, exact match"
 
 
-def test_facts_stand_under_one_another() -> None:
+def test_facts_stand_under_one_another():
     assert printed(facts_table({"parameters": "1,820", "next": ""})) == [["parameters", "1,820"], ["next"]]
 
 
-def test_the_log_has_what_the_terminal_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_has_what_the_terminal_has(tmp_path, capsys):
     console = RunConsole(tmp_path / "train.log")
     console.print("a line of [/brackets] and :smile: that is long " * 5)
     console.print(facts_table({"written to": "outputs/run [bold]"}))
@@ -63,13 +62,13 @@ def test_the_log_has_what_the_terminal_has(tmp_path: Path, capsys: pytest.Captur
     assert "[/brackets] and :smile:" in text and "outputs/run [bold]" in text
 
 
-def test_other_processes_are_silent_and_keep_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_processes_are_silent_and_keep_no_log(tmp_path, capsys):
     RunConsole(tmp_path / "train.log", silent=True).print("hello")
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "train.log").exists()
 
 
-def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
     run = run_of(small(tmp_path, "encoding=t5"), tmp_path / "run")
     text = capsys.readouterr().out
     assert "\x1b" not in text and "\r" not in text
@@ -86,9 +85,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path: Path, capsys: p
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_a_live_bar(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_gets_a_live_bar(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes whatever it writes to for a terminal
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
@@ -98,7 +95,7 @@ def test_a_terminal_gets_a_live_bar(
     assert "\x1b" not in run.log_file.read_text() and not re.search(r"bits per byte \d", run.log_file.read_text())
 
 
-def test_lines_of_tables_in_the_log_do_not_end_in_blanks(tmp_path: Path) -> None:
+def test_lines_of_tables_in_the_log_do_not_end_in_blanks(tmp_path):
     console = RunConsole(tmp_path / "train.log")
     console.print(facts_table({"parameters": "1", "written to": "outputs"}))
     assert (tmp_path / "train.log").read_text() == "parameters  1\nwritten to  outputs\n"
@@ -120,38 +117,23 @@ class RequestsAStop(L.Callback):
 
 
 @pytest.mark.parametrize(
-    ("step", "validates", "announced", "last_step"),
+    ("step", "validates", "micro_batch_size", "announced", "last_step"),
     [
-        (2, True, "this validation and one more step", 3),
-        (4, True, "this validation", 4),
-        (2, False, "this validation", 2),
-        (1, False, None, 1),
+        (2, True, 4, "this validation and one more step", 3),
+        (4, True, 4, "this validation", 4),
+        (2, False, 4, "this validation", 2),
+        (1, False, 4, None, 1),
+        (1, False, 2, "this step and any validation that is due", 1),
     ],
 )
 def test_a_stop_is_announced_once_with_what_the_run_still_does(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    step: int,
-    validates: bool,
-    announced: str | None,
-    last_step: int,
-) -> None:
+    tmp_path, capsys, step, validates, micro_batch_size, announced, last_step
+):
     run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
-    config = small(tmp_path)
+    config = small(tmp_path, f"trainer.micro_batch_size={micro_batch_size}")
     run.start(config, {})
     with contextlib.nullcontext() if last_step == 4 else pytest.raises(RunInterruptedError):
         train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(step, validates)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stopping")]
     assert lines == ([f"stopping after {announced}; Ctrl-C again stops at once"] if announced else [])
     assert max(step for step, _, _ in recorded(run)) == last_step
-
-
-def test_a_stop_within_a_step_of_several_batches_is_announced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run, signals = RunDirectory(tmp_path / "run"), StopOnSignals()
-    config = small(tmp_path, "trainer.micro_batch_size=2")
-    run.start(config, {})
-    with pytest.raises(RunInterruptedError):
-        train_here(run, check(config, None), None, signals, callbacks=[RequestsAStop(1, False)])
-    assert "stopping after this step and any validation that is due; Ctrl-C again" in capsys.readouterr().out

@@ -1,7 +1,5 @@
 """The tokens that are digits follow from the data of a run, wherever its model is made."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ ADDITION = ("dataset=addition", "dataset.task.reversed=true")
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
-def test_of_a_text_they_are_those_of_its_tokenizer(tmp_path: Path, tokenizer: str) -> None:
+def test_of_a_text_they_are_those_of_its_tokenizer(tmp_path, tokenizer):
     (tmp_path / "text.txt").write_text(" ".join(f"{word} {number}" for number, word in enumerate(words(900).split())))
     more = ["dataset.vocab_size=300"] if tokenizer == "bpe" else []
     run = run_of(small(tmp_path, "encoding=abacus", f"dataset.tokenizer={tokenizer}", *more), tmp_path / "run")
@@ -28,7 +26,7 @@ def test_of_a_text_they_are_those_of_its_tokenizer(tmp_path: Path, tokenizer: st
 
 
 @pytest.mark.parametrize("model", ["decoder", "encoder"])
-def test_of_an_algorithmic_task_they_are_its_symbols(tmp_path: Path, model: str) -> None:
+def test_of_an_algorithmic_task_they_are_its_symbols(tmp_path, model):
     run = run_of(composed(*ADDITION, f"model={model}", *TINY), tmp_path / "run")
     loaded = poslab.load(run.path)
     assert [load_tokenizer(run.path).decode([number]) for number in loaded.encodings.layer(0).digits] == [*"0123456789"]
@@ -36,7 +34,7 @@ def test_of_an_algorithmic_task_they_are_its_symbols(tmp_path: Path, model: str)
     assert swapped.encodings.layer(0).digits == loaded.encodings.layer(0).digits
 
 
-def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path):
     config = composed("dataset=reverse", *TINY)
     with pytest.raises(
         ValueError, match=r"^encoding Abacus needs digits, and no token of this vocabulary is one: [^\n]+$"
@@ -44,7 +42,7 @@ def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path: Path) 
         run_of(config, tmp_path / "run")
 
 
-def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path: Path) -> None:
+def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path):
     config = composed(*ADDITION, *TINY, "trainer.micro_batch_size=4")
     whole = run_of(config, tmp_path / "whole")
     stopped = stop_run(config, tmp_path / "stopped", step=2)
@@ -53,7 +51,7 @@ def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path: Path) 
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_abacus_stands_beside_an_encoding_of_the_layers(tmp_path: Path) -> None:
+def test_abacus_stands_beside_an_encoding_of_the_layers(tmp_path):
     beside = ["encoding=per_layer", "+encoding@encoding.embedding=abacus", "encoding.embedding.max_k=9"]
     config = composed(*ADDITION, *TINY, *beside)
     model = poslab.load(run_of(config, tmp_path / "run").path)

@@ -38,9 +38,7 @@ def model(*overrides: str, vocab_size: int = 257) -> nn.Module:
     "overrides",
     [["encoding=rotary"], ["encoding.base=500000"], ["encoding=none"], ["encoding=sinusoidal"], ["encoding=alibi"]],
 )
-def test_under_an_encoding_without_parameters_a_model_takes_all_weights(
-    trained: RunDirectory, overrides: list[str]
-) -> None:
+def test_under_an_encoding_without_parameters_a_model_takes_all_weights(trained, overrides):
     other = model(*overrides)
     assert initialise_from(other, str(trained.path), BYTES) == []
     theirs = weights(trained.best_checkpoint)
@@ -49,7 +47,7 @@ def test_under_an_encoding_without_parameters_a_model_takes_all_weights(
 
 
 @pytest.mark.parametrize("encoding", ["t5", "learned"])
-def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained: RunDirectory, encoding: str) -> None:
+def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained, encoding):
     other, untouched = model(f"encoding={encoding}"), model(f"encoding={encoding}")
     lines = initialise_from(other, str(trained.path), BYTES)
     (own,) = [name for name in other.state_dict() if name.startswith("encodings.")]
@@ -65,7 +63,7 @@ def saved(model: nn.Module, file: Path) -> str:
     return str(file)
 
 
-def test_a_model_with_names_of_its_own_takes_what_fits(trained: RunDirectory) -> None:
+def test_a_model_with_names_of_its_own_takes_what_fits(trained):
     own = nn.Module()
     own.norm = nn.RMSNorm(16)
     own.tokens = nn.Embedding(257, 16)
@@ -75,7 +73,7 @@ def test_a_model_with_names_of_its_own_takes_what_fits(trained: RunDirectory) ->
     assert "embedding.weight is not in this model, and was left out" in lines
 
 
-def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) -> None:
+def test_what_is_left_out_or_has_another_shape_is_listed(trained):
     other = model("encoding=alibi", "model.mlp_ratio=8", "model.qk_norm=true", vocab_size=300)
     lines = initialise_from(other, str(trained.path), SymbolTokenizer(["a", "b"]))
     assert "embedding.weight has another shape ((257, 16) there, (300, 16) here), and starts afresh" in lines
@@ -88,7 +86,7 @@ def test_what_is_left_out_or_has_another_shape_is_listed(trained: RunDirectory) 
     assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
 
 
-def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_here(tmp_path: Path) -> None:
+def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_here(tmp_path):
     run = run_of(small(tmp_path, "model.tie_embeddings=false"), tmp_path / "untied")
     tied, theirs = model("encoding=rotary"), weights(run.best_checkpoint)
     assert initialise_from(tied, str(run.path), BYTES) == [
@@ -100,9 +98,7 @@ def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_
 
 @pytest.mark.parametrize(("there", "here"), [(257, 300), (258, 257), (258, 300)])
 @pytest.mark.parametrize("tied", ["true", "false"])
-def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_task(
-    trained: RunDirectory, there: int, here: int, tied: str
-) -> None:
+def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_task(trained, there, here, tied):
     source = model(f"model.tie_embeddings={tied}", vocab_size=there)
     nn.init.ones_(source.output.weight)
     file = saved(source, trained.checkpoints / "other.ckpt")
@@ -116,7 +112,7 @@ def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_ta
         assert torch.equal(ours.state_dict()[name][257:], untouched[name][257:])
 
 
-def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings(tmp_path: Path) -> None:
+def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings(tmp_path):
     masked = run_of(small(tmp_path, "model=encoder"), tmp_path / "masked")
     (tmp_path / "classes.csv").write_text("text,label\n" + "".join(f"word {n},{'ab'[n % 2]}\n" for n in range(200)))
     data = ["dataset=classification_file", f"dataset.files={tmp_path}/classes.csv", "dataset.tokenizer=bytes"]
@@ -131,7 +127,7 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
     torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
 
 
-def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
+def test_a_run_of_which_nothing_fits_is_refused(trained):
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
     assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model: " + (
@@ -139,9 +135,7 @@ def test_a_run_of_which_nothing_fits_is_refused(trained: RunDirectory) -> None:
     )
 
 
-def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(
-    trained: RunDirectory, tmp_path: Path
-) -> None:
+def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(trained, tmp_path):
     stretch = [f"init_from={trained.path}", "encoding.base=500000", "dataset.sequence_length=32"]
     run = run_of(small(tmp_path, *stretch, "optimizer.lr=1e-30", "optimizer.weight_decay=0"), tmp_path / "run")
     assert f"weights of {trained.path}" in run.log_file.read_text()

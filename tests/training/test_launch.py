@@ -24,13 +24,13 @@ def failure(folder: Path, rank: int, exitcode: int, message: str | None = None, 
     return ProcessFailure(local_rank=rank, pid=rank, exitcode=exitcode, error_file=str(file))
 
 
-def test_a_hang_is_told_although_what_hung_had_to_be_killed_after_it(tmp_path: Path) -> None:
+def test_a_hang_is_told_although_what_hung_had_to_be_killed_after_it(tmp_path):
     error = _explained({0: failure(tmp_path, 0, 1, HANG, at=100), 1: failure(tmp_path, 1, -signal.SIGKILL)})
     assert isinstance(error, ProcessDiedError) and str(error) == hung(15)
 
 
 @pytest.mark.parametrize("others", ["RuntimeError: Connection closed by peer", HANG])
-def test_a_process_that_was_killed_before_the_others_missed_it_is_named(tmp_path: Path, others: str) -> None:
+def test_a_process_that_was_killed_before_the_others_missed_it_is_named(tmp_path, others):
     killed = failure(tmp_path, 1, -signal.SIGKILL)
     error = _explained({0: failure(tmp_path, 0, 1, others, at=killed.timestamp + 15), 1: killed})
     assert str(error) == "process 1 of the run was ended by SIGKILL"

@@ -77,8 +77,8 @@ def in_some_order(gradient: Tensor) -> tuple[int, float]:
 
 @pytest.mark.parametrize("micro_batch_size", ["null", "4", "2", "1"])
 def test_the_gradient_is_that_of_the_mean_over_the_predicted_tokens_of_the_whole_batch(
-    tmp_path: Path, documents: str, micro_batch_size: str
-) -> None:
+    tmp_path, documents, micro_batch_size
+):
     shape = ["dataset.document_boundaries=true", "dataset.batch_size=8", "trainer.max_steps=1"]
     cut = [f"trainer.micro_batch_size={micro_batch_size}", "optimizer.gradient_clip=null"]
     config = small(tmp_path, documents, "encoding=t5", *shape, *cut)
@@ -97,7 +97,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_predicted_tokens_of_the_whole
     assert metrics["train/gradient_norm"] == pytest.approx(gradient_norm(model), rel=1e-5)
 
 
-def test_a_gradient_that_is_too_long_is_cut_to_the_longest(tmp_path: Path) -> None:
+def test_a_gradient_that_is_too_long_is_cut_to_the_longest(tmp_path):
     config = small(tmp_path, "optimizer.gradient_clip=0.01", "trainer.max_steps=1", "trainer.micro_batch_size=2")
     run = run_of(config, tmp_path / "run")
     used = math.sqrt(sum(g.double().square().sum().item() for g in first_gradients(run, beta=0.9)))
@@ -110,7 +110,7 @@ def test_a_gradient_that_is_too_long_is_cut_to_the_longest(tmp_path: Path) -> No
     assert shown > 0.1
 
 
-def test_a_run_ends_with_the_weights_of_a_plain_loop(tmp_path: Path) -> None:
+def test_a_run_ends_with_the_weights_of_a_plain_loop(tmp_path):
     steps, lr = 6, 3e-3
     sizes = [f"trainer.max_steps={steps}", "trainer.micro_batch_size=1", f"optimizer.lr={lr}"]
     config = small(tmp_path, "encoding=learned", *sizes, "optimizer.encoding_lr_multiplier=2", "seed=5")
@@ -140,7 +140,7 @@ def test_a_run_ends_with_the_weights_of_a_plain_loop(tmp_path: Path) -> None:
         torch.testing.assert_close(trained[name], weight, atol=2e-6, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_dropout_is_the_same_in_a_step_whatever_came_before_it(tmp_path: Path) -> None:
+def test_dropout_is_the_same_in_a_step_whatever_came_before_it(tmp_path):
     config = small(tmp_path, "model.dropout=0.3", "trainer.validations=1")
     seldom = run_of(config, tmp_path / "seldom")
     torch.rand(1000)
@@ -151,7 +151,7 @@ def test_dropout_is_the_same_in_a_step_whatever_came_before_it(tmp_path: Path) -
     assert not torch.equal(one["output.weight"], three["output.weight"])
 
 
-def test_dropout_differs_between_steps_and_between_micro_batches(tmp_path: Path) -> None:
+def test_dropout_differs_between_steps_and_between_micro_batches(tmp_path):
     losses = []
     for more in (["dataset.batch_size=4"], ["dataset.batch_size=4", "trainer.micro_batch_size=2"]):
         # The model stays as it is, and so does the batch: only dropout is left to change the loss.
@@ -162,7 +162,7 @@ def test_dropout_differs_between_steps_and_between_micro_batches(tmp_path: Path)
 
 
 @pytest.mark.parametrize("boundaries", ["false", "true"])
-def test_evaluated_metrics_are_those_of_a_plain_loop(tmp_path: Path, documents: str, boundaries: str) -> None:
+def test_evaluated_metrics_are_those_of_a_plain_loop(tmp_path, documents, boundaries):
     config = small(tmp_path, documents, f"dataset.document_boundaries={boundaries}", "trainer.micro_batch_size=2")
     metrics = run_of(config, tmp_path / "run").metrics()
     data, model = data_of(config), poslab.load(tmp_path / "run")
@@ -186,7 +186,7 @@ def test_evaluated_metrics_are_those_of_a_plain_loop(tmp_path: Path, documents: 
         assert metrics[f"test/{name}"] == metrics[f"test/{name}@16"]
 
 
-def test_metrics_are_flat_numbers_with_every_tag_that_others_rely_on(tmp_path: Path) -> None:
+def test_metrics_are_flat_numbers_with_every_tag_that_others_rely_on(tmp_path):
     metrics = run_of(small(tmp_path), tmp_path / "run").metrics()
     names = ["loss", "bits_per_byte", "perplexity", "accuracy"]
     tags = {f"{split}/{name}{at}" for split in ("validation", "test") for name in names for at in ("", "@16", "@32")}
@@ -196,7 +196,7 @@ def test_metrics_are_flat_numbers_with_every_tag_that_others_rely_on(tmp_path: P
     assert (metrics["steps"], metrics["parameters"]) == (4, 8256)
 
 
-def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path: Path) -> None:
+def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path):
     # Learns for some steps, and is then thrown off by a gradient that is not cut and a high learning rate.
     config = small(tmp_path, "optimizer.lr=0.1", "trainer.max_steps=8", "trainer.validations=8")
     run = run_of(config, tmp_path / "run")
@@ -209,9 +209,7 @@ def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path: Path) 
     assert f"best checkpoint (step {best})" in run.log_file.read_text()
 
 
-def test_seconds_of_training_hold_the_wait_for_data_but_no_validation_and_are_of_the_whole_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_of_training_hold_the_wait_for_data_but_no_validation_and_are_of_the_whole_run(tmp_path, monkeypatch):
     passed = 0.0
 
     def slow(method: Any, seconds: float) -> Any:
@@ -232,7 +230,7 @@ def test_seconds_of_training_hold_the_wait_for_data_but_no_validation_and_are_of
     assert metrics["train/tokens_per_second"] == 8 * 4 * 16 / 8
 
 
-def test_lengths_past_the_end_of_an_encoding_are_a_dash_and_no_figure(tmp_path: Path) -> None:
+def test_lengths_past_the_end_of_an_encoding_are_a_dash_and_no_figure(tmp_path):
     run = run_of(small(tmp_path, "encoding=learned"), tmp_path / "run")
     assert not any("@32" in tag for tag in run.metrics())
     assert not any("@32" in tag for _, tag, _ in recorded(run))
@@ -242,7 +240,7 @@ def test_lengths_past_the_end_of_an_encoding_are_a_dash_and_no_figure(tmp_path: 
 
 
 @pytest.mark.parametrize("saves", ["1", "20"])
-def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_and_is_not_saved(tmp_path: Path, saves: str) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_and_is_not_saved(tmp_path, saves):
     thrown_off = ["optimizer.lr=1e30", "optimizer.warmup_fraction=0", "trainer.max_steps=20", "trainer.validations=1"]
     config = small(tmp_path, *thrown_off, f"trainer.saves={saves}", "trainer.log_every=10")
     with pytest.raises(NonFiniteLossError) as error:

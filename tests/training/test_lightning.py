@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import yaml
@@ -33,7 +32,7 @@ def validated(run: RunDirectory) -> list[int]:
     return [step for step, tag, _ in recorded(run) if tag == "validation/loss"]
 
 
-def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
+def test_arguments_reach_lightnings_trainer(tmp_path):
     whole = run_of(small(tmp_path), tmp_path / "whole")
     part = run_of(small(tmp_path, "+trainer.lightning.limit_val_batches=1"), tmp_path / "part")
     metrics = [{tag: value for step, tag, value in recorded(run) if step == 4} for run in (whole, part)]
@@ -57,25 +56,25 @@ def test_arguments_reach_lightnings_trainer(tmp_path: Path) -> None:
         ("max_time={days:1,_target_:os.system}", "_target_"),
     ],
 )
-def test_arguments_that_it_does_not_take_are_refused(given: str, said: str) -> None:
+def test_arguments_that_it_does_not_take_are_refused(given, said):
     with pytest.raises(ValueError, match=rf"^trainer\.lightning.*{said}"):
         check(composed(f"+trainer.lightning.{given}"))
 
 
 @pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
-def test_the_readme_lists_the_arguments_that_pass(language: str) -> None:
+def test_the_readme_lists_the_arguments_that_pass(language):
     paragraphs = (CONF.parent / language).read_text().split("\n\n")
     (listing,) = (text for text in paragraphs if "`limit_val_batches`" in text)
     assert re.findall(r"`(\w+)`", listing) == open_arguments()
 
 
 @pytest.mark.parametrize("given", ["5", "[1]", "{1:2}", "many"])
-def test_arguments_must_have_names(given: str) -> None:
+def test_arguments_must_have_names(given):
     with pytest.raises(ValueError, match=r"^trainer\.lightning must hold arguments by name"):
         check(composed(f"trainer.lightning={given}"))
 
 
-def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -> None:
+def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path):
     config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=2")
     run = run_of(config, tmp_path / "run")
     assert validated(run) == [1, 2, 3]
@@ -88,21 +87,21 @@ def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path: Path) -
     )
 
 
-def test_early_stopping_can_follow_any_metric_at_one_length(tmp_path: Path) -> None:
+def test_early_stopping_can_follow_any_metric_at_one_length(tmp_path):
     monitor = "callbacks.early_stopping.monitor=validation/perplexity@16"
     config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, monitor, "callbacks.early_stopping.patience=1")
     run = run_of(config, tmp_path / "run")
     assert validated(run) == [1, 2] and "validation/perplexity@16" in run.metrics()
 
 
-def test_early_stopping_counts_on_in_a_run_that_resumes(tmp_path: Path) -> None:
+def test_early_stopping_counts_on_in_a_run_that_resumes(tmp_path):
     config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=2")
     run = stop_run(config, tmp_path / "run", step=1)
     run_of(config, run.path, checkpoint=run.last_checkpoint)
     assert validated(run) == [1, 2, 3]
 
 
-def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path: Path) -> None:
+def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path):
     config = small(tmp_path, *NEVER_BETTER, *SIX_VALIDATIONS, "callbacks.early_stopping.patience=1")
     run = run_of(config, tmp_path / "run")
     run.metrics_file.unlink()  # as if it had been killed before its test
@@ -111,7 +110,7 @@ def test_a_run_that_had_stopped_early_trains_no_further_when_it_resumes(tmp_path
     assert run.metrics()["steps"] == 2
 
 
-def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: Path) -> None:
+def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path):
     over = ("+trainer.lightning.max_time={microseconds:1}", "callbacks=[early_stopping]")
     run = run_of(small(tmp_path, *over, *SIX_VALIDATIONS), tmp_path / "run")
     run.metrics_file.unlink()  # as if it had been killed before its test
@@ -147,13 +146,13 @@ def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path: P
         ),
     ],
 )
-def test_what_cannot_be_trained_is_one_sentence_and_leaves_no_run(tmp_path: Path, words: str, said: str) -> None:
+def test_what_cannot_be_trained_is_one_sentence_and_leaves_no_run(tmp_path, words, said):
     with pytest.raises(ValueError, match=f"^{said}"):
         run_of(small(tmp_path, *words.split(), "trust=[lightning]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_leaves_files_of_the_user_as_they_are(tmp_path: Path) -> None:
+def test_a_mistake_leaves_files_of_the_user_as_they_are(tmp_path):
     for name in ("tokenizer.json", "metrics.csv"):
         (tmp_path / name).write_text("mine")
     mistaken = small(tmp_path, "callbacks=[early_stopping]", "callbacks.early_stopping.monitor=validation/los")
@@ -165,7 +164,7 @@ def test_a_mistake_leaves_files_of_the_user_as_they_are(tmp_path: Path) -> None:
     }
 
 
-def test_a_run_records_where_its_loggers_are(tmp_path: Path) -> None:
+def test_a_run_records_where_its_loggers_are(tmp_path):
     chosen = run_of(small(tmp_path, "logger=[csv]"), tmp_path / "chosen")
     assert chosen.metrics_csv.exists() and not list(chosen.path.glob("events.out.*"))
     none = run_of(small(tmp_path, "logger=[]"), tmp_path / "none")
@@ -173,7 +172,7 @@ def test_a_run_records_where_its_loggers_are(tmp_path: Path) -> None:
     assert none.metrics()["test/loss"] == chosen.metrics()["test/loss"]
 
 
-def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path: Path) -> None:
+def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path):
     named = "+logger.other._target_=lightning.pytorch.loggers.CSVLogger"
     with pytest.raises(ValueError, match="if you trust it, add trust=lightning"):
         check(small(tmp_path, named))
@@ -184,7 +183,7 @@ def test_a_logger_of_lightnings_own_records_the_same_metrics(tmp_path: Path) -> 
     assert losses == [value for _, tag, value in recorded(run) if tag == "train/loss"]
 
 
-def test_an_argument_that_a_logger_needs_is_named_before_training() -> None:
+def test_an_argument_that_a_logger_needs_is_named_before_training():
     named = "+logger.other._target_=lightning.pytorch.loggers.logger.DummyLogger"
     check(composed(named, "trust=[lightning]"))
     with pytest.raises(ValueError, match=r"^logger\.other\.project must be given: Needing needs it"):
@@ -192,14 +191,14 @@ def test_an_argument_that_a_logger_needs_is_named_before_training() -> None:
 
 
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
-def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path: Path) -> None:
+def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path):
     named = "+logger.other._target_=lightning.pytorch.loggers.WandbLogger"
     with pytest.raises(ValueError, match=r"^logger\.other needs a package that is not installed: .*wandb"):
         run_of(small(tmp_path, named, "trust=[lightning]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path: Path) -> None:
+def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path):
     run = stop_run(small(tmp_path), tmp_path / "run", step=1)
     config = yaml.safe_load(run.config_file.read_text())
     for group in ("callbacks", "logger"):

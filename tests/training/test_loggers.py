@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run_of(config, folder / "outputs" / "alibi")
 
 
-def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished: RunDirectory) -> None:
+def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished):
     tags = set(events_of(finished.path).Tags()["scalars"])
     evaluated = {"loss", "bits_per_byte", "perplexity", "accuracy"}
     training = evaluated | {"learning_rate", "gradient_norm", "tokens_per_second"}
@@ -50,7 +50,7 @@ def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished: RunDirectory)
     assert "memory/peak_mb" in tags
 
 
-def test_curves_have_the_metrics_of_each_step(finished: RunDirectory) -> None:
+def test_curves_have_the_metrics_of_each_step(finished):
     events = events_of(finished.path)
     assert [step for step, _ in curve(events, "train/loss")] == [1, 2, 3, 4]
     assert [step for step, _ in curve(events, "validation/loss")] == [2, 4]
@@ -61,7 +61,7 @@ def test_curves_have_the_metrics_of_each_step(finished: RunDirectory) -> None:
     assert curve(events, "train/learning_rate")[2] == (3, pytest.approx(3e-3 * 1.02 / 2))
 
 
-def test_metrics_csv_has_what_tensorboard_has(finished: RunDirectory) -> None:
+def test_metrics_csv_has_what_tensorboard_has(finished):
     events = events_of(finished.path)
     for tag in set(events.Tags()["scalars"]):
         if not tag.startswith("by_length/"):
@@ -69,14 +69,14 @@ def test_metrics_csv_has_what_tensorboard_has(finished: RunDirectory) -> None:
             assert curve(events, tag) == expected, tag
 
 
-def test_the_loss_at_each_length_is_a_curve_over_length(finished: RunDirectory) -> None:
+def test_the_loss_at_each_length_is_a_curve_over_length(finished):
     events, metrics = events_of(finished.path), finished.metrics()
     for name in ("loss", "bits_per_byte", "perplexity", "accuracy"):
         expected = [(length, pytest.approx(metrics[f"test/{name}@{length}"])) for length in (16, 32)]
         assert curve(events, f"by_length/test/{name}") == expected
 
 
-def test_the_hparams_tab_has_the_choices_beside_the_final_test_metrics(finished: RunDirectory) -> None:
+def test_the_hparams_tab_has_the_choices_beside_the_final_test_metrics(finished):
     events = events_of(finished.path)
     choices = hyperparameters(events, "_hparams_/session_start_info").session_start_info.hparams
     assert choices["encoding"].string_value == "Alibi"
@@ -98,24 +98,24 @@ def test_the_hparams_tab_has_the_choices_beside_the_final_test_metrics(finished:
         assert curve(events, name)[-1][1] == pytest.approx(finished.metrics()[name])
 
 
-def test_a_choice_may_have_numbers_as_keys() -> None:
+def test_a_choice_may_have_numbers_as_keys():
     choice = {"schedule": {0: 2, 4: 1}}
     assert dict(flat(choice)) == {"schedule.0": 2, "schedule.4": 1}
     assert described(choice["schedule"]) == "0=2, 4=1"
 
 
-def test_the_configuration_is_there_as_text(finished: RunDirectory) -> None:
+def test_the_configuration_is_there_as_text(finished):
     (event,) = events_of(finished.path).Tensors("config/text_summary")
     text = event.tensor_proto.string_val[0].decode()
     assert OmegaConf.create(text.removeprefix("```yaml\n").removesuffix("```")) == finished.config()
 
 
-def test_a_run_is_named_after_its_directory(finished: RunDirectory) -> None:
+def test_a_run_is_named_after_its_directory(finished):
     outputs = finished.path.parent
     assert {file.parent for file in outputs.rglob("events.out.tfevents.*")} == {outputs / "alibi"}
 
 
-def test_metrics_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) -> None:
+def test_metrics_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path):
     logger = RunTensorBoard(tmp_path / "run", first_step=0)
     for step in (1, 2):
         logger.log_metrics({"train/loss": step / 2}, step)
@@ -124,7 +124,7 @@ def test_metrics_are_on_the_disk_as_soon_as_they_are_recorded(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_lost(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_lost(tmp_path):
     config = small(tmp_path, "trainer.max_steps=12", "trainer.validations=4")
     directory = tmp_path / "run"
     run = stop_run(config, directory, step=3)  # and ends after step 4
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_
     assert len(events.Tensors("config/text_summary")) == 1
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tmp_path):
     for _ in range(2):  # the second as if it began anew in the same directory
         logger = RunTensorBoard(tmp_path / "run", first_step=0)
         for step in (1, 2, 3):
@@ -160,9 +160,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_has_each_step_once(tm
     assert [step for step, _ in curve(events_of(tmp_path / "run"), "train/loss")] == [1, 2, 3]
 
 
-def test_what_a_run_records_is_read_in_order_though_it_was_resumed_within_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_run_records_is_read_in_order_though_it_was_resumed_within_a_second(tmp_path, monkeypatch):
     numbers = iter((9, 10))  # of the files of a process, which come in the order of the alphabet
     monkeypatch.setattr(event_file_writer, "_global_uid", SimpleNamespace(get=lambda: next(numbers)))
     for step in (1, 2):
@@ -172,7 +170,7 @@ def test_what_a_run_records_is_read_in_order_though_it_was_resumed_within_a_seco
     assert curve(events_of(tmp_path / "run"), "train/loss") == [(1, 0.5), (2, 1.0)]
 
 
-def test_a_run_resumes_into_a_validation_before_any_training_figure_is_due(tmp_path: Path) -> None:
+def test_a_run_resumes_into_a_validation_before_any_training_figure_is_due(tmp_path):
     rhythm = ["trainer.max_steps=8", "trainer.validations=2", "trainer.saves=8", "trainer.log_every=100"]
     config = small(tmp_path, *rhythm)
     run = stop_run(config, tmp_path / "run", step=1)  # and ends after step 2

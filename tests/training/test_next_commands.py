@@ -33,7 +33,7 @@ def next_of(
     return {line[2:12].strip(): shlex.split(line[12:]) for line in lines}
 
 
-def test_the_choices_of_a_run_are_kept(tmp_path: Path) -> None:
+def test_the_choices_of_a_run_are_kept(tmp_path):
     shared = ["dataset=text", "dataset.files=[a b.txt,'c(1).txt']", "encoding@model.cross_encoding=t5", "~debug"]
     own = ["encoding=per_layer", "+encoding@encoding.embedding=abacus", "encoding.base=5"]
     before = ["--config-dir", "mine", "hydra.searchpath=[file://mine/conf]"]
@@ -42,7 +42,7 @@ def test_the_choices_of_a_run_are_kept(tmp_path: Path) -> None:
     assert commands["train on"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
 
 
-def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_path: Path) -> None:
+def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_path):
     words = ["--config-dir", "outputs/sweeps/q", "--config-name", "best"]
     commands = next_of(tmp_path, words)
     assert "compare" not in commands
@@ -63,19 +63,19 @@ def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_
     ],
     ids=str,
 )
-def test_without_known_choices_only_the_run_itself_is_named(tmp_path: Path, choices: Any) -> None:
+def test_without_known_choices_only_the_run_itself_is_named(tmp_path, choices):
     """As those of a stranger's run that goes on, which no command of ours has kept: nobody is to copy them."""
     assert list(next_of(tmp_path, choices)) == ["look", "evaluate", "write"]
 
 
 @pytest.mark.parametrize("typed", ["trust=mine", "trust=[mine]", "+trust=['mine']", "trust=[mine,other]", "trust=[]"])
-def test_choices_that_trust_what_their_run_is_trusted_with_are_known(tmp_path: Path, typed: str) -> None:
+def test_choices_that_trust_what_their_run_is_trusted_with_are_known(tmp_path, typed):
     (tmp_path / "environment.json").write_text(json.dumps({"choices": ["encoding=rotary", typed]}))
     run = RunDirectory(tmp_path, ("mine", "other"))
     assert typed in shlex.split(next_commands(run, Recipe.of(composed()), LanguageModelling({}))[-1])
 
 
-def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path):
     assert "resume" not in str(next_of(tmp_path, []))
 
 
@@ -88,9 +88,7 @@ def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path: Path) -> None:
         (["encoding=none", "attention=flash"], "rotary"),
     ],
 )
-def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(
-    tmp_path: Path, choices: list[str], other: str | None
-) -> None:
+def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(tmp_path, choices, other):
     command = next_of(tmp_path, choices, small(tmp_path, *choices)).get("compare")
     assert (command is None) == (other is None)
     assert command is None or command[-1] == f"encoding={other}"
@@ -98,7 +96,7 @@ def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a=1,b", "with space", "it's", "5", "é[x]", "1e5", "null"])
-def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: str) -> None:
+def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path, name):
     commands = next_of(tmp_path / name, [])
     for what, key in (("evaluate", "run"), ("write", "run"), ("train on", "init_from")):
         word = next(word for word in commands[what] if word.startswith(f"{key}="))
@@ -109,7 +107,7 @@ def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path: Path, name: st
 @pytest.mark.parametrize(
     ("dataset", "model"), [("reverse_string", "encoder"), ("addition", "decoder"), ("scan", "encoder")]
 )
-def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, dataset: str, model: str) -> None:
+def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path, dataset, model):
     config = composed(f"dataset={dataset}", f"model={model}")
     data, task = opened(config)
     source = data.source
@@ -130,11 +128,11 @@ def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path: Path, da
         (QuestionAnswering(ByteTokenizer()), r"prompt=$a question\tand its context"),
     ],
 )
-def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path: Path, task: Task, prompt: str) -> None:
+def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path, task, prompt):
     assert next_of(tmp_path, None, task=task)["answer"][-1] == prompt
 
 
-def test_a_key_that_was_given_twice_is_printed_with_its_last_value(tmp_path: Path) -> None:
+def test_a_key_that_was_given_twice_is_printed_with_its_last_value(tmp_path):
     typed = ["--config-dir", "mine", "seed=1", "trainer.validations=2", "~debug", "trainer.validations=10"]
     commands = next_of(tmp_path, typed)
     kept = ["--config-dir", "mine", "seed=1", "~debug", "trainer.validations=10"]

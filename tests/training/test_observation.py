@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -12,42 +11,32 @@ from poslab.training.fit import run_test
 from poslab.training.resume import Plan
 from poslab.training.train import train
 
-from .runs import run_of, small
-
-ONE, TWO = (), ("trainer.devices=2", "trainer.strategy=ddp")
+from .runs import recorded, run_of, small
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
-def test_an_observer_is_told_of_every_validation_by_one_process(processes: tuple[str, ...], tmp_path: Path) -> None:
-    config = small(tmp_path, *processes)
-    told: list[tuple[int, float]] = []
-
-    def observer(step: int, metrics: Mapping[str, float]) -> None:
-        told.append((step, metrics["validation/loss"]))
-
-    run = train(Plan(RunDirectory(tmp_path / "run"), config, None), check(config), observer)
-
-    assert [step for step, _ in told] == [2, 4]
-    assert run.metrics()["validation/loss"] == min(loss for _, loss in told)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [ONE, TWO], ids=["one process", "two processes"])
-def test_an_observer_ends_all_processes_of_a_run(processes: tuple[str, ...], tmp_path: Path) -> None:
-    config = small(tmp_path, *processes)
+@pytest.mark.parametrize("processes", [(), ("trainer.devices=2", "trainer.strategy=ddp")], ids=["one", "two"])
+def test_an_observer_is_told_of_every_validation_by_one_process_and_ends_all(processes, tmp_path):
+    config = small(tmp_path, "trainer.max_steps=6", "trainer.validations=3", *processes)
     run = RunDirectory(tmp_path / "run")
+    told: dict[int, float] = {}
+
+    def observer(step: int, metrics: Mapping[str, float]) -> str | None:
+        assert step not in told
+        told[step] = metrics["validation/loss"]
+        return "enough" if step == 4 else None
 
     with pytest.raises(RunEndedEarlyError, match="enough"):
-        train(Plan(run, config, None), check(config), lambda step, _: "enough" if step == 2 else None)
+        train(Plan(run, config, None), check(config), observer)
 
+    assert told == pytest.approx({step: value for step, tag, value in recorded(run) if tag == "validation/loss"})
+    assert list(told) == [2, 4]
     assert not run.is_finished
     assert not run.is_held
-    steps = {int(row.split(",")[0]) for row in (run.path / "metrics.csv").read_text().splitlines()[1:]}
-    assert max(steps) == 2
+    assert max(step for step, _, _ in recorded(run)) == 4
 
 
-def test_a_run_that_is_observed_is_tested_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_run_that_is_observed_is_tested_when_it_is_asked_for(tmp_path):
     config = small(tmp_path)
     usual = run_of(config, tmp_path / "usual").metrics()
 

@@ -36,12 +36,12 @@ def made(path: Path, config: dict[str, Any], *, age: int = 0, saved: bool = True
     return path
 
 
-def test_a_new_run_is_kept_where_it_is_said(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_new_run_is_kept_where_it_is_said(tmp_path, config):
     run, its_config, checkpoint, *_ = plan(config, tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (tmp_path / "new", config, None)
 
 
-def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path, config):
     path = made(tmp_path / "run", config)
     with pytest.raises(
         ValueError, match=rf"^{path} holds a run already: resume it with resume={path}, or choose another"
@@ -49,7 +49,7 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path, config:
         plan(config, path, [])
 
 
-def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_named(tmp_path: Path) -> None:
+def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_named(tmp_path):
     """Runs that begin in the same second have the same directory."""
     config = small(tmp_path, "trainer.max_steps=1")
     plans = [plan(config, tmp_path / "run", [], is_named=is_named) for is_named in (True, True, False, False)]
@@ -63,7 +63,7 @@ def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_
     assert before == {file: file.read_bytes() for file in first.path.rglob("*") if file.is_file()}
 
 
-def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path, config):
     made(tmp_path / "old", config, age=300)
     wanted = made(tmp_path / "multirun" / "0_rotary", config, age=200)
     made(tmp_path / "finished", config, age=100, finished=True)
@@ -78,13 +78,13 @@ def remark(config: dict[str, Any], folder: Path) -> str | None:
     return plan(resumed(config, "auto"), folder / "new", []).remark
 
 
-def test_auto_that_finds_nothing_says_so(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_that_finds_nothing_says_so(tmp_path, config):
     made(tmp_path / "finished", config, finished=True)
     assert remark(config, tmp_path) == f"resume=auto: there is no unfinished run in {tmp_path}; a new one starts"
     assert plan(config, tmp_path / "new", []).remark is None
 
 
-def test_auto_names_the_nearest_unfinished_run_and_the_key_that_differs(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_names_the_nearest_unfinished_run_and_the_key_that_differs(tmp_path, config):
     far = made(tmp_path / "far", {**config, "seed": 2, "attention": "dense"})
     near = made(tmp_path / "near", {**config, "optimizer": {**config["optimizer"], "lr": 0.5}}, age=300)
     nothing = f"resume=auto: no unfinished run in {tmp_path} has this configuration; a new one starts. "
@@ -99,7 +99,7 @@ def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
     return {**config, group: {name: value for name, value in config[group].items() if name != key}}
 
 
-def test_auto_takes_a_run_of_before_a_key_where_that_is_not_set(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_takes_a_run_of_before_a_key_where_that_is_not_set(tmp_path, config):
     wanted = made(tmp_path / "no dropout", without(config, "model", "dropout"))
     changed = {**config, "model": {**config["model"], "dropout": 0.5}}
     assert plan(resumed(changed, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
@@ -111,27 +111,27 @@ def test_auto_takes_a_run_of_before_a_key_where_that_is_not_set(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("content", ["- a\n- list\n", "key: [broken\n", "", "text", "\0\1"])
-def test_auto_passes_over_files_of_other_programs(tmp_path: Path, config: dict[str, Any], content: str) -> None:
+def test_auto_passes_over_files_of_other_programs(tmp_path, config, content):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "config.yaml").write_text(content)
     wanted = made(tmp_path / "run", config, age=100)
     assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == wanted
 
 
-def test_auto_starts_a_run_again_that_was_killed_before_it_saved(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_starts_a_run_again_that_was_killed_before_it_saved(tmp_path, config):
     path = made(tmp_path / "run", config, saved=False)
     run, _, checkpoint, *_ = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (run.path, checkpoint) == (path, None)
 
 
-def test_a_run_goes_on_under_its_own_configuration(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_run_goes_on_under_its_own_configuration(tmp_path, config):
     own = {**config, "seed": 7}
     path = made(tmp_path / "run", own)
     run, its_config, checkpoint, *_ = plan(resumed(config, str(path)), tmp_path / "new", [])
     assert (run.path, its_config, checkpoint) == (path, own, path / "checkpoints" / "last.ckpt")
 
 
-def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_checkpoint_can_be_named_itself(tmp_path, config):
     path = made(tmp_path / "run", config)
     best = path / "checkpoints" / "best.ckpt"
     best.touch()
@@ -140,20 +140,20 @@ def test_a_checkpoint_can_be_named_itself(tmp_path: Path, config: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_auto_leaves_a_run_alone_that_is_being_trained(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_auto_leaves_a_run_alone_that_is_being_trained(tmp_path, config):
     path = made(tmp_path / "run", config)
     with RunDirectory(path).held():
         assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
     assert plan(resumed(config, "auto"), tmp_path / "new", []).run.path == path
 
 
-def test_a_finished_run_that_is_named_is_given_for_what_it_is(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_finished_run_that_is_named_is_given_for_what_it_is(tmp_path, config):
     path = made(tmp_path / "run", config, finished=True)
     run, _, _, *_ = plan(resumed(config, str(path)), tmp_path / "new", [])
     assert run.path == path and run.is_finished
 
 
-def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_the_same_choices_may_be_repeated(tmp_path, config):
     path = made(tmp_path / "run", config)
     assert plan(resumed(config, str(path)), tmp_path / "new", ["encoding=rotary", "seed=1"]).run.path == path
 
@@ -169,7 +169,7 @@ def test_the_same_choices_may_be_repeated(tmp_path: Path, config: dict[str, Any]
         *((recipe, "model.d_model") for recipe in ("debug=fast", "size=small", "experiment=small_gpu")),
     ],
 )
-def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, Any], override: str, key: str) -> None:
+def test_another_choice_is_refused_by_its_key(tmp_path, config, override, key):
     path = made(tmp_path / "run", config)
     with pytest.raises(ValueError) as error:
         plan(resumed(composed(override), str(path)), tmp_path / "new", [override])
@@ -180,7 +180,7 @@ def test_another_choice_is_refused_by_its_key(tmp_path: Path, config: dict[str, 
 
 
 @pytest.mark.parametrize("with_folder", [True, False])
-def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict[str, Any], with_folder: bool) -> None:
+def test_a_directory_without_a_run_starts_one_there(tmp_path, config, with_folder):
     path = tmp_path / "empty"
     (path / "checkpoints" if with_folder else path).mkdir(parents=True)
     run, its_config, checkpoint, *_ = plan(resumed(config, str(path)), tmp_path / "new", ["seed=1"])
@@ -197,9 +197,7 @@ def test_a_directory_without_a_run_starts_one_there(tmp_path: Path, config: dict
         ("config.yaml", "key: [broken\n", r"{0}/config\.yaml, line 2 is not YAML: "),
     ],
 )
-def test_a_directory_of_something_else_is_refused(
-    tmp_path: Path, config: dict[str, Any], name: str, content: str, sentence: str
-) -> None:
+def test_a_directory_of_something_else_is_refused(tmp_path, config, name, content, sentence):
     path = tmp_path / "theirs"
     path.mkdir()
     (path / name).write_text(content)
@@ -207,7 +205,7 @@ def test_a_directory_of_something_else_is_refused(
         plan(resumed(config, str(path)), tmp_path / "new", [])
 
 
-def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path, config):
     made(tmp_path / "2026_rotary", config)
     with pytest.raises(ValueError) as error:
         plan(resumed(config, f"{tmp_path}/2026_rotry"), tmp_path / "new", [])
@@ -217,7 +215,7 @@ def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, co
     )
 
 
-def test_it_makes_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_it_makes_nothing(tmp_path, config):
     for resume in (None, "auto"):
         plan(resumed(config, resume), tmp_path / "outputs" / "new", [])
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ def damages(whole: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.slow
-def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep: Sweep) -> None:
+def test_a_damaged_storage_is_read_or_named_in_one_sentence(sweep):
     file = Path(sweep.output) / "study.db"
     whole, sentences = file.read_bytes(), []
     for damaged in damages(whole):

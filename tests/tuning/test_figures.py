@@ -52,42 +52,35 @@ def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_a_sweep_of_several_parameters_has_every_figure(direction: str, tmp_path: Path) -> None:
-    objectives = [{"mean": ["validation/loss"], "direction": direction}]
+@pytest.mark.parametrize(
+    ("objectives", "over_time"),
+    [
+        (["validation/loss"], "history"),
+        ([{"mean": ["validation/loss"], "direction": "maximize"}], "history"),
+        (["validation/loss", SPEED], "front"),
+    ],
+    ids=["minimize", "maximize", "two objectives"],
+)
+def test_a_sweep_of_several_parameters_has_every_figure(objectives, over_time, tmp_path):
+    """And the style of Optuna stays in them."""
+    before = dict(matplotlib.rcParams)
 
     drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=objectives)
 
-    assert drawn == {"history", "importance", "slices", "contour", "parallel"}
-
-
-@pytest.mark.slow
-def test_two_objectives_have_a_front(tmp_path: Path) -> None:
-    drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=["validation/loss", SPEED])
-
-    assert drawn == {"front", "importance", "slices", "contour", "parallel"}
+    assert drawn == {over_time, "importance", "slices", "contour", "parallel"}
+    assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "n_trials", "is_flat"), [(TWO_NUMBERS, 1, False), (TWO_NUMBERS, 6, True), (CONDITIONAL, 8, False)]
 )
-def test_where_nothing_can_be_said_nothing_is_drawn(
-    space: dict[str, Any], n_trials: int, is_flat: bool, tmp_path: Path
-) -> None:
+def test_where_nothing_can_be_said_nothing_is_drawn(space, n_trials, is_flat, tmp_path):
     drawn = figures_of(tmp_path, space, n_trials, is_flat)
 
     assert {"history", "slices"} <= drawn
     assert ("importance" in drawn) == (space is CONDITIONAL)
     assert "contour" not in drawn or is_flat
-
-
-@pytest.mark.slow
-def test_the_style_of_optuna_stays_in_its_figures(tmp_path: Path) -> None:
-    before = dict(matplotlib.rcParams)
-    figures_of(tmp_path, TWO_NUMBERS, 8)
-
-    assert dict(matplotlib.rcParams) == before
 
 
 def trial_of(number: int, value: float, base: float) -> FrozenTrial:
@@ -104,7 +97,7 @@ def trial_of(number: int, value: float, base: float) -> FrozenTrial:
         (1, {"best": BEST, "default": DEFAULT, "trial": OTHER}),
     ],
 )
-def test_a_legend_has_the_marks_that_are_drawn(best: int, expected: dict[str, str]) -> None:
+def test_a_legend_has_the_marks_that_are_drawn(best, expected):
     trials = [trial_of(number, 1.0 + (number != best), 10.0 ** (number + 2)) for number in range(3)]
     parameter = Parameter("base", "base", trials[0].distributions["base"], {})
     figure = slices(trials, [parameter], Objective(("validation/loss",), "minimize"), trials[best]).figure
@@ -124,5 +117,5 @@ def test_a_legend_has_the_marks_that_are_drawn(best: int, expected: dict[str, st
         ([0.0, 0.25], ["0", "0.25"]),
     ],
 )
-def test_the_numbers_of_an_axis_have_one_form(numbers: list[float], texts: list[str]) -> None:
+def test_the_numbers_of_an_axis_have_one_form(numbers, texts):
     assert tick_texts(numbers) == texts

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -15,14 +13,13 @@ from poslab.pool.heartbeat import beating
 from poslab.pool.locks import fail_lost
 from poslab.tuning.trial_record import recorded_failure
 
-from ..storages import STORAGES
 from .sweeps import joined, small_sweep, taken
 
 OURS = f"{platform.node()}-1"
 """A worker of this machine."""
 
 
-def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
+def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path):
     study = joined(small_sweep(tmp_path))
     trial = taken(study, OURS)
     (tmp_path / f"{OURS}.lock").touch()  # nobody holds it
@@ -33,7 +30,7 @@ def test_the_trial_of_a_killed_worker_is_failed_at_once(tmp_path: Path) -> None:
     assert recorded_failure(study.current(trial)) == KILLED
 
 
-def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path) -> None:
+def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path):
     study = joined(small_sweep(tmp_path))
     trial = taken(study, OURS)
     (as_it_was,) = study.record().running
@@ -46,9 +43,8 @@ def test_a_trial_that_somebody_else_has_taken_since_is_left_alone(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+def test_a_database_has_optunas_heartbeat(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, storage=storage_url, lost_after=3))
     trial = taken(study, OURS)
 
     fail_lost(study, tmp_path)
@@ -63,9 +59,8 @@ def test_a_database_has_optunas_heartbeat(kind: str, storage_url: Callable[[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_trial_is_kept_alive_by_a_thread(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, storage=storage_url(kind), lost_after=3))
+def test_a_trial_is_kept_alive_by_a_thread(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, storage=storage_url, lost_after=3))
     trial = taken(study, OURS)
 
     with beating(study, trial):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from poslab.tuning.objective import Objective, objectives_of
@@ -9,7 +7,7 @@ from poslab.tuning.objective import Objective, objectives_of
 METRICS = {"validation/bits_per_byte@64": 1.0, "validation/bits_per_byte@128": 2.0, "validation/bits_per_byte@256": 6.0}
 
 
-def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length() -> None:
+def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length():
     tags = [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)]
     objective = Objective.of({"mean": tags, "direction": "minimize"})
 
@@ -18,12 +16,12 @@ def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length
     assert objective.label == "validation/bits_per_byte@1x+2x+4x"
 
 
-def test_a_metric_that_a_run_does_not_have_is_named() -> None:
+def test_a_metric_that_a_run_does_not_have_is_named():
     with pytest.raises(ValueError, match="the run has no validation/bits_per_byte@512"):
         Objective.of("validation/bits_per_byte@8x").value(METRICS, training_length=64)
 
 
-def test_only_what_a_validation_tells_can_be_reported_early() -> None:
+def test_only_what_a_validation_tells_can_be_reported_early():
     assert Objective.of("validation/accuracy").is_known_at_validations()
     assert not Objective.of({"mean": ["train/tokens_per_second"], "direction": "maximize"}).is_known_at_validations()
 
@@ -40,6 +38,6 @@ def test_only_what_a_validation_tells_can_be_reported_early() -> None:
         ([{"sum": ["validation/loss"]}], "objectives must be a list of"),
     ],
 )
-def test_an_objective_that_means_nothing_is_one_sentence(nodes: list[Any], sentence: str) -> None:
+def test_an_objective_that_means_nothing_is_one_sentence(nodes, sentence):
     with pytest.raises(ValueError, match=sentence):
         objectives_of(nodes)

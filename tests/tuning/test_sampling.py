@@ -25,22 +25,22 @@ def drawn(
     return [trial.params for trial in study.trials]
 
 
-def test_trial_0_is_the_default() -> None:
+def test_trial_0_is_the_default():
     assert drawn(TPE, 2)[0] == {"x": 5.0, "y": "b"}
 
 
 @pytest.mark.parametrize("name", ["TPESampler", "RandomSampler", "QMCSampler", "NSGAIISampler"])
-def test_a_sweep_that_was_stopped_goes_on_as_if_it_had_not_been(name: str) -> None:
+def test_a_sweep_that_was_stopped_goes_on_as_if_it_had_not_been(name):
     node = {"_target_": f"optuna.samplers.{name}"}
 
     assert drawn(node, 8, interrupted_after=5) == drawn(node, 8)
 
 
-def test_another_seed_draws_other_trials() -> None:
+def test_another_seed_draws_other_trials():
     assert drawn(TPE, 4, seed=2)[1:] != drawn(TPE, 4, seed=1)[1:]
 
 
-def test_two_workers_do_not_draw_the_same_trials() -> None:
+def test_two_workers_do_not_draw_the_same_trials():
     storage = optuna.storages.InMemoryStorage()
     optuna.create_study(storage=storage, study_name="shared")
 
@@ -61,12 +61,12 @@ def test_two_workers_do_not_draw_the_same_trials() -> None:
         ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such argument"),
     ],
 )
-def test_a_sampler_that_is_none_is_one_sentence(node: dict[str, Any], sentence: str) -> None:
+def test_a_sampler_that_is_none_is_one_sentence(node, sentence):
     with pytest.raises(ValueError, match=sentence):
         NumberedSampler(node, 1, {})
 
 
-def test_a_pruner_can_wrap_another() -> None:
+def test_a_pruner_can_wrap_another():
     node = {
         "_target_": "optuna.pruners.PatientPruner",
         "wrapped_pruner": {"_target_": "optuna.pruners.MedianPruner"},

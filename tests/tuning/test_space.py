@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,7 +17,7 @@ TWO_ENCODINGS = {
 }
 
 
-def test_a_range_is_optunas_with_both_ends_scale_and_step() -> None:
+def test_a_range_is_optunas_with_both_ends_scale_and_step():
     space = Space(
         {
             "a": {"float": [1, 10], "log": True},
@@ -37,7 +35,7 @@ def test_a_range_is_optunas_with_both_ends_scale_and_step() -> None:
     ]
 
 
-def test_a_parameter_exists_only_under_its_condition() -> None:
+def test_a_parameter_exists_only_under_its_condition():
     space = Space(TWO_ENCODINGS)
 
     of_t5 = space.suggest(FixedTrial({"encoding": "t5", "encoding.max_distance (encoding=t5)": 128}))
@@ -47,7 +45,7 @@ def test_a_parameter_exists_only_under_its_condition() -> None:
     assert of_rotary == {"encoding": "rotary", "encoding.base": 500.0}
 
 
-def test_a_key_with_several_ranges_has_a_parameter_for_each() -> None:
+def test_a_key_with_several_ranges_has_a_parameter_for_each():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = Space(TWO_ENCODINGS)
     for _ in range(30):
@@ -58,13 +56,13 @@ def test_a_key_with_several_ranges_has_a_parameter_for_each() -> None:
             assert 2 <= values["encoding.max_distance"] <= 256
 
 
-def test_the_default_is_what_the_configuration_has() -> None:
+def test_the_default_is_what_the_configuration_has():
     default = {"encoding": "rotary", "encoding.base": 10000.0, "encoding.max_distance": None}
 
     assert Space(TWO_ENCODINGS).defaults(default) == {"encoding": "rotary", "encoding.base": 10000.0}
 
 
-def test_the_default_must_lie_in_the_space() -> None:
+def test_the_default_must_lie_in_the_space():
     with pytest.raises(ValueError, match=r"space\.encoding\.base must hold its default.*10 is not from 100 to 1e\+06"):
         Space(TWO_ENCODINGS).defaults({"encoding": "rotary", "encoding.base": 10})
     with pytest.raises(ValueError, match=r"space\.x must hold its default.*0\.3 is not from 0 to 1 in steps of 0\.25"):
@@ -73,7 +71,7 @@ def test_the_default_must_lie_in_the_space() -> None:
         Space({"x": {"choices": [True, 2]}}).defaults({"x": 1})
 
 
-def test_the_corners_are_each_end_with_what_it_needs() -> None:
+def test_the_corners_are_each_end_with_what_it_needs():
     corners = [values for _, values in Space(TWO_ENCODINGS).corners()]
 
     assert {"encoding": "shaw"} in corners
@@ -107,6 +105,6 @@ def test_the_corners_are_each_end_with_what_it_needs() -> None:
         ({"a": [{"int": [0, 1]}, {"int": [1, 2]}]}, r"space\.a has several ranges: each needs a condition"),
     ],
 )
-def test_a_space_that_means_nothing_is_one_sentence(node: dict[str, Any], sentence: str) -> None:
+def test_a_space_that_means_nothing_is_one_sentence(node, sentence):
     with pytest.raises(ValueError, match=sentence):
         Space(node)

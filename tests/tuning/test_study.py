@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -21,13 +20,11 @@ from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import recorded_failure
 
 from ..commands.warm import CONTEXT
-from ..storages import STORAGES
 from .sweeps import joined, small_sweep, taken
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_study_gives_out_its_budget_and_no_more(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url(kind)))
+def test_a_study_gives_out_its_budget_and_no_more(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=3, storage=storage_url))
 
     trials = [taken(study) for _ in range(3)]
 
@@ -38,9 +35,8 @@ def test_a_study_gives_out_its_budget_and_no_more(kind: str, storage_url: Callab
     assert study.record().is_settled
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_trial_that_was_put_back_is_taken_again(kind: str, storage_url: Callable[[str], str], tmp_path: Path) -> None:
-    study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url(kind)))
+def test_a_trial_that_was_put_back_is_taken_again(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=1, storage=storage_url))
     trial = taken(study)
     base = trial.suggest_float("encoding.base", 100, 1e5, log=True)
     trial.report(2.0, 1)
@@ -53,11 +49,8 @@ def test_a_trial_that_was_put_back_is_taken_again(kind: str, storage_url: Callab
     assert study.current(again).intermediate_values == {1: 2.0}
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_failure_that_can_pass_is_retried_with_its_parameters(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url(kind)))
+def test_a_failure_that_can_pass_is_retried_with_its_parameters(storage_url, tmp_path):
+    study = joined(small_sweep(tmp_path, n_trials=2, storage=storage_url))
     first, second = taken(study), taken(study)
     base = second.suggest_float("encoding.base", 100, 1e5, log=True)
 
@@ -75,9 +68,7 @@ def test_a_failure_that_can_pass_is_retried_with_its_parameters(
 
 
 @pytest.mark.slow
-def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_the_trial_would_have_had(
-    tmp_path: Path,
-) -> None:
+def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_the_trial_would_have_had(tmp_path):
     def base(trial: Trial) -> float:
         return trial.suggest_float("encoding.base", 100, 1e5, log=True)
 
@@ -92,7 +83,7 @@ def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_t
     assert [base(taken(study)) for _ in range(2)] == expected
 
 
-def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path: Path) -> None:
+def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path):
     study = joined(small_sweep(tmp_path, n_trials=1))
     trial = taken(study)
     study.fail(trial, Failure("the heartbeat stopped", can_pass=True))
@@ -113,11 +104,8 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", STORAGES)
-def test_processes_that_take_trials_at_once_share_the_budget(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url(kind))
+def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_path):
+    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url)
     study = joined(sweep)
     numbers_taken = CONTEXT.Queue()
     processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
@@ -133,7 +121,7 @@ def test_processes_that_take_trials_at_once_share_the_budget(
     assert not study.get_trials(states=[TrialState.RUNNING])
 
 
-def test_an_exhaustive_sampler_tries_everything_once_and_settles_the_study(tmp_path: Path) -> None:
+def test_an_exhaustive_sampler_tries_everything_once_and_settles_the_study(tmp_path):
     sampler = {"_target_": "optuna.samplers.BruteForceSampler"}
     study = joined(small_sweep(tmp_path, n_trials=10, sampler=sampler), default={"x": 2, "y": "b"})
 
@@ -147,7 +135,7 @@ def test_an_exhaustive_sampler_tries_everything_once_and_settles_the_study(tmp_p
     assert study.record().is_settled
 
 
-def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
+def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path):
     study = joined(small_sweep(tmp_path))
 
     asked, made_with = study.user_attrs[SPECIFICATION], study.user_attrs[MADE_WITH]
@@ -158,7 +146,7 @@ def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path: Path) -> None:
     assert made_with["seed"] == 1
 
 
-def test_a_study_of_somebody_else_is_not_joined(tmp_path: Path) -> None:
+def test_a_study_of_somebody_else_is_not_joined(tmp_path):
     sweep = small_sweep(tmp_path)
     Path(sweep.output).mkdir()
     optuna.create_study(study_name=sweep.name, storage=f"sqlite:///{sweep.output}/study.db").ask()
@@ -176,14 +164,14 @@ def test_a_study_of_somebody_else_is_not_joined(tmp_path: Path) -> None:
         ({"pruner": {"_target_": "optuna.pruners.MedianPruner"}}, "pruner"),
     ],
 )
-def test_a_study_that_asks_something_else_is_not_joined(other: dict[str, Any], key: str, tmp_path: Path) -> None:
+def test_a_study_that_asks_something_else_is_not_joined(other, key, tmp_path):
     joined(small_sweep(tmp_path))
 
     with pytest.raises(ValueError, match=f"the study .* was begun with another {key}"):
         joined(small_sweep(tmp_path, **other))
 
 
-def test_a_study_of_an_earlier_version_is_joined(tmp_path: Path) -> None:
+def test_a_study_of_an_earlier_version_is_joined(tmp_path):
     study = joined(small_sweep(tmp_path))
     specification = study.user_attrs[SPECIFICATION]
     earlier = {key: value for key, value in specification["configuration"].items() if key not in ADDED}
@@ -193,13 +181,13 @@ def test_a_study_of_an_earlier_version_is_joined(tmp_path: Path) -> None:
     assert joined(small_sweep(tmp_path)).record().missing == study.record().missing
 
 
-def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path: Path) -> None:
+def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path):
     joined(small_sweep(tmp_path))
 
     assert joined(small_sweep(tmp_path, n_trials=9, workers=3, lost_after=5)).record().missing == 9
 
 
-def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path: Path) -> None:
+def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path):
     study = joined(small_sweep(tmp_path, n_trials=4))
     for _ in range(3):
         study.complete(taken(study), TrialResult([1.0], {}))
@@ -217,22 +205,17 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path: Path) -> None
         ("nonsense://x", "storage=nonsense://x cannot be reached"),
     ],
 )
-def test_a_storage_that_cannot_be_reached_is_one_sentence(url: str, sentence: str, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_reached_is_one_sentence(url, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         open_storage(small_sweep(tmp_path, storage=url))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_processes_that_begin_together_make_one_storage(
-    kind: str, storage_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    url = storage_url(kind)
-    if kind == "postgresql":
-        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as server:
+def test_processes_that_begin_together_make_one_storage(storage_url, tmp_path):
+    if storage_url.startswith("postgresql"):
+        with create_engine(storage_url, isolation_level="AUTOCOMMIT").connect() as server:
             server.exec_driver_sql("CREATE DATABASE without_tables")
-        url = url.replace("/postgres", "/without_tables")
-    sweep = small_sweep(tmp_path, storage=url)
+    sweep = small_sweep(tmp_path, storage=storage_url.replace("/postgres", "/without_tables"))
     together = Barrier(8)
 
     def begin(_: int) -> BaseStorage:
@@ -243,6 +226,6 @@ def test_processes_that_begin_together_make_one_storage(
         assert [storage.get_all_studies() for storage in pool.map(begin, range(8))] == [[]] * 8
 
 
-def test_a_password_is_not_shown() -> None:
+def test_a_password_is_not_shown():
     assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert without_password("sqlite:///here.db") == "sqlite:///here.db"

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_file_says_only_what_differs_from_the_defaults_beside_it(folder: Path) -> None:
+def test_a_file_says_only_what_differs_from_the_defaults_beside_it(folder):
     sweep = read_sweep(folder, {"sweep": "question"}, [])
 
     assert sweep.train == {"trainer.max_steps": 100, "trainer.validations": 2}
@@ -36,20 +36,20 @@ def test_a_file_says_only_what_differs_from_the_defaults_beside_it(folder: Path)
     assert sweep.n_trials == 3
 
 
-def test_a_preset_of_the_defaults_is_added_to_that_of_the_file(folder: Path) -> None:
+def test_a_preset_of_the_defaults_is_added_to_that_of_the_file(folder):
     sweep = read_sweep(folder, {"sweep": "question", "preset": "small"}, [])
 
     assert sweep.train == {"trainer.max_steps": 10, "trainer.validations": 2}
     assert (sweep.pruner, sweep.n_trials, sweep.name) == (None, 1, "question_small")
 
 
-def test_a_file_counts_more_than_a_preset_of_the_defaults(folder: Path) -> None:
+def test_a_file_counts_more_than_a_preset_of_the_defaults(folder):
     (folder / "question.yaml").write_text(QUESTION.replace("validations: 2", "max_steps: 50"))
 
     assert read_sweep(folder, {"sweep": "question", "preset": "small"}, []).train["trainer.max_steps"] == 50
 
 
-def test_the_defaults_are_not_a_sweep(folder: Path) -> None:
+def test_the_defaults_are_not_a_sweep(folder):
     assert sweep_files(folder).names() == ["question"]
     with pytest.raises(ValueError, match="sweep=defaults: there is no such sweep"):
         read_sweep(folder, {"sweep": "defaults"}, [])
@@ -67,7 +67,7 @@ def test_the_defaults_are_not_a_sweep(folder: Path) -> None:
         ),
     ],
 )
-def test_presets_that_are_none_are_refused(presets: str, sentence: str, folder: Path) -> None:
+def test_presets_that_are_none_are_refused(presets, sentence, folder):
     (folder / "question.yaml").write_text(QUESTION.replace("{small: {n_trials: 1}}", presets))
 
     with pytest.raises(ValueError, match=sentence):

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -21,7 +18,7 @@ from .sweeps import CONF, small_sweep
         ("dataset.tokenizer", "1e3"),
     ],
 )
-def test_a_value_reaches_the_configuration_as_it_is(key: str, value: Any, tmp_path: Path) -> None:
+def test_a_value_reaches_the_configuration_as_it_is(key, value, tmp_path):
     config = TrialConfigurations(CONF, small_sweep(tmp_path)).of({key: value})
 
     group, _, name = key.partition(".")
@@ -29,7 +26,7 @@ def test_a_value_reaches_the_configuration_as_it_is(key: str, value: Any, tmp_pa
     assert type(config[group][name]) is type(value)
 
 
-def test_a_group_can_be_chosen_and_taken_away(tmp_path: Path) -> None:
+def test_a_group_can_be_chosen_and_taken_away(tmp_path):
     configurations = TrialConfigurations(CONF, small_sweep(tmp_path, train={"encoding": "t5", "temperature": "log_n"}))
 
     assert configurations.of({})["encoding"]["num_buckets"] == 32

@@ -28,7 +28,7 @@ def numbers(some: list[FrozenTrial]) -> list[int]:
     return [trial.number for trial in some]
 
 
-def test_the_budget_counts_complete_pruned_and_failed_trials() -> None:
+def test_the_budget_counts_complete_pruned_and_failed_trials():
     record = TrialRecord.of(trials(COMPLETE, PRUNED, (FAIL, {CAN_PASS: False}), RUNNING), n_trials=5)
 
     assert numbers(record.finished) == [0, 1, 2]
@@ -37,13 +37,13 @@ def test_the_budget_counts_complete_pruned_and_failed_trials() -> None:
     assert not record.is_settled
 
 
-def test_a_study_is_settled_when_the_budget_is_finished() -> None:
+def test_a_study_is_settled_when_the_budget_is_finished():
     assert TrialRecord.of(trials(COMPLETE, PRUNED), n_trials=2).is_settled
     assert not TrialRecord.of(trials(COMPLETE, RUNNING), n_trials=2).is_settled
     assert not TrialRecord.of(trials(COMPLETE), n_trials=2).is_settled
 
 
-def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished() -> None:
+def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished():
     record = TrialRecord.of(trials((FAIL, {CAN_PASS: True, REASON: "killed"}), FAIL), n_trials=2)
 
     assert numbers(record.owed) == [0, 1], "one that was lost without a word may pass as well"
@@ -51,13 +51,13 @@ def test_a_failure_that_can_pass_is_owed_a_retry_and_is_not_finished() -> None:
     assert [recorded_failure(trial).reason for trial in record.owed] == ["killed", LOST.reason]
 
 
-def test_a_trial_is_lost_that_others_failed_for_silence() -> None:
+def test_a_trial_is_lost_that_others_failed_for_silence():
     killed, unsaid = trials((FAIL, {REASON: "its worker was killed"}), FAIL)
 
     assert [is_lost(trial) for trial in (killed, unsaid)] == [False, True]
 
 
-def test_a_retry_is_no_trial_of_the_budget() -> None:
+def test_a_retry_is_no_trial_of_the_budget():
     retry = (COMPLETE, {RETRY_OF: 0, FIRST_ATTEMPT: 0})
     record = TrialRecord.of(trials((FAIL, {CAN_PASS: True}), COMPLETE, retry), n_trials=2)
 
@@ -73,14 +73,14 @@ def chain(*attempts: dict[str, Any]) -> list[FrozenTrial]:
     return trials(*((FAIL, attributes) for attributes in (first, *pointing)))
 
 
-def test_a_trial_is_retried_twice_at_most() -> None:
+def test_a_trial_is_retried_twice_at_most():
     assert numbers(TrialRecord.of(chain({}, {}), n_trials=1).owed) == [1]
     record = TrialRecord.of(chain({}, {}, {}), n_trials=1)
     assert record.owed == []
     assert record.is_settled
 
 
-def test_kills_from_outside_and_failures_with_progress_between_them_are_counted_as_such() -> None:
+def test_kills_from_outside_and_failures_with_progress_between_them_are_counted_as_such():
     """The rule itself is tested in `pool/test_retries.py`."""
     killed = [{FROM_OUTSIDE: True}] * MOST_KILLS
     progressing = [{FROM_OUTSIDE: False, BEGAN_AFTER: steps} for steps in range(MOST_KILLS)]
@@ -89,19 +89,19 @@ def test_kills_from_outside_and_failures_with_progress_between_them_are_counted_
     assert TrialRecord.of(chain(*progressing), n_trials=1).owed
 
 
-def test_a_budget_holds_every_trial_that_has_begun() -> None:
+def test_a_budget_holds_every_trial_that_has_begun():
     assert begun_trials(trials(COMPLETE, RUNNING, (COMPLETE, {RETRY_OF: 0}), FAIL, WAITING)) == 3
     assert begun_trials(trials(COMPLETE, WAITING, PRUNED)) == 3, "one that was put back stands between them"
     assert begun_trials([]) == 0
 
 
-def test_of_two_retries_of_one_trial_the_first_counts() -> None:
+def test_of_two_retries_of_one_trial_the_first_counts():
     retry = (WAITING, {RETRY_OF: 0, FIRST_ATTEMPT: 0})
 
     assert numbers(TrialRecord.of(trials((FAIL, {CAN_PASS: True}), retry, retry), n_trials=1).waiting) == [1]
 
 
-def test_a_trial_beyond_the_budget_stays_waiting_until_the_budget_grows() -> None:
+def test_a_trial_beyond_the_budget_stays_waiting_until_the_budget_grows():
     too_many = trials(COMPLETE, COMPLETE, WAITING)
 
     assert TrialRecord.of(too_many, n_trials=2).is_settled
@@ -109,7 +109,7 @@ def test_a_trial_beyond_the_budget_stays_waiting_until_the_budget_grows() -> Non
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_the_account_does_not_depend_on_the_order_of_reading(order: tuple[int, ...]) -> None:
+def test_the_account_does_not_depend_on_the_order_of_reading(order):
     read = trials(COMPLETE, (FAIL, {CAN_PASS: True}), (RUNNING, {RETRY_OF: 1, FIRST_ATTEMPT: 1}))
 
     record = TrialRecord.of([read[i] for i in order], n_trials=2)

@@ -67,11 +67,19 @@ def other_study(folder: Path) -> SweepStudy:
     return joined(small_sweep(folder, name="other", storage=f"sqlite:///{folder / 'other.db'}"))
 
 
-def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
-    sweep = small_sweep(tmp_path)
-    trial = run_next(joined(sweep), sweep)
+def first_trial(folder: Path, *overrides: str, default: dict[str, Any] | None = None, **given: Any) -> FrozenTrial:
+    """Runs the first trial of a small sweep to its end."""
+    sweep = small_sweep(folder, *overrides, **given)
+    return run_next(joined(sweep, default), sweep)
 
-    run = RunDirectory.of(directory_of(sweep, 0))
+
+def run_of_first(folder: Path) -> RunDirectory:
+    return RunDirectory.of(directory_of(small_sweep(folder), 0))
+
+
+def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path):
+    trial, run = first_trial(tmp_path), run_of_first(tmp_path)
+
     metrics = run.metrics()
     assert trial.state == TrialState.COMPLETE
     assert trial.params == {"encoding.base": 10000.0, "encoding.fraction": 1.0}, "trial 0 is the default"
@@ -80,19 +88,14 @@ def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path: Path) -> None:
     assert not any(tag.startswith("test/") for tag in metrics), "nothing but the best trial is tested"
     assert run.config()["encoding"]["base"] == 10000.0
 
-
-def test_what_is_reported_is_the_objective_at_each_validation(tmp_path: Path) -> None:
-    sweep = small_sweep(tmp_path)
-    trial = run_next(joined(sweep), sweep)
-
-    figures = {(step, tag): value for step, tag, value in recorded(RunDirectory(directory_of(sweep, 0)))}
+    figures = {(step, tag): value for step, tag, value in recorded(run)}
     for validation, step in ((1, 2), (2, 4)):
         at_both = [figures[step, f"validation/bits_per_byte@{length}"] for length in (16, 32)]
         assert trial.intermediate_values[validation] == pytest.approx(sum(at_both) / 2, rel=1e-6)
 
 
 @pytest.mark.slow
-def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
+def test_a_pruned_trial_ends_after_its_validation(tmp_path):
     sweep = small_sweep(tmp_path, pruner=PRUNE_AT_ONCE)
     study = joined(sweep)
 
@@ -105,33 +108,29 @@ def test_a_pruned_trial_ends_after_its_validation(tmp_path: Path) -> None:
     assert "4,train/loss" not in (directory_of(sweep, 1) / "metrics.csv").read_text()
 
 
-def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_path: Path) -> None:
-    sweep = small_sweep(tmp_path, "optimizer.lr=1e9", "optimizer.gradient_clip=null", "optimizer.warmup_fraction=0")
-    trial = run_next(joined(sweep), sweep)
+def test_a_loss_that_is_no_number_fails_the_trial_and_is_not_tried_again(tmp_path):
+    trial = first_trial(tmp_path, "optimizer.lr=1e9", "optimizer.gradient_clip=null", "optimizer.warmup_fraction=0")
 
     assert trial.state == TrialState.FAIL
     assert "loss at step" in recorded_failure(trial).reason
     assert not recorded_failure(trial).can_pass
 
 
-def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_fails_the_trial_with_its_sentence(tmp_path):
     space = {"encoding.fraction": {"float": [0.1, 1.0]}}  # 8 channels a head: few fractions of them are even numbers
-    sweep = small_sweep(tmp_path, space=space)
-    study = joined(sweep, default={"encoding.fraction": 0.4})
-    trial = run_next(study, sweep)
+    trial = first_trial(tmp_path, space=space, default={"encoding.fraction": 0.4})
 
     assert trial.state == TrialState.FAIL
     assert "encoding.fraction" in recorded_failure(trial).reason
     assert not recorded_failure(trial).can_pass
 
 
-def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path, monkeypatch):
     def without_memory(*_: object) -> None:
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(pool_run, "train", without_memory)
-    sweep = small_sweep(tmp_path)
-    trial = run_next(joined(sweep), sweep)
+    trial = first_trial(tmp_path)
 
     assert trial.state == TrialState.FAIL
     assert recorded_failure(trial).reason == "MemoryError: no memory left"
@@ -139,9 +138,8 @@ def test_out_of_memory_fails_the_trial_and_may_pass(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = small_sweep(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
-    expected = run_next(joined(undisturbed), undisturbed)
+def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    expected = first_trial(tmp_path, output=str(tmp_path / "undisturbed"), name="undisturbed")
 
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     study = joined(sweep)
@@ -172,19 +170,18 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypat
     assert len(read_json(directory_of(sweep, 0) / "environment.json")["resumed"]) == 1
 
 
-def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path: Path) -> None:
-    sweep = small_sweep(tmp_path)
-    expected = run_next(joined(sweep), sweep)
-    metrics_file = RunDirectory(directory_of(sweep, 0)).metrics_file
+def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_again(tmp_path):
+    expected = first_trial(tmp_path)
+    metrics_file = run_of_first(tmp_path).metrics_file
     written = metrics_file.stat().st_mtime_ns
 
-    assert run_next(other_study(tmp_path), sweep).value == expected.value
+    assert run_next(other_study(tmp_path), small_sweep(tmp_path)).value == expected.value
     assert metrics_file.stat().st_mtime_ns == written
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
-def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path: Path) -> None:
+def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
     if damaged is not None:
@@ -198,21 +195,18 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged: str | None, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_finished_trial_whose_figures_are_damaged_begins_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_trial_whose_figures_are_damaged_begins_anew(tmp_path, capsys):
     """The line that says so has nothing that a terminal would obey."""
-    sweep = small_sweep(tmp_path)
-    expected = run_next(joined(sweep), sweep)
-    RunDirectory(directory_of(sweep, 0)).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')
+    expected = first_trial(tmp_path)
+    run_of_first(tmp_path).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')
 
-    assert run_next(other_study(tmp_path), sweep).value == expected.value
+    assert run_next(other_study(tmp_path), small_sweep(tmp_path)).value == expected.value
     said = [line for line in capsys.readouterr().out.splitlines() if "begins anew" in line]
     assert len(said) == 1 and said[0].endswith("steps must be a number, got '4'") and "\x1b" not in said[0]
 
 
 @pytest.mark.slow
-def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path: Path) -> None:
+def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp_path):
     directory = directory_of(small_sweep(tmp_path), 0)
     pruner = {"_target_": f"{LoseTheDirectory.__module__}.LoseTheDirectory", "directory": str(directory)}
     sweep = small_sweep(tmp_path, n_trials=1, pruner=pruner)
@@ -225,11 +219,10 @@ def test_a_trial_whose_directory_vanishes_while_it_is_trained_is_tried_again(tmp
     assert RunDirectory(directory).metrics()["steps"] == 4
 
 
-def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -> None:
-    sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"])
-    trial = run_next(joined(sweep), sweep)
+def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path):
+    trial = first_trial(tmp_path, seeds=2, objectives=["validation/loss"])
 
-    runs = [RunDirectory.of(directory_of(sweep, 0) / f"seed_{seed}") for seed in (1, 2)]
+    runs = [RunDirectory.of(directory_of(small_sweep(tmp_path), 0) / f"seed_{seed}") for seed in (1, 2)]
     losses = [run.metrics()["validation/loss"] for run in runs]
     assert [run.config()["dataset"]["seed"] for run in runs] == [1, 2]
     assert losses[0] != losses[1]
@@ -237,7 +230,7 @@ def test_several_seeds_are_runs_of_their_own_whose_mean_counts(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
+def test_several_seeds_are_pruned_between_them(tmp_path):
     sweep = small_sweep(tmp_path, seeds=2, objectives=["validation/loss"], pruner=PRUNE_AT_ONCE)
     study = joined(sweep)
     first, second = run_next(study, sweep), run_next(study, sweep)
@@ -246,10 +239,9 @@ def test_several_seeds_are_pruned_between_them(tmp_path: Path) -> None:
     assert (second.state, len(second.intermediate_values)) == (TrialState.PRUNED, 1)
 
 
-def test_two_objectives_are_two_values(tmp_path: Path) -> None:
+def test_two_objectives_are_two_values(tmp_path):
     speed = {"mean": ["train/tokens_per_second"], "direction": "maximize"}
-    sweep = small_sweep(tmp_path, objectives=["validation/loss", speed])
-    trial = run_next(joined(sweep), sweep)
+    trial = first_trial(tmp_path, objectives=["validation/loss", speed])
 
-    metrics = RunDirectory.of(directory_of(sweep, 0)).metrics()
+    metrics = run_of_first(tmp_path).metrics()
     assert trial.values == [metrics["validation/loss"], metrics["train/tokens_per_second"]]

@@ -41,7 +41,7 @@ class Display:
     def update(self) -> None:
         """Show what has changed."""
         record = self._study.record()
-        for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
+        for trial in record.all_attempts:
             if trial.state.is_finished() and trial.number not in self._printed:
                 self._printed.add(trial.number)
                 self._console.print(_line(trial), soft_wrap=True)

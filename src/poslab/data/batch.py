@@ -18,10 +18,6 @@ class Batch(Protocol):
     """A batch of any task: a `NamedTuple` of tensors in the file of the task."""
 
     @property
-    def num_rows(self) -> int:
-        """B."""
-
-    @property
     def num_tokens(self) -> int | Tensor:
         """Number of tokens without padding; a scalar tensor where there is padding."""
 
@@ -40,10 +36,6 @@ class TokenBatch(NamedTuple):
     targets: Tensor
     segments: Tensor | None = None
     real: Tensor | None = None
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.tokens)
 
     @property
     def num_tokens(self) -> int | Tensor:

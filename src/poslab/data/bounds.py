@@ -1,7 +1,5 @@
 """Checks of arguments: integers within bounds, and names of what there is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Check that the choices Hydra composed go together, and resolve them into plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

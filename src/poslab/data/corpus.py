@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poslab.data.bounds import require_integer
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class Corpus(Source):
     """A source of text and the settings of its windows of tokens. Subclasses provide the text.
 

@@ -1,12 +1,23 @@
 """The base class of all datasets that a configuration can name; it imports nothing slow."""
 
+from dataclasses import dataclass
+from typing import Any, dataclass_transform
+
 from poslab.data.kinds.kind import Kind
 
 
+@dataclass_transform(kw_only_default=True)
 class DataSource:
-    """A source of text, of examples or of an algorithmic task."""
+    """A source of text, of examples or of an algorithmic task.
+
+    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword.
+    """
 
     @property
     def kind(self) -> Kind:
         """The kind of its data, by which its task is found."""
         raise NotImplementedError
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        dataclass(kw_only=True)(cls)

@@ -51,7 +51,13 @@ class TextDataModule(RunData):
         folder = prepare(self.corpus)
         facts = cache.read_facts(folder, cache.Facts)
         tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
-        self._require_a_window(facts.num_tokens)
+        needed = self.corpus.sequence_length + 1
+        for name, count in facts.num_tokens.items():
+            if count < needed:
+                raise ValueError(
+                    f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
+                    f" (one more to predict), and {name} holds only {count}"
+                )
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         self.num_tokens = {
@@ -97,7 +103,7 @@ class TextDataModule(RunData):
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
         windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
-        return training_loader(windows, plan, order, corpus.num_workers)
+        return training_loader(windows, plan, order.items, corpus.num_workers)
 
     def held_out(self, split: str, length: int) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):
@@ -138,15 +144,6 @@ class TextDataModule(RunData):
     def boundary(self) -> int | None:
         """The token that ends a document, where documents are kept apart; None where they are not."""
         return self.tokenizer.end_id if self.corpus.document_boundaries else None
-
-    def _require_a_window(self, num_tokens: dict[str, int]) -> None:
-        needed = self.corpus.sequence_length + 1
-        for name, count in num_tokens.items():
-            if count < needed:
-                raise ValueError(
-                    f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
-                    f" (one more to predict), and {name} holds only {count}"
-                )
 
 
 def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, boundary: int | None) -> float:

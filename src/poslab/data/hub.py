@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.data import cache
 from poslab.data.paths import matching_files
+from poslab.data.source import Source, require_text
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -94,14 +95,43 @@ class HubRows:
             raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
 
 
-def check_data_files(path: str, data_files: Any) -> None:
-    """Raise ValueError if `path` is a format, and its files are not named or do not exist."""
-    if path in FORMATS:
-        if not data_files:
-            raise ValueError(f"data_files must name the files that path={path} reads, got {data_files!r}")
-        for pattern in _patterns(data_files):
-            if "://" not in pattern:
-                matching_files("data_files", pattern)
+class HubSource(Source):
+    """A source by the name of its data set on the Hub, or in local files of a format that `load_dataset` reads.
+
+    It comes last among several bases, whose defaults count rather than those of `Source`.
+
+    Args:
+        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        name: configuration of the data set, where it has several.
+        data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
+        train_split: name of the training split (default `train`).
+        validation_split, test_split: names of held-out splits; None holds out a share of the training split.
+        others: those of `Source`.
+    """
+
+    path: str | None = None
+    name: str | None = None
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for argument in ("path", "train_split"):
+            require_text(argument, getattr(self, argument))
+        for argument in ("name", "validation_split", "test_split"):
+            if getattr(self, argument) is not None:
+                require_text(argument, getattr(self, argument))
+
+    def check(self) -> None:
+        super().check()
+        if self.path in FORMATS:
+            if not self.data_files:
+                raise ValueError(f"data_files must name the files that path={self.path} reads, got {self.data_files!r}")
+            for pattern in _patterns(self.data_files):
+                if "://" not in pattern:
+                    matching_files("data_files", pattern)
 
 
 def _patterns(data_files: Any) -> list[str]:

@@ -1,14 +1,13 @@
 """Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.bounds import require_choice
 from poslab.data.corpus import Corpus, as_dataset
-from poslab.data.hub import HubRows, check_data_files
+from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ FIRST_DOCUMENTS = 5000
 SHUFFLE_BUFFER = 1000
 
 
-@dataclass(kw_only=True)
-class HubText(Corpus):
-    """A data set by its name on the Hub, a row a document. Its validation and test splits are used if they are named.
+class HubText(Corpus, HubSource):
+    """A data set on the Hub, a row a document. Its validation and test splits are used if they are named.
 
     With `streaming` the training text is read during training and never stored. Validation and test are the first 500
     documents of their own splits, or else the first of the training split, which training then leaves out. Whatever
@@ -29,42 +27,23 @@ class HubText(Corpus):
     documents of training.
 
     Args:
-        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
-        name: configuration of the data set, where it has several.
-        data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         column: the column of the text (default `text`).
         streaming: read from the source while training (default false); not with `deduplicate`, which needs all text.
-        train_split: name of the training split (default `train`).
-        validation_split, test_split: names of held-out splits; None holds out documents of the training split.
-        others: those of `Corpus`.
+        others: those of `Corpus` and `HubSource`.
     """
 
-    path: str | None = None
-    name: str | None = None
-    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
     column: str = "text"
     streaming: bool = False
-    train_split: str = "train"
-    validation_split: str | None = None
-    test_split: str | None = None
 
-    title: ClassVar[str] = "hub"
+    title = "hub"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("path", "column", "train_split"):
-            require_text(name, getattr(self, name))
-        for name in ("name", "validation_split", "test_split"):
-            if getattr(self, name) is not None:
-                require_text(name, getattr(self, name))
+        require_text("column", self.column)
         if self.streaming and self.deduplicate:
             raise ValueError(
                 "deduplicate must be false with streaming, which never has the whole text at hand, got true"
             )
-
-    def check(self) -> None:
-        super().check()
-        check_data_files(str(self.path), self.data_files)
 
     @cached_property
     def identity(self) -> str:

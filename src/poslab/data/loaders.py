@@ -1,18 +1,19 @@
 """Loaders of batches, each of which a data set makes in one go, in the order of a run."""
 
 import signal
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
 
-from poslab.data.order import BatchPlan, EvaluationSampler, Order, TrainingSampler
+from poslab.data.order import BatchPlan, Items, TrainingSampler
 
 
 class Batches(Protocol):
     """A data set that makes a batch of the items of these numbers in one go."""
 
-    def __getitems__(self, numbers: list[int]) -> Any: ...
+    def __getitems__(self, numbers: Sequence[int]) -> Any: ...
 
 
 class RunLoader(DataLoader[Any]):
@@ -28,14 +29,14 @@ class RunLoader(DataLoader[Any]):
         pass
 
 
-def training_loader(batches: Batches, plan: BatchPlan, order: Order, num_workers: int) -> RunLoader:
+def training_loader(batches: Batches, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
     """Return the batches of a whole run, from the first step of the plan on."""
-    return RunLoader(batches, batch_sampler=TrainingSampler(plan, order), **_settings(num_workers))  # type: ignore[arg-type]
+    return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))  # type: ignore[arg-type]
 
 
-def evaluation_loader(batches: Batches, sampler: EvaluationSampler, num_workers: int) -> DataLoader[Any]:
-    """Return the batches of all items of a split; `batches` makes rows that do not count of the numbers beyond them."""
-    return DataLoader(batches, batch_sampler=sampler, **_settings(num_workers))  # type: ignore[arg-type]
+def evaluation_loader(batches: Batches, numbers: list[range], num_workers: int) -> DataLoader[Any]:
+    """Return batches of these numbers; `batches` makes rows that do not count of the numbers beyond its items."""
+    return DataLoader(batches, batch_sampler=numbers, **_settings(num_workers))  # type: ignore[arg-type]
 
 
 def _settings(num_workers: int) -> dict[str, Any]:

@@ -5,10 +5,10 @@ size, whatever the number of devices and micro-batches; a run that is resumed at
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -16,12 +16,8 @@ from torch.utils.data import Sampler
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-
-class Order(Protocol):
-    """An endless stream of items."""
-
-    def items(self, places: range) -> list[int]:
-        """Return the number of the item at each of these places of the stream."""
+Items = Callable[[range], list[int]]
+"""Returns the number of the item at each of these places of an endless stream."""
 
 
 class PassOrder(ABC):
@@ -169,19 +165,19 @@ class BatchPlan:
 class TrainingSampler(Sampler[list[int]]):
     """The items of each micro-batch, in the order of the run."""
 
-    def __init__(self, plan: BatchPlan, order: Order) -> None:
+    def __init__(self, plan: BatchPlan, items: Items) -> None:
         self.plan = plan
-        self.order = order
+        self.items = items
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return map(self.order.items, self.plan)
+        return map(self.items, self.plan)
 
 
-class EvaluationSampler(Sampler[list[int]]):
-    """Every item once, over all processes together; all processes get the same number of full batches.
+def evaluation_batches(count: int, rows: int, world_size: int, rank: int) -> list[range]:
+    """Return the numbers of all items, each once over all processes; these get the same number of full batches.
 
     Numbers of `count` and above fill up the last batches, whose rows have nothing to predict.
 
@@ -190,17 +186,6 @@ class EvaluationSampler(Sampler[list[int]]):
         rows: items of one batch in one process.
         world_size, rank: number of processes, and of this one.
     """
-
-    def __init__(self, count: int, rows: int, world_size: int, rank: int) -> None:
-        self.rows = rows
-        self.world_size = world_size
-        self.rank = rank
-        self.num_batches = -(-count // (rows * world_size))
-
-    def __len__(self) -> int:
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.num_batches):
-            first = (batch * self.world_size + self.rank) * self.rows
-            yield list(range(first, first + self.rows))
+    together = rows * world_size
+    firsts = range(rank * rows, together * -(-count // together), together)
+    return [range(first, first + rows) for first in firsts]

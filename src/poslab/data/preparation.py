@@ -33,7 +33,11 @@ def prepare(corpus: Corpus) -> Path:
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
     if cache.is_kept(folder, _check):
         return folder
-    documents = _split(_drop_repeats(corpus), corpus)
+    documents = corpus.documents()
+    if corpus.deduplicate:
+        texts = {name: chain.from_iterable(_batches(dataset)) for name, dataset in documents.items()}
+        documents = {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
+    documents = _split(documents, corpus)
     if corpus.deduplicate:
         documents |= {
             name: as_dataset(drop_shared_paragraphs(documents[name]["text"][:], training_pieces(documents["train"])))
@@ -94,14 +98,6 @@ def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
 def training_pieces(training: "Dataset") -> Iterator[bytes]:
     """Return the training text in pieces, for `overlap.py`."""
     return (SEPARATOR.join(text.encode() for text in texts) for texts in _batches(training))
-
-
-def _drop_repeats(corpus: Corpus) -> "dict[str, Dataset]":
-    documents = corpus.documents()
-    if not corpus.deduplicate:
-        return documents
-    texts = {name: chain.from_iterable(_batches(dataset)) for name, dataset in documents.items()}
-    return {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
 
 
 def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":

@@ -1,9 +1,8 @@
 """The English text of the Python reference, which every Python carries in its standard library."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from poslab.data.corpus import Corpus, as_dataset
 
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class PythonDocs(Corpus):
     """`pydoc_data.topics` as one document, its topics in alphabetical order: some 465 kB, half prose and half code.
 
@@ -21,7 +19,7 @@ class PythonDocs(Corpus):
 
     deduplicate: bool = True
 
-    title: ClassVar[str] = "python_docs"
+    title = "python_docs"
 
     @property
     def has_few_documents(self) -> bool:

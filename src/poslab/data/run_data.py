@@ -1,7 +1,5 @@
 """The data of a run, whatever its source."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -12,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
 from poslab.data.loaders import Batches, evaluation_loader
-from poslab.data.order import EvaluationSampler
+from poslab.data.order import evaluation_batches
 from poslab.data.sources import AnySource
 from poslab.data.tokenizers import Tokenizer
 
@@ -153,4 +151,4 @@ class RunData(pl.LightningDataModule, ABC):
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         fitting = self.batch_size * self.training_length // (length * processes * self.trainer.accumulate_grad_batches)
         rows = max(1, min(fitting, -(-count // processes)))
-        return evaluation_loader(batches, EvaluationSampler(count, rows, processes, rank), self.num_workers)
+        return evaluation_loader(batches, evaluation_batches(count, rows, processes, rank), self.num_workers)

@@ -2,7 +2,6 @@
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,6 @@ from poslab.data.paths import neighbours
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
 
 
-@dataclass(kw_only=True)
 class Source(DataSource, ABC):
     """A source of data, with the settings of its tokens, batches and splits.
 

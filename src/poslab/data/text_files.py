@@ -2,10 +2,9 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.memory import available_memory, require_memory
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class TextFiles(Corpus):
     """Plain UTF-8 text files, each a document. Fewer than 20 files are cut into parts before some are held out.
 
@@ -30,7 +28,7 @@ class TextFiles(Corpus):
 
     files: str | Sequence[str] | None = None
 
-    title: ClassVar[str] = "text"
+    title = "text"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,8 +3,6 @@
 A file of some hundred bytes can make gigabytes of a word, by replacing each letter with two many times over.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator

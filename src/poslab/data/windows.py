@@ -3,6 +3,8 @@
 Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from poslab.data.batch import Batch, Collate
@@ -22,7 +24,7 @@ class Windows:
 class TrainingWindows(Windows):
     """Windows anywhere in a token file, numbered by their first token."""
 
-    def __getitems__(self, starts: list[int]) -> Batch:
+    def __getitems__(self, starts: Sequence[int]) -> Batch:
         index_BU = np.asarray(starts)[:, None] + np.arange(self.length + 1)
         return self.collate(TextWindows(self.tokens.ids[index_BU], starts), np.ones_like(index_BU, dtype=bool))
 
@@ -40,7 +42,7 @@ class EvaluationWindows(Windows):
     def num_tokens(self) -> np.ndarray:
         return np.full(len(self), self.length)
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         index_BU = self.length * np.asarray(numbers)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1
         return self.collate(TextWindows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)

@@ -49,8 +49,7 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
         for head, own in by_distance[by_distance["layer"] == layer].groupby("head"):
             distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
             panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
-        panel.set_yscale("log")
-        panel.set_xlim(left=0)
+        panel.set(yscale="log", xlim=(0, None))
         if training_length is not None:
             panel.axvline(training_length, color="0.6", linestyle=":")
     panels[0, 0].set_ylim(max(LEAST_ATTENTION, by_distance["attention"].min() / 2), 1.2)
@@ -70,8 +69,8 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     shown = dict(_STATISTICS)
     if np.allclose(statistics["attended"], 1.0, atol=1e-3):
         del shown["attended"]  # a softmax always sums to 1
-    tables = {name: statistics.pivot(index="layer", columns="head", values=name) for name in shown}
-    num_layers, num_heads = next(iter(tables.values())).shape
+    tables = statistics.pivot(index="layer", columns="head")
+    num_layers, num_heads = tables["entropy"].shape
     figure, panels = panel_grid(len(shown), 2, width=8.0, height=0.9 + 0.28 * max(num_layers, 3))
     for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
         values = tables[name].to_numpy() * (100 if "%" in title else 1)
@@ -92,16 +91,13 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
 
 def divergence_picture(divergence: pd.DataFrame) -> Picture:
     """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
-    means = divergence.groupby(["first", "second"], sort=False)["divergence"].mean()
     names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
-    matrix = np.zeros((len(names), len(names)))
-    for pair, value in zip(means.index, means, strict=True):
-        i, j = (names.index(name) for name in pair)
-        matrix[i, j] = matrix[j, i] = value
+    means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
+    half = means.reindex(index=names, columns=names, fill_value=0.0).to_numpy()
     side = 1.6 + 0.6 * len(names)
     figure = new_figure(side + 1.8, side + 1.0)
     panel = figure.subplots()
-    heat_map(panel, matrix, written=True)
+    heat_map(panel, half + half.T, written=True)
     shown = [fill(name, 20) for name in names]
     panel.set_xticks(range(len(names)), shown, rotation=45, ha="right", parse_math=False)
     panel.set_yticks(range(len(names)), shown, parse_math=False)
@@ -125,14 +121,13 @@ def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     num_layers, num_heads = maps_LHTT.shape[:2]
     figure = new_figure(8.0, 0.5 + 7.5 * num_layers / num_heads)
     panels = figure.subplots(num_layers, num_heads, squeeze=False)
-    for layer, of_layer in enumerate(panels):
-        for head, panel in enumerate(of_layer):
-            _draw_map(panel, maps_LHTT[layer, head])
-            panel.set(xticks=[], yticks=[])
-            if layer == 0:
-                panel.set_title(f"head {head}", fontsize="small")
-            if head == 0:
-                panel.set_ylabel(f"layer {layer}", fontsize="small")
+    for (layer, head), panel in np.ndenumerate(panels):
+        _draw_map(panel, maps_LHTT[layer, head])
+        panel.set(xticks=[], yticks=[])
+        if layer == 0:
+            panel.set_title(f"head {head}", fontsize="small")
+        if head == 0:
+            panel.set_ylabel(f"layer {layer}", fontsize="small")
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
@@ -158,26 +153,22 @@ def attention_maps(model: Model, tokens_T: Tensor, labels: Sequence[str]) -> lis
     """
     if len(labels) != len(tokens_T):
         raise ValueError(f"labels must be one for each of the {len(tokens_T)} tokens, got {len(labels)}")
+    maps_LHTT = _maps(model, tokens_T)
     shown = [visible_label(label) for label in labels]
-    return [_maps_of_layer(layer, of_layer, shown) for layer, of_layer in enumerate(_maps(model, tokens_T))]
-
-
-def _maps_of_layer(layer: int, maps_HTT: np.ndarray, labels: list[str]) -> Picture:
-    columns = 2 if len(labels) <= 32 and len(maps_HTT) > 1 else 1
-    figure, panels = panel_grid(len(maps_HTT), columns, width=8.0, height=8.0 / columns)
-    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(labels))  # points of a panel's side that each token has
-    for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
-        _draw_map(panel, weights)
-        panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
-        panel.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
-        panel.set_title(f"layer {layer}, head {head}", fontsize="medium")
-    return Picture(
-        name=f"attention_layer_{layer}",
-        title=f"Attention of layer {layer}",
-        caption="Each row is a query, each column a key; darker is more, on a scale of square roots. The model uses a "
-        "row to predict the token after it.",
-        figure=figure,
-    )
+    columns = 2 if len(shown) <= 32 and maps_LHTT.shape[1] > 1 else 1
+    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(shown))  # points of a panel's side that each token has
+    pictures = []
+    for layer, maps_HTT in enumerate(maps_LHTT):
+        figure, panels = panel_grid(len(maps_HTT), columns, width=8.0, height=8.0 / columns)
+        for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
+            _draw_map(panel, weights)
+            panel.set_xticks(range(len(shown)), shown, rotation=90, fontsize=size, parse_math=False)
+            panel.set_yticks(range(len(shown)), shown, fontsize=size, parse_math=False)
+            panel.set_title(f"layer {layer}, head {head}", fontsize="medium")
+        caption = "Each row is a query, each column a key; darker is more, on a scale of square roots. The model uses "
+        caption += "a row to predict the token after it."
+        pictures.append(Picture(f"attention_layer_{layer}", f"Attention of layer {layer}", caption, figure))
+    return pictures
 
 
 def _maps(model: Model, tokens_T: Tensor) -> np.ndarray:
@@ -211,9 +202,7 @@ def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | No
     panel.set_yticks(range(values.shape[0]))
     panel.tick_params(length=0, labelsize="small")
     if not written:
-        figure = panel.figure
-        assert isinstance(figure, Figure)
-        figure.colorbar(image, ax=panel)
+        panel.figure.colorbar(image, ax=panel)
         return
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.6 * deepest else "black"
@@ -222,23 +211,18 @@ def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | No
 
 def visible_label(token: str, longest: int = 12) -> str:
     """Return the label of a token: white space as signs, and at most `longest` characters."""
-    for hidden, sign in ((" ", "\N{OPEN BOX}"), ("\n", "\N{RETURN SYMBOL}"), ("\t", "\N{RIGHTWARDS ARROW}")):
-        token = token.replace(hidden, sign)
+    token = token.translate(str.maketrans(" \n\t", "\N{OPEN BOX}\N{RETURN SYMBOL}\N{RIGHTWARDS ARROW}"))
     return token if len(token) <= longest else token[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:
     """Return a figure with a panel of this height for each name, (rows, columns), whose x axes are distances."""
     columns = min(2 if len(names) <= 4 else 3, len(names))
-    figure, panels = panel_grid(len(names), columns, 8.0, height, margin=1.0, sharex=True, sharey=True)
-    for place, (panel, name) in enumerate(zip(panels.flat, names, strict=False)):
+    labels = {"xlabel": "distance (tokens)", "ylabel": quantity}
+    figure, panels = panel_grid(len(names), columns, 8.0, height, margin=1.0, sharex=True, sharey=True, **labels)
+    for panel, name in zip(panels.flat, names, strict=False):
         panel.set_xscale("symlog", linthresh=1, linscale=0.5)
         panel.set_title(name, fontsize="medium")
-        if place >= len(names) - columns:  # the last of each column
-            panel.tick_params(labelbottom=True)
-            panel.set_xlabel("distance (tokens)")
-    for panel in panels[:, 0]:
-        panel.set_ylabel(quantity)
     return figure, panels
 
 

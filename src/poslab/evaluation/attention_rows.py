@@ -6,6 +6,7 @@ D head dim, E numbers of a token's state, M model dim, L layers.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -102,13 +103,10 @@ def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = 
     def note(attention: Any, arguments: tuple[Tensor, AttentionContext]) -> None:
         seen.append(LayerInput(attention, *arguments))
 
-    hooks = [x.register_forward_pre_hook(note) for x in model.modules() if isinstance(x, MultiHeadAttention)]
-    try:
-        with torch.no_grad():
-            model.hidden_states(tokens_BT, positions)  # not the logits, which take much memory for a long text
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for attention in (x for x in model.modules() if isinstance(x, MultiHeadAttention)):
+            hooks.enter_context(attention.register_forward_pre_hook(note))
+        model.hidden_states(tokens_BT, positions)  # not the logits, which take much memory for a long text
     return seen
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 import torch
@@ -43,8 +41,7 @@ def attention_statistics(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> 
     Raises:
         ValueError: as of `attention_rows`.
     """
-    sums: dict[int, dict[str, Tensor]] = {}
-    counts: dict[int, Tensor] = {}
+    sums: dict[int, pd.DataFrame] = {}
     for block in attention_rows(model, tokens_BT, rows=rows):
         shares_BHRS, attends_BHR = _shares(block.weights)
         own, previous = (shares_BHRS.diagonal(block.start - back, -2, -1) for back in (0, 1))
@@ -55,18 +52,13 @@ def attention_statistics(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> 
             "own_token": own,
             "previous_token": previous,
             "attended": block.weights.sum(-1),
+            "attending": attends_BHR,
         }
-        of_layer = {name: values.sum((0, 2), dtype=torch.float64) for name, values in by_query.items()}
-        before = sums.get(block.layer)
-        sums[block.layer] = of_layer if before is None else {name: before[name] + of_layer[name] for name in of_layer}
-        counts[block.layer] = counts.get(block.layer, 0) + attends_BHR.sum((0, 2))
-    records: list[dict[str, Any]] = []
-    for layer, of_layer in sums.items():
-        for head, attending in enumerate(counts[layer].tolist()):
-            means = {name: float(total[head]) / max(attending, 1) for name, total in of_layer.items()}
-            means["attended"] = float(of_layer["attended"][head]) / tokens_BT.numel()
-            records.append({"layer": layer, "head": head, **means})
-    return pd.DataFrame(records)
+        by_head = {name: values.sum((0, 2), dtype=torch.float64).cpu().numpy() for name, values in by_query.items()}
+        sums[block.layer] = pd.DataFrame(by_head) + sums.get(block.layer, 0)
+    totals = pd.concat(sums, names=["layer", "head"])
+    means = totals.div(totals["attending"].clip(lower=1), axis=0).drop(columns="attending")
+    return means.assign(attended=totals["attended"] / tokens_BT.numel()).reset_index()
 
 
 def attention_by_distance(model: Model, tokens_BT: Tensor, rows: int = BLOCK) -> pd.DataFrame:
@@ -122,21 +114,17 @@ def attention_divergence(models: Mapping[str, Model], tokens_BT: Tensor, rows: i
     if len(set(depths.values())) > 1:
         found = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
         raise ValueError(f"models must have the same number of layers, got {found}")
-    sums: defaultdict[tuple[int, str, str], float] = defaultdict(float)
-    counts: defaultdict[tuple[int, str, str], int] = defaultdict(int)
+    sums: list[tuple[int, str, str, float, int]] = []
     readings = [attention_rows(model, tokens_BT, rows=rows) for model in models.values()]
     for blocks in zip(*readings, strict=True):
         shares = {name: _shares(block.weights.mean(1)) for name, block in zip(models, blocks, strict=True)}
         for first, second in itertools.combinations(models, 2):
             (p_BRS, p_attends), (q_BRS, q_attends) = shares[first], shares[second]
-            both_BR = p_attends & q_attends
-            key = (blocks[0].layer, first, second)
-            sums[key] += float(_jensen_shannon(p_BRS, q_BRS)[both_BR].sum(dtype=torch.float64))
-            counts[key] += int(both_BR.sum())
-    return pd.DataFrame(
-        [(*key, total / counts[key] if counts[key] else math.nan) for key, total in sums.items()],
-        columns=["layer", "first", "second", "divergence"],
-    )
+            of_both = _jensen_shannon(p_BRS, q_BRS)[p_attends & q_attends]
+            sums.append((blocks[0].layer, first, second, float(of_both.sum(dtype=torch.float64)), len(of_both)))
+    of_pair = ["layer", "first", "second"]
+    totals = pd.DataFrame(sums, columns=[*of_pair, "sum", "queries"]).groupby(of_pair, sort=False, as_index=False).sum()
+    return totals[of_pair].assign(divergence=totals["sum"] / totals["queries"])
 
 
 def _shares(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import StrMethodFormatter
 
 from poslab.evaluation.base_bound import (
     Floats,
@@ -88,8 +87,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
         label = f"first violated at distance {violation:,}"
         axes.plot(violation, 0, "v", color="black", markersize=8, label=label, zorder=4)
     axes.legend(loc="lower left", fontsize=8)
-    axes.set_xlabel("distance m (tokens)")
-    axes.set_ylabel("sum of cosines B(m)")
+    axes.set(xlabel="distance m (tokens)", ylabel="sum of cosines B(m)")
     return Picture(
         name="rotary_sum_of_cosines",
         title="The sum of cosines over distance",
@@ -126,10 +124,8 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     if base is not None and low <= base <= high:
         here = margin(base, head_dim, length)
         axes.plot(base, here, "o", color=COLOURS[1], label=f"this encoding: {base:,.0f}", zorder=4)
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_xlabel("base")
-    axes.set_ylabel("smallest sum of cosines")
+    axes.set(xlim=(low, high), xlabel="base", ylabel="smallest sum of cosines")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(named.values(), named.keys(), fontsize=8)
     return Picture(

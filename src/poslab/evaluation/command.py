@@ -14,7 +14,7 @@ import torch
 from rich import box
 from rich.table import Table as Lines
 
-from poslab.configuration.build import build, encoding_named, with_full_key
+from poslab.configuration.build import build, encoding_named, full_keys
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
@@ -98,10 +98,8 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
-    try:
+    with full_keys("encoding", config):
         (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
-    except ValueError as error:
-        raise ValueError(with_full_key(str(error), "encoding", config)) from error
     name = encoding_named(config)
     figures = rotary_diagnostics(encoding, head_dim, training_length, request.lengths or [training_length])
     evaluation = Evaluation([section(figures)])
@@ -183,15 +181,13 @@ def summary(evaluation: Evaluation) -> list[Lines]:
     frames = [table.frame for table in tables if table.name == "per_length"]
     lines = []
     for frame in frames:
-        lengths = sorted(set(frame["length"]))
         for protocol in (NON_OVERLAPPING, SLIDING):
             table = Lines(box=box.SIMPLE_HEAD, title=f"bits per byte, {protocol} windows", title_justify="left")
             table.add_column("tokens")
-            for length in lengths:
+            own = frame[frame["protocol"] == protocol].pivot(index="model", columns="length", values="bits_per_byte")
+            for length in own.columns:
                 table.add_column(f"{length:,}", justify="right", no_wrap=True)
-            own = frame[frame["protocol"] == protocol].set_index(["model", "length"])["bits_per_byte"]
             for model in dict.fromkeys(frame["model"]):
-                values = [own[model, length] for length in lengths]
-                table.add_row(str(model), *("-" if np.isnan(value) else f"{value:.3f}" for value in values))
+                table.add_row(str(model), *("-" if np.isnan(value) else f"{value:.3f}" for value in own.loc[model]))
             lines.append(table)
     return lines

@@ -42,8 +42,7 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
     """
     length = len(tokens_T)
     queries = [length - 1] if queries is None else queries
-    outside = [query for query in queries if not 0 <= query < length]
-    if outside:
+    if outside := [query for query in queries if not 0 <= query < length]:
         raise ValueError(f"queries must lie between 0 and {length - 1}, got {outside[0]}")
     columns = ["layer", "head", "query", "key", "position"]
     frames = [pd.DataFrame(columns=columns)]
@@ -61,10 +60,9 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
                 continue
             position_HS = position_BH1S[0, :, 0].float().cpu()
             seen = torch.ones(query + 1, dtype=torch.bool) if rows.visible is None else rows.visible[0, 0, 0].cpu()
-            places = list(itertools.product(range(len(position_HS)), seen.nonzero().flatten().tolist()))
-            frame = pd.DataFrame(places, columns=["head", "key"])
-            frame = frame.assign(layer=layer, query=query, position=position_HS[:, seen].flatten().numpy())
-            frames.append(frame[columns])
+            places = itertools.product([layer], range(len(position_HS)), [query], seen.nonzero().flatten().tolist())
+            frame = pd.DataFrame(places, columns=columns[:-1])
+            frames.append(frame.assign(position=position_HS[:, seen].flatten().numpy()))
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
@@ -83,8 +81,7 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
         for head, line in own[own["layer"] == layer].groupby("head"):
             panel.plot(line["key"], line["position"], linewidth=1.2, label=str(head), **head_style(int(str(head))))
         panel.set_title(f"layer {layer}", fontsize="medium")
-        panel.set_ylabel("position")
-        panel.set_ylim(bottom=0)
+        panel.set(ylabel="position", ylim=(0, None))
     shown = [visible_label(label) for label in labels[: query + 1]]
     if len(shown) <= LONGEST_TEXT:
         size = min(8.0, 400 / len(shown))

@@ -55,14 +55,10 @@ class Evaluation:
         for earlier in directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
         with SummaryWriter(str(directory), filename_suffix=suffix) as writer:
-            for picture in self.pictures:
+            pictures = (one for section in self.sections for one in section.figures if isinstance(one, Picture))
+            for picture in pictures:
                 width, height = (round(DOTS_PER_INCH * inches) for inches in picture.figure.get_size_inches())
                 png = drawn[f"{picture.name}.png"]
                 image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
                 summary = Summary(value=[Summary.Value(tag=f"{prefix}/{picture.name}", image=image)])
                 writer._get_file_writer().add_summary(summary, step)
-
-    @property
-    def pictures(self) -> list[Picture]:
-        """All pictures, in the order of the report."""
-        return [one for section in self.sections for one in section.figures if isinstance(one, Picture)]

@@ -84,7 +84,7 @@ def extrapolation(
                 continue
             scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
             by_length.append(row | _summary(scores, units, training_length, bytes_per_token, seed))
-            by_position += [row | bin_ for bin_ in _by_context(scores)]
+            by_position += [row | bin_ for bin_ in _by_context(scores, length)]
     return pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
 
 
@@ -124,13 +124,13 @@ def _summary(
     }
 
 
-def _by_context(scores: TokenScores) -> Iterator[dict[str, float]]:
+def _by_context(scores: TokenScores, length: int) -> Iterator[dict[str, float]]:
     """Yield the mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
     known = scores.context > 0
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
-    octaves = math.ceil(BINS_PER_OCTAVE * math.log2(scores.windows.length)) + 1
+    octaves = math.ceil(BINS_PER_OCTAVE * math.log2(length)) + 1
     edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))
-    edges = np.append(edges[edges < max(2, scores.windows.length)], scores.windows.length + 1)
+    edges = np.append(edges[edges < max(2, length)], length + 1)
     place = np.searchsorted(edges, context, side="right") - 1
     counts = np.bincount(place, minlength=len(edges) - 1)
     sums = np.bincount(place, loss, minlength=len(edges) - 1)

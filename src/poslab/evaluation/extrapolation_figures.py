@@ -8,10 +8,10 @@ from textwrap import fill
 
 import matplotlib
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
 from poslab.evaluation.bootstrap import FEWEST
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.evaluation.token_axes import token_axis, window_axis
 from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid, widen
 
 FEW = 30
@@ -51,8 +51,13 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
     figure = new_figure(8.0, 3.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    lengths = sorted(set(together["length"]))
     for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
-        window_axis(panel, together["length"], training_lengths.values())
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45, ha="right")
+        panel.xaxis.set_minor_locator(NullLocator())
+        for training_length in sorted(set(training_lengths.values())):
+            panel.axvline(training_length, color="0.6", linestyle=":")
         rows = together[together["protocol"] == protocol]
         for colour, (model, own) in zip(itertools.cycle(COLOURS), rows.groupby("model", sort=False), strict=False):
             panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
@@ -61,9 +66,8 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         panel.set_xlabel("window length (tokens)")
     panels[0].set_ylabel("bits per byte")
     widen(panels[0], LEAST_BITS)
-    handles, labels = panels[0].get_legend_handles_labels()
-    columns = legend_columns(labels, 8.0)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False)
     return Picture(
         name="bits_by_length",
         title="Prediction beyond the training length",
@@ -79,8 +83,8 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
     columns = min(3, max(1, len(models)))
-    width = 1.2 + 3.0 * columns
-    figure, panels = panel_grid(len(models), columns, width, height=2.6, margin=0.9, sharex=True, sharey=True)
+    width, labels = 1.2 + 3.0 * columns, {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
+    figure, panels = panel_grid(len(models), columns, width, 2.6, margin=0.9, sharex=True, sharey=True, **labels)
     lengths = sorted(set(rows["length"]))
     shades = matplotlib.colormaps["viridis"].resampled(len(lengths) + 1)
     for panel, model in zip(panels.flat, models, strict=False):
@@ -89,13 +93,10 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
             middle = (own["context_from"] * own["context_to"]) ** 0.5
             loss = own["loss"].where(own["tokens"] >= FEW)
             panel.plot(middle, loss, color=shades(place), linewidth=1.2, label=f"{length:,}")
-        token_axis(panel)
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(str(model), 36), fontsize="medium")
-    for panel in panels[-1]:
-        panel.set_xlabel("tokens before it")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("loss (nats)")
     widen(panels[0, 0], LEAST_NATS)
     handles = panels.flat[0].get_legend_handles_labels()
     figure.legend(*handles, title="window", loc="outside lower center", ncols=3 * columns, frameon=False)

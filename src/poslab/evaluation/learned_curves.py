@@ -49,21 +49,17 @@ def learned_bias(
     distances = np.arange(length)
     if most is not None and most < length:
         distances = np.unique(np.geomspace(1, length, most).round().astype(int)) - 1
-    frames = []
+    frames = [pd.DataFrame(columns=["layers", "head", "distance", "bias"])]
     for layers, encoding, before in served(encodings, start):
-        bias_HN = _bias(encoding, length)
-        if bias_HN is None:
+        if (bias_HN := _bias(encoding, length)) is None:
             continue
         places = itertools.product([layers], range(len(bias_HN)), distances)
         frame = pd.DataFrame(places, columns=["layers", "head", "distance"])
         frame["bias"] = bias_HN[:, distances].flatten().numpy()
-        start_HN = None if before is None else _bias(before, length)
-        if start_HN is not None:
+        if before is not None and (start_HN := _bias(before, length)) is not None:
             frame["start"] = start_HN[:, distances].flatten().numpy()
         frames.append(frame)
-    if not frames:
-        return pd.DataFrame(columns=["layers", "head", "distance", "bias"])
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
@@ -134,8 +130,8 @@ def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
         return None
     device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
     tables = outermost.prepare(Positions.range(1, length - 1, device), Positions.range(length, device=device))
-    added = [outermost.pair_bias(QueryRows(tables, slice(0, 1), length - 1, 1.0))]
     bias = outermost.bias(tables)
-    added.append(None if bias is None else bias.matrix())
+    of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), length - 1, 1.0))
+    added = [of_pairs, None if bias is None else bias.matrix()]
     total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
     return total_BHRS[0, :, 0].flip(-1).float().cpu()

@@ -39,8 +39,7 @@ def learned_parameters(
     columns = ["layers", "parameter", "place", "learned", *([] if start is None else ["start"])]
     pairs: list[tuple[str, Described, Described | None]] = list(served(encodings, start))
     for layer in range(len(encodings.windows)):
-        temperature = encodings.temperature(layer)
-        if temperature is not None:
+        if (temperature := encodings.temperature(layer)) is not None:
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
     records = []
     for layers, module, before in pairs:
@@ -104,14 +103,8 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
     panels = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)
     for panel, (kind, table) in zip(panels.flat, maps.items(), strict=True):
         first, last = int(table.columns[0]), int(table.columns[-1])
-        image = panel.imshow(
-            table.to_numpy(),
-            cmap="Blues",
-            vmin=0,
-            aspect="auto",
-            interpolation="nearest",
-            extent=(first - 0.5, last + 0.5, len(table) - 0.5, -0.5),
-        )
+        extent = (first - 0.5, last + 0.5, len(table) - 0.5, -0.5)
+        image = panel.imshow(table, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest", extent=extent)
         panel.set_yticks(range(len(table)), list(table.index), fontsize="small")
         panel.set_title(kind, fontsize="medium")
         figure.colorbar(image, ax=panel)

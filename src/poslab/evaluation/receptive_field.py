@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.evaluation.token_axes import token_axis
 from poslab.models import Model
 from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
 
@@ -83,11 +82,10 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     panel.axhline(SHARE, color="0.6", linewidth=0.8)
     for training_length in sorted(set(training_lengths.values())):
         panel.axvline(training_length, color="0.6", linestyle=":", label=f"training length, {training_length:,}")
-    token_axis(panel)
-    panel.set_xlim(left=1)
-    panel.set_ylim(0, 1.03)
-    panel.set_xlabel("last tokens that are read")
-    panel.set_ylabel("cumulative share of the gradient")
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set(xlim=(1, None), ylim=(0, 1.03))
+    panel.set(xlabel="last tokens that are read", ylabel="cumulative share of the gradient")
     labels = panel.get_legend_handles_labels()[1]
     figure.legend(loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False, fontsize="small")
     return Picture(
@@ -111,12 +109,8 @@ def _gradients(model: Model, tokens_BT: Tensor, next_B: Tensor) -> Tensor:
         embedded.append(x_BTM.detach().requires_grad_())
         return embedded[-1]
 
-    hook = model.embedding.register_forward_hook(leaf)
-    try:
-        with torch.enable_grad():
-            logits_BV = model.logits(model.hidden_states(tokens_BT)[:, -1])
-            loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows are independent
-    finally:
-        hook.remove()
+    with model.embedding.register_forward_hook(leaf), torch.enable_grad():
+        logits_BV = model.logits(model.hidden_states(tokens_BT)[:, -1])
+        loss = functional.cross_entropy(logits_BV.float(), next_B, reduction="sum")  # windows are independent
     (gradient_BTM,) = torch.autograd.grad(loss, embedded)
     return gradient_BTM

@@ -39,8 +39,7 @@ class Settings:
         for name in ("parts", "lengths", "text"):
             if getattr(self, name) is not None and not getattr(self, name):
                 raise ValueError(f"{name} must not be empty; null is the default")
-        if self.lengths and self.stride is not None and self.stride > min(self.lengths):
-            shortest = min(self.lengths)
+        if self.lengths and self.stride is not None and self.stride > (shortest := min(self.lengths)):
             raise ValueError(f"stride must lie between 1 and the shortest of lengths, {shortest}, got {self.stride}")
 
 

@@ -5,6 +5,7 @@ Dimension letters: B windows, N tokens of the text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,13 +74,12 @@ class Subject:
     @property
     def dataset(self) -> str:
         """Dataset as it was typed, `dataset=text`, or its class in words, `text files`, if it was not."""
-        try:
+        typed = None
+        with contextlib.suppress(ValueError):  # the file is lost
             typed = read_json(self.run.environment_file).get("choices")
-        except ValueError:  # the file is lost
-            typed = None
-        words = [word for word in typed if isinstance(word, str)] if isinstance(typed, list) else []
-        choices = [word for word in words if word.startswith("dataset=")]
-        return choices[-1] if choices else in_words(type(self.recipe.source).__name__)
+        choices = [word for word in (typed if isinstance(typed, list) else []) if str(word).startswith("dataset=")]
+        in_words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self.recipe.source).__name__).lower()
+        return choices[-1] if choices else in_words
 
     @property
     def warnings(self) -> list[str]:
@@ -192,11 +192,6 @@ def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any
     if trained_on is not None and trained_on != data.state_dict():
         raise ValueError(f"{run.path} was trained on another text than {type(recipe.source).__name__} has now")
     return data
-
-
-def in_words(name: str) -> str:
-    """Return the name of a class in words: `text files` for `TextFiles`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
 
 
 def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:

@@ -32,14 +32,12 @@ class TokenScores:
     """Scores of a model on each token of a text, read in windows of one kind.
 
     Args:
-        windows: of the text.
         loss: (N - 1,) float32 nats of all tokens but the first; NaN if a token is not predicted, as across documents
             that are kept apart.
         correct: (N - 1,) bool, whether the token was the most probable one.
         context: (N - 1,) number of tokens before it in the window; 0 if it is not predicted.
     """
 
-    windows: Windows
     loss: np.ndarray
     correct: np.ndarray
     context: np.ndarray
@@ -69,7 +67,7 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
     if joined:
         distributed.all_reduce(scores)
     loss, correct, context = scores.cpu().numpy()
-    return TokenScores(windows, np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
+    return TokenScores(np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
 
 
 def loss_and_correct(
@@ -77,22 +75,8 @@ def loss_and_correct(
 ) -> tuple[Tensor, Tensor]:
     """Return the nats of each target and whether it was the most probable token, both (B, A), in bounded memory.
 
-    The model takes tokens and returns logits; a `Model` makes only those of the targets, piece by piece. Targets are
-    the tokens after the last A tokens; positions are 0, 1, ... for None.
-    """
-    losses, corrects = [], []
-    for logits_NV, targets_N in logits_of_targets(model, tokens_BT, targets_BA, positions):
-        losses.append(functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none"))
-        corrects.append(logits_NV.argmax(-1) == targets_N)
-    return torch.cat(losses).view_as(targets_BA), torch.cat(corrects).view_as(targets_BA)
-
-
-def logits_of_targets(
-    model: nn.Module, tokens_BT: Tensor, targets_BA: Tensor, positions: Positions | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits that predict some targets, (N, V) float32, and these targets, (N,), until all were yielded.
-
-    No more than `LOGITS_AT_ONCE` logits are in memory. Arguments as in `loss_and_correct`.
+    The model takes tokens and returns logits; a `Model` makes only those of the targets, `LOGITS_AT_ONCE` at a time.
+    Targets are the tokens after the last A tokens; positions are 0, 1, ... for None.
     """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
     head: Callable[[Tensor], Tensor]
@@ -103,8 +87,12 @@ def logits_of_targets(
         vocab_size = source_BTX.shape[-1]
     source_NX = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1)
     rows = max(1, LOGITS_AT_ONCE // vocab_size)
+    losses, corrects = [], []
     for source, targets_N in zip(source_NX.split(rows), targets_BA.flatten().split(rows), strict=True):
-        yield head(source).float(), targets_N
+        logits_NV = head(source).float()
+        losses.append(functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none"))
+        corrects.append(logits_NV.argmax(-1) == targets_N)
+    return torch.cat(losses).view_as(targets_BA), torch.cat(corrects).view_as(targets_BA)
 
 
 @contextmanager

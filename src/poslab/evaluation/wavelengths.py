@@ -92,9 +92,7 @@ def wavelengths_picture(
     if not np.array_equal(at_longest, spectrum):
         axes.plot(pairs, _wavelengths(at_longest), color=COLOURS[2], zorder=2, label=f"in {longest:,} tokens")
     draw_lengths(axes.axhline, axes.secondary_yaxis("right").yaxis, training_length, lengths)
-    axes.set_xlabel("pair of channels")
-    axes.set_ylabel("wavelength (tokens)")
-    axes.set_xlim(-0.5, len(spectrum) - 0.5)
+    axes.set(xlabel="pair of channels", ylabel="wavelength (tokens)", xlim=(-0.5, len(spectrum) - 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="upper left", fontsize=8)
     return Picture(

@@ -64,9 +64,8 @@ class Windows:
         place_BT = self.stride * numbers[:, None] + np.arange(1, self.length + 1)
         inside = np.minimum(np.concatenate([place_BT[:, :1] - 1, place_BT], axis=1), self.num_tokens - 1)
         batch = next_token_batch(tokens[inside], boundary)
-        new_T = np.arange(self.length)
         first_B = np.where(numbers == 0, 0, self.length - self.stride)
-        left_out_BT = (new_T < first_B[:, None]) | (place_BT >= self.num_tokens)
+        left_out_BT = (np.arange(self.length) < first_B[:, None]) | (place_BT >= self.num_tokens)
         # Not in place: a batch of one row shares its memory with the tokens.
         targets_BT = batch.targets.masked_fill(torch.from_numpy(left_out_BT), IGNORE)
         return batch._replace(targets=targets_BT), place_BT

@@ -129,10 +129,9 @@ def beam_search(
         if drop:
             best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
             best_BN = written_BKN[row_B1[:, 0], best_B]
-            for text, unfinished, best_N in zip(text_B.tolist(), unfinished_B.tolist(), best_BN, strict=True):
-                if last or not unfinished:
-                    ends = (best_N == end_id).nonzero()
-                    texts[text] = best_N[: int(ends[0])] if len(ends) else best_N
+            for text, best_N in zip(text_B.tolist(), best_BN, strict=True):  # that of an unfinished row for now
+                ends = (best_N == end_id).nonzero()
+                texts[text] = best_N[: int(ends[0])] if len(ends) else best_N
         if last:
             break
         if drop:

@@ -54,31 +54,24 @@ def generate(
             f"max_new_tokens={max_new_tokens} passes the {model.max_length} positions at which the model's encoding "
             f"ends: {length} tokens of prompt {room}"
         )
-    return _continuation(model, prompt_BT, max_new_tokens, sampling or Sampling(), generator, end_id)
 
+    def new_tokens() -> Iterator[Tensor]:
+        continuation, choice, tokens_BT = Continuation(model), sampling or Sampling(), prompt_BT
+        ended_B = torch.zeros(len(tokens_BT), dtype=torch.bool, device=tokens_BT.device)
+        for _ in range(max_new_tokens):
+            # Around each step and not around a yield, where it would hold for the caller too. Not inference mode, since
+            # tensors that an encoding keeps of it could not be trained with afterwards.
+            with torch.no_grad():
+                next_B = choice.next_token(continuation.next_logits(tokens_BT), generator)
+            if end_id is not None:
+                next_B = next_B.masked_fill(ended_B, end_id)
+                ended_B = next_B == end_id
+            yield next_B
+            if end_id is not None and ended_B.all():
+                return
+            tokens_BT = next_B.unsqueeze(1)
 
-def _continuation(
-    model: Model,
-    tokens_BT: Tensor,
-    max_new_tokens: int,
-    sampling: Sampling,
-    generator: torch.Generator | None,
-    end_id: int | None,
-) -> Iterator[Tensor]:
-    continuation = Continuation(model)
-    ended_B = torch.zeros(tokens_BT.shape[0], dtype=torch.bool, device=tokens_BT.device)
-    for _ in range(max_new_tokens):
-        # Around each step and not around a yield, where it would hold for the caller too. Not inference mode, since
-        # tensors that an encoding keeps of it could not be trained with afterwards.
-        with torch.no_grad():
-            next_B = sampling.next_token(continuation.next_logits(tokens_BT), generator)
-        if end_id is not None:
-            next_B = next_B.masked_fill(ended_B, end_id)
-            ended_B = next_B == end_id
-        yield next_B
-        if end_id is not None and ended_B.all():
-            return
-        tokens_BT = next_B.unsqueeze(1)
+    return new_tokens()
 
 
 def stream_text(tokenizer: Tokenizer, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[str]:

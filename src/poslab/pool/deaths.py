@@ -7,9 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-CRASHES = {
-    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS)
-}
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 """Signals that a process gets for its own faults."""
 
 SECONDS_TO_DIE = 30

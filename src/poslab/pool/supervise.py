@@ -40,14 +40,11 @@ def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, sh
                         raise
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     continue
-                if asked or jobs.unfinished == 0:
-                    if not workers.alive:
-                        break
-                else:
-                    workers.fill_up(most=jobs.unfinished)
                 if asked:
                     workers.ask_to_stop()
-                if len(asked) > 1:
+                else:
+                    workers.fill_up(most=jobs.unfinished)
+                if len(asked) > 1 or not workers.alive:
                     break
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             show()

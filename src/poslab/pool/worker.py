@@ -31,20 +31,19 @@ class Assignment(TypedDict):
     order: dict[str, Any]
 
 
-class StopRequest:
-    """A signal to stop, which the worker handles between runs; within one, the run handles it."""
+def stop_request() -> Callable[[], None]:
+    """Return a function that raises RunInterruptedError after a signal to stop; within a run, the run handles it."""
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: received.append(number))
 
-    def __init__(self) -> None:
-        self._received: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: setattr(self, "_received", number))
-
-    def heed(self) -> None:
-        """Raise RunInterruptedError if a signal came."""
+    def heed() -> None:
         from poslab.runs.errors import RunInterruptedError
 
-        if self._received is not None:
-            raise RunInterruptedError(self._received)
+        if received:
+            raise RunInterruptedError(received[-1])
+
+    return heed
 
 
 def run_worker(open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> None:
@@ -61,7 +60,7 @@ def run_worker(open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any
 
 def _work(assignment: Assignment, open_source: Callable[[Any], tuple[JobSource[Any, Any], Train[Any, Any]]]) -> int:
     """Take jobs until all have ended; return the exit status."""
-    request = StopRequest()
+    heed = stop_request()
 
     from pathlib import Path
 
@@ -76,7 +75,7 @@ def _work(assignment: Assignment, open_source: Callable[[Any], tuple[JobSource[A
     try:
         with locked(Path(assignment["locks"]), assignment["name"]):
             source, train = open_source(assignment["order"])
-            work(source, train, assignment["name"], request.heed)
+            work(source, train, assignment["name"], heed)
     except RunInterruptedError as stopped:
         return stopped.exit_status
     except DiskError as error:

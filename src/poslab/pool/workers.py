@@ -39,6 +39,7 @@ class Worker:
     hang: HangDetector
 
 
+@dataclass(eq=False)
 class Workers(Generic[J]):
     """All workers of a command on this machine.
 
@@ -51,22 +52,15 @@ class Workers(Generic[J]):
         hang_after: seconds without anything new in a job's directory after which its worker is killed.
     """
 
-    def __init__(
-        self,
-        source: WatchedSource[J],
-        module: str,
-        order: Mapping[str, Any],
-        shares: Sequence[Share],
-        directory: Path,
-        hang_after: float,
-    ) -> None:
-        self.directory = directory
-        self._source = source
-        self._module = module
-        self._order = dict(order)
-        self._shares = shares
-        self._hang_after = hang_after
-        self._workers: list[Worker | None] = [None] * len(shares)
+    source: WatchedSource[J]
+    module: str
+    order: Mapping[str, Any]
+    shares: Sequence[Share]
+    directory: Path
+    hang_after: float
+
+    def __post_init__(self) -> None:
+        self._workers: list[Worker | None] = [None] * len(self.shares)
         self._deaths_in_vain = 0
         self._memory = MemoryWatch()
         self._is_asked_to_stop = False
@@ -116,27 +110,24 @@ class Workers(Generic[J]):
     def _started(self, place: int) -> Worker:
         log = self.directory / f"worker_{place}.log"
         self.directory.mkdir(parents=True, exist_ok=True)
-        threads, gpus = self._shares[place]
+        threads, gpus = self.shares[place]
+        share = {"OMP_NUM_THREADS": str(threads), **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})}
         with log.open("a") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", self._module, str(os.getpid())],
+                [sys.executable, "-m", self.module, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": str(threads),
-                    **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
-                },
+                env={**os.environ, **share},
                 start_new_session=True,  # Ctrl-C reaches only the command, which passes it on
             )
         name = worker_name()
-        assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=self._order)
+        assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=dict(self.order))
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it has died, which `look_after` handles
             json.dump(assignment, stdin)
-        return Worker(name, process, log, HangDetector(self._hang_after))
+        return Worker(name, process, log, HangDetector(self.hang_after))
 
     def _end_if_hanging(self, worker: Worker, jobs: Jobs[J]) -> None:
         taken = jobs.taken_by(worker.name)
@@ -148,16 +139,16 @@ class Workers(Generic[J]):
             assert running is not None
             worker.process.kill()
             worker.process.wait()
-            self._source.fail(running.job, Failure(f"nothing new for {self._hang_after:g} seconds", can_pass=True))
+            self.source.fail(running.job, Failure(f"nothing new for {self.hang_after:g} seconds", can_pass=True))
 
     def _record_death(self, worker: Worker) -> None:
         status = worker.process.returncode
         if status == FULL_DISK:
             raise DiskError(f"{self.directory.parent} cannot be written any more: see {worker.log}")
-        taken = self._source.jobs().taken_by(worker.name)
+        taken = self.source.jobs().taken_by(worker.name)
         for job in taken:
             if job.is_running:
-                self._source.fail(job.job, _failure_of(status, status == -signal.SIGKILL and self._memory.was_short))
+                self.source.fail(job.job, _failure_of(status, status == -signal.SIGKILL and self._memory.was_short))
         failed = not taken and status > 0 and status not in STOPPED  # a killed one might have taken a job
         self._deaths_in_vain = self._deaths_in_vain + 1 if failed else 0
         if self._deaths_in_vain >= MOST_DEATHS_IN_VAIN:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -66,10 +67,17 @@ class Picture(ReportFigure):
 
     figure: Figure
 
-    def _repr_png_(self) -> bytes:
+    def drawn(self, form: str, dpi: int = 100) -> bytes:
+        """Return the picture as a file, png or svg; equal figures give equal bytes."""
         content = io.BytesIO()
-        copy.deepcopy(self.figure).savefig(content, format="png", dpi=100)  # a second drawing moves the layout a little
+        metadata = {"Date": None} if form == "svg" else None
+        with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path"}):
+            # A copy, since a second drawing of a figure moves its layout a little.
+            copy.deepcopy(self.figure).savefig(content, format=form, dpi=dpi, metadata=metadata)
         return content.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.drawn("png")
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:
@@ -97,14 +105,22 @@ def panel_grid(
     margin: float = 0.0,
     sharex: bool = False,
     sharey: bool = False,
+    xlabel: str = "",
+    ylabel: str = "",
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure with `count` panels in rows, (rows, columns), the rest of the last row hidden.
 
-    The width is that of the figure, the height that of a row, beside a margin, all in inches.
+    The width is that of the figure, the height that of a row, beside a margin, all in inches. The last panel of each
+    column and the first of each row have the labels.
     """
     rows = -(-count // columns)
     figure = new_figure(width, margin + rows * height)
     panels: np.ndarray = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     for panel in panels.flat[count:]:
         panel.set_axis_off()
+    for panel in panels.flat[max(0, count - columns) : count]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel(xlabel)
+    for panel in panels[:, 0]:
+        panel.set_ylabel(ylabel)
     return figure, panels

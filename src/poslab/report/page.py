@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from poslab.io.writing import replacing
+from poslab.io.writing import replacing, write_atomically
 from poslab.report.digits import fixed, readable
 from poslab.report.figures import Picture, ReportFigure, Table
 
@@ -76,7 +73,8 @@ def write_report(
         style=Markup((here / "report.css").read_text(encoding="utf-8")),
         script=Markup((here / "report.js").read_text(encoding="utf-8")),
     )
-    _put(path, page.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page)
 
 
 def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, bytes]:
@@ -92,12 +90,14 @@ def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, byt
     files: dict[str, bytes] = {}
     for one in (figure for section in sections for figure in section.figures):
         if isinstance(one, Picture):
-            files[f"{one.name}.svg"] = _drawn(one.figure, "svg")
-            files[f"{one.name}.png"] = _drawn(one.figure, "png", dpi=DOTS_PER_INCH)
+            files[f"{one.name}.svg"] = one.drawn("svg")
+            files[f"{one.name}.png"] = one.drawn("png", dpi=DOTS_PER_INCH)
         if isinstance(one, Table):
             files[f"{one.name}.csv"] = _columns(one.frame).to_csv(index=False, lineterminator="\n").encode()
+    directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        _put(directory / name, content)
+        with replacing(directory / name) as file:
+            file.write(content)
     return files
 
 
@@ -109,20 +109,6 @@ def _check_names(sections: Sequence[Section]) -> None:
         if name in seen:
             raise ValueError(f"name of a figure must be unique in a report, got {name!r} twice")
         seen.add(name)
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(content)
-
-
-def _drawn(figure: Figure, form: str, dpi: int = 100) -> bytes:
-    content = io.BytesIO()
-    # A salt and no date give equal bytes; a copy, since a second drawing of a figure moves its layout a little.
-    with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path"}):
-        copy.deepcopy(figure).savefig(content, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)
-    return content.getvalue()
 
 
 def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
@@ -143,9 +129,9 @@ def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _image(picture: Picture, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or _drawn(picture.figure, "svg")
+    kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or picture.drawn("svg")
     if len(content) > LARGEST_SVG:
-        kind, content = "png", _drawn(picture.figure, "png", dpi=200)
+        kind, content = "png", picture.drawn("png", dpi=200)
     width, height = picture.figure.get_size_inches()
     return {
         "uri": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
@@ -164,8 +150,7 @@ def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, An
 
     A name that is one identifier is shown in words; a key of a configuration, such as model.num_heads, stays.
     """
-    name = str(column.name)
-    missing = column.isna()
+    name, missing = str(column.name), column.isna()
     present = column[~missing]
     numeric = len(present) > 0 and pd.api.types.infer_dtype(present) in ("integer", "floating", "mixed-integer-float")
     values: list[str | None] = [None] * len(present)
@@ -175,10 +160,8 @@ def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, An
         values = [repr(number).replace("inf", "Infinity") for number in numbers]  # as JavaScript reads it
     else:
         texts = [("yes" if value else "no") if pd.api.types.is_bool(value) else str(value) for value in present]
-    filled = iter(zip(texts, values, strict=True))
-    cells = []
-    for gap in missing:
-        text, value = ("–", None) if gap else next(filled)
-        kind = " ".join(["number"] * numeric + ["missing"] * bool(gap))
-        cells.append({"text": text, "kind": kind, "value": value})
+    kind = "number" if numeric else ""
+    cells = [{"text": text, "kind": kind, "value": value} for text, value in zip(texts, values, strict=True)]
+    for place in np.flatnonzero(missing):
+        cells.insert(place, {"text": "–", "kind": f"{kind} missing".strip(), "value": None})
     return {"name": name.replace("_", " ") if name.isidentifier() else name, "numeric": numeric, "cells": cells}

@@ -129,8 +129,11 @@ class TrainerSettings:
 
 def cpu_has_bfloat16() -> bool:
     """Return True if the CPU is known to multiply bfloat16 in hardware (avx512_bf16 or amx_bf16)."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return False
-    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpuinfo("flags").split())
+
+
+def cpuinfo(key: str) -> str:
+    """Return what Linux knows of the first processor under a key, such as `model name`; "" elsewhere."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

@@ -40,10 +40,6 @@ class ClassBatch(NamedTuple):
     classes: Tensor
 
     @property
-    def num_rows(self) -> int:
-        return len(self.tokens)
-
-    @property
     def num_tokens(self) -> Tensor:
         return self.real.sum()
 

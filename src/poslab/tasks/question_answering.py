@@ -76,10 +76,6 @@ class SpanBatch(NamedTuple):
     right: Sequence[list[str]] = ()
 
     @property
-    def num_rows(self) -> int:
-        return len(self.tokens)
-
-    @property
     def num_tokens(self) -> Tensor:
         return self.real.sum()
 

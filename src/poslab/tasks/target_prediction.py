@@ -31,10 +31,6 @@ class PairBatch(NamedTuple):
     targets: Tensor
 
     @property
-    def num_rows(self) -> int:
-        return len(self.source)
-
-    @property
     def num_tokens(self) -> Tensor:
         sources = self.source.numel() if self.real_source is None else self.real_source.sum()
         return sources + (self.targets != IGNORE).sum()

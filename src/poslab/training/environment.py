@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from poslab.runs.trainer_settings import TrainerSettings
+from poslab.runs.trainer_settings import TrainerSettings, cpuinfo
 
 PACKAGES = (
     *("poslab", "torch", "lightning", "hydra-core", "omegaconf"),
@@ -31,7 +31,7 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
         "command": sys.argv,
         "host": platform.node(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": cpuinfo("model name") or platform.processor(),
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -76,11 +76,3 @@ def commit() -> str | None:
     except FileNotFoundError:
         return None
     return commit.stdout.strip() + ("+" if changes.stdout.strip() else "") if commit.returncode == 0 else None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return platform.processor()
-    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("model name"))
-    return next((line.partition(":")[2].strip() for line in lines), platform.processor())

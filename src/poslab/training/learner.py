@@ -111,7 +111,8 @@ class Learner(L.LightningModule):
         self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.counted])
         self._step_sums[3] += batch.num_tokens
         # As if each row counted once; `on_before_optimizer_step` corrects it to the mean over all that count.
-        return sums.loss / batch.num_rows
+        rows = self.batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        return sums.loss / rows
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide the gradient by the number of tokens or examples in the global batch.

@@ -65,19 +65,12 @@ def tick_texts(numbers: Sequence[float]) -> list[str]:
     return [f"{float(mantissa):g}e{int(exponent)}".replace("-", "−") for mantissa, exponent in parts]
 
 
-def texts_at(parameter: Parameter | None, places: Sequence[float]) -> list[str]:
-    """Return the labels of places on a parameter's axis; numbers if there is no parameter."""
-    if parameter is None:
-        return [f"{place:.4g}" for place in places]
+def texts_at(parameter: Parameter, places: Sequence[float]) -> list[str]:
+    """Return the labels of places on a parameter's axis."""
     distribution = parameter.distribution
     if isinstance(distribution, CategoricalDistribution):
         return [str(distribution.choices[round(place)]) for place in places]
     return tick_texts([float(10**place if getattr(distribution, "log", False) else place) for place in places])
-
-
-def is_categorical(parameter: Parameter) -> bool:
-    """Return whether a parameter is a choice of several values."""
-    return isinstance(parameter.distribution, CategoricalDistribution)
 
 
 def drawn_by_optuna(draw: Callable[[], Any], width: float, height: float) -> tuple[Figure, Axes]:

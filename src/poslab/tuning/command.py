@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -60,10 +61,10 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
             claim(output, study.user_attrs[MADE_WITH]["id"], "trials")
-        order = Order(sweep=sweep.as_plain_data(), conf=str(conf), seed=recipe.seed, default=default)
+        order = Order(sweep=asdict(sweep), conf=str(conf), seed=recipe.seed, default=default)
         each, folder = shares(sweep.workers, recipe.trainer), output / "workers"
         workers = Workers(study, "poslab.tuning.worker", order, each, folder, sweep.hang_after)
-        record = {**sweep.as_plain_data(), "storage": without_password(url_of(sweep))}
+        record = {**asdict(sweep), "storage": without_password(url_of(sweep))}
         with one_at_a_time(output):
             write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
 

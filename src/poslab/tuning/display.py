@@ -37,13 +37,13 @@ class Display:
 
     def begin(self, record: TrialRecord) -> None:
         """Print how many trials have ended before, once, at the beginning."""
-        self._printed = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
+        self._printed = {trial.number for trial in record.all_attempts if trial.state.is_finished()}
         if record.attempts:
             self._console.print(f"resuming: {counts(record)}", soft_wrap=True)
 
     def update(self, record: TrialRecord) -> None:
         """Show what has changed."""
-        for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
+        for trial in record.all_attempts:
             if trial.state.is_finished() and trial.number not in self._printed:
                 self._printed.add(trial.number)
                 self._console.print(self._line(trial, record), soft_wrap=True)

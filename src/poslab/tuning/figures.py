@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.report.figures import Picture, ReportFigure, Table, new_figure
 from poslab.report.page import Section
-from poslab.tuning.axes import BEST, DEFAULT, OTHER, is_categorical
+from poslab.tuning.axes import BEST, DEFAULT, OTHER
 from poslab.tuning.objective import Objective
 from poslab.tuning.parameter_figures import by_choice, contour, importances, parallel, slices
 from poslab.tuning.study import SweepStudy
@@ -33,6 +34,7 @@ def sections(
     complete = record.in_state(TrialState.COMPLETE)
     objective, several = sweep.all_objectives[0], len(sweep.all_objectives) > 1
     parameters = [p for p in sweep.search_space.parameters if any(p.name in trial.params for trial in complete)]
+    choices = [p for p in parameters if isinstance(p.distribution, CategoricalDistribution)]
     worth: list[ReportFigure] = [_worth(complete, sweep.all_objectives, best)]
     if tested:
         worth.append(_test(best, tested))
@@ -43,12 +45,12 @@ def sections(
         what.append(importance)
     what.append(slices(complete, parameters, objective, best))
     shared = [p for p in parameters if all(p.name in trial.params for trial in complete)]
-    varied = [p for p in shared if not is_categorical(p) and len({trial.params[p.name] for trial in complete}) > 1]
+    varied = [p for p in shared if p not in choices and len({trial.params[p.name] for trial in complete}) > 1]
     if len(varied) >= 2 and len(complete) >= FEWEST_FOR_IMPORTANCE:
         what.append(contour(study, varied[0], varied[1], objective, best))
     if len(shared) >= 2:
         what.append(parallel(complete, shared, objective))
-    what += [by_choice(complete, p, objective) for p in parameters if is_categorical(p)]
+    what += [by_choice(complete, p, objective) for p in choices]
     columns = [name for name in trials.columns if not str(name).startswith(("train/", "memory/", "parameters"))]
     table = Table(
         "trials",
@@ -109,17 +111,13 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
     axes.step(numbers, best_so_far(values), where="post", color=BEST, label="best so far")
     if (default := default_trial(complete)) is not None:
         axes.axhline(default.values[0], color="black", linewidth=0.8, linestyle="--", label="default")
-    axes.set_xlabel("trial")
-    axes.set_ylabel(objective.label)
+    axes.set(xlabel="trial", ylabel=objective.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if complete:  # a pruned trial may be far off
-        room = 0.15 * (max(values) - min(values)) or 0.01
-        low, high = min(values) - room, max(values) + room
-        far = [t for t in pruned if not low <= t.values[0] <= high]
-        axes.set_ylim(low, high)
-        if far:
-            edge = high if objective.minimized else low
-            axes.plot([t.number for t in far], [edge] * len(far), "x", color=OTHER, clip_on=False)
+    room = 0.15 * (max(values) - min(values)) or 0.01
+    low, high = min(values) - room, max(values) + room
+    axes.set_ylim(low, high)  # a pruned trial may be far off
+    if far := [t.number for t in pruned if not low <= t.values[0] <= high]:
+        axes.plot(far, [high if objective.minimized else low] * len(far), "x", color=OTHER, clip_on=False)
     figure.legend(loc="outside lower center", ncols=4)
     return Picture(
         "history",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import optuna
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -28,21 +28,15 @@ def importances(study: SweepStudy, objective: Objective) -> Picture | None:
     """Draw the importance of each parameter that all complete trials have; return None if no value varies."""
     if len({trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}) < 2:
         return None
-
-    def target(trial: FrozenTrial) -> float:
-        return _signed(trial, objective)
-
+    target = partial(_signed, objective=objective)
     with warnings.catch_warnings():
         # It warns that small targets count as good, which signed values satisfy.
         warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
         importance = optuna.importance.get_param_importances(study, target=target)
         if not importance:
             return None
-        figure, _ = drawn_by_optuna(
-            lambda: plot_param_importances(study, target=target, target_name=objective.label),
-            width=7.0,
-            height=1.6 + 0.4 * len(importance),
-        )
+        draw = partial(plot_param_importances, study, target=target, target_name=objective.label)
+        figure, _ = drawn_by_optuna(draw, width=7.0, height=1.6 + 0.4 * len(importance))
     return Picture(
         "importance",
         "Which parameters matter",
@@ -62,7 +56,13 @@ def slices(
     width = max(4.5, 3.2 * columns)
     figure, grid = panel_grid(len(parameters), columns, width, height=3.0, margin=0.4, sharey=True)
     for axes, parameter in zip(grid.flat, parameters, strict=False):
-        _slice(axes, complete, parameter, best)
+        for trial in (trial for trial in complete if parameter.name in trial.params):
+            x = place_of(parameter, trial.params[parameter.name])
+            _, mark, colour = _mark(trial, best)
+            axes.plot([x], trial.values[:1], mark, color=colour, zorder=3 if colour == BEST else 2)
+        low, high = ends_of(parameter)
+        axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+        scale_axis(axes, parameter)
     for axes in grid[:, 0]:
         axes.set_ylabel(objective.label, fontsize=8)
     marks = {_mark(trial, best) for trial in complete}
@@ -77,17 +77,6 @@ def slices(
     )
 
 
-def _slice(axes: Axes, complete: Sequence[FrozenTrial], parameter: Parameter, best: FrozenTrial) -> None:
-    for trial in complete:
-        if parameter.name in trial.params:
-            x = place_of(parameter, trial.params[parameter.name])
-            _, mark, colour = _mark(trial, best)
-            axes.plot([x], trial.values[:1], mark, color=colour, zorder=3 if colour == BEST else 2)
-    low, high = ends_of(parameter)
-    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    scale_axis(axes, parameter)
-
-
 def _mark(trial: FrozenTrial, best: FrozenTrial) -> tuple[str, str, str]:
     """Return the label, marker and colour of a trial."""
     is_default = first_attempt(trial) == 0
@@ -98,16 +87,9 @@ def _mark(trial: FrozenTrial, best: FrozenTrial) -> tuple[str, str, str]:
 
 def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Picture:
     """Draw the complete trials at their values of two parameters, and the objective between them."""
-    figure, axes = drawn_by_optuna(
-        lambda: plot_contour(
-            study,
-            [first.name, second.name],
-            target=None if len(study.directions) == 1 else lambda trial: trial.values[0],
-            target_name=objective.label,
-        ),
-        width=6.0,
-        height=4.5,
-    )
+    target = None if len(study.directions) == 1 else lambda trial: trial.values[0]
+    draw = partial(plot_contour, study, [first.name, second.name], target=target, target_name=objective.label)
+    figure, axes = drawn_by_optuna(draw, width=6.0, height=4.5)
     x, y = best.params[first.name], best.params[second.name]
     axes.plot(x, y, "*", color=BEST, markersize=14, markeredgecolor="black")
     return Picture(
@@ -128,6 +110,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
     norm = Normalize(values[:, 0].min(), values[:, 0].max())
     colours = colormaps["viridis" if objective.minimized else "viridis_r"]
     ranges = [(values[:, 0].min(), values[:, 0].max()), *map(ends_of, parameters)]
+    texts = [[f"{end:.4g}" for end in ranges[0]], *(texts_at(p, ends_of(p)) for p in parameters)]
     worst_first = np.argsort(values[:, 0])[:: -1 if objective.minimized else 1]
     for row in values[worst_first]:
         heights = [(v - low) / (high - low) if high > low else 0.5 for v, (low, high) in zip(row, ranges, strict=True)]
@@ -135,16 +118,12 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
     axes.plot(range(len(names)), heights, color=BEST, linewidth=2.2, label="best")
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14), frameon=False)
     axes.set_xticks(range(len(names)), [name.replace(" (", "\n(").replace("@", "\n@") for name in names], fontsize=8)
-    axes.set_yticks([])
-    axes.set_xlim(-0.3, len(names) - 0.7)
-    axes.set_ylim(-0.08, 1.08)
-    for i, (low, high) in enumerate(ranges):
+    axes.set(yticks=[], xlim=(-0.3, len(names) - 0.7), ylim=(-0.08, 1.08))
+    for i, ends in enumerate(texts):
         axes.axvline(i, color="0.8", linewidth=0.8, zorder=0)
-        ends = texts_at(None if i == 0 else parameters[i - 1], (low, high))
         for end, y, place in zip(ends, (-0.02, 1.02), ("top", "bottom"), strict=True):
             axes.text(i, y, end, ha="center", va=place, fontsize=8)
-    for side in ("left", "right", "top", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
     return Picture(
         "parallel",
         "All parameters side by side",

@@ -54,16 +54,14 @@ class TrialQueue(optuna.Study):
 
     @property
     def heartbeat_interval(self) -> float:
-        interval = self.storage.get_heartbeat_interval()
-        assert interval is not None
-        return interval
+        assert self.storage.heartbeat_interval is not None
+        return self.storage.heartbeat_interval
 
     def is_settled(self) -> bool:
         return self.record().is_settled
 
     def jobs(self) -> Jobs[AnyTrial]:
         record = self.record()
-        attempts = sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number)
         taken = [
             TakenJob[AnyTrial](
                 trial,
@@ -72,7 +70,7 @@ class TrialQueue(optuna.Study):
                 is_running=trial.state == TrialState.RUNNING,
                 is_lost=is_lost(trial),
             )
-            for trial in attempts
+            for trial in record.all_attempts
             if trial.user_attrs.get(WORKER) is not None
         ]
         return Jobs(record.unfinished, taken)

@@ -13,7 +13,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from poslab.configuration.command_line import python_command, trusting
 from poslab.io.terminal import one_line
@@ -61,31 +61,30 @@ class Results:
         config = self._configurations.of(self._sweep.search_space.values(best.params))
         write_atomically(self._output / BEST, self._best_yaml(best, config))
         tested = self._tested(best, config)
-        default = default_trial(record.in_state(TrialState.COMPLETE))
         parts = sections(self._study, self._sweep, table, best, tested)
         drawn = write_figures(self._output / "figures", parts)
         write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
-        self._print(console, record, best, default, tested)
+        self._print(console, record, best, tested)
 
     def _trials(self, record: TrialRecord) -> pd.DataFrame:
         """Return a table with one row for each attempt."""
-        rows, labels = [], [objective.label for objective in self._objectives]
-        for trial in sorted((t for chain in record.attempts for t in chain), key=lambda t: t.number):
-            rows.append(
-                {
-                    "trial": trial.number,
-                    "attempt_of": first_attempt(trial),
-                    "state": trial.state.name.lower(),
-                    **(dict(zip(labels, trial.values, strict=True)) if trial.state == TrialState.COMPLETE else {}),
-                    **trial.params,
-                    "validations": len(trial.intermediate_values),
-                    "last_reported": trial.intermediate_values.get(trial.last_step or 0),
-                    "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
-                    "reason": recorded_failure(trial).reason if trial.state == TrialState.FAIL else "",
-                    "began": trial.datetime_start,
-                    **trial.user_attrs.get(METRICS, {}),
-                }
-            )
+        labels = [objective.label for objective in self._objectives]
+        rows = [
+            {
+                "trial": trial.number,
+                "attempt_of": first_attempt(trial),
+                "state": trial.state.name.lower(),
+                **(dict(zip(labels, trial.values, strict=True)) if trial.state == TrialState.COMPLETE else {}),
+                **trial.params,
+                "validations": len(trial.intermediate_values),
+                "last_reported": trial.intermediate_values.get(trial.last_step or 0),
+                "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
+                "reason": recorded_failure(trial).reason if trial.state == TrialState.FAIL else "",
+                "began": trial.datetime_start,
+                **trial.user_attrs.get(METRICS, {}),
+            }
+            for trial in record.all_attempts
+        ]
         return pd.DataFrame(rows)
 
     def _best_yaml(self, best: FrozenTrial, config: Mapping[str, Any]) -> str:
@@ -137,21 +136,13 @@ class Results:
             "storage": without_password(url_of(self._sweep)),
         }
 
-    def _print(
-        self,
-        console: Console,
-        record: TrialRecord,
-        best: FrozenTrial,
-        default: FrozenTrial | None,
-        tested: Mapping[str, float],
-    ) -> None:
+    def _print(self, console: Console, record: TrialRecord, best: FrozenTrial, tested: Mapping[str, float]) -> None:
+        default = default_trial(record.in_state(TrialState.COMPLETE))
         console.print(f"\n{len(record.finished)} trials: {outcomes(record)}")
         for objective in self._objectives:
             console.print(f"{objective.label} ({objective.better} is better):", soft_wrap=True)
-        table = Table(box=None, show_header=False, padding=(0, 1))
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
+        columns = [*(Column(no_wrap=True) for _ in range(3)), Column(overflow="fold")]
+        table = Table(*columns, box=None, show_header=False, padding=(0, 1))
         rows = [("best", best), ("default", default)]
         if len(self._objectives) > 1:
             rows = [("front", trial) for trial in front(self._study, record)] + [("default", default)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,19 +125,15 @@ class Space:
             raise ValueError(f"space.{key}.when must be values by key, as in {{encoding: t5}}, got {conditions!r}")
         when = {str(k): tuple(v) if isinstance(v, list) else (v,) for k, v in conditions.items()}
         for parent, allowed in when.items():
-            self._check_condition(key, parent, allowed)
+            before = next((p.distribution for p in self.parameters if p.key == parent), None)
+            if not isinstance(before, CategoricalDistribution):
+                raise ValueError(f"space.{key}.when.{parent} must be a parameter with choices that stands before it")
+            if others := [value for value in allowed if value not in before.choices]:
+                raise ValueError(f"space.{key}.when.{parent} must be one of {list(before.choices)}, got {others[0]!r}")
         if several and not when:
             raise ValueError(f"space.{key} has several ranges: each needs a condition, as in when: {{encoding: t5}}")
         condition = ", ".join(f"{parent}={'|'.join(map(str, allowed))}" for parent, allowed in when.items())
         return Parameter(key, f"{key} ({condition})" if several else key, _distribution(key, node), when)
-
-    def _check_condition(self, key: str, parent: str, allowed: Sequence[Any]) -> None:
-        before = next((p.distribution for p in self.parameters if p.key == parent), None)
-        if not isinstance(before, CategoricalDistribution):
-            raise ValueError(f"space.{key}.when.{parent} must be a parameter with choices that stands before it")
-        for value in allowed:
-            if value not in before.choices:
-                raise ValueError(f"space.{key}.when.{parent} must be one of {list(before.choices)}, got {value!r}")
 
 
 def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
@@ -158,19 +154,15 @@ def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
         return CategoricalDistribution(choices)
     kind = "int" if "int" in node else "float"
     ends = node[kind]
-    number = int if kind == "int" else (int, float)
-    if (
-        not isinstance(ends, list)
-        or len(ends) != 2
-        or not all(isinstance(end, number) and not isinstance(end, bool) and math.isfinite(end) for end in ends)
-    ):
+    kinds = (int,) if kind == "int" else (int, float)
+    if not isinstance(ends, list) or len(ends) != 2 or not all(type(x) in kinds and math.isfinite(x) for x in ends):
         raise ValueError(f"space.{key}.{kind} must be two {'integers' if kind == 'int' else 'numbers'}, got {ends!r}")
     low, high = ends
     if low > high:
         raise ValueError(f"space.{key}.{kind} must not be empty, got {low} to {high}")
     if log and (low <= 0 or step is not None):
         raise ValueError(f"space.{key} with log: true must begin above 0 and has no step, got {ends!r}")
-    if step is not None and (not isinstance(step, number) or isinstance(step, bool) or step <= 0):
+    if step is not None and (type(step) not in kinds or step <= 0):
         raise ValueError(f"space.{key}.step must be positive, and an integer for integers, got {step!r}")
     if kind == "int":
         return IntDistribution(low, high, log=log, step=1 if step is None else int(step))
@@ -191,11 +183,8 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return any(type(choice) is type(value) and choice == value for choice in distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if isinstance(distribution, IntDistribution) and not isinstance(value, int):
-        return False
-    if not distribution.low <= value <= distribution.high:
+    kinds = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    if type(value) not in kinds or not distribution.low <= value <= distribution.high:
         return False
     steps = 0.0 if distribution.step is None else (value - distribution.low) / distribution.step
     return math.isclose(steps, round(steps), abs_tol=1e-9)

@@ -59,11 +59,6 @@ def url_of(stored: Stored) -> str:
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
-def beat_interval(stored: Stored) -> int:
-    """Return the seconds between two heartbeats of a trial."""
-    return max(1, stored.lost_after // BEATS)
-
-
 def quieten_optuna() -> None:
     """Silence Optuna's log of studies and trials, and its warnings about experimental features."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -120,7 +115,7 @@ def _database(url: str, stored: Stored) -> RDBStorage:
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": seconds, "pool_pre_ping": not is_sqlite},
-        heartbeat_interval=beat_interval(stored),
+        heartbeat_interval=max(1, stored.lost_after // BEATS),
         grace_period=stored.lost_after,
     )
     if is_sqlite:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from poslab.tuning.objective import Objective, objectives_of
@@ -97,7 +97,3 @@ class Sweep:
     def all_objectives(self) -> list[Objective]:
         """Its objectives."""
         return objectives_of(self.objectives)
-
-    def as_plain_data(self) -> dict[str, Any]:
-        """Return its arguments, for JSON."""
-        return asdict(self)

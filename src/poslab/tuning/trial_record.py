@@ -10,6 +10,7 @@ stays waiting.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,11 @@ class TrialRecord:
                 chain.append(retries[chain[-1].number])
             attempts.append(chain)
         return cls(attempts, missing)
+
+    @property
+    def all_attempts(self) -> list[FrozenTrial]:
+        """Attempts at all trials, by number."""
+        return sorted(itertools.chain(*self.attempts), key=lambda trial: trial.number)
 
     @property
     def latest(self) -> list[FrozenTrial]:

@@ -17,7 +17,6 @@ from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.observation import Observer
 from poslab.tuning.attributes import BEGAN_AFTER
 from poslab.tuning.objective import Objective
-from poslab.tuning.space import Values
 from poslab.tuning.study import PRUNED, SweepStudy, TrialResult, directory_of
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
@@ -38,8 +37,7 @@ def train_trial(
         Exception: any error of a run.
     """
     try:
-        values = sweep.search_space.suggest(trial)
-        metrics, length = _trained(study, trial, sweep, configurations, values, heed)
+        metrics, length = _trained(study, trial, sweep, configurations, heed)
     except UpdateFinishedTrialError as error:
         raise JobLostError from error
     except RunEndedEarlyError as ended:
@@ -57,21 +55,15 @@ def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirector
     The number is that of its first attempt, and the seed that of the configuration.
     """
     directory, trust = directory_of(sweep, number), tuple(sweep.trust)
-    if sweep.seeds == 1:
-        return [(seed, RunDirectory(directory, trust))]
-    return [(s, RunDirectory(directory / f"seed_{s}", trust)) for s in range(seed, seed + sweep.seeds)]
+    seeds = range(seed, seed + sweep.seeds)
+    return [(s, RunDirectory(directory if sweep.seeds == 1 else directory / f"seed_{s}", trust)) for s in seeds]
 
 
 def _trained(
-    study: SweepStudy,
-    trial: Trial,
-    sweep: Sweep,
-    configurations: TrialConfigurations,
-    values: Values,
-    heed: Callable[[], None],
+    study: SweepStudy, trial: Trial, sweep: Sweep, configurations: TrialConfigurations, heed: Callable[[], None]
 ) -> tuple[dict[str, float], int]:
     """Train the unfinished runs of a trial; return the means of the metrics of all runs, and the training length."""
-    objective = sweep.all_objectives[0]
+    values, objective = sweep.search_space.suggest(trial), sweep.all_objectives[0]
     is_reported = len(sweep.all_objectives) == 1 and objective.is_known_at_validations()
     first = Recipe.of(configurations.of(values))
     length = first.source.sequence_length

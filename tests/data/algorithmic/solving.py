@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 import numpy as np
 
@@ -31,12 +32,21 @@ def many(task: AlgorithmicTask, length: int, count: int) -> list[Example]:
 
 
 def assert_solved(task: AlgorithmicTask, solve: Solver, lengths: Iterable[int] = range(1, 61)) -> None:
-    """The solver gives the output of every example, also of the ones in the task's docstring."""
-    checked = 0
-    for example in [*worked_examples(task), *(example for _, example in drawn(task, lengths))]:
+    """The solver gives the output of every example, also of those in the docstring, which has the default arguments."""
+    examples = worked_examples(task) if task == type(task)() else []
+    examples += [example for _, example in drawn(task, lengths)]
+    assert len(examples) > 8
+    symbols = set(task.symbols)
+    for example in examples:
         assert tuple(solve(example.input)) == example.output, example
-        checked += 1
-    assert checked > 8
+        assert {*example.input, *example.output} <= symbols
+
+
+def assert_as_often(outcomes: Iterable[Hashable], among: Collection[Hashable], above: float, below: float) -> None:
+    """Each of these outcomes comes, and no other, and how often lies between two bounds."""
+    counts = Counter(outcomes)
+    assert set(counts) == set(among)
+    assert all(above < count < below for count in counts.values()), counts
 
 
 def worked_examples(task: AlgorithmicTask) -> list[Example]:

@@ -62,7 +62,10 @@ def test_no_example_of_a_length_has_more_tokens_than_the_longest(task: Algorithm
         ("Passkey", 7, lambda length: 5),
         ("SelectiveCopying", 16, lambda length: 16),
         ("ComputeSqrt", 1, lambda length: (length + 1) // 2),
-        *((name, 1, lambda length: length) for name in ("BucketSort", "Copy", "OddsFirst", "ReverseString", "Sorting")),
+        *((name, 1, lambda length: length) for name in ("BucketSort", "Copy", "CopyOneWord", "OddsFirst", "Reverse")),
+        *((name, 1, lambda length: length) for name in ("ReverseString", "Sorting")),
+        *((name, 1, lambda length: 2 * length) for name in ("CopyOneWordTwice", "DuplicateString")),
+        *((name, 1, lambda length: 2 * length + 1) for name in ("CopyTwice", "ReverseThenCopy", "ReverseTwice")),
         ("BinaryMultiplication", 3, lambda length: length),
         ("BinaryAddition", 3, lambda length: length + 1),
         ("StackManipulation", 1, lambda length: length + 1),
@@ -145,7 +148,9 @@ def test_a_padded_output_has_one_stop(name: str) -> None:
     assert all(example.output.count(TASKS[name].stop) == 1 for _, example in drawn(TASKS[name]()))
 
 
-@pytest.mark.parametrize(("name", "even"), [("EvenPairs", "0"), ("ParityCheck", "0"), ("Parity", "Yes")])
+@pytest.mark.parametrize(
+    ("name", "even"), [("EvenPairs", "0"), ("ParityCheck", "0"), ("Parity", "Yes"), ("Lego", "+1")]
+)
 def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
     assert 0.45 < sum(example.output == (even,) for example in many(TASKS[name](), 12, 2000)) / 2000 < 0.55
 

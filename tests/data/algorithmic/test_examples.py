@@ -1,7 +1,5 @@
 """The split of examples into training and held-out ones, and the batches that are made of them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,14 +16,10 @@ from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
 from poslab.tasks.choice import tasks
-from tests.training.runs import CONF, composed
+from tests.data.test_choices import CLASSES
+from tests.training.runs import composed
 
-TASKS = sorted(
-    path.stem
-    for base in ("_chomsky", "_length_generalization", "_recall")
-    for path in Path(CONF / "dataset").glob("[!_]*.yaml")
-    if f"- {base}\n" in path.read_text()
-)
+TASKS = [choice for choice, of_choice in CLASSES.items() if of_choice is AlgorithmicExamples]
 
 
 def source(task=None, **arguments) -> AlgorithmicExamples:

@@ -36,20 +36,6 @@ def test_real_positions_have_harmonics_too(components):
     torch.testing.assert_close(ours, torch.tensor(expected), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("components", "period"), [("sine", 64), ("cosine", 64), ("product", 32)])
-def test_positions_repeat_after_the_length_and_those_of_the_product_after_half_of_it(components, period):
-    ours = table(Positions.range(256), 16, length=64, components=components)
-    torch.testing.assert_close(ours[period:], ours[:-period], rtol=0, atol=1e-5)
-    assert (ours[1] - ours[0]).abs().max() > 0.1
-
-
-def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale():
-    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
-    positions, added = Positions.range(5), table(Positions.range(5), 16)
-    torch.testing.assert_close(Fourier(16).embed(x, positions), 4 * x + added)
-    torch.testing.assert_close(Fourier(16, scale=1.5).embed(x, positions), 1.5 * x + added)
-
-
 @pytest.mark.slow
 def test_fourier_that_repeats_keeps_every_claim_but_that_of_distinct_positions():
     for length in (8, 512):

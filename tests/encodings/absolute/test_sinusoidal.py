@@ -8,7 +8,7 @@ from transformers.models.marian.modeling_marian import MarianSinusoidalPositiona
 from transformers.models.roformer.modeling_roformer import RoFormerSinusoidalPositionalEmbedding
 from x_transformers.x_transformers import ScaledSinusoidalEmbedding
 
-from poslab.encodings import Positions, Sinusoidal
+from poslab.encodings import Fourier, Positions, Sinusoidal
 
 
 def table(sinusoidal: Sinusoidal, positions: Positions) -> torch.Tensor:
@@ -55,21 +55,16 @@ def test_sinusoids_are_the_formula_of_the_paper():
             assert float(ours[p - 3, 2 * m + 1]) == pytest.approx(math.cos(angle), abs=1e-5)
 
 
-def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale():
+@pytest.mark.parametrize("encoding", [Sinusoidal, Fourier])
+def test_embeddings_are_multiplied_by_the_root_of_the_width_or_by_the_given_scale(encoding):
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
     positions = Positions.range(5)
-    added = table(Sinusoidal(16), positions)
-    torch.testing.assert_close(Sinusoidal(16).embed(x, positions), 4 * x + added)
-    torch.testing.assert_close(Sinusoidal(16, scale=1.5).embed(x, positions), 1.5 * x + added)
+    added = encoding(16).embed(torch.zeros(1, 5, 16), positions)
+    torch.testing.assert_close(encoding(16).embed(x, positions), 4 * x + added)
+    torch.testing.assert_close(encoding(16, scale=1.5).embed(x, positions), 1.5 * x + added)
 
 
 def test_a_real_position_lies_between_its_neighbours():
     ours = table(Sinusoidal(2), Positions(torch.tensor([0.0, 0.25, -1.5]), stop=1))
     expected = [[math.sin(p), math.cos(p)] for p in (0.0, 0.25, -1.5)]
     torch.testing.assert_close(ours, torch.tensor(expected))
-
-
-def test_each_row_may_have_positions_of_its_own():
-    ids = torch.tensor([[0, 1, 2], [7, 5, 6]])
-    ours = Sinusoidal(8).embed(torch.zeros(2, 3, 8), Positions(ids, stop=8))
-    torch.testing.assert_close(ours, table(Sinusoidal(8), Positions.range(8))[ids])

@@ -5,14 +5,10 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from x_transformers.x_transformers import AlibiPositionalBias
 
 from poslab.encodings import Alibi, Positions
+from tests.encodings.agreement import bias_matrix
 
 # Falcon's tensor is no oracle: it is rounded to bfloat16, divided by sqrt(D), and added twice on its eager path.
 HEAD_COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 20, 24, 25, 32, 40, 48, 64, 71, 96, 112]
-
-
-def bias(alibi: Alibi, queries: Positions, keys: Positions) -> torch.Tensor:
-    """The whole bias, (H, T, S)."""
-    return alibi.bias(alibi.prepare(queries, keys)).matrix()[0]
 
 
 def slopes(alibi: Alibi) -> torch.Tensor:
@@ -42,7 +38,7 @@ def test_three_heads_have_the_exponents_4_8_and_2():
 
 @pytest.mark.parametrize("num_queries", [1, 5, 24])
 def test_bias_is_that_of_x_transformers(num_queries):
-    ours = bias(Alibi(6), Positions.range(num_queries, 24 - num_queries), Positions.range(24))
+    ours = bias_matrix(Alibi(6), Positions.range(num_queries, 24 - num_queries), Positions.range(24))
     torch.testing.assert_close(ours, AlibiPositionalBias(6)(num_queries, 24), rtol=0, atol=1e-5)
 
 
@@ -51,7 +47,7 @@ def test_attention_weights_under_the_bias_are_those_of_bloom():
     future = torch.ones(24, 24, dtype=torch.bool).triu(1)
     bloom = build_alibi_tensor(torch.ones(1, 24), 6, torch.float32)  # slope * j: the same after softmax
     positions = Positions.range(24)
-    ours = (logits + bias(Alibi(6), positions, positions)).masked_fill(future, -torch.inf).softmax(-1)
+    ours = (logits + bias_matrix(Alibi(6), positions, positions)).masked_fill(future, -torch.inf).softmax(-1)
     theirs = (logits + bloom).masked_fill(future, -torch.inf).softmax(-1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
@@ -59,7 +55,7 @@ def test_attention_weights_under_the_bias_are_those_of_bloom():
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_alibi_bias_is_relative_at_position_100k(contiguous):
     near, far = (Positions(torch.arange(8) + start, start + 8, contiguous) for start in (0, 100_000))
-    assert torch.equal(bias(Alibi(6), near, near), bias(Alibi(6), far, far))
+    assert torch.equal(bias_matrix(Alibi(6), near, near), bias_matrix(Alibi(6), far, far))
 
 
 def test_an_offset_for_keys_ahead_is_the_matrix_of_eify():
@@ -72,14 +68,14 @@ def test_an_offset_for_keys_ahead_is_the_matrix_of_eify():
         [-4, -3, -2, -1, 0],
     ]
     positions = Positions.range(5)
-    ours = bias(Alibi(1, asymmetry=0.5, causal=False), positions, positions)
+    ours = bias_matrix(Alibi(1, asymmetry=0.5, causal=False), positions, positions)
     assert (ours[0] * 2**8).tolist() == expected
 
 
 def test_an_offset_for_keys_behind_is_the_bias_of_ruoss():
     """It lifts the lower triangle of -slope * |i - j| by half a slope."""
     positions = Positions.range(7)
-    ours = bias(Alibi(6, asymmetry=-0.5, causal=False), positions, positions)
+    ours = bias_matrix(Alibi(6, asymmetry=-0.5, causal=False), positions, positions)
     for head, slope in enumerate(build_alibi_tensor(torch.ones(1, 2), 6, torch.float32)[:, 0, 1].tolist()):
         for i in range(7):
             for j in range(7):

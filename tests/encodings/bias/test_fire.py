@@ -46,16 +46,6 @@ def test_bias_and_gradients_are_those_of_a_loop(query_ids, key_ids, threshold, m
     assert_same(bias(fire, queries, keys)[0], loop(fire, query_ids, key_ids), list(fire.parameters()))
 
 
-def test_each_text_of_a_batch_has_its_own_positions():
-    fire = Fire(2, threshold=4.0)
-    ids = torch.tensor([[0, 5, 9], [30, 31, 40]])
-    ours = bias(fire, Positions(ids, 50), Positions(ids, 50))
-    assert ours.shape == (2, 2, 3, 3)
-    for row in range(2):
-        alone = Positions(ids[row], 50)
-        torch.testing.assert_close(ours[row], bias(fire, alone, alone)[0])
-
-
 def test_up_to_the_threshold_it_is_relative_and_beyond_it_is_not():
     fire = Fire(2, threshold=50.0)
     near, shifted, far = (bias(fire, p, p) for p in (Positions.range(8, start) for start in (0, 40, 60)))

@@ -6,13 +6,9 @@ from x_transformers.x_transformers import RelativePositionBias
 
 from poslab.encodings import Positions, T5Bias
 from poslab.encodings.bias.t5 import distance_buckets
+from tests.encodings.agreement import assert_bias, bias_matrix
 
 BUCKETS_AND_DISTANCES = [(2, 4), (4, 8), (8, 16), (16, 64), (32, 128), (32, 2_048), (64, 128), (128, 1_000)]
-
-
-def bias(t5: T5Bias, queries: Positions, keys: Positions) -> torch.Tensor:
-    """The whole bias, (H, T, S)."""
-    return t5.bias(t5.prepare(queries, keys)).matrix()[0]
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -42,7 +38,7 @@ def test_bias_is_that_of_t5_times_the_root_of_the_head_dimension(causal, num_que
     ours = T5Bias(num_heads=6, head_dim=16, d_model=96, causal=causal)
     ours.table.data.copy_(theirs.relative_attention_bias.weight)
     expected = 4 * theirs.compute_bias(num_queries, 200, past_seen_tokens=200 - num_queries)[0]
-    actual = bias(ours, Positions.range(num_queries, 200 - num_queries), Positions.range(200))
+    actual = bias_matrix(ours, Positions.range(num_queries, 200 - num_queries), Positions.range(200))
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -50,14 +46,8 @@ def test_bias_is_that_of_x_transformers_which_scales_its_table_too():
     theirs = RelativePositionBias(scale=16**0.5, causal=True, heads=6)
     ours = T5Bias(num_heads=6, head_dim=16, d_model=96)
     ours.table.data.copy_(theirs.relative_attention_bias.weight)
-    actual = bias(ours, Positions.range(50, 150), Positions.range(200))
+    actual = bias_matrix(ours, Positions.range(50, 150), Positions.range(200))
     torch.testing.assert_close(actual, theirs(50, 200), rtol=1e-5, atol=1e-5)
-
-
-def test_an_encoder_tells_keys_ahead_from_keys_behind():
-    t5 = T5Bias(num_heads=2, head_dim=4, d_model=8, causal=False)
-    behind, ahead = t5.bias_at(torch.tensor([3, -3])).T
-    assert (behind != ahead).all()
 
 
 def test_the_table_starts_with_the_standard_deviation_of_t5():
@@ -66,12 +56,8 @@ def test_the_table_starts_with_the_standard_deviation_of_t5():
 
 def test_the_gradient_of_a_bucket_is_the_sum_over_its_distances():
     t5 = T5Bias(num_heads=3, head_dim=4, d_model=8, num_buckets=4, max_distance=8)
-    positions = Positions.range(12)
-    weight = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
-    (bias(t5, positions, positions) * weight).sum().backward()
-    expected = torch.zeros(4, 3)
-    for i in range(12):
-        for j in range(12):
-            bucket = T5Attention._relative_position_bucket(torch.tensor(j - i), False, 4, 8)
-            expected[bucket] += 2.0 * weight[:, i, j]
-    torch.testing.assert_close(t5.table.grad, expected, rtol=1e-5, atol=1e-5)
+
+    def formula(distance):
+        return 2.0 * t5.table[T5Attention._relative_position_bucket(torch.tensor(-distance), False, 4, 8)]
+
+    assert_bias(t5, formula, 12, 12)

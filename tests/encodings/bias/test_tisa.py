@@ -3,25 +3,19 @@ import torch
 
 from poslab.encodings import Positions
 from poslab.encodings.bias.tisa import Tisa
-from tests.encodings.agreement import assert_same
+from tests.encodings.agreement import assert_bias, bias_matrix
 
 
 @pytest.mark.parametrize("num_queries", [1, 7])
-def test_bias_and_gradients_are_those_of_a_loop(num_queries):
+def test_bias_and_gradients_are_those_of_the_formula(num_queries):
     tisa = Tisa(2, num_kernels=3)
     tisa.sharpness.data[0] *= -1  # only its size counts
-    queries = Positions.range(num_queries, 7 - num_queries)
-    bias = tisa.bias(tisa.prepare(queries, Positions.range(7))).matrix()[0]
-    parameters = [tisa.amplitudes, tisa.sharpness, tisa.offsets]
-    amplitudes, sharpness, offsets = (p.double() for p in parameters)
-    expected = torch.zeros_like(bias, dtype=torch.float64)
-    for head in range(2):
-        for row in range(num_queries):
-            for j in range(7):
-                ahead = j - (7 - num_queries + row) - offsets[:, head]
-                bumps = amplitudes[:, head] * torch.exp(-sharpness[:, head].abs() * ahead**2)
-                expected[head, row, j] = bumps.sum()
-    assert_same(bias, expected, parameters)
+
+    def formula(distance):
+        amplitudes, sharpness, offsets = (p.double() for p in (tisa.amplitudes, tisa.sharpness, tisa.offsets))
+        return (amplitudes * torch.exp(-sharpness.abs() * (-distance - offsets) ** 2)).sum(0)
+
+    assert_bias(tisa, formula, num_queries, 7)
 
 
 def test_a_bump_with_a_positive_offset_lies_ahead_of_the_query():
@@ -29,7 +23,7 @@ def test_a_bump_with_a_positive_offset_lies_ahead_of_the_query():
     torch.nn.init.constant_(tisa.offsets, 3.0)
     torch.nn.init.constant_(tisa.amplitudes, 1.0)
     positions = Positions.range(9)
-    bias = tisa.bias(tisa.prepare(positions, positions)).matrix()[0, 0]
+    bias = bias_matrix(tisa, positions, positions)[0]
     assert bias[2].argmax() == 5
     assert bias[2, 5] == 1
 

@@ -73,16 +73,6 @@ def test_with_all_gates_open_it_is_the_distance_plus_one_exactly_up_to_4096():
     assert torch.equal(bias, torch.arange(length, 0, -1.0))
 
 
-def test_counts_beyond_the_last_embedding_share_it():
-    encoding = cope(num_positions=4)
-    query, key = (x.detach() for x in tensors((1, HEADS, 1, HEAD_DIM), (1, HEADS, 1, HEAD_DIM)))
-    key = 1_000 * query.expand(-1, -1, 9, -1)
-    bias = encoding.logits(query, key, causal_rows(1, 9, 0.0))
-    last = query @ encoding.position_embedding[3]
-    torch.testing.assert_close(bias[..., :7], last[..., None].expand(-1, -1, -1, 7))
-    assert not torch.allclose(bias[..., 7], last)
-
-
 def test_the_scale_of_the_logits_is_not_that_of_gates_and_embeddings():
     # So a temperature on the logits leaves the counting alone.
     encoding = cope()

@@ -1,4 +1,3 @@
-import math
 from functools import partial
 
 import pytest
@@ -60,14 +59,6 @@ def test_the_bias_is_that_of_x_transformers():
     other.to_forget_gates[0].load_state_dict(encoding.gate.state_dict())
     ours = biases(encoding.state(x, Positions.range(40), None))
     torch.testing.assert_close(ours, other(x), rtol=1e-5, atol=1e-5)
-
-
-def test_a_gate_that_never_changes_is_alibi():
-    gate = 0.8
-    state = torch.full((1, 1, 9, 1), math.log(gate))
-    storage = torch.arange(9.0)
-    expected = math.log(gate) * (storage[:, None] - storage)
-    torch.testing.assert_close(biases(state)[0, 0].tril(), expected.tril(), rtol=1e-6, atol=1e-6)
 
 
 def test_sums_go_over_the_tokens_between_in_the_same_document_and_not_over_padding():

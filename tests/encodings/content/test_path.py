@@ -171,15 +171,3 @@ def test_a_block_of_rows_is_those_rows_of_all(rows):
     # The last of 90 queries stands at the last of 100 keys.
     last = logits(path, query[:, :, -1:], key, state)
     torch.testing.assert_close(last, whole[:, :, -1:], rtol=1e-5, atol=1e-5)
-
-
-def test_a_token_that_reflects_what_is_looked_for_turns_its_sign_for_all_keys_before_it():
-    path = path_attention()
-    axis = torch.zeros(HEAD_DIM)
-    axis[0] = 1.0
-    query = key = axis.expand(1, HEADS, 5, HEAD_DIM)
-    state = torch.zeros(1, KV_HEADS, 5, 2 * HEAD_DIM + 1)
-    state[:, :, 2, :HEAD_DIM], state[:, :, 2, -1] = axis, 2.0
-    actual = logits(path, query, key[:, ::2], state)[0, 0].tril()
-    expected = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [-1, -1, 1, 0, 0], [-1, -1, 1, 1, 0], [-1, -1, 1, 1, 1]])
-    torch.testing.assert_close(actual, expected.float())

@@ -50,15 +50,6 @@ def test_what_a_query_does_not_see_takes_nothing_of_the_stick(attend_current):
             torch.testing.assert_close(ours[0, head, i], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_of_equal_keys_the_nearest_has_half_the_next_a_quarter():
-    query = key = torch.zeros(1, 1, 4, HEAD_DIM)
-    ours = shares(StickBreaking(), query, key, Visibility())[0, 0]
-    expected = [[0, 0, 0, 0], [0.5, 0, 0, 0], [0.25, 0.5, 0, 0], [0.125, 0.25, 0.5, 0]]
-    torch.testing.assert_close(ours, torch.tensor(expected))
-    with_current = shares(StickBreaking(attend_current=True), query, key, Visibility())[0, 0]
-    torch.testing.assert_close(with_current[2], torch.tensor([0.125, 0.25, 0.5, 0]))
-
-
 def test_a_query_that_sees_nothing_before_it_gets_exactly_zero():
     query, key, value = tensors(*[(1, HEADS, 9, HEAD_DIM)] * 3)
     segments = torch.tensor([[0] * 4 + [1] * 5])

@@ -126,19 +126,6 @@ def test_gradients_of_the_rotation_are_those_of_the_plain_formula(rotate, plainl
         torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6 * float(their.detach().abs().max()))
 
 
-@pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
-def test_the_rotation_passes_gradcheck_twice(rotate):
-    angle = torch.rand(3, 2, generator=torch.Generator().manual_seed(0)) * 6
-    x = torch.randn(1, 2, 3, 6, dtype=torch.float64, requires_grad=True)
-
-    def rotation(x: Tensor) -> Tensor:
-        return rotate(x, angle.cos(), angle.sin())
-
-    # A rotation is linear, so large steps are exact and float32 does not show.
-    assert torch.autograd.gradcheck(rotation, x, eps=0.1, atol=1e-5)
-    assert torch.autograd.gradgradcheck(rotation, x, eps=0.1, atol=1e-5)
-
-
 @pytest.mark.parametrize("layout", ["half_split", "interleaved"])
 def test_a_bfloat16_query_turns_by_float32_angles(layout):
     query = torch.ones(1, 1, 4_096, HEAD_DIM, dtype=torch.bfloat16)

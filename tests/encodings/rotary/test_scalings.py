@@ -274,15 +274,18 @@ def test_a_rotation_with_factors_in_a_file_compiles_without_a_break(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", OURS)
-def test_every_scaling_keeps_the_contract_where_20_tokens_show_it(kind):
-    small = {
-        "dynamic": partial(rope_dynamic_ntk, training_length=8),
-        "yarn": partial(yarn, training_length=20, beta_fast=2.0, beta_slow=0.1),
-        "longrope": partial(longrope, training_length=8, long_factors=[1.0, 2.0, 3.0, 4.0]),
-        "llama3": partial(llama3, training_length=20),
-    }
-    check_encoding(partial(Rotary, scaling=small.get(kind, OURS[kind])))
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        partial(rope_dynamic_ntk, training_length=8),
+        partial(yarn, training_length=20, beta_fast=2.0, beta_slow=0.1),
+        partial(longrope, training_length=8, long_factors=[1.0, 2.0, 3.0, 4.0]),
+        partial(llama3, training_length=20),
+    ],
+    ids=["dynamic", "yarn", "longrope", "llama3"],
+)
+def test_scalings_of_a_training_length_keep_the_contract_where_20_tokens_show_it(scaling):
+    check_encoding(partial(Rotary, scaling=scaling))
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from poslab.attention import Visibility, attend
 from poslab.encodings import Alibi, LogN, NoPosition, Positions, Rotary, SSMax, StickBreaking, T5Bias
 from poslab.models import Decoder
 from poslab.testing import check_encoding
-from tests.attention.scenarios import BATCH, HEAD_DIM, HEADS, SCENARIOS, inputs
+from tests.attention.scenarios import HEADS, SCENARIOS, by_definition, inputs
 from tests.encodings.agreement import assert_same
 from tests.stacked import stacked
 
@@ -31,16 +31,12 @@ def test_logits_are_multiplied_by_the_factor_for_the_keys_that_a_query_sees(kind
             temperature.scales.copy_(torch.tensor(rates))
     q, k, v = inputs(scenario.queries.length, scenario.keys.length)
     actual = attend(q, k, v, NoPosition(), None, scenario.visibility, route, temperature=temperature)
-    visible = scenario.visible()
-    for b in range(BATCH):
-        for i in range(q.shape[2]):
-            seen = [j for j in range(k.shape[2]) if visible[b, i, j]]
-            for h in range(HEADS if seen else 0):
-                factor = math.log(len(seen)) * (1 / math.log(8) if kind == "log_n" else rates[h])
-                logits = [factor * (q[b, h, i].double() @ k[b, h // 2, j].double()) / HEAD_DIM**0.5 for j in seen]
-                weights = torch.stack(logits).softmax(0)
-                expected = sum(w * v[b, h // 2, j].double() for w, j in zip(weights, seen, strict=True))
-                torch.testing.assert_close(actual[b, h, i].double(), expected, rtol=0, atol=1e-5)
+
+    def factor(head, count):
+        return math.log(count) * (1 / math.log(8) if kind == "log_n" else rates[head])
+
+    expected = by_definition(NoPosition(), scenario, q, k, v, factor)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 def test_ssmax_in_a_decoder_is_the_scaling_of_mistral_large_4():
@@ -64,16 +60,6 @@ def test_a_bias_of_the_encoding_is_left_as_it_is(route):
     actual = attend(torch.zeros_like(q), k, v, alibi, tables, Visibility(), route, temperature=SSMax(HEADS, 9.0))
     plain = attend(torch.zeros_like(q), k, v, alibi, tables, Visibility(), route)
     torch.testing.assert_close(actual, plain, rtol=0, atol=1e-6)
-
-
-def test_at_the_training_length_log_n_changes_nothing():
-    positions, rotary = Positions.range(12), Rotary(HEAD_DIM)
-    tables = rotary.prepare(positions, positions)
-    q, k, v = inputs(12, 12)
-    scaled = attend(q, k, v, rotary, tables, Visibility(), temperature=LogN(12))
-    plain = attend(q, k, v, rotary, tables, Visibility())
-    torch.testing.assert_close(scaled[:, :, -1], plain[:, :, -1], rtol=0, atol=1e-6)
-    assert (scaled[:, :, 5] - plain[:, :, 5]).abs().max() > 1e-3
 
 
 @pytest.mark.slow

@@ -50,7 +50,8 @@ class AlgorithmicDataModule(RunData):
         """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
         plan = BatchPlan.of(self.trainer, self.source.batch_size)
-        return training_loader(TrainingExamples(self.source, self.task.collate), plan, Places(), self.num_workers)
+        # Each place of the stream is an example of its own.
+        return training_loader(TrainingExamples(self.source, self.task.collate), plan, list, self.num_workers)
 
     def held_out(self, split: str, length: int) -> HeldOutExamples:
         if length < 1 or not self.source.task.has_length(length):
@@ -86,13 +87,6 @@ class AlgorithmicDataModule(RunData):
         return [e for e in self._held_out(split, length) if longest is None or e.num_tokens <= longest]
 
 
-class Places:
-    """The order of a run that makes its examples: each place of the stream is an example of its own."""
-
-    def items(self, places: range) -> list[int]:
-        return list(places)
-
-
 class TrainingExamples:
     """Training batches by places of the stream."""
 
@@ -100,7 +94,7 @@ class TrainingExamples:
         self.source = source
         self.collate = collate
 
-    def __getitems__(self, places: list[int]) -> Batch:
+    def __getitems__(self, places: Sequence[int]) -> Batch:
         step = places[0] // self.source.batch_size
         examples = self.source.training_examples(step, [place % self.source.batch_size for place in places])
         return self.collate(examples, np.ones(len(examples), dtype=bool))
@@ -117,6 +111,6 @@ class HeldOutExamples:
     def num_tokens(self) -> np.ndarray:
         return np.array([example.num_tokens for example in self.examples], dtype=np.int64)
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]
         return self.collate(examples, np.array(numbers) < len(self.examples))

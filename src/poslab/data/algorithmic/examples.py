@@ -1,10 +1,7 @@
 """Examples of an algorithmic task: their lengths, and their split into training, validation and test."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +17,6 @@ TRIES = 200
 """Draws of an example until one belongs to the right split."""
 
 
-@dataclass(kw_only=True)
 class AlgorithmicExamples(DataSource):
     """Examples of an algorithmic task, made as they are needed.
 

@@ -2,13 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 
 def draw(symbols: Sequence[str], length: int, generator: np.random.Generator) -> tuple[str, ...]:
@@ -17,12 +15,12 @@ def draw(symbols: Sequence[str], length: int, generator: np.random.Generator) ->
     return tuple([symbols[index] for index in generator.integers(len(symbols), size=length).tolist()])
 
 
+@cache
 def numbered(count: int, prefix: str = "") -> tuple[str, ...]:
     """Return symbols numbered from 0: `numbered(3, "k")` is ("k0", "k1", "k2")."""
     return tuple([f"{prefix}{number}" for number in range(count)])
 
 
-@dataclass(frozen=True)
 class StringTask(AlgorithmicTask):
     """A task on random strings of numbered symbols.
 
@@ -30,12 +28,9 @@ class StringTask(AlgorithmicTask):
         num_symbols: different symbols, at least 2.
     """
 
-    num_symbols: int = 2
+    num_symbols: AtLeastTwo = 2
 
-    def __post_init__(self) -> None:
-        require_integer("num_symbols", self.num_symbols, 2)
-
-    @cached_property
+    @property
     def symbols(self) -> tuple[str, ...]:
         return numbered(self.num_symbols)
 

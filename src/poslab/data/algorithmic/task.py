@@ -1,12 +1,17 @@
 """The base class of all algorithmic tasks, and their examples."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform
 
 import numpy as np
 
+from poslab.arguments import Range
+from poslab.data.bounds import require_integer
+
+AtLeastOne = Annotated[int, Range(at_least=1)]
+AtLeastTwo = Annotated[int, Range(at_least=2)]
+"""Types of a task's arguments, which it checks."""
 BLANK = "_"
 """The symbol of an input in whose place a symbol of the output belongs."""
 
@@ -27,10 +32,12 @@ class Example(NamedTuple):
         return len(self.input) - 1 if BLANK in self.input else len(self.input) + len(self.output) + 1
 
 
+@dataclass_transform(frozen_default=True)
 class AlgorithmicTask(ABC):
     """Examples of any length, made by a rule from the draws of a generator.
 
-    Equally seeded generators make equal examples. The docstring of a task defines its lengths.
+    Equally seeded generators make equal examples. The docstring of a task defines its lengths. Every task is a
+    dataclass: its attributes with an annotation are arguments, in the range that the annotation declares.
 
     Raises:
         ValueError: if an argument of a task is out of its range.
@@ -41,6 +48,16 @@ class AlgorithmicTask(ABC):
 
     shortest: ClassVar[int] = 1
     """The shortest length."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        dataclass(frozen=True)(cls)
+        del cls.__setattr__, cls.__delattr__  # of which a decorator of a class's own would complain
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # each task is a dataclass
+            for limit in getattr(field.type, "__metadata__", ()):
+                require_integer(field.name, getattr(self, field.name), limit.at_least)
 
     @property
     @abstractmethod

@@ -1,7 +1,6 @@
 """A user's own questions, and their answers within a text."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from poslab.data.examples.answer_spans import spans
 from poslab.data.examples.cells import text_in
@@ -10,7 +9,6 @@ from poslab.data.examples.table_files import Row, Table
 from poslab.data.kinds.spans import SPANS
 
 
-@dataclass(kw_only=True)
 class AnswersFile(ExampleFiles):
     """Questions, and texts in which their answers stand: JSON as SQuAD has it, or files with a column each.
 
@@ -33,9 +31,9 @@ class AnswersFile(ExampleFiles):
     answer: str = "answer"
     start: str | None = None
 
-    title: ClassVar[str] = "answers_file"
+    title = "answers_file"
     kind = SPANS
-    column_arguments: ClassVar[tuple[str, ...]] = ("question", "context", "answer", "start")
+    column_arguments = ("question", "context", "answer", "start")
 
     def as_rows(self, table: Table) -> Table:
         if "paragraphs" not in table.columns:

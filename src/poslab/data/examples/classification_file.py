@@ -1,7 +1,6 @@
 """A user's own texts and their classes."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from poslab.data.examples.cells import as_written, is_missing, text_in
 from poslab.data.examples.example_files import ExampleFiles
@@ -12,7 +11,6 @@ ENOUGH_TO_JUDGE = 20
 """Rows; fewer may each have a class of their own without a mistake."""
 
 
-@dataclass(kw_only=True)
 class ClassificationFile(ExampleFiles):
     """Texts and their classes in files with a column each.
 
@@ -31,9 +29,9 @@ class ClassificationFile(ExampleFiles):
     label: str = "label"
     separator: str | None = None
 
-    title: ClassVar[str] = "classification_file"
+    title = "classification_file"
     kind = CLASSES
-    column_arguments: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
+    column_arguments = ("text", "text_pair", "label")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -89,7 +89,7 @@ class ExampleDataModule(RunData):
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))
         batches = self._batches("train", everything, self.task.columns)
-        return training_loader(batches, plan, order, source.num_workers)
+        return training_loader(batches, plan, order.items, source.num_workers)
 
     def held_out(self, split: str, length: int) -> "ExampleBatches":
         if length not in (known := self._lengths_of_all(split)):
@@ -165,6 +165,6 @@ class ExampleBatches:
         self.chosen = chosen
         self.collate = collate
 
-    def __getitems__(self, numbers: list[int]) -> Batch:
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = np.minimum(numbers, len(self.chosen) - 1)
         return self.collate(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from poslab.data.source import require_text
 SPLITS = {"files": "train", "validation_files": "validation", "test_files": "test"}
 
 
-@dataclass(kw_only=True)
 class ExampleFiles(ExampleSource):
     """Examples in CSV, TSV, JSON, JSON lines or Parquet files, by their suffixes. They are read into memory.
 

@@ -1,7 +1,6 @@
 """Questions and their answers within a text, from the Hugging Face Hub."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.examples.answer_spans import spans
 from poslab.data.examples.cells import is_missing
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class HubAnswers(HubExamples):
     """Questions, and texts in which their answers stand, as in SQuAD; none means that the text does not answer.
 
@@ -29,10 +27,9 @@ class HubAnswers(HubExamples):
     context: str = "context"
     answer: str = "answers"
 
-    title: ClassVar[str] = "hub_answers"
+    title = "hub_answers"
     kind = SPANS
-    column_arguments: ClassVar[tuple[str, ...]] = ("question", "context", "answer")
-    texts: ClassVar[tuple[str, ...]] = ("question", "context")
+    column_arguments = ("question", "context", "answer")
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         from datasets import List, Value

@@ -1,7 +1,6 @@
 """Texts and their classes, from the Hugging Face Hub."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.examples.hub_examples import HubExamples, rewritten
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 UNLABELLED = -1
 
 
-@dataclass(kw_only=True)
 class HubClassification(HubExamples):
     """Texts and their classes: a column of text, perhaps a second one, and a column of classes or of lists of them.
 
@@ -32,10 +30,9 @@ class HubClassification(HubExamples):
     text_pair: str | None = None
     label: str = "label"
 
-    title: ClassVar[str] = "hub_classification"
+    title = "hub_classification"
     kind = CLASSES
-    column_arguments: ClassVar[tuple[str, ...]] = ("text", "text_pair", "label")
-    texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    column_arguments = ("text", "text_pair", "label")
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         from datasets import ClassLabel, LargeList, List, Value

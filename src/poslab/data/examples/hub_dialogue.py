@@ -1,7 +1,6 @@
 """Conversations from the Hugging Face Hub as pairs of context and reply."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.bounds import require_integer
 from poslab.data.examples.dialogue import replies
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class HubDialogue(HubExamples):
     """Conversations, each a row with a list of turns: every turn but the first is a reply to those before it.
 
@@ -27,10 +25,9 @@ class HubDialogue(HubExamples):
     turns: str = "dialog"
     context_turns: int | None = None
 
-    title: ClassVar[str] = "hub_dialogue"
+    title = "hub_dialogue"
     kind = PAIRS
-    column_arguments: ClassVar[tuple[str, ...]] = ("turns",)
-    texts: ClassVar[tuple[str, ...]] = ()
+    column_arguments = ("turns",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

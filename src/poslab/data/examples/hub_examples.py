@@ -2,57 +2,39 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.bounds import require_choice
 from poslab.data.examples.source import ExampleSource
-from poslab.data.hub import HubRows, check_data_files
+from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
-class HubExamples(ExampleSource):
-    """Examples by the name of their data set on the Hub, or in local files of a format that `load_dataset` reads.
+class HubExamples(ExampleSource, HubSource):
+    """Examples in the rows of a data set on the Hub.
 
     A column within another is written with a point: `translation.en`. Rows that lack a text are left out.
 
     Args:
-        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
-        name: configuration of the data set, where it has several.
-        data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
             sets whose owners offer only a script, which `load_dataset` no longer runs.
         document: a column of documents, whose examples all come into one split; None: each stands alone.
-        train_split: name of the training split (default `train`); a part of it as `train[:10%]` or `train[:50000]`.
-        validation_split, test_split: the same of held-out splits; None: hold out a share of the training split.
-        others: those of `ExampleSource`.
+        train_split, validation_split, test_split: as of `HubSource`, or parts as `train[:10%]` or `train[:50000]`.
+        others: those of `ExampleSource` and `HubSource`.
     """
 
-    path: str | None = None
-    name: str | None = None
-    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
     revision: str | None = None
     document: str | None = None
-    train_split: str = "train"
-    validation_split: str | None = None
-    test_split: str | None = None
-
-    texts: ClassVar[tuple[str, ...]]
-    """The arguments that name columns of text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for argument in ("path", "train_split"):
-            require_text(argument, getattr(self, argument))
-        for argument in ("name", "revision"):
-            if getattr(self, argument) is not None:
-                require_text(argument, getattr(self, argument))
+        if self.revision is not None:
+            require_text("revision", self.revision)
         for what, named in (("name a column", self._all_columns), ("be a split", self._splits)):
             owners: dict[str, str] = {}
             for argument, name in named.items():
@@ -68,10 +50,6 @@ class HubExamples(ExampleSource):
             rows: in columns that have the names of arguments, and `document`, a string, where there is one.
             split_argument: name of the argument that names the split of these rows.
         """
-
-    def check(self) -> None:
-        super().check()
-        check_data_files(str(self.path), self.data_files)
 
     @cached_property
     def identity(self) -> str:
@@ -119,7 +97,7 @@ class HubExamples(ExampleSource):
         rows = rows.select_columns(list(columns.values()))
         for column_argument, column in columns.items():
             feature = rows.features[column]
-            if column_argument in self.texts and "string" not in str(getattr(feature, "dtype", "")):
+            if column_argument in self.kind.texts and "string" not in str(getattr(feature, "dtype", "")):
                 raise ValueError(f"{column_argument} must hold text, and {column!r} holds {feature}")
         if self.document is not None and "string" not in str(rows.features[self.document].dtype):
             features = rows.features.copy()

@@ -1,7 +1,6 @@
 """Pairs of texts, from the Hugging Face Hub."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from poslab.data.examples.cells import is_missing
 from poslab.data.examples.hub_examples import HubExamples
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(kw_only=True)
 class HubPairs(HubExamples):
     """Texts and their targets: a translation, a summary, an answer.
 
@@ -24,10 +22,9 @@ class HubPairs(HubExamples):
     source: str = "source"
     target: str = "target"
 
-    title: ClassVar[str] = "hub_pairs"
+    title = "hub_pairs"
     kind = PAIRS
-    column_arguments: ClassVar[tuple[str, ...]] = ("source", "target")
-    texts: ClassVar[tuple[str, ...]] = ("source", "target")
+    column_arguments = ("source", "target")
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
         return rows.filter(_are_whole, batched=True, load_from_cache_file=False)

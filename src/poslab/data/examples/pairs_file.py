@@ -1,7 +1,6 @@
 """A user's own pairs of texts."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from poslab.data.examples.cells import text_in
 from poslab.data.examples.example_files import ExampleFiles
@@ -9,7 +8,6 @@ from poslab.data.examples.table_files import Row
 from poslab.data.kinds.pairs import PAIRS
 
 
-@dataclass(kw_only=True)
 class PairsFile(ExampleFiles):
     """Texts and their targets (a translation, a summary, a reply), in files with a column each.
 
@@ -22,9 +20,9 @@ class PairsFile(ExampleFiles):
     source: str = "source"
     target: str = "target"
 
-    title: ClassVar[str] = "pairs_file"
+    title = "pairs_file"
     kind = PAIRS
-    column_arguments: ClassVar[tuple[str, ...]] = ("source", "target")
+    column_arguments = ("source", "target")
 
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
         return {

@@ -1,7 +1,6 @@
 """The base class of all sources of examples."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 from poslab.data.bounds import require_integer
@@ -10,7 +9,6 @@ from poslab.data.kinds.kind import ExampleKind
 from poslab.data.source import Source
 
 
-@dataclass(kw_only=True)
 class ExampleSource(Source):
     """A source of examples of one kind.
 

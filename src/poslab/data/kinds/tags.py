@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,7 +68,6 @@ class Tags(ExampleKind):
 TAGS = Tags("tags")
 
 
-@dataclass(kw_only=True)
 class TagsFile(ExampleFiles):
     """Sentences with a tag for each word, in files with a column each, one sentence a row.
 
@@ -84,9 +82,9 @@ class TagsFile(ExampleFiles):
     words: str = "words"
     tags: str = "tags"
 
-    title: ClassVar[str] = "tags_file"
+    title = "tags_file"
     kind = TAGS
-    column_arguments: ClassVar[tuple[str, ...]] = ("words", "tags")
+    column_arguments = ("words", "tags")
 
     def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
         texts, tags = [], []

@@ -1,5 +1,6 @@
 """Windows of a text: B windows of U = T + 1 tokens, the T of a window and the one that follows."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,4 +20,4 @@ class TextWindows(NamedTuple):
     """
 
     tokens: np.ndarray
-    numbers: list[int]
+    numbers: Sequence[int]

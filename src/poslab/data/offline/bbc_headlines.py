@@ -1,14 +1,10 @@
 """Headlines of news articles."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.bbc_news import BbcNews
 
 
-@dataclass(kw_only=True)
 class BbcHeadlines(BbcNews):
     """Articles of `BbcNews`, to be summarised in their headlines of about five words.
 
@@ -17,7 +13,7 @@ class BbcHeadlines(BbcNews):
 
     sequence_length: int = 1024
 
-    title: ClassVar[str] = "bbc_headlines"
+    title = "bbc_headlines"
     kind = PAIRS
 
     def examples(self) -> Splits:

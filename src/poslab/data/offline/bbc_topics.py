@@ -1,14 +1,10 @@
 """Topics of news articles."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.offline.bbc_news import BbcNews
 
 
-@dataclass(kw_only=True)
 class BbcTopics(BbcNews):
     """Articles of `BbcNews` by topic: business, entertainment, politics, sports, tech.
 
@@ -19,7 +15,7 @@ class BbcTopics(BbcNews):
 
     sequence_length: int = 512
 
-    title: ClassVar[str] = "bbc_topics"
+    title = "bbc_topics"
     kind = CLASSES
 
     def examples(self) -> Splits:

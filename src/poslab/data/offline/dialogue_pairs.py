@@ -1,8 +1,6 @@
 """Short conversations in many languages, from the package chatterbot-corpus."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from poslab.data.bounds import require_choice, require_integer
 from poslab.data.examples.columns import Splits, as_examples
@@ -12,7 +10,6 @@ from poslab.data.offline.packaged import PackagedExamples
 from poslab.data.source import require_text
 
 
-@dataclass(kw_only=True)
 class DialoguePairs(PackagedExamples):
     """Turns and their replies, in the conversations that ChatterBot is trained on.
 
@@ -27,9 +24,9 @@ class DialoguePairs(PackagedExamples):
     language: str = "english"
     context_turns: int | None = None
 
-    package: ClassVar[str] = "chatterbot_corpus"
-    install: ClassVar[str] = "chatterbot-corpus==1.3.3"
-    title: ClassVar[str] = "dialogue_pairs"
+    package = "chatterbot_corpus"
+    install = "chatterbot-corpus==1.3.3"
+    title = "dialogue_pairs"
     kind = PAIRS
 
     def __post_init__(self) -> None:

@@ -3,10 +3,8 @@
 import gettext
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 from poslab.data.bounds import require_choice
 from poslab.data.examples.columns import Splits, as_examples
@@ -18,7 +16,6 @@ from poslab.data.source import require_text
 A_WORD = re.compile(r"[^\W\d_]{2}")
 
 
-@dataclass(kw_only=True)
 class GettextMessages(ExampleSource):
     """Messages of programs in English, to be translated: 16,500 short ones of the GNU compilers by default.
 
@@ -39,7 +36,7 @@ class GettextMessages(ExampleSource):
     domains: Sequence[str] = ("gcc-14", "cpplib-14")
     folder: str = "/usr/share/locale"
 
-    title: ClassVar[str] = "gettext_messages"
+    title = "gettext_messages"
     kind = PAIRS
 
     def __post_init__(self) -> None:

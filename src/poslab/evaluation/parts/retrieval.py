@@ -28,11 +28,8 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     frames = {}
     for one in subjects:
-        lengths = [
-            length
-            for length in lengths_of(subjects, settings)
-            if SHORTEST_PROMPT <= length <= max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
-        ]
+        longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
+        lengths = [length for length in lengths_of(subjects, settings) if SHORTEST_PROMPT <= length <= longest]
         if not lengths:
             continue
         frames[one.name] = retrieval(

@@ -84,11 +84,12 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
     # A few lengths of one model need little room: cells much wider than high look like bars.
     names = 0.08 * max(len(str(line)) for line in lines)
     width = 7.0 if abreast > 1 else min(7.0, 3.0 + names + 0.8 * len(lengths))
-    figure, panels = panel_grid(len(panel_names), abreast, width, height, margin=1.0, sharex=True, sharey=True)
+    labels = {"xlabel": "length (tokens)", "ylabel": "depth" if has_depth else ""}
+    figure, panels = panel_grid(len(panel_names), abreast, width, height, 1.0, sharex=True, sharey=True, **labels)
     # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
-    for number, (panel, name) in enumerate(zip(panels.flat, panel_names, strict=False)):
+    for panel, name in zip(panels.flat, panel_names, strict=False):
         cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
         cells = cells.reindex(index=lines, columns=lengths)
         panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
@@ -97,17 +98,8 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
         panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
         if len(panel_names) > 1:
             panel.set_title(str(name), fontsize="medium")
-        if number + abreast >= len(panel_names):  # the last of its column
-            panel.tick_params(labelbottom=True)
-            panel.set_xlabel("length (tokens)")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("depth" if has_depth else "")
-    figure.colorbar(
-        ScalarMappable(scale, colours),
-        ax=list(panels.flat),
-        label="loss / chance" if by_loss else "accuracy (%)",
-        extend="max" if by_loss else "neither",
-    )
+    label, extend = ("loss / chance", "max") if by_loss else ("accuracy (%)", "neither")
+    figure.colorbar(ScalarMappable(scale, colours), ax=list(panels.flat), label=label, extend=extend)
     title = task.replace("_", " ").capitalize()
     return Picture(
         name=f"retrieval_{task}",

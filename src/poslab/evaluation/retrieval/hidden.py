@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,9 +42,19 @@ class HiddenFacts(Task):
 
     Attributes:
         in_sentences: whether facts are hidden in the short sentences even if the caller has a filler.
+        limits: smallest and largest value of each hyperparameter.
+
+    Raises:
+        ValueError: for a hyperparameter outside of its limits.
     """
 
     in_sentences: ClassVar[bool] = False
+    limits: ClassVar[Mapping[str, tuple[int, int]]]
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in self.limits.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} must be an integer from {least} to {most}, got {value}")
 
     @abstractmethod
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
@@ -60,9 +70,7 @@ class HiddenFacts(Task):
         room = length - sum(len(needle) for _, needle in needles) - len(question) - len(answer)
         assert room >= 0, "a length below least_length"
         filler = stretch(haystack.sentences if self.in_sentences else haystack.text, room, generator)
-        return Prompt(
-            np.concatenate([woven(filler, needles), question, answer]), len(answer), log_choices=facts.log_choices
-        )
+        return Prompt(np.concatenate([woven(filler, needles), question, answer]), len(answer), facts.log_choices)
 
 
 def _tokens(haystack: Haystack, facts: Facts) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, np.ndarray]:
@@ -85,9 +93,3 @@ def in_order_from(depth: float, count: int, generator: np.random.Generator) -> l
     """Return ascending depths: the given one, and random ones after it."""
     later = np.sort(generator.random(count - 1))
     return [depth, *(depth + (1 - depth) * later).tolist()]
-
-
-def require_between(name: str, value: int, least: int, most: int) -> None:
-    """Raise ValueError unless a hyperparameter of a task lies within its bounds."""
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be an integer from {least} to {most}, got {value}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
@@ -79,8 +79,9 @@ def retrieval(
     for task in chosen:
         _require_room(task, haystack, min(lengths), samples, seed)
     end = getattr(model, "max_length", None)
+    depths_of = {task.name: sorted(set(depths)) if task.has_depth else [math.nan] for task in chosen}
     rows = []
-    for task, length, depth in _cells(chosen, lengths, depths):
+    for task, length, depth in ((t, n, d) for t in chosen for n in sorted(set(lengths)) for d in depths_of[t.name]):
         row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
         if end is None or length <= end:
             prompts = make_prompts(task, haystack, length, depth, samples, seed)
@@ -114,13 +115,6 @@ def _metrics(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float
         "loss": scores["loss"].sum() / tokens,
         "chance_loss": sum(prompt.log_choices for prompt in prompts) / tokens,
     }
-
-
-def _cells(tasks: Sequence[Task], lengths: Sequence[int], depths: Sequence[float]) -> Iterator[tuple[Task, int, float]]:
-    for task in tasks:
-        for length in sorted(set(lengths)):
-            for depth in sorted(set(depths)) if task.has_depth else [math.nan]:
-                yield task, length, depth
 
 
 def _generator(task: Task, seed: int, number: int) -> np.random.Generator:

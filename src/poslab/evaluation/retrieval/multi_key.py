@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers, require_between
+from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers
 from poslab.evaluation.retrieval.needle import fact, question
 
 
@@ -32,18 +32,15 @@ class MultiKey(HiddenFacts):
     name: ClassVar[str] = "multi_key"
     about: ClassVar[str] = "A text holds several facts of the same form, and ends with a question about one of them."
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1, multi-keys"
+    limits: ClassVar = {"keys": (2, len(KEYS)), "digits": (2, 9)}
 
     keys: int = 4
     digits: int = 5
-
-    def __post_init__(self) -> None:
-        require_between("keys", self.keys, 2, len(KEYS))
-        require_between("digits", self.digits, 2, 9)
 
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
         keys = [str(key) for key in generator.choice(KEYS, self.keys, replace=False)]
         values = numbers(self.keys, self.digits, generator)
         # Random depths are below 1, and equal depths keep their order: the fact in question is first at 0, last at 1.
         depths = [depth, *generator.random(self.keys - 1).tolist()]
-        needles = [(place, fact(*pair)) for place, pair in zip(depths, zip(keys, values, strict=True), strict=True)]
+        needles = list(zip(depths, map(fact, keys, values), strict=True))
         return Facts(needles, question(keys[0]), [values[0]], self.digits * math.log(10))

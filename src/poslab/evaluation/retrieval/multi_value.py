@@ -7,15 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.hidden import (
-    KEYS,
-    Facts,
-    HiddenFacts,
-    in_order_from,
-    log_arrangements,
-    numbers,
-    require_between,
-)
+from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, in_order_from, log_arrangements, numbers
 
 
 @dataclass(frozen=True)
@@ -41,21 +33,15 @@ class MultiValue(HiddenFacts):
         "A text holds several numbers of one thing, and ends with a question about all of them, in order."
     )
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1, multi-values"
+    limits: ClassVar = {"values": (2, 10), "digits": (2, 9)}
 
     values: int = 3
     digits: int = 5
 
-    def __post_init__(self) -> None:
-        require_between("values", self.values, 2, 10)
-        require_between("digits", self.digits, 2, 9)
-
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
         key = str(generator.choice(KEYS))
         values = numbers(self.values, self.digits, generator)
-        depths = in_order_from(depth, self.values, generator)
-        needles = [
-            (place, ("\nA number of", f" {key}", " is", f" {value}", ".\n"))
-            for place, value in zip(depths, values, strict=True)
-        ]
+        facts = [("\nA number of", f" {key}", " is", f" {value}", ".\n") for value in values]
+        needles = list(zip(in_order_from(depth, self.values, generator), facts, strict=True))
         question = f"\nWhat are the numbers of {key}, in order? The numbers of {key} are"
         return Facts(needles, question, values, log_arrangements(10**self.digits, self.values))

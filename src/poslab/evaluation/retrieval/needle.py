@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers, require_between
+from poslab.evaluation.retrieval.hidden import KEYS, Facts, HiddenFacts, numbers
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,9 @@ class Needle(HiddenFacts):
     name: ClassVar[str] = "needle"
     about: ClassVar[str] = "A text holds one fact with a random number, and ends with a question about it."
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.1"
+    limits: ClassVar = {"digits": (1, 9)}
 
     digits: int = 5
-
-    def __post_init__(self) -> None:
-        require_between("digits", self.digits, 1, 9)
 
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
         key = str(generator.choice(KEYS))

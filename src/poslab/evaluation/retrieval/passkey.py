@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.hidden import Facts, HiddenFacts, numbers, require_between
+from poslab.evaluation.retrieval.hidden import Facts, HiddenFacts, numbers
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,9 @@ class Passkey(HiddenFacts):
     about: ClassVar[str] = "Sentences that repeat hide one random number, and end with a question about it."
     source: ClassVar[str] = "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2"
     in_sentences: ClassVar[bool] = True
+    limits: ClassVar = {"digits": (1, 9)}
 
     digits: int = 5
-
-    def __post_init__(self) -> None:
-        require_between("digits", self.digits, 1, 9)
 
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
         (number,) = numbers(1, self.digits, generator)

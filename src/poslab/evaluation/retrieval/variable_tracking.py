@@ -9,16 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.hidden import (
-    Facts,
-    HiddenFacts,
-    in_order_from,
-    log_arrangements,
-    numbers,
-    require_between,
-)
+from poslab.evaluation.retrieval.hidden import Facts, HiddenFacts, in_order_from, log_arrangements, numbers
 
-NAMES = tuple(map("".join, product(ascii_uppercase, repeat=3)))
+NAMES = np.array([*map("".join, product(ascii_uppercase, repeat=3))])
 
 
 @dataclass(frozen=True)
@@ -42,26 +35,20 @@ class VariableTracking(HiddenFacts):
     name: ClassVar[str] = "variable_tracking"
     about: ClassVar[str] = "Variables are set to a value or to each other; the question is which ones have one value."
     source: ClassVar[str] = "Hsieh et al., RULER (COLM 2024), section 3.2"
+    limits: ClassVar = {"hops": (1, 10), "chains": (1, 10)}
 
     hops: int = 2
     chains: int = 2
 
-    def __post_init__(self) -> None:
-        require_between("hops", self.hops, 1, 10)
-        require_between("chains", self.chains, 1, 10)
-
     def facts(self, depth: float, generator: np.random.Generator) -> Facts:
         length = self.hops + 1
-        drawn = generator.choice(len(NAMES), (self.chains, length), replace=False)
-        chains = [[NAMES[name] for name in chain] for chain in drawn]
+        chains = generator.choice(NAMES, (self.chains, length), replace=False).tolist()
         values = numbers(self.chains, 2, generator)
         depths = [depth, *generator.random(self.chains - 1).tolist()]
         needles = [
             (place, ("\nLet", f" {name}", " =", f" {value}", ".\n"))
             for first, value, chain in zip(depths, values, chains, strict=True)
-            for place, name, value in zip(
-                in_order_from(first, length, generator), chain, [value, *chain[:-1]], strict=True
-            )
+            for place, name, value in zip(in_order_from(first, length, generator), chain, [value, *chain], strict=False)
         ]
         question = f"\nWhich variables are {values[0]}, in order? The variables are"
         return Facts(needles, question, chains[0], log_arrangements(len(NAMES), length))

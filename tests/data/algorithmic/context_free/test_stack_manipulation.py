@@ -1,7 +1,5 @@
-from collections import Counter
-
 from poslab.data.algorithmic.context_free.stack_manipulation import StackManipulation
-from tests.data.algorithmic.solving import assert_solved, drawn, many
+from tests.data.algorithmic.solving import assert_as_often, assert_solved, many
 
 
 def what_is_left(string):
@@ -27,17 +25,15 @@ def test_stack_manipulation_gives_what_is_left_from_the_top():
 
 
 def test_stack_manipulation_without_padding_ends_at_the_stop():
-    for _, example in drawn(StackManipulation(padded=False)):
-        assert [*example.output] == [*what_is_left(example.input), "."]
+    assert_solved(StackManipulation(padded=False), lambda string: [*what_is_left(string), "."])
 
 
 def test_the_stack_comes_first_with_any_height_as_often():
-    heights = Counter()
+    heights = []
     for example in many(StackManipulation(), 6, 3000):
-        heights[height := sum(symbol in ("0", "1") for symbol in example.input)] += 1
-        assert not {"0", "1"} & set(example.input[height:])
-    assert sorted(heights) == [1, 2, 3, 4, 5]
-    assert all(530 < count < 670 for count in heights.values())
+        heights.append(sum(symbol in ("0", "1") for symbol in example.input))
+        assert not {"0", "1"} & set(example.input[heights[-1] :])
+    assert_as_often(heights, range(1, 6), 530, 670)
 
 
 def test_a_length_of_one_has_no_action():

@@ -1,10 +1,9 @@
-from collections import Counter
 from decimal import Decimal, localcontext
 
 import pytest
 
 from poslab.data.algorithmic.length_generalization.addition import Addition
-from tests.data.algorithmic.solving import assert_solved, drawn, many
+from tests.data.algorithmic.solving import assert_as_often, assert_solved, drawn, many
 
 
 def solve(string):
@@ -61,13 +60,11 @@ def test_addition_goes_on_where_python_takes_no_longer_numbers():
 
 @pytest.mark.parametrize("least_digits", [1, 4, 5])
 def test_every_pair_of_digit_counts_with_the_length_as_maximum_comes_as_often(least_digits):
-    pairs = Counter(
-        (example.input.index("+"), len(example.input) - 1 - example.input.index("+"))
-        for example in many(Addition(least_digits), 5, 2700)
-    )
-    assert set(pairs) == {(a, b) for a in range(least_digits, 6) for b in range(least_digits, 6) if max(a, b) == 5}
-    mean = 2700 / len(pairs)
-    assert all(0.8 * mean < count < 1.2 * mean for count in pairs.values())
+    numbers = ("".join(example.input).split("+") for example in many(Addition(least_digits), 5, 2700))
+    counts = range(least_digits, 6)
+    among = {(a, b) for a in counts for b in counts if max(a, b) == 5}
+    mean = 2700 / len(among)
+    assert_as_often((tuple(map(len, pair)) for pair in numbers), among, 0.8 * mean, 1.2 * mean)
 
 
 def test_addition_has_no_length_below_the_least_digits():

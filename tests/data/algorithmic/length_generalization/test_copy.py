@@ -21,18 +21,16 @@ def test_copy_copies():
 
 def test_copy_twice_has_a_mark_between():
     assert_solved(CopyTwice(), lambda string: f"{' '.join(string)} [NEXT] {' '.join(string)}".split())
-    assert all(len(example.input) == length for length, example in drawn(CopyTwice()))
 
 
 def test_copy_one_word_repeats_one_word():
     assert_solved(CopyOneWord(), lambda string: [string[0] for _ in string])
-    assert all((len(example.input), len(set(example.input))) == (length, 1) for length, example in drawn(CopyOneWord()))
+    assert all(len(set(example.input)) == 1 for _, example in drawn(CopyOneWord()))
 
 
 def test_copy_one_word_twice_repeats_one_word_twice_as_often():
     assert_solved(CopyOneWordTwice(), lambda string: [string[0] for _ in range(2 * len(string))])
-    for length, example in drawn(CopyOneWordTwice()):
-        assert (len(example.input), len(set(example.input))) == (length, 1)
+    assert all(len(set(example.input)) == 1 for _, example in drawn(CopyOneWordTwice()))
 
 
 def test_replace_word_puts_another_word_in_its_place():

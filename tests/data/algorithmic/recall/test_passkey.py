@@ -1,7 +1,5 @@
-from collections import Counter
-
 from poslab.data.algorithmic.recall.passkey import Passkey
-from tests.data.algorithmic.solving import assert_solved, drawn, many
+from tests.data.algorithmic.solving import assert_as_often, assert_solved, drawn, many
 
 
 def solve(string):
@@ -23,9 +21,8 @@ def test_passkey_stands_behind_the_mark_that_asks_for_it():
 
 
 def test_passkey_stands_anywhere_as_often():
-    places = Counter(example.input.index("passkey") for example in many(Passkey(), 12, 1800))
-    assert sorted(places) == list(range(6))
-    assert all(230 < count < 370 for count in places.values())
+    places = (example.input.index("passkey") for example in many(Passkey(), 12, 1800))
+    assert_as_often(places, range(6), 230, 370)
 
 
 def test_what_is_around_the_passkey_is_always_the_same():

@@ -2,19 +2,16 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from poslab.data.algorithmic.regular.modular_arithmetic import OPERATORS, require_operators
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
-@dataclass(frozen=True)
 class ModularArithmeticBrackets(AlgorithmicTask):
     """The remainder of an arithmetic expression in which every operation stands in brackets.
 
@@ -33,11 +30,11 @@ class ModularArithmeticBrackets(AlgorithmicTask):
     grammar is that of the authors' code.
     """
 
-    modulus: int = 5
+    modulus: AtLeastTwo = 5
     operators: Sequence[str] = OPERATORS
 
     def __post_init__(self) -> None:
-        require_integer("modulus", self.modulus, 2)
+        super().__post_init__()
         require_operators(self.operators)
 
     @property

@@ -1,11 +1,8 @@
 """Reversal of a string."""
 
-from dataclasses import dataclass
-
 from poslab.data.algorithmic.strings import StringTask
 
 
-@dataclass(frozen=True)
 class ReverseString(StringTask):
     """A random string backwards.
 

@@ -1,17 +1,12 @@
 """Equations modulo a number."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from poslab.data.algorithmic.context_free.modular_arithmetic_brackets import draw_expression
 from poslab.data.algorithmic.strings import numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 
-@dataclass(frozen=True)
 class SolveEquation(AlgorithmicTask):
     """The one number for which an equation holds, up to multiples of the modulus.
 
@@ -30,12 +25,9 @@ class SolveEquation(AlgorithmicTask):
     authors' code, whose operators are + and -.
     """
 
-    shortest: ClassVar[int] = 3
+    shortest = 3
 
-    modulus: int = 5
-
-    def __post_init__(self) -> None:
-        require_integer("modulus", self.modulus, 2)
+    modulus: AtLeastTwo = 5
 
     @property
     def symbols(self) -> tuple[str, ...]:

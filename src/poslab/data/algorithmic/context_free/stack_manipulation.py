@@ -1,8 +1,5 @@
 """Actions on a stack."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw
@@ -11,7 +8,6 @@ from poslab.data.algorithmic.task import AlgorithmicTask, Example
 ACTIONS = ("POP", "PUSH0", "PUSH1")
 
 
-@dataclass(frozen=True)
 class StackManipulation(AlgorithmicTask):
     """The contents of a stack after some actions, from the top down; the input gives it from the bottom up.
 
@@ -32,7 +28,7 @@ class StackManipulation(AlgorithmicTask):
     from the authors' code.
     """
 
-    stop: ClassVar[str] = "."
+    stop = "."
     symbols = ("0", "1", *ACTIONS, stop)
 
     padded: bool = True

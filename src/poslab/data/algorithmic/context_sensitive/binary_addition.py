@@ -1,14 +1,10 @@
 """Addition of binary numbers, and their bits."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 
-@dataclass(frozen=True)
 class BinaryAddition(AlgorithmicTask):
     """The sum of two binary numbers, the lowest bit of each first.
 
@@ -30,9 +26,9 @@ class BinaryAddition(AlgorithmicTask):
     distributions and padding from the authors' code.
     """
 
-    stop: ClassVar[str] = "."
+    stop = "."
     symbols = ("0", "1", "+", stop)
-    shortest: ClassVar[int] = 3
+    shortest = 3
 
     padded: bool = True
 

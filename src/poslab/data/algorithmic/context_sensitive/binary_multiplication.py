@@ -1,15 +1,11 @@
 """Multiplication of binary numbers."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from poslab.data.algorithmic.context_sensitive.binary_addition import bits, draw_bits_of_two_numbers, number
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 
-@dataclass(frozen=True)
 class BinaryMultiplication(AlgorithmicTask):
     """The product of two binary numbers, the lowest bit of each first.
 
@@ -27,9 +23,9 @@ class BinaryMultiplication(AlgorithmicTask):
     distributions and padding from the authors' code.
     """
 
-    stop: ClassVar[str] = "."
+    stop = "."
     symbols = ("0", "1", "*", stop)
-    shortest: ClassVar[int] = 3
+    shortest = 3
 
     padded: bool = True
 

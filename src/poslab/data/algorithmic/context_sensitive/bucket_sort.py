@@ -1,11 +1,9 @@
 """Sorting of symbols."""
 
-from dataclasses import dataclass
-
 from poslab.data.algorithmic.strings import StringTask
+from poslab.data.algorithmic.task import AtLeastTwo
 
 
-@dataclass(frozen=True)
 class BucketSort(StringTask):
     """A random string in order.
 
@@ -19,7 +17,7 @@ class BucketSort(StringTask):
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
 
-    num_symbols: int = 5
+    num_symbols: AtLeastTwo = 5
 
     def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(string, key=int))

@@ -1,14 +1,12 @@
 """Square roots of binary numbers."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 
-@dataclass(frozen=True)
 class ComputeSqrt(AlgorithmicTask):
     """The square root of a binary number, rounded down, the highest bit of each first.
 

@@ -1,12 +1,9 @@
 """Repetition of a string."""
 
-from dataclasses import dataclass
-
 from poslab.data.algorithmic.strings import StringTask
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AtLeastOne
 
 
-@dataclass(frozen=True)
 class DuplicateString(StringTask):
     """A random string, twice.
 
@@ -21,11 +18,7 @@ class DuplicateString(StringTask):
     Source: Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), table 1.
     """
 
-    num_copies: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integer("num_copies", self.num_copies, 1)
+    num_copies: AtLeastOne = 2
 
     def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
         return string * self.num_copies

@@ -1,8 +1,5 @@
 """The missing symbol of a string that stands twice."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw
@@ -13,7 +10,6 @@ MISSING = "_"
 FILLER = "."
 
 
-@dataclass(frozen=True)
 class MissingDuplicate(AlgorithmicTask):
     """The symbol that is missing where a random binary string stands twice.
 
@@ -28,7 +24,7 @@ class MissingDuplicate(AlgorithmicTask):
     """
 
     symbols = (*BITS, MISSING, FILLER)
-    shortest: ClassVar[int] = 2
+    shortest = 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 2"

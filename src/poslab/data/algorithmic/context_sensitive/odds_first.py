@@ -1,11 +1,8 @@
 """The odd places of a string before the even ones."""
 
-from dataclasses import dataclass
-
 from poslab.data.algorithmic.strings import StringTask
 
 
-@dataclass(frozen=True)
 class OddsFirst(StringTask):
     """The symbols of a random string at odd places, counted from 1, and then those at even places.
 

@@ -1,16 +1,13 @@
 """Addition of decimal numbers."""
 
-from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
 
 from poslab.data.algorithmic.strings import numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, Example
 
 
-@dataclass(frozen=True)
 class Addition(AlgorithmicTask):
     """The sum of two decimal numbers, the highest digit of each first.
 
@@ -37,11 +34,8 @@ class Addition(AlgorithmicTask):
 
     symbols = (*numbered(10), "+")
 
-    least_digits: int = 1
+    least_digits: AtLeastOne = 1
     reversed: bool = False
-
-    def __post_init__(self) -> None:
-        require_integer("least_digits", self.least_digits, 1)
 
     def has_length(self, length: int) -> bool:
         return length >= self.least_digits

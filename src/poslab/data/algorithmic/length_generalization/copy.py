@@ -1,18 +1,13 @@
 """Copying of a string once or twice, of one word that repeats, and with another word in its place."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 NEXT = "[NEXT]"
 
 
-@dataclass(frozen=True)
 class Copy(AlgorithmicTask):
     """A random string of words, again.
 
@@ -27,12 +22,9 @@ class Copy(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; in the authors' code, `copy_multi_char`.
     """
 
-    num_words: int = 100
+    num_words: AtLeastTwo = 100
 
-    def __post_init__(self) -> None:
-        require_integer("num_words", self.num_words, 2)
-
-    @cached_property
+    @property
     def words(self) -> tuple[str, ...]:
         """The words of strings."""
         return numbered(self.num_words, "w")
@@ -54,7 +46,6 @@ class Copy(AlgorithmicTask):
         return string
 
 
-@dataclass(frozen=True)
 class CopyTwice(Copy):
     """A random string of words, twice, with a mark between.
 
@@ -72,7 +63,6 @@ class CopyTwice(Copy):
         return *string, NEXT, *string
 
 
-@dataclass(frozen=True)
 class CopyOneWord(Copy):
     """A random word that repeats, equally often again, which takes counting.
 
@@ -86,7 +76,6 @@ class CopyOneWord(Copy):
         return draw(self.words, 1, generator) * length
 
 
-@dataclass(frozen=True)
 class CopyOneWordTwice(CopyOneWord):
     """A random word that repeats, twice as often.
 
@@ -100,7 +89,6 @@ class CopyOneWordTwice(CopyOneWord):
         return string * 2
 
 
-@dataclass(frozen=True)
 class ReplaceWord(Copy):
     """A random word that repeats, with another in its place.
 

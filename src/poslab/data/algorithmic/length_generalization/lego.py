@@ -1,16 +1,13 @@
 """Chains of variables (LEGO)."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 
-@dataclass(frozen=True)
 class Lego(AlgorithmicTask):
     """The value of a variable in a chain, in which each is the one before or its opposite.
 
@@ -31,11 +28,8 @@ class Lego(AlgorithmicTask):
     2023), table 1, and their code.
     """
 
-    num_names: int = 26
+    num_names: AtLeastTwo = 26
     shuffled: bool = False
-
-    def __post_init__(self) -> None:
-        require_integer("num_names", self.num_names, 2)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

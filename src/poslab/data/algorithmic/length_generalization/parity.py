@@ -1,14 +1,11 @@
 """Parity of ones, in words."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 
-@dataclass(frozen=True)
 class Parity(AlgorithmicTask):
     """The parity of the ones of a random binary string, in words: Yes if they are even in number.
 

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice
 from string import ascii_uppercase
 
@@ -32,7 +31,6 @@ BINARY: dict[str, Callable[[String, String], String]] = {
 SHORTEST, LONGEST = 2, 5
 
 
-@dataclass(frozen=True)
 class Pcfg(AlgorithmicTask):
     """The value of nested functions of one or two strings, which come before their arguments.
 
@@ -63,6 +61,10 @@ class Pcfg(AlgorithmicTask):
     MathijsMul/pcfg-set; as one of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
     """
 
+    letters = tuple([f"{letter}{number}" for letter in ascii_uppercase for number in range(1, 21)])
+    """The symbols of strings."""
+    symbols = (*letters, *UNARY, *BINARY, ",")
+
     binary_weight: float = 0.37
     longest_output: int = 1000
 
@@ -70,15 +72,6 @@ class Pcfg(AlgorithmicTask):
         if not 0 < self.binary_weight < math.inf:
             raise ValueError(f"binary_weight must be above 0, got {self.binary_weight}")
         require_integer("longest_output", self.longest_output, 2 * LONGEST)
-
-    @cached_property
-    def letters(self) -> tuple[str, ...]:
-        """The symbols of strings."""
-        return tuple([f"{letter}{number}" for letter in ascii_uppercase for number in range(1, 21)])
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *self.letters, *UNARY, *BINARY, ","
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         arities = draw_tree(length, self.binary_weight, generator)

@@ -1,15 +1,11 @@
 """Values of polynomials modulo a number."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 
-@dataclass(frozen=True)
 class PolynomialEvaluation(AlgorithmicTask):
     """The value of a polynomial modulo a number.
 
@@ -25,10 +21,7 @@ class PolynomialEvaluation(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distributions from the authors' code.
     """
 
-    modulus: int = 10
-
-    def __post_init__(self) -> None:
-        require_integer("modulus", self.modulus, 2)
+    modulus: AtLeastTwo = 10
 
     @property
     def symbols(self) -> tuple[str, ...]:

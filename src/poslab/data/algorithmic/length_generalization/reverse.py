@@ -1,11 +1,8 @@
 """Reversal of a string once or twice, and followed by the string itself."""
 
-from dataclasses import dataclass
-
 from poslab.data.algorithmic.length_generalization.copy import NEXT, Copy, CopyTwice
 
 
-@dataclass(frozen=True)
 class Reverse(Copy):
     """A random string of words backwards.
 
@@ -24,7 +21,6 @@ class Reverse(Copy):
         return string[::-1]
 
 
-@dataclass(frozen=True)
 class ReverseTwice(CopyTwice):
     """A random string of words backwards, twice, with a mark between.
 
@@ -38,7 +34,6 @@ class ReverseTwice(CopyTwice):
         return *string[::-1], NEXT, *string[::-1]
 
 
-@dataclass(frozen=True)
 class ReverseThenCopy(CopyTwice):
     """A random string of words backwards, then as it is, with a mark between.
 

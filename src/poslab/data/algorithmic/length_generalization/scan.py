@@ -1,7 +1,6 @@
 """Commands and their actions (SCAN)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
@@ -15,7 +14,6 @@ TIMES = {"twice": 2, "thrice": 3}
 JOINING = ("and", "after")
 
 
-@dataclass(frozen=True)
 class Scan(AlgorithmicTask):
     """The actions of a command.
 

@@ -1,6 +1,5 @@
 """Sorting of single symbols, and of numbers of several digits."""
 
-from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase, digits
 
 import numpy as np
@@ -12,7 +11,6 @@ from poslab.data.bounds import require_integer
 ORDER = digits + ascii_lowercase + ascii_uppercase
 
 
-@dataclass(frozen=True)
 class Sorting(AlgorithmicTask):
     """A random string of single symbols in order: digits, then small letters, then capitals.
 
@@ -42,7 +40,6 @@ class Sorting(AlgorithmicTask):
         return Example(tuple([ORDER[n] for n in places.tolist()]), tuple([ORDER[n] for n in in_order.tolist()]))
 
 
-@dataclass(frozen=True)
 class SortingNumbers(AlgorithmicTask):
     """Random numbers in order, digit by digit, with commas between.
 

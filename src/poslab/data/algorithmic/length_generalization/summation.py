@@ -1,15 +1,11 @@
 """Sums of digits modulo a number."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 
-@dataclass(frozen=True)
 class Summation(AlgorithmicTask):
     """The sum of digits modulo a number.
 
@@ -24,10 +20,7 @@ class Summation(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1; form and distribution from the authors' code.
     """
 
-    modulus: int = 10
-
-    def __post_init__(self) -> None:
-        require_integer("modulus", self.modulus, 2)
+    modulus: AtLeastTwo = 10
 
     @property
     def symbols(self) -> tuple[str, ...]:

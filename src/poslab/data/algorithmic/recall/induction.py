@@ -1,18 +1,13 @@
 """Induction heads: what followed a symbol before."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example
 
 SPECIAL = "=>"
 
 
-@dataclass(frozen=True)
 class Induction(AlgorithmicTask):
     """The symbols after the first special symbol of a random string, which a second one ends.
 
@@ -29,28 +24,19 @@ class Induction(AlgorithmicTask):
     "Mamba" (2023), section 4.1.2.
     """
 
-    num_symbols: int = 15
-    answer_length: int = 1
-
-    def __post_init__(self) -> None:
-        require_integer("num_symbols", self.num_symbols, 2)
-        require_integer("answer_length", self.answer_length, 1)
-
-    @cached_property
-    def ordinary(self) -> tuple[str, ...]:
-        """All symbols but the special one."""
-        return numbered(self.num_symbols)
+    num_symbols: AtLeastTwo = 15
+    answer_length: AtLeastOne = 1
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return *self.ordinary, SPECIAL
+        return *numbered(self.num_symbols), SPECIAL
 
     def has_length(self, length: int) -> bool:
         return length >= self.answer_length + 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below answer_length + 2"
-        string = draw(self.ordinary, length - 2, generator)
+        string = draw(numbered(self.num_symbols), length - 2, generator)
         place = int(generator.integers(length - 1 - self.answer_length))
         answer = string[place : place + self.answer_length]
         return Example((*string[:place], SPECIAL, *string[place:], SPECIAL), answer)

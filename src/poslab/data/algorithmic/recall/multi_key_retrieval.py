@@ -1,16 +1,12 @@
 """Retrieval of one of several keys among fillers."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example
 from poslab.data.bounds import require_integer
 
 
-@dataclass(frozen=True)
 class MultiKeyRetrieval(AlgorithmicTask):
     """The value of the key at the end, which stood among random fillers as one of several pairs of key and value.
 
@@ -31,43 +27,29 @@ class MultiKeyRetrieval(AlgorithmicTask):
     """
 
     num_pairs: int = 4
-    num_keys: int = 64
-    num_values: int = 64
-    num_fillers: int = 16
+    num_keys: AtLeastOne = 64
+    num_values: AtLeastTwo = 64
+    num_fillers: AtLeastOne = 16
 
     def __post_init__(self) -> None:
-        require_integer("num_keys", self.num_keys, 1)
+        super().__post_init__()
         require_integer("num_pairs", self.num_pairs, 1, self.num_keys)
-        require_integer("num_values", self.num_values, 2)
-        require_integer("num_fillers", self.num_fillers, 1)
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        return numbered(self.num_keys, "k")
-
-    @cached_property
-    def values(self) -> tuple[str, ...]:
-        return numbered(self.num_values, "v")
-
-    @cached_property
-    def fillers(self) -> tuple[str, ...]:
-        return numbered(self.num_fillers, "f")
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return *self.keys, *self.values, *self.fillers
+        return *numbered(self.num_keys, "k"), *numbered(self.num_values, "v"), *numbered(self.num_fillers, "f")
 
     def has_length(self, length: int) -> bool:
         return length >= 2 * self.num_pairs + 1
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 2 num_pairs + 1"
-        keys = [self.keys[n] for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
-        values = draw(self.values, self.num_pairs, generator)
+        keys = [f"k{n}" for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
+        values = draw(numbered(self.num_values, "v"), self.num_pairs, generator)
         # Among fillers and pairs, of which each takes one place.
         num_parts = length - 1 - self.num_pairs
         places = np.sort(generator.choice(num_parts, self.num_pairs, replace=False)).tolist()
-        fillers = draw(self.fillers, num_parts - self.num_pairs, generator)
+        fillers = draw(numbered(self.num_fillers, "f"), num_parts - self.num_pairs, generator)
         question: list[str] = []
         taken = 0
         for count, (place, key, value) in enumerate(zip(places, keys, values, strict=True)):

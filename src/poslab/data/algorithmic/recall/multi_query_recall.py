@@ -1,18 +1,16 @@
 """Recall of several keys (MQAR)."""
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
 from poslab.data.algorithmic.strings import numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example
 from poslab.data.bounds import require_integer
 
 FILLER = "."
 
 
-@dataclass(frozen=True)
 class MultiQueryRecall(AlgorithmicTask):
     """The values of keys, which come in pairs and then once more in any order, with gaps: values in that order (MQAR).
 
@@ -38,36 +36,27 @@ class MultiQueryRecall(AlgorithmicTask):
     """
 
     num_pairs: int = 8
-    num_keys: int = 4095
-    num_values: int = 4096
+    num_keys: AtLeastOne = 4095
+    num_values: AtLeastTwo = 4096
     power: float = 0.01
 
     def __post_init__(self) -> None:
-        require_integer("num_keys", self.num_keys, 1)
-        require_integer("num_values", self.num_values, 2)
+        super().__post_init__()
         require_integer("num_pairs", self.num_pairs, 1, min(self.num_keys, self.num_values))
         if not 0 < self.power <= 1:
             raise ValueError(f"power must be above 0 and at most 1, got {self.power}")
 
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        return numbered(self.num_keys, "k")
-
-    @cached_property
-    def values(self) -> tuple[str, ...]:
-        return numbered(self.num_values, "v")
-
     @property
     def symbols(self) -> tuple[str, ...]:
-        return *self.keys, *self.values, FILLER
+        return *numbered(self.num_keys, "k"), *numbered(self.num_values, "v"), FILLER
 
     def has_length(self, length: int) -> bool:
         return length >= 4 * self.num_pairs
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 4 num_pairs"
-        keys = [self.keys[n] for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
-        values = [self.values[n] for n in generator.choice(self.num_values, self.num_pairs, replace=False).tolist()]
+        keys = [f"k{n}" for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
+        values = [f"v{n}" for n in generator.choice(self.num_values, self.num_pairs, replace=False).tolist()]
         string = [FILLER] * length
         pairs = 2 * self.num_pairs
         string[:pairs:2], string[1:pairs:2] = keys, values

@@ -1,20 +1,17 @@
 """A number among sentences."""
 
-from dataclasses import dataclass
 from itertools import cycle, islice
 
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, Example
 
 SENTENCES = "the path goes on . the wind is cold . the hills are far away . we walk and we rest and we walk again ."
 FILLER = tuple(SENTENCES.split())
 MARK = "passkey"
 
 
-@dataclass(frozen=True)
 class Passkey(AlgorithmicTask):
     """A random number among sentences that repeat, after a mark that ends the input.
 
@@ -33,10 +30,7 @@ class Passkey(AlgorithmicTask):
 
     symbols = (*numbered(10), *dict.fromkeys(FILLER), MARK)
 
-    digits: int = 5
-
-    def __post_init__(self) -> None:
-        require_integer("digits", self.digits, 1)
+    digits: AtLeastOne = 5
 
     def has_length(self, length: int) -> bool:
         return length >= self.digits + 2

@@ -1,18 +1,13 @@
 """Copying of what is not noise."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example
 
 NOISE = "."
 
 
-@dataclass(frozen=True)
 class SelectiveCopying(AlgorithmicTask):
     """The symbols of the input that are not noise, in their order.
 
@@ -30,28 +25,19 @@ class SelectiveCopying(AlgorithmicTask):
     denoise task; the count of symbols from the code of "S4", on which the former builds.
     """
 
-    num_data: int = 16
-    num_symbols: int = 14
-
-    def __post_init__(self) -> None:
-        require_integer("num_data", self.num_data, 1)
-        require_integer("num_symbols", self.num_symbols, 2)
-
-    @cached_property
-    def data(self) -> tuple[str, ...]:
-        """All symbols but the noise."""
-        return numbered(self.num_symbols)
+    num_data: AtLeastOne = 16
+    num_symbols: AtLeastTwo = 14
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return *self.data, NOISE
+        return *numbered(self.num_symbols), NOISE
 
     def has_length(self, length: int) -> bool:
         return length >= self.num_data
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below num_data"
-        data = draw(self.data, self.num_data, generator)
+        data = draw(numbered(self.num_symbols), self.num_data, generator)
         places = np.sort(generator.choice(length, self.num_data, replace=False)).tolist()
         string = [NOISE] * length
         for place, symbol in zip(places, data, strict=True):

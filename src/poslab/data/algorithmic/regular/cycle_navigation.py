@@ -1,17 +1,13 @@
 """Steps on a circle."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 MOVES = ("left", "stay", "right")
 
 
-@dataclass(frozen=True)
 class CycleNavigation(AlgorithmicTask):
     """The last position of random steps on a circle that begin at position 0.
 
@@ -27,10 +23,7 @@ class CycleNavigation(AlgorithmicTask):
     digits 1, 0 and 2.
     """
 
-    cycle_length: int = 5
-
-    def __post_init__(self) -> None:
-        require_integer("cycle_length", self.cycle_length, 2)
+    cycle_length: AtLeastTwo = 5
 
     @property
     def symbols(self) -> tuple[str, ...]:

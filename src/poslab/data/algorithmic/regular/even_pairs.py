@@ -1,14 +1,11 @@
 """Parity of the pairs 01 and 10."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
 
-@dataclass(frozen=True)
 class EvenPairs(AlgorithmicTask):
     """The parity of the pairs 01 and 10 of a random binary string: 0 if they are even in number, 1 if not.
 

@@ -1,18 +1,15 @@
 """Modular arithmetic without brackets."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from poslab.data.algorithmic.strings import draw, numbered
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastTwo, Example
 
 OPERATORS = ("+", "-", "*")
 
 
-@dataclass(frozen=True)
 class ModularArithmetic(AlgorithmicTask):
     """The remainder of an expression without brackets; products come first.
 
@@ -32,11 +29,11 @@ class ModularArithmetic(AlgorithmicTask):
     (Simple)".
     """
 
-    modulus: int = 5
+    modulus: AtLeastTwo = 5
     operators: Sequence[str] = OPERATORS
 
     def __post_init__(self) -> None:
-        require_integer("modulus", self.modulus, 2)
+        super().__post_init__()
         require_operators(self.operators)
 
     @property
