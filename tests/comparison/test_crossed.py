@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
-from poslab.comparison.crossed import estimate
+from poslab.comparison.crossed import Estimate, estimate
 
 
 @pytest.fixture
@@ -112,6 +112,13 @@ def test_equal_differences_are_as_many_as_luck_allows(seeds, told, recwarn):
 def test_equal_differences_far_above_the_step_of_the_metric_are_found():
     low, high = estimate([np.full((3, 200), 100.0)], step=0.5).interval()
     assert 99 < low < 100 < high < 101
+
+
+@pytest.mark.parametrize("part", [1e-30, 1e-16, 1e16, 1e30])
+def test_a_source_that_is_nothing_but_rounding_leaves_the_p_value_of_the_other(part):
+    one = Estimate(np.array(0.3), np.array(0.01), np.array(4.0), np.array(0.01 * part), 99)
+    df, variance = (4, 0.01) if part < 1 else (99, 0.01 * part)
+    assert one.p_value() == pytest.approx(2 * stats.t.sf(0.3 / variance**0.5, df), rel=1e-5)
 
 
 def test_tiny_p_values_are_found():

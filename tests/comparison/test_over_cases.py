@@ -74,6 +74,19 @@ def test_mean_ranks_are_those_of_a_loop_with_shared_ties():
     assert np.isnan(found.low).all()
 
 
+def test_mean_ranks_are_those_of_autorank():
+    """Figures of autorank 1.3.0, which is not installed: its dependency baycomp puts a package `tests` on the path."""
+    gains = np.array(
+        [
+            [61, 70, 55, 80, 42, 66, 73, 58, 90],
+            [64, 69, 59, 83, 47, 66, 75, 63, 91],
+            [50, 72, 51, 79, 40, 68, 70, 57, 88],
+        ],
+        dtype=float,
+    )
+    assert mean_ranks(gains).value == pytest.approx([2.055556, 1.388889, 2.555556], abs=1e-6)
+
+
 def test_intervals_of_mean_ranks_are_over_cases(rng):
     found = mean_ranks(np.stack([np.full(12, 9.0), *rng.normal(size=(2, 12))]))
     assert (found.low[0], found.value[0], found.high[0]) == (1, 1, 1)

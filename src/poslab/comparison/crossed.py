@@ -88,10 +88,10 @@ class Estimate:
             return by_seeds
         if not self.seed_variance:
             return by_items
-        ends = math.log(min(by_seeds, by_items)), math.log(max(by_seeds, by_items))
-        if self._half_width(math.exp(ends[0]) / 2) < distance:
-            return math.exp(ends[0])  # so small that rounding lets the ends not enclose it
-        return math.exp(brentq(lambda log_p: float(self._half_width(math.exp(log_p) / 2)) - distance, *ends))
+        low, high = math.log(min(by_seeds, by_items)) - 1e-6, min(math.log(max(by_seeds, by_items)) + 1e-6, 0.0)
+        if self._half_width(math.exp(low) / 2) < distance:
+            return math.exp(low)  # p-values this small are cut off
+        return math.exp(brentq(lambda log_p: float(self._half_width(math.exp(log_p) / 2)) - distance, low, high))
 
     def equivalence_p_value(self, margin: float) -> float:
         """Return the p-value of "the true mean is not within the margin", from two one-sided tests.
@@ -128,7 +128,8 @@ def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = Non
             that differ by the same amount may well be one step apart.
 
     Returns:
-        An estimate whose degrees of freedom are those of Student's test for one group, of Welch's for two.
+        An estimate whose degrees of freedom are those of Student's test for one group, of Welch's for two. Welch's
+        misses the mean too often if one group has 2 or 3 seeds and the other has many.
     """
     means = [group.mean(-1) for group in groups]  # (..., S)
     mean = sum(seeds.mean(-1) for seeds in means)
