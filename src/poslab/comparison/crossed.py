@@ -1,0 +1,157 @@
+"""Estimate a mean over seeds and test items: its interval and its p-values for new seeds and new items.
+
+S seeds, I items, ... any leading dimensions, such as repetitions of a simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import stdtr, stdtrit
+
+ROUNDING = 1e-9
+"""Seeds that differ by less than this part of their size are equal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A mean with the variance that seeds give it and the variance that items give it.
+
+    The interval adds the squared half-widths of both sources,
+
+        h^2 = t(seed_df)^2 seed_variance + t(item_df)^2 item_variance,
+
+    with t the quantiles of Student's distribution. With one source it is Student's interval. With two its coverage is
+    at least its level, whatever the ratio of both. That of Satterthwaite's degrees of freedom is not: with 3 seeds up
+    to 8 % of their 95 % intervals miss the mean.
+
+    Args:
+        mean: the estimate.
+        seed_variance: squared standard error from seeds.
+        seed_df: its degrees of freedom.
+        item_variance: squared standard error from items; 0 where items are unknown.
+        item_df: its degrees of freedom; infinity where items are unknown.
+
+    Source: Banerjee, "Approximate confidence interval for linear functions of means of k populations when the
+        population variances are not equal" (Sankhya 22, 1960).
+    """
+
+    mean: np.ndarray
+    seed_variance: np.ndarray
+    seed_df: np.ndarray
+    item_variance: np.ndarray
+    item_df: float = math.inf
+
+    @property
+    def error(self) -> np.ndarray:
+        """Return the standard error of the mean."""
+        return np.sqrt(self.seed_variance + self.item_variance)
+
+    @property
+    def df(self) -> np.ndarray:
+        """Return the degrees of freedom of the whole variance by Satterthwaite, which describe but decide nothing."""
+        parts = self.seed_variance**2 / self.seed_df + self.item_variance**2 / self.item_df
+        return np.where(parts > 0, self.error**4 / np.where(parts > 0, parts, 1), self.seed_df)
+
+    def half_width(self, level: float = 0.95) -> np.ndarray:
+        """Return half the width of the two-sided interval of this level, in (0, 1)."""
+        return self._half_width((1 - level) / 2)
+
+    def _half_width(self, tail: float) -> np.ndarray:
+        seeds = stdtrit(self.seed_df, tail) ** 2 * self.seed_variance
+        return np.sqrt(seeds + stdtrit(self.item_df, tail) ** 2 * self.item_variance)
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower and upper end of the two-sided interval of this level, in (0, 1)."""
+        half = self.half_width(level)
+        return self.mean - half, self.mean + half
+
+    def p_value(self, mean: float = 0.0) -> float:
+        """Return the two-sided p-value of a true mean: 1 - the level of the interval that ends there.
+
+        It is for a single estimate, without leading dimensions.
+        """
+        distance, error = abs(float(self.mean) - mean), float(self.error)
+        if math.isnan(error):
+            return math.nan
+        if not error or not distance:
+            return float(not distance)
+        # the p-values under the degrees of freedom of one source alone enclose that of both
+        by_seeds, by_items = (
+            max(2 * float(stdtr(df, -distance / error)), 1e-290) for df in (self.seed_df, self.item_df)
+        )
+        if not self.item_variance or by_seeds == by_items:
+            return by_seeds
+        if not self.seed_variance:
+            return by_items
+        low, high = math.log(min(by_seeds, by_items)) - 1e-6, min(math.log(max(by_seeds, by_items)) + 1e-6, 0.0)
+        if self._half_width(math.exp(low) / 2) < distance:
+            return math.exp(low)  # p-values this small are cut off
+        return math.exp(brentq(lambda log_p: float(self._half_width(math.exp(log_p) / 2)) - distance, low, high))
+
+    def equivalence_p_value(self, margin: float) -> float:
+        """Return the p-value of "the true mean is not within the margin", from two one-sided tests.
+
+        It is below 5 % where the 90 % interval lies within -margin to +margin.
+        """
+        below, above = self.p_value(-margin) / 2, self.p_value(margin) / 2
+        return max(below if self.mean > -margin else 1 - below, above if self.mean < margin else 1 - above)
+
+    def with_seeds(self, factor: float, seeds: int) -> Estimate:
+        """Return the estimate to be expected with `factor` times as many seeds as the present `seeds`."""
+        df = self.seed_df * (factor * seeds - 1) / (seeds - 1)
+        return replace(self, seed_variance=self.seed_variance / factor, seed_df=df)
+
+
+def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = None) -> Estimate:
+    """Return the sum of the groups' means, for new seeds and new items.
+
+    A group holds the scores of one encoding, or the differences of two whose seeds are pairs; a minus sign makes the
+    sum a difference. Seeds of two groups are independent, items are the same. Each group follows
+
+        x_si = mean + seed_s + item_i + residual_si,
+
+    whose residual is within the variance of the seeds' means: mean square of seeds / (S I). The items add what their
+    means vary beyond the residual: variance over i of (sum over groups of their means over s) / I minus
+    mean square of the residual / (S I) of each group, but at least 0.
+
+    Seeds that are all equal reveal no spread, and a metric that counts has steps: a variance of step^2 / 12 for each
+    score is taken in its place, that of rounding.
+
+    Args:
+        groups: each (..., S, I) with at least 2 seeds, or (..., S, 1) where items are unknown.
+        step: distance between two neighbouring values of the metric; None takes the difference itself, since seeds
+            that differ by the same amount may well be one step apart.
+
+    Returns:
+        An estimate whose degrees of freedom are those of Student's test for one group, of Welch's for two. Welch's
+        misses the mean too often if one group has 2 or 3 seeds and the other has many.
+    """
+    means = [group.mean(-1) for group in groups]  # (..., S)
+    mean = sum(seeds.mean(-1) for seeds in means)
+    variances = [seeds.var(-1, ddof=1) / seeds.shape[-1] for seeds in means]
+    seed_variance = sum(variances)
+    least = 2 / len(groups) * sum(1 / seeds.shape[-1] for seeds in means) / 12
+    pooled_df = sum(seeds.shape[-1] - 1 for seeds in means)
+    size = np.maximum.reduce([np.abs(seeds).max(-1) for seeds in means])
+    equal = np.logical_and.reduce([np.ptp(seeds, axis=-1) <= ROUNDING * size for seeds in means])
+    parts = sum(variance**2 / (seeds.shape[-1] - 1) for variance, seeds in zip(variances, means, strict=True))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seed_df = np.where(equal, pooled_df, np.divide(seed_variance**2, parts))
+    step = np.where(np.abs(mean) <= ROUNDING * size, 0.0, np.abs(mean)) if step is None else step
+    seed_variance = np.where(equal, least * np.square(step), seed_variance)
+
+    items = groups[0].shape[-1]
+    if items == 1:
+        return Estimate(np.asarray(mean), seed_variance, seed_df, np.zeros_like(seed_variance))
+    item_variance = sum(group.mean(-2) for group in groups).var(-1, ddof=1) / items
+    for group, seeds in zip(groups, means, strict=True):
+        count = group.shape[-2]
+        residual = group - seeds[..., None] - group.mean(-2, keepdims=True) + seeds.mean(-1)[..., None, None]
+        square = (residual**2).sum((-2, -1)) / ((count - 1) * (items - 1))
+        item_variance = item_variance - square / (count * items)
+    return Estimate(np.asarray(mean), seed_variance, seed_df, np.maximum(item_variance, 0.0), items - 1)

@@ -1,0 +1,58 @@
+"""Count the seeds that solve a case, where a mean over seeds would hide that some learn it and some do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, fisher_exact
+from statsmodels.stats.proportion import proportion_confint
+
+FAILED, SOLVED = 20.0, 80.0
+"""Shares, in per cent, below which a seed has failed and above which it has solved a case."""
+
+
+@dataclass(frozen=True)
+class SolveRate:
+    """Number of seeds that solve a case, with Wilson's 95 % interval of the share, from 0 to 1."""
+
+    solved: int
+    seeds: int
+    interval: tuple[float, float]
+
+
+def seeds_split(values: np.ndarray) -> bool:
+    """Return whether some seeds of a share (S,), 0 to 100, are below 20 and some above 80; diverged ones are below."""
+    return bool(solved(values).any() and (~(values >= FAILED)).any())
+
+
+def solved(values: np.ndarray) -> np.ndarray:
+    """Return (S,) whether each seed's share is above 80; a diverged run's is not."""
+    return values > SOLVED
+
+
+def solve_rate(values: np.ndarray) -> SolveRate:
+    """Return the solve rate of a share (S,), 0 to 100, of at least 1 seed; a diverged run has not solved the case."""
+    count = int(solved(values).sum())
+    low, high = proportion_confint(count, len(values), method="wilson")
+    return SolveRate(count, len(values), (float(low), float(high)))
+
+
+def solve_p_value(values: np.ndarray, baseline: np.ndarray, paired: bool = True) -> float:
+    """Return the p-value of "both solve the case equally often", by an exact test.
+
+    Pairs of seeds of which one solves the case are counted: each is equally likely to be either's (McNemar's exact
+    test). Seeds that are not pairs take Fisher's.
+
+    Args:
+        values, baseline: (S,) shares, 0 to 100.
+        paired: whether seeds are pairs.
+
+    Example:
+        5 pairs that all go one way have p = 2 / 2^5 = .0625: at least 6 pairs are needed.
+    """
+    ours, theirs = solved(values), solved(baseline)
+    if paired:
+        ahead, behind = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+        return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+    return float(fisher_exact([[ours.sum(), (~ours).sum()], [theirs.sum(), (~theirs).sum()]]).pvalue)
