@@ -41,8 +41,11 @@ def measure(
     """Score a run on each held-out item, in the precision of its training.
 
     The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
-    of metrics.json. A language model has `bits_per_byte` and, in windows that move by half of their length,
-    `sliding_bits_per_byte`; its items are documents (`sampled_units`).
+    of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
+    follow the width of a test's batches, and here that of the item alone.
+
+    A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; its
+    items are documents (`sampled_units`).
 
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
