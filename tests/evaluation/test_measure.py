@@ -149,6 +149,14 @@ def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, ap
     np.testing.assert_allclose(found.sums, [bits[item] for item in sorted(bits)], rtol=1e-5, atol=1e-5)
 
 
+def test_a_run_is_measured_in_the_precision_of_its_training(run_on):
+    run = run_on("text", "model=decoder", "trainer.precision=bf16-mixed")
+    tag, mixed = "test/bits_per_byte@64", measure(run.path).scores["bits_per_byte", 64].value
+    assert mixed == pytest.approx(run.metrics()[tag], rel=1e-6)
+    run.environment_file.unlink()
+    assert measure(run.path).scores["bits_per_byte", 64].value != pytest.approx(run.metrics()[tag], rel=1e-6)
+
+
 def test_lengths_beyond_those_of_the_test_are_measured(run_on):
     run = run_on("addition", "model=decoder")
     measured = measure(run.path, [6, None])

@@ -23,7 +23,11 @@ MOST_ENTRIES = 10_000
 LONGEST_LENGTH = 2**40
 METRIC = re.compile(r"[a-z][a-z0-9_]{0,59}")
 LONGEST_TEXT = 100_000
-DTYPES = {"header": np.uint8, "sums": np.float64, "counts": np.int64}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "header": np.dtype(np.uint8),
+    "sums": np.dtype(np.float64),
+    "counts": np.dtype(np.int64),
+}
 """The arrays of a file: its header (JSON), and the sums and counts of all entries of the header, one after another."""
 
 
@@ -39,13 +43,10 @@ def write_measured(measured: MeasuredRun, path: Path) -> None:
         ],
         "values": [{"metric": metric, "length": at, "value": value} for (metric, at), value in measured.values.items()],
     }
-    arrays = {
-        "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
-        "sums": np.concatenate([np.zeros(0), *(one.sums for one in scores)]),
-        "counts": np.concatenate([np.zeros(0, np.int64), *(one.counts for one in scores)]),
-    }
+    sums = np.concatenate([np.zeros(0), *(one.sums for one in scores)])
+    counts = np.concatenate([np.zeros(0, np.int64), *(one.counts for one in scores)])
     with replacing(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), sums=sums, counts=counts)
 
 
 def read_measured(path: Path) -> MeasuredRun:
@@ -81,13 +82,13 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         return {name: _array(archive.read(f"{name}.npy"), dtype) for name, dtype in DTYPES.items()}
 
 
-def _array(content: bytes, dtype: type[np.generic]) -> np.ndarray:
+def _array(content: bytes, dtype: np.dtype[Any]) -> np.ndarray:
     """Return a vector in numpy's format, whose header must count as many elements as there are bytes."""
     file = io.BytesIO(content)
     _require(np.lib.format.read_magic(file) == (1, 0))
     shape, _, found = np.lib.format.read_array_header_1_0(file)
     rest = content[file.tell() :]
-    _require(found == dtype and shape == (len(rest) / np.dtype(dtype).itemsize,))
+    _require(found == dtype and shape == (len(rest) / dtype.itemsize,))
     return np.frombuffer(rest, dtype)
 
 

@@ -41,8 +41,11 @@ def measure(
     """Score a run on each held-out item, in the precision of its training.
 
     The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
-    of metrics.json. A language model has `bits_per_byte` and, in windows that move by half of their length,
-    `sliding_bits_per_byte`; its items are documents (`sampled_units`).
+    of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
+    follow the width of a test's batches, and here that of the item alone.
+
+    A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; its
+    items are documents (`sampled_units`).
 
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
@@ -116,26 +119,11 @@ def _row_scores(
     model: Model, task: Task, data: RunData, split: str, lengths: Sequence[int | None], recipe: Recipe
 ) -> Scored:
     """Yield the scores of a task whose items are rows of batches."""
-    # A padded row has other positions, or other frequencies, under some.
-    reads_width = recipe.model.positions is not None or any(
-        encoding.depends_on_length for stack in model.stacks.values() for encoding in stack
-    )
-    most_tokens = (recipe.trainer.micro_batch_size or data.batch_size) * data.training_length  # what trains fits
-    if reads_width and task.writes_in_tests:
-        most_tokens = 0
     of_split = data.lengths_of(split) if None in lengths else []
-    observed: dict[int, list[Observation | None]] = {}
-    for length in sorted({*of_split, *(length for length in lengths if length is not None)}):
-        items = data.held_out(split, length)
-        rows: list[Observation | None] = [None] * len(items.num_tokens)
-        for numbers in _batches(items.num_tokens, _fitting(model, items), most_tokens, equal=reads_width):
-            batch = _on(device_of(model), items.__getitems__(numbers))
-            for number, row in zip(numbers, task.observe_rows(model, batch, split), strict=True):
-                rows[number] = row
-        if any(rows):
-            observed[length] = rows
+    asked = {*of_split, *(length for length in lengths if length is not None)}
+    observed = {own: _observed(model, task, data.held_out(split, own), split, data, recipe) for own in sorted(asked)}
     for length in lengths:
-        chosen = {own: rows for own, rows in observed.items() if (own in of_split if length is None else own == length)}
+        chosen = {own: observed[own] for own in (of_split if length is None else [length]) if any(observed[own])}
         if not chosen:
             continue
         rows = [row for of_length in chosen.values() for row in of_length]
@@ -151,6 +139,25 @@ def _row_scores(
             yield metric, length, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
         for metric in metrics.keys() - names:
             yield metric, length, metrics[metric]
+
+
+def _observed(
+    model: Model, task: Task, items: HeldOut, split: str, data: RunData, recipe: Recipe
+) -> list[Observation | None]:
+    """Return the results on each item; None for one that the model has no positions for."""
+    # Under some, a row has other positions, or other frequencies, where it is padded.
+    reads_width = recipe.model.positions is not None or any(
+        encoding.depends_on_length for stack in model.stacks.values() for encoding in stack
+    )
+    most_tokens = (recipe.trainer.micro_batch_size or data.batch_size) * data.training_length  # what trains fits
+    if reads_width and task.writes_in_tests:
+        most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
+    rows: list[Observation | None] = [None] * len(items.num_tokens)
+    for numbers in _batches(items.num_tokens, _fitting(model, items), most_tokens, equal=reads_width):
+        batch = _on(device_of(model), items.__getitems__(numbers))
+        for number, row in zip(numbers, task.observe_rows(model, batch, split), strict=True):
+            rows[number] = row
+    return rows
 
 
 def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
