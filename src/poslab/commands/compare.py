@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     for name, value in ways.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
-    needs = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
+    needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
     typed = python_command("compare", *arguments)

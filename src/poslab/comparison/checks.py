@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
@@ -46,5 +46,5 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
 
 
-def _seeds(runs: dict[str, dict[int, object]]) -> list[int]:
+def _seeds(runs: Mapping[str, Mapping[int, object]]) -> list[int]:
     return sorted({seed for own in runs.values() for seed in own})

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from poslab.comparison.cells import TunedPoint
 from poslab.comparison.comparison import Criterion, Tuning
-from poslab.evaluation.token_axes import window_axis
 from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -55,7 +55,11 @@ def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styl
     """
     figure = new_figure(8.0, 4.6)
     axes = figure.subplots()
-    window_axis(axes, rows["length"], [trained])
+    lengths = sorted(set(rows["length"]))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45 if len(lengths) > 8 else 0)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.axvline(trained, color="0.6", linestyle=":")
     for encoding, own in rows.groupby("encoding", sort=False):
         by_length = own.groupby("length")["value"]
         style = styles[str(encoding)]

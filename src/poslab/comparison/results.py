@@ -122,7 +122,7 @@ class Results:
         if not found or any(items is None for items in found.values()):
             return None
         try:
-            shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]  # type: ignore[arg-type]
+            shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]
         except ValueError:
             return None
         total = sum(len(runs[0].sums) for runs in shared)
