@@ -25,7 +25,7 @@ MORE_IS_BETTER = ("train_tokens_per_second",)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a case says on one metric.
+    """The answer of a case on one metric.
 
     Args:
         case, criterion: of the answer.
@@ -33,7 +33,7 @@ class Answer:
         value: its mean.
         seeds: that all encodings share.
         beside: verdicts on the others beside the best, by encoding.
-        alike: encodings that are not told apart from the best, or equal it within the margin.
+        alike: encodings that may be as good as the best: equal within the margin, or not clearly different.
         not_learned: encodings that have not passed the gate.
     """
 

@@ -144,7 +144,7 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """What the checks have found: trainer settings, and by case its task, the lengths of its test and of training."""
+    """Checked cases: trainer settings, and by case its task, the lengths of its test and of training."""
 
     trainer: TrainerSettings
     tasks: dict[str, type[Task]]

@@ -74,7 +74,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """What a comparison file says of a paper.
+    """Published results in a comparison file.
 
     Args:
         paper, published, claims: arguments of `Paper`, `Published` and `Claim`.

@@ -19,7 +19,7 @@ SPEED, MEMORY = "train_tokens_per_second", "memory"
 @with_checked_arguments
 @dataclass(frozen=True)
 class Needs:
-    """What a user needs.
+    """Requirements of a user.
 
     Args:
         length: longest text or example that the model must serve, in the measure of the test; None is any.
