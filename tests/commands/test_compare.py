@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def test_a_dry_run_prints_what_is_there_and_trains_nothing(tmp_path: Path, tiny:
     ended = compare(tmp_path, *arguments_of(tiny), "dry_run=true")
     assert ended.status == 0, ended
     assert "0 of 2   0 of 2" in ended.output
+    assert re.search(r"0 of 8 runs are finished; about 0:0\d:\d\d to go with 1 worker", ended.output)
     assert max(map(len, ended.output.splitlines())) <= 80
     assert not list(tmp_path.glob("out/*/*/*"))
 
@@ -128,6 +130,7 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         (["comparison=question.yaml", "baseline=alibi"], "baseline must be one of the encodings"),
         (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
         (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
+        (["comparison=question.yaml", "encoding=t5"], "encoding is what a comparison varies"),
         (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
         (
             ["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"],

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from poslab.comparison.cells import CellResult, cell_of
+from poslab.comparison.cells import CellResult, cell_of, result_of
 from tests.comparison.comparisons import TUNING, plan
 
 
@@ -131,6 +131,12 @@ def test_words_have_no_ends():
 def test_a_cell_of_a_database_is_checked():
     cell = plan(tuning=TUNING).wanted({})[0][0]
     assert cell_of(cell.as_plain_data()) == cell
-    for node in ({}, {**cell.as_plain_data(), "case": "../x"}, {**cell.as_plain_data(), "seed": "1"}):
-        with pytest.raises(ValueError, match="the storage holds a cell that is none"):
+    for node in (None, {}, {**cell.as_plain_data(), "case": "../x"}, {**cell.as_plain_data(), "seed": "1"}):
+        with pytest.raises(ValueError, match="the storage holds something else than a cell"):
             cell_of(node)
+
+
+@pytest.mark.parametrize("node", [None, 3, {"price": 1}, {"metrics": {"loss": "x"}}, {"scores": [1]}, {"start": "x"}])
+def test_a_result_of_a_database_is_checked(node):
+    with pytest.raises(ValueError, match="the storage holds something else than a result"):
+        result_of(node)

@@ -229,7 +229,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def cell_of(node: Mapping[str, Any]) -> Cell:
+def cell_of(node: Any) -> Cell:
     """Return the cell of plain data, which a database may have.
 
     Raises:
@@ -238,8 +238,28 @@ def cell_of(node: Mapping[str, Any]) -> Cell:
     try:
         cell = Cell(**{**node, "lengths": tuple(node["lengths"])})
         names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
-        if not names_fit or not all(type(n) is int for n in (cell.seed, cell.definition, *cell.lengths)):
+        integers = (cell.seed, cell.definition, *cell.lengths)
+        if not names_fit or not all(type(n) is int for n in integers) or not isinstance(cell.point, Mapping):
             raise ValueError
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"the storage holds a cell that is none: {str(node)[:80]}") from error
+        raise ValueError(f"the storage holds something else than a cell: {str(node)[:80]}") from error
     return cell
+
+
+def result_of(node: Any) -> CellResult:
+    """Return the result of plain data, which a database may have.
+
+    Raises:
+        ValueError: for anything that is not a result.
+    """
+    try:
+        result = CellResult(**node)
+        numbers = [*result.metrics.values(), *result.scores.values()]
+        texts = (result.diverged, result.machine)
+        if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        if not isinstance(result.start, Mapping):
+            raise ValueError
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the storage holds something else than a result: {str(node)[:80]}") from error
+    return result

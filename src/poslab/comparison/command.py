@@ -15,6 +15,7 @@ from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered
 from poslab.comparison.display import Display, counts, plan_table
+from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.papers import published_results
@@ -23,6 +24,7 @@ from poslab.comparison.report import write
 from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
+from poslab.data.run_data import RunData
 from poslab.io.terminal import HarmlessConsole
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.pool.locks import fail_lost, one_at_a_time
@@ -30,6 +32,7 @@ from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
 from poslab.pool.workers import Workers
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
+from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
@@ -85,7 +88,7 @@ def run_comparison(
             write_atomically(output / "comparison.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
         console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)
         if dry_run:
-            console.print(plan_table(study))
+            console.print(plan_table(study, {case: seconds_of_run(*parts) for case, parts in cases.parts.items()}))
             return
         if not report_only:
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
@@ -144,9 +147,10 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """Checked cases: trainer settings, and by case its task, the lengths of its test and of training."""
+    """Checked cases: trainer settings, and by case a recipe and its data, the task, lengths of test and training."""
 
     trainer: TrainerSettings
+    parts: dict[str, tuple[Recipe, RunData]]
     tasks: dict[str, type[Task]]
     lengths: dict[str, list[int]]
     trained: dict[str, int]
@@ -158,13 +162,13 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     Raises:
         ValueError: in one sentence.
     """
-    tasks, lengths, trained = {}, {}, {}
+    parts, tasks, lengths, trained = {}, {}, {}, {}
     for case in comparison.cases:
         recipes = [configurations.check(case, encoding) for encoding in comparison.encodings_of(case)]
         recipe = recipes[0]
         if any(other.task is not recipe.task for other in recipes):
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
         data = prepared_data(recipe)
-        tasks[case], trained[case] = recipe.task, data.longest_trained
+        parts[case], tasks[case], trained[case] = (recipe, data), recipe.task, data.longest_trained
         lengths[case] = checked_lengths(comparison, case, recipe.task, data)
-    return CheckedCases(recipe.trainer, tasks, lengths, trained)
+    return CheckedCases(recipe.trainer, parts, tasks, lengths, trained)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ class CellConfigurations:
     def __init__(self, conf: Path, comparison: Comparison) -> None:
         self._comparison = comparison
         self._composer = Composer(conf, comparison.trust)
+        self._composed: dict[str, dict[str, Any]] = {}
         refuse_own_keys(comparison.overrides, "a comparison")
+        for key in (override.lstrip("+~").partition("=")[0] for override in comparison.overrides):
+            if key in ("encoding", "seed"):
+                raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the resolved configuration of a cell."""
@@ -45,8 +50,9 @@ class CellConfigurations:
         """
         tuning = self._comparison.tuning_of(case)
         points: list[Point] = []
-        if tuning is not None:
-            space = tuning.space_of(encoding)
+        if tuning is not None:  # values that all encodings have are tried with one of them
+            shared = tuning.space if encoding == self._comparison.encodings_of(case)[0] else {}
+            space = {**shared, **tuning.of.get(encoding, {})}
             points += [{key: values[place]} for key, values in space.items() for place in (0, -1)]
         for point in [*points, {}]:
             shown = "".join(f" with {key}={value}" for key, value in point.items())
@@ -58,7 +64,14 @@ class CellConfigurations:
                 raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
         return recipe
 
-    def _of(self, case: str, encoding: str, seed: int, point: Mapping[str, Any]) -> dict[str, Any]:
+    def _of(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
+        """Compose a configuration, unless it has been: that takes a tenth of a second."""
+        key = json.dumps([case, encoding, seed, dict(point)])
+        if key not in self._composed:
+            self._composed[key] = self._compose(case, encoding, seed, point)
+        return self._composed[key]
+
+    def _compose(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
         choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
         choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
         words = [*(self._composer.override(key, value) for key, value in choices.items()), *self._comparison.overrides]

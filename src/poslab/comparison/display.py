@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from datetime import timedelta
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
@@ -71,21 +73,26 @@ def counts(record: TrialRecord) -> str:
     return f"{len(record.finished)} of {len(record.finished) + record.unfinished} runs are finished{rest}"
 
 
-def plan_table(study: ComparisonStudy) -> RenderableType:
-    """Return the cells of a comparison: for each case and encoding, how many there are and how many are finished."""
+def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> RenderableType:
+    """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
+
+    The time to go follows from the estimated seconds of a run of each case.
+    """
     record, results = study.record(), study.results()
     wanted, _ = study.plan.wanted(results)
     finished = Counter((c.case, c.encoding, c.is_trial) for c in wanted if c.identity in results)
-    comparison = study.plan.comparison
+    comparison, left = study.plan.comparison, 0.0
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("case")
     table.add_column("encoding")
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
-    for case in comparison.cases:
-        tuning = comparison.tuning_of(case)
-        for encoding in comparison.encodings_of(case):
-            done = [finished[case, encoding, is_trial] for is_trial in (True, False)]
-            trials = "-" if tuning is None else f"{done[0]} of {tuning.trials_of(encoding)}"
-            table.add_row(case, encoding, trials, f"{done[1]} of {len(comparison.seed_list)}")
-    return Group(table, Text(f"{counts(record)}{left_in_words(record, comparison.workers)}"))
+    for case, encoding in comparison.pairs:
+        tuning, (tried, trained) = comparison.tuning_of(case), (finished[case, encoding, t] for t in (True, False))
+        trials = 0 if tuning is None else tuning.trials_of(encoding)
+        left += (max(0, trials - tried) + len(comparison.seed_list) - trained) * seconds[case]
+        shown = f"{tried} of {trials}" if trials else "-"
+        table.add_row(case, encoding, shown, f"{trained} of {len(comparison.seed_list)}")
+    to_go = timedelta(seconds=round(left / comparison.workers))
+    with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
+    return Group(table, Text(f"{counts(record)}; about {to_go} to go {with_workers}"))

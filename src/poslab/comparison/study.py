@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from poslab.comparison.cells import Cell, CellPlan, CellResult, cell_of
+from poslab.comparison.cells import Cell, CellPlan, CellResult, cell_of, result_of
 from poslab.tuning.queue import TrialQueue
 from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempts
 
@@ -74,14 +74,13 @@ class ComparisonStudy(TrialQueue):
 
 
 def cell_of_trial(trial: AnyTrial) -> Cell:
-    """Return the cell of a trial."""
-    return cell_of(trial.user_attrs[CELL])
+    """Return the cell of a trial; ValueError for a trial of something else."""
+    return cell_of(trial.user_attrs.get(CELL))
 
 
 def result_of_trial(trial: FrozenTrial) -> CellResult | None:
     """Return the result of a finished trial; None if it failed."""
-    node: dict[str, Any] | None = trial.user_attrs.get(RESULT)
-    return None if trial.state != TrialState.COMPLETE or node is None else CellResult(**node)
+    return result_of(trial.user_attrs.get(RESULT)) if trial.state == TrialState.COMPLETE else None
 
 
 def _by_identity(trials: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:

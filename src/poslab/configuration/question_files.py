@@ -55,7 +55,7 @@ class QuestionFiles:
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
         """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.
 
-        The choices of `train` are merged key by key; any other key replaces an earlier one.
+        The choices of `train`, and cases by name with theirs, are merged; any other key replaces an earlier one.
 
         Raises:
             ValueError: for an unknown preset or key.
@@ -68,7 +68,7 @@ class QuestionFiles:
         for node in contents:
             presets = node.pop("presets")
             for layer in (node, presets.get(preset, {})):
-                merged |= {**layer, "train": {**merged["train"], **(layer.get("train") or {})}}
+                merged = _over(merged, layer)
         return merged
 
     def _contents(self, path: Path) -> dict[str, Any]:
@@ -85,6 +85,18 @@ class QuestionFiles:
             if not isinstance(node.get("train") or {}, Mapping):
                 raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
         return contents
+
+
+def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a node with those of a layer over them."""
+    merged = {**node, **layer}
+    if "train" in layer and isinstance(node.get("train"), Mapping):
+        merged["train"] = {**node["train"], **(layer["train"] or {})}
+    cases, others = node.get("cases"), layer.get("cases")
+    if isinstance(cases, Mapping) and isinstance(others, Mapping):
+        own = {name: _over(cases.get(name, {}), one) for name, one in others.items() if isinstance(one, Mapping)}
+        merged["cases"] = {**cases, **others, **own}
+    return merged
 
 
 def _listed(presets: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """The base class of all algorithmic tasks, and their examples."""
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform
+from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform, get_args
 
 import numpy as np
 
-from poslab.arguments import Range
+from poslab.arguments import Range, check_arguments
 from poslab.data.bounds import require_integer
 
 AtLeastOne = Annotated[int, Range(at_least=1)]
@@ -56,8 +57,12 @@ class AlgorithmicTask(ABC):
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]  # each task is a dataclass
-            for limit in getattr(field.type, "__metadata__", ()):
-                require_integer(field.name, getattr(self, field.name), limit.at_least)
+            value, (kind, *limits) = getattr(self, field.name), get_args(field.type) or (None,)
+            if kind is int:
+                for limit in limits:
+                    require_integer(field.name, value, limit.at_least)
+            elif limits:
+                check_arguments({field.name: value}, inspect.signature(type(self)).parameters)
 
     @property
     @abstractmethod

@@ -1,0 +1,68 @@
+"""Comparison files, their presets, and the keys that override them."""
+
+from __future__ import annotations
+
+import pytest
+
+from poslab.commands.words import COMPARISONS
+from poslab.comparison.comparison_file import comparison_files, read_comparison
+
+QUESTION = """
+question: Does it work?
+baseline: rotary
+encodings: [none, rotary]
+cases:
+  text: {train: {dataset: python_docs, trainer.max_steps: 100}, lengths: [1x, 2x]}
+metrics: {loss: {direction: minimize}}
+presets:
+  small: {seeds: 1, train: {size: tiny}, cases: {text: {train: {trainer.max_steps: 10}}, more: {train: {}}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    return tmp_path
+
+
+def test_a_preset_is_merged_into_train_and_cases_and_replaces_other_keys(folder):
+    made = read_comparison(folder, {"comparison": "question", "preset": "small"}, [])
+    assert (made.seed_list, made.train) == ([1], {"size": "tiny"})
+    assert made.all_cases["text"].train == {"dataset": "python_docs", "trainer.max_steps": 10}
+    assert made.all_cases["text"].lengths == ["1x", "2x"]
+    assert list(made.all_cases) == ["text", "more"]
+
+
+def test_keys_of_the_command_line_override_the_file(folder):
+    made = read_comparison(
+        folder, {"comparison": "question", "seeds": 5, "encodings": ["rotary", "t5"]}, ["size=small"]
+    )
+    assert (made.seed_list, list(made.choices_by_encoding)) == ([1, 2, 3, 4, 5], ["rotary", "t5"])
+    assert made.overrides == ["size=small"]
+
+
+def test_the_directory_follows_from_the_name_and_the_preset(folder):
+    made = read_comparison(folder, {"comparison": "question", "preset": "small"}, [])
+    assert (made.name, made.output) == ("question_small", "outputs/comparisons/question_small")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "comparison must name one of question"),
+        ({"comparison": "questions"}, "there is no such comparison; did you mean 'question'"),
+        ({"comparison": "question", "preset": "smal"}, "preset=smal: question.yaml has the preset small"),
+        ({"comparison": "question", "sseeds": 1}, "sseeds: there is no such key; did you mean 'seeds'"),
+        ({"comparison": "question", "seeds": 0}, r"seeds must be how many.* \(comparison=question\)"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        read_comparison(folder, given, [])
+
+
+@pytest.mark.parametrize("name", comparison_files(COMPARISONS).names())
+@pytest.mark.parametrize("preset", [None, "small"])
+def test_every_file_is_a_comparison(name, preset):
+    made = read_comparison(COMPARISONS, {"comparison": name} | ({"preset": preset} if preset else {}), [])
+    assert len(made.pairs) >= 2
