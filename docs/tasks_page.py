@@ -147,8 +147,12 @@ def _beyond_the_length(tasks: Mapping[str, Case]) -> Iterator[str]:
         "Tasks of Kazemnejad et al. 2023 in their small form: copying of at most 10 words, tested up to 20; addition "
         "of numbers of at most four digits, tested up to eight. The figure is accuracy per symbol, and encodings are "
         "in the order of their accuracy beyond the training length.\n\n"
-        "The paper trains models of 107 million parameters for 40,000 steps. In it, `none` is ahead of all "
-        "others, and rotary, ALiBi and absolute encodings are not well suited to longer texts."
+        "The paper trains models of 107 million parameters for 40,000 steps. Its headline, `none` ahead of all others, "
+        "is a mean rank over 17 splits. On these two tasks the authors' raw results have, in per cent of exact match "
+        "beyond the training length: copying T5 42.0, ALiBi 33.1, none 30.5, sinusoidal 2.8, rotary 1.1; addition none "
+        "8.5, ALiBi 7.8, T5 7.2, sinusoidal 0.4, rotary 0.04. "
+        "`python -m src.compare comparison=papers/kazemnejad2023 preset=small` trains its counting tasks too, each "
+        "encoding tuned."
     )
     for name in BEYOND:
         if name in tasks:
