@@ -101,14 +101,14 @@ def test_blanks_are_filled_one_after_another_and_their_bits_alone_are_scored(opp
     metrics = measurement.compute()
     assert (metrics["accuracy"], metrics["exact_match"]) == ((0, 0) if opposite else (100, 100))
     assert measurement.symbols.counted == sum(len(example.output) for example in examples)
-    answer = task.predict(model, "w 1 i 0 r _ w 0 i 1 r _", Search()).text
+    answer = task.predict(model, "w 1 i 0 r __ w 0 i 1 r __", Search()).text
     assert answer == ("0 1" if opposite else "1 0")
 
 
-@pytest.mark.parametrize("prompt", ["w 1 i 0 r", "_ w 1 r _"])
+@pytest.mark.parametrize("prompt", ["w 1 i 0 r", "__ w 1 r __"])
 def test_a_prompt_without_a_blank_or_with_one_at_its_beginning_is_refused(prompt):
     task = FilledBlanks(FlipFlop(), [4], SymbolTokenizer(FlipFlop().symbols))
-    with pytest.raises(ValueError, match=r"^prompt must have a blank \(_\)"):
+    with pytest.raises(ValueError, match=r"^prompt must have a blank \(__\)"):
         task.predict(LastWritten(task.tokenizer), prompt, Search())
 
 

@@ -67,6 +67,8 @@ def run_comparison(
         RunStoppedError: if the storage cannot be used any more.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
+    if comparison.storage is not None:
+        typed = typed.replace(comparison.storage, without_password(comparison.storage))
     _ = published_results(comparison)  # raises ValueError for a mistake in what is published
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
@@ -81,7 +83,7 @@ def run_comparison(
     with naming_storage(comparison):
         with one_at_a_time(output):
             there = optuna.create_study(storage=storage, study_name=comparison.name, load_if_exists=True)
-            definitions = numbered(there, comparison, configurations)
+            definitions = numbered(there, comparison, configurations, keep=not (dry_run or report_only))
             study = ComparisonStudy(CellPlan(comparison, definitions, cases.lengths, cases.trained), storage)
             claim(output, identity(there), "runs")
             record = {**comparison.as_plain_data(), "storage": without_password(url_of(comparison))}

@@ -22,17 +22,23 @@ IDENTITY = "id"
 """User attribute of a study: a random text, by which its directory knows it."""
 
 
-def numbered(study: optuna.Study, comparison: Comparison, configurations: CellConfigurations) -> dict[str, int]:
-    """Return the number of the present definition of each `case/encoding`, and keep it with the study."""
+def numbered(
+    study: optuna.Study, comparison: Comparison, configurations: CellConfigurations, keep: bool
+) -> dict[str, int]:
+    """Return the number of the present definition of each `case/encoding`.
+
+    An equal definition of before keeps its number; a new one gets the next, and is kept with the study if `keep`.
+    """
     numbers = {}
     for case, encoding in comparison.pairs:
         name = f"{case}/{encoding}"
         now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
-        before = study.user_attrs.get(f"definition {name}")
-        if before is None or _differs(before["configuration"], now):
-            before = {"number": 1 if before is None else before["number"] + 1, "configuration": now}
-            study.set_user_attr(f"definition {name}", before)
-        numbers[name] = before["number"]
+        number = 1
+        while (before := study.user_attrs.get(f"definition {name} {number}")) is not None and _differs(before, now):
+            number += 1
+        if before is None and keep:
+            study.set_user_attr(f"definition {name} {number}", now)
+        numbers[name] = number
     return numbers
 
 

@@ -110,8 +110,8 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     return Picture(
         name,
         f"Differences to {baseline}: {criterion.metric}",
-        f"Runs of the same seed are pairs: the dot is their mean difference, the line its 95 % interval, corrected for "
-        f"the number of encodings. Better is to the {side}.{margin}",
+        f"Runs of the same seed are pairs: the dot is their mean difference, the line its 95 % interval. "
+        f"Better is to the {side}.{margin}",
         figure,
     )
 

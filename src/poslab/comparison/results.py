@@ -116,18 +116,27 @@ class Results:
     def _by_item(
         self, case: str, criterion: Criterion, encodings: Sequence[str], seeds: Sequence[int]
     ) -> dict[str, np.ndarray] | None:
-        """Return the scores of test items, (S, I), by encoding; None where a run has none, or they are of others."""
+        """Return the scores of test items, (S, I), by encoding; None where a run has none.
+
+        Raises:
+            ValueError: if runs were tested on different items.
+        """
         every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding in encodings for seed in seeds}
         found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
         if not found or any(items is None for items in found.values()):
             return None
-        try:
-            shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]
-        except ValueError:
+        shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]
+        sizes = {len(runs[0].sums) for runs in shared}
+        if self.tasks[case].pools_lengths:  # each length has items of its own
+            total = sum(len(runs[0].sums) for runs in shared)
+            parts = [[one.linearised * total / (len(shared) * len(one.sums)) for one in runs] for runs in shared]
+            columns = [np.concatenate(row) for row in zip(*parts, strict=True)]
+        elif len(sizes) == 1:  # the same texts, read in windows of each length
+            (total,) = sizes
+            columns = [np.mean([one.linearised for one in row], axis=0) for row in zip(*shared, strict=True)]
+        else:
             return None
-        total = sum(len(runs[0].sums) for runs in shared)
-        parts = [[one.linearised * total / (len(shared) * len(one.sums)) for one in runs] for runs in shared]
-        rows = dict(zip(found, (np.concatenate(row) for row in zip(*parts, strict=True)), strict=True))
+        rows = dict(zip(found, columns, strict=True))
         lost = np.full(total, np.nan)
         return {encoding: np.stack([rows.get((encoding, seed), lost) for seed in seeds]) for encoding in encodings}
 

@@ -128,8 +128,11 @@ def test_an_encoder_tells_the_output_at_places_behind_the_input():
 
 
 def test_a_decoder_fills_blanks_and_reads_those_before_filled_right():
-    symbols = SymbolTokenizer(["0", "1", "w", "r", "i", "_"])
-    examples = [Example(tuple("w1r_i0r_"), ("1", "1")), Example(tuple("w0r_"), ("0",)), Example(tuple("w1r_"), ("1",))]
+    symbols = SymbolTokenizer(["0", "1", "w", "r", "i", "__"])
+    examples = [
+        Example(tuple(text.split()), tuple(output))
+        for text, output in (("w 1 r __ i 0 r __", "11"), ("w 0 r __", "0"), ("w 1 r __", "1"))
+    ]
     batch = FilledBlanks(FlipFlop(), [4], symbols).collate(examples, np.array([True, True, False]))
     none = IGNORE
     assert batch.tokens.tolist() == [[2, 1, 3, 1, 4, 0, 3], [2, 0, 3, 0, 0, 0, 0], [2, 1, 3, 1, 0, 0, 0]]

@@ -13,7 +13,7 @@ from poslab.data.bounds import require_integer
 AtLeastOne = Annotated[int, Range(at_least=1)]
 AtLeastTwo = Annotated[int, Range(at_least=2)]
 """Types of a task's arguments, which it checks."""
-BLANK = "_"
+BLANK = "__"
 """The symbol of an input in whose place a symbol of the output belongs."""
 
 

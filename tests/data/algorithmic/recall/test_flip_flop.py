@@ -27,7 +27,7 @@ def test_a_string_has_instructions_and_bits_in_turn_with_a_write_first_and_a_rea
     for length, example in drawn(task):
         instructions, bits = example.input[::2], example.input[1::2]
         assert len(example.input) == length and instructions[0] == "w" and instructions[-1] == "r"
-        assert all((bit == "_") == (instruction == "r") for instruction, bit in zip(instructions, bits, strict=True))
+        assert all((bit == "__") == (instruction == "r") for instruction, bit in zip(instructions, bits, strict=True))
         assert len(example.output) == instructions.count("r") and {*instructions} <= {*"wri"}
 
 
@@ -50,6 +50,6 @@ def test_written_and_ignored_bits_are_equally_likely_and_independent():
         first == second
         for string in strings
         for first, second in pairwise(string[:, 1].tolist())
-        if "_" not in (first, second)
+        if "__" not in (first, second)
     )
     assert neighbours[True] / neighbours.total() == pytest.approx(0.5, abs=0.02)

@@ -1,0 +1,36 @@
+"""Numbers of the definitions of a comparison's runs."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from poslab.comparison.definitions import numbered
+from poslab.runs.earlier_versions import ADDED
+from tests.comparison.comparisons import comparison
+
+
+class Configurations:
+    """Configurations that a test decides on."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def definition(self, case, encoding):
+        return {**ADDED, "encoding": {"name": encoding}, "trainer": {"max_steps": self.steps}}
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study()
+
+
+def test_an_equal_definition_keeps_its_number_also_after_another_one(study):
+    numbers = [set(numbered(study, comparison(), Configurations(n), keep=True).values()) for n in (5, 9, 5, 9)]
+    assert numbers == [{1}, {2}, {1}, {2}]
+
+
+def test_what_is_not_kept_changes_no_later_number(study):
+    numbered(study, comparison(), Configurations(5), keep=True)
+    assert set(numbered(study, comparison(), Configurations(7), keep=False).values()) == {2}
+    assert set(numbered(study, comparison(), Configurations(9), keep=True).values()) == {2}

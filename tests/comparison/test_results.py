@@ -1,0 +1,49 @@
+"""Scores of test items in the results of a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from poslab.comparison.comparison import Criterion
+from poslab.evaluation.item_files import write_measured
+from poslab.evaluation.item_scores import ItemScores, MeasuredRun
+from poslab.tasks.answering import WrittenAnswers
+from poslab.tasks.language_modelling import LanguageModelling
+from tests.comparison.test_report import results
+
+ITEMS = 8
+
+
+def with_items(folder, task, identity=lambda encoding: "same"):
+    """Results whose runs have scores of 8 items at the lengths 10 and 20."""
+    made = dataclasses.replace(results(learned=lambda name: True, output=str(folder)), tasks={"copying": task})
+    for cell, result in made.cells:
+        generator = np.random.default_rng([cell.seed, *cell.encoding.encode()])
+        scores = {}
+        for length in (10, 20):
+            sums = generator.uniform(0, 100, ITEMS)
+            scores["exact_match", length] = ItemScores(
+                "exact_match", length, sums, np.ones(ITEMS, np.int64), identity(cell.encoding)
+            )
+            result.scores[f"exact_match@{length}"] = float(sums.mean())
+        made.place(cell).mkdir(parents=True)
+        write_measured(MeasuredRun(cell.encoding, "test", scores, {}), made.place(cell) / "scores.npz")
+    return made
+
+
+@pytest.mark.parametrize(("task", "count"), [(WrittenAnswers, 2 * ITEMS), (LanguageModelling, ITEMS)])
+def test_items_of_each_length_are_items_of_their_own_but_texts_are_the_same_at_all(tmp_path, task, count):
+    made = with_items(tmp_path, task)
+    scores = made.scores("copying", Criterion("exact_match", "maximize"))
+    assert scores["none"].items.shape == (5, count)
+    expected = made.values("copying", Criterion("exact_match", "maximize"), "none")
+    assert scores["none"].values.tolist() == pytest.approx([expected[seed] for seed in (1, 2, 3, 4, 5)])
+
+
+def test_runs_that_were_tested_on_other_items_are_refused(tmp_path):
+    made = with_items(tmp_path, WrittenAnswers, identity=lambda encoding: encoding)
+    with pytest.raises(ValueError, match="scores must be of the same items"):
+        made.scores("copying", Criterion("exact_match@20", "maximize"))
