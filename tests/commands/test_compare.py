@@ -131,6 +131,7 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
         (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
         (["comparison=question.yaml", "encoding=t5"], "encoding is what a comparison varies"),
+        (["comparison=question.yaml", "optimizer.lr=0.5"], "optimizer.lr is tuned"),
         (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
         (
             ["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"],

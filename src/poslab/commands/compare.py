@@ -25,6 +25,7 @@ OWN_KEYS = {
     "seeds": "how many, or a list of them; more later train only what is missing",
     "encodings": "a list of names, in place of the file's",
     "baseline": "the encoding to which the others are compared",
+    "budget": "{steps: 8000} or {tokens: 1000000} of every run",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
     "report_only": "true writes the results of the runs that are finished, and trains nothing",

@@ -17,6 +17,9 @@ NAME = r"[A-Za-z0-9][\w.=+-]*"
 
 COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
 
+VARIED = ("encoding", "dataset", "experiment")
+"""Groups that a comparison varies, or that make its cases."""
+
 Choices = Mapping[str, Any]
 """Overrides of `python -m src.train` by key, such as `{"encoding": "rotary", "encoding.base": 1000}`."""
 
@@ -108,8 +111,6 @@ class Tuning:
             for key, values in space.items():
                 if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
                     raise ValueError(f"tuning.{place}.{key} must be a list of different values, got {values!r}")
-                if key == "seed" or str(key).startswith(("hydra", "trust")):
-                    raise ValueError(f"tuning.{place} must not have {key}")
 
     def space_of(self, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding, by key."""
@@ -229,13 +230,17 @@ class Comparison:
             self.gate_of(name)
             self._check_tuning(name)
         self._check_budget()
-        for place, node in (
-            ("train", self.train),
-            *((f"cases.{name}.train", case.train) for name, case in cases.items()),
-        ):
-            for key in node:
-                if str(key) in ("trust", "seed", "resume") or str(key).lstrip("+~").startswith("hydra"):
-                    raise ValueError(f"{place} must not have {key}")
+        places = {f"cases.{name}.train": case.train for name, case in cases.items()}
+        places |= {f"encodings.{name}": own for name, own in choices.items()}
+        for place, node in {"train": self.train, **places}.items():
+            _refuse_keys(place, node, ("trust", "seed", "resume"))
+        for name in cases:
+            if (tuning := self.tuning_of(name)) is not None:
+                for place, node in {
+                    "space": tuning.space,
+                    **{f"of.{own}": tuning.of[own] for own in tuning.of},
+                }.items():
+                    _refuse_keys(f"tuning.{place}", node, (*("trust", "seed", "resume"), *VARIED))
 
     @cached_property
     def seed_list(self) -> list[int]:
@@ -351,6 +356,14 @@ class Comparison:
         keys = list(self.budget) if isinstance(self.budget, Mapping) else []
         if keys not in (["steps"], ["tokens"]) or not all(type(n) is int and n > 0 for n in self.budget.values()):
             raise ValueError(f"budget must be {{steps: 8000}} or {{tokens: 1000000}}, got {self.budget!r}")
+
+
+def _refuse_keys(place: str, node: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raise ValueError for keys that do not belong there, or are Hydra's."""
+    for key in node:
+        plain = str(key).lstrip("+~")
+        if plain in keys or plain.startswith("hydra"):
+            raise ValueError(f"{place} must not have {key}")
 
 
 def made(kind: Any, place: str, node: Any, **given: Any) -> Any:

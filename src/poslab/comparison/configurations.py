@@ -30,6 +30,12 @@ class CellConfigurations:
         for key in (override.lstrip("+~").partition("=")[0] for override in comparison.overrides):
             if key in ("encoding", "seed"):
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
+            for case in comparison.cases:
+                tuning = comparison.tuning_of(case)
+                if tuning is not None and any(key in tuning.space_of(name) for name in comparison.choices_by_encoding):
+                    raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
+            if key == "trainer.max_steps" and comparison.budget is not None:
+                raise ValueError("trainer.max_steps follows from the budget of the comparison: budget={steps:...}")
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the resolved configuration of a cell."""
