@@ -35,6 +35,17 @@ def test_a_claim_without_results_is_not_tested(arguments):
     assert outcome(results(), claim(**arguments))[0] == "not tested at this scale"
 
 
+def test_a_claim_on_another_metric_has_its_own_direction_and_the_words_of_the_tables():
+    found = results()
+    for _, result in found.cells:
+        result.scores["loss@20"] = -result.scores["exact_match@20"]
+    assert outcome(found, claim(metric="loss@20"))[0] == "holds"
+    assert outcome(found, claim(metric="exact_match@80")) == (
+        "not tested at this scale",
+        "exact_match@80 has no result at these lengths",
+    )
+
+
 def test_a_claim_about_what_neither_has_learned_is_not_tested():
     assert outcome(results(learned=lambda name: False), claim())[0] == "not tested at this scale"
 

@@ -12,6 +12,8 @@ import pytest
 
 from poslab.comparison.answers import answers
 from poslab.comparison.cells import CellResult
+from poslab.comparison.methods import methods
+from poslab.comparison.recommendation import Needs, recommendation
 from poslab.comparison.report import sentences, write
 from poslab.comparison.results import Results
 from poslab.comparison.tables import case_table, latex, overview
@@ -79,6 +81,30 @@ def test_there_is_no_answer_where_nothing_has_learned():
 def test_one_seed_is_no_evidence():
     (one,) = answers(results(seeds=1))
     assert next(iter(one.sentences("rotary"))).endswith("which one seed cannot tell from luck.")
+
+
+def test_where_others_have_not_learned_the_best_is_better_than_those_that_can_be_compared():
+    (one,) = answers(results(learned=lambda name: name == "none"))
+    assert next(iter(one.sentences("rotary"))).endswith("better than all others that can be compared with it.")
+
+
+def test_where_no_seed_is_finished_under_all_encodings_there_is_no_answer():
+    found = results(seeds=2)
+    for identity in list(found.finished):
+        if (json.loads(identity)["encoding"] == "none") == (json.loads(identity)["seed"] == 1):
+            del found.finished[identity]
+    assert next(sentences(found)) == "copying: there is no answer, since no seed of all encodings is finished."
+    assert list(recommendation(found, Needs())) == [
+        "copying: there is no evidence yet, since no seed of all encodings is finished."
+    ]
+
+
+def test_methods_claim_pairs_only_where_the_checks_show_them():
+    assert "runs of one seed are pairs" in methods(results())
+    found = results()
+    for result in found.finished.values():
+        result.start.clear()
+    assert "is not shown for all of them" in methods(found)
 
 
 def test_runs_that_diverged_are_counted_and_weaken_the_checks():

@@ -52,8 +52,10 @@ class Answer:
         if self.seeds < 2:
             yield f"{self.case}: {self.best} has the best value ({shown}), which one seed cannot tell from luck."
             return
-        if not self.alike:
+        if all(verdict.word is Word.WORSE for verdict in self.beside.values()):
             yield f"{self.case}: take {self.best} ({shown}); it is better than all others here."
+        elif not self.alike:
+            yield f"{self.case}: take {self.best} ({shown}); it is better than all others that can be compared with it."
         else:
             yield (
                 f"{self.case}: {self.best} has the best mean ({shown}), and {listed(self.alike)} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from poslab.comparison.answers import listed
+from poslab.comparison.checks import checks
 from poslab.comparison.results import Results
 
 
@@ -17,13 +18,21 @@ def _runs(results: Results) -> Iterator[str]:
     comparison = results.comparison
     names = list(comparison.choices_by_encoding)
     yield (
-        f"We trained models that differ only in their positional encoding ({listed(names)}) on "
+        f"We trained models under several positional encodings ({listed(names)}) on "
         f"{listed(list(comparison.cases))}, with {len(comparison.seed_list)} seeds each."
     )
-    yield (
-        "For the same seed, the order of the data and the first values of all weights that encodings share are the "
-        "same, so that runs of one seed are pairs."
-    )
+    table = checks(results).frame
+    of_pairs = table[table["check"].str.endswith("for the same seed")] if len(table) else table
+    if len(of_pairs) and of_pairs["holds"].all():
+        yield (
+            "For the same seed, the order of the data and the first values of all weights that encodings share are the "
+            "same, so that runs of one seed are pairs."
+        )
+    else:
+        yield (
+            "Runs of the same seed are treated as pairs; that they have the same data in the same order and the same "
+            "first weights is not shown for all of them (see the checks)."
+        )
     for kind, amount in (comparison.budget or {}).items():
         yield f"Every run had a budget of {amount:,} {kind}."
 

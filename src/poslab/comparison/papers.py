@@ -10,8 +10,9 @@ import pandas as pd
 
 from poslab.arguments import with_checked_arguments
 from poslab.comparison.comparison import Comparison, Criterion, made
+from poslab.comparison.lengths import at_lengths
 from poslab.comparison.results import Results
-from poslab.comparison.verdict import Word, verdicts
+from poslab.comparison.verdict import Word
 
 SEEN = Literal["pdf", "raw_results", "code", "secondary"]
 """Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
@@ -121,22 +122,29 @@ def published_results(comparison: Comparison) -> PublishedResults | None:
 
 def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     """Return the outcome of a claim, and its evidence in words."""
-    comparison = results.comparison
-    if claim.case is None or claim.case not in comparison.cases:
+    if claim.case is None or claim.case not in results.comparison.cases:
         return UNTESTED, "no case of this comparison"
-    first = comparison.criteria(claim.case)[0]
-    criterion = first if claim.metric is None else Criterion(claim.metric, first.direction, first.margin)
+    criterion = _criterion(results, claim.case, claim.metric)
     scores = results.scores(claim.case, criterion)
+    is_tested = at_lengths(criterion, results.plan.lengths[claim.case], results.plan.trained[claim.case])
     missing = [name for name in (claim.better, claim.than) if name not in scores]
-    if missing:
-        return UNTESTED, f"{missing[0]} has no result at these lengths"
-    not_learned = results.not_learned(claim.case)
-    if claim.better in not_learned and claim.than in not_learned:
-        return UNTESTED, "neither has learned the task"
-    pair = {name: scores[name] for name in (claim.better, claim.than)}
-    verdict = verdicts(pair, claim.than, criterion.direction, criterion.margin or 0.0)[claim.better]
+    if missing or not is_tested:
+        return UNTESTED, f"{missing[0] if missing else criterion.metric} has no result at these lengths"
+    if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
+        return UNTESTED, f"{' and '.join(behind)} {'have' if len(behind) > 1 else 'has'} not learned the task"
+    verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS}
     return words.get(verdict.word, OPEN), verdict.text
+
+
+def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
+    """Return the metric of a claim: the first of its case, a declared one, or another one without a margin."""
+    declared = results.comparison.criteria(case)
+    if metric is None:
+        return declared[0]
+    name = metric.partition("@")[0].removeprefix("sliding_")
+    other = Criterion(metric, "minimize" if name in results.tasks[case].open_ended else "maximize")
+    return next((criterion for criterion in declared if criterion.metric == metric), other)
 
 
 def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:

@@ -44,8 +44,8 @@ def recommendation(results: Results, needs: Needs) -> Iterator[str]:
 
 
 def _for_case(results: Results, case: str, needs: Needs) -> Iterator[str]:
-    if not results.encodings(case):
-        yield "there is no evidence yet, since no run is finished."
+    if not results.shared_seeds(case):
+        yield "there is no evidence yet, since no seed of all encodings is finished."
         return
     criterion = _criterion(results, case, needs)
     able = [name for name in results.reaching(case, criterion) if name not in results.not_learned(case)]

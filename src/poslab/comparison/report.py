@@ -64,7 +64,7 @@ def sentences(results: Results) -> Iterator[str]:
         yield " ".join(one.sentences(comparison.baseline))
     for case in comparison.cases:
         if case not in {one.case for one in found}:
-            why = "no encoding has learned it" if results.encodings(case) else "no run is finished"
+            why = "no encoding has learned it" if results.shared_seeds(case) else "no seed of all encodings is finished"
             yield f"{case}: there is no answer, since {why}."
     if (warning := caution(len(comparison.cases))) is not None and len(comparison.cases) > 1:
         yield warning

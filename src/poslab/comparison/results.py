@@ -35,6 +35,10 @@ class Results:
     finished: Mapping[str, CellResult | None]
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
+    _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
+    _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def comparison(self) -> Comparison:
@@ -58,9 +62,17 @@ class Results:
         """Return the directory of a run."""
         return self.places.get(cell.identity, Path(self.comparison.output) / cell.directory)
 
+    @cached_property
+    def _by_pair(self) -> dict[tuple[str, str], dict[int, tuple[Cell, CellResult]]]:
+        """The finished runs by case and encoding, and by seed."""
+        found: dict[tuple[str, str], dict[int, tuple[Cell, CellResult]]] = {}
+        for cell, result in self.cells:
+            found.setdefault((cell.case, cell.encoding), {})[cell.seed] = (cell, result)
+        return found
+
     def runs(self, case: str, encoding: str) -> dict[int, tuple[Cell, CellResult]]:
         """Return the finished runs of an encoding on a case, by seed."""
-        return {cell.seed: (cell, r) for cell, r in self.cells if (cell.case, cell.encoding) == (case, encoding)}
+        return self._by_pair.get((case, encoding), {})
 
     def tuned(self, case: str) -> dict[str, TunedPoint]:
         """Return the choices of the tuning on a case, by encoding, as far as it is finished."""
@@ -106,7 +118,14 @@ class Results:
 
         They are those of test items where all runs have them, on the items that all have positions for.
         """
+        if (case, criterion) not in self._scores:
+            self._scores[case, criterion] = self._read_scores(case, criterion)
+        return self._scores[case, criterion]
+
+    def _read_scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         seeds, encodings = self.shared_seeds(case), self.reaching(case, criterion)
+        if not seeds:
+            return {}
         by_item = self._by_item(case, criterion, encodings, seeds)
         if by_item is not None:
             return {encoding: Scores.of_items(items) for encoding, items in by_item.items()}
@@ -168,6 +187,11 @@ class Results:
 
     def verdicts(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
         """Return the verdict on each encoding beside a baseline; none if the baseline has no run."""
+        if (case, criterion, baseline) not in self._verdicts:
+            self._verdicts[case, criterion, baseline] = self._judge(case, criterion, baseline)
+        return self._verdicts[case, criterion, baseline]
+
+    def _judge(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
         scores = self.scores(case, criterion)
         if baseline not in scores:
             return {}
