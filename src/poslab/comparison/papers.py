@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from poslab.arguments import with_checked_arguments
+from poslab.arguments import Count, with_checked_arguments
 from poslab.comparison.comparison import Comparison, Criterion, made
 from poslab.comparison.lengths import at_lengths
 from poslab.comparison.results import Results
 from poslab.comparison.verdict import Word
+from poslab.evaluation.base_bound import smallest_base
 
 SEEN = Literal["pdf", "raw_results", "code", "secondary"]
 """Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
@@ -43,6 +44,7 @@ class Published:
         value, sd, n: value, standard deviation and number of seeds, as far as they are given.
         at: length, or its multiple of the training length, such as `8x`.
         seen: where it was read.
+        head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
     """
 
     case: str
@@ -52,6 +54,16 @@ class Published:
     at: str | int | None = None
     sd: float | None = None
     n: int | None = None
+    head_dim: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_dim is not None and (type(self.at) is not int or self.at < 1 or self.head_dim % 2):
+            raise ValueError("head_dim must be even, and at a length in tokens")
+
+    @property
+    def computed(self) -> float | None:
+        """The same value, computed here; None for one that only training can give."""
+        return None if self.head_dim is None else smallest_base(self.head_dim, int(self.at or 0))
 
 
 @with_checked_arguments
@@ -166,10 +178,9 @@ def values_table(published: PublishedResults) -> pd.DataFrame:
             "published": v.value,
             "sd": v.sd,
             "seeds": v.n,
+            "computed here": v.computed,
             "seen": v.seen,
         }
         for v in published.values
     ]
-    return pd.DataFrame(rows, columns=["case", "at", "encoding", "published", "sd", "seeds", "seen"]).dropna(
-        axis=1, how="all"
-    )
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
