@@ -44,9 +44,9 @@ def arguments_of(tiny: list[str]) -> list[str]:
     return ["comparison=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.saves=2"]
 
 
-def start(directory: Path, *arguments: str) -> Running:
+def start(directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> Running:
     (directory / "question.yaml").write_text(QUESTION)
-    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80"})
+    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80", **(environment or {})})
 
 
 def compare(directory: Path, *arguments: str) -> Ended:
