@@ -9,6 +9,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
@@ -34,6 +35,7 @@ OWN_KEYS = {
     "memory": "with recommend: the most memory of training, in MB",
     "speed": "with recommend: the least speed of training, in tokens per second",
     "start": "with recommend: scratch (default) or pretrained",
+    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
@@ -64,7 +66,12 @@ def main(arguments: list[str]) -> None:
         return
     from poslab.comparison.comparison_file import read_comparison
 
+    machines = given.pop("machines", None)
+    launcher, overrides = launcher_and_others(overrides)
     comparison = read_comparison(COMPARISONS, given, overrides)
+    if launcher or machines is not None:
+        run_on_machines("compare", arguments, launcher, machines, comparison.storage)
+        return
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
