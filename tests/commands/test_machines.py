@@ -29,8 +29,8 @@ def test_two_jobs_of_a_launcher_train_each_cell_once(postgresql: str, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["machines=2"], "machines=8 is the number of jobs of a launcher"),
-        (["hydra/launcher=submitit_local"], "machines=8 is the number of jobs of a launcher"),
+        (["machines=2"], "machines=8 is how many jobs a launcher"),
+        (["hydra/launcher=submitit_local"], "machines=8 is how many jobs a launcher"),
         (["hydra/launcher=submitit_local", "machines=2"], "machines share a database on a server"),
         (["hydra/launcher=nothing", "machines=2", "storage=postgresql://u@h/n"], "hydra/launcher=nothing"),
     ],

@@ -41,7 +41,7 @@ def run_on_machines(
         RunStoppedError: if a job has failed.
     """
     if not launcher or type(machines) is not int or machines < 1:
-        raise ValueError("machines=8 is the number of jobs of a launcher of Hydra's, as in hydra/launcher=submitit_slurm")
+        raise ValueError("machines=8 is how many jobs a launcher of Hydra starts, as in hydra/launcher=submitit_slurm")
     if storage is None or storage.startswith("sqlite"):
         raise ValueError("machines share a database on a server, as in storage=postgresql://USER@HOST/NAME")
     _, others = launcher_and_others(arguments)
