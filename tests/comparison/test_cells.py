@@ -105,12 +105,12 @@ def test_a_trial_that_failed_or_diverged_is_never_the_best(value):
 
 def test_fewer_trials_than_combinations_are_the_same_places_of_each_space():
     space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "optimizer.weight_decay": [0.0, 0.1]}
-    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.base": [10, 100]}}
+    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.fraction": [0.5, 1.0]}}
     made = plan(tuning={**TUNING, "space": space, "of": own, "trials": 4})
     points = {name: [dict(c.point) for c in made.wanted({})[0] if c.encoding == name] for name in own}
     assert points["none"] == points["rotary"]
     assert [len(p) for p in points.values()] == [4, 4, 4]
-    assert all("encoding.base" in point for point in points["slow"])
+    assert all("encoding.fraction" in point for point in points["slow"])
     assert len({str(point) for point in points["none"]}) == 4
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import create_engine
 from poslab.pool.failure import Failure
 from poslab.runs.earlier_versions import ADDED
 from poslab.tuning.attributes import MADE_WITH, SPECIFICATION
-from poslab.tuning.storage import open_storage, without_password
+from poslab.tuning.storage import open_storage
+from poslab.tuning.storage_url import without_password
 from poslab.tuning.study import SweepStudy, TrialResult
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import recorded_failure

@@ -24,7 +24,8 @@ from poslab.tuning.joining import make_or_join
 from poslab.tuning.output import claim, make
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
+from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna
+from poslab.tuning.storage_url import url_of, without_password
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.worker import Order
