@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poslab.arguments import nearest
+from poslab.comparison.declared import DeclaredComparison, Tuning
 from poslab.tuning.storage_url import mistake_in_storage
-
-if TYPE_CHECKING:
-    from poslab.comparison.comparison import Comparison, Tuning
 
 COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
 
@@ -25,7 +23,7 @@ GROUPS_OF_ENCODINGS, RATE_OF_ENCODINGS = ("encoding", "positions", "temperature"
 """Groups and a key in which the encodings of a comparison may differ; all others would compare something else."""
 
 
-def mistakes(comparison: Comparison) -> Iterator[str]:
+def mistakes(comparison: DeclaredComparison) -> Iterator[str]:
     """Yield the mistakes in a comparison; the parts of its file raise ValueError for their own."""
     for finds in (_in_texts, _in_lists, _in_encodings, _in_cases, _in_tuning, _in_budget, _in_paper):
         yield from finds(comparison)
@@ -41,7 +39,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def _in_texts(comparison: Comparison) -> Iterator[str]:
+def _in_texts(comparison: DeclaredComparison) -> Iterator[str]:
     if not comparison.question:
         yield "question must be a sentence"
     if not re.fullmatch(r"[\w./-]+", comparison.name) or ".." in comparison.name:
@@ -52,7 +50,7 @@ def _in_texts(comparison: Comparison) -> Iterator[str]:
         yield mistake
 
 
-def _in_lists(comparison: Comparison) -> Iterator[str]:
+def _in_lists(comparison: DeclaredComparison) -> Iterator[str]:
     if _twice(comparison.seed_list):
         yield f"seeds must be different, got {comparison.seeds}"
     if unknown := [cost for cost in comparison.costs if cost not in COSTS]:
@@ -61,7 +59,7 @@ def _in_lists(comparison: Comparison) -> Iterator[str]:
         yield f"costs must be different, got {repeated[0]} twice"
 
 
-def _in_encodings(comparison: Comparison) -> Iterator[str]:
+def _in_encodings(comparison: DeclaredComparison) -> Iterator[str]:
     choices = comparison.choices_by_encoding
     if comparison.baseline not in choices:
         yield (
@@ -75,7 +73,7 @@ def _in_encodings(comparison: Comparison) -> Iterator[str]:
         yield from _keys_beside_encodings(f"encodings.{name}", node)
 
 
-def _in_cases(comparison: Comparison) -> Iterator[str]:
+def _in_cases(comparison: DeclaredComparison) -> Iterator[str]:
     names = comparison.choices_by_encoding
     yield from _keys_of_a_run("train", comparison.train)
     for case, node in comparison.all_cases.items():
@@ -98,7 +96,7 @@ def _in_cases(comparison: Comparison) -> Iterator[str]:
     yield from _alike("cases", figures)
 
 
-def _in_tuning(comparison: Comparison) -> Iterator[str]:
+def _in_tuning(comparison: DeclaredComparison) -> Iterator[str]:
     for case in comparison.all_cases:
         if (tuning := comparison.tuning_of(case)) is None:
             continue
@@ -134,7 +132,7 @@ def _in_trials(tuning: Tuning, encodings: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _set_and_tuned(comparison: Comparison, case: str, tuning: Tuning) -> Iterator[str]:
+def _set_and_tuned(comparison: DeclaredComparison, case: str, tuning: Tuning) -> Iterator[str]:
     """Yield the tuned keys that a case, an encoding or the budget already sets."""
     for name in comparison.encodings_of(case):
         tuned = set(map(plain, tuning.space_of(name)))
@@ -148,7 +146,7 @@ def _set_and_tuned(comparison: Comparison, case: str, tuning: Tuning) -> Iterato
                 yield f"{place} must not set {plain(both[0])}, which is tuned"
 
 
-def _in_budget(comparison: Comparison) -> Iterator[str]:
+def _in_budget(comparison: DeclaredComparison) -> Iterator[str]:
     budget = comparison.budget
     if budget is not None and (
         list(budget) not in (["steps"], ["tokens"]) or not all(type(n) is int and n > 0 for n in budget.values())
@@ -156,7 +154,7 @@ def _in_budget(comparison: Comparison) -> Iterator[str]:
         yield f"budget must be {{steps: 8000}} or {{tokens: 1000000}}, got {budget!r}"
 
 
-def _in_paper(comparison: Comparison) -> Iterator[str]:
+def _in_paper(comparison: DeclaredComparison) -> Iterator[str]:
     for key in ("published", "claims", "differences"):
         if comparison.paper is None and getattr(comparison, key):
             yield f"{key} must have the paper that it is of, as in paper: {{title: ..., arxiv: ...}}"

@@ -65,6 +65,8 @@ class Sweep:
             raise ValueError("question must be a sentence")
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
+        if not isinstance(self.output, str) or not self.output:
+            raise ValueError(f"output must be a directory, such as outputs/sweeps/mine, got {self.output!r}")
         if self.storage is not None and (mistake := mistake_in_storage(str(self.storage))):
             raise ValueError(mistake)
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
