@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from poslab.comparison.cells import CellPlan, Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
@@ -25,7 +23,6 @@ from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
 from poslab.data.run_data import RunData
 from poslab.io.terminal import HarmlessConsole
-from poslab.io.writing import refuse_links, write_atomically
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
@@ -35,9 +32,8 @@ from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
-from poslab.tuning.output import claim, make
-from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna
-from poslab.tuning.storage_url import url_of, without_password
+from poslab.tuning.output import claim, keep_arguments, make, opened
+from poslab.tuning.storage import naming_storage, quieten_optuna
 
 
 def run_comparison(
@@ -72,12 +68,7 @@ def run_comparison(
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
-    if output.is_dir():
-        refuse_links(output.absolute())
-    if comparison.storage is None:
-        make(output)
-    storage = open_storage(comparison)
-    make(output)
+    storage = opened(comparison)
     with naming_storage(comparison):
         with one_at_a_time(output):
             there = study_of(comparison, storage)
@@ -85,8 +76,7 @@ def run_comparison(
             plan = CellPlan(comparison, definitions, cases.lengths, cases.trained, cases.impossible)
             study = ComparisonStudy(plan, storage)
             claim(output, identity(there), "runs")
-            record = {**comparison.as_plain_data(), "storage": without_password(url_of(comparison))}
-            write_atomically(output / "comparison.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+            keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)
         if dry_run:
             console.print(plan_table(study, {case: seconds_of_run(*parts) for case, parts in cases.parts.items()}))
