@@ -158,7 +158,7 @@ def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list
     ended = compare(tmp_path, *arguments_of(tiny), "name=secret", "seeds=1", f"storage={secret}")
     assert ended.status == 0, ended
     said = [ended.output, ended.errors]
-    for wrong in ("storage=postgresql:/me:s3cret@host", "storage=postgresql://me:s3cret/@host/db"):
+    for wrong in ("storage=postgresql:/me:s3cret@host", "storage=postgresql://me:x@y:s3cret@host/db"):
         refused = compare(tmp_path, *arguments_of(tiny), "output=refused", wrong)
         assert refused.status == 2, refused
         said.append(refused.errors)

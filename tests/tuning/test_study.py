@@ -210,7 +210,7 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path):
     ("url", "sentence"),
     [
         ("sqlite:////nowhere/at/all/study.db", "cannot be reached: there is no folder /nowhere/at/all"),
-        ("postgresql://a:sec/ret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the URL of a database"),
+        ("postgresql://a:p@sec:ret@127.0.0.1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the URL of a database"),
         ("postgresql+psycopg://a:secret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached"),
         ("nonsense://x", "storage=nonsense://x cannot be reached"),
     ],
