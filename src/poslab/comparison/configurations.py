@@ -51,7 +51,7 @@ class CellConfigurations:
         return self._of(case, encoding, 1, {})
 
     def check(self, case: str, encoding: str) -> Recipe:
-        """Check all configurations of an encoding on a case before any training, at the ends of tuned ranges too.
+        """Check all configurations of an encoding on a case before any training, at every value of a tuned key too.
 
         Returns:
             The recipe that is not tuned.
@@ -62,7 +62,7 @@ class CellConfigurations:
         tuning = self._comparison.tuning_of(case)
         space = {} if tuning is None else tuning.space_of(encoding)
         for key, values in space.items():
-            for value in (values[0], values[-1]):
+            for value in values:
                 if mistake := self._mistake(case, encoding, key, value):
                     raise ValueError(mistake)
         return self._checked(case, encoding, {})
