@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poslab.comparison.duration import roughly
+from poslab.comparison.duration import is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
 from poslab.tuning.display import left_in_words
 from poslab.tuning.trial_record import TrialRecord, recorded_failure
@@ -95,4 +95,5 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> Renderab
         table.add_row(case, encoding, shown, f"{trained} of {len(comparison.seed_list)}")
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
     to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
+    to_go += " (less once no other programs run)" if left and is_busy() else ""
     return Group(table, Text(f"{counts(record)}; {to_go}"))

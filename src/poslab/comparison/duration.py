@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from statistics import median
 
@@ -49,3 +50,8 @@ def roughly(seconds: float) -> str:
     units = {"days": 86400, "h": 3600, "min": 60}
     unit, size = next(((unit, size) for unit, size in units.items() if seconds >= 1.5 * size), ("s", 1))
     return f"about {max(10, round(seconds, -1)) if size == 1 else seconds / size:.0f} {unit}"
+
+
+def is_busy() -> bool:
+    """Return whether other programs keep this machine busy, so that steps take longer than they will."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
