@@ -63,8 +63,8 @@ def test_all_claims_are_listed_with_their_evidence():
         ({"published": [{"case": "copy", "encoding": "none", "value": 1}]}, r"published\[0\] must have seen"),
         ({"claims": [{"say": "x"}]}, r"claims\[0\] must have better"),
         ({"paper": {"title": "A paper"}}, "paper must have arxiv"),
-        ({"differences": [1]}, "differences must be sentences"),
         ({"published": [{**VALUE, "head_dim": 128}]}, "head_dim must be even, and at a length"),
+        ({"differences": [1]}, "differences must be a list, each item text"),
     ],
 )
 def test_what_is_published_must_say_where_it_was_seen(node, sentence):

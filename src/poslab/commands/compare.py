@@ -16,6 +16,7 @@ from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import COMPARISONS, CONF, written_in_full
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, python_command
+from poslab.tuning.storage_url import without_password
 
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> None:
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
-    typed = python_command("compare", *arguments)
+    typed = without_password(python_command("compare", *arguments))
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways)
         return
@@ -93,7 +94,8 @@ def _compare_runs(
 ) -> None:
     """Compare the runs that the command line names."""
     allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
-    if wrong := [*(key for key in given if key not in allowed), *overrides, *(w for w in ("dry_run",) if ways[w])]:
+    asked = [way for way in ("dry_run", "report_only") if ways[way]]
+    if wrong := [*(key for key in given if key not in allowed), *overrides, *asked]:
         raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
     runs = named_runs(given.pop("runs"))
     from poslab.comparison.command import compare_runs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
@@ -13,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from poslab.comparison.duration import is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
 from poslab.tuning.display import left_in_words
 from poslab.tuning.trial_record import TrialRecord, recorded_failure
@@ -93,6 +93,7 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> Renderab
         left += (max(0, trials - tried) + len(comparison.seed_list) - trained) * seconds[case]
         shown = f"{tried} of {trials}" if trials else "-"
         table.add_row(case, encoding, shown, f"{trained} of {len(comparison.seed_list)}")
-    to_go = timedelta(seconds=round(left / comparison.workers))
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
-    return Group(table, Text(f"{counts(record)}; about {to_go} to go {with_workers}"))
+    to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
+    to_go += " (less once no other programs run)" if left and is_busy() else ""
+    return Group(table, Text(f"{counts(record)}; {to_go}"))

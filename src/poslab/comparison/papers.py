@@ -84,6 +84,10 @@ class Claim:
     case: str | None = None
     metric: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
+
 
 @dataclass(frozen=True)
 class PublishedResults:
