@@ -47,3 +47,24 @@ def test_runs_that_were_tested_on_other_items_are_refused(tmp_path):
     made = with_items(tmp_path, WrittenAnswers, identity=lambda encoding: encoding)
     with pytest.raises(ValueError, match="scores must be of the same items"):
         made.scores("copying", Criterion("exact_match@20", "maximize"))
+
+
+def test_runs_that_exist_are_compared_whatever_their_seeds(tmp_path):
+    """Here rotary has the seeds 1 and 2, slow 2, 3 and 4, and none 4 and 5."""
+    made = with_items(tmp_path, WrittenAnswers)
+    seeds = {"rotary": (1, 2), "slow": (2, 3, 4), "none": (4, 5)}
+    finished = {cell.identity: result for cell, result in made.cells if cell.seed in seeds[cell.encoding]}
+    places = {cell.identity: made.place(cell) for cell, _ in made.cells}
+    found = dataclasses.replace(made, finished=finished, places=places)
+    criterion = Criterion("exact_match", "maximize")
+    scores = found.scores("copying", criterion)
+    assert {name: one.items.shape for name, one in scores.items()} == {
+        "rotary": (2, 2 * ITEMS),
+        "slow": (3, 2 * ITEMS),
+        "none": (2, 2 * ITEMS),
+    }
+    for verdict in found.verdicts("copying", criterion, "rotary").values():
+        assert (verdict.difference.paired, verdict.difference.pairs) == (False, 2)
+        assert verdict.difference.estimate is not None
+    in_progress = dataclasses.replace(made, finished=finished)
+    assert in_progress.scores("copying", criterion) == {}
