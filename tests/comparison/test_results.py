@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
 from poslab.evaluation.item_files import write_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
@@ -47,6 +48,18 @@ def test_runs_that_were_tested_on_other_items_are_refused(tmp_path):
     made = with_items(tmp_path, WrittenAnswers, identity=lambda encoding: encoding)
     with pytest.raises(ValueError, match="scores must be of the same items"):
         made.scores("copying", Criterion("exact_match@20", "maximize"))
+
+
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PK")])
+def test_without_the_items_of_a_run_intervals_are_over_seeds_alone_and_the_checks_say_so(tmp_path, change):
+    made = with_items(tmp_path, WrittenAnswers)
+    whole = checks(made).frame.set_index("check").loc["scores of test items are known"]
+    assert (whole["holds"], whole["found"]) == (True, "15 of 15 runs")
+    change(made.place(made.cells[0][0]) / "scores.npz")
+    lost = dataclasses.replace(made)
+    assert lost.scores("copying", Criterion("exact_match", "maximize"))["rotary"].items is None
+    found = checks(lost).frame.set_index("check").loc["scores of test items are known"]
+    assert not found["holds"] and found["found"].startswith("14 of 15 runs; the others are on disks that this machine")
 
 
 def test_runs_that_exist_are_compared_whatever_their_seeds(tmp_path):
