@@ -116,9 +116,10 @@ def _fitting(model: Model, items: HeldOut) -> np.ndarray:
 
 
 def _text_scores(
-    model: Model, data: TextDataModule, split: str, heed: Callable[[], None], length: int, _: MeasuredRun
+    model: Model, data: TextDataModule, split: str, heed: Callable[[], None], length: int | None, _: MeasuredRun
 ) -> Scored:
     """Yield the scores of a text in windows of a length."""
+    assert length is not None  # each length reads the whole text
     if not len(_fitting(model, data.held_out(split, length))):
         return
     tokens = np.asarray(data.tokens(split))
