@@ -33,6 +33,25 @@ def test_the_word_follows_from_the_interval_the_margin_and_the_direction(gain, d
     assert found.text.startswith(f"{word} by more than the margin of 1: " if beyond else str(word))
 
 
+def test_encodings_are_paired_by_seed_where_they_share_two_and_else_compared_without_pairs():
+    rng = np.random.default_rng(0)
+    alibi, rotary, none = (50 + rng.normal(size=size) for size in (5, 3, 4))
+    found = verdicts(
+        {
+            "alibi": Scores(alibi, seeds=[1, 2, 3, 4, 5]),
+            "rotary": Scores(rotary, seeds=[5, 9, 2]),
+            "none": Scores(none, seeds=[5, 6, 7, 8]),
+        },
+        "alibi",
+        "maximize",
+    )
+    rotarys, nones = found["rotary"].difference, found["none"].difference
+    assert (rotarys.paired, rotarys.pairs, nones.paired, nones.pairs) == (True, 2, False, 4)
+    assert rotarys.mean == pytest.approx((rotary[2] - alibi[1] + rotary[0] - alibi[4]) / 2)
+    assert nones.p_value == pytest.approx(stats.ttest_ind(none, alibi, equal_var=False).pvalue)
+    assert "2 pairs of seeds" in found["rotary"].text and "4 seeds, not paired" in found["none"].text
+
+
 def test_a_mean_alone_is_no_verdict():
     found = verdict(BASELINE + 5 + 100 * NOISE, margin=1.0)
     assert found.word is Word.NOT_TOLD_APART

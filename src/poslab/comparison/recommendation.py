@@ -44,7 +44,7 @@ def recommendation(results: Results, needs: Needs) -> Iterator[str]:
 
 
 def _for_case(results: Results, case: str, needs: Needs) -> Iterator[str]:
-    if not results.shared_seeds(case):
+    if not any(results.seeds(case, encoding) for encoding in results.encodings(case)):
         yield "there is no evidence yet, since no seed of all encodings is finished."
         return
     criterion = _criterion(results, case, needs)
@@ -60,7 +60,7 @@ def _for_case(results: Results, case: str, needs: Needs) -> Iterator[str]:
         scores, key=lambda name: -sign * scores[name].mean if math.isfinite(scores[name].mean) else math.inf
     )
     best = ranked[0]
-    seeds = len(results.shared_seeds(case))
+    seeds = len(results.seeds(case, best))
     beside = verdicts(scores, best, criterion.direction, criterion.margin or 0.0) if len(scores) > 1 else {}
     alike = [name for name, verdict in beside.items() if verdict.word in ALIKE]
     choice = max([best, *alike], key=lambda name: _speed(results, case, name))

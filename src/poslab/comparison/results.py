@@ -16,7 +16,7 @@ from poslab.comparison.difference import Scores
 from poslab.comparison.lengths import at_lengths, value
 from poslab.comparison.verdict import Verdict, verdicts
 from poslab.evaluation.item_files import read_measured
-from poslab.evaluation.item_scores import ItemScores, shared_items
+from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
 from poslab.tasks.task import Task
 
 
@@ -88,6 +88,13 @@ class Results:
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
         return sorted(set.intersection(*seeds)) if seeds else []
 
+    def seeds(self, case: str, encoding: str) -> list[int]:
+        """Return the seeds of which the runs of an encoding are compared: those that every encoding has on a case.
+
+        Runs that exist already may have different seeds under each encoding, and all of them are compared.
+        """
+        return sorted(self.runs(case, encoding)) if self.places else self.shared_seeds(case)
+
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
         trained = self.plan.trained[case]
@@ -114,7 +121,7 @@ class Results:
         )
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that all have.
+        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that are compared.
 
         They are those of test items where all runs have them, on the items that all have positions for.
         """
@@ -123,24 +130,28 @@ class Results:
         return self._scores[case, criterion]
 
     def _read_scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        seeds, encodings = self.shared_seeds(case), self.reaching(case, criterion)
-        if not seeds:
+        seeds = {encoding: self.seeds(case, encoding) for encoding in self.reaching(case, criterion)}
+        if not any(seeds.values()):
             return {}
-        by_item = self._by_item(case, criterion, encodings, seeds)
+        paired_by = seeds if self.places else dict.fromkeys(seeds)  # else the seeds are the same for all
+        by_item = self._by_item(case, criterion, seeds)
         if by_item is not None:
-            return {encoding: Scores.of_items(items) for encoding, items in by_item.items()}
-        values = {encoding: self.values(case, criterion, encoding) for encoding in encodings}
-        return {encoding: Scores(np.array([own[seed] for seed in seeds])) for encoding, own in values.items()}
+            return {encoding: Scores.of_items(items, paired_by[encoding]) for encoding, items in by_item.items()}
+        values = {encoding: self.values(case, criterion, encoding) for encoding in seeds}
+        return {
+            encoding: Scores(np.array([values[encoding][seed] for seed in own]), seeds=paired_by[encoding])
+            for encoding, own in seeds.items()
+        }
 
     def _by_item(
-        self, case: str, criterion: Criterion, encodings: Sequence[str], seeds: Sequence[int]
+        self, case: str, criterion: Criterion, seeds: Mapping[str, Sequence[int]]
     ) -> dict[str, np.ndarray] | None:
         """Return the scores of test items, (S, I), by encoding; None where a run has none.
 
         Raises:
             ValueError: if runs were tested on different items.
         """
-        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding in encodings for seed in seeds}
+        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own}
         found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
         if not found or any(items is None for items in found.values()):
             return None
@@ -157,18 +168,26 @@ class Results:
             return None
         rows = dict(zip(found, columns, strict=True))
         lost = np.full(total, np.nan)
-        return {encoding: np.stack([rows.get((encoding, seed), lost) for seed in seeds]) for encoding in encodings}
+        return {
+            encoding: np.stack([rows.get((encoding, seed), lost) for seed in own]) for encoding, own in seeds.items()
+        }
+
+    def measured(self, cell: Cell) -> MeasuredRun | None:
+        """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared."""
+        try:
+            return read_measured(self.place(cell) / SCORES)
+        except ValueError:
+            return None
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        file = self.place(cell) / SCORES
         lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
         if not criterion.where and criterion.name in result.scores:
             lengths = [None]
-        if not lengths or not file.exists():
+        measured = self.measured(cell)
+        if not lengths or measured is None:
             return None
-        scores = read_measured(file).scores
-        found = [scores.get((criterion.name, length)) for length in lengths]
+        found = [measured.scores.get((criterion.name, length)) for length in lengths]
         return None if None in found else found  # type: ignore[return-value]
 
     def learned(self, case: str, encoding: str) -> tuple[int, int]:

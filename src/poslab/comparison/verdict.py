@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from statsmodels.stats.multitest import multipletests
 
-from poslab.comparison.difference import Difference, Direction, Scores, difference
+from poslab.comparison.difference import Difference, Direction, Scores, difference, in_pairs
 from poslab.comparison.power import further_seeds
 from poslab.comparison.solve_rate import seeds_split, solve_p_value, solve_rate, solved
 
@@ -112,12 +112,13 @@ def verdicts(
 
     The words follow from p-values that Holm's method adjusts over the encodings, so that at most 5 % of cases have an
     encoding that is called better or worse by chance. The same holds for "by more than the margin" and for "equal".
+    Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs (Welch's test).
     A difference that is both beyond 0 and within the margin is equal. If seeds split, the exact test of solve rates
     takes the place of the test of means. If one of both has more diverged runs, the pairs that finished do not speak
     in its favour, nor for equality.
 
     Args:
-        scores: of each encoding; the same seeds in the same order for all if paired.
+        scores: of each encoding; with their seeds, or of the same seeds in the same order for all if paired.
         baseline: name of the encoding to compare with.
         direction: whether small or large values are good.
         margin: difference that matters, in the metric's unit; 0 if none is declared.
@@ -128,19 +129,14 @@ def verdicts(
     Raises:
         ValueError: if the seeds or items of two encodings do not fit.
     """
-    comparisons = {
-        name: _Comparison(
-            encoding,
-            scores[baseline],
-            difference(encoding, scores[baseline], direction, paired),
-            share,
-            margin,
-            name not in not_learned,
-            baseline not in not_learned,
-        )
-        for name, encoding in scores.items()
-        if name != baseline
-    }
+    comparisons = {}
+    for name in scores:
+        if name == baseline:
+            continue
+        ours, theirs, are_pairs = in_pairs(scores[name], scores[baseline])
+        found = difference(ours, theirs, direction, paired and are_pairs)
+        learned = (name not in not_learned, baseline not in not_learned)
+        comparisons[name] = _Comparison(ours, theirs, found, share, margin, *learned)
     tested = [name for name, comparison in comparisons.items() if comparison.untested is None]
     alone = [comparisons[name].p_values() for name in tested]
     families = [_adjusted(p_values) for p_values in zip(*alone, strict=True)]
