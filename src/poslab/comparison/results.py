@@ -36,6 +36,9 @@ class Results:
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
+    _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -83,6 +86,10 @@ class Results:
         """Return the encodings with a finished run on a case."""
         return [name for name in self.comparison.encodings_of(case) if self.runs(case, name)]
 
+    def without_runs(self, case: str) -> list[str]:
+        """Return the encodings of a case without a finished run."""
+        return [name for name in self.comparison.encodings_of(case) if not self.runs(case, name)]
+
     def shared_seeds(self, case: str) -> list[int]:
         """Return the seeds of which every encoding with a run on a case has one."""
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
@@ -95,6 +102,33 @@ class Results:
             seed: value(criterion, result.scores, cell.lengths, trained)
             for seed, (cell, result) in self.runs(case, encoding).items()
         }
+
+    def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
+        """Return the mean value over the seeds that did not diverge; NaN if there are none."""
+        known = [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
+        return float(np.mean(known)) if known else np.nan
+
+    def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
+        if (case, criterion) not in self._positioned:
+            self._positioned[case, criterion] = self._count_positioned(case, criterion)
+        return self._positioned[case, criterion]
+
+    def _count_positioned(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        firsts = {
+            encoding: next((run for run in self.runs(case, encoding).values() if not run[1].diverged), None)
+            for encoding in self.reaching(case, criterion)
+        }
+        counted = {}
+        for encoding, run in firsts.items():
+            if run is not None:
+                if (items := self._items(criterion, *run)) is None:
+                    return {}
+                counted[encoding] = np.concatenate([one.counts > 0 for one in items])
+        if not counted:
+            return {}
+        total = int(np.any(list(counted.values()), axis=0).sum())
+        return {encoding: (int(own.sum()), total) for encoding, own in counted.items()}
 
     def reaching(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have positions at the lengths of a metric; all runs that diverged may have them."""
