@@ -14,7 +14,7 @@ from poslab.comparison.answers import answers
 from poslab.comparison.cells import CellResult
 from poslab.comparison.checks import checks
 from poslab.comparison.methods import methods
-from poslab.comparison.report import conclusions, write
+from poslab.comparison.report import _by_seed, conclusions, write
 from poslab.comparison.results import Results
 from poslab.comparison.tables import case_table, latex, overview, verdict_table
 from poslab.io.terminal import HarmlessConsole
@@ -51,6 +51,11 @@ def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda c
                 {"batch": str(cell.seed), "weights": str(cell.seed)},
             )
     return Results(made, finished, dict.fromkeys(made.comparison.cases, WrittenAnswers))
+
+
+def verdicts_of(found):
+    """The texts of the verdicts on the first metric, by encoding."""
+    return verdict_table(found, "copying", found.comparison.criteria("copying")[0]).set_index("encoding")["verdict"]
 
 
 def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
@@ -113,7 +118,7 @@ def test_methods_claim_pairs_only_where_the_checks_show_them():
 
 def test_runs_that_diverged_are_counted_and_weaken_the_checks():
     found = results(diverged=lambda cell: (cell.encoding, cell.seed) == ("none", 2))
-    assert "1 of 5 runs diverged" in verdict_table(found, "copying").set_index("encoding")["verdict"]["none"]
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
     assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
 
 
@@ -122,10 +127,21 @@ def test_an_encoding_that_ends_before_a_length_has_a_dash_and_no_verdict():
     for identity, result in found.finished.items():
         if json.loads(identity)["encoding"] == "slow":
             del result.scores["exact_match@20"]
-    verdicts = verdict_table(found, "copying").set_index("encoding")["verdict"]
-    assert verdicts["slow"] == "it has no positions at these lengths"
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
     assert math.isnan(case_table(found, "copying").set_index("encoding")["exact_match@beyond"]["slow"])
     assert overview(found).set_index("encoding")["exact_match@beyond"]["slow"] == "–"
+
+
+def test_a_score_of_the_whole_test_is_none_at_the_lengths_that_an_encoding_ends_before():
+    """Algorithmic tasks have a score of the whole test too; an encoding that ends has that one, and did not diverge."""
+    found = results()
+    for identity, result in found.finished.items():
+        result.scores["exact_match"] = 50.0
+        if json.loads(identity)["encoding"] == "slow":
+            del result.scores["exact_match@20"]
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
+    assert conclusions(found)["copying"].endswith("slow has no positions at these lengths.")
+    assert "slow" not in set(_by_seed(found, "copying", found.comparison.criteria("copying")[0])["encoding"])
 
 
 def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
@@ -170,7 +186,12 @@ def test_all_files_are_written(written):
 def test_the_report_begins_with_the_answer_and_names_its_checks(written):
     page = (written[0] / "report.html").read_text()
     answer = page.index("take none. Its exact match beyond the training length")
-    assert answer < page.index('id="contents"') < page.rindex("Verdicts beside rotary") < page.rindex("How it was made")
+    assert (
+        answer
+        < page.index('id="contents"')
+        < page.rindex("Verdicts: exact_match@beyond")
+        < page.rindex("How it was made")
+    )
     for words in ("same data order for the same seed", "copying: optimizer.lr", "Holm", "python -m src.compare"):
         assert words in page
 

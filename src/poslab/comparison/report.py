@@ -19,7 +19,7 @@ from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.methods import methods
 from poslab.comparison.over_cases import caution
-from poslab.comparison.papers import claims_table, published_results, values_table
+from poslab.comparison.papers import beside_the_paper
 from poslab.comparison.results import Results
 from poslab.comparison.summary import OverCases
 from poslab.comparison.tables import (
@@ -88,6 +88,9 @@ def conclusions(results: Results) -> dict[str, str]:
     for case in comparison.cases:
         if missing := results.without_runs(case):
             by_case[case] += f" {listed(missing)} {has(missing)} no finished run."
+        reaching = results.reaching(case, comparison.criteria(case)[0])
+        if ending := [name for name in results.encodings(case) if name not in reaching]:
+            by_case[case] += f" {listed(ending)} {has(ending)} no positions at these lengths."
     ordered = {case: by_case[case] for case in comparison.cases}
     overall = OverCases(results)
     return {"all cases": " ".join(overall.sentences()), **ordered} if overall.enough else ordered
@@ -125,9 +128,12 @@ def _sections(results: Results, notes: list[str], overall: Table) -> Iterator[Se
     for case in comparison.cases:
         if results.encodings(case):
             yield Section(case, "", list(_evidence(results, case, styles)))
-    yield from _beside_the_paper(results)
+    yield from beside_the_paper(results)
     if (table := tuned_table(results)) is not None:
-        text = "Every encoding had the same number of trials, at the trained length, on a seed that is not compared."
+        text = (
+            "Every encoding had the same number of trials, and a few more where its best value was at an end of its "
+            "range, all at the trained length and on a seed that is not compared."
+        )
         yield Section("Tuning", text, [table, *tuning_pictures(results, styles)])
     yield Section("Checks", "What must hold for the differences to be those of the encodings.", [checks(results)])
     yield Section("How it was made", methods(results), [])
@@ -135,12 +141,9 @@ def _sections(results: Results, notes: list[str], overall: Table) -> Iterator[Se
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
     comparison, slug = results.comparison, _slug(case)
-    caption = "Means over seeds. Learned: how many seeds pass the gate. A dash: no result at these lengths."
+    gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
+    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
     yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
-    verdicts = verdict_table(results, case)
-    if not verdicts.empty:
-        caption = f"Differences are those to {comparison.baseline}. {fewer_items(results, case)}".strip()
-        yield Table(f"verdicts_{slug}", f"Verdicts beside {comparison.baseline}", caption, verdicts)
     drawn = set()
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), _slug(criterion.metric)
@@ -151,6 +154,9 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             yield figures.curves(
                 f"curves_{slug}_{criterion.name}", title, rows, results.plan.trained[case], styles, better
             )
+        verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
+        if not verdicts.empty:
+            yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
         compared = differences(results, case)
         if not compared.empty:
             own = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
@@ -166,38 +172,10 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             yield figures.pareto(f"cost_{slug}_{name}", first, rows, name, styles)
 
 
-def _beside_the_paper(results: Results) -> Iterator[Section]:
-    """Yield the section on the paper that a comparison repeats, if it does."""
-    if (published := published_results(results.comparison)) is None:
-        return
-    paper = published.source
-    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
-    text = f"{paper.title} ({source})."
-    if published.differences:
-        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
-    tables = [
-        Table(
-            "claims",
-            "Claims of the paper",
-            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
-            "equal within the margin.",
-            claims_table(results, published),
-        ),
-        Table(
-            "published",
-            "Published values",
-            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
-            "value was read.",
-            values_table(published),
-        ),
-    ]
-    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])
-
-
 def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
     rows = [
         {"encoding": encoding, "seed": seed, "value": number}
-        for encoding in results.encodings(case)
+        for encoding in results.reaching(case, criterion)
         for seed, number in results.values(case, criterion, encoding).items()
     ]
     return pd.DataFrame(rows, columns=["encoding", "seed", "value"])

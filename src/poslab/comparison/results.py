@@ -142,10 +142,10 @@ class Results:
         ]
 
     def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
+        if not criterion.where and criterion.name in result.scores:
+            return False
         lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
-        return criterion.name not in result.scores and any(
-            f"{criterion.name}@{n}" not in result.scores for n in lengths
-        )
+        return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that all have.

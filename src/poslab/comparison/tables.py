@@ -100,25 +100,22 @@ def case_table(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict_table(results: Results, case: str) -> pd.DataFrame:
-    """Return a row for each metric and encoding of a case but the baseline: the verdict with its evidence."""
-    comparison, rows = results.comparison, []
-    for criterion in comparison.criteria(case):
-        verdicts = results.verdicts(case, criterion, comparison.baseline)
-        for encoding in results.encodings(case):
-            if encoding == comparison.baseline:
-                continue
-            reaching = results.reaching(case, criterion)
-            if encoding not in reaching:
-                why = "it has no positions at these lengths"
-            elif results.shared_seeds(case):
-                why = "the baseline has no result at these lengths"
-            else:
-                why = "no seed of all encodings is finished"
-            found = verdicts[encoding].text if encoding in verdicts else why
-            rows.append({"metric": criterion.metric, "encoding": encoding, "verdict": found})
-    frame = pd.DataFrame(rows)
-    return frame.drop(columns="metric") if len(comparison.criteria(case)) == 1 and rows else frame
+def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
+    """Return a row for each encoding of a case but the baseline: the verdict on a metric, with its evidence."""
+    baseline, rows = results.comparison.baseline, []
+    verdicts = results.verdicts(case, criterion, baseline)
+    for encoding in results.encodings(case):
+        if encoding in verdicts:
+            said = verdicts[encoding].text
+        elif encoding not in results.reaching(case, criterion):
+            said = "it has no positions at these lengths"
+        elif results.shared_seeds(case):
+            said = "the baseline has no result at these lengths"
+        else:
+            said = "no seed of all encodings is finished"
+        if encoding != baseline:
+            rows.append({"encoding": encoding, "verdict": said})
+    return pd.DataFrame(rows, columns=["encoding", "verdict"])
 
 
 def differences(results: Results, case: str) -> pd.DataFrame:
