@@ -108,7 +108,7 @@ def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
         criterion,
         best,
         results.mean(case, criterion, best),
-        sum(math.isfinite(value) for value in results.values(case, criterion, best).values()),
+        len(results.known_values(case, criterion, best)),
         beside,
         results.not_learned(case),
         {name: f"{solved(own).sum()} of {len(own)}" for name, own in values.items()},

@@ -14,6 +14,7 @@ from rich.console import Console
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.comparison.answers import ALIKE, COST_METRICS, amount, are, cost, has, in_words, listed
 from poslab.comparison.comparison import Criterion
+from poslab.comparison.duration import SECONDS_BESIDE_STEPS
 from poslab.comparison.results import Results
 from poslab.comparison.verdict import Word
 from poslab.configuration.command_line import python_command
@@ -140,14 +141,14 @@ class _Remedy:
         return f"in about {hours:.2g} hours" if hours >= 1.5 else f"in about {minutes}"
 
     def _seconds_of_run(self, case: str) -> float:
-        """Return the mean of finished runs of a case, or an estimate."""
+        """Return the mean of finished runs of a case, with their start and test, or an estimate."""
         took = [
             result.metrics[COST_METRICS["seconds"]]
             for cell, result in self.results.cells
             if cell.case == case and COST_METRICS["seconds"] in result.metrics
         ]
         if took:
-            return sum(took) / len(took)
+            return SECONDS_BESIDE_STEPS + sum(took) / len(took)
         return math.nan if self.estimated is None else self.estimated(case)
 
 
@@ -160,7 +161,7 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
     if needs.start == "scratch" and is_pretrained:
         yield "there is no evidence for models from scratch, since all of these are pretrained (start=pretrained)."
         return
-    if not results.shared_seeds(case):
+    if not results.is_comparable(case):
         yield "there is no evidence yet, since no seed of all encodings is finished."
         yield from remedy.finished()
         return
@@ -197,7 +198,8 @@ def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str
         return
     alike = [name for name in others if beside[name].word in ALIKE]
     choice = max([best, *alike], key=lambda name: _speed(results, case, name))
-    yield f"take {choice} ({metric}: {values[choice]}, {amount(len(results.shared_seeds(case)), 'seed')})."
+    seeds = amount(len(results.known_values(case, criterion, choice)), "seed")
+    yield f"take {choice} ({metric}: {values[choice]}, {seeds})."
     if choice != best:
         yield f"{best} has the best mean ({values[best]}), but {choice} is {beside[choice].word} and trains faster."
     elif others:

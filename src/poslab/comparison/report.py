@@ -97,7 +97,7 @@ def conclusions(results: Results) -> dict[str, str]:
 
 
 def _why_no_answer(results: Results, case: str) -> str:
-    if not results.shared_seeds(case):
+    if not results.is_comparable(case):
         return "no seed of all encodings is finished"
     return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
 

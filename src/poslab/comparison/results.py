@@ -95,6 +95,10 @@ class Results:
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
         return sorted(set.intersection(*seeds)) if seeds else []
 
+    def is_comparable(self, case: str) -> bool:
+        """Return whether there are seeds by which the encodings of a case can be compared."""
+        return bool(self.shared_seeds(case))
+
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
         trained = self.plan.trained[case]
@@ -105,8 +109,12 @@ class Results:
 
     def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
         """Return the mean value over the seeds that did not diverge; NaN if there are none."""
-        known = [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
-        return float(np.mean(known)) if known else np.nan
+        known = self.known_values(case, criterion, encoding)
+        return sum(known) / len(known) if known else np.nan
+
+    def known_values(self, case: str, criterion: Criterion, encoding: str) -> list[float]:
+        """Return the values of the seeds that did not diverge."""
+        return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
 
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""

@@ -44,7 +44,7 @@ class OverCases:
     @cached_property
     def cases(self) -> list[str]:
         """The cases with a seed of all encodings."""
-        return [case for case in self.results.comparison.cases if self.results.shared_seeds(case)]
+        return [case for case in self.results.comparison.cases if self.results.is_comparable(case)]
 
     @property
     def enough(self) -> bool:

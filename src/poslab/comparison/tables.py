@@ -109,7 +109,7 @@ def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataF
             said = verdicts[encoding].text
         elif encoding not in results.reaching(case, criterion):
             said = "it has no positions at these lengths"
-        elif results.shared_seeds(case):
+        elif results.is_comparable(case):
             said = "the baseline has no result at these lengths"
         else:
             said = "no seed of all encodings is finished"
