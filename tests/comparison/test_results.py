@@ -9,6 +9,7 @@ import pytest
 
 from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
+from poslab.comparison.tables import fewer_items, overview
 from poslab.evaluation.item_files import write_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.tasks.answering import WrittenAnswers
@@ -16,20 +17,22 @@ from poslab.tasks.language_modelling import LanguageModelling
 from tests.comparison.test_report import results
 
 ITEMS = 8
+BEYOND = Criterion("exact_match@beyond", "maximize", 2)
 
 
-def with_items(folder, task, identity=lambda encoding: "same"):
-    """Results whose runs have scores of 8 items at the lengths 10 and 20."""
+def with_items(folder, task, identity=lambda encoding: "same", reaches=lambda encoding: ITEMS):
+    """Results whose runs have scores of 8 items at the lengths 10 and 20, or of the first of them."""
     made = dataclasses.replace(results(learned=lambda name: True, output=str(folder)), tasks={"copying": task})
     for cell, result in made.cells:
         generator = np.random.default_rng([cell.seed, *cell.encoding.encode()])
         scores = {}
         for length in (10, 20):
-            sums = generator.uniform(0, 100, ITEMS)
-            scores["exact_match", length] = ItemScores(
-                "exact_match", length, sums, np.ones(ITEMS, np.int64), identity(cell.encoding)
+            counts = (np.arange(ITEMS) < reaches(cell.encoding)).astype(np.int64)
+            items = ItemScores(
+                "exact_match", length, generator.uniform(0, 100, ITEMS) * counts, counts, identity(cell.encoding)
             )
-            result.scores[f"exact_match@{length}"] = float(sums.mean())
+            scores["exact_match", length] = items
+            result.scores[f"exact_match@{length}"] = items.value
         made.place(cell).mkdir(parents=True)
         write_measured(MeasuredRun(cell.encoding, "test", scores, {}), made.place(cell) / "scores.npz")
     return made
@@ -81,3 +84,25 @@ def test_runs_that_exist_are_compared_whatever_their_seeds(tmp_path):
         assert verdict.difference.estimate is not None
     in_progress = dataclasses.replace(made, finished=finished)
     assert in_progress.scores("copying", criterion) == {}
+
+
+def test_means_are_those_of_the_runs_and_say_where_an_encoding_has_fewer_items(tmp_path):
+    """One number has one meaning: the tables show the means of results.csv; only differences are of shared items."""
+    made = with_items(tmp_path, WrittenAnswers, reaches=lambda encoding: 5 if encoding == "slow" else ITEMS)
+    frame = made.frame()
+    rows = frame[frame["metric"] == "exact_match@beyond"].groupby("encoding")["value"].mean()
+    cells = overview(made).set_index("encoding")["exact_match@beyond"]
+    assert {name: float(cell.split()[0].rstrip("*")) for name, cell in cells.items()} == pytest.approx(
+        dict(rows), rel=1e-3
+    )
+    assert [name for name, cell in cells.items() if "*" in cell] == ["slow"]
+    assert made.scores("copying", BEYOND)["none"].items.shape == (5, 5)
+    assert fewer_items(made, "copying").startswith(
+        "* exact_match@beyond is a mean over 8 test items, that of slow over 5"
+    )
+
+
+def test_nothing_is_said_of_items_where_all_encodings_have_all(tmp_path):
+    made = with_items(tmp_path, WrittenAnswers)
+    assert fewer_items(made, "copying") == ""
+    assert not any("*" in cell for cell in overview(made)["exact_match@beyond"])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from poslab.comparison.difference import Scores
 from poslab.comparison.verdict import Word, verdicts
@@ -57,6 +58,18 @@ def test_a_mean_alone_is_no_verdict():
     assert found.word is Word.NOT_TOLD_APART
     assert found.further_seeds > 100
     assert f"about {found.further_seeds:,} more seeds would find a difference of 1" in found.text
+
+
+def test_where_nothing_is_told_apart_the_smallest_difference_that_would_have_been_found_is_said():
+    """It is that of statsmodels for one of two encodings, of which Holm's first has half the level."""
+    noisy = BASELINE + 10 * NOISE
+    scores = {"alibi": Scores(BASELINE), "rotary": Scores(noisy), "none": Scores(BASELINE + 0.2 + 20 * NOISE)}
+    found = verdicts(scores, "alibi", "maximize")["rotary"]
+    spread = (noisy - BASELINE).std(ddof=1)
+    expected = spread * TTestPower().solve_power(nobs=5, alpha=0.05 / 2, power=0.8)
+    assert found.detectable == pytest.approx(expected, rel=1e-3)
+    assert f"5 pairs of seeds (enough to find a difference of {expected:.3g})" in found.text
+    assert verdict(BASELINE + 5 + NOISE).detectable is None
 
 
 def test_without_a_margin_nothing_is_equal_and_no_seeds_are_advised():

@@ -8,18 +8,24 @@ import pandas as pd
 
 from poslab.comparison.answers import listed
 from poslab.comparison.results import Results
+from poslab.comparison.tuned import found_nothing
 from poslab.report.figures import Table
 
 
 def checks(results: Results) -> Table:
-    """Return a row for each check: whether it holds, and what was found."""
+    """Return a row for each check and case, cases with the same outcome together: whether it holds, what was found."""
+    cases = [case for case in results.comparison.cases if results.encodings(case)]
+    outcomes: dict[tuple[str, bool, str], list[str]] = {}
+    for case in cases:
+        for outcome in _of(results, case):
+            outcomes.setdefault(outcome, []).append(case)
+    order = list(dict.fromkeys(check for check, _, _ in outcomes))
     rows = [
-        {"case": case, "check": check, "holds": holds, "found": found}
-        for case in results.comparison.cases
-        if results.encodings(case)
-        for check, holds, found in _of(results, case)
+        {"check": check, "holds": holds, "found": found, "case": "all" if own == cases else listed(own)}
+        for (check, holds, found), own in sorted(outcomes.items(), key=lambda one: (one[0][1], order.index(one[0][0])))
     ]
-    return Table("checks", "Checks", "A check that does not hold weakens what is said above.", pd.DataFrame(rows))
+    caption = "A check that does not hold weakens what is said above. Those that do not hold come first."
+    return Table("checks", "Checks", caption, pd.DataFrame(rows))
 
 
 def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
@@ -47,8 +53,12 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     learned = {name: results.learned(case, name) for name in runs}
     behind = [f"{name} ({count} of {total})" for name, (count, total) in learned.items() if count < total]
     yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
-    edges = [name for name, choice in results.tuned(case).items() if choice.at_the_edge]
-    yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
+    if results.comparison.tuning is not None:
+        tuned = results.tuned(case)
+        lost = [name for name, choice in tuned.items() if found_nothing(choice)]
+        yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
+        edges = [name for name, choice in tuned.items() if choice.at_the_edge and name not in lost]
+        yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
 
 
 def _seeds(runs: Mapping[str, Mapping[int, object]]) -> list[int]:

@@ -16,7 +16,7 @@ from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.papers import published_results
-from poslab.comparison.recommendation import Needs, recommendation
+from poslab.comparison.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report import write
 from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
@@ -105,8 +105,8 @@ def run_comparison(
             results = Results(study.plan, study.results(), cases.tasks)
             write(results, console, typed)
         if recommend:
-            for sentence in recommendation(results, asked):
-                console.print(sentence)
+            texts = recommendation(results, asked, typed, lambda case: seconds_of_run(*cases.parts[case]))
+            print_recommendation(console, texts)
 
 
 def compare_runs(
@@ -133,8 +133,7 @@ def compare_runs(
     with one_at_a_time(output):
         write(results, console, typed)
     if recommend:
-        for sentence in recommendation(results, asked):
-            console.print(sentence)
+        print_recommendation(console, recommendation(results, asked, typed))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from poslab.comparison.lengths import at_lengths
 from poslab.comparison.results import Results
 from poslab.comparison.verdict import Word
 from poslab.evaluation.base_bound import smallest_base
+from poslab.report.figures import Table
+from poslab.report.page import Section
 
 SEEN = Literal["pdf", "raw_results", "code", "secondary"]
 """Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
@@ -188,3 +190,31 @@ def values_table(published: PublishedResults) -> pd.DataFrame:
         for v in published.values
     ]
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def beside_the_paper(results: Results) -> Iterator[Section]:
+    """Yield the section of a report on the paper that a comparison repeats, if it does."""
+    if (published := published_results(results.comparison)) is None:
+        return
+    paper = published.source
+    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
+    text = f"{paper.title} ({source})."
+    if published.differences:
+        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
+    tables = [
+        Table(
+            "claims",
+            "Claims of the paper",
+            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
+            "equal within the margin.",
+            claims_table(results, published),
+        ),
+        Table(
+            "published",
+            "Published values",
+            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
+            "value was read.",
+            values_table(published),
+        ),
+    ]
+    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])

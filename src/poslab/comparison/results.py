@@ -36,6 +36,9 @@ class Results:
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
+    _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -83,6 +86,10 @@ class Results:
         """Return the encodings with a finished run on a case."""
         return [name for name in self.comparison.encodings_of(case) if self.runs(case, name)]
 
+    def without_runs(self, case: str) -> list[str]:
+        """Return the encodings of a case without a finished run."""
+        return [name for name in self.comparison.encodings_of(case) if not self.runs(case, name)]
+
     def shared_seeds(self, case: str) -> list[int]:
         """Return the seeds of which every encoding with a run on a case has one."""
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
@@ -95,6 +102,10 @@ class Results:
         """
         return sorted(self.runs(case, encoding)) if self.places else self.shared_seeds(case)
 
+    def is_comparable(self, case: str) -> bool:
+        """Return whether there are seeds by which the encodings of a case can be compared."""
+        return any(self.seeds(case, encoding) for encoding in self.encodings(case))
+
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
         trained = self.plan.trained[case]
@@ -102,6 +113,37 @@ class Results:
             seed: value(criterion, result.scores, cell.lengths, trained)
             for seed, (cell, result) in self.runs(case, encoding).items()
         }
+
+    def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
+        """Return the mean value over the seeds that did not diverge; NaN if there are none."""
+        known = self.known_values(case, criterion, encoding)
+        return sum(known) / len(known) if known else np.nan
+
+    def known_values(self, case: str, criterion: Criterion, encoding: str) -> list[float]:
+        """Return the values of the seeds that did not diverge."""
+        return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
+
+    def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
+        if (case, criterion) not in self._positioned:
+            self._positioned[case, criterion] = self._count_positioned(case, criterion)
+        return self._positioned[case, criterion]
+
+    def _count_positioned(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        firsts = {
+            encoding: next((run for run in self.runs(case, encoding).values() if not run[1].diverged), None)
+            for encoding in self.reaching(case, criterion)
+        }
+        counted = {}
+        for encoding, run in firsts.items():
+            if run is not None:
+                if (items := self._items(criterion, *run)) is None:
+                    return {}
+                counted[encoding] = np.concatenate([one.counts > 0 for one in items])
+        if not counted:
+            return {}
+        total = int(np.any(list(counted.values()), axis=0).sum())
+        return {encoding: (int(own.sum()), total) for encoding, own in counted.items()}
 
     def reaching(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have positions at the lengths of a metric; all runs that diverged may have them."""
@@ -115,10 +157,10 @@ class Results:
         ]
 
     def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
+        if not criterion.where and criterion.name in result.scores:
+            return False
         lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
-        return criterion.name not in result.scores and any(
-            f"{criterion.name}@{n}" not in result.scores for n in lengths
-        )
+        return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that are compared.
