@@ -16,8 +16,9 @@ from poslab.comparison.methods import methods
 from poslab.comparison.recommendation import Needs, recommendation
 from poslab.comparison.report import sentences, write
 from poslab.comparison.results import Results
-from poslab.comparison.tables import case_table, latex, overview
+from poslab.comparison.tables import case_table, overview
 from poslab.io.terminal import HarmlessConsole
+from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
 from tests.comparison.comparisons import TUNING, plan
 

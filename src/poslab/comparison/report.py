@@ -21,10 +21,11 @@ from poslab.comparison.methods import methods
 from poslab.comparison.over_cases import caution
 from poslab.comparison.papers import claims_table, published_results, values_table
 from poslab.comparison.results import Results
-from poslab.comparison.tables import case_table, differences, latex, markdown, overview
+from poslab.comparison.tables import case_table, differences, overview
 from poslab.io.writing import write_atomically
 from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
+from poslab.report.text_tables import latex, markdown
 
 LEGEND = (
     "The sign says how the encoding compares with {baseline}: ▲ better, ▼ worse, = equal within the margin, ? not told "

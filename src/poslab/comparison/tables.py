@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -21,15 +20,6 @@ SIGNS = {
     Word.ONE_SEED: "",
 }
 """Sign of each verdict, for tables in which words do not fit."""
-
-IN_LATEX = {
-    "▲": r"$\blacktriangle$",
-    "▼": r"$\blacktriangledown$",
-    "=": "$=$",
-    "?": "?",
-    "✗": r"$\times$",
-    "∞": r"$\infty$",
-}
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -103,29 +93,3 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(frame.columns), ["---"] * frame.shape[1], *_rows(frame)])
-
-
-def latex(frame: pd.DataFrame, caption: str) -> str:
-    """Return a table of texts in LaTeX, for the package booktabs."""
-    escaped = frame.map(_escaped).rename(columns=_escaped)
-    return escaped.to_latex(
-        index=False, escape=False, caption=_escaped(caption), column_format="l" + "r" * (frame.shape[1] - 1)
-    )
-
-
-def _rows(frame: pd.DataFrame) -> Sequence[list[str]]:
-    return [[str(cell).replace("|", "\\|") for cell in row] for row in frame.itertuples(index=False)]
-
-
-def _escaped(text: str) -> str:
-    """Return a text with the characters that LaTeX would interpret escaped."""
-    plain = "".join(
-        f"\\{c}" if c in "_&%#${}" else {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}.get(c, c)
-        for c in text
-    )
-    return "".join(IN_LATEX.get(c, c) if c in "▲▼✗∞" else c for c in plain)
