@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from poslab.commands.help import train_help
 from poslab.commands.hydra_command import choices_of_configuration, command
+from poslab.commands.run_names import named_directory
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
@@ -19,7 +20,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     is_named = any(
         word.lstrip("+").startswith(("hydra.run.", "hydra.sweep.")) for word in HydraConfig.get().overrides.hydra
     )
-    planned = plan(config, directory, given, is_named)._replace(choices=[*choices_of_configuration("train"), *given])
+    planned = plan(config, named_directory(directory, given), given, is_named)._replace(
+        choices=[*choices_of_configuration("train"), *given]
+    )
 
     from poslab.training.checking import check
 
