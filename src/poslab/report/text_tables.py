@@ -13,8 +13,9 @@ IN_LATEX = {
     "?": "?",
     "✗": r"$\times$",
     "∞": r"$\infty$",
+    "±": r"$\pm$",
 }
-"""Signs of verdicts in LaTeX."""
+"""Signs of verdicts, and of a spread, in LaTeX."""
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -40,4 +41,4 @@ def _escaped(text: str) -> str:
         f"\\{c}" if c in "_&%#${}" else {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}.get(c, c)
         for c in text
     )
-    return "".join(IN_LATEX.get(c, c) if c in "▲▼✗∞" else c for c in plain)
+    return "".join(IN_LATEX.get(c, c) if c in "▲▼✗∞±" else c for c in plain)
