@@ -148,7 +148,7 @@ def in_blocks(frame: pd.DataFrame, width: int) -> Iterator[Table]:
     """Yield tables of at most this width, whose labels may take several lines, with about as many columns each."""
     texts = [name for name in ("encoding", "metric") if name in frame]
     fixed = [*texts, *(["runs"] if "runs" in frame else [])]
-    lengths = [name for name in frame if name not in fixed]
+    lengths = [str(name) for name in frame if name not in fixed]
     words = {
         name: [word for cell in [name, *frame[name]] for word in (cell.split() if name in texts else [cell])]
         for name in frame
