@@ -31,6 +31,14 @@ def config(*overrides: str) -> dict:
         ([["encoding=yarn", "encoding.scaling.factor=4"], ["encoding=yarn"]], ["yarn factor=4", "yarn factor=16"]),
         ([["encoding=t5"], ["encoding=shaw", "encoding.max_distance=8"]], ["t5", "shaw"]),
         (
+            [["encoding=dape", f"encoding.over._target_=poslab.encodings.{name}"] for name in ("KerplePower", "Alibi")],
+            ["Dape over=KerplePower", "Dape over=Alibi"],
+        ),
+        (
+            [["dataset=multi30k", f"encoding@model.cross_encoding={name}"] for name in ("none", "kerple_log")],
+            ["rotary cross_encoding=NoPosition", "rotary cross_encoding=KerpleLog"],
+        ),
+        (
             [["encoding=learned", "dataset.sequence_length=8"], []],
             ["learned sequence_length=8", "rotary sequence_length=256"],
         ),

@@ -119,13 +119,16 @@ def _flat(config: Mapping[str, Any], conf: Path) -> Iterator[tuple[str, Any]]:
     choices = choices_of(config, conf)
     yield from ((group, choice.name) for group, choice in choices.items())
     follow = {f"{group}.{key}" for group, choice in choices.items() for key in choice.follow}
-    leaves = _leaves(config, "")
+    leaves = ((key, value) for key, value in _leaves(config, "") if not isinstance(config.get(key), Mapping))
     yield from ((key, value) for key, value in leaves if not key.startswith(APART) and key not in follow)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys with their values, and each node within with its class alone."""
     for key, value in node.items():
         if isinstance(value, Mapping):
+            if "_target_" in value:
+                yield f"{prefix}{key}", {"_target_": value["_target_"]}
             yield from _leaves(value, f"{prefix}{key}.")
         elif key not in ("_target_", "_partial_"):
             yield f"{prefix}{key}", value
