@@ -120,9 +120,9 @@ def test_runs_stand_side_by_side_and_a_dash_is_where_an_encoding_ends(rotary, le
     assert (ended.status, ended.errors) == (0, "")
     (made,) = (tmp_path / "outputs").iterdir()
     figures = json.loads((made / "metrics.json").read_text())
-    assert {"Rotary/loss@16", "Rotary/loss@32", "Learned/loss@16"} <= set(figures)
-    assert "Learned/loss@32" not in figures
-    (line, *_) = [line for line in ended.output.splitlines() if line.split()[:1] == ["Learned"]]
+    assert {"rotary/loss@16", "rotary/loss@32", "learned/loss@16"} <= set(figures)
+    assert "learned/loss@32" not in figures
+    (line, *_) = [line for line in ended.output.splitlines() if line.split()[:1] == ["learned"]]
     assert line.split()[-1] == "-"
 
 
@@ -132,10 +132,10 @@ def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does
     same = evaluate(*arguments, "encoding@swap=rotary")
     other = evaluate(*arguments, "encoding@swap=yarn", "swap.factor=4")
     assert (same.status, same.errors, other.status, other.errors) == (0, "", 0, "")
-    own, swapped, *_ = [line.split()[-1] for line in same.output.splitlines() if line.strip().startswith("Rotary")]
+    own, swapped, *_ = [line.split()[-1] for line in same.output.splitlines() if line.strip().startswith("rotary")]
     assert own == swapped
     figures = json.loads((rotary / "evaluation_yarn" / "metrics.json").read_text())
-    assert figures["Rotary/loss@16"] != figures["Rotary -> Rotary (yarn)/loss@16"]
+    assert figures["rotary/loss@16"] != figures["rotary -> yarn factor=4/loss@16"]
 
 
 @pytest.mark.slow
@@ -167,8 +167,10 @@ def test_jobs_have_a_directory_each_and_a_swap_is_for_the_training_length_of_its
     both = json.loads((tmp_path / "both" / "metrics.json").read_text())
     for job, run in enumerate((rotary, longer)):
         alone = json.loads((jobs / f"{job}" / "metrics.json").read_text())
-        loss = alone["Rotary -> Rotary (rope_dynamic_ntk)/loss@64"]
-        assert loss == pytest.approx(both[f"Rotary -> Rotary (rope_dynamic_ntk) ({run.name})/loss@64"], rel=1e-6)
+        loss = alone["rotary -> rope_dynamic_ntk/loss@64"]
+        length = 32 if run is longer else 16
+        own = f"rotary sequence_length={length} -> rope_dynamic_ntk"
+        assert loss == pytest.approx(both[f"{own}/loss@64"], rel=1e-6)
     assert not (rotary / "evaluation_rope_dynamic_ntk").exists()
 
 
@@ -208,7 +210,7 @@ MISTAKES = {
     "run={rotary} encoding=alibi": "encoding@swap= takes the place of the encoding of a run",
     "run={rotary} temperature=log_n": "temperature goes with encoding@swap",
     "run={rotary} model.head_dim=8": "model.head_dim is that of the run, and cannot be another one",
-    "run={learned} lengths=[16] parts=[rotary]": "parts must hold one that shows something of Learned, got ['rotary']",
+    "run={learned} lengths=[16] parts=[rotary]": "parts must hold one that shows something of learned, got ['rotary']",
     "run={rotary} parts=[extrapolaton]": "; did you mean 'extrapolation'?",
     "run={rotary} text=5": "text must be text or null, got 5",
     "run={rotary} lengths=[16,1000000]": "lengths must lie between 1 and",

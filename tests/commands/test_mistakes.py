@@ -187,8 +187,9 @@ def test_one_wrong_job_of_two_leaves_the_other_alone(small, tmp_path, train):
     assert ended.status == 2
     assert ended.errors == "error: encoding.base must be a number greater than 1, got 0\n"
     finished = [path.parent.name for path in (tmp_path / "sweep").rglob("metrics.json")]
-    assert finished == ["1_text_rotary"]
-    assert not (tmp_path / "sweep" / "0_text_rotary").exists()
+    assert finished == ["1_text_rotary_base-100"]
+    assert not list((tmp_path / "sweep").glob("0_*"))
+    assert "failed: rotary base=0: encoding.base must be a number greater than 1, got 0" in ended.output
 
 
 def test_an_unknown_choice_among_several_jobs_is_told_before_the_first(small, tmp_path, train):

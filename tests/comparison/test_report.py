@@ -16,8 +16,9 @@ from poslab.comparison.checks import checks
 from poslab.comparison.methods import methods
 from poslab.comparison.report import _by_seed, conclusions, write
 from poslab.comparison.results import Results
-from poslab.comparison.tables import case_table, latex, overview, verdict_table
+from poslab.comparison.tables import case_table, overview, verdict_table
 from poslab.io.terminal import HarmlessConsole
+from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
 from tests.comparison.comparisons import TUNING, plan
 

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from poslab.commands.words import CONF
-from poslab.configuration.labels import choice_name, labels
+from poslab.configuration.labels import choice_name, label, labels, shown
 from poslab.data.composed import resolved
 from tests.encoding_choices import EVERY_ENCODING
 
@@ -22,7 +22,7 @@ def config(*overrides: str) -> dict:
         ([["encoding=rotary"], ["encoding=t5"]], ["rotary", "t5"]),
         (
             [["encoding.base=1e5"], ["encoding.base=10"], ["encoding=alibi"]],
-            ["rotary base=100000", "rotary base=10", "alibi"],
+            ["rotary base=1e5", "rotary base=10", "alibi"],
         ),
         ([["seed=1"], ["seed=2", "encoding=none"]], ["rotary seed=1", "none seed=2"]),
         ([["optimizer.lr=0.01"], ["optimizer.lr=0.001"]], ["rotary lr=0.01", "rotary lr=0.001"]),
@@ -30,11 +30,101 @@ def config(*overrides: str) -> dict:
         ([["temperature=ssmax"], []], ["rotary temperature=ssmax", "rotary"]),
         ([["encoding=yarn", "encoding.scaling.factor=4"], ["encoding=yarn"]], ["yarn factor=4", "yarn factor=16"]),
         ([["encoding=t5"], ["encoding=shaw", "encoding.max_distance=8"]], ["t5", "shaw"]),
+        (
+            [["encoding=dape", f"encoding.over._target_=poslab.encodings.{name}"] for name in ("KerplePower", "Alibi")],
+            ["Dape over=KerplePower", "Dape over=Alibi"],
+        ),
+        (
+            [["dataset=multi30k", f"encoding@model.cross_encoding={name}"] for name in ("none", "kerple_log")],
+            ["rotary cross_encoding=NoPosition", "rotary cross_encoding=KerpleLog"],
+        ),
+        (
+            [["encoding=learned", "dataset.sequence_length=8"], []],
+            ["learned sequence_length=8", "rotary sequence_length=256"],
+        ),
         ([[], []], ["rotary", "rotary"]),
     ],
 )
 def test_a_label_names_the_encoding_and_what_differs(runs, expected):
     assert labels([config(*overrides) for overrides in runs], CONF) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "rotary"),
+        (["encoding.base=1e5"], "rotary base=1e5"),
+        (["encoding.base=100000"], "rotary base=100000"),
+        (["encoding=learned", "dataset.sequence_length=64"], "learned"),
+        (["encoding=learned", "encoding.max_length=64"], "learned max_length=64"),
+        (["encoding=yarn", "encoding.scaling.factor=4", "seed=3"], "yarn factor=4"),
+        (["positions=randomized", "positions.max_position=99"], "rotary positions=randomized max_position=99"),
+        (["encoding=t5", "temperature=ssmax"], "t5 temperature=ssmax"),
+        (["dataset=copy", "optimizer.lr=0.1"], "rotary"),
+    ],
+)
+def test_the_label_of_one_run_names_what_differs_from_its_choices(overrides, expected):
+    assert label(config(*overrides)) == expected
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_an_encoding_as_it_is_chosen_is_its_own_label(name):
+    assert label(config(f"encoding={name}")) == name
+
+
+def test_two_runs_have_two_labels_though_four_keys_are_alike():
+    sizes = ("model.num_layers", "model.dropout", "optimizer.lr", "optimizer.weight_decay", "trainer.max_steps")
+    runs = [config(*(f"{key}=1" for key in sizes)), config(*(f"{key}=0" for key in sizes[:-1])), config()]
+    assert all(len(one.split()) == 5 for one in labels(runs))
+    runs += [config(*(f"{key}=1" for key in sizes[:-1]), "trainer.max_steps=2")]
+    assert len(set(labels(runs))) == 4
+
+
+def test_two_runs_have_two_labels_though_long_values_end_alike(tmp_path):
+    files = [f"dataset.files=[{tmp_path}/{'x' * 30}/{name}/{'y' * 30}.txt]" for name in "ab"]
+    one, other = labels([config("dataset=text", file) for file in files])
+    assert one != other
+    other, short = labels([config("dataset=text", files[0]), config("dataset=text", "dataset.files=[c.txt]")])
+    assert len(other) < 60 and short == "rotary files=[c.txt]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e5, "1e5"),
+        (250000.0, "2.5e5"),
+        (12345.0, "12345"),
+        (1000.0, "1000"),
+        (1e-5, "1e-5"),
+        (0.001, "0.001"),
+        (1 / 3, "0.3333333333333333"),
+        (float("inf"), "inf"),
+        (100000, "100000"),
+        (None, "null"),
+        (True, "true"),
+        (["a b", None], "[ab,null]"),
+        (
+            [{"_target_": "lab.Alibi", "_partial_": True}, {"_target_": "lab.Rotary", "base": 1e5}],
+            "[Alibi,Rotary(base=1e5)]",
+        ),
+    ],
+)
+def test_a_value_is_shown_as_it_is_typed(value, text):
+    assert shown(value) == text
+
+
+def test_a_class_of_poslab_may_be_named_by_a_package_above_it():
+    assert label({"encoding": {"_target_": "poslab.encodings.Rotary", "base": 1e5}}) == "rotary base=1e5"
+    assert label({"encoding": {"_target_": "mylab.Rotary", "base": 1e5}}) == "Rotary base=1e5"
+
+
+def test_a_broken_file_beside_the_choices_is_passed_over(tmp_path):
+    (tmp_path / "encoding").mkdir()
+    (tmp_path / "encoding" / "good.yaml").write_text("_target_: lab.Mine\nsize: 3\n")
+    for name, content in {"odd": b"a: [", "list": b"[1]", "empty": b"", "bytes": b"\xff"}.items():
+        (tmp_path / "encoding" / f"{name}.yaml").write_bytes(content)
+    own = {"encoding": {"_target_": "lab.Mine", "size": 4}}
+    assert label(own, tmp_path) == "good size=4"
 
 
 def test_keys_that_end_alike_are_told_apart():
@@ -54,3 +144,4 @@ def test_a_class_of_ones_own_has_its_own_name():
     own = {**config(), "encoding": {"_target_": "mylab.Mine", "size": 3}}
     assert choice_name(CONF, "encoding", own["encoding"]) is None
     assert labels([own, config()], CONF) == ["Mine", "rotary"]
+    assert label(own) == "Mine size=3"

@@ -1,12 +1,19 @@
 """Encodings describe themselves in reports: by default with their parameters alone."""
 
+import copy
+import dataclasses
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
-from poslab.encodings import KerpleLog, PositionalEncoding, Rotary
-from tests.encoding_choices import EVERY_ENCODING, encoding
+from poslab.encodings import KerpleLog, PositionalEncoding, Rotary, StackShape
+from poslab.encodings.described import OF_THE_STACK
+from tests.encoding_choices import EVERY_ENCODING, encoding, factory
 from tests.encodings.examples import TurningAndDiscounting
+
+SHAPE = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8)
 
 
 class OfParts(PositionalEncoding):
@@ -21,6 +28,38 @@ def test_by_default_parameters_are_what_is_learned_and_parts_speak_for_themselve
     learned = OfParts().learned()
     assert list(learned) == ["own", "over.r1", "over.r2", "layers.0.weight", "layers.0.bias"]
     assert learned["own"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_every_encoding_shows_its_hyperparameters(name):
+    instance = encoding(name)
+    first = repr(instance).partition("\n(")[0]
+    for argument in inspect.signature(type(instance)).parameters:
+        assert (f"{argument}=" in first) == (argument not in ("args", "kwargs", *OF_THE_STACK)), argument
+
+
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "shown"),
+    [
+        ("none", {}, "NoPosition()"),
+        ("kerple_log", {}, "KerpleLog()"),
+        ("t5", {"num_buckets": 64}, "T5Bias(num_buckets=64, max_distance=128)"),
+        ("alibi_learned", {}, "LearnedAlibi(max_exponent=8.0, asymmetry=0.0)"),
+        ("rotary", {"base": 1e5}, "Rotary(base=100000.0, fraction=1.0, layout='half_split', scaling=None)"),
+        (
+            "rope_linear",
+            {},
+            "Rotary(base=10000.0, fraction=1.0, layout='half_split', scaling=rope_linear(factor=4.0))",
+        ),
+    ],
+)
+def test_an_encoding_is_shown_as_the_call_that_makes_it(name, hyperparameters, shown):
+    made = SHAPE.fill(factory(name, **hyperparameters))
+    assert repr(made) == repr(copy.deepcopy(made)) == shown
+
+
+def test_what_comes_from_the_stack_is_no_hyperparameter():
+    assert {field.name for field in dataclasses.fields(StackShape)} | {"shape"} == set(OF_THE_STACK)
 
 
 def test_by_default_nothing_turns_is_a_vector_or_reads_the_content():

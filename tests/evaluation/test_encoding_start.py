@@ -68,7 +68,7 @@ def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folde
     assert evaluated(first)[1]["start"].tolist() == frame["start"].tolist()
     evaluation, without = evaluated(second)
     assert "start" not in without
-    assert "The initial state of KerpleLog is unknown" in evaluation.sections[0].text
+    assert "The initial state of kerple_log is unknown" in evaluation.sections[0].text
 
 
 def test_a_start_of_another_encoding_is_one_sentence(folder):
@@ -84,7 +84,7 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = subject(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
     assert swapped.warnings == [
-        "T5Bias learns 64 numbers, which no training has set: the results of KerpleLog -> T5Bias are those of an "
+        "T5Bias learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
         "untrained encoding"
     ]
     assert subject(first.path, swap={"encoding": ROTARY}).warnings == []

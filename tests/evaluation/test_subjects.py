@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from poslab.data.text_files import TextFiles
-from poslab.evaluation.subjects import Subject, subject
+from poslab.evaluation.subjects import Subject, subject, with_different_names
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 
@@ -35,3 +35,18 @@ def test_a_run_of_another_task_is_refused_with_what_can_be_done_with_it(tmp_path
     run.start(composed("dataset=reverse_string", "model=encoder"), {})
     with pytest.raises(ValueError, match=r"metrics are in .*metrics\.json, and python -m src\.generate answers"):
         subject(run.path)
+
+
+def of_config(config: dict[str, object], **swap: object) -> Subject:
+    recipe = SimpleNamespace(config=config)
+    others = dict.fromkeys(("run", "model", "tokenizer", "tokens", "bytes_per_token", "untrained", "start"))
+    return Subject(name="", recipe=recipe, keep_documents_apart=False, swap=swap, **others)  # type: ignore[arg-type]
+
+
+def test_models_are_named_by_what_differs_and_equal_ones_by_their_paths_too() -> None:
+    small, large, other = (composed(word) for word in ("encoding.base=1e3", "encoding.base=1e5", "encoding=alibi"))
+    runs = ["outputs/a", "outputs/b", "outputs/c", "outputs/d"]
+    named = with_different_names([of_config(one) for one in (small, large, other, other)], runs)
+    assert [one.name for one in named] == ["rotary base=1000", "rotary base=1e5", "alibi (c)", "alibi (d)"]
+    swapped = with_different_names([of_config(one, encoding=other["encoding"]) for one in (small, large)], runs[:2])
+    assert [one.name for one in swapped] == ["rotary base=1000 -> alibi", "rotary base=1e5 -> alibi"]

@@ -69,10 +69,10 @@ def test_other_processes_are_silent_and_keep_no_log(tmp_path, capsys):
 
 
 def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
-    run = run_of(small(tmp_path, "encoding=t5"), tmp_path / "run")
+    run = run_of(small(tmp_path, "encoding=t5", "encoding.num_buckets=16"), tmp_path / "run")
     text = capsys.readouterr().out
     assert "\x1b" not in text and "\r" not in text
-    assert "Decoder with T5Bias: 8,320 parameters, 32-true" in text
+    assert "Decoder with t5 num_buckets=16: 8,288 parameters, 32-true" in text
     assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens \(bytes, 257\)", text)
     assert re.search(r"overlap with training: [\d.]+% of validation, [\d.]+% of test", text)
     lines = [line.split() for line in text.splitlines()]

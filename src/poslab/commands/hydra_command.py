@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.commands.hydra_files import check_config_dir
+from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
@@ -34,10 +35,15 @@ class FailedJobError(Exception):
     """A job in another process that failed, and was reported there; its argument is the exit status."""
 
 
-Main = Callable[[dict[str, Any], Path, list[str]], None]
+Main = Callable[[dict[str, Any], Path, list[str]], Mapping[str, Any] | None]
 
 
-def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = None) -> NoReturn:
+def command(
+    name: str,
+    main: Main,
+    help_on: Callable[[list[str]], str] | None = None,
+    after_jobs: Callable[[Path], None] | None = None,
+) -> NoReturn:
     """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
@@ -45,16 +51,25 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
     Args:
         name: of its configuration in conf/.
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
-            found it, and the overrides of the command line.
+            found it, and the overrides of the command line; returns facts for the record of its job.
         help_on: returns the help for the other words of the command line; None leaves it to Hydra.
+        after_jobs: called with the directory of all jobs of `-m` when they have ended, each with its record.
     """
     report, statuses = _beginning(name)
     process = os.getpid()
 
+    def leave(status: int) -> NoReturn:
+        if after_jobs is not None and DIRECTORIES and os.getpid() == process:
+            try:
+                after_jobs(as_typed(DIRECTORIES[0]))
+            except Exception as error:
+                report(error)
+        _leave(max(status, *statuses, 0))
+
     def job(composed: DictConfig) -> None:
         """Run one job of perhaps many; its error is reported at once, and the next job runs."""
         hydra_config = HydraConfig.get()
-        directory = Path(hydra_config.runtime.output_dir)
+        directory, record = Path(hydra_config.runtime.output_dir), JobRecord()
         if directory != Path.cwd():
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
@@ -62,15 +77,20 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
             if hydra_config.job.config_name != name:
                 _require_whole(composed, name, str(hydra_config.job.config_name))
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
+            record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
             check_experiment(CONF, hydra_config.runtime.choices)
             config = resolved(composed)
-            main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
+            record.add(config=config)
+            record.add(
+                **main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides) or {}
+            )
         except BaseException as error:
+            record.add(error=str(error) or type(error).__name__)
             report(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
-                _leave(statuses[-1])
+                leave(statuses[-1])
             if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
                 raise FailedJobError(statuses[-1]) from None
 
@@ -81,6 +101,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
             _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
         check_config_dir(sys.argv[1:])
+        sys.argv += noting(sys.argv[1:]) if after_jobs is not None else []
         try:
             run()
         except ConfigCompositionException:
@@ -99,7 +120,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str] | None = 
         report(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
     except Exception as error:
         report(error)
-    _leave(max(statuses, default=0))
+    leave(max(statuses, default=0))
 
 
 def choices_of_configuration(name: str) -> list[str]:

@@ -9,17 +9,20 @@ from hydra.core.hydra_config import HydraConfig
 
 from poslab.commands.help import train_help
 from poslab.commands.hydra_command import choices_of_configuration, command
+from poslab.commands.run_names import named_directory
 
 
-def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Check, then train. Slow imports come after all quick checks."""
+def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[str, Any]:
+    """Check, then train, and return the run with its first metric. Slow imports come after all quick checks."""
     from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]
     is_named = any(
         word.lstrip("+").startswith(("hydra.run.", "hydra.sweep.")) for word in HydraConfig.get().overrides.hydra
     )
-    planned = plan(config, directory, given, is_named)._replace(choices=[*choices_of_configuration("train"), *given])
+    planned = plan(config, named_directory(directory, given), given, is_named)._replace(
+        choices=[*choices_of_configuration("train"), *given]
+    )
 
     from poslab.training.checking import check
 
@@ -27,9 +30,22 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
     from poslab.training.train import train
 
-    train(planned, recipe)
+    run, task = train(planned, recipe), recipe.task
+    return {
+        "run": str(run.path),
+        "metric": task.first_metric(),
+        "decimals": 3 if task.first_metric() in task.open_ended else 2,
+        "pools_lengths": task.pools_lengths,
+    }
+
+
+def show(directory: Path) -> None:
+    """Print and write the table of several runs."""
+    from poslab.commands.jobs_table import show_jobs
+
+    show_jobs(directory)
 
 
 def run() -> None:
     """Run the command, and exit."""
-    command("train", main, train_help)
+    command("train", main, train_help, after_jobs=show)

@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
-"""The configurations of a checkout, where the commands run."""
+from poslab.configuration.labels import CONF as CONF  # of a checkout, where the commands run
+
 SWEEPS = CONF.parent / "sweeps"
 COMPARISONS = CONF.parent / "comparisons"
 

@@ -22,20 +22,12 @@ from poslab.comparison.over_cases import caution
 from poslab.comparison.papers import beside_the_paper
 from poslab.comparison.results import Results
 from poslab.comparison.summary import OverCases
-from poslab.comparison.tables import (
-    case_table,
-    differences,
-    fewer_items,
-    in_markdown,
-    latex,
-    markdown,
-    overview,
-    verdict_table,
-)
+from poslab.comparison.tables import case_table, differences, fewer_items, overview, verdict_table
 from poslab.comparison.tuned import tuned_table, tuning_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
+from poslab.report.text_tables import in_markdown, latex, markdown
 
 LEGEND = {
     "▲": "better",

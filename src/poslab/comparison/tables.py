@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -23,15 +21,6 @@ SIGNS = {
     Word.ONE_SEED: "",
 }
 """Sign of each verdict, for tables in which words do not fit."""
-
-IN_LATEX = {
-    **{character: f"\\{character}" for character in "_&%#${}"},
-    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
-    **{character: f"${character}$" for character in "<>|"},
-    **{"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "✗": r"$\times$", "∞": r"$\infty$"},
-    **{"−": "$-$", "–": "--"},
-}
-"""Characters that LaTeX would interpret, or does not have."""
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -147,31 +136,3 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(frame.columns), ["---"] * frame.shape[1], *_rows(frame)])
-
-
-def latex(frame: pd.DataFrame, caption: str) -> str:
-    """Return a table of texts in LaTeX, with a comment that names the packages which it needs."""
-    escaped = frame.map(_escaped).rename(columns=_escaped)
-    table = escaped.to_latex(
-        index=False, escape=False, caption=_escaped(caption), column_format="l" + "r" * (frame.shape[1] - 1)
-    )
-    return f"% \\usepackage{{booktabs,amssymb}}\n{table}"
-
-
-def _rows(frame: pd.DataFrame) -> Sequence[list[str]]:
-    return [[in_markdown(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
-
-
-def in_markdown(text: str) -> str:
-    """Return a text in one line, with the characters that Markdown would interpret escaped."""
-    return re.sub(r"([|*<`\[\]\\])", r"\\\1", " ".join(text.split()))
-
-
-def _escaped(text: str) -> str:
-    """Return a text in one line, with the characters that LaTeX would interpret escaped."""
-    return "".join(IN_LATEX.get(character, character) for character in " ".join(text.split()))

@@ -178,16 +178,6 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
             yield from _owners(name, value, f"{path}.{key}")
 
 
-def encoding_named(config: Mapping[str, Any]) -> str:
-    """Return the encoding in a few words, with its parts and what is around it: `Rotary (yarn, SSMax)`."""
-    encoding = config["encoding"]
-    parts = [value for value in encoding.values() if isinstance(value, Mapping)]
-    parts += [config[group] for group in ("positions", "temperature") if config.get(group)]
-    name, *inner = [str(part["_target_"]).rpartition(".")[2] for part in (encoding, *parts) if "_target_" in part]
-    inner = [part for part in inner if part != "Contiguous"]
-    return f"{name} ({', '.join(inner)})" if inner else name
-
-
 def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[..., Any]:
     """Return the class or factory that a `_target_` names.
 

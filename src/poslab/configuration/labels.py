@@ -1,15 +1,19 @@
-"""Labels of several runs: the encoding of each, and the keys in which they differ, by the names that people type."""
+"""Labels of runs: the encoding, and the keys in which it or the run differs, by the names that people type."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from poslab.configuration.build import encoding_named
+from poslab.io.reading import LOADER
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+"""The choices of a checkout, whose names labels use; elsewhere there is no such folder, and classes are named."""
 
 GROUPS = ("positions", "temperature", "model", "optimizer", "dataset")
 """Groups whose choice is named in place of the class that it makes."""
@@ -18,27 +22,80 @@ APART = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "datas
 """Keys that do not change what a run learns, and are in no label."""
 
 MANY = 4
-"""Most keys in a label."""
+"""Keys in a label, unless labels of different runs would be equal."""
+
+LONG = 40
+"""Characters of a value in a label, with the same exception."""
 
 
-def labels(configs: Sequence[Mapping[str, Any]], conf: Path) -> list[str]:
-    """Return the label of each run, such as `rotary base=1e+05`, from its configuration.
+class Choice(NamedTuple):
+    """Choice of a group in a run.
 
-    Labels may be equal where configurations are, or differ only in more than four keys.
+    Args:
+        name: as people type it, or the class that it makes where there is no file of it.
+        is_known: whether there is a file.
+        own: dotted keys that are those of the run alone, with their values: others have the value of the file.
+        follow: dotted keys whose value the file takes from another key, as it is in the run.
+    """
+
+    name: str
+    is_known: bool
+    own: dict[str, Any]
+    follow: frozenset[str]
+
+
+def label(config: Mapping[str, Any], conf: Path = CONF) -> str:
+    """Return the encoding of a run with its positions and temperature, and what differs from their choices.
+
+        label(config) == "rotary base=1e5 temperature=ssmax"
+
+    Args:
+        config: of the run, resolved.
+        conf: folder of the choices.
+    """
+    encoding, *around = (
+        (group, choice_of(config, group, conf))
+        for group in ("encoding", "positions", "temperature")
+        if isinstance(config.get(group), Mapping)
+    )
+    differing = {f"encoding.{key}": value for key, value in encoding[1].own.items()}
+    for group, choice in around:
+        differing |= {group: choice.name} if choice.name not in ("contiguous", "Contiguous") else {}
+        differing |= {f"{group}.{key}": value for key, value in choice.own.items()}
+    return _joined(encoding[1].name, differing, list(differing), MANY, LONG)
+
+
+def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]:
+    """Return the label of each of several runs: its encoding, and the keys in which they differ.
+
+        labels([...]) == ["rotary base=1e5", "rotary base=1e6", "alibi"]
+
+    Labels are equal where configurations are, seeds of parts aside. They name four keys, and more only where four are
+    not enough.
 
     Args:
         configs: of the runs, resolved.
-        conf: folder of the choices, whose names are used.
+        conf: folder of the choices.
     """
     flat = [dict(_flat(config, conf)) for config in configs]
-    names = [own.get("encoding") or encoding_named(config) for own, config in zip(flat, configs, strict=True)]
     keys = [key for key in dict.fromkeys(key for own in flat for key in own) if _differs(key, flat)]
     kept = [key for key in keys if key != "encoding" and (key == "seed" or not key.endswith("seed"))]
-    shorts = {key: _short(key, kept) for key in kept}
-    return [
-        " ".join([name, *(f"{shorts[key]}={_shown(own[key])}" for key in _of(own, kept, flat)[:MANY])])
-        for name, own in zip(names, flat, strict=True)
-    ]
+    named = [(own["encoding"], {key: own[key] for key in _of(own, kept, flat)}) for own in flat]
+    short = [_joined(name, values, kept, MANY, LONG) for name, values in named]
+    whole = [_joined(name, values, kept, None, None) for name, values in named]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
+def _joined(name: str, values: Mapping[str, Any], keys: Sequence[str], many: int | None, long: int | None) -> str:
+    """Return a label of some values, whose names are short and distinguish them among keys."""
+    return " ".join(
+        [name, *(f"{short_key(key, keys)}={_cut(shown(values[key]), long)}" for key in list(values)[:many])]
+    )
+
+
+def _cut(text: str, long: int | None) -> str:
+    """Return a text without its middle if it is too long, since paths and numbers differ at their ends."""
+    return text if long is None or len(text) <= long else f"{text[: long // 2 - 1]}...{text[2 - long // 2 :]}"
 
 
 def _of(own: Mapping[str, Any], keys: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -53,23 +110,77 @@ def _of(own: Mapping[str, Any], keys: Sequence[str], flat: Sequence[Mapping[str,
 
 
 def _differs(key: str, flat: Sequence[Mapping[str, Any]]) -> bool:
-    return len({repr(own.get(key)) for own in flat}) > 1
+    values = (own.get(key) for own in flat)
+    return len({value if _is_number(value) else shown(value) for value in values}) > 1  # 1e5 is 100000
 
 
 def _flat(config: Mapping[str, Any], conf: Path) -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys with their values; a group is its choice, if it is one, beside the keys within it."""
-    for group in ("encoding", *GROUPS):
-        if isinstance(node := config.get(group), Mapping) and (name := choice_name(conf, group, node)) is not None:
-            yield group, name
-    yield from ((key, value) for key, value in _leaves(config, "") if not key.startswith(APART))
+    """Yield each group with its choice, and dotted keys with their values, without those that follow from others."""
+    choices = choices_of(config, conf)
+    yield from ((group, choice.name) for group, choice in choices.items())
+    follow = {f"{group}.{key}" for group, choice in choices.items() for key in choice.follow}
+    leaves = ((key, value) for key, value in _leaves(config, "") if not isinstance(config.get(key), Mapping))
+    yield from ((key, value) for key, value in leaves if not key.startswith(APART) and key not in follow)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys with their values, and each node within with its class alone."""
     for key, value in node.items():
         if isinstance(value, Mapping):
+            if "_target_" in value:
+                yield f"{prefix}{key}", {"_target_": value["_target_"]}
             yield from _leaves(value, f"{prefix}{key}.")
         elif key not in ("_target_", "_partial_"):
             yield f"{prefix}{key}", value
+
+
+def choices_of(config: Mapping[str, Any], conf: Path = CONF) -> dict[str, Choice]:
+    """Return the choices of a run, by group."""
+    groups = [group for group in ("encoding", *GROUPS) if isinstance(config.get(group), Mapping)]
+    return {group: choice_of(config, group, conf) for group in groups}
+
+
+def choice_of(config: Mapping[str, Any], group: str, conf: Path = CONF) -> Choice:
+    """Return the choice of a group of a run."""
+    node = config[group]
+    name = choice_name(conf, group, node)
+    usual = {} if name is None else dict(_leaves(_files(conf, group)[name], ""))
+    here = {key: _resolved(value, config) for key, value in usual.items()}
+    leaves = dict(_leaves(node, ""))
+    return Choice(
+        name or str(node.get("_target_")).rpartition(".")[2],
+        name is not None,
+        {key: value for key, value in leaves.items() if key not in here or here[key] != value},
+        frozenset(key for key in leaves if key in here and here[key] is not usual[key] and here[key] == leaves[key]),
+    )
+
+
+def hyperparameters(config: Mapping[str, Any], conf: Path = CONF) -> list[str]:
+    """Return the dotted keys of the numbers of a run's encoding, those that differ from its choice first."""
+    numbers = [key for key, value in _leaves(config["encoding"], "") if _is_number(value)]
+    choice = choice_of(config, "encoding", conf)
+    return [f"encoding.{key}" for key in sorted(numbers, key=lambda key: not (choice.is_known and key in choice.own))]
+
+
+def hyperparameters_of_all(conf: Path = CONF) -> list[str]:
+    """Return the dotted keys of the numbers of every choice of an encoding, once each."""
+    every = (leaf for node in _files(conf, "encoding").values() for leaf in _leaves(node, "encoding."))
+    return list(dict.fromkeys(key for key, value in every if _is_number(value) or str(value).startswith("${")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
+    """Return a value of a file of choices in a run, where `${dataset.sequence_length}` stands for another key."""
+    found = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    node: Any = config
+    for word in found[1].split("."):
+        node = node.get(word) if isinstance(node, Mapping) else None
+    return node
 
 
 def choice_name(conf: Path, group: str, node: Mapping[str, Any]) -> str | None:
@@ -88,8 +199,8 @@ def _likeness(own: Mapping[str, Any], node: Mapping[str, Any]) -> tuple[int, int
 
 
 def _classes(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the `_target_` at each place of a node."""
-    own = {prefix: str(node["_target_"])} if "_target_" in node else {}
+    """Return the `_target_` at each place of a node; one of Poslab may be named by any of its packages."""
+    own = {prefix: re.sub(r"^poslab\..*\.", "poslab.", str(node["_target_"]))} if "_target_" in node else {}
     for key, value in node.items():
         if isinstance(value, Mapping):
             own |= _classes(value, f"{prefix}{key}.")
@@ -98,14 +209,19 @@ def _classes(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @cache
 def _files(conf: Path, group: str) -> dict[str, Mapping[str, Any]]:
-    """Return the contents of the files of a group, without those that begin with an underscore."""
+    """Return the contents of the files of a group, without those that begin with an underscore or are broken."""
     files = [file for file in sorted((conf / group).glob("*.yaml")) if not file.name.startswith("_")]
-    return {file.stem: _content(file) for file in files}
+    return {file.stem: content for file in files if (content := _content(file))}
 
 
 def _content(file: Path) -> dict[str, Any]:
     """Return the content of a file over that of the files of its group that it names as its defaults."""
-    node = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        node = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # Hydra reports it where it is chosen
+        return {}
+    if not isinstance(node, dict):
+        return {}
     whole: dict[str, Any] = {}
     for other in node.pop("defaults", []):
         if isinstance(other, str) and (base := file.with_name(f"{other}.yaml")).is_file():
@@ -113,17 +229,34 @@ def _content(file: Path) -> dict[str, Any]:
     return whole | node
 
 
-def _short(key: str, others: Sequence[str]) -> str:
+def short_key(key: str, others: Sequence[str]) -> str:
     """Return the last word of a key, or as many as distinguish it from the other keys."""
     words = key.split(".")
     for count in range(1, len(words) + 1):
         short = ".".join(words[-count:])
-        if sum(other == short or other.endswith(f".{short}") for other in others) == 1:
+        if sum(other == short or other.endswith(f".{short}") for other in {*others, key}) == 1:
             return short
     return key
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as people type it, without spaces: `1e5`, `0.001`, `null`, `[Alibi,Rotary(base=1e5)]`."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
+        return _number(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, Mapping):
+        items = [f"{key}={shown(item)}" for key, item in value.items() if key not in ("_target_", "_partial_")]
+        name = str(value.get("_target_", "")).rpartition(".")[2]
+        return f"{name}({','.join(items)})" if items or not name else name
+    return "".join(str(value).split())
+
+
+def _number(value: float) -> str:
+    """Return a number in its shortest form with all digits, in powers of ten from 10,000 on."""
+    plain = re.sub(r"\.0$|(?<=e)\+|(?<=e-)0", "", repr(value))
+    mantissa, _, exponent = f"{value:.16e}".partition("e")
+    short = f"{float(mantissa):.15g}e{int(exponent or 0)}"
+    return short if exponent and abs(value) >= 1e4 and len(short) < len(plain) and float(short) == value else plain

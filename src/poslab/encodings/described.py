@@ -1,12 +1,19 @@
-"""Descriptions of the learned parameters of encodings and temperatures, for reports."""
+"""Descriptions of encodings and temperatures: their hyperparameters, and their learned parameters for reports."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments
+
+OF_THE_STACK = ("d_model", "num_layers", "num_heads", "num_kv_heads", "head_dim", "causal", "digits", "shape")
+"""Arguments that are filled in from the stack; all others are hyperparameters."""
 
 
 class VectorTable(NamedTuple):
@@ -17,7 +24,22 @@ class VectorTable(NamedTuple):
 
 
 class Described(CheckedArguments, nn.Module):
-    """A module that names what its parameters stand for."""
+    """A module that shows its hyperparameters, and names what its parameters stand for."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "__init__" in vars(cls):
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    def extra_repr(self) -> str:
+        """Return the hyperparameters as Python shows them: `base=10000.0, fraction=1.0`."""
+        if "_given" not in vars(self):  # no class of its own has a constructor
+            return ""
+        positional, named = vars(self)["_given"]
+        bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
+        bound.apply_defaults()
+        own = {name: value for name, value in bound.arguments.items() if name not in ("self", *OF_THE_STACK)}
+        return _shown(own)
 
     def learned(self) -> dict[str, Tensor]:
         """Return the learned quantities of the formula by name: here the parameters themselves.
@@ -26,6 +48,28 @@ class Described(CheckedArguments, nn.Module):
         this method in its formula too. A submodule's quantities are named `part.name`.
         """
         return _learned_by(self)
+
+
+def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that keeps its arguments, unless that of a subclass has called it and kept its own."""
+
+    @functools.wraps(constructor)
+    def remember(self: Described, *positional: Any, **named: Any) -> None:
+        vars(self).setdefault("_given", (positional, named))
+        constructor(self, *positional, **named)
+
+    return remember
+
+
+def _shown(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in arguments.items())
+
+
+def _value(value: Any) -> str:
+    """Return an argument as Python shows it, a class or function by its name, a partial as the call that it makes."""
+    if isinstance(value, partial):
+        return f"{_value(value.func)}({_shown(value.keywords)})"
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def _learned_by(module: nn.Module) -> dict[str, Tensor]:

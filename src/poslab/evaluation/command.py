@@ -14,7 +14,8 @@ import torch
 from rich import box
 from rich.table import Table as Lines
 
-from poslab.configuration.build import build, encoding_named, full_keys
+from poslab.configuration.build import build, full_keys
+from poslab.configuration.labels import label
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
@@ -100,7 +101,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
     with full_keys("encoding", config):
         (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
-    name = encoding_named(config)
+    name = label(config)
     figures = rotary_diagnostics(encoding, head_dim, training_length, request.lengths or [training_length])
     evaluation = Evaluation([section(figures)])
     directory = output_directory(request.output, None)

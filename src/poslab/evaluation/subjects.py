@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.configuration.build import encoding_named, full_keys
+from poslab.configuration.build import full_keys
+from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
@@ -168,7 +169,7 @@ def subject(
         num_bytes = len(data.tokenizer.decode(tokens).encode())
         size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
     return Subject(
-        name=name if swap is None else f"{name} -> {encoding_named({**recipe.config, **swap})}",
+        name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
         run=directory,
         recipe=recipe,
         model=model,
@@ -195,8 +196,15 @@ def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any
 
 
 def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
-    """Return subjects whose names differ: equal ones get the end of their run's path (all different) as typed."""
-    names = [one.name for one in subjects]
+    """Return subjects whose names differ, by their labels; equal ones get the end of their run's path as typed.
+
+    Paths are all different.
+    """
+    configs = [one.recipe.config for one in subjects]
+    names = [
+        f"{name} -> {label({**config, **one.swap})}" if one.swap else name
+        for one, config, name in zip(subjects, configs, labels(configs), strict=True)
+    ]
     paths = [Path(run).parts for run in runs]
 
     def end(place: int) -> str:
@@ -205,6 +213,6 @@ def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[S
         return "/".join(paths[place][-depth:])
 
     return [
-        replace(one, name=f"{one.name} ({end(place)})") if names.count(one.name) > 1 else one
-        for place, one in enumerate(subjects)
+        replace(one, name=f"{name} ({end(place)})" if names.count(name) > 1 else name)
+        for place, (one, name) in enumerate(zip(subjects, names, strict=True))
     ]

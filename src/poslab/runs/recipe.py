@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import build, build_each, encoding_named, full_keys
+from poslab.configuration.build import build, build_each, full_keys
+from poslab.configuration.labels import label
 from poslab.data.data_source import DataSource
 from poslab.runs.directory import GROUPS, RunDirectory
 from poslab.runs.earlier_versions import ADDED
@@ -88,8 +89,8 @@ class Recipe:
 
     @property
     def encoding_name(self) -> str:
-        """Encoding in a few words, with its parts and what is around it: `Rotary (yarn, SSMax)`."""
-        return encoding_named(self.config)
+        """Encoding as people type it, with the keys that differ from its choice: `rotary base=1e5`."""
+        return label(self.config)
 
     def data(self) -> RunData:
         """Return its data, not yet prepared."""

@@ -128,6 +128,11 @@ class Task(ABC):
     stands for it.
     """
 
+    @classmethod
+    def first_metric(cls) -> str:
+        """Return the metric that sums up a test in one number."""
+        return "bits_per_byte" if "bits_per_byte" in cls.validated else cls.shown[0]
+
     @classmethod  # noqa: B027, most tasks refuse nothing
     def check(cls, source: Any, positions: PositionSampler | None) -> None:
         """Raise ValueError if the task cannot be learned from a source of its kind.

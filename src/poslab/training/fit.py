@@ -32,7 +32,7 @@ from poslab.training.environment import peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
-from poslab.training.loggers import RunLogger, RunTensorBoard, flat
+from poslab.training.loggers import RunLogger, RunTensorBoard, columns
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
 from poslab.training.starting_point import RecordStartingPoint
@@ -112,7 +112,7 @@ def train_here(
             if isinstance(logger, RunLogger):
                 logger.begin(recipe.config, tags)
             else:
-                logger.log_hyperparams(dict(flat(recipe.config)))
+                logger.log_hyperparams(columns(recipe.config))
 
     try:
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)

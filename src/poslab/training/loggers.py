@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import DataType
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
 
-FIRST_COLUMNS = ("dataset.sequence_length", "encoding", "encoding.settings", "optimizer.lr", "seed")
-"""First columns of the HPARAMS tab."""
+from poslab.configuration.labels import choices_of, hyperparameters, hyperparameters_of_all
+
+MOST_SHOWN = 5
+"""Columns of the HPARAMS tab that TensorBoard shows at first."""
 
 _STEP = re.compile("[0-9]{1,18}")
 
@@ -84,10 +87,8 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
         if self.first_step:
             return  # the interrupted run recorded them
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
-        # TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
-        parameters = {**dict(flat(config)), "encoding.settings": described(config["encoding"])}
-        experiment, *session = hparams(parameters, dict.fromkeys(metrics, 0.0))
-        for summary in (_with_first_columns(experiment), *session):
+        experiment, *session = hparams(columns(config), dict.fromkeys(metrics, 0.0))
+        for summary in (_with_columns_of_all(experiment, first_columns(config)), *session):
             self.experiment._get_file_writer().add_summary(summary)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
@@ -152,33 +153,40 @@ def _silent_where_reported(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-def _with_first_columns(experiment: Summary) -> Summary:
-    """Return the summary with the columns that are compared most marked as such: of many, TensorBoard shows five."""
+def _with_columns_of_all(experiment: Summary, first: Sequence[str]) -> Summary:
+    """Return the summary with a column for each number of any encoding, and marks on those that are shown first.
+
+    TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
+    """
     metadata = experiment.value[0].metadata.plugin_data
     data = HParamsPluginData.FromString(metadata.content)
+    own = {info.name for info in data.experiment.hparam_infos}
+    for name in hyperparameters_of_all():
+        if name not in own:
+            data.experiment.hparam_infos.add(name=name, type=DataType.Value("DATA_TYPE_FLOAT64"))
     for info in data.experiment.hparam_infos:
-        info.differs = info.name in FIRST_COLUMNS  # what differs between runs stands first, and is shown
+        info.differs = info.name in first  # what differs between runs stands first, and is shown
     metadata.content = data.SerializeToString()
     return experiment
 
 
-def described(node: Mapping[Any, Any]) -> str:
-    """Return the hyperparameters of a choice in one line: `base=10000.0, fraction=1.0`."""
-    shown = []
-    for key, value in node.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            value = f"{str(value['_target_']).rpartition('.')[2]}({described(value)})"
-        if not str(key).startswith("_"):
-            shown.append(f"{key}={value}")
-    return ", ".join(shown)
+def first_columns(config: Mapping[str, Any]) -> list[str]:
+    """Return the columns that are compared most: the encoding, two of its numbers, the rate and the seed."""
+    most = ["encoding", *hyperparameters(config)[:2], "optimizer.lr", "seed", "dataset.sequence_length"]
+    return most[:MOST_SHOWN]
+
+
+def columns(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Return the choices of a run by dotted key, numbers as numbers, and groups by the names that people type."""
+    return {**dict(flat(config)), **{group: choice.name for group, choice in choices_of(config).items()}}
 
 
 def flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield dotted keys and values that TensorBoard can show; `encoding` itself is the name of its class."""
+    """Yield dotted keys and values that TensorBoard can show, which null is not; a node itself is its class."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
         elif key == "_target_":
             yield prefix.removesuffix("."), str(value).rpartition(".")[2]
-        elif not str(key).startswith("_"):
+        elif value is not None and not str(key).startswith("_"):
             yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)
