@@ -40,8 +40,8 @@ def test_one_run_has_its_figures_and_how_far_it_holds():
     assert first.endswith(" over 60 items).")
     assert last.startswith("Rotary has 3.100 bits per byte in windows of 256 tokens (95 % ")
     assert reach == (
-        "Rotary holds up to windows of 128 tokens, 2 times the training length; in windows of 256 tokens it has 3.100 "
-        f"bits per byte. {HOLDS}"
+        "Rotary holds up to windows of 128 tokens, 2 times the training length (in windows of 256 tokens: 3.100 bits "
+        f"per byte). {HOLDS}"
     )
 
 
@@ -70,7 +70,7 @@ def test_the_best_can_change_with_the_length():
     assert "T5 is the best" in sentences[0]
     assert sentences[1].startswith("In windows of 512 tokens, Alibi is the best: ")
     assert "Alibi holds up to windows of 512 tokens, 8 times the training length, the longest that" in sentences[2]
-    assert "T5 does not hold beyond the training length: in windows of 512 tokens it has 3.500 bits" in sentences[2]
+    assert "T5 does not hold beyond the training length (in windows of 512 tokens: 3.500 bits" in sentences[2]
 
 
 def test_what_holds_for_several_runs_is_said_once():
@@ -98,7 +98,7 @@ def test_a_share_is_better_if_it_is_more_and_is_told_over_all_lengths():
     assert trained.startswith(
         "At length 10, the training length, T5 is the best: an accuracy of 100.0 %, 40.0 points ("
     )
-    words = "none does not hold beyond the training length: at length 20 it has an accuracy of 20.0 %."
+    words = "none does not hold beyond the training length (at length 20: an accuracy of 20.0 %)."
     assert reach == f"{words} {HOLDS}"
 
 

@@ -139,5 +139,5 @@ def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[
     reach = f"up to {noun.format(lengths[last])}, {lengths[last] / lengths[0]:.2g} times the training length"
     if last + 1 == len(lengths):
         return "holds", f"{reach}, the longest that were tested"
-    fails = f"{headline.at[0]} {noun.format(lengths[last + 1])} it has {headline.value(own[lengths[last + 1]])}"
-    return ("does not hold", f"beyond the training length: {fails}") if last == 0 else ("holds", f"{reach}; {fails}")
+    fails = f"({headline.at[0]} {noun.format(lengths[last + 1])}: {headline.value(own[lengths[last + 1]])})"
+    return ("does not hold", f"beyond the training length {fails}") if last == 0 else ("holds", f"{reach} {fails}")
