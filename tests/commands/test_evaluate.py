@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.runs import words
+from tests.evaluation.test_measure import ADDITION
+from tests.training.runs import composed, run_of, words
 from tests.written_run import write_run
 
 from .running import Ended, Running
@@ -89,9 +91,49 @@ def test_every_part_has_its_section_and_its_files(rotary, tmp_path, evaluate):
     for title in titles:
         assert f">{title}</h2>" in page
     made = {path.name for path in (tmp_path / "here").iterdir()}
-    assert {"retrieval.csv", "retrieval_passkey.png", "attention_by_head.csv", "receptive_field.svg"} <= made
+    assert {"retrieval.csv", "attention_by_head.csv", "receptive_field.svg"} <= made
+    assert "The run does not do passkey, " in page and "retrieval_passkey.png" not in made  # its weights are random
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
     assert {"passkey_accuracy@256", "receptive_field"} <= metrics.keys()
+
+
+@pytest.fixture(scope="module")
+def addition(tmp_path_factory) -> Path:
+    """A run of another task, trained for three steps."""
+    return run_of(composed(*ADDITION), tmp_path_factory.mktemp("runs") / "addition").path
+
+
+@pytest.mark.slow
+def test_a_run_of_another_task_is_evaluated_and_says_which_parts_it_has_no_use_for(addition, evaluate):
+    ended = evaluate(f"run={addition}")
+    assert (ended.status, ended.errors) == (0, "")
+    assert max(map(len, ended.output.splitlines()[:-1])) <= 80
+    assert ended.output.startswith("rotary has an accuracy of ") and "95 % interval" in ended.output
+    (line,) = re.findall("left out: .*show.", ended.output.replace("\n", " "))
+    reason = "needs a model that predicts the next token of a text"
+    assert line == f"left out: retrieval, receptive_field ({reason}); encoding (has nothing to show)"
+    metrics = json.loads((addition / "evaluation" / "metrics.json").read_text())
+    expected = json.loads((addition / "metrics.json").read_text())
+    assert metrics["exact_match@4"] == pytest.approx(expected["test/exact_match@4"])
+    made = {path.name for path in (addition / "evaluation").iterdir()}
+    assert {"per_length.csv", "metrics_by_length.png", "attention_overview.svg", "rotary_turns.csv"} <= made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("runs=[{addition},{rotary}]", "runs must have learned the same task to stand side by side, unlike "),
+        ("run={addition} encoding@swap=none", "encoding@swap serves runs that have learned to predict the next token"),
+        ("run={addition} lengths=[0]", "lengths must be a list, each item a positive integer or null, got [0]"),
+        ("run={addition} text=x", "text: 'x' is not a symbol of this task: it has "),
+        ("run={addition} parts=[retrieval]", "parts must hold one that shows something of Rotary, got ['retrieval']"),
+    ],
+)
+def test_a_mistake_with_a_run_of_another_task_is_one_sentence(typed, sentence, addition, rotary, evaluate):
+    ended = evaluate(*typed.format(addition=addition, rotary=rotary).split())
+    assert ended.status == 2 and sentence in ended.errors
+    assert ended.errors.startswith("error: ") and ended.errors.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -122,7 +164,7 @@ def test_runs_stand_side_by_side_and_a_dash_is_where_an_encoding_ends(rotary, le
     figures = json.loads((made / "metrics.json").read_text())
     assert {"rotary/loss@16", "rotary/loss@32", "learned/loss@16"} <= set(figures)
     assert "learned/loss@32" not in figures
-    (line, *_) = [line for line in ended.output.splitlines() if line.split()[:1] == ["learned"]]
+    (line, *_) = [line for line in ended.output.splitlines() if line.startswith("  learned ")]
     assert line.split()[-1] == "-"
 
 
@@ -132,7 +174,7 @@ def test_an_encoding_that_is_swapped_for_itself_changes_nothing_and_another_does
     same = evaluate(*arguments, "encoding@swap=rotary")
     other = evaluate(*arguments, "encoding@swap=yarn", "swap.factor=4")
     assert (same.status, same.errors, other.status, other.errors) == (0, "", 0, "")
-    own, swapped, *_ = [line.split()[-1] for line in same.output.splitlines() if line.strip().startswith("rotary")]
+    own, swapped, *_ = [line.split()[-1] for line in same.output.splitlines() if line.startswith("  rotary")]
     assert own == swapped
     figures = json.loads((rotary / "evaluation_yarn" / "metrics.json").read_text())
     assert figures["rotary/loss@16"] != figures["rotary -> yarn factor=4/loss@16"]

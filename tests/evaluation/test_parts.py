@@ -2,11 +2,13 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from poslab.evaluation import parts
+from poslab.evaluation.command import left_out
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
@@ -21,11 +23,13 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.report.page import Section
 
 PLACE = {place}
+NEEDS = frozenset({needs})
 
 
 def make(subjects, settings):
     return Evaluation([Section("{name}", "", [])], {{"{name}": settings.seed}})
 '''
+NEEDS = {"for_rotations": {"rotation"}}
 PLACES = {"behind_all": 3, "at_the_end": 2, "before_all": 1}
 
 
@@ -34,9 +38,9 @@ def folder(tmp_path, monkeypatch):
     """A folder of other parts in place of the library's."""
     monkeypatch.setattr(parts, "__path__", [str(tmp_path)])
     for name, place in PLACES.items():
-        (tmp_path / f"{name}.py").write_text(FILE.format(name=name, place=place))
+        (tmp_path / f"{name}.py").write_text(FILE.format(name=name, place=place, needs=NEEDS.get(name, set())))
     yield
-    for name in PLACES:
+    for name in (*PLACES, *NEEDS):
         sys.modules.pop(f"{parts.__name__}.{name}", None)
         vars(parts).pop(name, None)
 
@@ -47,6 +51,17 @@ def test_every_file_is_a_part_in_the_order_of_their_places():
     assert begun == ["before_all", "at_the_end", "behind_all"]
     assert [section.title for section in made.sections] == begun
     assert made.metrics == dict.fromkeys(begun, 7)
+
+
+def test_a_part_is_left_out_with_its_reason_where_no_model_has_what_it_needs(tmp_path):
+    (tmp_path / "for_rotations.py").write_text(FILE.format(name="for_rotations", place=0, needs=NEEDS["for_rotations"]))
+    still, turning = (SimpleNamespace(abilities=own) for own in ({"attention"}, {"attention", "rotation"}))
+    alone = evaluate([still], Settings(), announce=lambda part: None)
+    assert alone.left_out == {"for_rotations": "needs an encoding that turns queries and keys"}
+    assert left_out(alone) == "left out: for_rotations (needs an encoding that turns queries and keys)"
+    beside = evaluate([still, turning], Settings(), announce=lambda part: None)
+    assert beside.left_out == {} and left_out(beside) is None
+    assert next(section.title for section in beside.sections) == "for_rotations"
 
 
 def test_only_the_parts_that_are_asked_for_are_made():

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from poslab.evaluation.parts.retrieval import listed
-from poslab.evaluation.retrieval import heat_map, retrieval_figures
+from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
 from poslab.report.figures import Picture, Table
 
 
@@ -106,3 +106,24 @@ def test_lengths_are_listed_as_they_ran():
     assert [listed(lengths) for lengths in ([256], [256, 512], [256, 512, 1024])] == [
         *("256", "256 and 512", "256, 512 and 1,024")
     ]
+
+
+def test_a_task_that_no_model_does_better_than_a_guess_has_no_picture_but_a_line():
+    at = {(256, 0.0): 0.0, (512, 0.0): 0.0}
+    silent = {task: measured(task, at, loss=loss) for task, loss in (("needle", 5.0), ("multi_key", 3.0))}
+    frame = pd.concat([measured("passkey", at, loss=1.7), *silent.values()])
+    assert [figure.name for figure in retrieval_figures({"rotary": frame, "none": frame})] == [
+        *("retrieval_passkey", "retrieval")
+    ]
+    assert at_chance({"rotary": frame, "none": frame}) == (
+        "No run does needle or multi key better than a guess that knows only the form of an answer: no answer is "
+        "right, and the loss is 1.5 to 2.5 times that of the guess."
+    )
+    assert at_chance({"rotary": frame}).startswith("The run does not do needle or multi key better than a guess")
+    assert retrieval_figures({"rotary": pd.concat(silent.values())}) == []
+    assert at_chance({"rotary": measured("passkey", at)}) == ""
+
+
+def test_one_right_answer_of_one_model_shows_the_picture_of_all():
+    right, wrong = (measured("needle", {(256, 0.0): accuracy}, loss=6.0) for accuracy in (12.5, 0.0))
+    assert [figure.name for figure in retrieval_figures({"a": wrong, "b": right})] == ["retrieval_needle", "retrieval"]

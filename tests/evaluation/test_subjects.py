@@ -1,4 +1,4 @@
-"""The data of an evaluated run, and the runs that cannot be evaluated."""
+"""The data of an evaluated run, and the swaps that are refused."""
 
 import json
 from pathlib import Path
@@ -30,17 +30,17 @@ def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, en
     assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
 
 
-def test_a_run_of_another_task_is_refused_with_what_can_be_done_with_it(tmp_path: Path) -> None:
+def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.start(composed("dataset=reverse_string", "model=encoder"), {})
-    with pytest.raises(ValueError, match=r"metrics are in .*metrics\.json, and python -m src\.generate answers"):
-        subject(run.path)
+    with pytest.raises(ValueError, match=r"^encoding@swap serves runs that have learned to predict the next token"):
+        subject(run.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
 
 
 def of_config(config: dict[str, object], **swap: object) -> Subject:
     recipe = SimpleNamespace(config=config)
-    others = dict.fromkeys(("run", "model", "tokenizer", "tokens", "bytes_per_token", "untrained", "start"))
-    return Subject(name="", recipe=recipe, keep_documents_apart=False, swap=swap, **others)  # type: ignore[arg-type]
+    others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start"))
+    return Subject(name="", recipe=recipe, swap=swap, **others)  # type: ignore[arg-type]
 
 
 def test_models_are_named_by_what_differs_and_equal_ones_by_their_paths_too() -> None:

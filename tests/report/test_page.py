@@ -79,6 +79,14 @@ def test_contents_lead_to_every_section_and_figure(parsed):
     assert {link["href"].removeprefix("#") for link in parsed.all("a")} <= set(ids)
 
 
+def test_a_lead_is_before_the_facts_and_the_contents(tmp_path):
+    lead = Section("Conclusion", "Rotary is best.", [curve()])
+    write_report(tmp_path / "report.html", "title", {"run": "outputs/a"}, sections()[:1], lead=lead)
+    text = Parsed((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    places = [text.index(word) for word in ("Rotary is best.", "outputs/a", "Contents", "Reach")]
+    assert places == sorted(places)
+
+
 def test_headings_are_in_order_and_figures_have_a_text(parsed):
     levels = [int(tag[1]) for tag, _ in parsed.tags if tag in ("h1", "h2", "h3")]
     assert levels == [1, 2, 2, 3, 2, 3, 3, 3, 2, 3]

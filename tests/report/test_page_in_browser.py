@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from poslab.report.page import Section, write_report
 from tests.report.chromium import CHROMIUM, chromium, complaints
-from tests.report.sample_report import NASTY, write_sample
+from tests.report.sample_report import NASTY, sections, write_sample
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
 
@@ -37,6 +38,23 @@ def test_page_is_quiet_alone_and_fits_its_window(browser, page, width):
     assert all(natural > 0 and min(width - 40, 690) < shown < width for natural, shown in sizes)
     boxes = browser.run("[...document.querySelectorAll('.box')].map((b) => [b.clientWidth, b.scrollWidth])")
     assert boxes[1][0] < width < boxes[1][1]  # the wide table moves inside of its box
+
+
+def test_a_lead_is_the_first_thing_to_see_on_a_phone_and_its_wide_table_moves_inside_of_its_box(browser, tmp_path):
+    first, wide, _ = sections()
+    lead = Section("Conclusion", "Rotary is best.", [wide.figures[1]])
+    write_report(tmp_path / "report.html", "Report", {"run": "outputs/a"}, [first], lead=lead)
+    browser.open(tmp_path / "report.html", 360)
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    tops = (
+        "['#lead p', '.facts', 'nav', '#section-1'].map((s) => document.querySelector(s).getBoundingClientRect().top)"
+    )
+    places = browser.run(tops)
+    assert places == sorted(places) and places[0] < 200
+    shown, whole = browser.run(
+        "(() => { const b = document.querySelector('#lead .box'); return [b.clientWidth, b.scrollWidth]; })()"
+    )
+    assert shown < 360 < whole
 
 
 def test_page_that_is_not_alone_or_quiet_would_be_noticed(browser, tmp_path):

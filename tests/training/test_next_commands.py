@@ -129,7 +129,8 @@ def test_an_algorithmic_run_is_asked_with_symbols_of_its_task(tmp_path, dataset,
     ],
 )
 def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path, task, prompt):
-    assert next_of(tmp_path, None, task=task)["answer"][-1] == prompt
+    commands = next_of(tmp_path, None, task=task)
+    assert list(commands) == ["look", "evaluate", "answer"] and commands["answer"][-1] == prompt
 
 
 def test_a_key_that_was_given_twice_is_printed_with_its_last_value(tmp_path):

@@ -36,6 +36,8 @@ class TextDataModule(RunData):
     bytes_per_token: dict[str, float]
     overlap: dict[str, float]
 
+    length_means = "number of tokens of a window"
+
     def __init__(self, corpus: Corpus) -> None:
         super().__init__(corpus)
         self.corpus = corpus

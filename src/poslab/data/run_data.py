@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
 import numpy as np
@@ -66,6 +66,9 @@ class RunData(pl.LightningDataModule, ABC):
 
     tokenizer: Tokenizer
     vocab_size: int
+
+    length_means: ClassVar[str] = "number of tokens"
+    """The meaning of the lengths of `lengths_of`."""
 
     def __init__(self, source: AnySource) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Pictures of attention: over distance, by layer and head, and as maps of one short text.
 
-Dimension letters: L layers, H heads, T tokens, both as queries and as keys.
+Dimension letters: L layers, H heads, T queries, S keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from poslab.evaluation.attention_rows import attention_rows
+from poslab.evaluation.attention_rows import Reading, attention_rows
+from poslab.evaluation.attention_statistics import is_causal
 from poslab.models import Model
 from poslab.report.figures import COLOURS, Picture, new_figure, panel_grid
 
@@ -32,8 +33,10 @@ _STATISTICS = {
     "entropy": "entropy (nats)",
     "mean_distance": "mean attended distance (tokens)",
     "first_token": "share on the first token (%)",
+    "last_token": "share on the last token (%)",
     "previous_token": "share on the previous token (%)",
     "own_token": "share on its own token (%)",
+    "next_token": "share on the next token (%)",
     "attended": "sum of the weights",
 }
 
@@ -44,14 +47,16 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
     None as the training length, in tokens, draws no line there.
     """
     layers = sorted(by_distance["layer"].unique())
+    both_ways = by_distance["distance"].min() < 0
     figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
     for panel, layer in zip(panels.flat, layers, strict=False):
         for head, own in by_distance[by_distance["layer"] == layer].groupby("head"):
             distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
             panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
-        panel.set(yscale="log", xlim=(0, None))
-        if training_length is not None:
-            panel.axvline(training_length, color="0.6", linestyle=":")
+        panel.set(yscale="log", xlim=(None if both_ways else 0, None))
+        for end in (-1, 1) if both_ways else (1,):
+            if training_length is not None:
+                panel.axvline(end * training_length, color="0.6", linestyle=":")
     panels[0, 0].set_ylim(max(LEAST_ATTENTION, by_distance["attention"].min() / 2), 1.2)
     head_legend(figure, panels[0, 0])
     return Picture(
@@ -59,14 +64,15 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
         title="Attention against distance",
         caption="Each line is one head: the mean attention to a token at this distance (0 is the query's own token). A "
         "straight line falls as a power of distance, a bend downwards is a horizon, and a rise at the far end is the "
-        "first token. A dotted line is the training length.",
+        f"first token.{' Tokens ahead of the query are on the left.' if both_ways else ''} A dotted line is the "
+        "training length.",
         figure=figure,
     )
 
 
 def statistics_picture(statistics: pd.DataFrame) -> Picture:
     """Draw every statistic of `attention_statistics` as a map of layers and heads."""
-    shown = dict(_STATISTICS)
+    shown = {name: title for name, title in _STATISTICS.items() if name in statistics}
     if np.allclose(statistics["attended"], 1.0, atol=1e-3):
         del shown["attended"]  # a softmax always sums to 1
     tables = statistics.pivot(index="layer", columns="head")
@@ -112,17 +118,17 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     )
 
 
-def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
+def attention_overview(model: Model, read: Tensor | Reading, stack: str = "self") -> Picture:
     """Draw the attention maps of all layers and heads for one text, small and without labels.
 
     Arguments and errors are those of `attention_maps`.
     """
-    maps_LHTT = _maps(model, tokens_T)
-    num_layers, num_heads = maps_LHTT.shape[:2]
-    figure = new_figure(8.0, 0.5 + 7.5 * num_layers / num_heads)
+    maps_LHTS = _maps(model, read, stack)
+    num_layers, num_heads, num_queries, num_keys = maps_LHTS.shape
+    figure = new_figure(8.0, 0.5 + 7.5 * num_layers / num_heads * min(1.0, num_queries / num_keys))
     panels = figure.subplots(num_layers, num_heads, squeeze=False)
     for (layer, head), panel in np.ndenumerate(panels):
-        _draw_map(panel, maps_LHTT[layer, head])
+        _draw_map(panel, maps_LHTS[layer, head], is_causal(model, stack))
         panel.set(xticks=[], yticks=[])
         if layer == 0:
             panel.set_title(f"head {head}", fontsize="small")
@@ -138,51 +144,68 @@ def attention_overview(model: Model, tokens_T: Tensor) -> Picture:
     )
 
 
-def attention_maps(model: Model, tokens_T: Tensor, labels: Sequence[str]) -> list[Picture]:
+def attention_maps(
+    model: Model,
+    read: Tensor | Reading,
+    labels: Sequence[str],
+    key_labels: Sequence[str] | None = None,
+    stack: str = "self",
+) -> list[Picture]:
     """Draw the attention maps of one short text with its tokens along the axes, a picture for each layer.
 
     Heads stand two in a row, or one in a row if the text has more than 32 tokens.
 
     Args:
         model: in evaluation mode.
-        tokens_T: token ids of the text, on the device of the model, at most `LONGEST_TEXT`.
-        labels: text of each token; white space is made visible.
+        read: token ids of the text, (T,), on the device of the model, or what has the model read it. The text has at
+            most `LONGEST_TEXT` tokens.
+        labels: text of each query; white space is made visible.
+        key_labels: text of each key; None: those of the queries.
+        stack: name of the attention, of `model.stacks`.
 
     Raises:
         ValueError: for a longer text, or labels that are not one for each token.
     """
-    if len(labels) != len(tokens_T):
-        raise ValueError(f"labels must be one for each of the {len(tokens_T)} tokens, got {len(labels)}")
-    maps_LHTT = _maps(model, tokens_T)
-    shown = [visible_label(label) for label in labels]
-    columns = 2 if len(shown) <= 32 and maps_LHTT.shape[1] > 1 else 1
-    size = min(8.0, 0.72 * 72 * 8.0 / columns / len(shown))  # points of a panel's side that each token has
+    key_labels = labels if key_labels is None else key_labels
+    if isinstance(read, Tensor) and len(labels) != len(read):
+        raise ValueError(f"labels must be one for each of the {len(read)} tokens, got {len(labels)}")
+    maps_LHTS = _maps(model, read, stack)
+    if maps_LHTS.shape[-2:] != (len(labels), len(key_labels)):
+        raise ValueError(f"labels must be those of {maps_LHTS.shape[-2:]} tokens, got {len(labels), len(key_labels)}")
+    queries, keys = ([visible_label(label) for label in own] for own in (labels, key_labels))
+    longest = max(len(queries), len(keys))
+    columns = 2 if longest <= 32 and maps_LHTS.shape[1] > 1 else 1
+    size = min(8.0, 0.72 * 72 * 8.0 / columns / longest)  # points of a panel's side that each token has
+    height = 8.0 / columns * min(1.0, len(queries) / len(keys) + 0.25)
     pictures = []
-    for layer, maps_HTT in enumerate(maps_LHTT):
-        figure, panels = panel_grid(len(maps_HTT), columns, width=8.0, height=8.0 / columns)
-        for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTT, strict=False)):
-            _draw_map(panel, weights)
-            panel.set_xticks(range(len(shown)), shown, rotation=90, fontsize=size, parse_math=False)
-            panel.set_yticks(range(len(shown)), shown, fontsize=size, parse_math=False)
+    for layer, maps_HTS in enumerate(maps_LHTS):
+        figure, panels = panel_grid(len(maps_HTS), columns, width=8.0, height=height)
+        for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTS, strict=False)):
+            _draw_map(panel, weights, is_causal(model, stack))
+            panel.set_xticks(range(len(keys)), keys, rotation=90, fontsize=size, parse_math=False)
+            panel.set_yticks(range(len(queries)), queries, fontsize=size, parse_math=False)
             panel.set_title(f"layer {layer}, head {head}", fontsize="medium")
-        caption = "Each row is a query, each column a key; darker is more, on a scale of square roots. The model uses "
-        caption += "a row to predict the token after it."
+        caption = "Each row is a query, each column a key; darker is more, on a scale of square roots."
+        if is_causal(model, stack):
+            caption += " The model uses a row to predict the token after it."
         pictures.append(Picture(f"attention_layer_{layer}", f"Attention of layer {layer}", caption, figure))
     return pictures
 
 
-def _maps(model: Model, tokens_T: Tensor) -> np.ndarray:
-    """Return the attention weights of one short text, (L, H, T, T)."""
-    if not 1 <= len(tokens_T) <= LONGEST_TEXT:
-        raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(tokens_T)}")
-    blocks = attention_rows(model, tokens_T.unsqueeze(0), rows=LONGEST_TEXT)
+def _maps(model: Model, read: Tensor | Reading, stack: str) -> np.ndarray:
+    """Return the attention weights of one short text, (L, H, T, S)."""
+    if isinstance(read, Tensor):
+        if not 1 <= len(read) <= LONGEST_TEXT:
+            raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(read)}")
+        read = read.unsqueeze(0)
+    blocks = attention_rows(model, read, rows=LONGEST_TEXT, stack=stack)
     return torch.stack([block.weights[0] for block in blocks]).float().cpu().numpy()
 
 
-def _draw_map(panel: Axes, weights_TT: np.ndarray) -> None:
-    ahead = np.triu(np.ones_like(weights_TT, dtype=bool), 1)
+def _draw_map(panel: Axes, weights_TS: np.ndarray, causal: bool) -> None:
+    hidden = np.triu(np.ones_like(weights_TS, dtype=bool), 1) & causal
     # Square roots make small weights visible beside large ones.
-    panel.imshow(np.ma.masked_array(np.sqrt(weights_TT), ahead), cmap="Blues", vmin=0, vmax=1)
+    panel.imshow(np.ma.masked_array(np.sqrt(weights_TS), hidden), cmap="Blues", vmin=0, vmax=1)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(length=1.5, pad=1)
 
@@ -243,7 +266,8 @@ def _short(value: float) -> str:
 
 
 def _binned(distance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means over distances of about equal logarithm; 0 and the nearest distances stay apart."""
-    bins = np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(distance, 0.5)))
+    """Return means over distances of about equal logarithm and sign; 0 and the nearest distances stay apart."""
+    away = np.abs(distance)
+    bins = np.where(away, np.sign(distance) * (1 + np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(away, 1)))), 0)
     of_bin = pd.DataFrame({"distance": distance, "values": values}).groupby(bins).mean()
     return of_bin["distance"].to_numpy(), of_bin["values"].to_numpy()

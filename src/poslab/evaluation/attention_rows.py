@@ -1,13 +1,13 @@
 """Attention weights of a model, some query rows at a time, for any encoding and any attention route.
 
-Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys up to the last of these,
-D head dim, E numbers of a token's state, M model dim, L layers.
+Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys of a block, N tokens of a
+source, D head dim, E numbers of a token's state, M model dim, L layers.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,9 @@ from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_
 from poslab.encodings import Positions
 from poslab.models import Model
 
+Reading = Callable[[Model], object]
+"""A forward pass of a model over texts without padding, such as `lambda model: model(tokens_BT)`."""
+
 
 class RowsOfLayer(NamedTuple):
     """The attention weights of a block of query rows of one layer.
@@ -26,8 +29,9 @@ class RowsOfLayer(NamedTuple):
     Args:
         layer: counted from 0.
         start: the first of the queries.
-        weights: (B, H, R, S) float32 (float64 for a model in float64), with S = start + R: later keys are left out,
-            since none of these queries sees them. Rows sum to 1 under a softmax, to at most 1 under stick-breaking.
+        weights: (B, H, R, S) float32 (float64 for a model in float64). In a causal layer S = start + R: later keys are
+            left out, since none of these queries sees them. Else S is all keys. Rows sum to 1 under a softmax, to at
+            most 1 under stick-breaking.
     """
 
     layer: int
@@ -36,23 +40,25 @@ class RowsOfLayer(NamedTuple):
 
     @property
     def distance(self) -> Tensor:
-        """Tokens from each key to each query, (R, S); negative for keys ahead, whose weight is 0."""
+        """Tokens from each key to each query of the same text, (R, S); negative for keys ahead."""
         rows, keys = self.weights.shape[-2:]
         device = self.weights.device
-        return torch.arange(self.start, keys, device=device).view(rows, 1) - torch.arange(keys, device=device)
+        queries = torch.arange(self.start, self.start + rows, device=device)
+        return queries.view(rows, 1) - torch.arange(keys, device=device)
 
 
 class LayerInput(NamedTuple):
-    """Input of a layer's attention, (B, T, M), and its context."""
+    """Input of a layer's attention, (B, T, M), its context, and the states of a source to attend to, (B, N, M)."""
 
     attention: MultiHeadAttention
     inputs: Tensor
     context: AttentionContext
+    memory: Tensor | None = None
 
     def projected(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
         """Return queries, keys of each head, their scale and the encoding's state, as the definition reads them."""
         context = self.context
-        q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context)
+        q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context, self.memory)
         q_BHTD, k_BGSD, scale = as_they_meet(
             q_BHTD, k_BGSD, context.encoding, context.tables, context.visibility, context.temperature
         )
@@ -65,7 +71,7 @@ def is_readable(model: Model) -> bool:
 
 
 def attention_rows(
-    model: Model, tokens_BT: Tensor, positions: Positions | None = None, rows: int = BLOCK
+    model: Model, read: Tensor | Reading, positions: Positions | None = None, rows: int = BLOCK, stack: str = "self"
 ) -> Iterator[RowsOfLayer]:
     """Return the attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -78,36 +84,45 @@ def attention_rows(
 
     Args:
         model: in evaluation mode.
-        tokens_BT: token ids, on the device of the model.
-        positions: of the tokens; None is 0, 1, ...
+        read: token ids (B, T), on the device of the model, or what has the model read.
+        positions: of token ids; None is 0, 1, ...
         rows: queries of a block, at least 1.
+        stack: name of the attention, of `model.stacks`.
 
     Raises:
         ValueError: at once, for a value outside of these, or a text past the end of the model's encoding.
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return _rows_of(layer_inputs(model, tokens_BT, positions), rows)
+    return _rows_of(layer_inputs(model, read, positions, stack), rows)
 
 
-def layer_inputs(model: Model, tokens_BT: Tensor, positions: Positions | None = None) -> list[LayerInput]:
-    """Return the input of every layer's attention while the model reads these tokens, without gradients.
+def layer_inputs(
+    model: Model, read: Tensor | Reading, positions: Positions | None = None, stack: str = "self"
+) -> list[LayerInput]:
+    """Return the input of every layer's attention while the model reads, without gradients.
 
     Raises:
         ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
     """
-    if tokens_BT.dim() != 2 or tokens_BT.numel() == 0:
-        raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(tokens_BT.shape)}")
+    if isinstance(read, Tensor) and (read.dim() != 2 or read.numel() == 0):
+        raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(read.shape)}")
     seen: list[LayerInput] = []
 
-    def note(attention: Any, arguments: tuple[Tensor, AttentionContext]) -> None:
+    def note(attention: Any, arguments: tuple[Any, ...]) -> None:
         seen.append(LayerInput(attention, *arguments))
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for attention in (x for x in model.modules() if isinstance(x, MultiHeadAttention)):
             hooks.enter_context(attention.register_forward_pre_hook(note))
-        model.hidden_states(tokens_BT, positions)  # not the logits, which take much memory for a long text
-    return seen
+        if isinstance(read, Tensor):
+            model.hidden_states(read, positions)  # not the logits, which take much memory for a long text
+        else:
+            read(model)
+    if len(model.stacks) == 1:
+        return seen
+    own = {id(encoding) for encoding in model.stacks[stack]}
+    return [one for one in seen if id(one.context.encoding) in own]
 
 
 def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:

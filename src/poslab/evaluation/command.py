@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from poslab.configuration.labels import label
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
@@ -51,7 +50,7 @@ def evaluate_runs(
     if swaps:
         swapped = [subject(run, *chosen, swap, request.seed, trust) for run, swap in zip(runs, swaps, strict=True)]
         subjects += with_different_names(swapped, runs)
-    _require_one_text(subjects)
+    _require_same_test(subjects)
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
     own = subjects[0].run.path / name if len(runs) == 1 else None
     directory = output_directory(request.output, own)
@@ -78,6 +77,8 @@ def evaluate_runs(
         evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
     for line in summary(evaluation):
         console.print(line)
+    if missing := left_out(evaluation):
+        console.print(missing)
     for one in subjects:
         for warning in one.warnings:
             console.print(warning, soft_wrap=True)
@@ -145,27 +146,47 @@ def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
     return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
 
 
-def _require_one_text(subjects: Sequence[Subject]) -> None:
+def _require_same_test(subjects: Sequence[Subject]) -> None:
+    """Raise ValueError for runs that cannot stand side by side."""
     first = subjects[0]
     for other in subjects[1:]:
-        if first.tokenizer.vocab_size != other.tokenizer.vocab_size:
+        if first.recipe.task is not other.recipe.task:
+            what = "have learned the same task"
+        elif first.tokenizer.vocab_size != other.tokenizer.vocab_size:
             what = "have the same tokenizer"
-        elif not np.array_equal(first.tokens, other.tokens):
-            what = "have been kept from the same text"
-        elif first.keep_documents_apart != other.keep_documents_apart:
+        elif not _have_same_items(first, other):
+            what = "have been kept from the same text" if first.text else "have the same test examples"
+        elif first.text and other.text and first.text.documents_apart != other.text.documents_apart:
             what = "both keep documents apart, or neither,"
         else:
             continue
         raise ValueError(f"runs must {what} to stand side by side, unlike {first.run.path} and {other.run.path}")
 
 
+def _have_same_items(one: Subject, other: Subject) -> bool:
+    """Return whether the held-out data of two subjects of one task is the same, at the lengths that both have."""
+    if one.text is not None and other.text is not None:
+        return np.array_equal(one.text.tokens, other.text.tokens)
+    shared = set(one.data.lengths_of(one.split)) & set(other.data.lengths_of(other.split))
+    return bool(shared) and all(
+        one.data.identity(one.split, length) == other.data.identity(other.split, length) for length in shared
+    )
+
+
 def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
+    first = subjects[0]
+    if first.text is not None:
+        evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
+    elif examples := sum(first.data.num_examples(request.split).values()):
+        evaluated = f"{examples:,} {request.split} examples of {first.dataset}"
+    else:
+        evaluated = f"the {request.split} text of {first.dataset}"
     return {
         "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
-        "trained on": ", ".join(dict.fromkeys(f"windows of {one.training_length:,} tokens" for one in subjects)),
-        "evaluated on": f"{len(subjects[0].tokens):,} tokens of the {request.split} text of {subjects[0].dataset}",
+        "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
+        "evaluated on": evaluated,
         **({"not trained": "; ".join(warnings)} if warnings else {}),
         "arguments": " ".join(request.typed),
         "made": _now(),
@@ -176,19 +197,35 @@ def _now() -> str:
     return datetime.now().strftime("%Y-%m-%d %H:%M")
 
 
-def summary(evaluation: Evaluation) -> list[Lines]:
-    """Return bits per byte at every length, a table for each protocol, in at most 80 columns."""
-    tables = [one for section in evaluation.sections for one in section.figures if isinstance(one, Table)]
-    frames = [table.frame for table in tables if table.name == "per_length"]
-    lines = []
-    for frame in frames:
-        for protocol in (NON_OVERLAPPING, SLIDING):
-            table = Lines(box=box.SIMPLE_HEAD, title=f"bits per byte, {protocol} windows", title_justify="left")
-            table.add_column("tokens")
-            own = frame[frame["protocol"] == protocol].pivot(index="model", columns="length", values="bits_per_byte")
-            for length in own.columns:
-                table.add_column(f"{length:,}", justify="right", no_wrap=True)
-            for model in dict.fromkeys(frame["model"]):
-                table.add_row(str(model), *("-" if np.isnan(value) else f"{value:.3f}" for value in own.loc[model]))
-            lines.append(table)
-    return lines
+def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
+    """Yield the conclusion, and its metrics at every length, a table for each metric, in at most 80 columns."""
+    if evaluation.lead is None:
+        return
+    yield from evaluation.lead.text.split("\n\n")
+    for table in (one for one in evaluation.lead.figures if isinstance(one, Table)):
+        frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
+        lengths = [column for column in frame.columns if column not in ("metric", "model")]
+        for metric, rows in frame.groupby("metric", sort=False):
+            title = str(metric)
+            for first in range(0, len(lengths), MOST_COLUMNS):
+                shown = lengths[first : first + MOST_COLUMNS]
+                lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+                lines.add_column("")
+                for length in shown:
+                    lines.add_column(length, justify="right", no_wrap=True)
+                for row in rows.to_dict("records"):
+                    lines.add_row(str(row["model"]), *("-" if pd.isna(row[n]) else row[n] for n in shown))
+                yield lines
+
+
+MOST_COLUMNS = 7
+"""Columns of numbers that fit beside a name into 80 characters."""
+
+
+def left_out(evaluation: Evaluation) -> str | None:
+    """Return a line that says which parts have been left out and why; None if none has."""
+    by_reason: dict[str, list[str]] = {}
+    for part, reason in evaluation.left_out.items():
+        by_reason.setdefault(reason, []).append(part)
+    reasons = [f"{', '.join(named)} ({reason})" for reason, named in by_reason.items()]
+    return f"left out: {'; '.join(reasons)}" if reasons else None

@@ -8,21 +8,28 @@ from importlib import import_module
 from poslab.evaluation import parts
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subjects import ABILITIES, Subject
 
 
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
-    """Evaluate trained models side by side, under different names and on the same text.
+    """Evaluate trained models side by side, under different names and on the same data.
 
-    `announce` is called with the name of each part before it is made.
+    A part that needs what no model has is left out. `announce` is called with the name of each part before it is made.
 
     Raises:
-        ValueError: for lengths that the text does not fill.
+        ValueError: for lengths that the data does not have.
     """
     chosen = parts.names() if settings.parts is None else settings.parts
     modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
     evaluation = Evaluation()
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
+        needs = modules[part].NEEDS
+        if needs and not any(needs <= one.abilities for one in subjects):
+            evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
+            continue
         announce(part)
-        evaluation.add(modules[part].make(subjects, settings))
+        made = modules[part].make(subjects, settings)
+        if not made.sections:
+            evaluation.left_out[part] = "has nothing to show"
+        evaluation.add(made)
     return evaluation

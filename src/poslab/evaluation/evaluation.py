@@ -16,17 +16,33 @@ from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_repo
 
 @dataclass
 class Evaluation:
-    """Results of an evaluation: sections of the report, numbers by tag, and tables for files of their own by name."""
+    """Results of an evaluation.
+
+    Args:
+        sections: of the report.
+        metrics: numbers by tag.
+        frames: tables for files of their own, by name.
+        lead: section that the report begins with.
+        left_out: reasons why parts have nothing to show, by the name of the part.
+    """
 
     sections: list[Section] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    lead: Section | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def every_section(self) -> list[Section]:
+        """The sections of the report, its lead first."""
+        return [*([] if self.lead is None else [self.lead]), *self.sections]
 
     def add(self, part: Evaluation) -> None:
         """Append the results of a part."""
         self.sections += part.sections
         self.metrics |= part.metrics
         self.frames |= part.frames
+        self.lead = self.lead or part.lead
 
     def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
         """Write metrics.json, the figures, the frames and report.html; return the contents of the figures by file."""
@@ -34,13 +50,13 @@ class Evaluation:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"output={directory} cannot be made: {error.strerror}") from error
-        drawn = write_figures(directory, self.sections)
+        drawn = write_figures(directory, self.every_section)
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}
         text = json.dumps(known, indent=2, default=float)  # which turns NumPy's numbers into ones of Python
         (directory / "metrics.json").write_text(f"{text}\n", encoding="utf-8")
-        write_report(directory / "report.html", title, facts, self.sections, drawn)
+        write_report(directory / "report.html", title, facts, self.sections, drawn, self.lead)
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from poslab.evaluation.bootstrap import ratio_interval
+from poslab.evaluation.item_scores import ItemScores
 from poslab.evaluation.token_scores import TokenScores, score_tokens
 from poslab.evaluation.windows import Windows
 
@@ -34,7 +36,29 @@ def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
     return np.unique(np.stack([documents, pieces]), axis=1, return_inverse=True)[1].ravel()
 
 
-def extrapolation(
+class Extrapolation(NamedTuple):
+    """Figures of a text in windows of several lengths.
+
+    Args:
+        by_length: a row for each length and protocol, with a 95 % bootstrap interval over documents (if there are fewer
+            than 10, over pieces of 1,024 tokens; `pieces` is their number).
+        by_position: a row for each of these and each range of contexts, with the mean loss of the tokens that have that
+            many tokens before them.
+        items: bits per byte of the documents or pieces, by protocol and length.
+    """
+
+    by_length: pd.DataFrame
+    by_position: pd.DataFrame
+    items: dict[tuple[str, int], ItemScores]
+
+
+def extrapolation(*arguments: Any, **named: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the two tables of `extrapolate`, whose arguments it has."""
+    found = extrapolate(*arguments, **named)
+    return found.by_length, found.by_position
+
+
+def extrapolate(
     model: nn.Module,
     tokens: np.ndarray,
     lengths: Sequence[int],
@@ -44,7 +68,7 @@ def extrapolation(
     stride: int | None = None,
     keep_documents_apart: bool = False,
     seed: int = 1,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Extrapolation:
     """Score a text in windows of several lengths under both protocols.
 
     Args:
@@ -58,11 +82,6 @@ def extrapolation(
         keep_documents_apart: whether no token of another document is seen or predicted.
         seed: of the bootstrap.
 
-    Returns:
-        A row for each length and protocol, with a 95 % bootstrap interval over documents (if there are fewer than 10,
-        over pieces of 1,024 tokens; `pieces` is their number); and a row for each of these and each range of contexts,
-        with the mean loss of the tokens that have that many tokens before them.
-
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
     """
@@ -72,8 +91,8 @@ def extrapolation(
                 f"lengths must lie between 1 and {len(tokens) - 1:,}, which the text fills, got {length:,}"
             )
     end = getattr(model, "max_length", None)
-    units = sampled_units(tokens, end_id)
-    by_length, by_position = [], []
+    units, bits = sampled_units(tokens, end_id), 1 / math.log(2) / bytes_per_token
+    by_length, by_position, items = [], [], {}
     for length in sorted(set(lengths)):
         step = max(1, length // 2) if stride is None else stride
         for protocol, hop in ((NON_OVERLAPPING, length), (SLIDING, step)):
@@ -83,9 +102,14 @@ def extrapolation(
                 by_length.append(row)
                 continue
             scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
-            by_length.append(row | _summary(scores, units, training_length, bytes_per_token, seed))
+            known = scores.context > 0  # of the predicted tokens a NaN counts, and makes the mean NaN
+            sums = np.bincount(units[known], scores.loss[known].astype(np.float64), minlength=units.max() + 1)
+            counts = np.bincount(units[known], minlength=units.max() + 1)
+            by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
             by_position += [row | bin_ for bin_ in _by_context(scores, length)]
-    return pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
+            items[protocol, length] = ItemScores("bits_per_byte", length, bits * sums, counts, "the same text")
+    tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
+    return Extrapolation(*tables, items)
 
 
 SUMMARY = (
@@ -99,14 +123,12 @@ BINS = ("context_from", "context_to", "tokens", "loss")
 
 
 def _summary(
-    scores: TokenScores, units: np.ndarray, training_length: int, bytes_per_token: float, seed: int
+    scores: TokenScores, sums: np.ndarray, counts: np.ndarray, training_length: int, bits: float, seed: int
 ) -> dict[str, float]:
-    known = scores.context > 0  # of the predicted tokens a NaN counts, and makes the mean NaN
-    loss, context, units = scores.loss[known].astype(np.float64), scores.context[known], units[known]
+    known = scores.context > 0
+    loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     mean = loss.mean()
-    sums, counts = np.bincount(units, loss), np.bincount(units)
     low, high = ratio_interval(sums, counts, seed=seed)
-    bits = 1 / math.log(2) / bytes_per_token
     early, tail = loss[context < training_length / 2], loss[context > training_length]
     return {
         "tokens": len(loss),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from textwrap import fill
 
 import matplotlib
 import pandas as pd
-from matplotlib.ticker import NullLocator
 
 from poslab.evaluation.bootstrap import FEWEST
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
-from poslab.report.figures import COLOURS, Picture, ReportFigure, Table, legend_columns, new_figure, panel_grid, widen
+from poslab.evaluation.length_figures import lines_by_length
+from poslab.report.figures import Picture, ReportFigure, Table, panel_grid, widen
 
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
@@ -26,13 +25,14 @@ SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and
 def extrapolation_figures(
     by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]
 ) -> list[ReportFigure]:
-    """Return two pictures and a table of the two results of `extrapolation`, by the name of the model.
+    """Return pictures and a table of the two results of `extrapolation`, by the name of the model.
 
     Training lengths are tokens of a training window, here and below.
     """
     together = pd.concat(by_length, names=["model"]).reset_index("model")
+    several = together["length"].nunique() > 1
     return [
-        bits_by_length(together, training_lengths),
+        *([bits_by_length(together, training_lengths)] if several else []),
         loss_by_context(pd.concat(by_position, names=["model"]).reset_index("model"), training_lengths),
         Table(
             name="per_length",
@@ -49,25 +49,16 @@ def extrapolation_figures(
 
 def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
     """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
-    figure = new_figure(8.0, 3.8)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    lengths = sorted(set(together["length"]))
-    for panel, protocol in zip(panels, (NON_OVERLAPPING, SLIDING), strict=True):
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45, ha="right")
-        panel.xaxis.set_minor_locator(NullLocator())
-        for training_length in sorted(set(training_lengths.values())):
-            panel.axvline(training_length, color="0.6", linestyle=":")
-        rows = together[together["protocol"] == protocol]
-        for colour, (model, own) in zip(itertools.cycle(COLOURS), rows.groupby("model", sort=False), strict=False):
-            panel.plot(own["length"], own["bits_per_byte"], marker="o", markersize=3.5, color=colour, label=str(model))
-            panel.fill_between(own["length"], own["bits_low"], own["bits_high"], color=colour, alpha=0.15, linewidth=0)
-        panel.set_title(f"{protocol} windows", fontsize="medium")
-        panel.set_xlabel("window length (tokens)")
-    panels[0].set_ylabel("bits per byte")
-    widen(panels[0], LEAST_BITS)
-    lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False)
+    figure = lines_by_length(
+        together.assign(value=together["bits_per_byte"], low=together["bits_low"], high=together["bits_high"]),
+        training_lengths,
+        by="protocol",
+        titles={protocol: f"{protocol} windows" for protocol in (NON_OVERLAPPING, SLIDING)},
+        xlabel="window length (tokens)",
+        ylabel="bits per byte",
+        least=dict.fromkeys((NON_OVERLAPPING, SLIDING), LEAST_BITS),
+        sharey=True,
+    )
     return Picture(
         name="bits_by_length",
         title="Prediction beyond the training length",

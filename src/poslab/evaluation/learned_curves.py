@@ -29,17 +29,18 @@ def learned_bias(
     """Return the biases that a stack adds to the logits of the last query of a text, by distance of the key.
 
     A bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) is the same for every query; FIRE and TUPE depend on the
-    position of the query as well. For an encoding that builds on another's bias (DAPE), it is that bias.
+    position of the query as well. For an encoding that builds on another's bias (DAPE), it is that bias. If the stack
+    is not causal, biases of keys ahead, at negative distances, are those of the first query.
 
     Args:
         encodings: of a model, `model.encodings`.
         length: tokens N of the text.
         start: the same encodings before training, for the column `start`; None leaves it out.
-        most: about how many distances, dense near 0 and sparse far away; None is all.
+        most: about how many distances to one side, dense near 0 and sparse far away; None is all.
 
     Returns:
-        Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1), `bias` and perhaps `start`;
-        no rows if no encoding has a bias.
+        Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1; from -(N - 1) on if not
+        causal), `bias` and perhaps `start`; no rows if no encoding has a bias.
 
     Raises:
         ValueError: for a text past the end of an encoding, or another number of layers at the start.
@@ -49,15 +50,18 @@ def learned_bias(
     distances = np.arange(length)
     if most is not None and most < length:
         distances = np.unique(np.geomspace(1, length, most).round().astype(int)) - 1
+    if both_ways := not encodings.shape.causal:
+        distances = np.concatenate([-distances[:0:-1], distances])
     frames = [pd.DataFrame(columns=["layers", "head", "distance", "bias"])]
     for layers, encoding, before in served(encodings, start):
-        if (bias_HN := _bias(encoding, length)) is None:
+        if (bias_HN := _bias(encoding, length, both_ways)) is None:
             continue
         places = itertools.product([layers], range(len(bias_HN)), distances)
         frame = pd.DataFrame(places, columns=["layers", "head", "distance"])
-        frame["bias"] = bias_HN[:, distances].flatten().numpy()
-        if before is not None and (start_HN := _bias(before, length)) is not None:
-            frame["start"] = start_HN[:, distances].flatten().numpy()
+        columns = distances + both_ways * (length - 1)
+        frame["bias"] = bias_HN[:, columns].flatten().numpy()
+        if before is not None and (start_HN := _bias(before, length, both_ways)) is not None:
+            frame["start"] = start_HN[:, columns].flatten().numpy()
         frames.append(frame)
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
@@ -68,6 +72,7 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
     Distances past the training length (in tokens, None if unknown) are shaded.
     """
     names = [str(layers) for layers in bias["layers"].unique()]
+    nearest = bias["distance"].min()
     figure, panels = distance_panels(names, "bias (nats)", height=3.2 if len(names) == 1 else 2.5)
     furthest = bias["distance"].max()
     for panel, layers in zip(panels.flat, names, strict=False):
@@ -76,16 +81,19 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
             panel.plot(own["distance"], own["bias"], linewidth=1.3, label=str(head), **style)
             if "start" in own:
                 panel.plot(own["distance"], own["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
-        panel.set_xlim(0, furthest)
+        panel.set_xlim(nearest, furthest)
         if training_length is not None and training_length < furthest:
             panel.axvspan(training_length, furthest, color="0.93", zorder=0)
+            if nearest < 0:
+                panel.axvspan(nearest, -training_length, color="0.93", zorder=0)
     head_legend(figure, panels[0, 0])
     before = " The broad pale line is its initial value." if "start" in bias else ""
     return Picture(
         name="learned_bias",
         title="Bias against distance",
         caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "
-        f"attention by 2.7. The shaded distances never occurred in training.{before}",
+        f"attention by 2.7.{' Keys ahead of the query are on the left.' if nearest < 0 else ''} The shaded distances "
+        f"never occurred in training.{before}",
         figure=figure,
     )
 
@@ -123,15 +131,23 @@ def _biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
 
 
 @torch.no_grad()
-def _bias(encoding: PositionalEncoding, length: int) -> Tensor | None:
-    """Return the bias for the last of `length` tokens at distances 0, 1, ..., (H, N) on the CPU."""
+def _bias(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor | None:
+    """Return the bias for the last of N tokens at distances 0, 1, ..., on the CPU, (H, N).
+
+    For both ways, (H, 2 N - 1), that of the first token at distances -(N - 1), ..., -1 comes before it.
+    """
     outermost = _biased_part(encoding)
     if outermost is None:
         return None
     device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
-    tables = outermost.prepare(Positions.range(1, length - 1, device), Positions.range(length, device=device))
-    bias = outermost.bias(tables)
-    of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), length - 1, 1.0))
-    added = [of_pairs, None if bias is None else bias.matrix()]
-    total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
-    return total_BHRS[0, :, 0].flip(-1).float().cpu()
+
+    def of_query(query: int) -> Tensor:
+        tables = outermost.prepare(Positions.range(1, query, device), Positions.range(length, device=device))
+        bias = outermost.bias(tables)
+        of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), query, 1.0))
+        added = [of_pairs, None if bias is None else bias.matrix()]
+        total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
+        return total_BHRS[0, :, 0].flip(-1).float().cpu()
+
+    behind_HN = of_query(length - 1)
+    return torch.cat([of_query(0)[:, :-1], behind_HN], dim=-1) if both_ways else behind_HN

@@ -17,12 +17,16 @@ MULTIPLES = (1, 2, 4, 8, 16)
 def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
     """Return the window lengths of the settings, or the default ones, ascending.
 
+    Of a task without a text they are multiples of the training length up to the longest item.
+
     Raises:
         ValueError: for one that the text does not fill, or if no model reaches any of them.
     """
-    held = min(len(one.tokens) for one in subjects)
+    held = min(one.longest_item + 1 for one in subjects)
+    training_length = max(one.training_length for one in subjects)
+    if any(one.text is None for one in subjects):
+        return [training_length, *(m * training_length for m in MULTIPLES[1:] if m * training_length <= held)]
     if settings.lengths is None:
-        training_length = max(one.training_length for one in subjects)
         lengths = [multiple * training_length for multiple in MULTIPLES if multiple * training_length < held]
         if not lengths:
             raise ValueError(f"tokens must be more than the training length, {training_length}, got {held}")
@@ -40,8 +44,8 @@ def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
 
 
 def training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:
-    """Return the tokens of a training window, by the name of the model."""
-    return {one.name: one.training_length for one in subjects}
+    """Return the longest length of training in the measure of the figures by length, by the name of the model."""
+    return {one.name: one.longest_trained for one in subjects}
 
 
 def tag(one: Subject, subjects: Sequence[Subject], metric: str) -> str:
@@ -51,10 +55,18 @@ def tag(one: Subject, subjects: Sequence[Subject], metric: str) -> str:
 
 def titled(one: Subject, subjects: Sequence[Subject], figures: Iterable[ReportFigure]) -> Iterator[ReportFigure]:
     """Yield the figures of a model, with its name in their names and titles if there are several models."""
-    slugs = [re.sub(r"[^a-z0-9]+", "_", other.name.lower()).strip("_") for other in subjects]
+    slugs = [slug_of(other.name) for other in subjects]
     place = [other.name for other in subjects].index(one.name)
     slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
+    return named(figures, slug, one.name) if len(subjects) > 1 else iter(figures)
+
+
+def named(figures: Iterable[ReportFigure], slug: str, name: str) -> Iterator[ReportFigure]:
+    """Yield figures with a slug at the end of their names and a name at that of their titles; none if it is empty."""
     for figure in figures:
-        if len(subjects) > 1:
-            figure = replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {one.name}")
-        yield figure
+        yield replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {name}") if name else figure
+
+
+def slug_of(text: str) -> str:
+    """Return a text as part of the name of a figure."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

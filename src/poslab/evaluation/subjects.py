@@ -1,16 +1,18 @@
-"""Subjects of an evaluation: trained models with their text, perhaps under another encoding.
+"""Subjects of an evaluation: trained models with their held-out data, perhaps under another encoding.
 
-Dimension letters: B windows, N tokens of the text.
+Dimension letters: B windows, T tokens, N tokens of the text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,48 +23,82 @@ from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
+from poslab.evaluation.attention_rows import Reading, is_readable
+from poslab.generation.beam_search import beam_search
 from poslab.io.reading import read_json
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.tasks.language_modelling import LanguageModelling
-from poslab.tasks.task import device_of
+from poslab.tasks.task import Task, device_of
 
 WINDOWS = 8
-"""Windows of the text over which attention and gradients are averaged."""
+"""Windows of the text, or examples, over which attention and gradients are averaged."""
 
 SHORT = 32
 """Longest text, in tokens, that is shown token by token."""
 
+Ability = Literal["next_tokens", "attention", "rotation"]
+
+ABILITIES: dict[Ability, str] = {
+    "next_tokens": "a model that predicts the next token of a text",
+    "attention": "attention weights that can be read",
+    "rotation": "an encoding that turns queries and keys",
+}
+"""Abilities of a subject that a part of an evaluation may need, in words."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A held-out text whose next tokens a model predicts.
+
+    Args:
+        tokens: (N,) of the text.
+        bytes_per_token: of these tokens.
+        documents_apart: whether the model was trained on documents one by one.
+    """
+
+    tokens: np.ndarray
+    bytes_per_token: float
+    documents_apart: bool
+
+
+class ShortReading(NamedTuple):
+    """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack."""
+
+    read: Reading
+    labels: Mapping[str, tuple[list[str], list[str]]]
+
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model and its text.
+    """A trained model and its held-out data.
 
     Args:
         name: for tables and legends.
+        path: run directory or checkpoint.
         run: directory of its training.
         recipe: of the run.
         model: in evaluation mode.
-        tokenizer: of the run.
-        tokens: (N,) of the text.
-        bytes_per_token: of these tokens.
-        keep_documents_apart: whether it was trained on documents one by one.
+        task: of the run.
+        data: of the run, connected to the task.
+        split: of the data, `test` or `validation`.
+        text: to be predicted token by token; None for another task.
         swap: groups of the configuration that replace those of the run.
         untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
         start: initial state of the run's own encodings; None if the run has not kept it.
     """
 
     name: str
+    path: str | Path
     run: RunDirectory
     recipe: Recipe
     model: Model
-    tokenizer: Tokenizer
-    tokens: np.ndarray
-    bytes_per_token: float
-    keep_documents_apart: bool
+    task: Task
+    data: RunData
+    split: str
+    text: Text | None
     swap: Mapping[str, Any]
     untrained: Mapping[str, int]
     start: Mapping[str, Tensor] | None
@@ -71,6 +107,28 @@ class Subject:
     def device(self) -> torch.device:
         """Device of the model."""
         return device_of(self.model)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the run."""
+        return self.data.tokenizer
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """Return what parts of an evaluation can build on."""
+        turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
+        has: dict[Ability, bool] = {
+            "next_tokens": self.text is not None,
+            "attention": is_readable(self.model),
+            "rotation": turns,
+        }
+        return frozenset(ability for ability, own in has.items() if own)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Token ids of the text to be predicted, (N,)."""
+        assert self.text is not None
+        return self.text.tokens
 
     @property
     def dataset(self) -> str:
@@ -93,36 +151,155 @@ class Subject:
 
     @property
     def training_length(self) -> int:
-        """Tokens of a training window."""
+        """Most tokens of a window or an example of training."""
         return self.recipe.source.sequence_length
+
+    @property
+    def longest_trained(self) -> int:
+        """Longest window or example of training, in the measure of the lengths of its figures."""
+        return self.data.longest_trained
+
+    @property
+    def trained_at(self) -> str:
+        """The texts of its training, in words."""
+        if not self.task.pools_lengths:
+            return f"on windows of {self.training_length:,} tokens"
+        return f"on examples of length up to {self.longest_trained:,}"
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """Words for the place of a figure: a preposition, and a length to be filled in."""
+        return ("at", "length {:,}") if self.task.pools_lengths else ("in", "windows of {:,} tokens")
+
+    def stack_title(self, stack: str) -> str:
+        """Return the name of a stack of its model in words; nothing if there is only one."""
+        words = {"self": "decoder", "cross": "cross-attention"}
+        return words.get(stack, stack) if len(self.model.stacks) > 1 else ""
 
     def windows(self, length: int, more: int = 0) -> Tensor:
         """Return the first windows of the text, at most `WINDOWS`, (B, length + more); within documents if kept apart.
 
         The length is shorter if the text or the encoding ends before; `more` tokens follow, to be predicted.
         """
-        length = min(length, self.model.max_length or length, len(self.tokens) - more)
-        starts = np.arange(0, len(self.tokens) - length - more + 1, length)
-        if self.keep_documents_apart:
-            ends = np.cumsum(self.tokens == self.tokenizer.end_id)
+        assert self.text is not None
+        tokens = self.text.tokens
+        length = min(length, self.model.max_length or length, len(tokens) - more)
+        starts = np.arange(0, len(tokens) - length - more + 1, length)
+        if self.text.documents_apart:
+            ends = np.cumsum(tokens == self.tokenizer.end_id)
             inside = [start for start in starts if ends[start] == ends[start + length + more - 1]]
             starts = np.array(inside) if inside else starts
         starts = starts[:WINDOWS]
-        windows = self.tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
+        windows = tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
         return torch.from_numpy(windows).to(self.device)
 
-    def short_text(self, text: str | None) -> tuple[Tensor, list[str]]:
-        """Return the first tokens of a text (None is the subject's own), at most `SHORT`, and the text of each.
+    @property
+    def reach(self) -> int:
+        """Most tokens of `readings`: those of a training window of a text, and those that its encoding has."""
+        most = self.model.max_length or sys.maxsize
+        return most if self.text is None else min(self.training_length, most)
+
+    @property
+    def longest_item(self) -> int:
+        """Tokens of the longest held-out example, or of the text."""
+        if self.text is not None:
+            return len(self.text.tokens) - 1
+        of_lengths = [self.data.held_out(self.split, length).num_tokens for length in self.data.lengths_of(self.split)]
+        return int(max(tokens.max() for tokens in of_lengths))
+
+    def readings(self, most: int | None = None) -> Tensor | list[Reading]:
+        """Return windows of the text, (B, T), or what has a model read examples one by one, at most `WINDOWS`.
+
+        They have at most `most` tokens (None: `reach`). Windows are as long as that, and examples are of the longest
+        trained length that there is, else of the shortest one.
+        """
+        most = self.reach if most is None else most
+        if self.text is not None:
+            return self.windows(most)
+        items = self.data.held_out(self.split, self._trained_lengths[-1])
+        fitting = np.flatnonzero(items.num_tokens <= most)[:WINDOWS].tolist()
+        batches = [self._on_device(items.__getitems__([number])) for number in fitting]
+        return [partial(_read, self.task, batch) for batch in batches]
+
+    def short_reading(self, text: str | None) -> ShortReading:
+        """Return the first tokens of a text (None is the subject's own), at most `SHORT`, as the model reads them.
+
+        A model with a source reads the text as its source. The target is what it writes or, of its own data, what is
+        to be written.
 
         Raises:
-            ValueError: for an empty text.
+            ValueError: for a text that is empty, or has other symbols than those of the task.
         """
-        ids = self.tokens[:SHORT] if text is None else self.tokenizer.encode(text)[:SHORT]
+        if "source" in self.model.capabilities:
+            source_BS, target_BT = self._short_pair(text)
+            source, target = (self.labels(tokens[0]) for tokens in (source_BS, target_BT))
+            labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
+            return ShortReading(lambda model: model(source_BS, target_BT), labels)
+        tokens_T = self.short_text(text)
+        own = self.labels(tokens_T)
+        return ShortReading(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (own, own)})
+
+    def short_text(self, text: str | None) -> Tensor:
+        """Return the tokens of `short_reading`, (T,), for a model that reads one text."""
+        if text is not None:
+            ids = self._encoded(text)
+        elif self.text is not None:
+            ids = self.text.tokens
+        else:
+            ids = self._short_example().tokens[0].cpu().numpy()
+        return self._tensor(ids[:SHORT][: self.model.max_length])
+
+    def labels(self, tokens_T: Tensor) -> list[str]:
+        """Return the text of each token; `<0>`, `<1>` ... for those that stand for no text."""
+        return [self._label(token) for token in tokens_T.tolist()]
+
+    def _label(self, token: int) -> str:
+        if (beyond := token - self.tokenizer.vocab_size) >= 0:
+            return f"<{beyond}>"
+        return self.tokenizer.decode([token]) or ("<end>" if token == self.tokenizer.end_id else "<answer>")
+
+    def _short_pair(self, text: str | None) -> tuple[Tensor, Tensor]:
+        """Return a source and a target, (1, S) and (1, T)."""
+        end, most = self.tokenizer.end_id, min(SHORT, self.model.max_length or SHORT)
+        if text is None:
+            batch = self._short_example()
+            return batch.source[:, :most], batch.target[:, :most]
+        source_BS = self._tensor(np.append(self._encoded(text)[: most - 1], end)).unsqueeze(0)
+        first = torch.full((1, 1), end, device=self.device)
+        with torch.no_grad():
+            (written,) = beam_search(self.model.begin(source_BS), first, max_new_tokens=most - 1, end_id=end)
+        return source_BS, torch.cat([first[0], written]).unsqueeze(0)
+
+    @property
+    def _trained_lengths(self) -> list[int]:
+        """The lengths of its data up to the longest trained one, else the shortest."""
+        lengths = self.data.lengths_of(self.split)
+        return [length for length in lengths if length <= self.longest_trained] or lengths[:1]
+
+    def _short_example(self) -> Any:
+        """Return the batch of the example whose number of tokens is nearest to `SHORT`."""
+        of_lengths = [self.data.held_out(self.split, length) for length in self._trained_lengths]
+        items = min(of_lengths, key=lambda items: np.abs(items.num_tokens - SHORT).min())
+        return self._on_device(items.__getitems__([int(np.abs(items.num_tokens - SHORT).argmin())]))
+
+    def _encoded(self, text: str) -> np.ndarray:
+        try:
+            ids = self.tokenizer.encode(text)
+        except ValueError as error:
+            raise ValueError(f"text: {error}") from error
         if not len(ids):
             raise ValueError("text must hold something, got an empty one")
-        ids = ids[: self.model.max_length]
-        labels = [self.tokenizer.decode([token]) for token in ids]
-        return torch.from_numpy(ids.astype(np.int64)).to(self.device), labels
+        return ids
+
+    def _tensor(self, ids: np.ndarray) -> Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self.device)
+
+    def _on_device(self, batch: Any) -> Any:
+        return type(batch)(*(part.to(self.device) if isinstance(part, Tensor) else part for part in batch))
+
+
+def _read(task: Task, batch: Any, model: Model) -> Tensor:
+    return task.logits(model, batch)
 
 
 def subject(
@@ -134,53 +311,61 @@ def subject(
     seed: int = 1,
     trust: str | Sequence[str] = (),
 ) -> Subject:
-    """Return the model of a run with its held-out text.
+    """Return the model of a run with its held-out data.
 
     Args:
         run: a run directory or a checkpoint in one.
         split: `test` or `validation`.
-        max_tokens: tokens to read from its beginning; None is all.
+        max_tokens: tokens to read from the beginning of a text; None is all.
         device: for the model.
         swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
         seed: for the initial state of a swapped encoding.
         trust: as of `load`.
 
     Raises:
-        ValueError: as of `load`, if the text of the run is missing or has changed, or for a run of another task than
-            language modelling.
+        ValueError: as of `load`, if the data of the run is missing or has changed, or for a swap in a run that does not
+            predict the next token of a text.
     """
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
-    if recipe.task is not LanguageModelling:
+    if swap and not recipe.task.predicts_next_tokens:
         raise ValueError(
-            f"run={run} has learned another task than to predict the next token, which is evaluated here: its metrics "
-            f"are in {directory.metrics_file}, and python -m src.generate answers with it"
+            f"encoding@swap serves runs that have learned to predict the next token of a text, and run={run} has "
+            "learned another task"
         )
     if swap:
         torch.manual_seed(seed)
     model = load(run, device, swap, trust)
     checkpoint = load_checkpoint(checkpoint_file(run))
     data = trained_data(directory, recipe, checkpoint)
-    assert isinstance(data, TextDataModule)
+    task = recipe.task.of(data)
+    data.connect(task, None)
     name = recipe.encoding_name
+    return Subject(
+        name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
+        path=run,
+        run=directory,
+        recipe=recipe,
+        model=model,
+        task=task,
+        data=data,
+        split=split,
+        text=_text(data, split, max_tokens) if task.predicts_next_tokens else None,
+        swap=dict(swap or {}),
+        untrained=untrained(model, model_weights(checkpoint)) if swap else {},
+        start=encoding_start(checkpoint),
+    )
+
+
+def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
+    """Return the text of a split, or its first tokens."""
+    assert isinstance(data, TextDataModule)
     whole = np.asarray(data.tokens(split))
     tokens, size = whole[:max_tokens], data.bytes_per_token[split]
     if len(tokens) < len(whole):
         num_bytes = len(data.tokenizer.decode(tokens).encode())
         size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
-    return Subject(
-        name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
-        run=directory,
-        recipe=recipe,
-        model=model,
-        tokenizer=data.tokenizer,
-        tokens=tokens,
-        bytes_per_token=size,
-        keep_documents_apart=data.corpus.document_boundaries,
-        swap=dict(swap or {}),
-        untrained=untrained(model, model_weights(checkpoint)) if swap else {},
-        start=encoding_start(checkpoint),
-    )
+    return Text(tokens, size, data.corpus.document_boundaries)
 
 
 def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any]) -> RunData:

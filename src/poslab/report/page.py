@@ -46,6 +46,7 @@ def write_report(
     facts: Mapping[str, str],
     sections: Sequence[Section],
     drawn: Mapping[str, bytes] | None = None,
+    lead: Section | None = None,
 ) -> None:
     """Write an HTML page that needs no other file and no network, for a screen, a phone or paper.
 
@@ -59,11 +60,12 @@ def write_report(
         facts: name and value of what was evaluated, how and when.
         sections: the parts in order. Markup in their text is shown, not interpreted.
         drawn: what `write_figures` returned for the same sections; None draws them again.
+        lead: section before the facts and the contents, such as a conclusion.
 
     Raises:
         ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
     """
-    _check_names(sections)
+    _check_names([*([] if lead is None else [lead]), *sections])
     here = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -71,6 +73,7 @@ def write_report(
     page = environment.get_template("report.html.jinja").render(
         title=title,
         facts=facts,
+        lead=None if lead is None else _section(lead, drawn or {}),
         sections=[_section(section, drawn or {}) for section in sections],
         first_rows=FIRST_ROWS,
         style=Markup((here / "report.css").read_text(encoding="utf-8")),

@@ -33,6 +33,7 @@ class LanguageModelling(TokenPrediction):
     validated = ("loss", "bits_per_byte", "perplexity", "accuracy")
     shown = ("loss", "perplexity", "bits_per_byte")
     pools_lengths = False
+    predicts_next_tokens = True
 
     def __init__(self, bytes_per_token: Mapping[str, float], boundary: int | None = None) -> None:
         self.bytes_per_token = bytes_per_token

@@ -120,6 +120,9 @@ class Task(ABC):
     chosen_by: ClassVar[str] = "loss"
     """The metric of a validation that chooses the best state of a run: the least loss, or the most of another one."""
 
+    predicts_next_tokens: ClassVar[bool] = False
+    """True if each token of a text is predicted from those before it, so that a text can be read in any windows."""
+
     pools_lengths: ClassVar[bool] = True
     """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
 

@@ -11,7 +11,6 @@ from poslab.encodings import Alibi, Rotary
 from poslab.io.reading import read_json
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
-from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.task import Task
 from poslab.training.checking import check
 
@@ -28,8 +27,8 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     commands = {}
     if "tensorboard" in recipe.loggers():
         commands["look"] = shlex.join(["tensorboard", "--logdir", str(run.path.parent)])
-    if isinstance(task, LanguageModelling):
-        commands["evaluate"] = python_command("evaluate", *named)
+    commands["evaluate"] = python_command("evaluate", *named)
+    if task.predicts_next_tokens:
         commands["write"] = f'{python_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{python_command('generate', *named)} prompt={prompt}"

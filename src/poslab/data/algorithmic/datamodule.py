@@ -25,6 +25,8 @@ class AlgorithmicDataModule(RunData):
 
     tokenizer: SymbolTokenizer
 
+    length_means = "size of an example, as its task counts it"
+
     def __init__(self, source: AlgorithmicExamples) -> None:
         super().__init__(source)
         self.source = source

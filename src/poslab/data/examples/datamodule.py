@@ -36,6 +36,8 @@ class ExampleDataModule(RunData):
 
     facts: Facts
 
+    length_means = "most tokens of its examples"
+
     def __init__(self, source: ExampleSource, joined: bool = False) -> None:
         super().__init__(source)
         self.source = source

@@ -1,11 +1,8 @@
-"""Attention weights of each head.
-
-Dimension letters: B windows, T tokens.
-"""
+"""Attention weights of each head."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -16,16 +13,21 @@ from poslab.evaluation.attention_pictures import (
     divergence_picture,
     statistics_picture,
 )
-from poslab.evaluation.attention_rows import is_readable
-from poslab.evaluation.attention_statistics import attention_by_distance, attention_divergence, attention_statistics
+from poslab.evaluation.attention_statistics import (
+    attends_to_itself,
+    attention_by_distance,
+    attention_divergence,
+    attention_statistics,
+)
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import titled
-from poslab.evaluation.subjects import Subject
-from poslab.report.figures import ReportFigure, Table
+from poslab.evaluation.side_by_side import named, slug_of, titled
+from poslab.evaluation.subjects import Ability, Subject
+from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section
 
 PLACE = 3
+NEEDS: frozenset[Ability] = frozenset({"attention"})
 
 LAYERS_OF_MAPS = 6
 """Most layers for which each gets attention maps with labels."""
@@ -33,37 +35,50 @@ LAYERS_OF_MAPS = 6
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section; it leaves out models whose attention cannot be read."""
-    subjects = [one for one in subjects if is_readable(one.model)]
-    if not subjects:
-        return Evaluation()
+    readable = [one for one in subjects if one.abilities >= NEEDS]
     figures: list[ReportFigure] = []
     frames = {}
-    for one in subjects:
-        windows_BT = one.windows(one.training_length)
-        frames[one.name] = attention_statistics(one.model, windows_BT)
-        maps = [
-            statistics_picture(frames[one.name]),
-            distance_picture(attention_by_distance(one.model, windows_BT), one.training_length),
-        ]
-        tokens_T, labels = one.short_text(settings.text)
-        maps.append(attention_overview(one.model, tokens_T))
-        if len(one.model.attention_sites) <= LAYERS_OF_MAPS:
-            maps += attention_maps(one.model, tokens_T, labels)
-        figures += titled(one, subjects, maps)
-    if len(subjects) > 1 and len({len(one.model.attention_sites) for one in subjects}) == 1:
-        shortest = min(one.training_length for one in subjects)
-        windows_BT = subjects[0].windows(shortest)
-        divergence = attention_divergence({one.name: one.model for one in subjects}, windows_BT)
-        figures.append(divergence_picture(divergence))
+    for one in readable:
+        for stack in one.model.stacks:
+            title = one.stack_title(stack)
+            frames[one.name, title] = attention_statistics(one.model, one.readings(), stack=stack)
+            pictures = [statistics_picture(frames[one.name, title]), *_pictures(one, stack, settings)]
+            figures += titled(one, subjects, named(pictures, slug_of(title), title))
+    figures += _divergences(readable)
+    table = pd.concat(frames, names=["model", "stack"]).reset_index(["model", "stack"])
     figures.append(
         Table(
             name="attention_by_head",
             title="Every head in numbers",
-            caption="Means over the queries of windows as long as in training: entropy in nats, distance in "
-            "tokens, and the shares of the first token, of the query's own and of the one before it. Attended is the "
-            "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking.",
-            frame=pd.concat(frames, names=["model"]).reset_index("model"),
+            caption="Means over the queries of texts as long as in training: entropy in nats, distance in tokens, and "
+            "the shares of the first token, of the query's own and of those beside it. Attended is the sum of the "
+            "weights of a query: 1 under a softmax, at most 1 under stick-breaking.",
+            frame=table if (table["stack"] != "").any() else table.drop(columns="stack"),
         )
     )
-    text = "The attention of each head, in windows as long as those of training, and token by token in a short text."
+    text = "The attention of each head, in texts as long as those of training, and token by token in a short one."
     return Evaluation([Section("What the heads look at", text, figures)])
+
+
+def _pictures(one: Subject, stack: str, settings: Settings) -> Iterator[Picture]:
+    """Yield the attention of a stack over distance, and its maps."""
+    if attends_to_itself(stack):
+        yield distance_picture(attention_by_distance(one.model, one.readings(), stack=stack), one.training_length)
+    short = one.short_reading(settings.text)
+    yield attention_overview(one.model, short.read, stack)
+    if len(one.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
+        yield from attention_maps(one.model, short.read, *short.labels[stack], stack)
+
+
+def _divergences(subjects: Sequence[Subject]) -> Iterator[ReportFigure]:
+    """Yield the divergence of models with stacks of the same depth, on texts that all of them read."""
+    depths = {tuple((stack, len(own.windows)) for stack, own in one.model.stacks.items()) for one in subjects}
+    if len(subjects) == 1 or len(depths) > 1:
+        return
+    read = subjects[0].readings(min(one.reach for one in subjects))
+    if not len(read):
+        return
+    models = {one.name: one.model for one in subjects}
+    for stack in subjects[0].model.stacks:
+        title = subjects[0].stack_title(stack)
+        yield from named([divergence_picture(attention_divergence(models, read, stack=stack))], slug_of(title), title)

@@ -1,8 +1,8 @@
-"""Learned parameters of the encoding, and their initial values. Dimension letter: T tokens."""
+"""Learned parameters of the encoding, and their initial values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -12,12 +12,13 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import titled
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.side_by_side import named, slug_of, titled
+from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 5
+NEEDS: frozenset[Ability] = frozenset()
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
@@ -29,41 +30,50 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         return Evaluation()
     text = "The encoding itself after training, beside its initial state unless it was swapped in."
     for one in subjects:
-        if not one.swap and _start(one) is None:
+        if not one.swap and _starts(one) is None:
             text += f" The initial state of {one.name} is unknown: its run began with the weights of another one, and "
             text += "has not kept it."
     return Evaluation([Section("The encoding", text, figures)])
 
 
-def _start(one: Subject) -> StackEncodings | None:
-    """Return the initial encodings of a run; None if they are unknown.
+def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:
+    """Return the initial encodings of a run by stack; None if they are unknown.
 
     Raises:
         ValueError: if the run has kept those of another model.
     """
     if one.start is None and one.recipe.init_from is not None:
         return None
-    torch.manual_seed(one.recipe.seed)  # makes those of earlier versions again, which did not keep them
-    model = one.recipe.model.build(one.tokenizer.vocab_size, digits=one.tokenizer.digits)
-    start = model.encodings.to(one.model.embedding.weight.dtype)
+    torch.manual_seed(one.recipe.seed)  # makes those again that the run did not keep
+    size = one.tokenizer.vocab_size + one.task.extra_tokens
+    model = one.recipe.model.build(size, one.task.outputs, one.tokenizer.digits)
+    model.to(next(one.model.parameters()).dtype)
     if one.start is not None:
         try:
-            start.load_state_dict(one.start)
+            model.encodings.load_state_dict(one.start)
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"the checkpoint of {one.run.path} keeps the start of another encoding") from error
-    return start
+    return model.stacks
 
 
 def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
-    encodings = one.model.encodings
-    start = None if one.swap else _start(one)
-    length = one.model.max_length or 2 * one.training_length
-    if len(bias := learned_bias(encodings, length, start, DRAWN)):
+    starts = None if one.swap else _starts(one)
+    for stack, encodings in one.model.stacks.items():
+        title = one.stack_title(stack)
+        start = None if starts is None else starts[stack]
+        yield from named(_of_stack(one, encodings, start), slug_of(title), title)
+    if "source" not in one.model.capabilities:
+        tokens_T = one.short_text(settings.text)
+        if len(positions := content_positions(one.model, tokens_T)):
+            yield content_positions_picture(positions, one.labels(tokens_T))
+
+
+def _of_stack(one: Subject, encodings: StackEncodings, start: StackEncodings | None) -> Iterator[ReportFigure]:
+    length = encodings.max_length or 2 * one.training_length
+    bias = learned_bias(encodings, length, start, DRAWN)
+    if bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any():  # the same everywhere is no position
         yield bias_picture(bias, one.training_length)
     if len(norms := table_norms(encodings, start)):
         yield norms_picture(norms)
     if len(parameters := learned_parameters(encodings, start)):
         yield parameters_table(parameters)
-    tokens_T, labels = one.short_text(settings.text)
-    if len(positions := content_positions(one.model, tokens_T)):
-        yield content_positions_picture(positions, labels)

@@ -1,4 +1,4 @@
-"""Loss by window length, and by place in the window."""
+"""Metrics by length, and for text the loss by place in the window."""
 
 from __future__ import annotations
 
@@ -6,41 +6,100 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from poslab.evaluation.conclusion import Headline, conclusion
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation import NON_OVERLAPPING, extrapolation
+from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
 from poslab.evaluation.extrapolation_figures import extrapolation_figures
+from poslab.evaluation.length_figures import ALL, overview_table
+from poslab.evaluation.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.task_figures import metrics_by_length, metrics_figures, metrics_shown
 from poslab.report.page import Section
 
 PLACE = 1
+NEEDS: frozenset[Ability] = frozenset()
+
+BITS = {NON_OVERLAPPING: "bits per byte", SLIDING: "bits per byte, sliding"}
+
+ONE_SEED = "Intervals are over the items of the test: another seed of the training can change an order."
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
-    """Return the section, the metrics at every length, and the table of losses by position."""
+    """Return the conclusion, the section, and the metrics at every length."""
+    return _of_text(subjects, settings) if subjects[0].text is not None else _of_items(subjects, settings)
+
+
+def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
-    by_length: dict[str, pd.DataFrame] = {}
-    by_position: dict[str, pd.DataFrame] = {}
+    found: dict[str, Extrapolation] = {}
     lengths = lengths_of(subjects, settings)
     for one in subjects:
-        by_length[one.name], by_position[one.name] = extrapolation(
+        assert one.text is not None
+        found[one.name] = extrapolate(
             one.model,
-            one.tokens,
+            one.text.tokens,
             lengths,
             one.training_length,
             one.tokenizer.end_id,
-            one.bytes_per_token,
+            one.text.bytes_per_token,
             settings.stride,
-            one.keep_documents_apart,
+            one.text.documents_apart,
             settings.seed,
         )
-        for row in by_length[one.name].to_dict("records"):
+        for row in found[one.name].by_length.to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
             for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
                 evaluation.metrics[tag(one, subjects, f"{protocol}{metric}@{row['length']}")] = row[metric]
+    by_length = {name: own.by_length for name, own in found.items()}
+    by_position = {name: own.by_position for name, own in found.items()}
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
     figures = extrapolation_figures(by_length, by_position, training_lengths(subjects))
     text = "The same text, read in windows of several lengths, most of which did not occur in training."
     evaluation.sections.append(Section("Length extrapolation", text, figures))
+    scores = {
+        name: {length: items for (protocol, length), items in own.items.items() if protocol == NON_OVERLAPPING}
+        for name, own in found.items()
+    }
+    headline = Headline("{} bits per byte", False, scores, training_lengths(subjects), subjects[0].at, settings.seed)
+    rows = pd.concat(by_length, names=["model"]).reset_index("model")
+    rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
+    caption = "Lower is better. Columns are window lengths in tokens, and a dash is beyond the end of the encoding. "
+    caption += ONE_SEED
+    table = overview_table(rows, "metric", dict.fromkeys(BITS.values(), 3), caption)
+    evaluation.lead = Section("Conclusion", "\n\n".join(conclusion(headline)), [table])
+    return evaluation
+
+
+def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+    evaluation = Evaluation()
+    task, data = subjects[0].task, subjects[0].data
+    measured = {one.name: measure(one.path, settings.lengths, one.split, one.device, one.run.trust) for one in subjects}
+    rows = metrics_by_length(measured, task.open_ended, settings.seed)
+    for one in subjects:
+        for row in rows[rows["model"] == one.name].to_dict("records"):
+            place = "" if row["length"] == ALL else f"@{row['length']}"
+            evaluation.metrics[tag(one, subjects, f"{row['metric']}{place}")] = row["value"]
+    if len(set(rows["length"]) - {ALL}) == 1:  # which is all
+        rows = rows[rows["length"] != ALL]
+    shown = metrics_shown(rows, task)
+    figures = metrics_figures(rows, shown, task.open_ended, training_lengths(subjects), data.length_means)
+    text = f"The items of the {subjects[0].split} split at each length. A length is the {data.length_means}."
+    evaluation.sections.append(Section("Metrics by length", text, figures))
+    scores = {
+        name: {
+            length or ALL: items
+            for (metric, length), items in own.scores.items()
+            if metric == task.headline and (length or ALL) in set(rows["length"])
+        }
+        for name, own in measured.items()
+    }
+    is_share = task.headline not in task.open_ended
+    form = f"an {task.headline} of {{}} %" if is_share else f"a {task.headline} of {{}}"
+    headline = Headline(form, is_share, scores, training_lengths(subjects), subjects[0].at, settings.seed)
+    caption = f"Columns are lengths: the {data.length_means}. A dash is beyond the end of the encoding. {ONE_SEED}"
+    decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
+    table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption)
+    evaluation.lead = Section("Conclusion", "\n\n".join(conclusion(headline)), [table])
     return evaluation

@@ -8,10 +8,11 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag, training_lengths
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.page import Section
 
 PLACE = 4
+NEEDS: frozenset[Ability] = frozenset({"next_tokens"})
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:

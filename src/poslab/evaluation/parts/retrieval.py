@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.retrieval import retrieval, retrieval_figures
+from poslab.evaluation.retrieval import at_chance, retrieval, retrieval_figures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.page import Section
 
 PLACE = 2
+NEEDS: frozenset[Ability] = frozenset({"next_tokens"})
 
 PROMPTS = 4
 """Prompts of each task, length and depth."""
@@ -46,9 +49,13 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
                 evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
     if frames:
         lengths = sorted({length for frame in frames.values() for length in frame["length"]})
-        text = f"Questions about facts somewhere in the window, in prompts of {listed(lengths)} tokens. A small model "
-        text += "of text answers few: its loss beside that of guessing says more."
-        evaluation.sections.append(Section("Retrieval", text, retrieval_figures(frames)))
+        text = f"Questions about facts somewhere in the window, in prompts of {listed(lengths)} tokens."
+        figures = retrieval_figures(frames)
+        if figures:
+            text += " A small model of text answers few: its loss beside that of guessing says more."
+        else:
+            evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
+        evaluation.sections.append(Section("Retrieval", f"{text}\n\n{at_chance(frames)}", figures))
     return evaluation
 
 

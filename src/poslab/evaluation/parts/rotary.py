@@ -8,23 +8,24 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, titled
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
 PLACE = 6
+NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section for the first encoding of each model that turns queries and keys."""
     figures: list[ReportFigure] = []
     for one in subjects:
-        turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
-        if turning is not None:
+        if one.abilities >= NEEDS:
+            turning = next(x for x in one.model.encodings if x.spectrum(one.training_length) is not None)
             lengths = lengths_of(subjects, settings)
             diagnostics = rotary_diagnostics(turning, one.model.encodings.shape.head_dim, one.training_length, lengths)
             figures += titled(one, subjects, diagnostics)
-    return Evaluation([section(figures)] if figures else [])
+    return Evaluation([section(figures)])
 
 
 def section(figures: list[ReportFigure]) -> Section:

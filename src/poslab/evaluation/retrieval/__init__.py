@@ -6,7 +6,7 @@ figures = retrieval_figures({"rotary": frame})
 
 from poslab.evaluation.retrieval.copying import Copying
 from poslab.evaluation.retrieval.haystack import Haystack
-from poslab.evaluation.retrieval.heat_map import heat_map, retrieval_figures
+from poslab.evaluation.retrieval.heat_map import at_chance, heat_map, retrieval_figures
 from poslab.evaluation.retrieval.induction import Induction
 from poslab.evaluation.retrieval.measurement import DEPTHS, TASKS, make_prompts, retrieval
 from poslab.evaluation.retrieval.multi_key import MultiKey
@@ -30,6 +30,7 @@ __all__ = [
     "Prompt",
     "Task",
     "VariableTracking",
+    "at_chance",
     "heat_map",
     "make_prompts",
     "retrieval",

@@ -16,15 +16,21 @@ from poslab.report.figures import Picture, ReportFigure, Table, panel_grid
 
 PANELS_ABREAST = 2
 
+CLEARLY = 0.9
+"""Largest share of the loss of a guess at which a model clearly knows more than the form of answers."""
+
 
 def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
-    """Return a heat map for each task, and a table of everything.
+    """Return a heat map for each task that some model does better than a guess, and a table of everything.
 
-    The frames are from `retrieval`, by the name of the model, with the same tasks and depths.
+    The frames are from `retrieval`, by the name of the model, with the same tasks and depths. If no model does better
+    than a guess in any task, nothing is returned.
     """
     together = pd.concat(frames, names=["model"]).reset_index("model")
     pictures, said = [], set[str]()
     for task, rows in together.groupby("task", sort=False):
+        if not is_above_chance(rows):
+            continue
         sentences = [sentence for sentence in explanation(rows) if sentence not in said]
         said.update(sentences)
         pictures.append(heat_map(rows, str(task), sentences or ["Its cells are as above."]))
@@ -37,7 +43,34 @@ def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
         frame=together,
         decimals={"depth": 2, "accuracy": 1, "token_accuracy": 1, "loss": 3, "chance_loss": 3},
     )
-    return [*pictures, table]
+    return [*pictures, table] if pictures else []
+
+
+def is_above_chance(rows: pd.DataFrame) -> bool:
+    """Return whether a model does a task clearly better than a guess which knows only the form of answers.
+
+    It does if it answers a prompt right, of which guesses have almost no chance, or if its loss at some length is at
+    most `CLEARLY` times that of the guess. The rows are those of `retrieval` for one task, with a column `model`.
+    """
+    of_length = rows.groupby(["model", "length"])[["loss", "chance_loss"]].mean()
+    return bool((rows["accuracy"] > 0).any() or (of_length["loss"] <= CLEARLY * of_length["chance_loss"]).any())
+
+
+def at_chance(frames: Mapping[str, pd.DataFrame]) -> str:
+    """Return a sentence on the tasks that no model does better than a guess; empty if there is none."""
+    together = pd.concat(frames, names=["model"]).reset_index("model")
+    silent = {str(task): rows for task, rows in together.groupby("task", sort=False) if not is_above_chance(rows)}
+    if not silent:
+        return ""
+    ratios = pd.concat(rows["loss"] / rows["chance_loss"] for rows in silent.values())
+    *before, last = [task.replace("_", " ") for task in silent]
+    tasks = f"{', '.join(before)} or {last}" if before else last
+    subject = "No run" if len(frames) > 1 else "The run does not"
+    does = "does" if len(frames) > 1 else "do"
+    return (
+        f"{subject} {does} {tasks} better than a guess that knows only the form of an answer: no answer is right, and "
+        f"the loss is {ratios.min():.1f} to {ratios.max():.1f} times that of the guess."
+    )
 
 
 def explanation(rows: pd.DataFrame) -> list[str]:

@@ -1,0 +1,102 @@
+"""Every run can be evaluated, whatever its task."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from poslab.evaluation.attention_rows import attention_rows
+from poslab.evaluation.command import summary
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.measure import measure
+from poslab.evaluation.settings import Settings
+from poslab.evaluation.subjects import subject, with_different_names
+from poslab.runs.directory import RunDirectory
+from tests.evaluation import test_measure
+
+files, run_on = test_measure.files, test_measure.run_on
+NEXT_TOKENS = ["receptive_field", "retrieval"]
+
+
+def evaluated(*runs: RunDirectory, **settings) -> Evaluation:
+    subjects = with_different_names([subject(run.path) for run in runs], [str(run.path) for run in runs])
+    return evaluate(subjects, Settings(**settings), announce=lambda part: None)
+
+
+def names(evaluation: Evaluation) -> set[str]:
+    return {figure.name for section in evaluation.every_section for figure in section.figures}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "stacks"),
+    [
+        ("addition", "decoder", [""]),
+        pytest.param("classes", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("classes", "decoder", [""], marks=pytest.mark.slow),
+        pytest.param("several classes", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("answers", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("tags", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("reversing", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("text", "encoder", [""], marks=pytest.mark.slow),
+        pytest.param("text", "encoder_decoder", ["_decoder", "_cross_attention", "_encoder"], marks=pytest.mark.slow),
+        pytest.param("pairs", "decoder", [""], marks=pytest.mark.slow),
+        pytest.param("pairs", "encoder_decoder", ["_decoder", "_cross_attention", "_encoder"], marks=pytest.mark.slow),
+        pytest.param("pairs", "pointer_generator", ["_decoder", "_encoder"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_encoding(
+    run_on: Callable[..., RunDirectory], tmp_path: Path, kind: str, model: str, stacks: list[str]
+) -> None:
+    run = run_on(kind, f"model={model}", "encoding=t5")
+    made = evaluated(run)
+    measured = measure(run.path)
+    for (metric, length), one in measured.scores.items():
+        assert made.metrics[metric if length is None else f"{metric}@{length}"] == pytest.approx(one.value)
+    assert made.lead is not None and "t5" in made.lead.text and made.lead.figures[0].name == "overview"
+    assert names(made) >= {f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks}
+    assert names(made) >= {"per_length", f"learned_bias{stacks[0]}", f"learned_bias{stacks[-1]}"}
+    assert made.left_out.keys() == {*NEXT_TOKENS, "rotary"}
+    made.write(tmp_path, "title", {})
+    assert json.loads((tmp_path / "metrics.json").read_text()).keys() <= made.metrics.keys()
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("Conclusion</h2>") < page.index("Contents</h2>")
+    assert next(iter(summary(made))) == made.lead.text.split("\n\n")[0]
+
+
+@pytest.mark.slow
+def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
+    runs = [run_on("classes", "model=encoder", f"encoding={name}") for name in ("rotary", "t5")]
+    made = evaluated(*runs, parts=["extrapolation", "attention"])
+    assert made.lead is not None and made.lead.text.startswith("Over all lengths, ")
+    assert {"rotary/accuracy", "t5/accuracy"} <= made.metrics.keys()
+    assert {"metrics_by_length", "attention_overview_rotary", "attention_divergence"} <= names(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "text", "keys"),
+    [("classes", "a ship", 6), ("pairs", "sail", 5), ("reversing", "0 1 1", 3)],
+)
+def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
+    one = subject(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
+    short = one.short_reading(text)
+    for stack_name, (queries, own_keys) in short.labels.items():
+        (block, *_) = attention_rows(one.model, short.read, stack=stack_name)
+        assert block.weights.shape[-2:] == (len(queries), len(own_keys))
+    first = short.labels["encoder" if kind == "pairs" else "self"][1]
+    assert "".join(first).startswith(text.replace(" ", "") if kind == "reversing" else text) and len(first) == keys
+
+
+@pytest.mark.slow
+def test_a_text_of_other_symbols_is_refused(run_on):
+    with pytest.raises(ValueError, match=r"^text: 'x' is not a symbol of this task"):
+        subject(run_on("reversing", "model=encoder").path).short_reading("x")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_tested_beyond_its_training_alone_has_its_heads_shown(run_on):
+    made = evaluated(run_on("addition", "dataset.test_lengths=[8]"), parts=["extrapolation", "attention"])
+    assert made.lead is not None and " at length 8 (95 % interval " in made.lead.text
+    assert {"attention_overview", "attention_by_distance"} <= names(made)
