@@ -22,6 +22,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest, which say so by a timeout, so that no worker waits for another's."""
+    items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("timeout")))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""

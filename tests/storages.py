@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +24,13 @@ def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The URL of a database on a PostgreSQL server of its own, on loopback."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("there is no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("postgresql")
+    # Not among the folders of the tests: another session of pytest would close those to the server's user.
+    folder = Path(tempfile.mkdtemp(prefix="postgresql"))
     user = _not_root(folder)
     data, port = folder / "data", free_port()
     command = [binaries[-1] / "initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"]
@@ -41,6 +44,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             server.send_signal(signal.SIGINT)  # it does not wait for its clients
             server.wait()
+            shutil.rmtree(folder)
 
 
 def _not_root(folder: Path) -> dict[str, Any]:
@@ -52,9 +56,6 @@ def _not_root(folder: Path) -> dict[str, Any]:
     except KeyError:
         pytest.skip("a PostgreSQL server does not run as root, and there is no user postgres")
     os.chown(folder, postgres.pw_uid, postgres.pw_gid)
-    for parent in folder.parents[:-1]:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
     return {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
 
 

@@ -152,9 +152,9 @@ def _fits(value: Any, hint: Any) -> bool:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         kinds = _item_kinds(hint, len(value)) if is_list else []
         return is_list and len(value) == len(kinds) and all(map(_fits, value, kinds))
-    if origin is dict:
+    if origin in (dict, Mapping):
         key, item = get_args(hint) or (Any, Any)
-        return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+        return isinstance(value, origin) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
     if hint is float:
         return _is_number(value, Real) and -LARGEST <= value <= LARGEST
     if hint is int:
@@ -204,6 +204,8 @@ def _described(hint: Any, value: Any) -> str:
         item = _item_kinds(hint, 1)[0]
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
+    if origin in (dict, Mapping):
+        return "values by name"
     names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null", Any: "anything"}
     if origin is Callable:
         return "a class or function"

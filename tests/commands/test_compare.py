@@ -44,9 +44,9 @@ def arguments_of(tiny: list[str]) -> list[str]:
     return ["comparison=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.saves=2"]
 
 
-def start(directory: Path, *arguments: str) -> Running:
+def start(directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> Running:
     (directory / "question.yaml").write_text(QUESTION)
-    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80"})
+    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80", **(environment or {})})
 
 
 def compare(directory: Path, *arguments: str) -> Ended:
@@ -100,7 +100,7 @@ def test_a_dry_run_prints_what_is_there_and_trains_nothing(tmp_path: Path, tiny:
     ended = compare(tmp_path, *arguments_of(tiny), "dry_run=true")
     assert ended.status == 0, ended
     assert "0 of 2   0 of 2" in ended.output
-    assert re.search(r"0 of 8 runs are finished; about 0:0\d:\d\d to go with 1 worker", ended.output)
+    assert re.search(r"0 of 8 runs are finished; about \d+ (s|min) to go with 1 worker", ended.output)
     assert max(map(len, ended.output.splitlines())) <= 80
     assert not list(tmp_path.glob("out/*/*/*"))
 
@@ -139,6 +139,9 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         ),
         (["runs=nowhere*"], "there is no run directory like that"),
         (["runs=nowhere", "seeds=3"], "seeds does not go with runs"),
+        (["runs=nowhere", "report_only=true"], "report_only does not go with runs"),
+        (["runs=nowhere", "dry_run=true"], "dry_run does not go with runs"),
+        (["comparison=question.yaml", "output=null"], "output must be text, got null"),
         ([], "comparison must name one of"),
     ],
 )
@@ -147,6 +150,24 @@ def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments
     assert (ended.status, len(ended.errors.splitlines())) == (2, 1), ended
     assert sentence in ended.errors
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
+def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list[str], postgresql: str) -> None:
+    secret = postgresql.replace("tester@", "tester:s3cret'word@")
+    ended = compare(tmp_path, *arguments_of(tiny), "name=secret", "seeds=1", f"storage={secret}")
+    assert ended.status == 0, ended
+    said = [ended.output, ended.errors]
+    for wrong in ("storage=postgresql:/me:s3cret@host", "storage=postgresql://me:x@y:s3cret@host/db"):
+        refused = compare(tmp_path, *arguments_of(tiny), "output=refused", wrong)
+        assert refused.status == 2, refused
+        said.append(refused.errors)
+    written = [file.read_bytes() for file in tmp_path.glob("**/*") if file.is_file()]
+    assert len(written) > 20
+    assert not any("s3cret" in text for text in said)
+    assert not any(b"s3cret" in content for content in written)
+    assert "tester:***@" in (tmp_path / "out" / "comparison.yaml").read_text()
+    assert "tester:***@" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     for name in ("2026_a", "2026_b"):
         (tmp_path / name / "config.yaml").touch()
+    (tmp_path / "of_day_1" / "2026_c").mkdir(parents=True)
+    (tmp_path / "of_day_1" / "2026_c" / "config.yaml").touch()
+    (tmp_path / "of_day_1" / "2026_file").touch()
 
 
 @pytest.mark.parametrize(
@@ -25,15 +28,26 @@ def folder(tmp_path, monkeypatch):
         ("2026*", ["2026_a", "2026_b"]),
         (["2026_[b]"], ["2026_b"]),
         ("elsewhere", ["elsewhere"]),
+        (["2026_b", "*_a"], ["2026_b", "2026_a"]),
+        (["of_day_*/2026*"], ["of_day_1/2026_c"]),
     ],
 )
 def test_a_pattern_stands_for_all_run_directories_like_it(folder, value, runs):
     assert named_runs(value) == runs
 
 
+def test_a_pattern_may_be_absolute(folder, tmp_path):
+    assert named_runs([f"{tmp_path}/2026_a", f"{tmp_path}/of*/*"]) == [
+        *(f"{tmp_path}/{name}" for name in ("2026_a", "of_day_1/2026_c"))
+    ]
+    with pytest.raises(ValueError, match="runs must all be different"):
+        named_runs(["2026_a", f"{tmp_path}/*_a"])
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
+        (["2026_a", "of_day_2*/a*"], r"^runs=of_day_2\*/a\*: there is no run directory like that$"),
         ("x*", "there is no run directory like that"),
         ([], "runs must name run directories"),
         (3, "runs must name run directories"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from poslab.comparison.cells import CellPlan
 from poslab.comparison.comparison import Comparison
+from poslab.comparison.mistakes import checked
 
 TUNING = {"metric": "loss", "direction": "minimize", "space": {"optimizer.lr": [1e-3, 2e-3, 4e-3]}}
 
@@ -22,7 +23,7 @@ def comparison(**changes: Any) -> Comparison:
         "seeds": 2,
         "output": "outputs/comparisons/question",
     }
-    return Comparison(**{**node, **changes})
+    return checked(Comparison(**{**node, **changes}))
 
 
 def plan(**changes: Any) -> CellPlan:

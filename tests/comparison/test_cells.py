@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
-from poslab.comparison.cells import CellResult, cell_of, result_of
+from poslab.comparison.cells import CellResult, beyond_ends, cell_of, result_of
 from tests.comparison.comparisons import TUNING, plan
 
 
@@ -105,12 +107,12 @@ def test_a_trial_that_failed_or_diverged_is_never_the_best(value):
 
 def test_fewer_trials_than_combinations_are_the_same_places_of_each_space():
     space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "optimizer.weight_decay": [0.0, 0.1]}
-    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.base": [10, 100]}}
+    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.fraction": [0.5, 1.0]}}
     made = plan(tuning={**TUNING, "space": space, "of": own, "trials": 4})
     points = {name: [dict(c.point) for c in made.wanted({})[0] if c.encoding == name] for name in own}
     assert points["none"] == points["rotary"]
     assert [len(p) for p in points.values()] == [4, 4, 4]
-    assert all("encoding.base" in point for point in points["slow"])
+    assert all("encoding.fraction" in point for point in points["slow"])
     assert len({str(point) for point in points["none"]}) == 4
 
 
@@ -120,6 +122,50 @@ def test_integers_are_extended_to_integers():
     points = [point["encoding.max_distance"] for point, _ in made.tuned("copying", "none", results).trials]
     assert points == [16, 32, 64, 128]
     assert all(type(point) is int for point in points)
+
+
+def test_a_value_that_no_run_can_have_is_not_tried_and_stays_at_the_end():
+    tuning = {**TUNING, "space": {"encoding.fraction": [0.5, 1.0]}}
+    assert list(beyond_ends(plan(tuning=tuning).comparison.tuning_of("copying"), "none")) == [
+        *[("encoding.fraction", 0.25), ("encoding.fraction", 0.125)],
+        *[("encoding.fraction", 2.0), ("encoding.fraction", 4.0)],
+    ]
+    made = replace(plan(tuning=tuning), impossible={"copying/none": [{"encoding.fraction": 2.0}]})
+    results = tried(made, lambda cell: -cell.point["encoding.fraction"])
+    tuned = made.tuned("copying", "none", results)
+    assert [point["encoding.fraction"] for point, _ in tuned.trials] == [0.5, 1.0]
+    assert list(tuned.at_the_edge) == ["encoding.fraction"]
+    assert len(made.tuned("copying", "rotary", results).trials) == 4
+
+
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_every_value_beyond_the_ends_that_is_tried_was_foreseen(signs):
+    space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "encoding.max_distance": [16, 32], "encoding.fraction": [0.25, 0.5]}
+    made = plan(tuning={**TUNING, "space": space, "trials": 3})
+    foreseen = set(beyond_ends(made.comparison.tuning_of("copying"), "none"))
+    results = tried(
+        made, lambda cell: sum(sign * math.log(value) for sign, value in zip(signs, cell.point.values(), strict=True))
+    )
+    points = [set(point.items()) for point, _ in made.tuned("copying", "none", results).trials]
+    assert len(points) > 3
+    assert set.union(*points) <= set.union(*points[:3]) | foreseen
+
+
+def test_one_trial_has_no_ends():
+    made = plan(tuning={**TUNING, "trials": 1})
+    tuned = made.tuned("copying", "none", tried(made, lambda cell: 1.0))
+    assert (len(tuned.trials), tuned.at_the_edge) == (1, [])
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, False), (math.nan, False), (1.0, True)])
+def test_a_tuning_without_a_value_has_found_nothing(value, found):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: value if cell.point["optimizer.lr"] < 1.5e-3 else None)
+    assert made.tuned("copying", "none", results).found == found
+
+
+def test_without_a_tuning_nothing_is_missing():
+    assert plan().tuned("copying", "none", {}).found
 
 
 def test_words_have_no_ends():

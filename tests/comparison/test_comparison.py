@@ -93,7 +93,7 @@ def test_a_metric_has_a_name_and_lengths():
         ({"tuning": {**TUNING, "of": {"t5": {"a": [1, 2]}}}}, "tuning.of.t5: there is no such encoding here"),
         ({"tuning": {**TUNING, "trials": 4}}, "tuning.trials must be at most 3"),
         (
-            {"tuning": {**TUNING, "of": {"slow": {"a": [1, 2]}}}},
+            {"tuning": {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1]}}}},
             "tuning.trials must be given, .* slow has 6",
         ),
         ({"tuning": {**TUNING, "space": {"optimizer.lr": 1}}}, "tuning.space.optimizer.lr must be a list"),
@@ -106,7 +106,7 @@ def test_a_metric_has_a_name_and_lengths():
         ({"budget": {"steps": 10, "tokens": 10}}, "budget must be {steps: 8000}"),
         ({"budget": {"steps": -1}}, "budget must be {steps: 8000}"),
         ({"costs": ["price"]}, "costs must be of parameters"),
-        ({"workers": 0}, "workers must be an integer of at least 1"),
+        ({"workers": 0}, "workers must be a positive integer"),
         ({"storage": "study.db"}, "storage must be the URL of a database"),
         ({"name": "../x"}, "name must be letters"),
         ({"question": ""}, "question must be a sentence"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import optuna
 import pytest
 
-from poslab.comparison.definitions import numbered
+from poslab.comparison.definitions import identity, numbered, study_of
 from poslab.runs.earlier_versions import ADDED
+from poslab.tuning.attributes import SPECIFICATION
+from poslab.tuning.storage import open_storage
 from tests.comparison.comparisons import comparison
 
 
@@ -34,3 +38,19 @@ def test_what_is_not_kept_changes_no_later_number(study):
     numbered(study, comparison(), Configurations(5), keep=True)
     assert set(numbered(study, comparison(), Configurations(7), keep=False).values()) == {2}
     assert set(numbered(study, comparison(), Configurations(9), keep=True).values()) == {2}
+
+
+def test_a_comparison_takes_over_no_study_of_something_else(tmp_path):
+    made = comparison(output=str(tmp_path))
+    storage = open_storage(made)
+    known = identity(study_of(made, storage))
+    assert identity(study_of(made, storage)) == known
+
+    sweep = optuna.create_study(storage=storage, study_name="sweep")
+    sweep.set_user_attr(SPECIFICATION, {})
+    with pytest.raises(ValueError, match=r"^name=sweep: the storage has a sweep of that name"):
+        study_of(replace(made, name="sweep"), storage)
+
+    optuna.create_study(storage=storage, study_name="other").ask()
+    with pytest.raises(ValueError, match=r"^name=other: the storage has a study of that name"):
+        study_of(replace(made, name="other"), storage)

@@ -8,7 +8,7 @@ import pytest
 
 from poslab.commands.words import COMPARISONS
 from poslab.comparison.comparison_file import comparison_files, read_comparison
-from poslab.comparison.papers import Claim, Published, claims_table, outcome, published_results
+from poslab.comparison.papers import Claim, Published, claims_table, outcome, published_results, values_table
 from tests.comparison.comparisons import comparison
 from tests.comparison.test_report import results
 
@@ -63,7 +63,8 @@ def test_all_claims_are_listed_with_their_evidence():
         ({"published": [{"case": "copy", "encoding": "none", "value": 1}]}, r"published\[0\] must have seen"),
         ({"claims": [{"say": "x"}]}, r"claims\[0\] must have better"),
         ({"paper": {"title": "A paper"}}, "paper must have arxiv"),
-        ({"differences": [1]}, "differences must be sentences"),
+        ({"published": [{**VALUE, "head_dim": 128}]}, "head_dim must be even, and at a length"),
+        ({"differences": [1]}, "differences must be a list, each item text"),
     ],
 )
 def test_what_is_published_must_say_where_it_was_seen(node, sentence):
@@ -79,3 +80,10 @@ def test_every_paper_says_where_its_values_were_seen_and_names_encodings_that_ex
     assert {value.encoding for value in published.values} <= encodings | set(made.choices_by_encoding)
     assert all(isinstance(value, Published) for value in published.values)
     assert {name for one in published.all_claims for name in (one.better, one.than)} <= set(made.choices_by_encoding)
+
+
+def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
+    made = read_comparison(COMPARISONS, {"comparison": "papers/rope_base2024"}, [])
+    table = values_table(published_results(made))
+    assert len(table) >= 4
+    assert list(table["computed here"]) == pytest.approx(list(table["published"]), rel=0.01)

@@ -12,11 +12,11 @@ import pytest
 
 from poslab.comparison.answers import answers
 from poslab.comparison.cells import CellResult
+from poslab.comparison.checks import checks
 from poslab.comparison.methods import methods
-from poslab.comparison.recommendation import Needs, recommendation
-from poslab.comparison.report import sentences, write
+from poslab.comparison.report import _by_seed, conclusions, write
 from poslab.comparison.results import Results
-from poslab.comparison.tables import case_table, overview
+from poslab.comparison.tables import case_table, overview, verdict_table
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
@@ -39,6 +39,7 @@ def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda c
                 "steps": 100,
                 "parameters": 10 + len(cell.encoding),
                 "train/tokens_per_second": 50.0 + len(cell.encoding),
+                "train/seconds": 3600.0,
             }
             loss = abs(math.log2(cell.point.get("optimizer.lr", 2e-3) / 2e-3))
             finished[cell.identity] = CellResult(
@@ -53,30 +54,40 @@ def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda c
     return Results(made, finished, dict.fromkeys(made.comparison.cases, WrittenAnswers))
 
 
+def verdicts_of(found):
+    """The texts of the verdicts on the first metric, by encoding."""
+    return verdict_table(found, "copying", found.comparison.criteria("copying")[0]).set_index("encoding")["verdict"]
+
+
 def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
     (one,) = answers(results())
     assert (one.best, one.alike) == ("none", [])
     first, second = one.sentences("rotary")
-    assert first.startswith("copying: take none (exact_match@beyond 6")
-    assert second.startswith("Its difference to rotary is +2")
+    assert first == (
+        "take none. Its exact match beyond the training length (61.15, mean of 5 seeds; higher is better) is better "
+        "than that of all others."
+    )
+    assert second.startswith("It is 2")
+    assert "better than rotary, the baseline (95 % interval 1" in second
 
 
 def test_encodings_that_are_not_told_apart_from_the_best_are_named():
     (one,) = answers(results({"none": 41.0, "rotary": 40.5, "slow": 40.8}))
     assert set(one.alike) | {one.best} == set(MEANS)
-    assert "choose among these by cost" in next(iter(one.sentences("rotary")))
+    first = next(iter(one.sentences("rotary")))
+    assert "rotary and slow are not told apart from it (differences above" in first
+    assert first.endswith("choose among these by cost.")
 
 
 def test_an_encoding_that_has_not_learned_is_never_the_best():
     (one,) = answers(results(learned=lambda name: name != "none"))
     assert one.best != "none"
-    assert list(one.sentences("rotary"))[-1] == "none has not learned it."
+    assert list(one.sentences("rotary"))[-1] == "none has not learned the task."
 
 
 def test_there_is_no_answer_where_nothing_has_learned():
-    assert next(sentences(results(learned=lambda name: False))) == (
-        "copying: there is no answer, since no encoding has learned it."
-    )
+    found = conclusions(results(learned=lambda name: False))
+    assert found == {"copying": "there is no answer, since no encoding has learned it."}
 
 
 def test_one_seed_is_no_evidence():
@@ -86,7 +97,7 @@ def test_one_seed_is_no_evidence():
 
 def test_where_others_have_not_learned_the_best_is_better_than_those_that_can_be_compared():
     (one,) = answers(results(learned=lambda name: name == "none"))
-    assert next(iter(one.sentences("rotary"))).endswith("better than all others that can be compared with it.")
+    assert next(iter(one.sentences("rotary"))).endswith("better than that of all others that can be compared with it.")
 
 
 def test_where_no_seed_is_finished_under_all_encodings_there_is_no_answer():
@@ -94,10 +105,8 @@ def test_where_no_seed_is_finished_under_all_encodings_there_is_no_answer():
     for identity in list(found.finished):
         if (json.loads(identity)["encoding"] == "none") == (json.loads(identity)["seed"] == 1):
             del found.finished[identity]
-    assert next(sentences(found)) == "copying: there is no answer, since no seed of all encodings is finished."
-    assert list(recommendation(found, Needs())) == [
-        "copying: there is no evidence yet, since no seed of all encodings is finished."
-    ]
+    why = "no seed of all encodings is finished"
+    assert conclusions(found) == {"copying": f"there is no answer, since {why}."}
 
 
 def test_methods_claim_pairs_only_where_the_checks_show_them():
@@ -110,7 +119,8 @@ def test_methods_claim_pairs_only_where_the_checks_show_them():
 
 def test_runs_that_diverged_are_counted_and_weaken_the_checks():
     found = results(diverged=lambda cell: (cell.encoding, cell.seed) == ("none", 2))
-    assert "1 of 5 runs diverged" in case_table(found, "copying")["exact_match@beyond verdict"][0]
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
+    assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
 
 
 def test_an_encoding_that_ends_before_a_length_has_a_dash_and_no_verdict():
@@ -118,9 +128,21 @@ def test_an_encoding_that_ends_before_a_length_has_a_dash_and_no_verdict():
     for identity, result in found.finished.items():
         if json.loads(identity)["encoding"] == "slow":
             del result.scores["exact_match@20"]
-    table = case_table(found, "copying").set_index("encoding")
-    assert table["exact_match@beyond verdict"]["slow"] == "it ends before"
-    assert overview(found).set_index("encoding")["exact_match@beyond"]["slow"] == ""
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
+    assert math.isnan(case_table(found, "copying").set_index("encoding")["exact_match@beyond"]["slow"])
+    assert overview(found).set_index("encoding")["exact_match@beyond"]["slow"] == "–"
+
+
+def test_a_score_of_the_whole_test_is_none_at_the_lengths_that_an_encoding_ends_before():
+    """Algorithmic tasks have a score of the whole test too; an encoding that ends has that one, and did not diverge."""
+    found = results()
+    for identity, result in found.finished.items():
+        result.scores["exact_match"] = 50.0
+        if json.loads(identity)["encoding"] == "slow":
+            del result.scores["exact_match@20"]
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
+    assert conclusions(found)["copying"].endswith("slow has no positions at these lengths.")
+    assert "slow" not in set(_by_seed(found, "copying", found.comparison.criteria("copying")[0])["encoding"])
 
 
 def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
@@ -164,11 +186,17 @@ def test_all_files_are_written(written):
 
 def test_the_report_begins_with_the_answer_and_names_its_checks(written):
     page = (written[0] / "report.html").read_text()
-    assert page.index("copying: take none") < page.rindex("Evidence: copying") < page.rindex("How it was made")
-    for words in ("same data order for the same seed", "Tuning of optimizer.lr", "Holm", "python -m src.compare"):
+    answer = page.index("take none. Its exact match beyond the training length")
+    assert (
+        answer
+        < page.index('id="contents"')
+        < page.rindex("Verdicts: exact_match@beyond")
+        < page.rindex("How it was made")
+    )
+    for words in ("same data order for the same seed", "copying: optimizer.lr", "Holm", "python -m src.compare"):
         assert words in page
 
 
 def test_what_is_printed_fits_80_columns(written):
     assert max(map(len, written[1].splitlines())) <= 80 + len(str(written[0]))
-    assert "copying: take none" in " ".join(written[1].split())
+    assert "copying: take none. Its exact match" in " ".join(written[1].split())

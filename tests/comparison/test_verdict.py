@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from poslab.comparison.difference import Scores
 from poslab.comparison.verdict import Word, verdicts
@@ -33,11 +34,42 @@ def test_the_word_follows_from_the_interval_the_margin_and_the_direction(gain, d
     assert found.text.startswith(f"{word} by more than the margin of 1: " if beyond else str(word))
 
 
+def test_encodings_are_paired_by_seed_where_they_share_two_and_else_compared_without_pairs():
+    rng = np.random.default_rng(0)
+    alibi, rotary, none = (50 + rng.normal(size=size) for size in (5, 3, 4))
+    found = verdicts(
+        {
+            "alibi": Scores(alibi, seeds=[1, 2, 3, 4, 5]),
+            "rotary": Scores(rotary, seeds=[5, 9, 2]),
+            "none": Scores(none, seeds=[5, 6, 7, 8]),
+        },
+        "alibi",
+        "maximize",
+    )
+    rotarys, nones = found["rotary"].difference, found["none"].difference
+    assert (rotarys.paired, rotarys.pairs, nones.paired, nones.pairs) == (True, 2, False, 4)
+    assert rotarys.mean == pytest.approx((rotary[2] - alibi[1] + rotary[0] - alibi[4]) / 2)
+    assert nones.p_value == pytest.approx(stats.ttest_ind(none, alibi, equal_var=False).pvalue)
+    assert "2 pairs of seeds" in found["rotary"].text and "4 seeds, not paired" in found["none"].text
+
+
 def test_a_mean_alone_is_no_verdict():
     found = verdict(BASELINE + 5 + 100 * NOISE, margin=1.0)
     assert found.word is Word.NOT_TOLD_APART
     assert found.further_seeds > 100
     assert f"about {found.further_seeds:,} more seeds would find a difference of 1" in found.text
+
+
+def test_where_nothing_is_told_apart_the_smallest_difference_that_would_have_been_found_is_said():
+    """It is that of statsmodels for one of two encodings, of which Holm's first has half the level."""
+    noisy = BASELINE + 10 * NOISE
+    scores = {"alibi": Scores(BASELINE), "rotary": Scores(noisy), "none": Scores(BASELINE + 0.2 + 20 * NOISE)}
+    found = verdicts(scores, "alibi", "maximize")["rotary"]
+    spread = (noisy - BASELINE).std(ddof=1)
+    expected = spread * TTestPower().solve_power(nobs=5, alpha=0.05 / 2, power=0.8)
+    assert found.detectable == pytest.approx(expected, rel=1e-3)
+    assert f"5 pairs of seeds (enough to find a difference of {expected:.3g})" in found.text
+    assert verdict(BASELINE + 5 + NOISE).detectable is None
 
 
 def test_without_a_margin_nothing_is_equal_and_no_seeds_are_advised():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.evaluation.item_files import read_measured, write_measured
+from poslab.evaluation.item_files import VERSION, read_measured, write_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
 
 SUMS, COUNTS = np.array([3.0, 0.0, np.nan, 8.0]), np.array([2, 0, 1, 5])
@@ -22,15 +22,16 @@ MEASURED = MeasuredRun(
         ("loss", None): ItemScores("loss", None, SUMS[:2], COUNTS[:2], "b c"),
     },
     {("bleu", None): 12.5, ("perplexity", 16): float("nan")},
+    "the hash",
 )
-HEADER = {"encoding": "none", "split": "test", "values": []}
+HEADER = {"version": VERSION, "encoding": "none", "split": "test", "checkpoint": "a", "values": []}
 ENTRY = {"metric": "loss", "length": 4, "items": 2, "identity": "a"}
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_measured(MEASURED, tmp_path / "items.npz")
     found = read_measured(tmp_path / "items.npz")
-    assert (found.encoding, found.split) == ("Rotary (yarn)", "test")
+    assert (found.encoding, found.split, found.checkpoint) == ("Rotary (yarn)", "test", "the hash")
     assert found.values == pytest.approx(dict(MEASURED.values), nan_ok=True)
     assert list(found.scores) == list(MEASURED.scores)
     for key, one in found.scores.items():
@@ -86,6 +87,9 @@ def test_a_file_of_this_form_is_read(tmp_path: Path) -> None:
         {**HEADER, "scores": [{**ENTRY, "identity": "\x1b[2J"}]},
         {**HEADER, "scores": [ENTRY], "split": "train"},
         {**HEADER, "scores": [ENTRY], "encoding": "a\nb"},
+        {**HEADER, "scores": [ENTRY], "checkpoint": 1},
+        {**HEADER, "scores": [ENTRY], "version": VERSION - 1},
+        {key: value for key, value in {**HEADER, "scores": [ENTRY]}.items() if key != "version"},
         {**HEADER, "scores": [ENTRY], "values": [{"metric": "bleu", "length": 4, "value": "1"}]},
         {**HEADER, "scores": [ENTRY], "values": [{"metric": "bleu", "length": 4}]},
     ],

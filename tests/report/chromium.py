@@ -95,6 +95,14 @@ class Page:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
 
 
+def complaints(browser: Page) -> list[str]:
+    """Lines that the page wrote to the console, and addresses outside of itself that it asked for."""
+    told = [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    told += [e for e in browser.events if e["method"] == "Runtime.consoleAPICalled"]
+    sent = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    return [str(event["params"]) for event in told] + [url for url in sent if not url.startswith("data:")]
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Page]:
     """A page of a fresh browser, whose processes and files are gone afterwards."""

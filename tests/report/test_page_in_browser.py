@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.chromium import CHROMIUM, chromium
+from tests.report.chromium import CHROMIUM, chromium, complaints
 from tests.report.sample_report import NASTY, write_sample
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
@@ -19,14 +19,6 @@ def page(tmp_path_factory):
 def browser():
     with chromium() as page:
         yield page
-
-
-def complaints(browser) -> list[str]:
-    """Lines that the page wrote to the console, and addresses outside of itself that it asked for."""
-    told = [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
-    told += [e for e in browser.events if e["method"] == "Runtime.consoleAPICalled"]
-    sent = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
-    return [str(event["params"]) for event in told] + [url for url in sent if not url.startswith("data:")]
 
 
 def column(browser, table: str, number: int) -> list[str]:

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine
 
 from poslab.pool.failure import Failure
 from poslab.runs.earlier_versions import ADDED
-from poslab.tuning.attributes import MADE_WITH, SPECIFICATION
-from poslab.tuning.storage import open_storage, without_password
+from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
+from poslab.tuning.storage import open_storage
 from poslab.tuning.study import SweepStudy, TrialResult
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import recorded_failure
@@ -155,6 +155,15 @@ def test_a_study_of_somebody_else_is_not_joined(tmp_path):
         joined(sweep)
 
 
+def test_a_study_of_a_comparison_is_not_joined(tmp_path):
+    sweep = small_sweep(tmp_path)
+    Path(sweep.output).mkdir()
+    optuna.create_study(study_name=sweep.name, storage=open_storage(sweep)).set_user_attr(IDENTITY, "0123")
+
+    with pytest.raises(ValueError, match="the storage has a study of that name that is not a sweep of Poslab's"):
+        joined(sweep)
+
+
 @pytest.mark.parametrize(
     ("other", "key"),
     [
@@ -201,6 +210,7 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path):
     ("url", "sentence"),
     [
         ("sqlite:////nowhere/at/all/study.db", "cannot be reached: there is no folder /nowhere/at/all"),
+        ("postgresql://a:p@sec:ret@127.0.0.1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the URL of a database"),
         ("postgresql+psycopg://a:secret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached"),
         ("nonsense://x", "storage=nonsense://x cannot be reached"),
     ],
@@ -224,8 +234,3 @@ def test_processes_that_begin_together_make_one_storage(storage_url, tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         assert [storage.get_all_studies() for storage in pool.map(begin, range(8))] == [[]] * 8
-
-
-def test_a_password_is_not_shown():
-    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert without_password("sqlite:///here.db") == "sqlite:///here.db"

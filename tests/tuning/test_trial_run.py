@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from poslab.io.reading import read_json
+from poslab.io.reading import read_json, read_yaml
 from poslab.pool import run as pool_run
 from poslab.pool.work import run_job
 from poslab.runs.directory import RunDirectory
@@ -192,6 +193,20 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     assert trial.state == TrialState.COMPLETE, recorded_failure(trial).reason
     assert (trial.user_attrs[BEGAN_AFTER] > 0) == (damaged is None)
     assert run.metrics()["steps"] == 4
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_without_later_defaults_is_resumed(tmp_path):
+    sweep = small_sweep(tmp_path, "trainer.saves=4")
+    run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
+    earlier = read_yaml(run.config_file)
+    del earlier["logger"], earlier["trainer"]["deterministic"]
+    run.config_file.write_text(json.dumps(earlier))
+
+    trial = run_next(joined(sweep), sweep)
+
+    assert trial.state == TrialState.COMPLETE, recorded_failure(trial).reason
+    assert trial.user_attrs[BEGAN_AFTER] > 0
 
 
 @pytest.mark.slow

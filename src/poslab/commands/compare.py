@@ -9,12 +9,14 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import COMPARISONS, CONF, written_in_full
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, python_command
+from poslab.tuning.storage_url import without_password
 
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
@@ -34,6 +36,7 @@ OWN_KEYS = {
     "memory": "with recommend: the most memory of training, in MB",
     "speed": "with recommend: the least speed of training, in tokens per second",
     "start": "with recommend: scratch (default) or pretrained",
+    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
@@ -58,13 +61,18 @@ def main(arguments: list[str]) -> None:
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
-    typed = python_command("compare", *arguments)
+    typed = without_password(python_command("compare", *arguments))
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways)
         return
     from poslab.comparison.comparison_file import read_comparison
 
+    machines = given.pop("machines", None)
+    launcher, overrides = launcher_and_others(overrides)
     comparison = read_comparison(COMPARISONS, given, overrides)
+    if launcher or machines is not None:
+        run_on_machines("compare", arguments, launcher, machines, comparison.storage)
+        return
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
@@ -86,7 +94,8 @@ def _compare_runs(
 ) -> None:
     """Compare the runs that the command line names."""
     allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
-    if wrong := [*(key for key in given if key not in allowed), *overrides, *(w for w in ("dry_run",) if ways[w])]:
+    asked = [way for way in ("dry_run", "report_only") if ways[way]]
+    if wrong := [*(key for key in given if key not in allowed), *overrides, *asked]:
         raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
     runs = named_runs(given.pop("runs"))
     from poslab.comparison.command import compare_runs

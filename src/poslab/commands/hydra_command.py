@@ -169,12 +169,13 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
             statuses.append(READ_NO_FURTHER)
             return
         from poslab.io.terminal import harmless, one_line
+        from poslab.tuning.storage_url import without_password
 
         sentence, status = explained(error, name, sys.argv[1:])
         if sentence is None or show_traceback:
-            print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+            print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
         if sentence is not None:
-            print(f"error: {one_line(sentence)}", file=sys.stderr, flush=True)
+            print(f"error: {one_line(without_password(sentence))}", file=sys.stderr, flush=True)
         statuses.append(status)
 
     return report, statuses

@@ -13,7 +13,7 @@ from poslab.commands.words import parsed, refuse_spaces, undashed, unreadable
 ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
 """Environment variables that mark a run as one process of several; a worker's is never one, not even under srun."""
 
-AS_TYPED = ("sweep", "comparison", "storage", "output")
+AS_TYPED = ("sweep", "comparison", "storage", "output", "name")
 """Keys whose values are names, URLs or paths, which need no quotes."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import CONF, SWEEPS, written_in_full
@@ -22,6 +23,7 @@ OWN_KEYS = {
     "preset": "a variant that the file has, such as small",
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
     "name": "of the study, in a storage that several share (default: the file's, and the preset)",
@@ -45,7 +47,12 @@ def main(arguments: list[str]) -> None:
     be_one_process()
     from poslab.tuning.sweep_file import read_sweep
 
+    machines = given.pop("machines", None)
+    launcher, overrides = launcher_and_others(overrides)
     sweep = read_sweep(SWEEPS, given, overrides)
+    if launcher or machines is not None:
+        run_on_machines("sweep", arguments, launcher, machines, sweep.storage)
+        return
     shared = [assignment(key, value) for key, value in sweep.train.items()]
 
     from poslab.tuning.command import run_sweep

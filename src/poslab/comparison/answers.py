@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.results import Results
+from poslab.comparison.solve_rate import solved
 from poslab.comparison.verdict import Verdict, Word
 
 ALIKE = (Word.EQUAL, Word.NOT_TOLD_APART)
@@ -31,10 +32,10 @@ class Answer:
         case, criterion: of the answer.
         best: encoding with the best mean among those that have learned.
         value: its mean.
-        seeds: that all encodings share.
+        seeds: those of its runs that did not diverge.
         beside: verdicts on the others beside the best, by encoding.
-        alike: encodings that may be as good as the best: equal within the margin, or not clearly different.
         not_learned: encodings that have not passed the gate.
+        solved: how many of how many seeds solve the case, by encoding, where the seeds of one split.
     """
 
     case: str
@@ -43,30 +44,56 @@ class Answer:
     value: float
     seeds: int
     beside: Mapping[str, Verdict]
-    alike: Sequence[str]
     not_learned: Sequence[str]
+    solved: Mapping[str, str]
+
+    @property
+    def alike(self) -> list[str]:
+        """Encodings that may be as good as the best: equal within the margin, or not clearly different."""
+        return [name for name, verdict in self.beside.items() if verdict.word in ALIKE]
 
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
-        shown = f"{self.criterion.metric} {self.value:.4g}, mean of {self.seeds} seed{'s' if self.seeds != 1 else ''}"
-        if self.seeds < 2:
-            yield f"{self.case}: {self.best} has the best value ({shown}), which one seed cannot tell from luck."
-            return
-        if all(verdict.word is Word.WORSE for verdict in self.beside.values()):
-            yield f"{self.case}: take {self.best} ({shown}); it is better than all others here."
-        elif not self.alike:
-            yield f"{self.case}: take {self.best} ({shown}); it is better than all others that can be compared with it."
+        metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
+        shown = f"{self.value:.4g}, mean of {amount(self.seeds, 'seed')}; {better} is better"
+        words = [verdict.word for verdict in self.beside.values()]
+        if Word.ONE_SEED in words and not set(words) & {Word.WORSE, *ALIKE}:
+            yield f"{self.best} has the best {metric} ({self.value:.4g}), which one seed cannot tell from luck."
+        elif not self.beside:
+            yield f"{self.best} alone has a result: {metric} {shown}."
+        elif self.alike:
+            yield f"{self.best} has the best {metric} ({shown}), but {self._as_good()}: choose among these by cost."
         else:
-            yield (
-                f"{self.case}: {self.best} has the best mean ({shown}), and {listed(self.alike)} "
-                f"{'are' if len(self.alike) > 1 else 'is'} not told apart from it: choose among these by cost."
-            )
-        if baseline in self.beside and baseline not in self.alike:
-            low, high = sorted(-end for end in self.beside[baseline].difference.interval)
-            difference = -self.beside[baseline].difference.mean
-            yield (f"Its difference to {baseline} is {difference:+.3g} (95 % interval from {low:+.3g} to {high:+.3g}).")
+            others = "all others" if set(words) == {Word.WORSE} else "all others that can be compared with it"
+            yield f"take {self.best}. Its {metric} ({shown}) is better than that of {others}."
+        if baseline in self.beside and self.beside[baseline].word is Word.WORSE:
+            yield self._ahead_of(baseline)
         if self.not_learned:
-            yield f"{listed(self.not_learned)} {'have' if len(self.not_learned) > 1 else 'has'} not learned it."
+            yield f"{listed(self.not_learned)} {has(self.not_learned)} not learned the task."
+
+    def _as_good(self) -> str:
+        """Return which encodings may be as good as the best, and how sure that is."""
+        parts = []
+        if equal := [name for name in self.alike if self.beside[name].word is Word.EQUAL]:
+            parts.append(f"{listed(equal)} {are(equal)} equal within the margin of {self.criterion.margin:.3g}")
+        if unclear := [name for name in self.alike if name not in equal]:
+            found = [size for name in unclear if (size := self.beside[name].detectable)]
+            enough = f" (differences above {max(found):.2g} would probably have been found)" if found else ""
+            parts.append(f"{listed(unclear)} {are(unclear)} not told apart from it{enough}")
+        return " and ".join(parts)
+
+    def _ahead_of(self, baseline: str) -> str:
+        verdict = self.beside[baseline]
+        if verdict.by_solve_rate:
+            return (
+                f"{self.solved[self.best]} of its seeds solve the task, {self.solved[baseline]} of those of "
+                f"{baseline}, the baseline."
+            )
+        low, high = sorted(abs(end) for end in verdict.difference.interval)
+        return (
+            f"It is {abs(verdict.difference.mean):.3g} better than {baseline}, the baseline "
+            f"(95 % interval {low:.3g} to {high:.3g})."
+        )
 
 
 def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
@@ -75,15 +102,16 @@ def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
     if best is None:
         return None
     beside = results.verdicts(case, criterion, best)
+    values = {name: results.scores(case, criterion)[name].values for name in (best, *beside)}
     return Answer(
         case,
         criterion,
         best,
-        results.scores(case, criterion)[best].mean,
-        len(results.shared_seeds(case)),
+        results.mean(case, criterion, best),
+        len(results.known_values(case, criterion, best)),
         beside,
-        [name for name, verdict in beside.items() if verdict.word in ALIKE],
         results.not_learned(case),
+        {name: f"{solved(own).sum()} of {len(own)}" for name, own in values.items()},
     )
 
 
@@ -103,6 +131,31 @@ def cost(results: Results, case: str, encoding: str, name: str) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def in_words(criterion: Criterion) -> str:
+    """Return a metric in words: `exact match beyond the training length`, `bits per byte at 4 times ...`."""
+    name, where = criterion.name.replace("_", " "), criterion.where
+    if where.endswith("x"):
+        times = "" if where == "1x" else f"{where[:-1]} times "
+        return f"{name} at {times}the training length"
+    places = {"": "", "beyond": " beyond the training length", "trained": " up to the training length"}
+    return name + (places[where] if where in places else f" at length {int(where):,}")
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names in words: `a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def amount(count: int, noun: str) -> str:
+    """Return `1 seed` or `5 seeds`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def are(names: Sequence[str]) -> str:
+    """Return the verb after these names."""
+    return "is" if len(names) == 1 else "are"
+
+
+def has(names: Sequence[str]) -> str:
+    """Return the verb after these names."""
+    return "has" if len(names) == 1 else "have"

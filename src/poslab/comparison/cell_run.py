@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
@@ -12,12 +12,15 @@ from poslab.comparison.cells import SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
 from poslab.evaluation.item_files import read_measured, write_measured
+from poslab.evaluation.item_scores import MeasuredRun
 from poslab.evaluation.measure import measure
 from poslab.io.reading import read_json
+from poslab.pool.locks import one_at_a_time
 from poslab.pool.run import train_or_resume
 from poslab.pool.source import JobLostError
+from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory
-from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError
+from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
 from poslab.runs.recipe import recipe_of
 from poslab.tuning.attributes import BEGAN_AFTER
 
@@ -54,25 +57,60 @@ def train_cell(
         raise JobLostError from error
     except RunEndedEarlyError as ended:
         raise JobLostError from ended
-    scores = {} if cell.is_trial else measured(run, cell)
+
+    def alive() -> None:
+        """Stop after a signal; if there is none, leave a trace of this moment in the run, as training does."""
+        heed()
+        run.log_file.touch()
+
+    scores = {} if cell.is_trial else measured(run, cell, alive)
     return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run))
 
 
-def measured(run: RunDirectory, cell: Cell) -> dict[str, float]:
-    """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag."""
-    file = run.path / SCORES
-    found = read_measured(file) if file.exists() else None
-    there = set() if found is None else {length for _, length in (*found.scores, *found.values)}
-    wanted: list[int | None] = [*cell.lengths, *([None] if recipe_of(run).task.pools_lengths else [])]
-    missing = [length for length in wanted if length not in there]
+def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: None) -> dict[str, float]:
+    """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag.
+
+    It is measured on the kind of device that trains the run, if this machine has one. Each length is kept once it is
+    measured, so that after an interruption only the rest is. What is kept counts for the present best checkpoint alone.
+
+    Args:
+        run: the finished run.
+        cell: of the comparison, for its lengths.
+        heed: called before each batch; may raise an error to stop.
+
+    Raises:
+        ValueError: as of `measure`, or if the directory of the run cannot be written.
+        DiskError: if the disk is full.
+    """
+    recipe = recipe_of(run)
+    found = _kept(run, checkpoint_digest(run.best_checkpoint))
+    wanted: list[int | None] = [*cell.lengths, *([None] if recipe.task.pools_lengths else [])]
+    missing = [length for length in wanted if found is None or length not in found.lengths]
     if found is None or missing:
-        new = measure(run.path, missing, trust=run.trust)
-        if found is not None:
-            new = replace(new, scores={**found.scores, **new.scores}, values={**found.values, **new.values})
-        write_measured(new, file)
-        found = new
+        device = "cpu" if recipe.trainer.accelerator == "cpu" else "auto"
+        keep = partial(_keep, run)
+        found = measure(run.path, missing, "test", device, run.trust, known=found, keep=keep, heed=heed)
     values = {key: one.value for key, one in found.scores.items()} | dict(found.values)
     return {metric if length is None else f"{metric}@{length}": value for (metric, length), value in values.items()}
+
+
+def _kept(run: RunDirectory, checkpoint: str) -> MeasuredRun | None:
+    """Return the scores of its test that a run keeps; None if they are missing, damaged or of another checkpoint."""
+    try:
+        found = read_measured(run.path / SCORES)
+    except ValueError:
+        return None
+    return found if (found.checkpoint, found.split) == (checkpoint, "test") else None
+
+
+def _keep(run: RunDirectory, new: MeasuredRun) -> None:
+    """Keep scores with those that another command has measured in the meantime."""
+    try:
+        with disk_errors(run.path), one_at_a_time(run.path):
+            there = _kept(run, new.checkpoint)
+            write_measured(new if there is None else there.joined(new), run.path / SCORES)
+    except OSError as error:
+        raise ValueError(f"{run.path} cannot be written, which keeps its scores: {error.strerror}") from error
 
 
 def start_of(run: RunDirectory) -> dict[str, str | None]:

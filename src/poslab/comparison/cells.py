@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,6 +102,11 @@ class TunedPoint:
     at_the_edge: Sequence[str]
     trials: Sequence[tuple[Point, float]]
 
+    @property
+    def found(self) -> bool:
+        """True unless all trials diverged or failed: the point is then the first, and nothing speaks for it."""
+        return not self.trials or any(math.isfinite(value) for _, value in self.trials)
+
 
 @dataclass(frozen=True)
 class CellPlan:
@@ -111,12 +117,14 @@ class CellPlan:
         definitions: number of the configuration of each `case/encoding`.
         lengths: of the test, by case.
         trained: the longest length of training, by case.
+        impossible: values beyond the ends of tuned ranges that no run of a `case/encoding` can have, a key each.
     """
 
     comparison: Comparison
     definitions: Mapping[str, int]
     lengths: Mapping[str, Sequence[int]]
     trained: Mapping[str, int]
+    impossible: Mapping[str, Sequence[Point]] = field(default_factory=dict)
 
     def wanted(self, results: Mapping[str, CellResult | None]) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
@@ -157,7 +165,7 @@ class CellPlan:
         trials = [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
         best, _ = _best(trials, tuning)
         space = tuning.space_of(encoding)
-        return TunedPoint(best, [key for key in best if _last_values(best, key, space[key], trials)], trials)
+        return TunedPoint(best, [key for key in best if _last_values(best[key], key, space[key], trials)], trials)
 
     def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
         """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends."""
@@ -174,9 +182,26 @@ class CellPlan:
                 return
             done += [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
             best, _ = _best(done, tuning)
-            points = [{**best, key: end} for key in best if (end := _beyond(best, key, space[key], done)) is not None]
+            ends = {key: _beyond(best[key], key, space[key], done) for key in best}
+            refused = self.impossible.get(f"{case}/{encoding}", ())
+            points = [{**best, key: end} for key, end in ends.items() if end is not None and {key: end} not in refused]
             if not points:
                 return
+
+
+def beyond_ends(tuning: Tuning, encoding: str) -> Iterator[tuple[str, float]]:
+    """Yield each key with the values beyond the ends of its range to which the tuning of an encoding may come."""
+    space = tuning.space_of(encoding)
+    points = _points(space, tuning.trials_of(encoding), tuning.seed)
+    for key, values in space.items():
+        for first_or_last in (0, -1):
+            tried = [({key: point[key]}, 0.0) for point in points]
+            for _ in range(MOST_EXTENSIONS):
+                numbers = sorted(point[key] for point, _ in tried if _is_number(point[key]))
+                end = _beyond(numbers[first_or_last], key, values, tried) if numbers else None
+                if end is not None:
+                    yield key, end
+                    tried.append(({key: end}, 0.0))
 
 
 def _points(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
@@ -202,16 +227,16 @@ def _best(trials: Sequence[tuple[Point, float]], tuning: Tuning) -> tuple[Point,
 
 
 def _last_values(
-    best: Point, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]
+    best: Any, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]
 ) -> tuple[float, float] | None:
     """Return the best value of a key and its neighbour if it is at an end of all that were tried; else None."""
     tried = sorted({point[key] for point, _ in trials if _is_number(point[key])})
-    if len(values) < 2 or not all(map(_is_number, values)) or best[key] not in (tried[0], tried[-1]):
+    if len(tried) < 2 or not all(map(_is_number, values)) or best not in (tried[0], tried[-1]):
         return None
-    return (tried[0], tried[1]) if best[key] == tried[0] else (tried[-1], tried[-2])
+    return (tried[0], tried[1]) if best == tried[0] else (tried[-1], tried[-2])
 
 
-def _beyond(best: Point, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]) -> float | None:
+def _beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]) -> float | None:
     """Return the value beyond the best one of a key, if that is at an end of all that were tried; None if it is not.
 
     The step is that between the two values at the end: a factor for positive numbers, else a difference.

@@ -8,24 +8,31 @@ import pandas as pd
 
 from poslab.comparison.answers import listed
 from poslab.comparison.results import Results
+from poslab.comparison.tuned import found_nothing
 from poslab.report.figures import Table
 
 
 def checks(results: Results) -> Table:
-    """Return a row for each check: whether it holds, and what was found."""
+    """Return a row for each check and case, cases with the same outcome together: whether it holds, what was found."""
+    cases = [case for case in results.comparison.cases if results.encodings(case)]
+    outcomes: dict[tuple[str, bool, str], list[str]] = {}
+    for case in cases:
+        for outcome in _of(results, case):
+            outcomes.setdefault(outcome, []).append(case)
+    order = list(dict.fromkeys(check for check, _, _ in outcomes))
     rows = [
-        {"case": case, "check": check, "holds": holds, "found": found}
-        for case in results.comparison.cases
-        if results.encodings(case)
-        for check, holds, found in _of(results, case)
+        {"check": check, "holds": holds, "found": found, "case": "all" if own == cases else listed(own)}
+        for (check, holds, found), own in sorted(outcomes.items(), key=lambda one: (one[0][1], order.index(one[0][0])))
     ]
-    return Table("checks", "Checks", "A check that does not hold weakens what is said above.", pd.DataFrame(rows))
+    caption = "A check that does not hold weakens what is said above. Those that do not hold come first."
+    return Table("checks", "Checks", caption, pd.DataFrame(rows))
 
 
 def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     runs = {name: results.runs(case, name) for name in results.encodings(case)}
     every = [run for own in runs.values() for run in own.values()]
     wanted = len(results.comparison.encodings_of(case)) * len(results.comparison.seed_list)
+    wanted = len(every) if results.places else wanted  # runs that exist already need not have the same seeds
     yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
     for name, what in (("data order", "batch"), ("first shared weights", "weights")):
         pairs = {seed: {own[seed][1].start.get(what) for own in runs.values() if seed in own} for seed in _seeds(runs)}
@@ -33,6 +40,10 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         missing = any(None in found for found in pairs.values())
         shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
         yield f"same {name} for the same seed", not differing and not missing, shown
+    known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
+    here = f"{sum(known)} of {len(known)} runs"
+    elsewhere = "the others are on disks that this machine does not share, or damaged: intervals are over seeds alone"
+    yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
     steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
     machines = sorted({result.machine for _, result in every})
@@ -42,8 +53,12 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     learned = {name: results.learned(case, name) for name in runs}
     behind = [f"{name} ({count} of {total})" for name, (count, total) in learned.items() if count < total]
     yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
-    edges = [name for name, choice in results.tuned(case).items() if choice.at_the_edge]
-    yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
+    if results.comparison.tuning is not None:
+        tuned = results.tuned(case)
+        lost = [name for name, choice in tuned.items() if found_nothing(choice)]
+        yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
+        edges = [name for name, choice in tuned.items() if choice.at_the_edge and name not in lost]
+        yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
 
 
 def _seeds(runs: Mapping[str, Mapping[int, object]]) -> list[int]:

@@ -7,26 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
-from omegaconf import OmegaConf
-
-from poslab.comparison.cells import CellPlan
+from poslab.comparison.cells import CellPlan, Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
-from poslab.comparison.definitions import identity, numbered
+from poslab.comparison.definitions import identity, numbered, study_of
 from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.papers import published_results
-from poslab.comparison.recommendation import Needs, recommendation
+from poslab.comparison.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report import write
 from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
 from poslab.data.run_data import RunData
 from poslab.io.terminal import HarmlessConsole
-from poslab.io.writing import refuse_links, write_atomically
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
@@ -36,8 +32,8 @@ from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
-from poslab.tuning.output import claim, make
-from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
+from poslab.tuning.output import claim, keep_arguments, make, opened
+from poslab.tuning.storage import naming_storage, quieten_optuna
 
 
 def run_comparison(
@@ -67,27 +63,20 @@ def run_comparison(
         RunStoppedError: if the storage cannot be used any more.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
-    if comparison.storage is not None:
-        typed = typed.replace(comparison.storage, without_password(comparison.storage))
     _ = published_results(comparison)  # raises ValueError for a mistake in what is published
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
-    if output.is_dir():
-        refuse_links(output.absolute())
-    if comparison.storage is None:
-        make(output)
-    storage = open_storage(comparison)
-    make(output)
+    storage = opened(comparison)
     with naming_storage(comparison):
         with one_at_a_time(output):
-            there = optuna.create_study(storage=storage, study_name=comparison.name, load_if_exists=True)
+            there = study_of(comparison, storage)
             definitions = numbered(there, comparison, configurations, keep=not (dry_run or report_only))
-            study = ComparisonStudy(CellPlan(comparison, definitions, cases.lengths, cases.trained), storage)
+            plan = CellPlan(comparison, definitions, cases.lengths, cases.trained, cases.impossible)
+            study = ComparisonStudy(plan, storage)
             claim(output, identity(there), "runs")
-            record = {**comparison.as_plain_data(), "storage": without_password(url_of(comparison))}
-            write_atomically(output / "comparison.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+            keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)
         if dry_run:
             console.print(plan_table(study, {case: seconds_of_run(*parts) for case, parts in cases.parts.items()}))
@@ -99,6 +88,7 @@ def run_comparison(
                 definitions=definitions,
                 lengths=cases.lengths,
                 trained=cases.trained,
+                impossible=cases.impossible,
                 conf=str(conf),
             )
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
@@ -115,8 +105,8 @@ def run_comparison(
             results = Results(study.plan, study.results(), cases.tasks)
             write(results, console, typed)
         if recommend:
-            for sentence in recommendation(results, asked):
-                console.print(sentence)
+            texts = recommendation(results, asked, typed, lambda case: seconds_of_run(*cases.parts[case]))
+            print_recommendation(console, texts)
 
 
 def compare_runs(
@@ -143,19 +133,22 @@ def compare_runs(
     with one_at_a_time(output):
         write(results, console, typed)
     if recommend:
-        for sentence in recommendation(results, asked):
-            console.print(sentence)
+        print_recommendation(console, recommendation(results, asked, typed))
 
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """Checked cases: trainer settings, and by case a recipe and its data, the task, lengths of test and training."""
+    """Checked cases: trainer settings, and by case a recipe and its data, the task, lengths of test and training.
+
+    `impossible` is as of `CellPlan`.
+    """
 
     trainer: TrainerSettings
     parts: dict[str, tuple[Recipe, RunData]]
     tasks: dict[str, type[Task]]
     lengths: dict[str, list[int]]
     trained: dict[str, int]
+    impossible: dict[str, list[Point]]
 
 
 def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:
@@ -173,4 +166,7 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
         data = prepared_data(recipe)
         parts[case], tasks[case], trained[case] = (recipe, data), recipe.task, data.longest_trained
         lengths[case] = checked_lengths(comparison, case, recipe.task, data)
-    return CheckedCases(recipe.trainer, parts, tasks, lengths, trained)
+    impossible = {
+        f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
+    }
+    return CheckedCases(recipe.trainer, parts, tasks, lengths, trained, impossible)

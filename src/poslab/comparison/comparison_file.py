@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.comparison.comparison import Comparison
+from poslab.comparison.mistakes import checked
 from poslab.configuration.build import nearest, package_names
 from poslab.configuration.question_files import QuestionFiles
 
@@ -53,6 +54,6 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     if missing := [key for key in needed if key not in node]:
         raise ValueError(f"{path} must have {' and '.join(missing)}")
     try:
-        return Comparison(**node)
+        return checked(Comparison(**node))
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error

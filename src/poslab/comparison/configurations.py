@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from poslab.comparison.cells import Cell, Point
+from poslab.comparison.cells import Cell, Point, beyond_ends
 from poslab.comparison.comparison import Comparison
+from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS, plain
 from poslab.configuration.command_line import in_hydras_grammar
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
@@ -26,10 +27,14 @@ class CellConfigurations:
         self._comparison = comparison
         self._composer = Composer(conf, comparison.trust)
         self._composed: dict[str, dict[str, Any]] = {}
+        self._mistakes: dict[str, str] = {}
         refuse_own_keys(comparison.overrides, "a comparison")
-        for key in (override.lstrip("+~").partition("=")[0] for override in comparison.overrides):
+        for key in (plain(override).partition("=")[0] for override in comparison.overrides):
             if key in ("encoding", "seed"):
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
+            for name, own in comparison.choices_by_encoding.items():
+                if key in map(plain, own):
+                    raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
             for case in comparison.cases:
                 tuning = comparison.tuning_of(case)
                 if tuning is not None and any(key in tuning.space_of(name) for name in comparison.choices_by_encoding):
@@ -46,7 +51,7 @@ class CellConfigurations:
         return self._of(case, encoding, 1, {})
 
     def check(self, case: str, encoding: str) -> Recipe:
-        """Check all configurations of an encoding on a case before any training, at the ends of tuned ranges too.
+        """Check all configurations of an encoding on a case before any training, at every value of a tuned key too.
 
         Returns:
             The recipe that is not tuned.
@@ -55,19 +60,46 @@ class CellConfigurations:
             ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
         """
         tuning = self._comparison.tuning_of(case)
-        points: list[Point] = []
-        if tuning is not None:  # values that all encodings have are tried with one of them
-            shared = tuning.space if encoding == self._comparison.encodings_of(case)[0] else {}
-            space = {**shared, **tuning.of.get(encoding, {})}
-            points += [{key: values[place]} for key, values in space.items() for place in (0, -1)]
-        for point in [*points, {}]:
-            shown = "".join(f" with {key}={value}" for key, value in point.items())
+        space = {} if tuning is None else tuning.space_of(encoding)
+        for key, values in space.items():
+            for value in values:
+                if mistake := self._mistake(case, encoding, key, value):
+                    raise ValueError(mistake)
+        return self._checked(case, encoding, {})
+
+    def impossible(self, case: str, encoding: str) -> list[Point]:
+        """Return the values beyond the ends of tuned ranges that no run of an encoding on a case can have."""
+        tuning = self._comparison.tuning_of(case)
+        beyond = [] if tuning is None else beyond_ends(tuning, encoding)
+        return [{key: value} for key, value in beyond if self._mistake(case, encoding, key, value)]
+
+    def _mistake(self, case: str, encoding: str, key: str, value: Any) -> str:
+        """Return what is wrong with a value of a tuned key; "" if nothing is.
+
+        It is tried with as few cases and encodings as it may depend on.
+        """
+        group = plain(key).partition(".")[0]
+        if group == "optimizer":
+            case, encoding = self._comparison.pairs[0]
+        elif group not in GROUPS_OF_ENCODINGS:
+            encoding = self._comparison.encodings_of(case)[0]
+        place = json.dumps([case, encoding, key, value])
+        if place not in self._mistakes:
+            self._mistakes[place] = ""
             try:
-                recipe = check(self._of(case, encoding, 1, point))
+                self._checked(case, encoding, {key: value})
             except ValueError as error:
-                raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
-            if recipe.trainer.num_nodes > 1:
-                raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
+                self._mistakes[place] = str(error)
+        return self._mistakes[place]
+
+    def _checked(self, case: str, encoding: str, point: Point) -> Recipe:
+        shown = "".join(f" with {key}={value}" for key, value in point.items())
+        try:
+            recipe = check(self._of(case, encoding, 1, point))
+        except ValueError as error:
+            raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
+        if recipe.trainer.num_nodes > 1:
+            raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
         return recipe
 
     def _of(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:

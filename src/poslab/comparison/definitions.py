@@ -11,15 +11,12 @@ import secrets
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
-from poslab.configuration.build import trusted_packages
-from poslab.runs.earlier_versions import ADDED, as_of_now
-from poslab.training.resume import changed_keys
-
-IDENTITY = "id"
-"""User attribute of a study: a random text, by which its directory knows it."""
+from poslab.training.resume import changes_since
+from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
 
 
 def numbered(
@@ -34,7 +31,7 @@ def numbered(
         name = f"{case}/{encoding}"
         now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
         number = 1
-        while (before := study.user_attrs.get(f"definition {name} {number}")) is not None and _differs(before, now):
+        while (before := study.user_attrs.get(f"definition {name} {number}")) and any(changes_since(before, now)):
             number += 1
         if before is None and keep:
             study.set_user_attr(f"definition {name} {number}", now)
@@ -42,10 +39,21 @@ def numbered(
     return numbers
 
 
-def _differs(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    trusted = ("poslab", *trusted_packages(now))
-    old = ADDED | as_of_now(before)
-    return any(key.partition(".")[0] != "trust" for key, *_ in changed_keys(old, now, trusted))
+def study_of(comparison: Comparison, storage: RDBStorage) -> optuna.Study:
+    """Return the study of a comparison: a new one, or the one that is there already.
+
+    Raises:
+        ValueError: if that is the study of something else.
+    """
+    study = optuna.create_study(storage=storage, study_name=comparison.name, load_if_exists=True)
+    known = study.user_attrs
+    is_of_a_sweep = MADE_WITH in known or SPECIFICATION in known
+    if is_of_a_sweep or (IDENTITY not in known and study.get_trials(deepcopy=False)):
+        what = "a sweep" if is_of_a_sweep else "a study"
+        raise ValueError(
+            f"name={comparison.name}: the storage has {what} of that name: give this comparison a name of its own"
+        )
+    return study
 
 
 def identity(study: optuna.Study) -> str:

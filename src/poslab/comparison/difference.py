@@ -6,6 +6,7 @@ S seeds, I items.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,7 @@ class Scores:
     Args:
         values: (S,) in the metric's unit; not finite where the run diverged.
         items: (S, I) scores of test items whose means over items are `values`; a diverged run's are not read.
+        seeds: (S,) of the runs; None where those of the other encodings are the same in the same order.
 
     Raises:
         ValueError: if the shapes do not fit, or the means of the items are not the values.
@@ -33,6 +35,7 @@ class Scores:
 
     values: np.ndarray
     items: np.ndarray | None = None
+    seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1:
@@ -48,9 +51,9 @@ class Scores:
             )
 
     @classmethod
-    def of_items(cls, items: np.ndarray) -> Scores:
+    def of_items(cls, items: np.ndarray, seeds: Sequence[int] | None = None) -> Scores:
         """Return the scores whose values are the means of their items (S, I)."""
-        return cls(items.mean(1), items)
+        return cls(items.mean(1), items, seeds)
 
     @property
     def finished(self) -> np.ndarray:
@@ -68,7 +71,7 @@ class Scores:
         return float(self.values[self.finished].mean()) if self.finished.any() else math.nan
 
     def of_seeds(self, seeds: np.ndarray) -> Scores:
-        """Return the scores of some seeds, which are booleans (S,)."""
+        """Return the scores of some seeds, which are booleans (S,) or their places."""
         return Scores(self.values[seeds], None if self.items is None else self.items[seeds])
 
 
@@ -128,6 +131,16 @@ class Difference:
     def equivalence_p_value(self, margin: float) -> float:
         """Return the p-value of "the difference is not within the margin"; 1 without a margin or an interval."""
         return 1.0 if self.estimate is None or margin <= 0 else self.estimate.equivalence_p_value(margin)
+
+
+def in_pairs(scores: Scores, baseline: Scores) -> tuple[Scores, Scores, bool]:
+    """Return both for the seeds that they share, and True; as they are, and False, if they share fewer than 2."""
+    if scores.seeds is None or baseline.seeds is None:
+        return scores, baseline, True
+    shared, ours, theirs = np.intersect1d(scores.seeds, baseline.seeds, return_indices=True)
+    if len(shared) < FEWEST_SEEDS:
+        return scores, baseline, False
+    return scores.of_seeds(ours), baseline.of_seeds(theirs), True
 
 
 def difference(scores: Scores, baseline: Scores, direction: Direction, paired: bool = True) -> Difference:

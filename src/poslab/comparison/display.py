@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
@@ -13,9 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from poslab.comparison.duration import is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
 from poslab.tuning.display import left_in_words
 from poslab.tuning.trial_record import TrialRecord, recorded_failure
+
+MOST_COLUMNS = 4
+"""Cases with a column of their own in the live table, which must fit 80 characters."""
 
 
 class Display:
@@ -54,7 +58,8 @@ class Display:
         running = [Text(f"running  {cell_of_trial(trial).label}") for trial in record.running]
         for line in running:
             line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold"), *running)
+        head = Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold")
+        return Group(head, _progress_table(self._study), *running)
 
 
 def _line(trial: FrozenTrial) -> str:
@@ -73,26 +78,87 @@ def counts(record: TrialRecord) -> str:
     return f"{len(record.finished)} of {len(record.finished) + record.unfinished} runs are finished{rest}"
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """Numbers of cells of an encoding on a case: trials and runs that are finished, and those that are wanted."""
+
+    tried: int
+    trials: int
+    trained: int
+    seeds: int
+
+    @property
+    def tuning(self) -> str:
+        """Return how many trials are finished."""
+        return f"{self.tried} of {self.trials}" if self.trials else "-"
+
+    @property
+    def runs(self) -> str:
+        """Return how many runs are finished."""
+        return f"{self.trained} of {self.seeds}"
+
+    @property
+    def brief(self) -> str:
+        """Return how many runs are finished, or how many trials as long as some are missing, for a narrow column."""
+        is_tuned = self.tried == self.trials or self.trained
+        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials} trials"
+
+
+def _progress(study: ComparisonStudy) -> dict[tuple[str, str], _Progress]:
+    """Return the progress of each case and encoding."""
+    results, comparison = study.results(), study.plan.comparison
+    wanted, _ = study.plan.wanted(results)
+    known = Counter((c.case, c.encoding, c.is_trial) for c in wanted)
+    finished = Counter((c.case, c.encoding, c.is_trial) for c in wanted if c.identity in results)
+    return {
+        pair: _Progress(finished[*pair, True], known[*pair, True], finished[*pair, False], len(comparison.seed_list))
+        for pair in comparison.pairs
+    }
+
+
+def _progress_table(study: ComparisonStudy) -> Table:
+    """Return a row for each encoding and a column for each case: its runs, or its trials while it is tuned.
+
+    Where the columns would not fit, there is a row for each case: how many encodings are finished.
+    """
+    progress, comparison = _progress(study), study.plan.comparison
+    table = Table(box=box.SIMPLE_HEAD)
+    if len(comparison.cases) > MOST_COLUMNS:
+        table.add_column("case", overflow="ellipsis", no_wrap=True, max_width=50)
+        for name in ("tuning", "runs"):
+            table.add_column(name, justify="right")
+        for case in comparison.cases:
+            own = [one for (of, _), one in progress.items() if of == case]
+            total = _Progress(*(sum(parts) for parts in zip(*(vars(one).values() for one in own), strict=True)))
+            table.add_row(case, total.tuning, total.runs)
+        return table
+    table.add_column("encoding")
+    for case in comparison.cases:
+        table.add_column(case, justify="right", overflow="ellipsis", no_wrap=True, max_width=13)
+    for encoding in comparison.choices_by_encoding:
+        row = []
+        for case in comparison.cases:
+            one = progress.get((case, encoding))
+            row.append("" if one is None else one.brief)
+        table.add_row(encoding, *row)
+    return table
+
+
 def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
     The time to go follows from the estimated seconds of a run of each case.
     """
-    record, results = study.record(), study.results()
-    wanted, _ = study.plan.wanted(results)
-    finished = Counter((c.case, c.encoding, c.is_trial) for c in wanted if c.identity in results)
     comparison, left = study.plan.comparison, 0.0
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("case")
     table.add_column("encoding")
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
-    for case, encoding in comparison.pairs:
-        tuning, (tried, trained) = comparison.tuning_of(case), (finished[case, encoding, t] for t in (True, False))
-        trials = 0 if tuning is None else tuning.trials_of(encoding)
-        left += (max(0, trials - tried) + len(comparison.seed_list) - trained) * seconds[case]
-        shown = f"{tried} of {trials}" if trials else "-"
-        table.add_row(case, encoding, shown, f"{trained} of {len(comparison.seed_list)}")
-    to_go = timedelta(seconds=round(left / comparison.workers))
+    for (case, encoding), one in _progress(study).items():
+        left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case]
+        table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
-    return Group(table, Text(f"{counts(record)}; about {to_go} to go {with_workers}"))
+    to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
+    to_go += " (less once no other programs run)" if left and is_busy() else ""
+    return Group(table, Text(f"{counts(study.record())}; {to_go}"))

@@ -15,11 +15,20 @@ def checked_lengths(comparison: Comparison, case: str, task: type[Task], data: R
     """Return the lengths of the test of a case, ascending.
 
     Raises:
-        ValueError: for a metric that the task does not have, or one at lengths that are not tested.
+        ValueError: for a length that the test does not have, a metric that the task does not have, or one at lengths
+            that are not tested.
     """
     asked = comparison.all_cases[case].lengths
     trained = data.longest_trained
     lengths = data.lengths_of("test") if asked is None else sorted({_tokens(length, trained) for length in asked})
+    data.connect(task.of(data), None)
+    for length in [] if asked is None else lengths:
+        try:
+            count = len(data.held_out("test", length).num_tokens)
+        except ValueError as error:
+            raise ValueError(f"cases.{case}: {error}") from error
+        if not count:
+            raise ValueError(f"cases.{case}: lengths must be those of examples of the test, which has none of {length}")
     criteria = comparison.criteria(case)
     if (gate := comparison.gate_of(case)) is not None:
         criteria = [*criteria, gate.criterion]

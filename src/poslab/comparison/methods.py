@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from poslab.comparison.answers import listed
+from poslab.comparison.answers import amount, are, in_words, listed
 from poslab.comparison.checks import checks
 from poslab.comparison.results import Results
+from poslab.comparison.tuned import tuning_sentences
 
 
 def methods(results: Results) -> str:
     """Return the paragraphs on runs, tuning, metrics and statistics."""
-    return "\n\n".join([" ".join(_runs(results)), " ".join(_tuning(results)), " ".join(_statistics(results))])
+    return "\n\n".join([" ".join(_runs(results)), " ".join(tuning_sentences(results)), " ".join(_statistics(results))])
 
 
 def _runs(results: Results) -> Iterator[str]:
@@ -19,7 +20,7 @@ def _runs(results: Results) -> Iterator[str]:
     names = list(comparison.choices_by_encoding)
     yield (
         f"We trained models under several positional encodings ({listed(names)}) on "
-        f"{listed(list(comparison.cases))}, with {len(comparison.seed_list)} seeds each."
+        f"{listed(list(comparison.cases))}, with {amount(len(comparison.seed_list), 'seed')} each."
     )
     table = checks(results).frame
     of_pairs = table[table["check"].str.endswith("for the same seed")] if len(table) else table
@@ -33,35 +34,23 @@ def _runs(results: Results) -> Iterator[str]:
             "Runs of the same seed are treated as pairs; that they have the same data in the same order and the same "
             "first weights is not shown for all of them (see the checks)."
         )
-    for kind, amount in (comparison.budget or {}).items():
-        yield f"Every run had a budget of {amount:,} {kind}."
-
-
-def _tuning(results: Results) -> Iterator[str]:
-    comparison = results.comparison
-    if comparison.tuning is None:
-        yield "No hyperparameter was tuned."
-        return
-    for case in comparison.cases:
-        settings = comparison.tuning_of(case)
-        assert settings is not None
-        trials = settings.trials_of(comparison.baseline)
-        yield (
-            f"On {case}, each encoding was tuned by {trials} trials over {listed(list(settings.space))}, on seed "
-            f"{settings.seed}, which is not compared; the {'least' if settings.direction == 'minimize' else 'most'} "
-            f"validation {settings.metric} at the trained length chose."
-        )
+    for kind, size in (comparison.budget or {}).items():
+        yield f"Every run had a budget of {size:,} {kind}."
 
 
 def _statistics(results: Results) -> Iterator[str]:
     comparison = results.comparison
+    by_text: dict[str, list[str]] = {}
     for case in comparison.cases:
-        criteria = comparison.criteria(case)
-        yield f"{case} is decided by {listed([c.metric for c in criteria])}."
+        text = f"decided by {listed([in_words(criterion) for criterion in comparison.criteria(case)])}."
         gate = comparison.gate_of(case)
         if gate is not None:
             bound = f"at least {gate.at_least:g}" if gate.at_least is not None else f"at most {gate.at_most:g}"
-            yield f"An encoding has learned it if more than half of its seeds reach {gate.metric} of {bound}."
+            metric = in_words(gate.criterion)
+            text += f" An encoding has learned it if more than half of its seeds reach {metric} of {bound}."
+        by_text.setdefault(text, []).append(case)
+    for text, cases in by_text.items():
+        yield f"{listed(cases)} {are(cases)} {text}"
     yield (
         f"Differences to {comparison.baseline} are means over pairs of seeds. Where a metric has scores of test items, "
         "the interval holds for new seeds and new items (a crossed layout of the two, whose half widths are added as "

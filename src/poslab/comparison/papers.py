@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
-from poslab.arguments import with_checked_arguments
+from poslab.arguments import Count, with_checked_arguments
 from poslab.comparison.comparison import Comparison, Criterion, made
 from poslab.comparison.lengths import at_lengths
 from poslab.comparison.results import Results
 from poslab.comparison.verdict import Word
+from poslab.evaluation.base_bound import smallest_base
+from poslab.report.figures import Table
+from poslab.report.page import Section
 
 SEEN = Literal["pdf", "raw_results", "code", "secondary"]
 """Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
@@ -43,6 +46,7 @@ class Published:
         value, sd, n: value, standard deviation and number of seeds, as far as they are given.
         at: length, or its multiple of the training length, such as `8x`.
         seen: where it was read.
+        head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
     """
 
     case: str
@@ -52,6 +56,16 @@ class Published:
     at: str | int | None = None
     sd: float | None = None
     n: int | None = None
+    head_dim: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_dim is not None and (type(self.at) is not int or self.at < 1 or self.head_dim % 2):
+            raise ValueError("head_dim must be even, and at a length in tokens")
+
+    @property
+    def computed(self) -> float | None:
+        """The same value, computed here; None for one that only training can give."""
+        return None if self.head_dim is None else smallest_base(self.head_dim, int(self.at or 0))
 
 
 @with_checked_arguments
@@ -71,6 +85,10 @@ class Claim:
     than: str
     case: str | None = None
     metric: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
 
 
 @dataclass(frozen=True)
@@ -166,10 +184,37 @@ def values_table(published: PublishedResults) -> pd.DataFrame:
             "published": v.value,
             "sd": v.sd,
             "seeds": v.n,
+            "computed here": v.computed,
             "seen": v.seen,
         }
         for v in published.values
     ]
-    return pd.DataFrame(rows, columns=["case", "at", "encoding", "published", "sd", "seeds", "seen"]).dropna(
-        axis=1, how="all"
-    )
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def beside_the_paper(results: Results) -> Iterator[Section]:
+    """Yield the section of a report on the paper that a comparison repeats, if it does."""
+    if (published := published_results(results.comparison)) is None:
+        return
+    paper = published.source
+    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
+    text = f"{paper.title} ({source})."
+    if published.differences:
+        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
+    tables = [
+        Table(
+            "claims",
+            "Claims of the paper",
+            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
+            "equal within the margin.",
+            claims_table(results, published),
+        ),
+        Table(
+            "published",
+            "Published values",
+            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
+            "value was read.",
+            values_table(published),
+        ),
+    ]
+    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,23 +13,38 @@ from rich.console import Console
 from rich.table import Table as Lines
 
 from poslab.comparison import figures
-from poslab.comparison.answers import MORE_IS_BETTER, answers, cost, listed
+from poslab.comparison.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
 from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.methods import methods
+from poslab.comparison.mistakes import file_name
 from poslab.comparison.over_cases import caution
-from poslab.comparison.papers import claims_table, published_results, values_table
+from poslab.comparison.papers import beside_the_paper
 from poslab.comparison.results import Results
-from poslab.comparison.tables import case_table, differences, overview
+from poslab.comparison.summary import OverCases
+from poslab.comparison.tables import (
+    case_table,
+    differences,
+    fewer_items,
+    overview,
+    verdict_table,
+)
+from poslab.comparison.tuned import tuned_table, tuning_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
-from poslab.report.text_tables import latex, markdown
+from poslab.report.text_tables import in_markdown, latex, markdown
 
-LEGEND = (
-    "The sign says how the encoding compares with {baseline}: ▲ better, ▼ worse, = equal within the margin, ? not told "
-    "apart, ✗ not learned, ∞ diverged. No sign: the baseline, or too few seeds for a word."
-)
+LEGEND = {
+    "▲": "better",
+    "▼": "worse",
+    "=": "equal within the margin",
+    "?": "not told apart",
+    "✗": "not learned",
+    "∞": "diverged",
+    "–": "no result at these lengths",
+}
+"""Meaning of each sign in the table of all cases."""
 
 
 def write(results: Results, console: Console, typed: str) -> None:
@@ -43,132 +57,139 @@ def write(results: Results, console: Console, typed: str) -> None:
     compared = [differences(results, case) for case in comparison.cases]
     write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))
     table = overview(results)
-    caption = f"{comparison.question} {_counted(results)} {LEGEND.format(baseline=comparison.baseline)}"
+    legend = _legend(results, table)
+    caption = " ".join([comparison.question, f"Finished: {_counted(results)}", legend])
     write_atomically(output / "table.csv", table.to_csv(index=False))
-    write_atomically(output / "table.md", f"{markdown(table)}\n\n{caption}\n")
+    write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(table, caption))
-    said = list(sentences(results))
-    made_of = {"question": comparison.question, "answer": said, "methods": methods(results), "command": typed}
+    said, notes = conclusions(results), list(reservations(results))
+    sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes]
+    made_of = {"question": comparison.question, "answer": sentences, "methods": methods(results), "command": typed}
     write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
-    sections = list(_sections(results, said, table))
+    overall = Table(
+        "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
+    )
+    sections = list(_sections(results, notes, overall))
     drawn = write_figures(output / "figures", sections)
-    facts = {"question": comparison.question, "runs": _counted(results), "command": typed}
+    facts = {**said, "finished runs": _counted(results), "typed command": typed}  # names of cases have no spaces
     write_report(output / "report.html", comparison.question, facts, sections, drawn)
-    _print(results, console, table, said)
+    _print(results, console, table, sentences)
 
 
-def sentences(results: Results) -> Iterator[str]:
-    """Yield the answer of each case, and what is not claimed."""
+def conclusions(results: Results) -> dict[str, str]:
+    """Return the answer over all cases, where there are enough, and that of each case, in sentences."""
     comparison = results.comparison
-    found = answers(results)
-    for one in found:
-        yield " ".join(one.sentences(comparison.baseline))
+    by_case = {one.case: " ".join(one.sentences(comparison.baseline)) for one in answers(results)}
     for case in comparison.cases:
-        if case not in {one.case for one in found}:
-            why = "no encoding has learned it" if results.shared_seeds(case) else "no seed of all encodings is finished"
-            yield f"{case}: there is no answer, since {why}."
-    if (warning := caution(len(comparison.cases))) is not None and len(comparison.cases) > 1:
+        if case not in by_case:
+            by_case[case] = f"there is no answer, since {_why_no_answer(results, case)}."
+    for case in comparison.cases:
+        if missing := results.without_runs(case):
+            by_case[case] += f" {listed(missing)} {has(missing)} no finished run."
+        reaching = results.reaching(case, comparison.criteria(case)[0])
+        if ending := [name for name in results.encodings(case) if name not in reaching]:
+            by_case[case] += f" {listed(ending)} {has(ending)} no positions at these lengths."
+    ordered = {case: by_case[case] for case in comparison.cases}
+    overall = OverCases(results)
+    return {"all cases": " ".join(overall.sentences()), **ordered} if overall.enough else ordered
+
+
+def _why_no_answer(results: Results, case: str) -> str:
+    if not results.is_comparable(case):
+        return "no seed of all encodings is finished"
+    return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
+
+
+def reservations(results: Results) -> Iterator[str]:
+    """Yield what is not claimed."""
+    comparison = results.comparison
+    if (warning := caution(len(OverCases(results).cases))) is not None and len(comparison.cases) > 1:
         yield warning
     if comparison.tuning is None:
         yield "Nothing was tuned: every encoding has the hyperparameters of its files, which may suit some better."
 
 
-def _sections(results: Results, said: list[str], table: pd.DataFrame) -> Iterator[Section]:
+def _legend(results: Results, table: pd.DataFrame) -> str:
+    """Return what the signs of a table mean, and which means are over fewer test items than others."""
+    comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
+    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in used]
+    meanings = f"Beside {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
+    return " ".join(filter(None, [meanings, *(fewer_items(results, case) for case in comparison.cases)]))
+
+
+def _sections(results: Results, notes: list[str], overall: Table) -> Iterator[Section]:
     comparison = results.comparison
-    legend = LEGEND.format(baseline=comparison.baseline)
-    yield Section("Answer", "\n\n".join(said), [Table("overview", "All cases", f"Means over seeds. {legend}", table)])
+    yield Section("Overview", "\n\n".join(notes), [overall])
     styles = figures.styles_of(list(comparison.choices_by_encoding))
+    if (over_cases := OverCases(results)).enough:
+        yield over_cases.section(styles)
     for case in comparison.cases:
         if results.encodings(case):
-            yield Section(f"Evidence: {case}", "", list(_evidence(results, case, styles)))
-    yield from _beside_the_paper(results)
-    if tuned := list(_tunings(results, styles)):
-        yield Section(
-            "Tuning",
-            "Every encoding had the same number of trials over the same values. Where the best value was at an end of "
-            "its range, more were tried beyond; where it is still at an end, a better one may lie there.",
-            tuned,
+            yield Section(case, "", list(_evidence(results, case, styles)))
+    yield from beside_the_paper(results)
+    if (table := tuned_table(results)) is not None:
+        text = (
+            "Every encoding had the same number of trials, and a few more where its best value was at an end of its "
+            "range, all at the trained length and on a seed that is not compared."
         )
+        yield Section("Tuning", text, [table, *tuning_pictures(results, styles)])
     yield Section("Checks", "What must hold for the differences to be those of the encodings.", [checks(results)])
     yield Section("How it was made", methods(results), [])
 
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
-    comparison, slug = results.comparison, _slug(case)
-    yield Table(
-        f"table_{slug}",
-        f"{case}: every encoding",
-        f"Means over seeds, and the difference of each encoding to {comparison.baseline} with its 95 % interval.",
-        case_table(results, case),
-    )
+    comparison, slug = results.comparison, file_name(case)
+    gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
+    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
+    yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
     drawn = set()
     for criterion in comparison.criteria(case):
-        rows = results.by_length(case, criterion.name)
+        rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
             drawn.add(criterion.name)
             better = "lower" if criterion.direction == "minimize" else "higher"
-            title = f"{case}: {criterion.name.replace('_', ' ')} by length"
+            title = f"{criterion.name} by length"
             yield figures.curves(
                 f"curves_{slug}_{criterion.name}", title, rows, results.plan.trained[case], styles, better
             )
+        verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
+        if not verdicts.empty:
+            yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
         compared = differences(results, case)
         if not compared.empty:
             own = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
             if not own.empty:
-                name = f"differences_{slug}_{_slug(criterion.metric)}"
-                yield figures.differences(name, criterion, own, comparison.baseline)
-        yield figures.every_seed(
-            f"seeds_{slug}_{_slug(criterion.metric)}", criterion, _by_seed(results, case, criterion), styles
-        )
+                yield figures.differences(f"differences_{slug}_{tag}", criterion, own, comparison.baseline)
+        by_seed = _by_seed(results, case, criterion)
+        if np.isfinite(by_seed["value"]).any():
+            yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
+    first = comparison.criteria(case)[0]
     for name in comparison.costs:
-        rows = _costs(results, case, comparison.criteria(case)[0], name)
+        rows = _costs(results, case, first, name)
         if rows["cost"].nunique() > 1:
-            yield figures.pareto(f"cost_{slug}_{name}", comparison.criteria(case)[0], rows, name, styles)
-
-
-def _beside_the_paper(results: Results) -> Iterator[Section]:
-    """Yield the section on the paper that a comparison repeats, if it does."""
-    if (published := published_results(results.comparison)) is None:
-        return
-    paper = published.source
-    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
-    text = f"{paper.title} ({source})."
-    if published.differences:
-        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
-    tables = [
-        Table(
-            "claims",
-            "Claims of the paper",
-            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
-            "equal within the margin.",
-            claims_table(results, published),
-        ),
-        Table(
-            "published",
-            "Published values",
-            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
-            "value was read.",
-            values_table(published),
-        ),
-    ]
-    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])
+            yield figures.pareto(f"cost_{slug}_{name}", first, rows, name, styles)
 
 
 def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
     rows = [
         {"encoding": encoding, "seed": seed, "value": number}
-        for encoding in results.encodings(case)
+        for encoding in results.reaching(case, criterion)
         for seed, number in results.values(case, criterion, encoding).items()
     ]
     return pd.DataFrame(rows, columns=["encoding", "seed", "value"])
 
 
 def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.DataFrame:
-    """Return the value and the cost of each encoding, and whether no other beats it in both."""
+    """Return the value and the cost of each encoding that has learned, and whether no other beats it in both."""
     rows = pd.DataFrame(
         [
-            {"encoding": encoding, "value": scores.mean, "cost": cost(results, case, encoding, name)}
-            for encoding, scores in results.scores(case, criterion).items()
+            {
+                "encoding": encoding,
+                "value": results.mean(case, criterion, encoding),
+                "cost": cost(results, case, encoding, name),
+            }
+            for encoding in results.reaching(case, criterion)
+            if encoding not in results.not_learned(case)
         ],
         columns=["encoding", "value", "cost"],
     ).dropna()
@@ -178,39 +199,20 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
     return rows.assign(on_front=~np.array(beaten, dtype=bool))
 
 
-def _tunings(results: Results, styles: figures.Styles) -> Iterator[ReportFigure]:
-    rows = []
-    for case in results.comparison.cases:
-        settings, tuned = results.comparison.tuning_of(case), results.tuned(case)
-        if settings is None or not tuned:
-            continue
-        for encoding, choice in tuned.items():
-            edge = listed(list(choice.at_the_edge)) if choice.at_the_edge else ""
-            rows.append(
-                {"case": case, "encoding": encoding, "trials": len(choice.trials), **choice.point, "at an end": edge}
-            )
-        for key, values in settings.space.items():
-            if len(values) > 1 and all(isinstance(v, int | float) and v > 0 for v in values):
-                yield figures.tuning(f"tuning_{_slug(case)}_{_slug(key)}", case, key, tuned, settings, styles)
-    if rows:
-        yield Table("tuned", "Tuned values", "The best trial of each encoding, by validation.", pd.DataFrame(rows))
-
-
 def _counted(results: Results) -> str:
-    """Return in words how many runs there are."""
+    """Return in words how many runs are finished."""
     comparison = results.comparison
     total = len(comparison.pairs) * len(comparison.seed_list)
-    failed = f", {len(results.failed)} failed" if results.failed else ""
+    failed = f" ({len(results.failed)} failed)" if results.failed else ""
     return (
-        f"{len(results.cells)} of {total} runs: {len(comparison.choices_by_encoding)} encodings, "
-        f"{len(comparison.cases)} case{'s' if len(comparison.cases) > 1 else ''}, "
-        f"{len(comparison.seed_list)} seeds{failed}."
+        f"{len(results.cells)} of {total} runs{failed}: {len(comparison.choices_by_encoding)} encodings, "
+        f"{amount(len(comparison.cases), 'case')}, {amount(len(comparison.seed_list), 'seed')}."
     )
 
 
-def _print(results: Results, console: Console, table: pd.DataFrame, said: list[str]) -> None:
-    for sentence in said:
-        console.print(sentence)
+def _print(results: Results, console: Console, table: pd.DataFrame, sentences: list[str]) -> None:
+    for sentence in sentences:
+        console.print(f"{sentence}\n")
     comparison = results.comparison
     for case in comparison.cases:
         prefix = "" if len(comparison.cases) == 1 else f"{case} "
@@ -220,17 +222,21 @@ def _print(results: Results, console: Console, table: pd.DataFrame, said: list[s
         for column in columns:
             lines.add_column(column.removeprefix(prefix), justify="right")
         for row in table.to_dict("records"):
-            lines.add_row(str(row["encoding"]), *(str(row[column]) for column in columns))
+            if row["encoding"] in comparison.encodings_of(case):
+                lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
         console.print(lines)
-    console.print(LEGEND.format(baseline=comparison.baseline))
+    if legend := _legend(results, table):
+        console.print(legend)
     console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
     if results.failed:
         cell = results.failed[0]
+        count = amount(len(results.failed), "run")
         console.print(
-            f"{len(results.failed)} runs failed, such as {cell.label}: see train.log in {cell.directory}",
+            f"{count} failed, such as {cell.label}: see {results.place(cell) / 'train.log'}",
             soft_wrap=True,
         )
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+def _aligned(cell: str) -> str:
+    """Return a number with room for a sign, which others in its column may have."""
+    return cell if cell[-1] in LEGEND else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"

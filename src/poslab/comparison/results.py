@@ -16,7 +16,7 @@ from poslab.comparison.difference import Scores
 from poslab.comparison.lengths import at_lengths, value
 from poslab.comparison.verdict import Verdict, verdicts
 from poslab.evaluation.item_files import read_measured
-from poslab.evaluation.item_scores import ItemScores, shared_items
+from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
 from poslab.tasks.task import Task
 
 
@@ -36,6 +36,9 @@ class Results:
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
+    _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -83,10 +86,25 @@ class Results:
         """Return the encodings with a finished run on a case."""
         return [name for name in self.comparison.encodings_of(case) if self.runs(case, name)]
 
+    def without_runs(self, case: str) -> list[str]:
+        """Return the encodings of a case without a finished run."""
+        return [name for name in self.comparison.encodings_of(case) if not self.runs(case, name)]
+
     def shared_seeds(self, case: str) -> list[int]:
         """Return the seeds of which every encoding with a run on a case has one."""
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
         return sorted(set.intersection(*seeds)) if seeds else []
+
+    def seeds(self, case: str, encoding: str) -> list[int]:
+        """Return the seeds of which the runs of an encoding are compared: those that every encoding has on a case.
+
+        Runs that exist already may have different seeds under each encoding, and all of them are compared.
+        """
+        return sorted(self.runs(case, encoding)) if self.places else self.shared_seeds(case)
+
+    def is_comparable(self, case: str) -> bool:
+        """Return whether there are seeds by which the encodings of a case can be compared."""
+        return any(self.seeds(case, encoding) for encoding in self.encodings(case))
 
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
@@ -95,6 +113,37 @@ class Results:
             seed: value(criterion, result.scores, cell.lengths, trained)
             for seed, (cell, result) in self.runs(case, encoding).items()
         }
+
+    def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
+        """Return the mean value over the seeds that did not diverge; NaN if there are none."""
+        known = self.known_values(case, criterion, encoding)
+        return sum(known) / len(known) if known else np.nan
+
+    def known_values(self, case: str, criterion: Criterion, encoding: str) -> list[float]:
+        """Return the values of the seeds that did not diverge."""
+        return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
+
+    def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
+        if (case, criterion) not in self._positioned:
+            self._positioned[case, criterion] = self._count_positioned(case, criterion)
+        return self._positioned[case, criterion]
+
+    def _count_positioned(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
+        firsts = {
+            encoding: next((run for run in self.runs(case, encoding).values() if not run[1].diverged), None)
+            for encoding in self.reaching(case, criterion)
+        }
+        counted = {}
+        for encoding, run in firsts.items():
+            if run is not None:
+                if (items := self._items(criterion, *run)) is None:
+                    return {}
+                counted[encoding] = np.concatenate([one.counts > 0 for one in items])
+        if not counted:
+            return {}
+        total = int(np.any(list(counted.values()), axis=0).sum())
+        return {encoding: (int(own.sum()), total) for encoding, own in counted.items()}
 
     def reaching(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have positions at the lengths of a metric; all runs that diverged may have them."""
@@ -108,13 +157,13 @@ class Results:
         ]
 
     def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
+        if not criterion.where and criterion.name in result.scores:
+            return False
         lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
-        return criterion.name not in result.scores and any(
-            f"{criterion.name}@{n}" not in result.scores for n in lengths
-        )
+        return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that all have.
+        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that are compared.
 
         They are those of test items where all runs have them, on the items that all have positions for.
         """
@@ -123,24 +172,28 @@ class Results:
         return self._scores[case, criterion]
 
     def _read_scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        seeds, encodings = self.shared_seeds(case), self.reaching(case, criterion)
-        if not seeds:
+        seeds = {encoding: self.seeds(case, encoding) for encoding in self.reaching(case, criterion)}
+        if not any(seeds.values()):
             return {}
-        by_item = self._by_item(case, criterion, encodings, seeds)
+        paired_by = seeds if self.places else dict.fromkeys(seeds)  # else the seeds are the same for all
+        by_item = self._by_item(case, criterion, seeds)
         if by_item is not None:
-            return {encoding: Scores.of_items(items) for encoding, items in by_item.items()}
-        values = {encoding: self.values(case, criterion, encoding) for encoding in encodings}
-        return {encoding: Scores(np.array([own[seed] for seed in seeds])) for encoding, own in values.items()}
+            return {encoding: Scores.of_items(items, paired_by[encoding]) for encoding, items in by_item.items()}
+        values = {encoding: self.values(case, criterion, encoding) for encoding in seeds}
+        return {
+            encoding: Scores(np.array([values[encoding][seed] for seed in own]), seeds=paired_by[encoding])
+            for encoding, own in seeds.items()
+        }
 
     def _by_item(
-        self, case: str, criterion: Criterion, encodings: Sequence[str], seeds: Sequence[int]
+        self, case: str, criterion: Criterion, seeds: Mapping[str, Sequence[int]]
     ) -> dict[str, np.ndarray] | None:
         """Return the scores of test items, (S, I), by encoding; None where a run has none.
 
         Raises:
             ValueError: if runs were tested on different items.
         """
-        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding in encodings for seed in seeds}
+        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own}
         found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
         if not found or any(items is None for items in found.values()):
             return None
@@ -157,18 +210,26 @@ class Results:
             return None
         rows = dict(zip(found, columns, strict=True))
         lost = np.full(total, np.nan)
-        return {encoding: np.stack([rows.get((encoding, seed), lost) for seed in seeds]) for encoding in encodings}
+        return {
+            encoding: np.stack([rows.get((encoding, seed), lost) for seed in own]) for encoding, own in seeds.items()
+        }
+
+    def measured(self, cell: Cell) -> MeasuredRun | None:
+        """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared."""
+        try:
+            return read_measured(self.place(cell) / SCORES)
+        except ValueError:
+            return None
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        file = self.place(cell) / SCORES
         lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
         if not criterion.where and criterion.name in result.scores:
             lengths = [None]
-        if not lengths or not file.exists():
+        measured = self.measured(cell)
+        if not lengths or measured is None:
             return None
-        scores = read_measured(file).scores
-        found = [scores.get((criterion.name, length)) for length in lengths]
+        found = [measured.scores.get((criterion.name, length)) for length in lengths]
         return None if None in found else found  # type: ignore[return-value]
 
     def learned(self, case: str, encoding: str) -> tuple[int, int]:

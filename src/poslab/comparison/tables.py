@@ -6,9 +6,10 @@ import math
 
 import pandas as pd
 
-from poslab.comparison.answers import cost
+from poslab.comparison.answers import cost, listed
+from poslab.comparison.comparison import Criterion
 from poslab.comparison.results import Results
-from poslab.comparison.verdict import Verdict, Word
+from poslab.comparison.verdict import Word
 
 SIGNS = {
     Word.BETTER: "▲",
@@ -23,46 +24,87 @@ SIGNS = {
 
 
 def overview(results: Results) -> pd.DataFrame:
-    """Return a row for each encoding and a column for each case and metric: the mean, and the sign of its verdict."""
+    """Return a row for each encoding and a column for each case and metric: the mean, and the sign of its verdict.
+
+    A star marks a mean over fewer test items than others have, a dash an encoding without a result at these lengths.
+    """
     comparison = results.comparison
     frame: dict[str, list[str]] = {"encoding": list(comparison.choices_by_encoding)}
     for case in comparison.cases:
         for criterion in comparison.criteria(case):
-            scores, verdicts = results.scores(case, criterion), results.verdicts(case, criterion, comparison.baseline)
             name = criterion.metric if len(comparison.cases) == 1 else f"{case} {criterion.metric}"
-            frame[name] = [
-                "" if encoding not in scores else _cell(scores[encoding].mean, verdicts.get(encoding))
-                for encoding in comparison.choices_by_encoding
-            ]
+            frame[name] = _column(results, case, criterion)
     return pd.DataFrame(frame)
 
 
-def _cell(mean: float, verdict: Verdict | None) -> str:
-    value = "–" if math.isnan(mean) else f"{mean:.4g}"
-    return value if verdict is None else f"{value} {SIGNS[verdict.word]}".strip()
+def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
+    baseline, positioned = results.comparison.baseline, results.positioned_items(case, criterion)
+    scores, verdicts = results.scores(case, criterion), results.verdicts(case, criterion, baseline)
+    cells = []
+    for encoding in results.comparison.choices_by_encoding:
+        mean = results.mean(case, criterion, encoding) if encoding in scores else math.nan
+        sign = SIGNS[verdicts[encoding].word] if encoding in verdicts else ""
+        if encoding == baseline and encoding in results.not_learned(case):
+            sign = SIGNS[Word.NOT_LEARNED]
+        items, total = positioned.get(encoding, (0, 0))
+        cells.append(f"{_shown(mean)}{'*' if items < total else ''} {sign}".strip())
+    return cells
+
+
+def _shown(mean: float) -> str:
+    return "–" if math.isnan(mean) else f"{mean:.4g}"
+
+
+def fewer_items(results: Results, case: str) -> str:
+    """Return the sentences on means of a case that are over fewer test items than others, or ""."""
+    sentences = []
+    for criterion in results.comparison.criteria(case):
+        found = results.positioned_items(case, criterion)
+        fewer = {name: items for name, (items, total) in found.items() if items < total}
+        if fewer:
+            (total,) = {total for _, total in found.values()}
+            parts = [f"that of {name} over {items:,}" for name, items in fewer.items()]
+            sentences.append(
+                f"* {criterion.metric} is a mean over {total:,} test items, {listed(parts)}, for which it has "
+                "positions; all differences are over the items that every encoding has positions for."
+            )
+    return " ".join(sentences)
 
 
 def case_table(results: Results, case: str) -> pd.DataFrame:
-    """Return a row for each encoding with a run on a case: means, differences, verdicts, costs and the gate."""
+    """Return a row for each encoding with a run on a case: seeds, the gate, means and costs."""
     comparison = results.comparison
     rows = []
-    everything = {
-        c: (results.scores(case, c), results.verdicts(case, c, comparison.baseline)) for c in comparison.criteria(case)
-    }
     for encoding in results.encodings(case):
         row: dict[str, object] = {"encoding": encoding, "seeds": len(results.runs(case, encoding))}
         if comparison.gate_of(case) is not None:
             passed, total = results.learned(case, encoding)
             row["learned"] = f"{passed} of {total}"
-        for criterion, (scores, verdicts) in everything.items():
-            row[criterion.metric] = scores[encoding].mean if encoding in scores else math.nan
-            verdict = verdicts.get(encoding)
-            words = "baseline" if encoding == comparison.baseline else verdict.text if verdict else ""
-            row[f"{criterion.metric} verdict"] = words if encoding in scores else "it ends before"
+        for criterion in comparison.criteria(case):
+            reaches = encoding in results.reaching(case, criterion)
+            row[criterion.metric] = results.mean(case, criterion, encoding) if reaches else math.nan
         for name in comparison.costs:
             row[name] = cost(results, case, encoding, name)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
+    """Return a row for each encoding of a case but the baseline: the verdict on a metric, with its evidence."""
+    baseline, rows = results.comparison.baseline, []
+    verdicts = results.verdicts(case, criterion, baseline)
+    for encoding in results.encodings(case):
+        if encoding in verdicts:
+            said = verdicts[encoding].text
+        elif encoding not in results.reaching(case, criterion):
+            said = "it has no positions at these lengths"
+        elif results.is_comparable(case):
+            said = "the baseline has no result at these lengths"
+        else:
+            said = "no seed of all encodings is finished"
+        if encoding != baseline:
+            rows.append({"encoding": encoding, "verdict": said})
+    return pd.DataFrame(rows, columns=["encoding", "verdict"])
 
 
 def differences(results: Results, case: str) -> pd.DataFrame:
@@ -90,6 +132,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "unpaired_spread": found.unpaired_spread,
                     "degrees_of_freedom": found.df,
                     "further_seeds": verdict.further_seeds,
+                    "smallest_detectable": verdict.detectable,
                 }
             )
     return pd.DataFrame(rows)

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from statsmodels.stats.multitest import multipletests
 
-from poslab.comparison.difference import Difference, Direction, Scores, difference
-from poslab.comparison.power import further_seeds
+from poslab.comparison.difference import Difference, Direction, Scores, difference, in_pairs
+from poslab.comparison.power import further_seeds, smallest_detectable
 from poslab.comparison.solve_rate import seeds_split, solve_p_value, solve_rate, solved
 
 ALPHA = 0.05
@@ -42,6 +42,9 @@ class Verdict:
             there is no margin or no number of seeds is enough.
         diverged: number of runs that diverged.
         text: the verdict and its evidence as part of a sentence.
+        detectable: of NOT_TOLD_APART, the smallest true difference that the present seeds find with a power of 80 %;
+            None if solve rates are compared.
+        by_solve_rate: whether solve rates are compared, since the seeds of one of both split.
     """
 
     word: Word
@@ -51,6 +54,8 @@ class Verdict:
     further_seeds: int | None
     diverged: int
     text: str
+    detectable: float | None = None
+    by_solve_rate: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +117,13 @@ def verdicts(
 
     The words follow from p-values that Holm's method adjusts over the encodings, so that at most 5 % of cases have an
     encoding that is called better or worse by chance. The same holds for "by more than the margin" and for "equal".
+    Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs (Welch's test).
     A difference that is both beyond 0 and within the margin is equal. If seeds split, the exact test of solve rates
     takes the place of the test of means. If one of both has more diverged runs, the pairs that finished do not speak
     in its favour, nor for equality.
 
     Args:
-        scores: of each encoding; the same seeds in the same order for all if paired.
+        scores: of each encoding; with their seeds, or of the same seeds in the same order for all if paired.
         baseline: name of the encoding to compare with.
         direction: whether small or large values are good.
         margin: difference that matters, in the metric's unit; 0 if none is declared.
@@ -128,19 +134,14 @@ def verdicts(
     Raises:
         ValueError: if the seeds or items of two encodings do not fit.
     """
-    comparisons = {
-        name: _Comparison(
-            encoding,
-            scores[baseline],
-            difference(encoding, scores[baseline], direction, paired),
-            share,
-            margin,
-            name not in not_learned,
-            baseline not in not_learned,
-        )
-        for name, encoding in scores.items()
-        if name != baseline
-    }
+    comparisons = {}
+    for name in scores:
+        if name == baseline:
+            continue
+        ours, theirs, are_pairs = in_pairs(scores[name], scores[baseline])
+        found = difference(ours, theirs, direction, paired and are_pairs)
+        learned = (name not in not_learned, baseline not in not_learned)
+        comparisons[name] = _Comparison(ours, theirs, found, share, margin, *learned)
     tested = [name for name, comparison in comparisons.items() if comparison.untested is None]
     alone = [comparisons[name].p_values() for name in tested]
     families = [_adjusted(p_values) for p_values in zip(*alone, strict=True)]
@@ -184,20 +185,40 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
     else:
         word = Word.NOT_TOLD_APART
     beyond_margin = word in (Word.BETTER, Word.WORSE) and comparison.margin > 0 and beyond < ALPHA
-    seeds = None
+    seeds = detectable = None
     if comparison.leaves_out_failures(word):
         text = f"not told apart: {word} in the pairs that finished ({_figures(comparison)}), which leaves out failures"
         word, beyond_margin = Word.NOT_TOLD_APART, False
     elif word is Word.NOT_TOLD_APART:
         seeds, remedy = _remedy(comparison, family)
-        text = f"not told apart: {_figures(comparison)}{_holm(comparison, p_value, family)}{remedy}"
+        detectable = _detectable(comparison, family)
+        enough = f" (enough to find a difference of {detectable:.3g})" if detectable else ""
+        text = f"not told apart: {_figures(comparison)}{enough}{_holm(comparison, p_value, family)}{remedy}"
     elif word is Word.EQUAL:
         text = f"equal within the margin of {comparison.margin:.3g}: {_figures(comparison, 0.9)}"
     else:
         by = f" by more than the margin of {comparison.margin:.3g}" if beyond_margin else ""
         text = f"{word}{by}: {_figures(comparison)}"
     text += _reservations(comparison)
-    return Verdict(word, comparison.difference, p_value, beyond_margin, seeds, comparison.scores.diverged, text)
+    return Verdict(
+        word,
+        comparison.difference,
+        p_value,
+        beyond_margin,
+        seeds,
+        comparison.scores.diverged,
+        text,
+        detectable,
+        comparison.split,
+    )
+
+
+def _detectable(comparison: _Comparison, family: int) -> float | None:
+    """Return the smallest difference that such a comparison finds; None if it compares solve rates."""
+    if comparison.split:
+        return None
+    assert comparison.difference.estimate is not None
+    return smallest_detectable(comparison.difference.estimate, ALPHA / family)
 
 
 def _figures(comparison: _Comparison, level: float = 0.95) -> str:

@@ -9,7 +9,7 @@ from poslab.pool.worker import run_worker
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from poslab.comparison.cells import CellResult
+    from poslab.comparison.cells import CellResult, Point
     from poslab.comparison.study import ComparisonStudy
     from poslab.pool.work import Train
 
@@ -21,6 +21,7 @@ class Order(TypedDict):
     definitions: dict[str, int]
     lengths: dict[str, list[int]]
     trained: dict[str, int]
+    impossible: dict[str, list[Point]]
     conf: str
 
 
@@ -37,7 +38,7 @@ def open_study(order: Order) -> tuple[ComparisonStudy, Train[Trial, CellResult]]
     from poslab.tuning.storage import open_storage
 
     comparison = Comparison(**order["comparison"])
-    plan = CellPlan(comparison, order["definitions"], order["lengths"], order["trained"])
+    plan = CellPlan(comparison, order["definitions"], order["lengths"], order["trained"], order["impossible"])
     study = ComparisonStudy(plan, open_storage(comparison))
     return study, partial(train_cell, study, CellConfigurations(Path(order["conf"]), comparison))
 

@@ -82,7 +82,7 @@ class QuestionFiles:
             allowed = (*self.keys, "presets") if not place else self.keys
             if unknown := [key for key in node if key not in allowed]:
                 raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), allowed)}")
-            if not isinstance(node.get("train") or {}, Mapping):
+            if not isinstance(node.get("train"), Mapping | None):
                 raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
         return contents
 
@@ -90,12 +90,13 @@ class QuestionFiles:
 def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a node with those of a layer over them."""
     merged = {**node, **layer}
-    if "train" in layer and isinstance(node.get("train"), Mapping):
-        merged["train"] = {**node["train"], **(layer["train"] or {})}
+    own, more = node.get("train"), layer.get("train")
+    if isinstance(own, Mapping) and isinstance(more, Mapping | None):
+        merged["train"] = {**own, **(more or {})}
     cases, others = node.get("cases"), layer.get("cases")
     if isinstance(cases, Mapping) and isinstance(others, Mapping):
-        own = {name: _over(cases.get(name, {}), one) for name, one in others.items() if isinstance(one, Mapping)}
-        merged["cases"] = {**cases, **others, **own}
+        both = [name for name in others if isinstance(others[name], Mapping) and isinstance(cases.get(name), Mapping)]
+        merged["cases"] = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
     return merged
 
 

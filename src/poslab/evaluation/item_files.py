@@ -16,6 +16,9 @@ from poslab.data.run_data import HELD_OUT
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.io.writing import replacing
 
+VERSION = 1
+"""Number of the format, and of the way in which runs are measured; scores of another one are not read."""
+
 MOST_BYTES = 500_000_000
 """Most bytes of a file; 10 metrics of 10,000 items at 10 lengths need 16,000,000."""
 MOST_HEADER = 10_000_000
@@ -35,8 +38,10 @@ def write_measured(measured: MeasuredRun, path: Path) -> None:
     """Write the scores of a run to a file (`.npz`), which is whole or absent."""
     scores = list(measured.scores.values())
     header = {
+        "version": VERSION,
         "encoding": measured.encoding,
         "split": measured.split,
+        "checkpoint": measured.checkpoint,
         "scores": [
             {"metric": one.metric, "length": one.length, "items": len(one.sums), "identity": one.identity}
             for one in scores
@@ -55,7 +60,7 @@ def read_measured(path: Path) -> MeasuredRun:
     It needs no more memory than the file has bytes, some times over, and nothing in it is run.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is damaged or holds something else.
+        ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
     """
     if path.exists() and not path.is_file():  # a pipe waits for a writer
         raise ValueError(f"{path} cannot be read: it is not a regular file")
@@ -95,8 +100,10 @@ def _array(content: bytes, dtype: np.dtype[Any]) -> np.ndarray:
 def _measured(header: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> MeasuredRun:
     _require(len(header) <= MOST_HEADER and len(sums) == len(counts) and (counts >= 0).all())
     facts = json.loads(header.tobytes())
-    encoding, split, scores, values = (facts[name] for name in ("encoding", "split", "scores", "values"))
-    _require(_is_text(encoding) and split in HELD_OUT and len(scores) + len(values) <= MOST_ENTRIES)
+    encoding, split, checkpoint = (facts[name] for name in ("encoding", "split", "checkpoint"))
+    scores, values = facts["scores"], facts["values"]
+    _require(facts["version"] == VERSION and _is_text(encoding) and split in HELD_OUT and _is_text(checkpoint))
+    _require(len(scores) + len(values) <= MOST_ENTRIES)
     found, start = {}, 0
     for (metric, length), entry in _named(scores):
         number, identity = entry["items"], entry["identity"]
@@ -108,7 +115,7 @@ def _measured(header: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> Measu
     alone = {key: entry["value"] for key, entry in _named(values)}
     _require(all(type(value) in (int, float) for value in alone.values()))
     _require(len(found) == len(scores) and len(alone) == len(values))
-    return MeasuredRun(encoding, split, found, {key: float(value) for key, value in alone.items()})
+    return MeasuredRun(encoding, split, found, {key: float(value) for key, value in alone.items()}, checkpoint)
 
 
 def _named(entries: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, int | None], dict[str, Any]]]:

@@ -60,12 +60,27 @@ class MeasuredRun:
         scores: by metric and length; missing where the model has positions for no item.
         values: of the metrics of a corpus that are not means over its items (BLEU, macro F1, perplexity ...), by metric
             and length.
+        checkpoint: SHA-256 of the checkpoint that was measured.
     """
 
     encoding: str
     split: str
     scores: Mapping[tuple[str, int | None], ItemScores]
     values: Mapping[tuple[str, int | None], float]
+    checkpoint: str = ""
+
+    @property
+    def lengths(self) -> set[int | None]:
+        """The lengths that have scores."""
+        return {length for _, length in (*self.scores, *self.values)}
+
+    def at(self, length: int | None) -> dict[str, ItemScores]:
+        """Return the scores of items at a length, by metric."""
+        return {metric: one for (metric, at), one in self.scores.items() if at == length}
+
+    def joined(self, other: MeasuredRun) -> MeasuredRun:
+        """Return its scores with those of another measurement of the same run, which replace equal ones."""
+        return replace(self, scores={**self.scores, **other.scores}, values={**self.values, **other.values})
 
 
 def shared_items(scores: Sequence[ItemScores]) -> list[ItemScores]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,15 @@ from poslab.evaluation.token_scores import score_tokens
 from poslab.evaluation.windows import Windows
 from poslab.io.reading import read_json
 from poslab.models import Model
-from poslab.runs.checkpoint import checkpoint_file, load_checkpoint
+from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.task import Observation, Task, device_of
 
-Scored = Iterator[tuple[str, int | None, ItemScores | float]]
-"""Metric, length, and the scores of its items or its value alone."""
+Scored = Iterator[tuple[str, ItemScores | float]]
+"""Metric, and the scores of its items or its value alone."""
 
 
 def measure(
@@ -37,6 +39,9 @@ def measure(
     split: str = "test",
     device: torch.device | str = "cpu",
     trust: str | Sequence[str] = (),
+    known: MeasuredRun | None = None,
+    keep: Callable[[MeasuredRun], None] = lambda measured: None,
+    heed: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
     """Score a run on each held-out item, in the precision of its training.
 
@@ -54,6 +59,9 @@ def measure(
         split: `test` or `validation`.
         device: of the model; `auto` is a GPU if there is one.
         trust: as of `load`.
+        known: scores of the same checkpoint on the same split at other lengths, which are returned too.
+        keep: called with all scores so far once those of a length are complete, and not known.
+        heed: called before each batch; may raise an error to stop.
 
     Raises:
         ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
@@ -63,6 +71,7 @@ def measure(
     torch.set_flush_denormal(True)  # as in training
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
+    digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
     model = load(run, device_named(str(device)), trust=trust)
     data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
     task = recipe.task.of(data)
@@ -71,19 +80,25 @@ def measure(
         lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
     if None in lengths and not task.pools_lengths:
         raise ValueError("lengths must be those of windows, each of which reads the whole split, got None")
+    for length in lengths:
+        if length is not None:
+            data.held_out(split, length)  # raises ValueError before anything is measured
+    score: Callable[[Any, MeasuredRun], Scored]
+    if isinstance(task, LanguageModelling):
+        assert isinstance(data, TextDataModule)
+        score = partial(_text_scores, model, data, split, heed)
+    else:
+        score = _RowScores(model, task, data, split, recipe, heed)
+    measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
     is_mixed = _precision(directory) == "bf16-mixed"
     with torch.no_grad(), torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
-        if isinstance(task, LanguageModelling):
-            assert isinstance(data, TextDataModule)
-            scored = [*_text_scores(model, data, split, [length for length in lengths if length is not None])]
-        else:
-            scored = [*_row_scores(model, task, data, split, lengths, recipe)]
-    return MeasuredRun(
-        recipe.encoding_name,
-        split,
-        {(metric, length): found for metric, length, found in scored if isinstance(found, ItemScores)},
-        {(metric, length): found for metric, length, found in scored if not isinstance(found, ItemScores)},
-    )
+        for length in lengths:
+            found = {(metric, length): one for metric, one in score(length, measured)}
+            scores = {key: one for key, one in found.items() if isinstance(one, ItemScores)}
+            values = {key: one for key, one in found.items() if not isinstance(one, ItemScores)}
+            measured = measured.joined(MeasuredRun(recipe.encoding_name, split, scores, values, digest))
+            keep(measured)
+    return measured
 
 
 def _precision(run: RunDirectory) -> Any:
@@ -100,64 +115,98 @@ def _fitting(model: Model, items: HeldOut) -> np.ndarray:
     return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
 
 
-def _text_scores(model: Model, data: TextDataModule, split: str, lengths: Sequence[int]) -> Scored:
+def _text_scores(
+    model: Model, data: TextDataModule, split: str, heed: Callable[[], None], length: int | None, _: MeasuredRun
+) -> Scored:
+    """Yield the scores of a text in windows of a length."""
+    assert length is not None  # each length reads the whole text
+    if not len(_fitting(model, data.held_out(split, length))):
+        return
     tokens = np.asarray(data.tokens(split))
     units = sampled_units(tokens, data.tokenizer.end_id)
     bits = 1 / math.log(2) / data.bytes_per_token[split]
-    for length in lengths:
-        if not len(_fitting(model, data.held_out(split, length))):
-            continue
-        for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-            scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary)
-            known = scores.context > 0  # of the predicted tokens a NaN counts
-            sums = np.bincount(units[known], bits * scores.loss[known].astype(np.float64), minlength=units.max() + 1)
-            counts = np.bincount(units[known], minlength=units.max() + 1)
-            yield metric, length, ItemScores(metric, length, sums, counts, data.identity(split, length))
+    for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
+        scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, heed)
+        known = scores.context > 0  # of the predicted tokens a NaN counts
+        sums = np.bincount(units[known], bits * scores.loss[known].astype(np.float64), minlength=units.max() + 1)
+        counts = np.bincount(units[known], minlength=units.max() + 1)
+        yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
 
 
-def _row_scores(
-    model: Model, task: Task, data: RunData, split: str, lengths: Sequence[int | None], recipe: Recipe
-) -> Scored:
-    """Yield the scores of a task whose items are rows of batches."""
-    of_split = data.lengths_of(split) if None in lengths else []
-    asked = {*of_split, *(length for length in lengths if length is not None)}
-    observed = {own: _observed(model, task, data.held_out(split, own), split, data, recipe) for own in sorted(asked)}
-    for length in lengths:
-        chosen = {own: observed[own] for own in (of_split if length is None else [length]) if any(observed[own])}
+@dataclass(frozen=True)
+class _RowScores:
+    """The scores of a task whose items are rows of batches; results on items are kept for the whole split."""
+
+    model: Model
+    task: Task
+    data: RunData
+    split: str
+    recipe: Recipe
+    heed: Callable[[], None]
+    _observed: dict[int, list[Observation | None]] = field(default_factory=dict)
+
+    def __call__(self, length: int | None, measured: MeasuredRun) -> Scored:
+        """Yield the scores at a length; None is the whole split, which may follow from those measured so far."""
+        own = self.data.lengths_of(self.split) if length is None else [length]
+        are_known = all(n in measured.lengths or n in self._observed for n in own)
+        are_means = not any(at in own for _, at in measured.values)  # all metrics over the items
+        if length is None and are_known and are_means:
+            yield from self._pooled({n: measured.at(n) for n in own if n in measured.lengths})
+            return
+        for n in own:
+            if n not in self._observed:
+                self._observed[n] = self._observe(self.data.held_out(self.split, n))
+        chosen = {n: self._observed[n] for n in own if any(self._observed[n])}
         if not chosen:
-            continue
+            return
         rows = [row for of_length in chosen.values() for row in of_length]
-        metrics = _metrics(task, model, split, rows)
+        metrics = self._metrics(rows)
         if length is None:
-            by_length = {own: _metrics(task, model, split, of_length) for own, of_length in chosen.items()}
-            metrics |= task.over_lengths(by_length)
-        identity = " ".join(data.identity(split, own) for own in chosen)
-        scores = [None if row is None else task.scores(row) for row in rows]
+            by_length = {n: self._metrics(of_length) for n, of_length in chosen.items()}
+            metrics |= self.task.over_lengths(by_length)
+        identity = " ".join(self.data.identity(self.split, n) for n in chosen)
+        scores = [None if row is None else self.task.scores(row) for row in rows]
         names = list(next(filter(None, scores)))
         for metric in names:
             sums, counts = zip(*((0.0, 0) if one is None else one[metric] for one in scores), strict=True)
-            yield metric, length, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
+            yield metric, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
         for metric in metrics.keys() - names:
-            yield metric, length, metrics[metric]
+            yield metric, metrics[metric]
 
+    def _pooled(self, by_length: Mapping[int, Mapping[str, ItemScores]]) -> Scored:
+        """Yield the scores of the whole split from those of the items of each length, by metric."""
+        for metric in dict.fromkeys(metric for scores in by_length.values() for metric in scores):
+            parts = [scores[metric] for scores in by_length.values()]
+            sums, counts = np.concatenate([one.sums for one in parts]), np.concatenate([one.counts for one in parts])
+            yield metric, ItemScores(metric, None, sums, counts, " ".join(one.identity for one in parts))
+        values = {n: {metric: one.value for metric, one in scores.items()} for n, scores in by_length.items()}
+        yield from self.task.over_lengths(values).items()
 
-def _observed(
-    model: Model, task: Task, items: HeldOut, split: str, data: RunData, recipe: Recipe
-) -> list[Observation | None]:
-    """Return the results on each item; None for one that the model has no positions for."""
-    # Under some, a row has other positions, or other frequencies, where it is padded.
-    reads_width = recipe.model.positions is not None or any(
-        encoding.depends_on_length for stack in model.stacks.values() for encoding in stack
-    )
-    most_tokens = (recipe.trainer.micro_batch_size or data.batch_size) * data.training_length  # what trains fits
-    if reads_width and task.writes_in_tests:
-        most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
-    rows: list[Observation | None] = [None] * len(items.num_tokens)
-    for numbers in _batches(items.num_tokens, _fitting(model, items), most_tokens, equal=reads_width):
-        batch = _on(device_of(model), items.__getitems__(numbers))
-        for number, row in zip(numbers, task.observe_rows(model, batch, split), strict=True):
-            rows[number] = row
-    return rows
+    def _observe(self, items: HeldOut) -> list[Observation | None]:
+        """Return the results on each item; None for one that the model has no positions for."""
+        # Under some, a row has other positions, or other frequencies, where it is padded.
+        reads_width = self.recipe.model.positions is not None or any(
+            encoding.depends_on_length for stack in self.model.stacks.values() for encoding in stack
+        )
+        rows_at_once = self.recipe.trainer.micro_batch_size or self.data.batch_size
+        most_tokens = rows_at_once * self.data.training_length  # what trains fits
+        if reads_width and self.task.writes_in_tests:
+            most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
+        rows: list[Observation | None] = [None] * len(items.num_tokens)
+        for numbers in _batches(items.num_tokens, _fitting(self.model, items), most_tokens, equal=reads_width):
+            self.heed()
+            batch = _on(device_of(self.model), items.__getitems__(numbers))
+            for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
+                rows[number] = row
+        return rows
+
+    def _metrics(self, rows: Sequence[Observation | None]) -> dict[str, float]:
+        """Return the metrics of rows together, as a test does."""
+        measurement = self.task.metrics(self.split)
+        measurement.begin(device_of(self.model))
+        for row in filter(None, rows):
+            measurement.update(row)
+        return measurement.compute()
 
 
 def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
@@ -175,12 +224,3 @@ def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal
 
 def _on(device: torch.device, batch: Any) -> Any:
     return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
-
-
-def _metrics(task: Task, model: Model, split: str, rows: Sequence[Observation | None]) -> dict[str, float]:
-    """Return the metrics of rows together, as a test does."""
-    measurement = task.metrics(split)
-    measurement.begin(device_of(model))
-    for row in filter(None, rows):
-        measurement.update(row)
-    return measurement.compute()

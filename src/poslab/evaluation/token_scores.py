@@ -43,11 +43,18 @@ class TokenScores:
     context: np.ndarray
 
 
-def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None = None) -> TokenScores:
+def score_tokens(
+    model: nn.Module,
+    tokens: np.ndarray,
+    windows: Windows,
+    boundary: int | None = None,
+    heed: Callable[[], None] = lambda: None,
+) -> TokenScores:
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
     The model takes tokens and returns logits; a `Model` makes them piece by piece. Tokens are (N,) of any integer
-    dtype; `boundary` is the token that ends a document, to keep documents apart, or None.
+    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `heed` is called before each
+    batch, and may raise an error to stop.
     """
     device = next(model.parameters()).device
     scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context
@@ -55,6 +62,7 @@ def score_tokens(model: nn.Module, tokens: np.ndarray, windows: Windows, boundar
     share = (distributed.get_rank(), distributed.get_world_size()) if joined else (0, 1)
     with torch.no_grad(), evaluating(model):
         for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share):
+            heed()
             batch, place_BT = windows.batch(tokens, numbers, boundary)
             predicted_BT = batch.targets != IGNORE
             positions = None if batch.segments is None else Positions.packed(batch.segments.to(device))

@@ -15,7 +15,7 @@ from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from poslab.training.observation import Observer
-from poslab.training.resume import Plan
+from poslab.training.resume import Plan, changes_since
 from poslab.training.train import train
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -57,8 +57,8 @@ def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
         return 0
     try:
         run.check_files()
-        if run.config() != config:
-            raise ValueError(f"{run.config_file} holds another configuration")
+        if (change := next(changes_since(run.config(), config), None)) is not None:
+            raise ValueError(f"{run.config_file} has another {change[0]}")
         if run.environment_file.exists():
             read_json(run.environment_file)
         if run.is_finished:

@@ -24,6 +24,9 @@ FIRST_ROWS = 30
 DOTS_PER_INCH = 150
 """Of pictures as PNG files."""
 
+LONG = 60
+"""Characters of a text above which its column is kept wide enough to read on a phone."""
+
 LARGEST_SVG = 1_000_000
 """Bytes of a vector drawing in the page; a larger one, such as a curve of very many points, is slow on a phone."""
 
@@ -160,7 +163,7 @@ def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, An
         values = [repr(number).replace("inf", "Infinity") for number in numbers]  # as JavaScript reads it
     else:
         texts = [("yes" if value else "no") if pd.api.types.is_bool(value) else str(value) for value in present]
-    kind = "number" if numeric else ""
+    kind = "number" if numeric else "long" if any(len(text) > LONG for text in texts) else ""
     cells = [{"text": text, "kind": kind, "value": value} for text, value in zip(texts, values, strict=True)]
     for place in np.flatnonzero(missing):
         cells.insert(place, {"text": "–", "kind": f"{kind} missing".strip(), "value": None})

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
 
 IN_LATEX = {
-    "▲": r"$\blacktriangle$",
-    "▼": r"$\blacktriangledown$",
-    "=": "$=$",
-    "?": "?",
-    "✗": r"$\times$",
-    "∞": r"$\infty$",
-    "±": r"$\pm$",
+    **{character: f"\\{character}" for character in "_&%#${}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    **{character: f"${character}$" for character in "<>|"},
+    **{"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "✗": r"$\times$", "∞": r"$\infty$"},
+    **{"−": "$-$", "–": "--", "±": r"$\pm$"},
 }
-"""Signs of verdicts, and of a spread, in LaTeX."""
+"""Characters that LaTeX would interpret, or does not have."""
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -24,21 +23,23 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def latex(frame: pd.DataFrame, caption: str) -> str:
-    """Return a table of texts in LaTeX, for the package booktabs."""
+    """Return a table of texts in LaTeX, with a comment that names the packages which it needs."""
     escaped = frame.map(_escaped).rename(columns=_escaped)
-    return escaped.to_latex(
+    table = escaped.to_latex(
         index=False, escape=False, caption=_escaped(caption), column_format="l" + "r" * (frame.shape[1] - 1)
     )
+    return f"% \\usepackage{{booktabs,amssymb}}\n{table}"
 
 
 def _rows(frame: pd.DataFrame) -> Sequence[list[str]]:
-    return [[str(cell).replace("|", "\\|") for cell in row] for row in frame.itertuples(index=False)]
+    return [[in_markdown(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
+
+
+def in_markdown(text: str) -> str:
+    """Return a text in one line, with the characters that Markdown would interpret escaped."""
+    return re.sub(r"([|*<`\[\]\\])", r"\\\1", " ".join(text.split()))
 
 
 def _escaped(text: str) -> str:
-    """Return a text with the characters that LaTeX would interpret escaped."""
-    plain = "".join(
-        f"\\{c}" if c in "_&%#${}" else {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}.get(c, c)
-        for c in text
-    )
-    return "".join(IN_LATEX.get(c, c) if c in "▲▼✗∞±" else c for c in plain)
+    """Return a text in one line, with the characters that LaTeX would interpret escaped."""
+    return "".join(IN_LATEX.get(character, character) for character in " ".join(text.split()))

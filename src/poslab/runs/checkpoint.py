@@ -71,9 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is missing, damaged, not of this project, or holds anything but plain data.
     """
-    if not path.is_file():
-        others = sorted(path.parent.glob("[!.]*.ckpt"))
-        raise ValueError(f"there is no checkpoint {path}" + (f", but there is {others[-1]}" if others else ""))
+    _require_file(path)
     if not _is_intact(path):
         raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}")
     try:
@@ -95,6 +93,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not is_right:
         raise ValueError(f"the checkpoint {path} is damaged: its checksum is wrong{_another(path)}")
     return checkpoint
+
+
+def checkpoint_digest(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint's file; ValueError if there is none."""
+    _require_file(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -170,6 +175,12 @@ def _check_contents(checkpoint: dict[str, Any]) -> None:
     step = checkpoint.get("global_step", 0)
     if type(step) is not int or step < 0:
         raise ValueError(f"its global_step must be a number of steps, got {str(step)[:40]}")
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        others = sorted(path.parent.glob("[!.]*.ckpt"))
+        raise ValueError(f"there is no checkpoint {path}" + (f", but there is {others[-1]}" if others else ""))
 
 
 def _another(path: Path) -> str:

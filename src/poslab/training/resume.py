@@ -10,7 +10,7 @@ from poslab.configuration.build import keys_of, nearest, target, trusted_package
 from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
 from poslab.runs.directory import RunDirectory
-from poslab.runs.earlier_versions import ADDED
+from poslab.runs.earlier_versions import ADDED, as_of_now
 from poslab.runs.errors import RunTakenError
 
 
@@ -155,6 +155,18 @@ def changed_keys(
                 yield f"{prefix}{key}", None, b
         elif key not in new or not _is_same_value(a, b, trusted):
             yield f"{prefix}{key}", a, b
+
+
+def changes_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the keys in which a stored configuration, perhaps of an earlier version, differs from one of now.
+
+    As `changed_keys`; which packages are trusted changes no run.
+
+    Raises:
+        ValueError: naming a class that was removed.
+    """
+    changes = changed_keys(ADDED | as_of_now(before), now, ("poslab", *trusted_packages(now)))
+    return (change for change in changes if change[0] != "trust")
 
 
 def _is_same_value(old: Any, new: Any, trusted: Sequence[str]) -> bool:

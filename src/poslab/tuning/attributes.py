@@ -9,6 +9,9 @@ MADE_WITH = "made_with"
 QUESTION = "question"
 """Of a study, for people who open it with another program."""
 
+IDENTITY = "id"
+"""Of the study of a comparison: a random text, by which its directory knows it."""
+
 EXHAUSTED = "exhausted"
 """Of a study: its sampler has tried all values."""
 

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from poslab.io.terminal import HarmlessConsole
-from poslab.io.writing import refuse_links, write_atomically
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
@@ -21,10 +18,10 @@ from poslab.training.components import prepared_data
 from poslab.tuning.attributes import MADE_WITH
 from poslab.tuning.display import Display, counts
 from poslab.tuning.joining import make_or_join
-from poslab.tuning.output import claim, make
+from poslab.tuning.output import claim, keep_arguments, opened
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna, url_of, without_password
+from poslab.tuning.storage import naming_storage, quieten_optuna
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.worker import Order
@@ -51,12 +48,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
-    if output.is_dir():
-        refuse_links(output.absolute())
-    if sweep.storage is None:
-        make(output)
-    storage = open_storage(sweep)
-    make(output)
+    storage = opened(sweep)
     with naming_storage(sweep):
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
@@ -64,9 +56,8 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         order = Order(sweep=asdict(sweep), conf=str(conf), seed=recipe.seed, default=default)
         each, folder = shares(sweep.workers, recipe.trainer), output / "workers"
         workers = Workers(study, "poslab.tuning.worker", order, each, folder, sweep.hang_after)
-        record = {**asdict(sweep), "storage": without_password(url_of(sweep))}
         with one_at_a_time(output):
-            write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+            keep_arguments(sweep, "sweep.yaml", asdict(sweep))
 
         console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
         console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)

@@ -9,8 +9,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.arguments import shown
 from poslab.configuration.command_line import in_hydras_grammar
 from poslab.data.composed import check_experiment, resolved
+from poslab.runs.directory import GROUPS
+
+SEVERAL = ("callbacks", "logger")
+"""Groups of which several choices go together."""
 
 
 class Composer:
@@ -43,9 +48,17 @@ class Composer:
     def override(self, key: str, value: Any) -> str:
         """Return an override of the command line, which removes a group if the value is null."""
         group = key.lstrip("+~").partition("@")[0]
-        if ".." in (*Path(group).parts, *(Path(str(value)).parts if self.is_group(group) else ())):
-            raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
+        choices = value if group in SEVERAL and isinstance(value, list) else [value]
+        if ".." in Path(group).parts or (
+            self.is_group(group) and not all(_is_choice(choice, group) for choice in choices)
+        ):
+            raise ValueError(f"{key} must be a choice of conf/{group}, got {shown(value)}")
         return f"~{key}" if value is None and self.is_group(key) else f"{key}={in_hydras_grammar(value)}"
+
+
+def _is_choice(choice: Any, group: str) -> bool:
+    """Return whether a value may name a choice of a group, or leave out one that no run needs."""
+    return ".." not in Path(choice).parts if isinstance(choice, str) else choice is None and group not in GROUPS
 
 
 def refuse_own_keys(overrides: Sequence[str], of: str) -> None:

@@ -11,11 +11,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
-from poslab.configuration.build import trusted_packages
-from poslab.runs.earlier_versions import ADDED, as_of_now
 from poslab.training.environment import commit
-from poslab.training.resume import changed_keys, differing_keys
-from poslab.tuning.attributes import MADE_WITH, QUESTION, SPECIFICATION
+from poslab.training.resume import changes_since, differing_keys
+from poslab.tuning.attributes import IDENTITY, MADE_WITH, QUESTION, SPECIFICATION
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import begun_trials
@@ -43,7 +41,8 @@ def make_or_join(
     optuna.create_study(storage=storage, study_name=sweep.name, directions=directions, load_if_exists=True)
     study = SweepStudy(sweep, storage, seed=config["seed"], default=default)
     if SPECIFICATION not in study.user_attrs:
-        if study.get_trials(deepcopy=False) or study.directions != directions:
+        is_of_another = IDENTITY in study.user_attrs or study.directions != directions
+        if is_of_another or study.get_trials(deepcopy=False):
             raise ValueError(f"name={sweep.name}: the storage has a study of that name that is not a sweep of Poslab's")
         made_with = {"optuna": optuna.__version__, "commit": commit(), "seed": config["seed"]}
         # A process that makes the study at the same moment gets the same id.
@@ -51,7 +50,7 @@ def make_or_join(
         study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(SPECIFICATION, specification)
-    if differing := list(_differing(study.user_attrs[SPECIFICATION], specification, config)):
+    if differing := list(_differing(study.user_attrs[SPECIFICATION], specification)):
         raise ValueError(
             f"the study {sweep.name} was begun with another {differing[0]}, and trials that differ in it cannot be "
             "compared: repeat the command that began it, or give this sweep a name of its own (name=...)"
@@ -64,10 +63,8 @@ def make_or_join(
     return study
 
 
-def _differing(stored: Mapping[str, Any], specification: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+def _differing(stored: Mapping[str, Any], specification: Mapping[str, Any]) -> Iterator[str]:
     """Yield the dotted keys in which the specification of a study, perhaps of an earlier version, differs."""
     now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
-    trusted = ("poslab", *trusted_packages(config))
-    before = ADDED | as_of_now(stored["configuration"])
-    yield from (key for key, *_ in changed_keys(before, now.pop("configuration"), trusted))
+    yield from (key for key, *_ in changes_since(stored["configuration"], now.pop("configuration")))
     yield from differing_keys({key: value for key, value in stored.items() if key != "configuration"}, now)

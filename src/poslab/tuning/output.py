@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from poslab.io.writing import write_atomically
+from omegaconf import OmegaConf
+from optuna.storages import RDBStorage
+
+from poslab.io.writing import refuse_links, write_atomically
+from poslab.tuning.storage import open_storage
+from poslab.tuning.storage_url import Stored, url_of, without_password
+
+
+def opened(stored: Stored) -> RDBStorage:
+    """Open the storage of a sweep or a comparison, and make its directory.
+
+    Raises:
+        ValueError: if the storage cannot be reached, or the directory is a run's, holds links or cannot be made.
+    """
+    output = Path(stored.output)
+    if output.is_dir():
+        refuse_links(output.absolute())
+    if stored.storage is None:
+        make(output)
+    storage = open_storage(stored)
+    make(output)
+    return storage
+
+
+def keep_arguments(stored: Stored, file: str, arguments: Mapping[str, Any]) -> None:
+    """Write the arguments of a sweep or a comparison into its directory, without the password of its storage."""
+    kept = {**arguments, "storage": without_password(url_of(stored))}
+    write_atomically(Path(stored.output) / file, OmegaConf.to_yaml(OmegaConf.create(kept)))
 
 
 def make(output: Path) -> None:

@@ -24,7 +24,7 @@ from poslab.training.fit import run_test
 from poslab.tuning.attributes import MADE_WITH, METRICS, SPECIFICATION
 from poslab.tuning.display import best_of, outcomes, shown, shown_values
 from poslab.tuning.figures import front, sections
-from poslab.tuning.storage import url_of, without_password
+from poslab.tuning.storage_url import url_of, without_password
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations

@@ -6,19 +6,15 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.runs.errors import RunStoppedError
-
-DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""Default drivers, for databases named without one."""
+from poslab.tuning.storage_url import Stored, url_of, without_password
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """Errors of a storage that cannot be reached, perhaps for a moment."""
@@ -34,29 +30,6 @@ SECONDS_TO_WAIT_FOR_SQLITE = 60
 
 STEPS_TO_MAKE_TABLES = 20
 """Attempts to open a new database: more than the tables and rows that Optuna makes."""
-
-
-class Stored(Protocol):
-    """Something whose trials are in a database: a sweep or a comparison."""
-
-    @property
-    def storage(self) -> str | None:
-        """URL of the database; None means a file of SQLite in the directory."""
-
-    @property
-    def output(self) -> str:
-        """The directory."""
-
-    @property
-    def lost_after(self) -> int:
-        """Seconds of silence after which a trial of another machine counts as lost."""
-
-
-def url_of(stored: Stored) -> str:
-    """Return the URL of a database with its driver; the default is a file of SQLite."""
-    url = stored.storage or f"sqlite:///{Path(stored.output).absolute() / 'study.db'}"
-    scheme, colon, rest = url.partition(":")
-    return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 
 
 def quieten_optuna() -> None:
@@ -77,6 +50,10 @@ def open_storage(stored: Stored) -> RDBStorage:
         return _patient_database(url, stored)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
+    except ValueError as error:  # whose text may hold a part of the password
+        raise ValueError(
+            f"storage={without_password(url)} is not the URL of a database; a special character is written as %40 for @"
+        ) from error
     except (OSError, RuntimeError, OptunaError, SQLAlchemyError) as error:
         raise ValueError(f"storage={without_password(url)} cannot be reached: {first_line(error)}") from error
 
@@ -125,14 +102,6 @@ def _database(url: str, stored: Stored) -> RDBStorage:
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
     return storage
-
-
-def without_password(url: str) -> str:
-    """Return a URL with its password hidden, for printing and keeping."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
 
 
 def first_line(error: Exception) -> str:

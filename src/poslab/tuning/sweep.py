@@ -9,6 +9,7 @@ from typing import Any
 
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
+from poslab.tuning.storage_url import mistake_in_storage
 
 MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)], "direction": "minimize"}
 """Default objective: tuning an encoding at its training length alone reveals little."""
@@ -64,11 +65,10 @@ class Sweep:
             raise ValueError("question must be a sentence")
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
-        if self.storage is not None and not re.match(r"(?!grpc)[\w+]+://", str(self.storage)):
-            raise ValueError(
-                "storage must be the URL of a database (SQLite, PostgreSQL or MySQL), such as "
-                f"postgresql://USER@HOST/NAME; journal files and gRPC proxies are not supported, got {self.storage!r}"
-            )
+        if not isinstance(self.output, str) or not self.output:
+            raise ValueError(f"output must be a directory, such as outputs/sweeps/mine, got {self.output!r}")
+        if self.storage is not None and (mistake := mistake_in_storage(str(self.storage))):
+            raise ValueError(mistake)
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
             if not isinstance(node, Mapping) and (node is not None or name == "sampler"):
                 raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")

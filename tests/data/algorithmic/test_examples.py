@@ -158,3 +158,12 @@ def test_every_task_makes_batches_for_all_its_models(name):
             assert batch.tokens.dtype == torch.int64
     assert longest <= made.sequence_length
     assert data.lengths_of("test") == list(made.test_lengths)
+
+
+def test_the_lengths_of_a_split_are_those_that_have_examples():
+    made = source(Copy(num_words=2), train_lengths=[3, 8], test_lengths=[1, 2, 3, 8, 12])
+    data = AlgorithmicDataModule(made)
+    for split in ("validation", "test"):
+        with_examples = [length for length in made.test_lengths if data.examples(split, length)]
+        assert data.lengths_of(split) == with_examples
+        assert 1 not in with_examples and 12 in with_examples

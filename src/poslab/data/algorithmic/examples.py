@@ -116,7 +116,7 @@ class AlgorithmicExamples(DataSource):
 
     def held_out_examples(self, split: str, length: int) -> list[Example]:
         """Make the examples of `validation` or `test` at a length, no two with the same input."""
-        generator = np.random.default_rng([list(SHARES).index(split), length])
+        generator = _generator_of(split, length)
         found: dict[tuple[str, ...], Example] = {}
         for _ in range(2 * self.test_examples):
             if (example := self._drawn(split, length, generator)) is None:
@@ -126,6 +126,10 @@ class AlgorithmicExamples(DataSource):
                 break
         return list(found.values())
 
+    def has_held_out_examples(self, split: str, length: int) -> bool:
+        """Return whether `validation` or `test` has an example of a length, of which the first alone is made."""
+        return self._drawn(split, length, _generator_of(split, length)) is not None
+
     def _drawn(self, split: str, length: int, generator: np.random.Generator) -> Example | None:
         """Draw an example of a split; None where there seems to be none."""
         for _ in range(TRIES):
@@ -133,6 +137,11 @@ class AlgorithmicExamples(DataSource):
             if split_of(example) == split and (split != "train" or example.num_tokens <= self.sequence_length):
                 return example
         return None
+
+
+def _generator_of(split: str, length: int) -> np.random.Generator:
+    """Return the random numbers of the held-out examples of a length, the same for all runs."""
+    return np.random.default_rng([list(SHARES).index(split), length])
 
 
 def split_of(example: Example) -> str:

@@ -1,0 +1,41 @@
+"""A comparison as jobs of one of Hydra's launchers, which share a PostgreSQL database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .test_compare import arguments_of, compare, runs_of
+
+
+@pytest.mark.slow
+def test_two_jobs_of_a_launcher_train_each_cell_once(postgresql: str, tmp_path: Path, tiny: list[str]) -> None:
+    words = ["hydra/launcher=submitit_local", "machines=2", "name=two_jobs", f"storage={postgresql}", "preset=untuned"]
+    ended = compare(tmp_path, *arguments_of(tiny), *words)
+    assert ended.status == 0, ended
+    assert "2 jobs are started" in ended.output
+    assert len(runs_of(tmp_path)) == 4
+    printed = [file.read_text() for file in tmp_path.glob("outputs/machines/*/.submitit/*/*_log.out")]
+    finished = [line for text in printed for line in text.splitlines() if line.startswith("finished")]
+    assert len(printed) == 2
+    assert all("written: out/report.html" in text for text in printed)
+    assert {line.partition(" (")[0] for line in finished} == {
+        f"finished  text: {encoding}, seed {seed}" for encoding in ("none", "rotary") for seed in (1, 2)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["machines=2"], "machines=8 is how many jobs a launcher"),
+        (["hydra/launcher=submitit_local"], "machines=8 is how many jobs a launcher"),
+        (["hydra/launcher=submitit_local", "machines=2"], "machines share a database on a server"),
+        (["hydra/launcher=nothing", "machines=2", "storage=postgresql://u@h/n"], "hydra/launcher=nothing"),
+    ],
+)
+def test_jobs_need_a_launcher_a_number_and_a_server(tmp_path: Path, words: list[str], sentence: str) -> None:
+    ended = compare(tmp_path, "comparison=question.yaml", *words)
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1), ended
+    assert sentence in ended.errors

@@ -1,0 +1,42 @@
+"""Configurations of cells, which are checked before any training."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.errors import HydraException
+
+from poslab.commands.words import CONF
+from poslab.comparison.configurations import CellConfigurations
+from tests.comparison.comparisons import TUNING, comparison
+
+
+def configurations(**changes) -> CellConfigurations:
+    return CellConfigurations(CONF, comparison(**changes))
+
+
+def test_values_beyond_a_range_that_no_run_can_have_are_known_before_training():
+    made = configurations(tuning={**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3})
+    assert made.impossible("copying", "slow") == [{"encoding.fraction": 2.0}, {"encoding.fraction": 4.0}]
+    assert made.impossible("copying", "rotary") == []
+
+
+def test_a_comparison_without_tuning_has_no_range():
+    assert configurations().impossible("copying", "slow") == []
+
+
+def test_every_value_of_a_tuned_key_is_checked():
+    made = configurations(tuning={**TUNING, "space": {"optimizer.lr": [1e-3, -1.0, 2e-3]}})
+    with pytest.raises(ValueError, match=r"^copying under none with optimizer.lr=-1.0: optimizer.lr must be"):
+        made.check("copying", "rotary")
+
+
+def test_a_key_that_one_of_the_encodings_lacks_is_found_with_it():
+    made = configurations(tuning={**TUNING, "space": {"encoding.base": [100, 1000]}}, encodings=["rotary", "none"])
+    made.check("copying", "rotary")
+    with pytest.raises(HydraException, match=r"encoding\.base"):
+        made.check("copying", "none")
+
+
+def test_what_an_encoding_sets_is_not_set_for_all():
+    with pytest.raises(ValueError, match=r"^encoding.base is what slow of the encodings sets"):
+        configurations(overrides=["encoding.base=5"])

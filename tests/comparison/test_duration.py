@@ -1,0 +1,49 @@
+"""Estimated durations."""
+
+from __future__ import annotations
+
+import pytest
+
+from poslab.comparison import duration
+from poslab.comparison.duration import roughly, seconds_of_run
+from poslab.runs.recipe import Recipe
+from poslab.training.components import prepared_data
+from tests.training.runs import small
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (3, "about 10 s"),
+        (44, "about 40 s"),
+        (89, "about 90 s"),
+        (91, "about 2 min"),
+        (3 * 3600 + 5, "about 3 h"),
+        (4 * 86400, "about 4 days"),
+    ],
+)
+def test_a_duration_is_as_exact_as_an_estimate(seconds, words):
+    assert roughly(seconds) == words
+
+
+@pytest.mark.parametrize(("step", "rows"), [(0.001, 32), (0.3, 1)])
+def test_a_slow_step_is_timed_with_fewer_rows(monkeypatch, tmp_path, step, rows):
+    """A clock by which a step takes as long for each row; the estimate is that of all rows."""
+    recipe = Recipe.of(small(tmp_path, "dataset.batch_size=32", "trainer.max_steps=100"))
+    data, read, now = prepared_data(recipe), [], [0.0]
+    held_out = data.held_out
+
+    class Watched:
+        def __init__(self, items):
+            self.items = items
+
+        def __getitems__(self, numbers):
+            read.append(len(numbers))
+            now[0] += step * len(numbers)
+            return self.items.__getitems__(numbers)
+
+    monkeypatch.setattr(data, "held_out", lambda *place: Watched(held_out(*place)))
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: now[0])
+    estimate = seconds_of_run(recipe, data)
+    assert estimate == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * step)
+    assert max(read) == rows

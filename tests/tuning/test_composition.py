@@ -1,0 +1,30 @@
+"""Choices of runs that a file makes, as overrides of a command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from poslab.tuning.composition import Composer
+
+from .sweeps import CONF
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "override"),
+    [
+        ("dataset", "copy", "dataset='copy'"),
+        ("temperature", None, "~temperature"),
+        ("callbacks", ["early_stopping"], "callbacks=['early_stopping']"),
+        ("optimizer.lr", 0.001, "optimizer.lr=0.001"),
+        ("optimizer.gradient_clip", None, "optimizer.gradient_clip=null"),
+        ("optimizer.betas", [0.9, 0.99], "optimizer.betas=[0.9,0.99]"),
+    ],
+)
+def test_a_choice_is_an_override(key, value, override):
+    assert Composer(CONF, ()).override(key, value) == override
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 5, True, [None], ["copy"], {"a": None}, "../copy"])
+def test_what_is_not_a_choice_of_a_group_is_one_sentence(value):
+    with pytest.raises(ValueError, match=r"^dataset must be a choice of conf/dataset, got "):
+        Composer(CONF, ()).override("dataset", value)
