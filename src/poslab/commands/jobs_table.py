@@ -17,7 +17,7 @@ from poslab.commands.jobs import recorded_jobs
 from poslab.configuration.labels import labels
 from poslab.io.terminal import HarmlessConsole, one_line
 from poslab.io.writing import write_atomically
-from poslab.report.text_tables import latex, markdown
+from poslab.report.text_tables import in_markdown, latex, markdown
 from poslab.runs.directory import RunDirectory
 
 ALL = "all"
@@ -64,7 +64,7 @@ def show_jobs(directory: Path) -> None:
             console.print(lines)
         for name, text in {
             "table.csv": each_run(runs, columns).to_csv(index=False, lineterminator="\n"),
-            "table.md": "\n\n".join([title, markdown(frame), *failed]) + "\n",
+            "table.md": "\n\n".join([in_markdown(title), markdown(frame), *map(in_markdown, failed)]) + "\n",
             "table.tex": latex(frame, f"{title}."),
         }.items():
             write_atomically(directory / name, text)
