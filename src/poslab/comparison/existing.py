@@ -229,7 +229,6 @@ def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> N
 
 
 def _metrics(task: type[Task]) -> dict[str, Any]:
-    """Return the metrics that decide where none are named: the first that a test shows, or bits per byte of text."""
-    first = "bits_per_byte" if "bits_per_byte" in task.validated else task.shown[0]
-    direction = "minimize" if first in task.open_ended else "maximize"
-    return {first: {"direction": direction}}
+    """Return the metrics that decide where none are named."""
+    first = task.first_metric()
+    return {first: {"direction": "minimize" if first in task.open_ended else "maximize"}}

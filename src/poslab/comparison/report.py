@@ -63,10 +63,10 @@ def write(results: Results, console: Console, typed: str) -> None:
     overall = Table(
         "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
     )
-    sections = list(_sections(results, notes, overall))
-    drawn = write_figures(output / "figures", sections)
-    facts = {**said, "finished runs": _counted(results), "typed command": typed}  # names of cases have no spaces
-    write_report(output / "report.html", comparison.question, facts, sections, drawn)
+    lead, sections = Section("Answer", "\n\n".join(sentences), [overall]), list(_sections(results))
+    drawn = write_figures(output / "figures", [lead, *sections])
+    facts = {"runs": _counted(results), "command": typed}
+    write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
     _print(results, console, table, sentences)
 
 
@@ -111,9 +111,8 @@ def _legend(results: Results, table: pd.DataFrame) -> str:
     return " ".join(filter(None, [meanings, *(fewer_items(results, case) for case in comparison.cases)]))
 
 
-def _sections(results: Results, notes: list[str], overall: Table) -> Iterator[Section]:
+def _sections(results: Results) -> Iterator[Section]:
     comparison = results.comparison
-    yield Section("Overview", "\n\n".join(notes), [overall])
     styles = figures.styles_of(list(comparison.choices_by_encoding))
     if (over_cases := OverCases(results)).enough:
         yield over_cases.section(styles)
