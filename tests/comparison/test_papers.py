@@ -82,8 +82,23 @@ def test_every_paper_says_where_its_values_were_seen_and_names_encodings_that_ex
     assert {name for one in published.all_claims for name in (one.better, one.than)} <= set(made.choices_by_encoding)
 
 
+def test_our_mean_stands_beside_a_published_value_of_the_same_case():
+    found = results(
+        paper=PAPER,
+        published=[
+            {**VALUE, "case": "copying"},
+            {**VALUE, "case": "elsewhere"},
+            {**VALUE, "case": "elsewhere", "metric": "exact_match@10"},
+        ],
+    )
+    table = values_table(found, published_results(found.comparison))
+    criterion = found.comparison.criteria("copying")[0]
+    assert table["ours"].iloc[0] == found.mean("copying", criterion, "none")
+    assert list(table["our metric"].fillna("")) == [criterion.metric, "", "exact_match@10"]
+
+
 def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
     made = read_comparison(COMPARISONS, {"comparison": "papers/rope_base2024"}, [])
-    table = values_table(published_results(made))
+    table = values_table(results(), published_results(made))
     assert len(table) >= 4
     assert list(table["computed here"]) == pytest.approx(list(table["published"]), rel=0.01)

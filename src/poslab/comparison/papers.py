@@ -46,6 +46,8 @@ class Published:
         value, sd, n: value, standard deviation and number of seeds, as far as they are given.
         at: length, or its multiple of the training length, such as `8x`.
         seen: where it was read.
+        metric: tag of ours that is set beside it, on the case of the same name, or on the only one; None is the first
+            metric of the case of the same name, if there is one.
         head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
     """
 
@@ -56,9 +58,12 @@ class Published:
     at: str | int | None = None
     sd: float | None = None
     n: int | None = None
+    metric: str | None = None
     head_dim: Count | None = None
 
     def __post_init__(self) -> None:
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
         if self.head_dim is not None and (type(self.at) is not int or self.at < 1 or self.head_dim % 2):
             raise ValueError("head_dim must be even, and at a length in tokens")
 
@@ -156,7 +161,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
-    """Return the metric of a claim: the first of its case, a declared one, or another one without a margin."""
+    """Return the metric of a claim or a published value: the first of its case, a declared one, or another one without a margin."""
     declared = results.comparison.criteria(case)
     if metric is None:
         return declared[0]
@@ -174,22 +179,24 @@ def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "outcome", "evidence"])
 
 
-def values_table(published: PublishedResults) -> pd.DataFrame:
-    """Return a row for each published value, with where it was read."""
-    rows = [
-        {
-            "case": v.case,
-            "at": v.at,
-            "encoding": v.encoding,
-            "published": v.value,
-            "sd": v.sd,
-            "seeds": v.n,
-            "computed here": v.computed,
-            "seen": v.seen,
-        }
-        for v in published.values
-    ]
+def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+    """Return a row for each published value, with where it was read, and our value beside it."""
+    rows = []
+    for v in published.values:
+        metric, ours = _ours(results, v)
+        said = {"case": v.case, "at": v.at, "encoding": v.encoding, "published": v.value, "sd": v.sd, "seeds": v.n}
+        rows.append({**said, "ours": ours, "our metric": metric, "computed here": v.computed, "seen": v.seen})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _ours(results: Results, value: Published) -> tuple[str | None, float | None]:
+    """Return the metric that is set beside a published value, and our mean of it; None where there is none."""
+    cases = results.comparison.all_cases
+    case = value.case if value.case in cases else next(iter(cases)) if value.metric and len(cases) == 1 else None
+    if case is None or value.encoding not in results.encodings(case):
+        return None, None
+    criterion = _criterion(results, case, value.metric)
+    return criterion.metric, results.mean(case, criterion, value.encoding)
 
 
 def beside_the_paper(results: Results) -> Iterator[Section]:
@@ -214,7 +221,7 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
             "Published values",
             "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
             "value was read.",
-            values_table(published),
+            values_table(results, published),
         ),
     ]
     yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])
