@@ -161,7 +161,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
-    """Return the metric of a claim or a published value: the first of its case, a declared one, or another one without a margin."""
+    """Return the metric that a tag names: the first of a case for None, a declared one, or one without a margin."""
     declared = results.comparison.criteria(case)
     if metric is None:
         return declared[0]
