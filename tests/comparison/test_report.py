@@ -200,3 +200,12 @@ def test_the_report_begins_with_the_answer_and_names_its_checks(written):
 def test_what_is_printed_fits_80_columns(written):
     assert max(map(len, written[1].splitlines())) <= 80 + len(str(written[0]))
     assert "copying: take none. Its exact match" in " ".join(written[1].split())
+
+
+def test_means_stand_at_each_length(written):
+    table = pd.read_csv(written[0] / "figures" / "lengths_copying_exact_match.csv")
+    assert list(table.columns) == ["encoding", "10", "20"]
+    rows = results().by_length("copying", "exact_match")
+    means = rows.groupby(["encoding", "length"])["value"].mean()
+    for encoding, *values in table.itertuples(index=False):
+        assert values == pytest.approx([means[encoding, 10], means[encoding, 20]])

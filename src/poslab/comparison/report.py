@@ -22,7 +22,7 @@ from poslab.comparison.over_cases import caution
 from poslab.comparison.papers import beside_the_paper
 from poslab.comparison.results import Results
 from poslab.comparison.summary import OverCases
-from poslab.comparison.tables import case_table, differences, fewer_items, overview, verdict_table
+from poslab.comparison.tables import at_each_length, case_table, differences, fewer_items, overview, verdict_table
 from poslab.comparison.tuned import tuned_table, tuning_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import ReportFigure, Table
@@ -145,6 +145,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             yield figures.curves(
                 f"curves_{slug}_{criterion.name}", title, rows, results.plan.trained[case], styles, better
             )
+            yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
         if not verdicts.empty:
             yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)

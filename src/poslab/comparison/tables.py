@@ -10,6 +10,7 @@ from poslab.comparison.answers import cost, listed
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.results import Results
 from poslab.comparison.verdict import Word
+from poslab.report.figures import Table
 
 SIGNS = {
     Word.BETTER: "▲",
@@ -105,6 +106,20 @@ def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataF
         if encoding != baseline:
             rows.append({"encoding": encoding, "verdict": said})
     return pd.DataFrame(rows, columns=["encoding", "verdict"])
+
+
+def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:
+    """Return a row for each encoding and a column for each length of the test, with means over seeds.
+
+    Args:
+        name: of the table.
+        metric: in the rows.
+        rows: as of `Results.by_length`.
+    """
+    frame = rows.pivot_table("value", "encoding", "length", aggfunc="mean", sort=False)
+    frame = frame[sorted(frame.columns)].rename(columns="{:,}".format).reset_index()
+    caption = "Means over seeds, by the length of the test. A dash: the encoding has no positions there."
+    return Table(name, f"{metric.replace('_', ' ')} at each length", caption, frame)
 
 
 def differences(results: Results, case: str) -> pd.DataFrame:
