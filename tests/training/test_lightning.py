@@ -70,7 +70,7 @@ def test_the_readme_lists_the_arguments_that_pass(language):
 
 @pytest.mark.parametrize("given", ["5", "[1]", "{1:2}", "many"])
 def test_arguments_must_have_names(given):
-    with pytest.raises(ValueError, match=r"^trainer\.lightning must hold arguments by name"):
+    with pytest.raises(ValueError, match=r"^trainer\.lightning must be values by name"):
         check(composed(f"trainer.lightning={given}"))
 
 

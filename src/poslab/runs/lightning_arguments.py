@@ -49,8 +49,6 @@ def check_lightning_arguments(given: Mapping[str, Any]) -> None:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Timer
 
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"trainer.lightning must hold arguments by name, got {given!r}")
     parameters = inspect.signature(L.Trainer, eval_str=True).parameters
     open_ones = open_arguments()
     for name in given:
