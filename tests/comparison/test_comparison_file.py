@@ -61,6 +61,11 @@ def test_a_mistake_is_one_sentence(folder, given, sentence):
         read_comparison(folder, given, [])
 
 
+def test_the_path_of_a_file_without_its_ending_is_completed(folder):
+    with pytest.raises(ValueError, match=rf"there is no such comparison; did you mean '{folder}/question.yaml'"):
+        read_comparison(COMPARISONS, {"comparison": f"{folder}/question"}, [])
+
+
 @pytest.mark.parametrize("name", comparison_files(COMPARISONS).names())
 @pytest.mark.parametrize("preset", [None, "small"])
 def test_every_file_is_a_comparison(name, preset):

@@ -56,3 +56,8 @@ def test_many_cases_have_a_row_each(shown):
 
 def test_the_time_to_go_is_that_of_the_cells_that_are_missing(shown):
     assert "4 of 6 runs are finished, 1 running; about 2 min to go with 1 worker" in "\n".join(shown(4))
+
+
+@pytest.mark.parametrize("tuning", [TUNING, None])
+def test_a_plan_says_that_tuning_may_add_runs(shown, tuning):
+    assert ("Tuning may add runs" in "\n".join(shown(1, tuning=tuning))) == (tuning is not None)

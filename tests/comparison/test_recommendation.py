@@ -35,6 +35,18 @@ def test_among_encodings_that_are_not_told_apart_the_fastest_is_taken():
     assert "slow is not told apart from none either." in text
 
 
+def test_encodings_that_are_equal_are_called_so():
+    text = said(means=dict.fromkeys(("none", "rotary", "slow"), 40.0), noise=0.0)
+    assert text.startswith("copying: take rotary")
+    assert "slow is equal to none within the margin." in text
+
+
+def test_nothing_is_taken_where_all_scores_are_zero():
+    text = said(means=dict.fromkeys(("none", "rotary", "slow"), 0.0), noise=0.0)
+    assert text.startswith("copying: the best exact match beyond the training length is 0, which decides nothing")
+    assert "take" not in text
+
+
 def test_what_is_too_slow_too_large_or_has_not_learned_is_left_out():
     assert "take slow" in said(learned=lambda name: name != "none")
     assert "no encoding is known to be fast and small enough, of none, rotary and slow." in said(Needs(speed=1e6))

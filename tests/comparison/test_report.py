@@ -79,6 +79,14 @@ def test_encodings_that_are_not_told_apart_from_the_best_are_named():
     assert first.endswith("choose among these by cost.")
 
 
+def test_scores_of_zero_decide_nothing():
+    (one,) = answers(results(dict.fromkeys(MEANS, 0.0), noise=0.0))
+    assert list(one.sentences("rotary")) == [
+        "the best exact match beyond the training length is 0, which decides nothing: train longer, or test shorter "
+        "lengths."
+    ]
+
+
 def test_an_encoding_that_has_not_learned_is_never_the_best():
     (one,) = answers(results(learned=lambda name: name != "none"))
     assert one.best != "none"

@@ -52,12 +52,20 @@ class Answer:
         """Encodings that may be as good as the best: equal within the margin, or not clearly different."""
         return [name for name, verdict in self.beside.items() if verdict.word in ALIKE]
 
+    @property
+    def decides_nothing(self) -> bool:
+        """Whether the best score is 0, and no other encoding is clearly different."""
+        is_zero = self.criterion.direction == "maximize" and self.value == 0
+        return is_zero and len(self.alike) == len(self.beside)
+
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
         metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
         shown = f"{self.value:.4g}, mean of {amount(self.seeds, 'seed')}; {better} is better"
         words = [verdict.word for verdict in self.beside.values()]
-        if Word.ONE_SEED in words and not set(words) & {Word.WORSE, *ALIKE}:
+        if self.decides_nothing:
+            yield nothing_scored(self.criterion)
+        elif Word.ONE_SEED in words and not set(words) & {Word.WORSE, *ALIKE}:
             yield f"{self.best} has the best {metric} ({self.value:.4g}), which one seed cannot tell from luck."
         elif not self.beside:
             yield f"{self.best} alone has a result: {metric} {shown}."
@@ -139,6 +147,11 @@ def in_words(criterion: Criterion) -> str:
         return f"{name} at {times}the training length"
     places = {"": "", "beyond": " beyond the training length", "trained": " up to the training length"}
     return name + (places[where] if where in places else f" at length {int(where):,}")
+
+
+def nothing_scored(criterion: Criterion) -> str:
+    """Return the answer where the best score is 0."""
+    return f"the best {in_words(criterion)} is 0, which decides nothing: train longer, or test shorter lengths."
 
 
 def listed(names: Sequence[str]) -> str:

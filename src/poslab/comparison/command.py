@@ -66,6 +66,7 @@ def run_comparison(
     _ = published_results(comparison)  # raises ValueError for a mistake in what is published
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
+    console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)  # checks take a while
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
     storage = opened(comparison)
@@ -77,7 +78,6 @@ def run_comparison(
             study = ComparisonStudy(plan, storage)
             claim(output, identity(there), "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
-        console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)
         if dry_run:
             console.print(plan_table(study, {case: seconds_of_run(*parts) for case, parts in cases.parts.items()}))
             return

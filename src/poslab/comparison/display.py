@@ -147,18 +147,22 @@ def _progress_table(study: ComparisonStudy) -> Table:
 def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
-    The time to go follows from the estimated seconds of a run of each case.
+    The time to go follows from the estimated seconds of a run of each case. It leaves out trials that extended ranges
+    may add.
     """
-    comparison, left = study.plan.comparison, 0.0
+    comparison, progress, left = study.plan.comparison, _progress(study), 0.0
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("case")
     table.add_column("encoding")
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
-    for (case, encoding), one in _progress(study).items():
+    for (case, encoding), one in progress.items():
         left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case]
         table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
     to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
     to_go += " (less once no other programs run)" if left and is_busy() else ""
-    return Group(table, Text(f"{counts(study.record())}; {to_go}"))
+    summary = f"{counts(study.record())}; {to_go}"
+    if any(one.tried < one.trials for one in progress.values()):
+        summary += "\nTuning may add runs, where the best value is at an end of its range."
+    return Group(table, Text(summary))

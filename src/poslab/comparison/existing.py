@@ -67,7 +67,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
         given: arguments of `Comparison` from the command line, such as `baseline`, `metrics`, `output` and `trust`;
             `lengths` are those of the test, by default those of the first run of a case.
         conf: folder of the choices, whose names are used.
-        console: says what is measured.
+        console: prints how many runs are read, and the name of each as it is measured.
 
     Raises:
         ValueError: naming the run, if one is not finished, is there twice, or cannot be measured, or its data is not
@@ -75,6 +75,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     """
     rest = dict(given)
     lengths, trust = rest.pop("lengths", None), rest.get("trust", ())
+    console.print(f"{len(runs)} runs, which are read, tested and named:")
     every = [_existing(run, trust) for run in runs]
     cases = _by_case(every, conf)
     names = dict(zip(map(id, every), _encodings(cases, every, conf), strict=True))

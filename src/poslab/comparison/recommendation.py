@@ -12,7 +12,18 @@ from typing import Annotated, Literal
 from rich.console import Console
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
-from poslab.comparison.answers import ALIKE, COST_METRICS, amount, are, cost, has, in_words, listed
+from poslab.comparison.answers import (
+    ALIKE,
+    COST_METRICS,
+    amount,
+    answer,
+    are,
+    cost,
+    has,
+    in_words,
+    listed,
+    nothing_scored,
+)
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.duration import SECONDS_BESIDE_STEPS
 from poslab.comparison.results import Results
@@ -175,6 +186,9 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
         considered = [name for name in results.encodings(case) if name in able or not able]
         yield f"no encoding {lacking}, of {listed(considered)}."
         return
+    if (found := answer(results, case, criterion)) is not None and found.decides_nothing:
+        yield nothing_scored(criterion)
+        return
     yield from _choice(results, case, criterion, fitting)
     if dropped := [name for name in able if name not in fitting]:
         yield f"{listed(dropped)} {are(dropped)} too slow or too large, or not known to be fast and small enough."
@@ -205,8 +219,11 @@ def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str
     elif others:
         yield f"The runner-up is {others[0]} ({values[others[0]]}): {beside[others[0]].text}."
     named = {choice, best, *(others[:1] if choice == best else [])}
-    if rest := [name for name in alike if name not in named]:
-        yield f"{listed(rest)} {are(rest)} not told apart from {best} either."
+    rest = [name for name in alike if name not in named]
+    if equal := [name for name in rest if beside[name].word is Word.EQUAL]:
+        yield f"{listed(equal)} {are(equal)} equal to {best} within the margin."
+    if unclear := [name for name in rest if name not in equal]:
+        yield f"{listed(unclear)} {are(unclear)} not told apart from {best} either."
 
 
 def _is_luck(results: Results, case: str, criterion: Criterion, fitting: list[str]) -> bool:

@@ -47,6 +47,7 @@ def write(results: Results, console: Console, typed: str) -> None:
     The command is shown as the way to make the report again.
     """
     comparison, output = results.comparison, Path(results.comparison.output)
+    console.print("writing the report")
     write_atomically(output / "results.csv", results.frame().to_csv(index=False))
     compared = [differences(results, case) for case in comparison.cases]
     write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))

@@ -46,9 +46,10 @@ class QuestionFiles:
                 raise ValueError(f"{self.kind}={name}: there is no such file")
             return path
         if name not in (known := self.names()):
+            file = f"{name}.yaml"
+            meant = f"; did you mean {file!r}?" if Path(file).is_file() else nearest(str(name), known)
             raise ValueError(
-                f"{self.kind}={name}: there is no such {self.kind}{nearest(str(name), known)} "
-                f"({self.kind}s: {', '.join(known)})"
+                f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(known)})"
             )
         return self.folder / f"{name}.yaml"
 
