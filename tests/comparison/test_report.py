@@ -200,3 +200,30 @@ def test_the_report_begins_with_the_answer_and_names_its_checks(written):
 def test_what_is_printed_fits_80_columns(written):
     assert max(map(len, written[1].splitlines())) <= 80 + len(str(written[0]))
     assert "copying: take none. Its exact match" in " ".join(written[1].split())
+
+
+def with_values(found, values):
+    """Results with these values at length 20, by encoding and seed."""
+    for cell, result in found.cells:
+        result.scores["exact_match@20"] = values[cell.encoding][cell.seed - 1]
+    return found
+
+
+def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():
+    values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
+    (one,) = answers(with_values(results(seeds=8), values))
+    assert (one.best, one.ahead) == ("none", ["rotary"])
+    first = next(iter(one.sentences("slow")))
+    assert first.startswith("none has the best mean") and "take none" not in first
+    assert "but rotary is better by the test of seeds" in first
+
+
+def test_a_report_is_written_where_no_encoding_has_positions(tmp_path):
+    found = results(output=str(tmp_path))
+    for result in found.finished.values():
+        del result.scores["exact_match@20"]
+    write(found, HarmlessConsole(io.StringIO(), width=80), "python -m src.compare comparison=question")
+    assert (tmp_path / "report.html").exists()
+    assert conclusions(found)["copying"].startswith(
+        "there is no answer, since no encoding has positions at these lengths."
+    )

@@ -52,6 +52,11 @@ class Answer:
         """Encodings that may be as good as the best: equal within the margin, or not clearly different."""
         return [name for name, verdict in self.beside.items() if verdict.word in ALIKE]
 
+    @property
+    def ahead(self) -> list[str]:
+        """Encodings that are better than the best mean, as pairs of seeds or solve rates can be."""
+        return [name for name, verdict in self.beside.items() if verdict.word is Word.BETTER]
+
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
         metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
@@ -61,6 +66,12 @@ class Answer:
             yield f"{self.best} has the best {metric} ({self.value:.4g}), which one seed cannot tell from luck."
         elif not self.beside:
             yield f"{self.best} alone has a result: {metric} {shown}."
+        elif self.ahead:
+            names = f"{listed(self.ahead)} {are(self.ahead)}"
+            yield (
+                f"{self.best} has the best mean {metric} ({shown}), but {names} better by the test of seeds: no encoding "
+                "is clearly the one to take."
+            )
         elif self.alike:
             yield f"{self.best} has the best {metric} ({shown}), but {self._as_good()}: choose among these by cost."
         else:

@@ -152,7 +152,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
         return UNTESTED, f"{' and '.join(behind)} {'have' if len(behind) > 1 else 'has'} not learned the task"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS}
-    return words.get(verdict.word, OPEN), verdict.text
+    return words.get(verdict.word, OPEN), verdict.beside(claim.than)
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
