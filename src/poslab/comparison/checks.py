@@ -42,7 +42,9 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         yield f"same {name} for the same seed", not differing and not missing, shown
     known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
     here = f"{sum(known)} of {len(known)} runs"
-    elsewhere = "the others are on disks that this machine does not share, or damaged: intervals are over seeds alone"
+    elsewhere = (
+        "the others are on disks that this machine does not share, damaged or changed: intervals are over seeds alone"
+    )
     yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
     steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
