@@ -69,8 +69,8 @@ class Answer:
         elif self.ahead:
             names = f"{listed(self.ahead)} {are(self.ahead)}"
             yield (
-                f"{self.best} has the best mean {metric} ({shown}), but {names} better by the test of seeds: no encoding "
-                "is clearly the one to take."
+                f"{self.best} has the best mean {metric} ({shown}), but {names} better by the test of seeds: no "
+                "encoding is clearly the one to take."
             )
         elif self.alike:
             yield f"{self.best} has the best {metric} ({shown}), but {self._as_good()}: choose among these by cost."
