@@ -87,6 +87,8 @@ class Claim:
     metric: str | None = None
 
     def __post_init__(self) -> None:
+        if self.better == self.than:
+            raise ValueError(f"better and than must be different encodings, got {self.better} twice")
         if self.metric is not None:
             Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
 
