@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -227,3 +228,23 @@ def test_a_report_is_written_where_no_encoding_has_positions(tmp_path):
     assert conclusions(found)["copying"].startswith(
         "there is no answer, since no encoding has positions at these lengths."
     )
+
+
+def test_a_run_whose_test_is_not_finite_counts_as_diverged_in_checks_as_in_verdicts():
+    found = results()
+    for cell, result in found.cells:
+        if (cell.encoding, cell.seed) == ("none", 2):
+            result.scores["exact_match@20"] = math.inf
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
+    assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
+
+
+def test_methods_of_runs_that_exist_do_not_claim_pairs_of_seeds_that_are_none():
+    found = results()
+    places = {cell.identity: found.place(cell) for cell, _ in found.cells}
+    kept = {cell.identity: one for cell, one in found.cells if (cell.seed > 3) == (cell.encoding == "none")}
+    text = methods(dataclasses.replace(found, finished=kept, places=places))
+    assert "with 2 to 3 runs of each encoding" in text
+    assert "are means over pairs of seeds where two encodings share at least 2, and else of all their seeds" in text
+    assert "runs of one seed are pairs" not in text
+    assert "of each encoding" not in methods(found)
