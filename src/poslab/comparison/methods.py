@@ -63,10 +63,10 @@ def _statistics(results: Results) -> Iterator[str]:
         " where two encodings share at least 2, and else of all their seeds (Welch's test)" if results.places else ""
     )
     yield (
-        f"Differences to {comparison.baseline} are means over pairs of seeds{pairs}. Where a metric has scores of test items, "
-        "the interval holds for new seeds and new items (a crossed layout of the two, whose half widths are added as "
-        "squares), else for new seeds and these items (Student's t). An encoding is called better or worse if the "
-        "difference is not zero at the level of 5 % after Holm's correction over the encodings of a case, and equal if "
-        "it lies within the margin by two one-sided tests. Where some seeds solve a task and others do not, exact "
-        "tests of the solve rate take their place."
+        f"Differences to {comparison.baseline} are means over pairs of seeds{pairs}. Where a metric has "
+        "scores of test items, the interval holds for new seeds and new items (a crossed layout of the two, whose half "
+        "widths are added as squares), else for new seeds and these items (Student's t). An encoding is called better "
+        "or worse if the difference is not zero at the level of 5 % after Holm's correction over the encodings of a "
+        "case, and equal if it lies within the margin by two one-sided tests. Where some seeds solve a task and others "
+        "do not, exact tests of the solve rate take their place."
     )
