@@ -182,7 +182,13 @@ def test_a_cell_of_a_database_is_checked():
             cell_of(node)
 
 
-@pytest.mark.parametrize("node", [None, 3, {"price": 1}, {"metrics": {"loss": "x"}}, {"scores": [1]}, {"start": "x"}])
+@pytest.mark.parametrize(
+    "node",
+    [
+        *(None, 3, {"price": 1}, {"metrics": {"loss": "x"}}, {"scores": [1]}),
+        *({"start": "x"}, {"start": {"batch": ["x"]}}),
+    ],
+)
 def test_a_result_of_a_database_is_checked(node):
     with pytest.raises(ValueError, match="the storage holds something else than a result"):
         result_of(node)

@@ -122,3 +122,11 @@ def test_plain_data_makes_the_same_comparison():
     made = comparison(tuning=TUNING)
     node = json.loads(json.dumps(made.as_plain_data()))
     assert json.loads(json.dumps(Comparison(**node).as_plain_data())) == node
+
+
+@pytest.mark.parametrize("place", ["cases", "encodings"])
+def test_a_name_that_no_directory_can_have_is_refused(place):
+    long = "a" * 300
+    node = {"cases": {long: {"train": {}}}, "encodings": ["rotary", {"name": long, "encoding": "none"}]}[place]
+    with pytest.raises(ValueError, match=place):
+        comparison(**{place: node})

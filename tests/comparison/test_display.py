@@ -48,7 +48,7 @@ def test_the_live_table_has_a_column_for_each_case_and_says_what_runs(shown):
 
 
 def test_many_cases_have_a_row_each(shown):
-    lines = shown(2, cases={f"a_case_with_a_long_name_{'x' * 60}_{place}": CASE for place in range(6)})
+    lines = shown(2, cases={f"a_case_with_a_long_name_{'x' * 50}_{place}": CASE for place in range(6)})
     cases = [line for line in lines if line.startswith("  a_case")][:6]
     assert [" ".join(line.split()[-3:]) for line in cases] == ["2 of 6", *5 * ["0 of 6"]]
     assert max(map(len, lines)) <= 80

@@ -188,8 +188,8 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
             "budget must not set trainer.max_steps, which is tuned",
         ),
         ({"cases": {"a": {"train": {"encoding": "t5"}}}}, "cases.a.train must not have encoding"),
-        ({"cases": {"a b": {"train": {}}}}, "cases: names must be letters"),
-        ({"cases": {True: {"train": {}}}}, "cases: names must be letters.*got true: YAML reads on"),
+        ({"cases": {"a b": {"train": {}}}}, "cases: names must be at most 80 letters"),
+        ({"cases": {True: {"train": {}}}}, "cases: names must be at most 80 letters.*got true: YAML reads on"),
         ({"cases": {"a+": {"train": {}}, "A": {"train": {}}}}, r"cases: a\+ and A would have files of the same name"),
         (
             {

@@ -102,3 +102,8 @@ def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
     table = values_table(results(), published_results(made))
     assert len(table) >= 4
     assert list(table["computed here"]) == pytest.approx(list(table["published"]), rel=0.01)
+
+
+def test_a_claim_of_an_encoding_beside_itself_is_refused_before_any_training():
+    with pytest.raises(ValueError, match="better and than must be different encodings, got none twice"):
+        claim("none", "none")

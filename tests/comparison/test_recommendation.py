@@ -10,7 +10,7 @@ import pytest
 
 from poslab.comparison.recommendation import Needs, recommendation
 from tests.comparison.comparisons import TUNING
-from tests.comparison.test_report import results
+from tests.comparison.test_report import results, with_values
 
 TYPED = "python -m src.compare comparison=question report_only=true recommend=true length=80"
 
@@ -149,3 +149,18 @@ def test_an_encoding_without_a_run_is_named_with_the_command_that_trains_it():
         "slow has no finished run. This trains what is missing, in about 2 hours:\n"
         "python -m src.compare comparison=question"
     )
+
+
+def test_the_best_mean_is_not_recommended_where_another_is_better_by_its_solve_rate():
+    values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
+    text = " ".join(recommendation(with_values(results(seeds=8), values), Needs(), TYPED))
+    assert "take none" not in text
+    assert "rotary (73) is better: solved by 7 of 8 seeds (53% to 98%), none by 0 of 8 seeds" in text
+
+
+def test_where_no_encoding_has_positions_it_is_not_said_that_none_has_learned():
+    found = results()
+    for result in found.finished.values():
+        del result.scores["exact_match@20"]
+    (text,) = recommendation(found, Needs(length=20), TYPED)
+    assert text.startswith("copying: no encoding has positions for exact match at length 20, of none, rotary and slow.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -217,3 +218,50 @@ def test_means_stand_at_each_length(written):
     means = rows.groupby(["encoding", "length"])["value"].mean()
     for encoding, *values in table.itertuples(index=False):
         assert values == pytest.approx([means[encoding, 10], means[encoding, 20]])
+
+
+def with_values(found, values):
+    """Results with these values at length 20, by encoding and seed."""
+    for cell, result in found.cells:
+        result.scores["exact_match@20"] = values[cell.encoding][cell.seed - 1]
+    return found
+
+
+def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():
+    values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
+    (one,) = answers(with_values(results(seeds=8), values))
+    assert (one.best, one.ahead) == ("none", ["rotary"])
+    first = next(iter(one.sentences("slow")))
+    assert first.startswith("none has the best mean") and "take none" not in first
+    assert "but rotary is better by the test of seeds" in first
+
+
+def test_a_report_is_written_where_no_encoding_has_positions(tmp_path):
+    found = results(output=str(tmp_path))
+    for result in found.finished.values():
+        del result.scores["exact_match@20"]
+    write(found, HarmlessConsole(io.StringIO(), width=80), "python -m src.compare comparison=question")
+    assert (tmp_path / "report.html").exists()
+    assert conclusions(found)["copying"].startswith(
+        "there is no answer, since no encoding has positions at these lengths."
+    )
+
+
+def test_a_run_whose_test_is_not_finite_counts_as_diverged_in_checks_as_in_verdicts():
+    found = results()
+    for cell, result in found.cells:
+        if (cell.encoding, cell.seed) == ("none", 2):
+            result.scores["exact_match@20"] = math.inf
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
+    assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
+
+
+def test_methods_of_runs_that_exist_do_not_claim_pairs_of_seeds_that_are_none():
+    found = results()
+    places = {cell.identity: found.place(cell) for cell, _ in found.cells}
+    kept = {cell.identity: one for cell, one in found.cells if (cell.seed > 3) == (cell.encoding == "none")}
+    text = methods(dataclasses.replace(found, finished=kept, places=places))
+    assert "with 2 to 3 runs of each encoding" in text
+    assert "are means over pairs of seeds where two encodings share at least 2, and else of all their seeds" in text
+    assert "runs of one seed are pairs" not in text
+    assert "of each encoding" not in methods(found)

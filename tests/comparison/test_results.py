@@ -10,7 +10,7 @@ import pytest
 from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.tables import fewer_items, overview
-from poslab.evaluation.item_files import write_measured
+from poslab.evaluation.item_files import read_measured, write_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
@@ -63,6 +63,19 @@ def test_without_the_items_of_a_run_intervals_are_over_seeds_alone_and_the_check
     assert lost.scores("copying", Criterion("exact_match", "maximize"))["rotary"].items is None
     found = checks(lost).frame.set_index("check").loc["scores of test items are known"]
     assert not found["holds"] and found["found"].startswith("14 of 15 runs; the others are on disks that this machine")
+
+
+@pytest.mark.parametrize("factor", [1.5, np.nan])
+def test_items_whose_means_are_not_those_of_the_results_are_not_read(tmp_path, factor):
+    """They are of other weights, or somebody has changed them: differences would contradict the table of means."""
+    made = with_items(tmp_path, WrittenAnswers)
+    path = made.place(made.cells[0][0]) / "scores.npz"
+    there = read_measured(path)
+    changed = {key: dataclasses.replace(one, sums=one.sums * factor) for key, one in there.scores.items()}
+    write_measured(dataclasses.replace(there, scores=changed), path)
+    assert made.scores("copying", BEYOND)["rotary"].items is None
+    assert np.isfinite(made.scores("copying", BEYOND)["none"].values).all()
+    assert not checks(made).frame.set_index("check").loc["scores of test items are known"]["holds"]
 
 
 def test_runs_that_exist_are_compared_whatever_their_seeds(tmp_path):

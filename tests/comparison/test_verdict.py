@@ -178,3 +178,22 @@ def test_diverged_runs_have_not_solved_the_case():
 
 def test_no_encoding_beside_the_baseline_is_no_verdict():
     assert verdicts({"alibi": Scores(BASELINE)}, "alibi", "maximize") == {}
+
+
+def test_solve_rates_speak_only_where_more_is_better():
+    """Of a share of errors, say, a seed above 80 has solved nothing."""
+    ours, theirs = [95, 99, 97, 98, 96, 99, 95, 99.0], [5, 3, 90, 2, 4, 1, 0, 6.0]
+    assert verdict(ours, theirs, direction="minimize", share=True).word is Word.WORSE
+
+
+def test_the_p_value_alone_is_of_the_test_that_gives_the_word():
+    found = verdict([95, 99, 97, 98, 96], [5, 3, 90, 2, 4], share=True)
+    assert (found.p_alone, found.p_value) == (pytest.approx(2 / 2**4), pytest.approx(2 / 2**4))
+    means = verdict([95, 99, 97, 98, 96], [5, 3, 90, 2, 4])
+    assert means.p_alone == pytest.approx(stats.ttest_rel([95, 99, 97, 98, 96], [5, 3, 90, 2, 4]).pvalue)
+
+
+def test_a_verdict_beside_another_encoding_names_it():
+    found = verdict([95, 99, np.nan, 98, 96], [5, 3, 90, 2, 4], share=True)
+    assert "the baseline" not in found.beside("alibi")
+    assert "alibi by 1 of 5 seeds" in found.beside("alibi") and "of alibi's 0 of 5" in found.beside("alibi")

@@ -54,9 +54,14 @@ class Answer:
 
     @property
     def decides_nothing(self) -> bool:
-        """Whether the best score is 0, and no other encoding is clearly different."""
+        """True if the best score is 0, and no other encoding is clearly different."""
         is_zero = self.criterion.direction == "maximize" and self.value == 0
         return is_zero and len(self.alike) == len(self.beside)
+
+    @property
+    def ahead(self) -> list[str]:
+        """Encodings that are better than the best mean, as pairs of seeds or solve rates can be."""
+        return [name for name, verdict in self.beside.items() if verdict.word is Word.BETTER]
 
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
@@ -69,6 +74,12 @@ class Answer:
             yield f"{self.best} has the best {metric} ({self.value:.4g}), which one seed cannot tell from luck."
         elif not self.beside:
             yield f"{self.best} alone has a result: {metric} {shown}."
+        elif self.ahead:
+            names = f"{listed(self.ahead)} {are(self.ahead)}"
+            yield (
+                f"{self.best} has the best mean {metric} ({shown}), but {names} better by the test of seeds: no "
+                "encoding is clearly the one to take."
+            )
         elif self.alike:
             yield f"{self.best} has the best {metric} ({shown}), but {self._as_good()}: choose among these by cost."
         else:

@@ -283,7 +283,8 @@ def result_of(node: Any) -> CellResult:
         texts = (result.diverged, result.machine)
         if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
             raise ValueError
-        if not isinstance(result.start, Mapping):
+        starts = result.start.values()  # AttributeError of anything but a mapping
+        if not all(one is None or isinstance(one, str) for one in starts):
             raise ValueError
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"the storage holds something else than a result: {str(node)[:80]}") from error

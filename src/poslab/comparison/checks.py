@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
@@ -42,13 +43,21 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         yield f"same {name} for the same seed", not differing and not missing, shown
     known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
     here = f"{sum(known)} of {len(known)} runs"
-    elsewhere = "the others are on disks that this machine does not share, or damaged: intervals are over seeds alone"
+    elsewhere = (
+        "the others are on disks that this machine does not share, damaged or changed: intervals are over seeds alone"
+    )
     yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
     steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
     machines = sorted({result.machine for _, result in every})
     yield "same machine, for speeds", len(machines) == 1, "; ".join(machines)
-    diverged = [cell.label for cell, result in every if result.diverged]
+    diverged = {
+        (name, seed)
+        for criterion in results.comparison.criteria(case)
+        for name in results.reaching(case, criterion)
+        for seed, value in results.values(case, criterion, name).items()
+        if not math.isfinite(value)
+    } | {(name, seed) for name, own in runs.items() for seed, (_, result) in own.items() if result.diverged}
     yield "no run diverged", not diverged, f"{len(diverged)} of {len(every)}" if diverged else "none"
     learned = {name: results.learned(case, name) for name in runs}
     behind = [f"{name} ({count} of {total})" for name, (count, total) in learned.items() if count < total]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from poslab.arguments import Count, Positive, Range, nearest, shown, with_checked_arguments
 
-NAME = r"[A-Za-z0-9][\w.=+-]*"
-"""Pattern of names of encodings and cases, which are those of directories too."""
+NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
+"""Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
 
 Choices = Mapping[str, Any]
 """Overrides of `python -m src.train` by key, such as `{"encoding": "rotary", "encoding.base": 1000}`."""
@@ -236,7 +236,9 @@ class Comparison:
             raise ValueError("cases must hold at least one, as in {text: {train: {dataset: python_docs}}}")
         if odd := [name for name in self.cases if not _is_name(name)]:
             quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
-            raise ValueError(f"cases: names must be letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")
+            raise ValueError(
+                f"cases: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}"
+            )
         return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
 
     def encodings_of(self, case: str) -> list[str]:

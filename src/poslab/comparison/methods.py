@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from poslab.comparison.answers import amount, are, in_words, listed
 from poslab.comparison.checks import checks
+from poslab.comparison.difference import FEWEST_SEEDS
 from poslab.comparison.results import Results
 from poslab.comparison.tuned import tuning_sentences
 
@@ -18,13 +19,20 @@ def methods(results: Results) -> str:
 def _runs(results: Results) -> Iterator[str]:
     comparison = results.comparison
     names = list(comparison.choices_by_encoding)
+    seeds = f"{amount(len(comparison.seed_list), 'seed')} each"
+    if results.places:  # runs that exist already need not have the same seeds
+        counts = [len(results.runs(*pair)) for pair in comparison.pairs]
+        span = f"{min(counts)} to " if min(counts) < max(counts) else ""
+        seeds = f"{span}{amount(max(counts), 'run')} of each encoding"
     yield (
         f"We trained models under several positional encodings ({listed(names)}) on "
-        f"{listed(list(comparison.cases))}, with {amount(len(comparison.seed_list), 'seed')} each."
+        f"{listed(list(comparison.cases))}, with {seeds}."
     )
     table = checks(results).frame
     of_pairs = table[table["check"].str.endswith("for the same seed")] if len(table) else table
-    if len(of_pairs) and of_pairs["holds"].all():
+    if results.places and not all(len(results.shared_seeds(case)) >= FEWEST_SEEDS for case in comparison.cases):
+        yield "Runs of the same seed are pairs where two encodings share at least 2 seeds."
+    elif len(of_pairs) and of_pairs["holds"].all():
         yield (
             "For the same seed, the order of the data and the first values of all weights that encodings share are the "
             "same, so that runs of one seed are pairs."
@@ -51,11 +59,14 @@ def _statistics(results: Results) -> Iterator[str]:
         by_text.setdefault(text, []).append(case)
     for text, cases in by_text.items():
         yield f"{listed(cases)} {are(cases)} {text}"
+    pairs = (
+        " where two encodings share at least 2, and else of all their seeds (Welch's test)" if results.places else ""
+    )
     yield (
-        f"Differences to {comparison.baseline} are means over pairs of seeds. Where a metric has scores of test items, "
-        "the interval holds for new seeds and new items (a crossed layout of the two, whose half widths are added as "
-        "squares), else for new seeds and these items (Student's t). An encoding is called better or worse if the "
-        "difference is not zero at the level of 5 % after Holm's correction over the encodings of a case, and equal if "
-        "it lies within the margin by two one-sided tests. Where some seeds solve a task and others do not, exact "
-        "tests of the solve rate take their place."
+        f"Differences to {comparison.baseline} are means over pairs of seeds{pairs}. Where a metric has "
+        "scores of test items, the interval holds for new seeds and new items (a crossed layout of the two, whose half "
+        "widths are added as squares), else for new seeds and these items (Student's t). An encoding is called better "
+        "or worse if the difference is not zero at the level of 5 % after Holm's correction over the encodings of a "
+        "case, and equal if it lies within the margin by two one-sided tests. Where some seeds solve a task and others "
+        "do not, exact tests of the solve rate take their place."
     )

@@ -92,6 +92,8 @@ class Claim:
     metric: str | None = None
 
     def __post_init__(self) -> None:
+        if self.better == self.than:
+            raise ValueError(f"better and than must be different encodings, got {self.better} twice")
         if self.metric is not None:
             Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
 
@@ -157,7 +159,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
         return UNTESTED, f"{' and '.join(behind)} {'have' if len(behind) > 1 else 'has'} not learned the task"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS}
-    return words.get(verdict.word, OPEN), verdict.text
+    return words.get(verdict.word, OPEN), verdict.beside(claim.than)
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:

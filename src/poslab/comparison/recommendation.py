@@ -181,6 +181,9 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
     able = [name for name in scores if name not in results.not_learned(case) and math.isfinite(scores[name].mean)]
     able.sort(key=lambda name: scores[name].mean * (1 if criterion.direction == "minimize" else -1))
     fitting = [name for name in able if _fits(results, case, name, needs)]
+    if not scores:
+        yield f"no encoding has positions for {in_words(criterion)}, of {listed(results.encodings(case))}."
+        return
     if not fitting:
         lacking = "is known to be fast and small enough" if able else "has learned it"
         considered = [name for name in results.encodings(case) if name in able or not able]
@@ -210,6 +213,12 @@ def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str
     if _is_luck(results, case, criterion, fitting):
         yield f"{best} has the best {metric} ({values[best]}), which one seed cannot tell from luck."
         return
+    if ahead := [name for name in others if beside[name].word is Word.BETTER]:
+        yield (
+            f"{best} has the best mean {metric} ({values[best]}), but {ahead[0]} ({values[ahead[0]]}) is "
+            f"{beside[ahead[0]].beside(best)}. No encoding is clearly the one to take."
+        )
+        return
     alike = [name for name in others if beside[name].word in ALIKE]
     choice = max([best, *alike], key=lambda name: _speed(results, case, name))
     seeds = amount(len(results.known_values(case, criterion, choice)), "seed")
@@ -217,7 +226,7 @@ def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str
     if choice != best:
         yield f"{best} has the best mean ({values[best]}), but {choice} is {beside[choice].word} and trains faster."
     elif others:
-        yield f"The runner-up is {others[0]} ({values[others[0]]}): {beside[others[0]].text}."
+        yield f"The runner-up is {others[0]} ({values[others[0]]}): {beside[others[0]].beside(best)}."
     named = {choice, best, *(others[:1] if choice == best else [])}
     rest = [name for name in alike if name not in named]
     if equal := [name for name in rest if beside[name].word is Word.EQUAL]:

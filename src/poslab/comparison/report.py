@@ -92,6 +92,8 @@ def conclusions(results: Results) -> dict[str, str]:
 def _why_no_answer(results: Results, case: str) -> str:
     if not results.is_comparable(case):
         return "no seed of all encodings is finished"
+    if not results.reaching(case, results.comparison.criteria(case)[0]):
+        return "no encoding has positions at these lengths"
     return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
 
 
@@ -156,7 +158,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             if not own.empty:
                 yield figures.differences(f"differences_{slug}_{tag}", criterion, own, comparison.baseline)
         by_seed = _by_seed(results, case, criterion)
-        if np.isfinite(by_seed["value"]).any():
+        if np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
             yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
     first = comparison.criteria(case)[0]
     for name in comparison.costs:

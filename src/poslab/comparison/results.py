@@ -215,11 +215,21 @@ class Results:
         }
 
     def measured(self, cell: Cell) -> MeasuredRun | None:
-        """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared."""
+        """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared.
+
+        Scores whose values are not those of the result are of other weights, or were changed, and are not read either.
+        """
         try:
-            return read_measured(self.place(cell) / SCORES)
+            found = read_measured(self.place(cell) / SCORES)
         except ValueError:
             return None
+        result = self.finished[cell.identity]
+        known = {} if result is None else result.scores
+        for (metric, length), one in found.scores.items():
+            value = known.get(metric if length is None else f"{metric}@{length}", one.value)
+            if not np.isclose(one.value, value, rtol=1e-6, equal_nan=True):
+                return None
+        return found
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""

@@ -139,7 +139,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "difference": found.mean,
                     "low": low,
                     "high": high,
-                    "p": found.p_value,
+                    "p": verdict.p_alone,
                     "p_holm": verdict.p_value,
                     "pairs": found.pairs,
                     "share_better": found.share_better,

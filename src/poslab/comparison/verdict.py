@@ -45,6 +45,7 @@ class Verdict:
         detectable: of NOT_TOLD_APART, the smallest true difference that the present seeds find with a power of 80 %;
             None if solve rates are compared.
         by_solve_rate: whether solve rates are compared, since the seeds of one of both split.
+        p_alone: the p-value of the same test without Holm; without a test, that of the means.
     """
 
     word: Word
@@ -56,6 +57,11 @@ class Verdict:
     text: str
     detectable: float | None = None
     by_solve_rate: bool = False
+    p_alone: float = math.nan
+
+    def beside(self, baseline: str) -> str:
+        """Return the text, in which the encoding to which this one is compared has its name."""
+        return self.text.replace("the baseline", baseline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +78,12 @@ class _Comparison:
 
     @property
     def split(self) -> bool:
-        """Return whether solve rates are compared, since the seeds of one of both split."""
-        return self.share and (seeds_split(self.scores.values) or seeds_split(self.baseline.values))
+        """Return whether solve rates are compared, since the seeds of one of both split; more must be better."""
+        return (
+            self.share
+            and self.difference.direction == "maximize"
+            and (seeds_split(self.scores.values) or seeds_split(self.baseline.values))
+        )
 
     @property
     def untested(self) -> Word | None:
@@ -173,7 +183,8 @@ def _untested(comparison: _Comparison) -> Verdict:
         unit = "pair of seeds" if comparison.difference.paired else "seed of one of both"
         text = f"{'one' if pairs else 'no'} {unit} finished: cannot be told from luck"
     text += _reservations(comparison)
-    return Verdict(word, comparison.difference, math.nan, False, None, scores.diverged, text)
+    found = comparison.difference
+    return Verdict(word, found, math.nan, False, None, scores.diverged, text, p_alone=found.p_value)
 
 
 def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int) -> Verdict:
@@ -210,6 +221,7 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
         text,
         detectable,
         comparison.split,
+        comparison.p_values()[0],
     )
 
 
