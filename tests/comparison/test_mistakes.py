@@ -11,7 +11,7 @@ import pytest
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.comparison_file import read_comparison
 from poslab.comparison.mistakes import checked
-from poslab.comparison.papers import published_results
+from poslab.comparison.report.papers import published_results
 from tests.comparison.comparisons import TUNING, comparison
 
 WHOLE: dict[str, Any] = {

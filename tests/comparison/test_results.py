@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from poslab.comparison.checks import checks
 from poslab.comparison.comparison import Criterion
-from poslab.comparison.tables import fewer_items, overview
+from poslab.comparison.report.checks import checks
+from poslab.comparison.report.tables import fewer_items, overview
 from poslab.evaluation.item_files import read_measured, write_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
-from tests.comparison.test_report import results
+from tests.comparison.report.test_write import results
 
 ITEMS = 8
 BEYOND = Criterion("exact_match@beyond", "maximize", 2)

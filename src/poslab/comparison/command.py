@@ -15,9 +15,9 @@ from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
-from poslab.comparison.papers import published_results
-from poslab.comparison.recommendation import Needs, print_recommendation, recommendation
-from poslab.comparison.report import write
+from poslab.comparison.report.papers import published_results
+from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
+from poslab.comparison.report.write import write
 from poslab.comparison.results import Results
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order

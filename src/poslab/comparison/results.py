@@ -12,9 +12,9 @@ import pandas as pd
 
 from poslab.comparison.cells import SCORES, Cell, CellPlan, CellResult, TunedPoint
 from poslab.comparison.comparison import Comparison, Criterion
-from poslab.comparison.difference import Scores
 from poslab.comparison.lengths import at_lengths, value
-from poslab.comparison.verdict import Verdict, verdicts
+from poslab.comparison.statistics.difference import Scores
+from poslab.comparison.statistics.verdict import Verdict, verdicts
 from poslab.evaluation.item_files import read_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
 from poslab.tasks.task import Task

@@ -1,0 +1,1 @@
+"""Reports of a comparison: answers, tables, figures, checks and methods."""

@@ -1,0 +1,242 @@
+"""Figures of a comparison: curves over length, differences, every seed, costs, and tuning."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from poslab.comparison.cells import TunedPoint
+from poslab.comparison.comparison import Criterion, Tuning
+from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
+from poslab.comparison.statistics.over_cases import Summary
+from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+WORD_COLOURS = {
+    "better": COLOURS[2],
+    "worse": COLOURS[1],
+    "equal": COLOURS[0],
+    "not told apart": "0.45",
+    "not learned": "0.6",
+}
+"""Colour of each verdict; figures also name it, for readers who do not see colours."""
+
+COST_LABELS = {
+    "parameters": "parameters",
+    "train_tokens_per_second": "tokens per second of training",
+    "seconds": "seconds of training",
+    "memory": "memory of training in MB",
+}
+"""Words for each cost."""
+
+MOST_ON_A_LINEAR_AXIS = 30
+"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
+
+Styles = Mapping[str, Mapping[str, Any]]
+"""Colour and marker of each encoding, the same in all figures."""
+
+
+def styles_of(encodings: Sequence[str]) -> Styles:
+    """Return a style for each encoding: seven colours, and another marker and line for each further seven."""
+    kinds = itertools.product(("-", "--", ":"), range(len(COLOURS)))
+    return {
+        name: {
+            "color": COLOURS[place],
+            "linestyle": line,
+            "marker": MARKERS[(place + 2 * "-- :".index(line[0])) % len(MARKERS)],
+        }
+        for name, (line, place) in zip(encodings, itertools.cycle(kinds), strict=False)
+    }
+
+
+def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styles, better: str) -> Picture:
+    """Draw a metric over the length of the test.
+
+    Args:
+        name, title: of the picture.
+        rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
+        trained: longest length of training.
+        styles: of the encodings.
+        better: `lower` or `higher`.
+    """
+    figure = new_figure(8.0, 4.6)
+    axes = figure.subplots()
+    lengths = sorted(set(rows["length"]))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45 if len(lengths) > 8 else 0)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.axvline(trained, color="0.6", linestyle=":")
+    finite = rows[np.isfinite(rows["value"])]
+    for encoding, own in finite.groupby("encoding", sort=False):
+        by_length = own.groupby("length")["value"].agg(["mean", "min", "max"])
+        style = styles[str(encoding)]
+        axes.plot(by_length["mean"], label=str(encoding), markersize=3.5, linewidth=1.3, **style)
+        axes.fill_between(by_length.index, by_length["min"], by_length["max"], color=style["color"], alpha=0.12, lw=0)
+    if finite["value"].min() > 0 and finite["value"].max() > MOST_ON_A_LINEAR_AXIS * finite["value"].min():
+        axes.set_yscale("log")
+    axes.set_xlabel("length of the test")
+    axes.set_ylabel(str(rows["metric"].iloc[0]).replace("_", " "))
+    _legend(figure, axes)
+    return Picture(
+        name,
+        title,
+        f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better, and "
+        "the dotted line is the longest length of training.",
+        figure,
+    )
+
+
+def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Picture:
+    """Draw the difference of each encoding to the baseline, with its interval and its verdict.
+
+    Rows have columns `encoding`, `difference`, `low`, `high` and `word`.
+    """
+    figure = new_figure(7.5, 0.9 + 0.36 * len(rows))
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    axes.axvline(0, color="0.3", linewidth=1)
+    if criterion.margin is not None:
+        axes.axvspan(-criterion.margin, criterion.margin, color="0.9", linewidth=0)
+    for place, row in zip(places, rows.to_dict("records"), strict=True):
+        colour = next((c for word, c in WORD_COLOURS.items() if str(row["word"]).startswith(word)), "0.45")
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
+        axes.plot(row["difference"], place, "o", color=colour)
+        axes.annotate(
+            str(row["word"]), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour
+        )
+    axes.set_yticks(places, list(rows["encoding"]))
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    is_less, metric = criterion.direction == "minimize", in_words(criterion)
+    arrow = f"← {'better' if is_less else 'worse'} than {baseline}      {'worse' if is_less else 'better'} →"
+    axes.set_xlabel(f"difference to {baseline} in {metric}\n{arrow}")
+    margin = "" if criterion.margin is None else " Within the grey band a difference does not matter."
+    return Picture(
+        name,
+        f"Differences to {baseline}: {criterion.metric}",
+        f"The value of an encoding minus that of {baseline}. Runs of the same seed are pairs: the dot is their mean "
+        f"difference, the line its 95 % interval.{margin}",
+        figure,
+    )
+
+
+def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styles) -> Picture:
+    """Draw the value of every seed; rows have columns `encoding` and `value`, which is not finite if a run diverged."""
+    encodings = list(dict.fromkeys(rows["encoding"]))
+    figure = new_figure(7.5, 0.9 + 0.36 * len(encodings))
+    axes = figure.subplots()
+    labels = []
+    for place, encoding in enumerate(reversed(encodings)):
+        values = rows[rows["encoding"] == encoding]["value"].to_numpy(dtype=float)
+        known, style = values[np.isfinite(values)], styles[encoding]
+        axes.plot(known, np.full(len(known), place), style["marker"], color=style["color"], alpha=0.7, markersize=5)
+        if len(known):
+            axes.plot(known.mean(), place, "|", color="black", markersize=16)
+        lost = len(values) - len(known)
+        labels.append(f"{encoding} ({lost} of {len(values)} diverged)" if lost else encoding)
+    axes.set_yticks(range(len(encodings)), labels)
+    axes.set_ylim(-0.6, len(encodings) - 0.4)
+    axes.set_xlabel(f"{in_words(criterion)} ({'lower' if criterion.direction == 'minimize' else 'higher'} is better)")
+    return Picture(
+        name,
+        f"Every seed: {criterion.metric}",
+        "A mark is a run, the black line the mean of its encoding. Where the marks of an encoding stand in two groups, "
+        "some seeds have solved the task and others have not, and the mean describes none of them.",
+        figure,
+    )
+
+
+def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, styles: Styles) -> Picture:
+    """Draw a metric against a cost; rows have columns `encoding`, `value`, `cost` and `on_front`."""
+    figure = new_figure(7.5, 4.4)
+    axes = figure.subplots()
+    front = rows[rows["on_front"]].sort_values("cost")
+    axes.plot(front["cost"], front["value"], color="0.8", linewidth=1, zorder=0)
+    for row in rows.to_dict("records"):
+        style = styles[row["encoding"]]
+        axes.plot(row["cost"], row["value"], style["marker"], color=style["color"], markersize=7, label=row["encoding"])
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel(f"{COST_LABELS[cost]} ({'more' if cost in MORE_IS_BETTER else 'less'} is better)")
+    lower = criterion.direction == "minimize"
+    axes.set_ylabel(f"{in_words(criterion)}\n({'lower' if lower else 'higher'} is better)")
+    axes.margins(0.1)
+    _legend(figure, axes)
+    return Picture(
+        name,
+        f"{criterion.metric} against {COST_LABELS[cost]}",
+        "No encoding beats one on the grey line in both. Encodings that have not learned the task are left out.",
+        figure,
+    )
+
+
+def tuning(
+    name: str, case: str, key: str, tuned: Mapping[str, TunedPoint], settings: Tuning, styles: Styles
+) -> Picture:
+    """Draw the validation metric over the values of a tuned key, for each encoding that has the key."""
+    figure = new_figure(7.5, 4.4)
+    axes = figure.subplots()
+    values = [point[key] for choice in tuned.values() for point, _ in choice.trials]
+    are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    names = list(dict.fromkeys(map(str, values)))
+    for encoding, choice in tuned.items():
+        best = choice.point
+        line = sorted(
+            (point[key] if are_numbers else names.index(str(point[key])), value)
+            for point, value in choice.trials
+            if all(point[other] == best[other] for other in best if other != key) and np.isfinite(value)
+        )
+        if line:
+            axes.plot(*zip(*line, strict=True), label=encoding, markersize=4, linewidth=1.2, **styles[encoding])
+    if not are_numbers:
+        axes.set_xticks(range(len(names)), names)
+    elif min(values) > 0:
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(set(values)), [f"{one:g}" for one in sorted(set(values))])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(key)
+    better = "lower" if settings.direction == "minimize" else "higher"
+    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better} is better)")
+    _legend(figure, axes)
+    has_others = any(len(choice.point) > 1 for choice in tuned.values())
+    others = " Other tuned keys have the best values of the encoding." if has_others else ""
+    return Picture(
+        name,
+        f"{case}: {key}",
+        "Each mark is a run of a seed that is not compared, at the trained length; the best value of an encoding is "
+        f"that of all its seeds.{others}",
+        figure,
+    )
+
+
+def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], styles: Styles) -> Picture:
+    """Draw the share of runs above each threshold of the score, for each encoding, with its interval."""
+    figure = new_figure(8.0, 4.6)
+    axes = figure.subplots()
+    for encoding, found in shares.items():
+        style = {key: value for key, value in styles[encoding].items() if key != "marker"}
+        axes.plot(thresholds, found.value, label=encoding, linewidth=1.4, **style)
+        axes.fill_between(thresholds, found.low, found.high, color=style["color"], alpha=0.12, linewidth=0)
+    axes.set_xlabel("score: 0 is the mean of the worst encoding of a case, 1 that of the best")
+    axes.set_ylabel("share of runs above the score")
+    _legend(figure, axes)
+    return Picture(
+        name,
+        "Performance profile",
+        "The share of an encoding's runs, over all cases and seeds, whose score is above a threshold, with 95 % "
+        "intervals over seeds. An encoding whose curve lies above another's is the better one at every threshold.",
+        figure,
+        source="Agarwal et al., Deep RL at the Edge of the Statistical Precipice (2021), section 4.2",
+    )
+
+
+def _legend(figure: Any, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = legend_columns(labels, figure.get_size_inches()[0])
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)

@@ -1,0 +1,246 @@
+"""The report of a comparison: the answer first, then its evidence, the checks, and how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as Lines
+
+from poslab.comparison.comparison import Criterion
+from poslab.comparison.mistakes import file_name
+from poslab.comparison.report import figures
+from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
+from poslab.comparison.report.checks import checks
+from poslab.comparison.report.methods import methods
+from poslab.comparison.report.papers import beside_the_paper
+from poslab.comparison.report.summary import OverCases
+from poslab.comparison.report.tables import (
+    at_each_length,
+    case_table,
+    differences,
+    fewer_items,
+    overview,
+    verdict_table,
+)
+from poslab.comparison.report.tuned import tuned_table, tuning_pictures
+from poslab.comparison.results import Results
+from poslab.comparison.statistics.over_cases import caution
+from poslab.io.writing import write_atomically
+from poslab.report.figures import ReportFigure, Table
+from poslab.report.page import Section, write_figures, write_report
+from poslab.report.text_tables import in_markdown, latex, markdown
+
+LEGEND = {
+    "▲": "better",
+    "▼": "worse",
+    "=": "equal within the margin",
+    "?": "not told apart",
+    "✗": "not learned",
+    "∞": "diverged",
+    "–": "no result at these lengths",
+}
+"""Meaning of each sign in the table of all cases."""
+
+
+def write(results: Results, console: Console, typed: str) -> None:
+    """Write results.csv, differences.csv, the tables, the figures and report.html, and print the answer.
+
+    The command is shown as the way to make the report again.
+    """
+    comparison, output = results.comparison, Path(results.comparison.output)
+    console.print("writing the report")
+    write_atomically(output / "results.csv", results.frame().to_csv(index=False))
+    compared = [differences(results, case) for case in comparison.cases]
+    write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))
+    table = overview(results)
+    legend = _legend(results, table)
+    caption = " ".join([comparison.question, f"Finished: {_counted(results)}", legend])
+    write_atomically(output / "table.csv", table.to_csv(index=False))
+    write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
+    write_atomically(output / "table.tex", latex(table, caption))
+    said, notes = conclusions(results), list(reservations(results))
+    sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes]
+    made_of = {"question": comparison.question, "answer": sentences, "methods": methods(results), "command": typed}
+    write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
+    overall = Table(
+        "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
+    )
+    lead, sections = Section("Answer", "\n\n".join(sentences), [overall]), list(_sections(results))
+    drawn = write_figures(output / "figures", [lead, *sections])
+    facts = {"runs": _counted(results), "command": typed}
+    write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
+    _print(results, console, table, sentences)
+
+
+def conclusions(results: Results) -> dict[str, str]:
+    """Return the answer over all cases, where there are enough, and that of each case, in sentences."""
+    comparison = results.comparison
+    by_case = {one.case: " ".join(one.sentences(comparison.baseline)) for one in answers(results)}
+    for case in comparison.cases:
+        if case not in by_case:
+            by_case[case] = f"there is no answer, since {_why_no_answer(results, case)}."
+    for case in comparison.cases:
+        if missing := results.without_runs(case):
+            by_case[case] += f" {listed(missing)} {has(missing)} no finished run."
+        reaching = results.reaching(case, comparison.criteria(case)[0])
+        if ending := [name for name in results.encodings(case) if name not in reaching]:
+            by_case[case] += f" {listed(ending)} {has(ending)} no positions at these lengths."
+    ordered = {case: by_case[case] for case in comparison.cases}
+    overall = OverCases(results)
+    return {"all cases": " ".join(overall.sentences()), **ordered} if overall.enough else ordered
+
+
+def _why_no_answer(results: Results, case: str) -> str:
+    if not results.is_comparable(case):
+        return "no seed of all encodings is finished"
+    if not results.reaching(case, results.comparison.criteria(case)[0]):
+        return "no encoding has positions at these lengths"
+    return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
+
+
+def reservations(results: Results) -> Iterator[str]:
+    """Yield what is not claimed."""
+    comparison = results.comparison
+    if (warning := caution(len(OverCases(results).cases))) is not None and len(comparison.cases) > 1:
+        yield warning
+    if comparison.tuning is None:
+        yield "Nothing was tuned: every encoding has the hyperparameters of its files, which may suit some better."
+
+
+def _legend(results: Results, table: pd.DataFrame) -> str:
+    """Return what the signs of a table mean, and which means are over fewer test items than others."""
+    comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
+    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in used]
+    meanings = f"Beside {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
+    return " ".join(filter(None, [meanings, *(fewer_items(results, case) for case in comparison.cases)]))
+
+
+def _sections(results: Results) -> Iterator[Section]:
+    comparison = results.comparison
+    styles = figures.styles_of(list(comparison.choices_by_encoding))
+    if (over_cases := OverCases(results)).enough:
+        yield over_cases.section(styles)
+    for case in comparison.cases:
+        if results.encodings(case):
+            yield Section(case, "", list(_evidence(results, case, styles)))
+    yield from beside_the_paper(results)
+    if (table := tuned_table(results)) is not None:
+        text = (
+            "Every encoding had the same number of trials, and a few more where its best value was at an end of its "
+            "range, all at the trained length and on a seed that is not compared."
+        )
+        yield Section("Tuning", text, [table, *tuning_pictures(results, styles)])
+    yield Section("Checks", "What must hold for the differences to be those of the encodings.", [checks(results)])
+    yield Section("How it was made", methods(results), [])
+
+
+def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
+    comparison, slug = results.comparison, file_name(case)
+    gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
+    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
+    yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
+    drawn = set()
+    for criterion in comparison.criteria(case):
+        rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
+        if criterion.name not in drawn and rows["length"].nunique() > 1:
+            drawn.add(criterion.name)
+            better = "lower" if criterion.direction == "minimize" else "higher"
+            title = f"{criterion.name} by length"
+            yield figures.curves(
+                f"curves_{slug}_{criterion.name}", title, rows, results.plan.trained[case], styles, better
+            )
+            yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
+        verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
+        if not verdicts.empty:
+            yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
+        compared = differences(results, case)
+        if not compared.empty:
+            own = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
+            if not own.empty:
+                yield figures.differences(f"differences_{slug}_{tag}", criterion, own, comparison.baseline)
+        by_seed = _by_seed(results, case, criterion)
+        if np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
+            yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
+    first = comparison.criteria(case)[0]
+    for name in comparison.costs:
+        rows = _costs(results, case, first, name)
+        if rows["cost"].nunique() > 1:
+            yield figures.pareto(f"cost_{slug}_{name}", first, rows, name, styles)
+
+
+def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
+    rows = [
+        {"encoding": encoding, "seed": seed, "value": number}
+        for encoding in results.reaching(case, criterion)
+        for seed, number in results.values(case, criterion, encoding).items()
+    ]
+    return pd.DataFrame(rows, columns=["encoding", "seed", "value"])
+
+
+def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.DataFrame:
+    """Return the value and the cost of each encoding that has learned, and whether no other beats it in both."""
+    rows = pd.DataFrame(
+        [
+            {
+                "encoding": encoding,
+                "value": results.mean(case, criterion, encoding),
+                "cost": cost(results, case, encoding, name),
+            }
+            for encoding in results.reaching(case, criterion)
+            if encoding not in results.not_learned(case)
+        ],
+        columns=["encoding", "value", "cost"],
+    ).dropna()
+    gain = rows["value"] * (-1 if criterion.direction == "minimize" else 1)
+    price = rows["cost"] * (-1 if name in MORE_IS_BETTER else 1)
+    beaten = [((gain >= g) & (price <= p) & ((gain > g) | (price < p))).any() for g, p in zip(gain, price, strict=True)]
+    return rows.assign(on_front=~np.array(beaten, dtype=bool))
+
+
+def _counted(results: Results) -> str:
+    """Return in words how many runs are finished."""
+    comparison = results.comparison
+    total = len(comparison.pairs) * len(comparison.seed_list)
+    failed = f" ({len(results.failed)} failed)" if results.failed else ""
+    return (
+        f"{len(results.cells)} of {total} runs{failed}: {len(comparison.choices_by_encoding)} encodings, "
+        f"{amount(len(comparison.cases), 'case')}, {amount(len(comparison.seed_list), 'seed')}."
+    )
+
+
+def _print(results: Results, console: Console, table: pd.DataFrame, sentences: list[str]) -> None:
+    for sentence in sentences:
+        console.print(f"{sentence}\n")
+    comparison = results.comparison
+    for case in comparison.cases:
+        prefix = "" if len(comparison.cases) == 1 else f"{case} "
+        lines = Lines(box=box.SIMPLE_HEAD, title=case, title_justify="left")
+        lines.add_column("encoding")
+        columns = [f"{prefix}{criterion.metric}" for criterion in comparison.criteria(case)]
+        for column in columns:
+            lines.add_column(column.removeprefix(prefix), justify="right")
+        for row in table.to_dict("records"):
+            if row["encoding"] in comparison.encodings_of(case):
+                lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
+        console.print(lines)
+    if legend := _legend(results, table):
+        console.print(legend)
+    console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
+    if results.failed:
+        cell = results.failed[0]
+        count = amount(len(results.failed), "run")
+        console.print(
+            f"{count} failed, such as {cell.label}: see {results.place(cell) / 'train.log'}",
+            soft_wrap=True,
+        )
+
+
+def _aligned(cell: str) -> str:
+    """Return a number with room for a sign, which others in its column may have."""
+    return cell if cell[-1] in LEGEND else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"

@@ -1,0 +1,47 @@
+"""Figures of a comparison where values are missing, infinite or few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poslab.comparison.comparison import Criterion
+from poslab.comparison.report import figures
+
+CRITERION = Criterion("perplexity@4x", "minimize", 0.1)
+STYLES = figures.styles_of(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, np.nan, 2.0, 3.0], [np.nan] * 4, [1.0, np.inf, 1.0, 1.0], [5.0, 5.0, 5.0, 5.0]]
+)
+def test_every_seed_is_drawn_and_those_that_diverged_are_counted(values):
+    rows = pd.DataFrame({"encoding": ["a", "a", "b", "b"], "value": values})
+    picture = figures.every_seed("seeds", CRITERION, rows, STYLES)
+    assert picture.drawn("png")
+    labels = [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
+    lost = [int((~np.isfinite(part)).sum()) for part in (values[:2], values[2:])]
+    expected = [f"{name} ({n} of 2 diverged)" if n else name for name, n in zip("ab", lost, strict=True)]
+    assert labels == expected[::-1]
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 1.0], [0.0, 0.0]])
+def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
+    names = list("ab")[: len(values)]
+    rows = pd.DataFrame({"encoding": names, "value": values, "cost": [3.0, 4.0][: len(values)], "on_front": True})
+    picture = figures.pareto("cost", CRITERION, rows, "memory", STYLES)
+    assert picture.drawn("png")
+    assert picture.figure.axes[0].get_xlabel() == "memory of training in MB (less is better)"
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([2.0, 3.0, 2.0, 4.0], "linear"), ([2.0, 3.0, 2.0, 900.0], "log"), ([0.0, 3.0, 0.0, 90.0], "linear")],
+)
+def test_curves_leave_out_what_is_not_finite_and_have_a_logarithmic_axis_only_for_numbers_above_zero(values, scale):
+    rows = pd.DataFrame({"encoding": list("aabbb"), "length": [8, 16, 8, 16, 32], "value": [*values, np.inf]})
+    picture = figures.curves("curves", "title", rows.assign(metric="perplexity"), 8, STYLES, "lower")
+    assert picture.drawn("png")
+    assert picture.figure.axes[0].get_yscale() == scale
+    assert all(np.isfinite(line.get_ydata()).all() for line in picture.figure.axes[0].lines[1:])

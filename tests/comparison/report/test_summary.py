@@ -1,0 +1,69 @@
+"""The section over all cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from poslab.comparison.report import figures
+from poslab.comparison.report.summary import OverCases
+from poslab.comparison.report.write import conclusions, reservations
+from poslab.comparison.statistics.over_cases import mean_ranks
+from tests.comparison.report.test_write import results
+
+CASE = {"train": {"experiment": "small", "dataset": "copy"}}
+
+
+def cases(count, **changes):
+    return results(cases={f"case{place}": CASE for place in range(count)}, **changes)
+
+
+@pytest.fixture(scope="module")
+def nine():
+    return OverCases(cases(9))
+
+
+def test_over_eight_cases_the_answer_and_the_report_have_ranks(nine):
+    assert conclusions(nine.results)["all cases"] == (
+        "none has the best mean rank, 1.0 of 3 (95 % interval 1.0\xa0to\xa01.0 over cases). "
+        "none and slow are better than rotary over cases."
+    )
+    section = nine.section(figures.styles_of(nine.encodings))
+    assert [figure.name for figure in section.figures] == ["over_cases", "profile"]
+    assert not list(reservations(cases(9, tuning=None)))[:-1]
+
+
+def test_ranks_and_counts_are_those_of_each_case(nine):
+    frame = nine.frame().set_index("encoding")
+    assert list(frame["rank"]) == sorted(frame["rank"])
+    gains = np.array(
+        [
+            [np.mean(list(nine.results.values(c, k, e).values())) for c in nine.cases]
+            for e in nine.encodings
+            for k in nine.results.comparison.criteria(nine.cases[0])
+        ]
+    )
+    assert dict(zip(nine.encodings, mean_ranks(gains).value, strict=True)) == pytest.approx(dict(frame["rank"]))
+    assert (frame.loc["none", ["better", "equal", "worse", "undecided"]] == [9, 0, 0, 0]).all()
+    assert frame["p"]["none"] < 0.05 and np.isnan(frame["p"]["rotary"])
+
+
+def test_fewer_cases_claim_nothing():
+    few = cases(7)
+    assert not OverCases(few).enough
+    assert "all cases" not in conclusions(few)
+    assert next(reservations(few)).startswith("Nothing is claimed over cases: 7 of them")
+
+
+def test_an_encoding_that_some_cases_leave_out_and_runs_that_diverged_are_no_obstacle():
+    some = {f"case{place}": {**CASE, **({"encodings": ["none", "rotary"]} if place else {})} for place in range(8)}
+    found = OverCases(results(cases=some, diverged=lambda cell: (cell.encoding, cell.case) == ("none", "case3")))
+    assert found.encodings == ["none", "rotary"]
+    assert np.isfinite(found.scores).all()
+    assert found.ranks.value == pytest.approx([1 + 1 / 8, 2 - 1 / 8])
+
+
+def test_an_encoding_that_has_not_learned_ranks_last_however_good_its_metric():
+    found = OverCases(cases(8, learned=lambda name: name != "none"))
+    assert found.ranks.value[found.encodings.index("none")] == 3
+    assert "none is worse than rotary over cases." in " ".join(found.sentences())

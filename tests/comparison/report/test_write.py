@@ -1,0 +1,267 @@
+"""The report of a comparison, from results that a test makes up."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poslab.comparison.cells import CellResult
+from poslab.comparison.report.answers import answers
+from poslab.comparison.report.checks import checks
+from poslab.comparison.report.methods import methods
+from poslab.comparison.report.tables import case_table, overview, verdict_table
+from poslab.comparison.report.write import _by_seed, conclusions, write
+from poslab.comparison.results import Results
+from poslab.io.terminal import HarmlessConsole
+from poslab.report.text_tables import latex
+from poslab.tasks.answering import WrittenAnswers
+from tests.comparison.comparisons import TUNING, plan
+
+MEANS = {"none": 60.0, "rotary": 40.0, "slow": 41.0}
+GATE = {"metric": "exact_match@trained", "at_least": 99}
+
+
+def results(means=MEANS, learned=lambda name: True, noise=1.0, diverged=lambda cell: False, **changes):
+    """Results of five seeds that share most of their luck, with a value of each encoding."""
+    made = plan(**{"seeds": 5, "gate": GATE, **changes})
+    finished = {}
+    while cells := [c for c in made.wanted(finished)[0] if c.identity not in finished]:
+        for cell in cells:
+            luck = np.random.default_rng([cell.seed, 1]).normal(0, 5 * noise)
+            own = np.random.default_rng([cell.seed, *cell.encoding.encode()]).normal(0, noise)
+            exact = {10: 99.5 if learned(cell.encoding) else 50.0, 20: means[cell.encoding] + luck + own}
+            metrics = {
+                "steps": 100,
+                "parameters": 10 + len(cell.encoding),
+                "train/tokens_per_second": 50.0 + len(cell.encoding),
+                "train/seconds": 3600.0,
+            }
+            loss = abs(math.log2(cell.point.get("optimizer.lr", 2e-3) / 2e-3))
+            finished[cell.identity] = CellResult(
+                {**metrics, "validation/loss": loss},
+                {}
+                if cell.is_trial or diverged(cell)
+                else {f"exact_match@{length}": value for length, value in exact.items()},
+                "the loss is nan" if not cell.is_trial and diverged(cell) else "",
+                "a machine",
+                {"batch": str(cell.seed), "weights": str(cell.seed)},
+            )
+    return Results(made, finished, dict.fromkeys(made.comparison.cases, WrittenAnswers))
+
+
+def verdicts_of(found):
+    """The texts of the verdicts on the first metric, by encoding."""
+    return verdict_table(found, "copying", found.comparison.criteria("copying")[0]).set_index("encoding")["verdict"]
+
+
+def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
+    (one,) = answers(results())
+    assert (one.best, one.alike) == ("none", [])
+    first, second = one.sentences("rotary")
+    assert first == (
+        "take none. Its exact match beyond the training length (61.15, mean of 5 seeds; higher is better) is better "
+        "than that of all others."
+    )
+    assert second.startswith("It is 2")
+    assert "better than rotary, the baseline (95 % interval 1" in second
+
+
+def test_encodings_that_are_not_told_apart_from_the_best_are_named():
+    (one,) = answers(results({"none": 41.0, "rotary": 40.5, "slow": 40.8}))
+    assert set(one.alike) | {one.best} == set(MEANS)
+    first = next(iter(one.sentences("rotary")))
+    assert "rotary and slow are not told apart from it (differences above" in first
+    assert first.endswith("choose among these by cost.")
+
+
+def test_scores_of_zero_decide_nothing():
+    (one,) = answers(results(dict.fromkeys(MEANS, 0.0), noise=0.0))
+    assert list(one.sentences("rotary")) == [
+        "the best exact match beyond the training length is 0, which decides nothing: train longer, or test shorter "
+        "lengths."
+    ]
+
+
+def test_an_encoding_that_has_not_learned_is_never_the_best():
+    (one,) = answers(results(learned=lambda name: name != "none"))
+    assert one.best != "none"
+    assert list(one.sentences("rotary"))[-1] == "none has not learned the task."
+
+
+def test_there_is_no_answer_where_nothing_has_learned():
+    found = conclusions(results(learned=lambda name: False))
+    assert found == {"copying": "there is no answer, since no encoding has learned it."}
+
+
+def test_one_seed_is_no_evidence():
+    (one,) = answers(results(seeds=1))
+    assert next(iter(one.sentences("rotary"))).endswith("which one seed cannot tell from luck.")
+
+
+def test_where_others_have_not_learned_the_best_is_better_than_those_that_can_be_compared():
+    (one,) = answers(results(learned=lambda name: name == "none"))
+    assert next(iter(one.sentences("rotary"))).endswith("better than that of all others that can be compared with it.")
+
+
+def test_where_no_seed_is_finished_under_all_encodings_there_is_no_answer():
+    found = results(seeds=2)
+    for identity in list(found.finished):
+        if (json.loads(identity)["encoding"] == "none") == (json.loads(identity)["seed"] == 1):
+            del found.finished[identity]
+    why = "no seed of all encodings is finished"
+    assert conclusions(found) == {"copying": f"there is no answer, since {why}."}
+
+
+def test_methods_claim_pairs_only_where_the_checks_show_them():
+    assert "runs of one seed are pairs" in methods(results())
+    found = results()
+    for result in found.finished.values():
+        result.start.clear()
+    assert "is not shown for all of them" in methods(found)
+
+
+def test_runs_that_diverged_are_counted_and_weaken_the_checks():
+    found = results(diverged=lambda cell: (cell.encoding, cell.seed) == ("none", 2))
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
+    assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
+
+
+def test_an_encoding_that_ends_before_a_length_has_a_dash_and_no_verdict():
+    found = results()
+    for identity, result in found.finished.items():
+        if json.loads(identity)["encoding"] == "slow":
+            del result.scores["exact_match@20"]
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
+    assert math.isnan(case_table(found, "copying").set_index("encoding")["exact_match@beyond"]["slow"])
+    assert overview(found).set_index("encoding")["exact_match@beyond"]["slow"] == "–"
+
+
+def test_a_score_of_the_whole_test_is_none_at_the_lengths_that_an_encoding_ends_before():
+    """Algorithmic tasks have a score of the whole test too; an encoding that ends has that one, and did not diverge."""
+    found = results()
+    for identity, result in found.finished.items():
+        result.scores["exact_match"] = 50.0
+        if json.loads(identity)["encoding"] == "slow":
+            del result.scores["exact_match@20"]
+    assert verdicts_of(found)["slow"] == "it has no positions at these lengths"
+    assert conclusions(found)["copying"].endswith("slow has no positions at these lengths.")
+    assert "slow" not in set(_by_seed(found, "copying", found.comparison.criteria("copying")[0])["encoding"])
+
+
+def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
+    cells = overview(results()).set_index("encoding")["exact_match@beyond"]
+    assert cells["none"].endswith("▲")
+    assert cells["rotary"].replace(".", "").isdigit()
+
+
+def test_a_table_for_latex_escapes_names_and_draws_signs():
+    text = latex(overview(results()), "50 % & more_")
+    assert r"exact\_match@beyond" in text
+    assert r"$\blacktriangle$" in text
+    assert r"50 \% \& more\_" in text
+    assert r"\toprule" in text
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The directory of a written report of two cases, tuned, and what was printed."""
+    folder = tmp_path_factory.mktemp("comparison")
+    case = {"train": {"experiment": "small", "dataset": "copy"}}
+    screen = io.StringIO()
+    found = results(cases={"copying": case, "again": case}, tuning=TUNING, output=str(folder), costs=["parameters"])
+    write(found, HarmlessConsole(screen, width=80), "python -m src.compare comparison=question")
+    return folder, screen.getvalue()
+
+
+def test_all_files_are_written(written):
+    folder, _ = written
+    assert {path.name for path in folder.iterdir()} == {
+        *("results.csv", "differences.csv", "table.csv", "table.md", "table.tex"),
+        *("comparison.json", "report.html", "figures"),
+    }
+    assert len(pd.read_csv(folder / "results.csv")["seed"].unique()) == 5
+    assert set(pd.read_csv(folder / "differences.csv")["word"]) <= {
+        "better",
+        "not told apart",
+        "equal within the margin",
+    }
+
+
+def test_the_report_begins_with_the_answer_and_names_its_checks(written):
+    page = (written[0] / "report.html").read_text()
+    answer = page.index("take none. Its exact match beyond the training length")
+    assert (
+        answer
+        < page.index('id="contents"')
+        < page.rindex("Verdicts: exact_match@beyond")
+        < page.rindex("How it was made")
+    )
+    for words in ("same data order for the same seed", "copying: optimizer.lr", "Holm", "python -m src.compare"):
+        assert words in page
+
+
+def test_what_is_printed_fits_80_columns(written):
+    assert max(map(len, written[1].splitlines())) <= 80 + len(str(written[0]))
+    assert "copying: take none. Its exact match" in " ".join(written[1].split())
+
+
+def test_means_stand_at_each_length(written):
+    table = pd.read_csv(written[0] / "figures" / "lengths_copying_exact_match.csv")
+    assert list(table.columns) == ["encoding", "10", "20"]
+    rows = results().by_length("copying", "exact_match")
+    means = rows.groupby(["encoding", "length"])["value"].mean()
+    for encoding, *values in table.itertuples(index=False):
+        assert values == pytest.approx([means[encoding, 10], means[encoding, 20]])
+
+
+def with_values(found, values):
+    """Results with these values at length 20, by encoding and seed."""
+    for cell, result in found.cells:
+        result.scores["exact_match@20"] = values[cell.encoding][cell.seed - 1]
+    return found
+
+
+def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():
+    values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
+    (one,) = answers(with_values(results(seeds=8), values))
+    assert (one.best, one.ahead) == ("none", ["rotary"])
+    first = next(iter(one.sentences("slow")))
+    assert first.startswith("none has the best mean") and "take none" not in first
+    assert "but rotary is better by the test of seeds" in first
+
+
+def test_a_report_is_written_where_no_encoding_has_positions(tmp_path):
+    found = results(output=str(tmp_path))
+    for result in found.finished.values():
+        del result.scores["exact_match@20"]
+    write(found, HarmlessConsole(io.StringIO(), width=80), "python -m src.compare comparison=question")
+    assert (tmp_path / "report.html").exists()
+    assert conclusions(found)["copying"].startswith(
+        "there is no answer, since no encoding has positions at these lengths."
+    )
+
+
+def test_a_run_whose_test_is_not_finite_counts_as_diverged_in_checks_as_in_verdicts():
+    found = results()
+    for cell, result in found.cells:
+        if (cell.encoding, cell.seed) == ("none", 2):
+            result.scores["exact_match@20"] = math.inf
+    assert "1 of 5 runs diverged" in verdicts_of(found)["none"]
+    assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
+
+
+def test_methods_of_runs_that_exist_do_not_claim_pairs_of_seeds_that_are_none():
+    found = results()
+    places = {cell.identity: found.place(cell) for cell, _ in found.cells}
+    kept = {cell.identity: one for cell, one in found.cells if (cell.seed > 3) == (cell.encoding == "none")}
+    text = methods(dataclasses.replace(found, finished=kept, places=places))
+    assert "with 2 to 3 runs of each encoding" in text
+    assert "are means over pairs of seeds where two encodings share at least 2, and else of all their seeds" in text
+    assert "runs of one seed are pairs" not in text
+    assert "of each encoding" not in methods(found)
