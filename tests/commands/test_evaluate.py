@@ -127,7 +127,7 @@ def test_a_run_of_another_task_is_evaluated_and_says_which_parts_it_has_no_use_f
         ("run={addition} encoding@swap=none", "encoding@swap serves runs that have learned to predict the next token"),
         ("run={addition} lengths=[0]", "lengths must be a list, each item a positive integer or null, got [0]"),
         ("run={addition} text=x", "text: 'x' is not a symbol of this task: it has "),
-        ("run={addition} parts=[retrieval]", "parts must hold one that shows something of Rotary, got ['retrieval']"),
+        ("run={addition} parts=[retrieval]", "parts must hold one that shows something of rotary, got ['retrieval']"),
     ],
 )
 def test_a_mistake_with_a_run_of_another_task_is_one_sentence(typed, sentence, addition, rotary, evaluate):

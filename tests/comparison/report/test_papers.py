@@ -50,6 +50,11 @@ def test_a_claim_about_what_neither_has_learned_is_not_tested():
     assert outcome(results(learned=lambda name: False), claim())[0] == "not tested at this scale"
 
 
+def test_a_claim_about_an_encoding_that_diverged_is_not_tested():
+    found = results(diverged=lambda cell: cell.encoding == "none")
+    assert outcome(found, claim())[0] == "not tested at this scale"
+
+
 def test_all_claims_are_listed_with_their_evidence():
     made = published_results(comparison(paper=PAPER, claims=[{"say": "none wins", "better": "none", "than": "rotary"}]))
     table = claims_table(results(), made)

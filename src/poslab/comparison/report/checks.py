@@ -47,8 +47,8 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         "the others are on disks that this machine does not share, damaged or changed: intervals are over seeds alone"
     )
     yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
-    steps = sorted({int(result.metrics.get("steps", 0)) for _, result in every if not result.diverged})
-    yield "same number of steps", len(steps) <= 1, listed([f"{n:,}" for n in steps]) if steps else "none"
+    steps = sorted({result.metrics.get("steps", 0) for _, result in every if not result.diverged})
+    yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
     machines = sorted({result.machine for _, result in every})
     yield "same machine, for speeds", len(machines) == 1, "; ".join(machines)
     diverged = {

@@ -158,7 +158,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
         return UNTESTED, f"{' and '.join(behind)} {'have' if len(behind) > 1 else 'has'} not learned the task"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
-    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS}
+    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS, Word.DIVERGED: UNTESTED}
     return words.get(verdict.word, OPEN), verdict.beside(claim.than)
 
 
