@@ -25,7 +25,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 ROOT = Path(__file__).resolve().parent.parent
 
-RUN = "encoding: rotary, trainer.max_steps: {steps}, trainer.validations: 2, trainer.log_every: 1, trainer: cpu"
+RUN = (
+    "encoding: rotary, trainer.max_steps: {steps}, trainer.validations: 2, trainer.log_every: 1, trainer: cpu, "
+    "dataset.sequence_length: 128, dataset.length_multiples: [1], model.d_model: 64, "
+    "model.num_layers: 2, model.num_heads: 4"
+)
 
 SWEEP = f"""
 question: How long do equal trials take?
@@ -51,8 +55,8 @@ def main() -> None:
     """Run the command with one worker and with two, and print their times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("of", choices=("sweep", "comparison"))
-    parser.add_argument("--runs", type=int, default=12, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=60, help="of each run (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=600, help="of each run (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
