@@ -12,6 +12,7 @@ from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.measure import measure
 from poslab.evaluation.settings import Settings
+from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject, with_different_names
 from poslab.runs.directory import RunDirectory
 from tests.evaluation import test_measure
@@ -81,7 +82,7 @@ def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
 )
 def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
     one = subject(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
-    short = one.short_reading(text)
+    short = short_reading(one, text)
     for stack_name, (queries, own_keys) in short.labels.items():
         (block, *_) = attention_rows(one.model, short.read, stack=stack_name)
         assert block.weights.shape[-2:] == (len(queries), len(own_keys))
@@ -92,7 +93,7 @@ def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
 @pytest.mark.slow
 def test_a_text_of_other_symbols_is_refused(run_on):
     with pytest.raises(ValueError, match=r"^text: 'x' is not a symbol of this task"):
-        subject(run_on("reversing", "model=encoder").path).short_reading("x")
+        short_reading(subject(run_on("reversing", "model=encoder").path), "x")
 
 
 @pytest.mark.slow

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.run_data import HELD_OUT, HeldOut, RunData
 from poslab.evaluation.extrapolation import sampled_units
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
-from poslab.evaluation.subjects import trained_data
+from poslab.evaluation.subjects import on_device, trained_data
 from poslab.evaluation.token_scores import score_tokens
 from poslab.evaluation.windows import Windows
 from poslab.io.reading import read_json
@@ -195,7 +194,7 @@ class _RowScores:
         rows: list[Observation | None] = [None] * len(items.num_tokens)
         for numbers in _batches(items.num_tokens, _fitting(self.model, items), most_tokens, equal=reads_width):
             self.heed()
-            batch = _on(device_of(self.model), items.__getitems__(numbers))
+            batch = on_device(items.__getitems__(numbers), device_of(self.model))
             for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
                 rows[number] = row
         return rows
@@ -220,7 +219,3 @@ def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal
         batch.append(number)
     if batch:
         yield batch
-
-
-def _on(device: torch.device, batch: Any) -> Any:
-    return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention_rows import Reading, is_readable
-from poslab.generation.beam_search import beam_search
 from poslab.io.reading import read_json
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
@@ -35,9 +34,6 @@ from poslab.tasks.task import Task, device_of
 
 WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
-
-SHORT = 32
-"""Longest text, in tokens, that is shown token by token."""
 
 Ability = Literal["next_tokens", "attention", "rotation"]
 
@@ -62,13 +58,6 @@ class Text:
     tokens: np.ndarray
     bytes_per_token: float
     documents_apart: bool
-
-
-class ShortReading(NamedTuple):
-    """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack."""
-
-    read: Reading
-    labels: Mapping[str, tuple[list[str], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -216,86 +205,21 @@ class Subject:
         most = self.reach if most is None else most
         if self.text is not None:
             return self.windows(most)
-        items = self.data.held_out(self.split, self._trained_lengths[-1])
+        items = self.data.held_out(self.split, self.trained_lengths[-1])
         fitting = np.flatnonzero(items.num_tokens <= most)[:WINDOWS].tolist()
-        batches = [self._on_device(items.__getitems__([number])) for number in fitting]
+        batches = [on_device(items.__getitems__([number]), self.device) for number in fitting]
         return [partial(_read, self.task, batch) for batch in batches]
 
-    def short_reading(self, text: str | None) -> ShortReading:
-        """Return the first tokens of a text (None is the subject's own), at most `SHORT`, as the model reads them.
-
-        A model with a source reads the text as its source. The target is what it writes or, of its own data, what is
-        to be written.
-
-        Raises:
-            ValueError: for a text that is empty, or has other symbols than those of the task.
-        """
-        if "source" in self.model.capabilities:
-            source_BS, target_BT = self._short_pair(text)
-            source, target = (self.labels(tokens[0]) for tokens in (source_BS, target_BT))
-            labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
-            return ShortReading(lambda model: model(source_BS, target_BT), labels)
-        tokens_T = self.short_text(text)
-        own = self.labels(tokens_T)
-        return ShortReading(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (own, own)})
-
-    def short_text(self, text: str | None) -> Tensor:
-        """Return the tokens of `short_reading`, (T,), for a model that reads one text."""
-        if text is not None:
-            ids = self._encoded(text)
-        elif self.text is not None:
-            ids = self.text.tokens
-        else:
-            ids = self._short_example().tokens[0].cpu().numpy()
-        return self._tensor(ids[:SHORT][: self.model.max_length])
-
-    def labels(self, tokens_T: Tensor) -> list[str]:
-        """Return the text of each token; `<0>`, `<1>` ... for those that stand for no text."""
-        return [self._label(token) for token in tokens_T.tolist()]
-
-    def _label(self, token: int) -> str:
-        if (beyond := token - self.tokenizer.vocab_size) >= 0:
-            return f"<{beyond}>"
-        return self.tokenizer.decode([token]) or ("<end>" if token == self.tokenizer.end_id else "<answer>")
-
-    def _short_pair(self, text: str | None) -> tuple[Tensor, Tensor]:
-        """Return a source and a target, (1, S) and (1, T)."""
-        end, most = self.tokenizer.end_id, min(SHORT, self.model.max_length or SHORT)
-        if text is None:
-            batch = self._short_example()
-            return batch.source[:, :most], batch.target[:, :most]
-        source_BS = self._tensor(np.append(self._encoded(text)[: most - 1], end)).unsqueeze(0)
-        first = torch.full((1, 1), end, device=self.device)
-        with torch.no_grad():
-            (written,) = beam_search(self.model.begin(source_BS), first, max_new_tokens=most - 1, end_id=end)
-        return source_BS, torch.cat([first[0], written]).unsqueeze(0)
-
     @property
-    def _trained_lengths(self) -> list[int]:
+    def trained_lengths(self) -> list[int]:
         """The lengths of its data up to the longest trained one, else the shortest."""
         lengths = self.data.lengths_of(self.split)
         return [length for length in lengths if length <= self.longest_trained] or lengths[:1]
 
-    def _short_example(self) -> Any:
-        """Return the batch of the example whose number of tokens is nearest to `SHORT`."""
-        of_lengths = [self.data.held_out(self.split, length) for length in self._trained_lengths]
-        items = min(of_lengths, key=lambda items: np.abs(items.num_tokens - SHORT).min())
-        return self._on_device(items.__getitems__([int(np.abs(items.num_tokens - SHORT).argmin())]))
 
-    def _encoded(self, text: str) -> np.ndarray:
-        try:
-            ids = self.tokenizer.encode(text)
-        except ValueError as error:
-            raise ValueError(f"text: {error}") from error
-        if not len(ids):
-            raise ValueError("text must hold something, got an empty one")
-        return ids
-
-    def _tensor(self, ids: np.ndarray) -> Tensor:
-        return torch.from_numpy(ids.astype(np.int64)).to(self.device)
-
-    def _on_device(self, batch: Any) -> Any:
-        return type(batch)(*(part.to(self.device) if isinstance(part, Tensor) else part for part in batch))
+def on_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch on a device."""
+    return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
 
 
 def _read(task: Task, batch: Any, model: Model) -> Tensor:

@@ -21,6 +21,7 @@ from poslab.evaluation.attention_statistics import (
 )
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
+from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.side_by_side import named, slug_of, titled
 from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.figures import Picture, ReportFigure, Table
@@ -64,7 +65,7 @@ def _pictures(one: Subject, stack: str, settings: Settings) -> Iterator[Picture]
     """Yield the attention of a stack over distance, and its maps."""
     if attends_to_itself(stack):
         yield distance_picture(attention_by_distance(one.model, one.readings(), stack=stack), one.training_length)
-    short = one.short_reading(settings.text)
+    short = short_reading(one, settings.text)
     yield attention_overview(one.model, short.read, stack)
     if len(one.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
         yield from attention_maps(one.model, short.read, *short.labels[stack], stack)

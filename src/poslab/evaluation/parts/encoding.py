@@ -12,6 +12,7 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.settings import Settings
+from poslab.evaluation.short_reading import short_text, token_labels
 from poslab.evaluation.side_by_side import named, slug_of, titled
 from poslab.evaluation.subjects import Ability, Subject
 from poslab.report.figures import ReportFigure
@@ -63,9 +64,9 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
         start = None if starts is None else starts[stack]
         yield from named(_of_stack(one, encodings, start), slug_of(title), title)
     if "source" not in one.model.capabilities:
-        tokens_T = one.short_text(settings.text)
+        tokens_T = short_text(one, settings.text)
         if len(positions := content_positions(one.model, tokens_T)):
-            yield content_positions_picture(positions, one.labels(tokens_T))
+            yield content_positions_picture(positions, token_labels(one, tokens_T))
 
 
 def _of_stack(one: Subject, encodings: StackEncodings, start: StackEncodings | None) -> Iterator[ReportFigure]:
