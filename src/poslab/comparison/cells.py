@@ -103,9 +103,14 @@ class TunedPoint:
     trials: Sequence[tuple[Point, float]]
 
     @property
+    def failed(self) -> int:
+        """The number of trials that diverged or failed."""
+        return sum(not math.isfinite(value) for _, value in self.trials)
+
+    @property
     def found(self) -> bool:
         """True unless all trials diverged or failed: the point is then the first, and nothing speaks for it."""
-        return not self.trials or any(math.isfinite(value) for _, value in self.trials)
+        return not self.trials or self.failed < len(self.trials)
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,11 @@ def _is_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(NAME, name) is not None
 
 
+def file_name(text: str) -> str:
+    """Return the form of a text in names of files."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
 def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):

@@ -12,7 +12,7 @@ from typing import Any
 
 from poslab.comparison.cell_run import machine_of, measured, start_of
 from poslab.comparison.cells import CellPlan, CellResult
-from poslab.comparison.comparison import Comparison
+from poslab.comparison.comparison import Comparison, file_name
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.mistakes import checked
 from poslab.comparison.results import Results
@@ -210,7 +210,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     for name in names:
         plain = re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.=+-]+", "_", name))[:LONGEST_NAME].rstrip("_") or "run"
         number, own = 1, plain
-        while (key := re.sub(r"[^a-z0-9]+", "_", own.lower()).strip("_")) in found:
+        while (key := file_name(own)) in found:
             number += 1
             own = f"{plain}_{number}"
         found[key] = own

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from poslab.arguments import nearest
-from poslab.comparison.comparison import Comparison, Tuning
+from poslab.comparison.comparison import Comparison, Tuning, file_name
 from poslab.tuning.storage_url import mistake_in_storage
 
 COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
@@ -43,11 +43,6 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
 def plain(key: str) -> str:
     """Return a key as the configuration has it, without the signs that add it or take it away."""
     return key.lstrip("+~")
-
-
-def file_name(text: str) -> str:
-    """Return the form of a text in names of files."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def _in_texts(comparison: Comparison) -> Iterator[str]:

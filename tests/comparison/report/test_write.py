@@ -16,7 +16,7 @@ from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import methods
 from poslab.comparison.report.tables import case_table, overview, verdict_table
-from poslab.comparison.report.write import _by_seed, conclusions, write
+from poslab.comparison.report.write import _by_seed, _counted, conclusions, write
 from poslab.comparison.results import Results
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text_tables import latex
@@ -265,3 +265,10 @@ def test_methods_of_runs_that_exist_do_not_claim_pairs_of_seeds_that_are_none():
     assert "are means over pairs of seeds where two encodings share at least 2, and else of all their seeds" in text
     assert "runs of one seed are pairs" not in text
     assert "of each encoding" not in methods(found)
+
+
+def test_runs_that_exist_are_counted_without_those_that_a_comparison_would_train():
+    found = results()
+    places = {cell.identity: found.place(cell) for cell, _ in found.cells}
+    assert _counted(found).startswith("15 of 15 runs: 3 encodings")
+    assert _counted(dataclasses.replace(found, places=places)).startswith("15 runs: 3 encodings")

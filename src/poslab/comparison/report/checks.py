@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from poslab.comparison.report.answers import listed
-from poslab.comparison.report.tuned import found_nothing
 from poslab.comparison.results import Results
 from poslab.report.figures import Table
 
@@ -64,7 +63,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
     if results.comparison.tuning is not None:
         tuned = results.tuned(case)
-        lost = [name for name, choice in tuned.items() if found_nothing(choice)]
+        lost = [name for name, choice in tuned.items() if not choice.found]
         yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
         edges = [name for name, choice in tuned.items() if choice.at_the_edge and name not in lost]
         yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import listed
+from poslab.comparison.report.answers import are, listed
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import (
     FEWEST_CASES,
@@ -103,9 +103,9 @@ class OverCases:
         clear = [name for name, p_value in self.p_values.items() if p_value < ALPHA]
         for word, sign in (("better", 1), ("worse", -1)):
             if names := [name for name in clear if sign * (means[name] - means[baseline]) > 0]:
-                yield f"{listed(names)} {'is' if len(names) == 1 else 'are'} {word} than {baseline} over cases."
+                yield f"{listed(names)} {are(names)} {word} than {baseline} over cases."
         if not clear:
-            yield f"No encoding is told apart from {baseline} over cases."
+            yield f"No encoding is clearly different from {baseline} over cases."
 
     def section(self, styles: figures.Styles) -> Section:
         """Return the section of the report."""

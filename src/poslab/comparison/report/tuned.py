@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 
 import pandas as pd
 
-from poslab.comparison.cells import TunedPoint
-from poslab.comparison.comparison import Tuning
+from poslab.comparison.comparison import Tuning, file_name
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import amount, has, listed
 from poslab.comparison.results import Results
 from poslab.report.figures import Picture, Table
-
-
-def failed_trials(choice: TunedPoint) -> int:
-    """Return the number of trials that diverged or failed."""
-    return sum(not math.isfinite(value) for _, value in choice.trials)
-
-
-def found_nothing(choice: TunedPoint) -> bool:
-    """Return whether all trials diverged or failed, so that the first values of the space stand for the best."""
-    return failed_trials(choice) == len(choice.trials)
 
 
 def tuned_table(results: Results) -> Table | None:
@@ -33,11 +21,10 @@ def tuned_table(results: Results) -> Table | None:
         settings = results.comparison.tuning_of(case)
         for encoding, choice in results.tuned(case).items() if settings is not None else ():
             row: dict[str, object] = {"case": case, "encoding": encoding, "trials": len(choice.trials)}
-            if found_nothing(choice):
+            if not choice.found:
                 note = "all trials diverged or failed: the first values were taken"
             else:
-                failed = failed_trials(choice)
-                notes = [f"{failed} of {len(choice.trials)} trials diverged or failed"] if failed else []
+                notes = [f"{choice.failed} of {len(choice.trials)} trials diverged or failed"] if choice.failed else []
                 notes += [f"{key} is at an end of all that was tried" for key in choice.at_the_edge]
                 note = "; ".join(notes)
             rows.append({**row, **choice.point, "note": note})
@@ -55,11 +42,11 @@ def tuning_pictures(results: Results, styles: figures.Styles) -> Iterator[Pictur
         settings, tuned = results.comparison.tuning_of(case), results.tuned(case)
         if settings is None:
             continue
-        known = {name: choice for name, choice in tuned.items() if not found_nothing(choice)}
+        known = {name: choice for name, choice in tuned.items() if choice.found}
         for key in dict.fromkeys(key for choice in known.values() for key in choice.point):
             own = {name: choice for name, choice in known.items() if key in choice.point}
             if len({str(point[key]) for choice in own.values() for point, _ in choice.trials}) > 1:
-                name = re.sub(r"[^a-z0-9]+", "_", f"tuning {case} {key}".lower())
+                name = file_name(f"tuning {case} {key}")
                 yield figures.tuning(name, case, key, own, settings, styles)
 
 
@@ -93,9 +80,9 @@ def _of_case(results: Results, case: str, settings: Tuning) -> Iterator[str]:
     further = {name: len(choice.trials) - settings.trials_of(name) for name, choice in tuned.items()}
     if beyond := [f"{name} ({count})" for name, count in further.items() if count]:
         yield f"Where the best value was at an end of its range, values beyond it were tried as well: {listed(beyond)}."
-    if failed := [f"{name} ({failed_trials(c)} of {len(c.trials)})" for name, c in tuned.items() if failed_trials(c)]:
+    if failed := [f"{name} ({c.failed} of {len(c.trials)})" for name, c in tuned.items() if c.failed]:
         yield f"Trials that diverged or failed count as the worst: {listed(failed)}."
-    if lost := [name for name, choice in tuned.items() if found_nothing(choice)]:
+    if lost := [name for name, choice in tuned.items() if not choice.found]:
         yield f"All trials of {listed(lost)} did: {'it' if len(lost) == 1 else 'they'} {has(lost)} the first values."
-    if edges := [name for name, choice in tuned.items() if choice.at_the_edge and not found_nothing(choice)]:
+    if edges := [name for name, choice in tuned.items() if choice.at_the_edge and choice.found]:
         yield f"The best value of {listed(edges)} is still at an end: a better one may lie beyond."

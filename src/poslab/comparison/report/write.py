@@ -12,8 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
-from poslab.comparison.comparison import Criterion
-from poslab.comparison.mistakes import file_name
+from poslab.comparison.comparison import Criterion, file_name
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
 from poslab.comparison.report.checks import checks
@@ -145,7 +144,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
     gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
     caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
     yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
-    drawn = set()
+    compared, drawn = differences(results, case), set()
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
@@ -159,7 +158,6 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
         if not verdicts.empty:
             yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
-        compared = differences(results, case)
         if not compared.empty:
             own = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
             if not own.empty:
@@ -206,10 +204,11 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
 def _counted(results: Results) -> str:
     """Return in words how many runs are finished."""
     comparison = results.comparison
-    total = len(comparison.pairs) * len(comparison.seed_list)
+    # Runs that exist already need not have the same seeds.
+    total = "" if results.places else f" of {len(comparison.pairs) * len(comparison.seed_list)}"
     failed = f" ({len(results.failed)} failed)" if results.failed else ""
     return (
-        f"{len(results.cells)} of {total} runs{failed}: {len(comparison.choices_by_encoding)} encodings, "
+        f"{len(results.cells)}{total} runs{failed}: {len(comparison.choices_by_encoding)} encodings, "
         f"{amount(len(comparison.cases), 'case')}, {amount(len(comparison.seed_list), 'seed')}."
     )
 
