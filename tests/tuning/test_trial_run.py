@@ -195,6 +195,17 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     assert run.metrics()["steps"] == 4
 
 
+def test_a_run_that_was_killed_before_its_configuration_was_written_sets_nothing_aside(tmp_path):
+    sweep = small_sweep(tmp_path)
+    directory = directory_of(sweep, 0)
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "train.log").touch()
+    (directory / ".config.yaml.0123456789abcdef.writing").write_text("model:")
+
+    assert run_next(joined(sweep), sweep).state == TrialState.COMPLETE
+    assert [entry.name for entry in directory.parent.iterdir()] == [directory.name]
+
+
 @pytest.mark.slow
 def test_a_run_of_an_earlier_version_without_later_defaults_is_resumed(tmp_path):
     sweep = small_sweep(tmp_path, "trainer.saves=4")

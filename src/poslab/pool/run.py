@@ -53,10 +53,10 @@ def train_or_resume(
 
 def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
     """Return the number of saved steps of an unfinished run; set aside a damaged run, so that it begins anew."""
-    if not run.path.exists():
-        return 0
     try:
         run.check_files()
+        if run.is_fresh:
+            return 0
         if (change := next(changes_since(run.config(), config), None)) is not None:
             raise ValueError(f"{run.config_file} has another {change[0]}")
         if run.environment_file.exists():

@@ -113,6 +113,12 @@ class RunDirectory:
         return self.metrics_file.is_file()
 
     @property
+    def is_fresh(self) -> bool:
+        """True while the directory holds no more than a run that was killed before it began leaves there."""
+        written = [entry for folder in (self.path, self.checkpoints) if folder.is_dir() for entry in folder.iterdir()]
+        return all(entry in (self.checkpoints, self.log_file) or entry.suffix == ".writing" for entry in written)
+
+    @property
     def is_held(self) -> bool:
         """True while a process trains the run."""
         with contextlib.suppress(FileNotFoundError, IsADirectoryError), self.log_file.open("rb") as log:

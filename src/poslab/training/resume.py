@@ -64,7 +64,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
     if not isinstance(resume, str) or not resume:
         raise ValueError(f"resume must be a run directory, a checkpoint or auto, got {resume!r}")
     path = Path(resume)
-    if path.is_dir() and _is_fresh(path):
+    if path.is_dir() and RunDirectory(path).is_fresh:
         return Plan(RunDirectory(path, trusted_packages(config)), config, None)
     if not path.exists():
         suggestion = nearest(str(path), neighbours(str(path)))
@@ -201,9 +201,3 @@ def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
     names = [override.lstrip("+~").partition("=")[0] for override in given]
     is_within = (f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in names)
     return any(is_within) or any(name.partition(".")[0] not in config for name in names)
-
-
-def _is_fresh(directory: Path) -> bool:
-    """Return whether a directory is empty, or that of a run that was killed before it began."""
-    first = {"checkpoints", RunDirectory(directory).log_file.name}
-    return all(entry.name in first or entry.name.endswith(".writing") for entry in directory.iterdir())
