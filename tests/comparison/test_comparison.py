@@ -83,6 +83,7 @@ def test_a_metric_has_a_name_and_lengths():
         ),
         ({"metrics": {"accuracy": {"direction": "maximize", "margin": 0}}}, "margin must be a positive number"),
         ({"metrics": {"accuracy@far": {"direction": "maximize"}}}, "accuracy@far must be a metric of the test"),
+        ({"metrics": {"accuracy@0x": {"direction": "maximize"}}}, "accuracy@0x must be a metric of the test"),
         ({"metrics": {"accuracy": {"margin": 1}}}, "metrics.accuracy must have direction"),
         ({"gate": {"metric": "loss"}}, "gate must have at_least or at_most"),
         ({"gate": {"metric": "loss", "at_least": 1, "at_most": 2}}, "gate must have at_least or at_most"),

@@ -15,7 +15,6 @@ from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
-from poslab.comparison.report.papers import published_results
 from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report.write import write
 from poslab.comparison.results import Results
@@ -63,7 +62,6 @@ def run_comparison(
         RunStoppedError: if the storage cannot be used any more.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
-    _ = published_results(comparison)  # raises ValueError for a mistake in what is published
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
     console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)  # checks take a while

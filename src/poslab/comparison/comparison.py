@@ -37,7 +37,7 @@ class Criterion:
     margin: Positive | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_]+(@(\d+x?|trained|beyond))?", self.metric):
+        if not re.fullmatch(r"[a-z0-9_]+(@([1-9]\d{0,8}x?|trained|beyond))?", self.metric):
             raise ValueError(
                 f"metrics: {self.metric} must be a metric of the test, perhaps with its lengths, such as accuracy, "
                 "exact_match@beyond, exact_match@20 or bits_per_byte@4x"

@@ -9,6 +9,7 @@ from typing import Any
 
 from poslab.arguments import nearest
 from poslab.comparison.comparison import Comparison, Tuning, file_name
+from poslab.comparison.published import published_results
 from poslab.tuning.storage_url import mistake_in_storage
 
 COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
@@ -164,6 +165,7 @@ def _in_paper(comparison: Comparison) -> Iterator[str]:
     for key in ("published", "claims", "differences"):
         if comparison.paper is None and getattr(comparison, key):
             yield f"{key} must have the paper that it is of, as in paper: {{title: ..., arxiv: ...}}"
+    published_results(comparison)  # raises ValueError for a mistake
 
 
 def _keys_of_a_run(place: str, node: Mapping[str, Any], others: Iterable[str] = ("encoding",)) -> Iterator[str]:

@@ -8,7 +8,8 @@ import pytest
 
 from poslab.commands.words import COMPARISONS
 from poslab.comparison.comparison_file import comparison_files, read_comparison
-from poslab.comparison.report.papers import Claim, Published, claims_table, outcome, published_results, values_table
+from poslab.comparison.published import Claim, Published, published_results
+from poslab.comparison.report.papers import claims_table, outcome, values_table
 from tests.comparison.comparisons import comparison
 from tests.comparison.report.test_write import results
 
