@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection
 from typing import Any
 
@@ -41,6 +42,8 @@ def own_keys_and_overrides(
             (override,) = parsed([argument])
         except HydraException:
             raise ValueError(unreadable(argument, arguments, command)) from None
+        if override.is_sweep_override() and key in own_keys:
+            raise ValueError(f"{argument}: a list stands in brackets: write {shlex.quote(f'{key}=[{value}]')}")
         if override.is_sweep_override():
             raise ValueError(f"{argument}: what varies stands in the file of the {command}")
         if key in own_keys:

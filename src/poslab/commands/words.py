@@ -123,7 +123,16 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     mistake = f"{override!r} cannot be read as key=value: quote what holds brackets, commas or spaces"
     if set(value) & set("'\"$`\\!"):  # quotes and braces that are not closed: who can tell where they should be?
         return f"{mistake}, and close every quote and brace"
+    if value[:1] == "[" and value[-1:] == "]":
+        quoted = _in_quotes(key, value[1:-1].split(","))
+        return f'{mistake}, as in "{quoted}"' if _can_be_read(quoted) else mistake
     return f"{mistake}, as in \"{key}='{value}'\""
+
+
+def _in_quotes(key: str, items: Iterable[str]) -> str:
+    """Return key=[...] with quotes around each item of the list that Hydra cannot read without."""
+    words = (item.strip() for item in items)
+    return f"{key}=[{','.join(word if _can_be_read(f'{key}=[{word}]') else repr(word) for word in words)}]"
 
 
 def _meant(word: str, following: str, name: str) -> str:
