@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from poslab.comparison import results as comparison_results
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.tables import fewer_items, overview
@@ -45,6 +46,14 @@ def test_items_of_each_length_are_items_of_their_own_but_texts_are_the_same_at_a
     assert scores["none"].items.shape == (5, count)
     expected = made.values("copying", Criterion("exact_match", "maximize"), "none")
     assert scores["none"].values.tolist() == pytest.approx([expected[seed] for seed in (1, 2, 3, 4, 5)])
+
+
+def test_a_report_reads_the_items_of_a_run_once(tmp_path, monkeypatch):
+    made, read = with_items(tmp_path, WrittenAnswers), []
+    monkeypatch.setattr(comparison_results, "read_measured", lambda path: (read.append(path), read_measured(path))[1])
+    for part in (overview, checks, lambda found: found.scores("copying", Criterion("exact_match@20", "maximize"))):
+        part(made)
+    assert sorted(read) == sorted(made.place(cell) / "scores.npz" for cell, _ in made.cells)
 
 
 def test_runs_that_were_tested_on_other_items_are_refused(tmp_path):

@@ -35,6 +35,7 @@ class Results:
     finished: Mapping[str, CellResult | None]
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
+    _measured: dict[str, MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
         default_factory=dict, init=False, repr=False
@@ -218,7 +219,13 @@ class Results:
         """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared.
 
         Scores whose values are not those of the result are of other weights, or were changed, and are not read either.
+        A file is read once.
         """
+        if cell.identity not in self._measured:
+            self._measured[cell.identity] = self._read_measured(cell)
+        return self._measured[cell.identity]
+
+    def _read_measured(self, cell: Cell) -> MeasuredRun | None:
         try:
             found = read_measured(self.place(cell) / SCORES)
         except ValueError:
