@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from poslab.comparison.statistics.solve_rate import seeds_split, solve_p_value, solve_rate
+from poslab.comparison.statistics.solve_rate import rate_difference, seeds_split, solve_p_value, solve_rate
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,16 @@ def test_a_solve_rate_has_wilsons_interval():
     rate = solve_rate(np.array([5, 95, 96, 97, np.nan]))
     assert (rate.solved, rate.seeds) == (3, 5)
     assert rate.interval == pytest.approx(tuple(stats.binomtest(3, 5).proportion_ci(method="wilson")))
+
+
+def test_the_difference_of_solve_rates_has_newcombes_interval():
+    """The first example of his table II: 56 of 70 and 48 of 80, with the interval .0524 to .3339."""
+    found = rate_difference(np.repeat([99.0, 1.0], [56, 14]), np.repeat([99.0, 1.0], [48, 32]))
+    assert (found.mean, found.low, found.high) == (
+        pytest.approx(20.0),
+        pytest.approx(5.24, abs=0.005),
+        pytest.approx(33.39, abs=0.005),
+    )
 
 
 def test_paired_solve_rates_take_mcnemars_exact_test():

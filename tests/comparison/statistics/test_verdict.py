@@ -164,6 +164,15 @@ def test_seeds_that_split_are_compared_by_their_solve_rates():
     assert "solved by 8 of 8 seeds (68% to 100%), the baseline by 1 of 8 seeds (2% to 47%)" in found.text
 
 
+def test_where_solve_rates_decide_the_difference_that_is_shown_is_theirs():
+    ours, theirs = np.array([95, 99, 97, 98, 96, 99, 95, 99.0]), np.array([5, 3, 90, 2, 4, 1, 0, 6.0])
+    mean, low, high = verdict(ours, theirs, share=True).compared
+    assert mean == pytest.approx(87.5)
+    assert 0 < low < mean < high <= 100
+    found = verdict(ours, theirs)
+    assert found.compared == (found.difference.mean, *found.difference.interval)
+
+
 def test_five_seeds_that_split_ask_for_more():
     found = verdict([95, 99, 97, 98, 10], [5, 3, 1, 2, 4], margin=1.0, share=True)
     assert (found.word, found.further_seeds) == (Word.NOT_TOLD_APART, 1)

@@ -103,7 +103,7 @@ class Answer:
 
     def _ahead_of(self, baseline: str) -> str:
         verdict = self.beside[baseline]
-        if verdict.by_solve_rate:
+        if verdict.solve_rates is not None:
             return (
                 f"{self.solved[self.best]} of its seeds solve the task, {self.solved[baseline]} of those of "
                 f"{baseline}, the baseline."

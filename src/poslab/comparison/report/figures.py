@@ -96,7 +96,7 @@ def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styl
 def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Picture:
     """Draw the difference of each encoding to the baseline, with its interval and its verdict.
 
-    Rows have columns `encoding`, `difference`, `low`, `high` and `word`.
+    Rows have columns `encoding`, `difference`, `low`, `high`, `word` and `of`, which is "mean" or "solve rate".
     """
     figure = new_figure(7.5, 0.9 + 0.36 * len(rows))
     axes = figure.subplots()
@@ -108,15 +108,19 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
         colour = next((c for word, c in WORD_COLOURS.items() if str(row["word"]).startswith(word)), "0.45")
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(row["difference"], place, "o", color=colour)
-        axes.annotate(
-            str(row["word"]), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour
-        )
+        said = str(row["word"]) if row["of"] == "mean" else f"{row['word']} by {row['of']}"
+        axes.annotate(said, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
     axes.set_yticks(places, list(rows["encoding"]))
     axes.set_ylim(-0.6, len(rows) - 0.4)
     is_less, metric = criterion.direction == "minimize", in_words(criterion)
     arrow = f"← {'better' if is_less else 'worse'} than {baseline}      {'worse' if is_less else 'better'} →"
     axes.set_xlabel(f"difference to {baseline} in {metric}\n{arrow}")
     margin = "" if criterion.margin is None else " Within the grey band a difference does not matter."
+    if (rows["of"] != "mean").any():
+        margin += (
+            " By solve rate: some seeds solve the task and others do not, so the dot is the difference of the shares "
+            "of seeds that do, in per cent, and the line Newcombe's 95 % interval."
+        )
     return Picture(
         name,
         f"Differences to {baseline}: {criterion.metric}",

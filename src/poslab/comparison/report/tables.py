@@ -128,7 +128,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     for criterion in comparison.criteria(case):
         for encoding, verdict in results.verdicts(case, criterion, comparison.baseline).items():
             found = verdict.difference
-            low, high = found.interval
+            mean, low, high = verdict.compared
             rows.append(
                 {
                     "case": case,
@@ -136,7 +136,8 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "encoding": encoding,
                     "baseline": comparison.baseline,
                     "word": str(verdict.word),
-                    "difference": found.mean,
+                    "of": "mean" if verdict.solve_rates is None else "solve rate",
+                    "difference": mean,
                     "low": low,
                     "high": high,
                     "p": verdict.p_alone,

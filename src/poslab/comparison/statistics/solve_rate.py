@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, fisher_exact
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 FAILED, SOLVED = 20.0, 80.0
 """Shares, in per cent, below which a seed has failed and above which it has solved a case."""
@@ -36,6 +36,31 @@ def solve_rate(values: np.ndarray) -> SolveRate:
     count = int(solved(values).sum())
     low, high = proportion_confint(count, len(values), method="wilson")
     return SolveRate(count, len(values), (float(low), float(high)))
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Difference of two solve rates with its 95 % interval, in per cent."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def rate_difference(values: np.ndarray, baseline: np.ndarray) -> RateDifference:
+    """Return the solve rate of an encoding minus that of the baseline, with Newcombe's interval.
+
+    The interval is that of rates whose seeds are not pairs, which is wider than pairs that agree would allow.
+
+    Args:
+        values, baseline: (S,) shares, 0 to 100.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions" (Statistics in Medicine
+        17, 1998), method 10.
+    """
+    ours, theirs = solved(values), solved(baseline)
+    low, high = confint_proportions_2indep(ours.sum(), len(ours), theirs.sum(), len(theirs), method="newcomb")
+    return RateDifference(*(100 * float(share) for share in (ours.mean() - theirs.mean(), low, high)))
 
 
 def solve_p_value(values: np.ndarray, baseline: np.ndarray, paired: bool = True) -> float:

@@ -11,7 +11,14 @@ from statsmodels.stats.multitest import multipletests
 
 from poslab.comparison.statistics.difference import Difference, Direction, Scores, difference, in_pairs
 from poslab.comparison.statistics.power import further_seeds, smallest_detectable
-from poslab.comparison.statistics.solve_rate import seeds_split, solve_p_value, solve_rate, solved
+from poslab.comparison.statistics.solve_rate import (
+    RateDifference,
+    rate_difference,
+    seeds_split,
+    solve_p_value,
+    solve_rate,
+    solved,
+)
 
 ALPHA = 0.05
 """Probability that any encoding of a case is called better, worse or equal by chance alone."""
@@ -44,7 +51,7 @@ class Verdict:
         text: the verdict and its evidence as part of a sentence.
         detectable: of NOT_TOLD_APART, the smallest true difference that the present seeds find with a power of 80 %;
             None if solve rates are compared.
-        by_solve_rate: whether solve rates are compared, since the seeds of one of both split.
+        solve_rates: the difference of solve rates, where these are compared since the seeds of one of both split.
         p_alone: the p-value of the same test without Holm; without a test, that of the means.
     """
 
@@ -56,8 +63,15 @@ class Verdict:
     diverged: int
     text: str
     detectable: float | None = None
-    by_solve_rate: bool = False
+    solve_rates: RateDifference | None = None
     p_alone: float = math.nan
+
+    @property
+    def compared(self) -> tuple[float, float, float]:
+        """Return the difference that decides, and the ends of its 95 % interval: of means or of solve rates."""
+        if (rates := self.solve_rates) is not None:
+            return rates.mean, rates.low, rates.high
+        return (self.difference.mean, *self.difference.interval)
 
     def beside(self, baseline: str) -> str:
         """Return the text, in which the encoding to which this one is compared has its name."""
@@ -220,7 +234,7 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
         comparison.scores.diverged,
         text,
         detectable,
-        comparison.split,
+        rate_difference(comparison.scores.values, comparison.baseline.values) if comparison.split else None,
         comparison.p_values()[0],
     )
 
