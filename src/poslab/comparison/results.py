@@ -13,7 +13,7 @@ import pandas as pd
 from poslab.comparison.cells import SCORES, Cell, CellPlan, CellResult, TunedPoint
 from poslab.comparison.comparison import Comparison, Criterion
 from poslab.comparison.lengths import at_lengths, value
-from poslab.comparison.statistics.difference import Scores
+from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
 from poslab.evaluation.item_files import read_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
@@ -96,16 +96,12 @@ class Results:
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
         return sorted(set.intersection(*seeds)) if seeds else []
 
-    def seeds(self, case: str, encoding: str) -> list[int]:
-        """Return the seeds of which the runs of an encoding are compared: those that every encoding has on a case.
-
-        Runs that exist already may have different seeds under each encoding, and all of them are compared.
-        """
-        return sorted(self.runs(case, encoding)) if self.places else self.shared_seeds(case)
-
     def is_comparable(self, case: str) -> bool:
-        """Return whether there are seeds by which the encodings of a case can be compared."""
-        return any(self.seeds(case, encoding) for encoding in self.encodings(case))
+        """Return whether a seed of all encodings with a run on a case is finished.
+
+        Runs that exist already need not share one.
+        """
+        return bool(self.encodings(case) if self.places else self.shared_seeds(case))
 
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
@@ -164,25 +160,25 @@ class Results:
         return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        """Return the scores of each encoding that reaches the lengths of a metric, for the seeds that are compared.
+        """Return the scores of each encoding that reaches the lengths of a metric, for all its seeds.
 
-        They are those of test items where all runs have them, on the items that all have positions for.
+        There are none until `is_comparable`. They are those of test items where all runs have them, on the items that
+        all have positions for.
         """
         if (case, criterion) not in self._scores:
             self._scores[case, criterion] = self._read_scores(case, criterion)
         return self._scores[case, criterion]
 
     def _read_scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
-        seeds = {encoding: self.seeds(case, encoding) for encoding in self.reaching(case, criterion)}
-        if not any(seeds.values()):
+        if not self.is_comparable(case):
             return {}
-        paired_by = seeds if self.places else dict.fromkeys(seeds)  # else the seeds are the same for all
+        seeds = {encoding: sorted(self.runs(case, encoding)) for encoding in self.reaching(case, criterion)}
         by_item = self._by_item(case, criterion, seeds)
         if by_item is not None:
-            return {encoding: Scores.of_items(items, paired_by[encoding]) for encoding, items in by_item.items()}
+            return {encoding: Scores.of_items(items, seeds[encoding]) for encoding, items in by_item.items()}
         values = {encoding: self.values(case, criterion, encoding) for encoding in seeds}
         return {
-            encoding: Scores(np.array([values[encoding][seed] for seed in own]), seeds=paired_by[encoding])
+            encoding: Scores(np.array([values[encoding][seed] for seed in own]), seeds=own)
             for encoding, own in seeds.items()
         }
 
@@ -283,12 +279,11 @@ class Results:
             not_learned=self.not_learned(case),
         )
 
-    def best(self, case: str, criterion: Criterion) -> str | None:
-        """Return the encoding with the best mean among those that have learned; None if none has."""
-        means = {name: one.mean for name, one in self.scores(case, criterion).items()}
-        known = {n: m for n, m in means.items() if np.isfinite(m) and n not in self.not_learned(case)}
-        choose = min if criterion.direction == "minimize" else max
-        return choose(known, key=known.__getitem__) if known else None
+    def ranked(self, case: str, criterion: Criterion) -> list[str]:
+        """Return the encodings that have learned, the best mean first; those with one seed come after all others."""
+        scores, sign = self.scores(case, criterion), 1 if criterion.direction == "minimize" else -1
+        known = [n for n, one in scores.items() if np.isfinite(one.mean) and n not in self.not_learned(case)]
+        return sorted(known, key=lambda n: (scores[n].finished.sum() < FEWEST_SEEDS, sign * scores[n].mean))
 
     def frame(self) -> pd.DataFrame:
         """Return all finished runs, a row for each metric of a run, of its test, and that decides.

@@ -151,6 +151,25 @@ def test_an_encoding_without_a_run_is_named_with_the_command_that_trains_it():
     )
 
 
+def test_runs_that_failed_for_good_are_not_promised_by_a_command():
+    every = results(seeds=2)
+    failed = {n: None if json.loads(n)["encoding"] == "slow" else one for n, one in every.finished.items()}
+    (text,) = recommendation(dataclasses.replace(every, finished=failed), Needs(), TYPED)
+    assert "This trains what is missing" not in text
+    assert text.endswith(
+        "slow has no finished run. 2 runs failed for good, and the same command does not train them again: see "
+        "outputs/comparisons/question/runs/copying/slow/seed_1/train.log."
+    )
+
+
+def test_a_comparison_that_is_not_finished_is_finished_before_it_gets_more_seeds():
+    every = results(seeds=2)
+    there = {n: one for n, one in every.finished.items() if json.loads(n)["seed"] == 1}
+    (text,) = recommendation(dataclasses.replace(every, finished=there), Needs(), TYPED)
+    assert "which one seed cannot tell from luck" in text
+    assert text.endswith("in about 3 hours:\npython -m src.compare comparison=question")
+
+
 def test_the_best_mean_is_not_recommended_where_another_is_better_by_its_solve_rate():
     values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
     text = " ".join(recommendation(with_values(results(seeds=8), values), Needs(), TYPED))

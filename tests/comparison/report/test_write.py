@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 
 from poslab.comparison.cells import CellResult
+from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import methods
-from poslab.comparison.report.tables import case_table, overview, verdict_table
-from poslab.comparison.report.write import _by_seed, _counted, conclusions, write
+from poslab.comparison.report.tables import case_table, differences, overview, verdict_table
+from poslab.comparison.report.write import _by_seed, _counted, _legend, conclusions, write
 from poslab.comparison.results import Results
+from poslab.comparison.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
@@ -225,6 +227,46 @@ def with_values(found, values):
     for cell, result in found.cells:
         result.scores["exact_match@20"] = values[cell.encoding][cell.seed - 1]
     return found
+
+
+def test_where_solve_rates_decide_tables_and_figures_show_their_difference():
+    values = {"none": [99.0] * 8, "rotary": [99.0] + [1.0] * 7, "slow": [1.0] * 8}
+    found = with_values(results(seeds=8), values)
+    rows = differences(found, "copying").set_index("encoding")
+    assert (rows["of"]["none"], rows["difference"]["none"]) == ("solve rate", pytest.approx(87.5))
+    assert rows["high"]["none"] <= 100
+    criterion = found.comparison.criteria("copying")[0]
+    picture = figures.differences("differences", criterion, rows.reset_index(), "rotary")
+    assert "better by solve rate" in [text.get_text() for text in picture.figure.axes[0].texts]
+    assert "Newcombe's" in picture.caption
+    assert "Newcombe's" not in figures.differences("x", criterion, differences(results(), "copying"), "rotary").caption
+
+
+def finished_seeds(found, seeds):
+    """Results of which only some seeds of each encoding are finished yet."""
+    kept = {cell.identity: one for cell, one in found.cells if cell.seed in seeds[cell.encoding]}
+    return dataclasses.replace(found, finished=kept)
+
+
+def test_an_encoding_with_one_finished_run_leaves_the_verdicts_on_others_as_they_are():
+    """Each encoding is compared by the seeds that it shares with the baseline."""
+    found = finished_seeds(results(), {"rotary": {1, 2, 3, 4}, "none": {1, 2, 3, 4, 5}, "slow": {1}})
+    verdicts = found.verdicts("copying", found.comparison.criteria("copying")[0], "rotary")
+    assert verdicts["none"].word is Word.BETTER
+    assert "4 pairs of seeds" in verdicts["none"].text
+    assert verdicts["slow"].word is Word.ONE_SEED
+
+
+def test_an_encoding_with_one_finished_run_is_not_the_best_while_others_have_more():
+    found = finished_seeds(results({**MEANS, "slow": 90.0}), {"rotary": {1, 2, 3}, "none": {1, 2, 3}, "slow": {1}})
+    (one,) = answers(found)
+    assert (one.best, one.seeds) == ("none", 3)
+
+
+def test_means_over_unequal_numbers_of_seeds_say_so():
+    found = finished_seeds(results(), {"rotary": {1, 2, 3, 4}, "none": {1, 2, 3, 4, 5}, "slow": {1}})
+    assert "Seeds of copying: none 5, rotary 4, slow 1" in _legend(found, overview(found))
+    assert "Seeds of" not in _legend(results(), overview(results()))
 
 
 def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():

@@ -117,9 +117,9 @@ class Answer:
 
 def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
     """Return what a case says on a metric; None where no encoding has learned."""
-    best = results.best(case, criterion)
-    if best is None:
+    if not (ranked := results.ranked(case, criterion)):
         return None
+    best = ranked[0]
     beside = results.verdicts(case, criterion, best)
     values = {name: results.scores(case, criterion)[name].values for name in (best, *beside)}
     return Answer(

@@ -92,11 +92,22 @@ class _Remedy:
     typed: str
     estimated: Callable[[str], float] | None
 
-    def finished(self) -> Iterator[str]:
-        """Yield the command that trains the runs that are missing."""
+    def missing(self) -> Counter[str]:
+        """Return the number of runs and trials of each case that are neither finished nor failed for good."""
         results = self.results
         known, _ = results.plan.wanted(results.finished)
-        yield from self._training(self._wanted() - Counter(c.case for c in known if c.identity in results.finished))
+        return self._wanted() - Counter(cell.case for cell in known if cell.identity in results.finished)
+
+    def finished(self, case: str) -> Iterator[str]:
+        """Yield the command that trains the runs that are missing, and how many of a case it does not."""
+        if missing := self.missing():
+            yield from self._training(missing)
+        if failed := [cell for cell in self.results.failed if cell.case == case]:
+            log = self.results.place(failed[0]) / "train.log"
+            yield (
+                f"{amount(len(failed), 'run')} failed for good, and the same command does not train them again: see "
+                f"{log}."
+            )
 
     def with_more_seeds(self) -> Iterator[str]:
         """Yield the command that trains two more seeds."""
@@ -174,14 +185,12 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
         return
     if not results.is_comparable(case):
         yield "there is no evidence yet, since no seed of all encodings is finished."
-        yield from remedy.finished()
+        yield from remedy.finished(case)
         return
     criterion = _criterion(results, case, needs)
-    scores = results.scores(case, criterion)
-    able = [name for name in scores if name not in results.not_learned(case) and math.isfinite(scores[name].mean)]
-    able.sort(key=lambda name: scores[name].mean * (1 if criterion.direction == "minimize" else -1))
+    able = results.ranked(case, criterion)
     fitting = [name for name in able if _fits(results, case, name, needs)]
-    if not scores:
+    if not results.scores(case, criterion):
         yield f"no encoding has positions for {in_words(criterion)}, of {listed(results.encodings(case))}."
         return
     if not fitting:
@@ -198,9 +207,9 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
     yield from _distance(results, case, needs)
     if missing := results.without_runs(case):
         yield f"{listed(missing)} {has(missing)} no finished run."
-        yield from remedy.finished()
+        yield from remedy.finished(case)
     elif _is_luck(results, case, criterion, fitting):
-        yield from remedy.with_more_seeds()
+        yield from remedy.finished(case) if remedy.missing()[case] else remedy.with_more_seeds()
     elif (lengths := results.plan.lengths[case]) and needs.length is not None and needs.length > max(lengths):
         yield from remedy.tested_at(case, needs.length)
 

@@ -72,6 +72,14 @@ def fewer_items(results: Results, case: str) -> str:
     return " ".join(sentences)
 
 
+def unequal_seeds(results: Results, case: str) -> str:
+    """Return the sentence on the seeds of the means of a case, or "" where all encodings have as many."""
+    counts = {name: len(results.runs(case, name)) for name in results.encodings(case)}
+    if len(set(counts.values())) < 2:
+        return ""
+    return f"Seeds of {case}: {', '.join(f'{name} {count}' for name, count in counts.items())}."
+
+
 def case_table(results: Results, case: str) -> pd.DataFrame:
     """Return a row for each encoding with a run on a case: seeds, the gate, means and costs."""
     comparison = results.comparison

@@ -25,6 +25,7 @@ from poslab.comparison.report.tables import (
     differences,
     fewer_items,
     overview,
+    unequal_seeds,
     verdict_table,
 )
 from poslab.comparison.report.tuned import tuned_table, tuning_pictures
@@ -113,11 +114,12 @@ def reservations(results: Results) -> Iterator[str]:
 
 
 def _legend(results: Results, table: pd.DataFrame) -> str:
-    """Return what the signs of a table mean, and which means are over fewer test items than others."""
+    """Return what the signs of a table mean, and which means are over fewer seeds or test items than others."""
     comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
     signs = [f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in used]
     meanings = f"Beside {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
-    return " ".join(filter(None, [meanings, *(fewer_items(results, case) for case in comparison.cases)]))
+    notes = (note(results, case) for note in (unequal_seeds, fewer_items) for case in comparison.cases)
+    return " ".join(filter(None, [meanings, *notes]))
 
 
 def _sections(results: Results) -> Iterator[Section]:
