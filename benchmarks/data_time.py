@@ -100,7 +100,7 @@ def main() -> None:
             found = measured(choices, arguments.steps, Path(folder))
         figures["datasets"][name] = found
         print(
-            f"{name:28} {found['share']:6.2%} of a step: {found['making_ms']:.1f} of "
+            f"{name:28} {100 * found['share']:6.2f} % of a step: {found['making_ms']:.1f} of "
             f"{found['making_ms'] + found['training_ms']:.0f} ms; prepared in {found['preparing_s']:.1f} s",
             flush=True,
         )

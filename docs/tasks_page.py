@@ -179,7 +179,12 @@ def _data_time(measured: Mapping[str, Any]) -> Iterator[str]:
         f"file of texts with classes, prepared in {measured['datasets']['100,000 rows']['preparing_s']:.0f} s."
     )
     rows = [
-        [name, f"{found['making_ms']:.1f}", f"{found['making_ms'] + found['training_ms']:.0f}", f"{found['share']:.1%}"]
+        [
+            name,
+            f"{found['making_ms']:.1f}",
+            f"{found['making_ms'] + found['training_ms']:.0f}",
+            f"{100 * found['share']:.1f} %",
+        ]
         for name, found in measured["datasets"].items()
     ]
     yield _table(["dataset", "batch, ms", "step, ms", "share"], rows)

@@ -74,7 +74,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
     assert "\x1b" not in text and "\r" not in text
     assert "Decoder with t5 num_buckets=16: 8,288 parameters, 32-true" in text
     assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens \(bytes, 257\)", text)
-    assert re.search(r"overlap with training: [\d.]+% of validation, [\d.]+% of test", text)
+    assert re.search(r"overlap with training: [\d.]+ % of validation, [\d.]+ % of test", text)
     lines = [line.split() for line in text.splitlines()]
     assert ["step", "train", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]

@@ -121,7 +121,7 @@ class TextDataModule(RunData):
 
     def report_lines(self) -> list[str]:
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
-        shared = ", ".join(f"{share:.2%} of {name}" for name, share in self.overlap.items())
+        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in self.overlap.items())
         training = "the beginning of training" if self.corpus.streaming else "training"
         lines = [
             f"{self.corpus.title}: {tokens} tokens ({self.corpus.tokenizer}, {self.vocab_size:,})",

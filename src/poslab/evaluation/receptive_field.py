@@ -76,7 +76,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     panel = figure.subplots()
     for place, (name, field) in enumerate(fields.items()):
         colour, length = COLOURS[place % len(COLOURS)], reach(field)
-        label = f"{name}: {SHARE:.0%} within {length:,} of {len(field):,} tokens"
+        label = f"{name}: {100 * SHARE:.0f} % within {length:,} of {len(field):,} tokens"
         panel.plot(field["distance"] + 1, field["cumulative"], color=colour, label=label)
         panel.plot([length], [field["cumulative"][length - 1]], marker="o", markersize=5, color=colour)
     panel.axhline(SHARE, color="0.6", linewidth=0.8)
@@ -92,9 +92,9 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
         name="receptive_field",
         title="Empirical receptive field",
         caption="Share of a prediction's gradient that falls on the last tokens of a window, over their number; lines "
-        f"end where the window does. A line that reaches {SHARE:.0%} (the dot) before the training length belongs to "
-        "a model that reads a longer text as it read those of training; one that climbs beyond it uses distances that "
-        "it has not learned.",
+        f"end where the window does. A line that reaches {100 * SHARE:.0f} % (the dot) before the training length "
+        "belongs to a model that reads a longer text as it read those of training; one that climbs beyond it uses "
+        "distances that it has not learned.",
         source="Chi et al., Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis (ACL "
         "2023)",
         figure=figure,

@@ -23,7 +23,7 @@ def test_the_best_is_recommended_with_its_runner_up_and_evidence():
     text = said()
     assert text.startswith(
         "copying: take none (exact match beyond the training length: 61.15, 5 seeds). "
-        "The runner-up is slow (41.59): worse by more than the margin of 2: -19.6, 95% interval "
+        "The runner-up is slow (41.59): worse by more than the margin of 2: -19.6, 95 % interval "
     )
     assert text.endswith("trained up to length 10 and tested up to 20.")
 
@@ -174,7 +174,7 @@ def test_the_best_mean_is_not_recommended_where_another_is_better_by_its_solve_r
     values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
     text = " ".join(recommendation(with_values(results(seeds=8), values), Needs(), TYPED))
     assert "take none" not in text
-    assert "rotary (73) is better: solved by 7 of 8 seeds (53% to 98%), none by 0 of 8 seeds" in text
+    assert "rotary (73) is better: solved by 7 of 8 seeds (53 to 98 %), none by 0 of 8 seeds" in text
 
 
 def test_where_no_encoding_has_positions_it_is_not_said_that_none_has_learned():

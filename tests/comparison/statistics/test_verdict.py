@@ -161,7 +161,7 @@ def test_seeds_that_split_are_compared_by_their_solve_rates():
     found = verdict(ours, theirs, margin=1.0, share=True)
     assert found.word is Word.BETTER
     assert found.p_value == pytest.approx(2 / 2**7)
-    assert "solved by 8 of 8 seeds (68% to 100%), the baseline by 1 of 8 seeds (2% to 47%)" in found.text
+    assert "solved by 8 of 8 seeds (68 to 100 %), the baseline by 1 of 8 seeds (2 to 47 %)" in found.text
 
 
 def test_where_solve_rates_decide_the_difference_that_is_shown_is_theirs():

@@ -195,7 +195,7 @@ def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> Non
     shared = sum(len(text) for text in long[:3])
     total = shared + 3 * len("and ") + sum(map(len, long[30:35])) + len("shorter")
     assert line.startswith(
-        f"overlap with training: {shared / total:.2%} of validation, 0.00% of test (60-byte strings)"
+        f"overlap with training: {100 * shared / total:.2f} % of validation, 0.00 % of test (60-byte strings)"
     )
     assert line.endswith("that overlap by half: 3 of 8 in validation, 0 of 5 in test")
 

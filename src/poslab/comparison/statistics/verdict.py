@@ -252,14 +252,15 @@ def _figures(comparison: _Comparison, level: float = 0.95) -> str:
     if comparison.split:
         rates = [solve_rate(scores.values) for scores in (comparison.scores, comparison.baseline)]
         ours, theirs = (
-            f"{rate.solved} of {rate.seeds} seeds ({rate.interval[0]:.0%} to {rate.interval[1]:.0%})" for rate in rates
+            f"{rate.solved} of {rate.seeds} seeds ({100 * rate.interval[0]:.0f} to {100 * rate.interval[1]:.0f} %)"
+            for rate in rates
         )
         return f"solved by {ours}, the baseline by {theirs}"
     found = comparison.difference
     assert found.estimate is not None
     low, high = found.estimate.interval(level)
     unit = "pairs of seeds" if found.paired else "seeds, not paired"
-    return f"{found.mean:+.3g}, {level:.0%} interval {low:+.3g} to {high:+.3g}, {found.pairs} {unit}"
+    return f"{found.mean:+.3g}, {100 * level:.0f} % interval {low:+.3g} to {high:+.3g}, {found.pairs} {unit}"
 
 
 def _holm(comparison: _Comparison, adjusted: float, family: int) -> str:

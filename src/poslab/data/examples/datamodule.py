@@ -117,7 +117,7 @@ class ExampleDataModule(RunData):
         facts, source = self.facts, self.source
         counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
         lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.vocab_size:,} tokens)"]
-        shared = ", ".join(f"{share:.2%} of {name}" for name, share in facts.overlap.items())
+        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in facts.overlap.items())
         near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items() if of)
         line = f"overlap with training: {shared} ({STRING_BYTES}-byte strings)"
         lines.append(

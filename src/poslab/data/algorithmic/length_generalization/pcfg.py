@@ -49,7 +49,7 @@ class Pcfg(AlgorithmicTask):
     binary with one probability, and an argument a string rather than a function with another. A tree with one more
     binary function in place of a unary one is P(binary) P(string) / P(unary) times as likely, which is all that matters
     among trees of as many functions: `binary_weight`. The authors' script has 0.25 * 0.75 / 0.75 = 0.25. Their data has
-    more binary functions, since it was chosen to be as long and deep as English sentences: 47.5% in 29 sentences of
+    more binary functions, since it was chosen to be as long and deep as English sentences: 47.5 % in 29 sentences of
     nine functions, which 0.37 gives. Other effects of that choice are not modelled, nor that their sentences end at 300
     characters.
 
