@@ -1,13 +1,14 @@
-"""Advice on lists in the command lines of comparisons and sweeps."""
+"""Advice on lists in the command lines of comparisons and sweeps, and the first line that a comparison prints."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 
 import pytest
 
-from poslab.commands.compare import OWN_KEYS
+from poslab.commands.compare import OWN_KEYS, main
 from poslab.commands.own_keys import own_keys_and_overrides
 
 
@@ -40,3 +41,17 @@ def test_a_list_without_brackets_is_written_with_them():
 def test_a_choice_of_every_run_that_varies_stands_in_the_file():
     with pytest.raises(ValueError, match=r"^model=decoder,encoder: what varies stands in the file of the comparison$"):
         own_keys_and_overrides(["model=decoder,encoder"], "comparison", OWN_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["comparison=same_encoding"], "same_encoding: "),
+        (["runs=[a,b]"], "comparing 2 runs\n"),
+    ],
+)
+def test_a_comparison_prints_a_line_before_the_slow_imports(words, line, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "poslab.comparison.command", None)
+    with pytest.raises(ImportError):
+        main(words)
+    assert capsys.readouterr().out.startswith(line)

@@ -16,6 +16,7 @@ from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
 from poslab.commands.words import COMPARISONS, CONF, written_in_full
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, python_command
+from poslab.io.terminal import HarmlessConsole
 from poslab.tuning.storage_url import without_password
 
 OWN_KEYS = {
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> None:
     if launcher or machines is not None:
         run_on_machines("compare", arguments, launcher, machines, comparison.storage)
         return
+    _print_at_once(f"{comparison.name}: {comparison.question}")
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
@@ -89,6 +91,11 @@ def main(arguments: list[str]) -> None:
         raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
 
 
+def _print_at_once(line: str) -> None:
+    """Print a line before the slow imports."""
+    HarmlessConsole().print(line, soft_wrap=True)
+
+
 def _compare_runs(
     given: dict[str, Any], overrides: list[str], typed: str, needs: dict[str, Any], ways: dict[str, bool]
 ) -> None:
@@ -98,6 +105,7 @@ def _compare_runs(
     if wrong := [*(key for key in given if key not in allowed), *overrides, *asked]:
         raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
     runs = named_runs(given.pop("runs"))
+    _print_at_once(f"comparing {len(runs)} run{'s' if len(runs) > 1 else ''}")
     from poslab.comparison.command import compare_runs
 
     if "trust" in given:

@@ -172,6 +172,12 @@ class CellPlan:
         space = tuning.space_of(encoding)
         return TunedPoint(best, [key for key in best if _last_values(best[key], key, space[key], trials)], trials)
 
+    def is_beyond(self, cell: Cell) -> bool:
+        """Return whether a cell is a trial beyond an end of its range."""
+        tuning = self.comparison.tuning_of(cell.case) if cell.is_trial else None
+        space = {} if tuning is None else tuning.space_of(cell.encoding)
+        return any(key in space and value not in space[key] for key, value in cell.point.items())
+
     def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
         """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends."""
         tuning = self.comparison.tuning_of(case)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from poslab.comparison.cells import CellPlan, Point
@@ -64,7 +65,6 @@ def run_comparison(
     console, asked = HarmlessConsole(), Needs(**needs)
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
-    console.print(f"{comparison.name}: {comparison.question}", soft_wrap=True)  # checks take a while
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
     storage = opened(comparison)
@@ -77,7 +77,7 @@ def run_comparison(
             claim(output, identity(there), "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         if dry_run:
-            console.print(plan_table(study, {case: seconds_of_run(*parts) for case, parts in cases.parts.items()}))
+            console.print(plan_table(study, {pair: cases.seconds_of_run(*pair) for pair in comparison.pairs}))
             return
         if not report_only:
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
@@ -103,7 +103,7 @@ def run_comparison(
             results = Results(study.plan, study.results(), cases.tasks)
             write(results, console, typed)
         if recommend:
-            texts = recommendation(results, asked, typed, lambda case: seconds_of_run(*cases.parts[case]))
+            texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
             print_recommendation(console, texts)
 
 
@@ -136,17 +136,30 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """Checked cases: trainer settings, and by case a recipe and its data, the task, lengths of test and training.
+    """Checked cases: the recipes by case and encoding, and by case the data, the task, lengths of test and training.
 
     `impossible` is as of `CellPlan`.
     """
 
-    trainer: TrainerSettings
-    parts: dict[str, tuple[Recipe, RunData]]
+    recipes: dict[str, dict[str, Recipe]]
+    data: dict[str, RunData]
     tasks: dict[str, type[Task]]
     lengths: dict[str, list[int]]
     trained: dict[str, int]
     impossible: dict[str, list[Point]]
+
+    @property
+    def trainer(self) -> TrainerSettings:
+        """The settings of a trainer, whose devices are those of all."""
+        return next(iter(next(iter(self.recipes.values())).values())).trainer
+
+    def seconds_of_run(self, case: str, encoding: str) -> float:
+        """Return the estimated seconds of a run."""
+        return seconds_of_run(self.recipes[case][encoding], self.data[case])
+
+    def mean_seconds_of_run(self, case: str) -> float:
+        """Return the estimated seconds of a run of a case, the mean over its encodings."""
+        return mean(self.seconds_of_run(case, encoding) for encoding in self.recipes[case])
 
 
 def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:
@@ -155,16 +168,16 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     Raises:
         ValueError: in one sentence.
     """
-    parts, tasks, lengths, trained = {}, {}, {}, {}
+    recipes, data, tasks, lengths, trained = {}, {}, {}, {}, {}
     for case in comparison.cases:
-        recipes = [configurations.check(case, encoding) for encoding in comparison.encodings_of(case)]
-        recipe = recipes[0]
-        if any(other.task is not recipe.task for other in recipes):
+        own = {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
+        first, *others = own.values()
+        if any(other.task is not first.task for other in others):
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
-        data = prepared_data(recipe)
-        parts[case], tasks[case], trained[case] = (recipe, data), recipe.task, data.longest_trained
-        lengths[case] = checked_lengths(comparison, case, recipe.task, data)
+        recipes[case], tasks[case], data[case] = own, first.task, prepared_data(first)
+        trained[case] = data[case].longest_trained
+        lengths[case] = checked_lengths(comparison, case, first.task, data[case])
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }
-    return CheckedCases(recipe.trainer, parts, tasks, lengths, trained, impossible)
+    return CheckedCases(recipes, data, tasks, lengths, trained, impossible)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -50,24 +50,28 @@ class Display:
         for trial in record.all_attempts:
             if trial.state.is_finished() and trial.number not in self._printed:
                 self._printed.add(trial.number)
-                self._console.print(_line(trial), soft_wrap=True)
+                self._console.print(self._line(trial), soft_wrap=True)
         if self._live.is_started:
             self._live.update(self._table(record), refresh=True)
 
     def _table(self, record: TrialRecord) -> RenderableType:
-        running = [Text(f"running  {cell_of_trial(trial).label}") for trial in record.running]
+        running = [Text(f"running  {self._label(trial)}") for trial in record.running]
         for line in running:
             line.no_wrap, line.overflow = True, "ellipsis"
         head = Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold")
-        return Group(head, _progress_table(self._study), *running)
+        progress = _progress(self._study)
+        return Group(head, _progress_table(self._study, progress), *_notes(progress), *running)
 
+    def _line(self, trial: FrozenTrial) -> str:
+        label, result = self._label(trial), result_of_trial(trial)
+        if trial.state == TrialState.FAIL or result is None:
+            return f"failed    {label}: {recorded_failure(trial).reason}"
+        took = "" if trial.duration is None else f" ({trial.duration.total_seconds():.0f} s)"
+        return f"{'diverged' if result.diverged else 'finished':<9} {label}{took}"
 
-def _line(trial: FrozenTrial) -> str:
-    cell, result = cell_of_trial(trial), result_of_trial(trial)
-    if trial.state == TrialState.FAIL or result is None:
-        return f"failed    {cell.label}: {recorded_failure(trial).reason}"
-    took = "" if trial.duration is None else f" ({trial.duration.total_seconds():.0f} s)"
-    return f"{'diverged' if result.diverged else 'finished':<9} {cell.label}{took}"
+    def _label(self, trial: FrozenTrial) -> str:
+        cell = cell_of_trial(trial)
+        return f"{cell.label}{', beyond its range' if self._study.plan.is_beyond(cell) else ''}"
 
 
 def counts(record: TrialRecord) -> str:
@@ -80,17 +84,25 @@ def counts(record: TrialRecord) -> str:
 
 @dataclass(frozen=True)
 class _Progress:
-    """Numbers of cells of an encoding on a case: trials and runs that are finished, and those that are wanted."""
+    """Numbers of cells of an encoding on a case: trials and runs that are finished, and those that are wanted.
+
+    `added` are those of the trials that lie beyond an end of a range.
+    """
 
     tried: int
     trials: int
+    added: int
     trained: int
     seeds: int
 
     @property
     def tuning(self) -> str:
         """Return how many trials are finished."""
-        return f"{self.tried} of {self.trials}" if self.trials else "-"
+        return f"{self.tried} of {self.trials}{self._star}" if self.trials else "-"
+
+    @property
+    def _star(self) -> str:
+        return "*" if self.added else ""
 
     @property
     def runs(self) -> str:
@@ -101,28 +113,35 @@ class _Progress:
     def brief(self) -> str:
         """Return how many runs are finished, or how many trials as long as some are missing, for a narrow column."""
         is_tuned = self.tried == self.trials or self.trained
-        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials} trials"
+        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials}{self._star} trials"
 
 
 def _progress(study: ComparisonStudy) -> dict[tuple[str, str], _Progress]:
     """Return the progress of each case and encoding."""
-    results, comparison = study.results(), study.plan.comparison
-    wanted, _ = study.plan.wanted(results)
+    results, plan = study.results(), study.plan
+    wanted, _ = plan.wanted(results)
     known = Counter((c.case, c.encoding, c.is_trial) for c in wanted)
     finished = Counter((c.case, c.encoding, c.is_trial) for c in wanted if c.identity in results)
+    added = Counter((c.case, c.encoding) for c in wanted if plan.is_beyond(c))
+    seeds = len(plan.comparison.seed_list)
     return {
-        pair: _Progress(finished[*pair, True], known[*pair, True], finished[*pair, False], len(comparison.seed_list))
-        for pair in comparison.pairs
+        pair: _Progress(finished[*pair, True], known[*pair, True], added[pair], finished[*pair, False], seeds)
+        for pair in plan.comparison.pairs
     }
 
 
-def _progress_table(study: ComparisonStudy) -> Table:
+def _notes(progress: Mapping[tuple[str, str], _Progress]) -> Iterator[Text]:
+    """Yield the meaning of the star, if there is one."""
+    if any(one.added for one in progress.values()):
+        yield Text("* with values beyond a range whose best was at its end")
+
+
+def _progress_table(study: ComparisonStudy, progress: Mapping[tuple[str, str], _Progress]) -> Table:
     """Return a row for each encoding and a column for each case: its runs, or its trials while it is tuned.
 
     Where the columns would not fit, there is a row for each case: how many encodings are finished.
     """
-    progress, comparison = _progress(study), study.plan.comparison
-    table = Table(box=box.SIMPLE_HEAD)
+    comparison, table = study.plan.comparison, Table(box=box.SIMPLE_HEAD)
     if len(comparison.cases) > MOST_COLUMNS:
         table.add_column("case", overflow="ellipsis", no_wrap=True, max_width=50)
         for name in ("tuning", "runs"):
@@ -144,11 +163,11 @@ def _progress_table(study: ComparisonStudy) -> Table:
     return table
 
 
-def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> RenderableType:
+def plan_table(study: ComparisonStudy, seconds: Mapping[tuple[str, str], float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
-    The time to go follows from the estimated seconds of a run of each case. It leaves out trials that extended ranges
-    may add.
+    The time to go follows from the estimated seconds of a run of each case and encoding. It leaves out trials that
+    extended ranges may add.
     """
     comparison, progress, left = study.plan.comparison, _progress(study), 0.0
     table = Table(box=box.SIMPLE_HEAD)
@@ -157,7 +176,7 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> Renderab
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
     for (case, encoding), one in progress.items():
-        left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case]
+        left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case, encoding]
         table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
     to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
@@ -165,4 +184,4 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[str, float]) -> Renderab
     summary = f"{counts(study.record())}; {to_go}"
     if any(one.tried < one.trials for one in progress.values()):
         summary += "\nTuning may add runs, where the best value is at an end of its range."
-    return Group(table, Text(summary))
+    return Group(table, *_notes(progress), Text(summary))

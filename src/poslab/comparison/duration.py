@@ -1,4 +1,4 @@
-"""Estimated durations of runs that have not been trained, from a few steps of each case."""
+"""Estimated durations of runs that have not been trained, from a few steps of each encoding on each case."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from poslab.training.components import task_and_model_of
 STEPS = 5
 """Most steps that are timed; the estimate follows from their median, since other programs may run beside."""
 
-LONGEST_STEP, LONGEST = 0.2, 2.0
-"""Seconds of a step from which on it has enough rows, and of all steps of a case."""
+LONGEST_STEP, LONGEST = 0.2, 0.5
+"""Seconds of a step from which on it has enough rows, and of all steps that are timed."""
 
 SECONDS_BESIDE_STEPS = 4.0
 """Estimated seconds of a run for its start, its validations and its test, beside its steps."""
@@ -35,11 +35,11 @@ def seconds_of_run(recipe: Recipe, data: RunData) -> float:
         task.loss(model, items.__getitems__(list(range(rows)))).loss.backward()
         return time.perf_counter() - began
 
-    ends, rows = time.perf_counter() + LONGEST, 1
+    rows = 1
     step(rows)  # the first one is slower
     while rows < all_rows and step(rows) < LONGEST_STEP:
         rows = min(2 * rows, all_rows)
-    took = [step(rows)]
+    ends, took = time.perf_counter() + LONGEST, [step(rows)]
     while len(took) < STEPS and time.perf_counter() < ends:
         took.append(step(rows))
     return SECONDS_BESIDE_STEPS + recipe.trainer.max_steps * median(took) * all_rows / rows
