@@ -33,6 +33,12 @@ def test_a_preset_is_merged_into_train_and_cases_and_replaces_other_keys(folder)
     assert list(made.all_cases) == ["text", "more"]
 
 
+def test_a_preset_leaves_out_a_case_that_it_sets_to_null(tmp_path):
+    (tmp_path / "question.yaml").write_text(QUESTION.replace("text: {train: {trainer.max_steps: 10}}", "text: null"))
+    made = read_comparison(tmp_path, {"comparison": "question", "preset": "small"}, [])
+    assert list(made.all_cases) == ["more"]
+
+
 def test_keys_of_the_command_line_override_the_file(folder):
     made = read_comparison(
         folder, {"comparison": "question", "seeds": 5, "encodings": ["rotary", "t5"]}, ["size=small"]
@@ -64,6 +70,14 @@ def test_a_mistake_is_one_sentence(folder, given, sentence):
 def test_the_path_of_a_file_without_its_ending_is_completed(folder):
     with pytest.raises(ValueError, match=rf"there is no such comparison; did you mean '{folder}/question.yaml'"):
         read_comparison(COMPARISONS, {"comparison": f"{folder}/question"}, [])
+
+
+def test_every_claim_of_a_paper_that_a_preset_leaves_out_is_about_a_case_of_the_file():
+    name = {"comparison": "papers/kazemnejad2023"}
+    whole, small = (read_comparison(COMPARISONS, {**name, **preset}, []) for preset in ({}, {"preset": "small"}))
+    assert set(small.all_cases) < set(whole.all_cases)
+    assert {claim["case"] for claim in small.claims} <= set(whole.all_cases)
+    assert {claim["case"] for claim in small.claims} & set(small.all_cases)
 
 
 @pytest.mark.parametrize("name", comparison_files(COMPARISONS).names())

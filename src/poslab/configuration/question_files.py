@@ -56,7 +56,8 @@ class QuestionFiles:
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
         """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.
 
-        The choices of `train`, and cases by name with theirs, are merged; any other key replaces an earlier one.
+        The choices of `train`, and cases by name with theirs, are merged; a case that a preset sets to null is left
+        out. Any other key replaces an earlier one.
 
         Raises:
             ValueError: for an unknown preset or key.
@@ -97,7 +98,9 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     cases, others = node.get("cases"), layer.get("cases")
     if isinstance(cases, Mapping) and isinstance(others, Mapping):
         both = [name for name in others if isinstance(others[name], Mapping) and isinstance(cases.get(name), Mapping)]
-        merged["cases"] = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
+        left_out = [name for name in cases if others.get(name, cases) is None]
+        joined = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
+        merged["cases"] = {name: case for name, case in joined.items() if name not in left_out}
     return merged
 
 
