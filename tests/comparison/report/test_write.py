@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from poslab.comparison.cells import CellResult
 from poslab.comparison.report import figures
@@ -17,10 +18,11 @@ from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import methods
 from poslab.comparison.report.tables import case_table, differences, overview, verdict_table
-from poslab.comparison.report.write import _by_seed, _counted, _legend, conclusions, write
+from poslab.comparison.report.write import _by_seed, _counted, _legend, _sections, conclusions, write
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
+from poslab.report.figures import Picture
 from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
 from tests.comparison.comparisons import TUNING, plan
@@ -237,9 +239,21 @@ def test_where_solve_rates_decide_tables_and_figures_show_their_difference():
     assert rows["high"]["none"] <= 100
     criterion = found.comparison.criteria("copying")[0]
     picture = figures.differences("differences", criterion, rows.reset_index(), "rotary")
-    assert "better by solve rate" in [text.get_text() for text in picture.figure.axes[0].texts]
+    assert "none:\nbetter\nby solve rate" in [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
     assert "Newcombe's" in picture.caption
     assert "Newcombe's" not in figures.differences("x", criterion, differences(results(), "copying"), "rotary").caption
+
+
+def test_labels_of_all_figures_can_be_read_on_a_phone():
+    """At 358 pixels, which a page of 390 leaves to a figure, the smallest text has 8 pixels."""
+    values = {"none": [99.0] * 8, "rotary": [99.0] + [1.0] * 7, "slow": [1.0] * 8}
+    made = with_values(results(seeds=8, tuning=TUNING), values)
+    pictures = [one for section in _sections(made) for one in section.figures if isinstance(one, Picture)]
+    assert {one.name.partition("_")[0] for one in pictures} == {"curves", "differences", "seeds", "cost", "tuning"}
+    for picture in pictures:
+        shrunk = min(1.0, 358 / (100 * picture.figure.get_size_inches()[0]))
+        texts = [text for text in picture.figure.findobj(Text) if text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) * 100 / 72 * shrunk >= 8
 
 
 def finished_seeds(found, seeds):

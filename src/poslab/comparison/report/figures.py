@@ -36,6 +36,9 @@ COST_LABELS = {
 }
 """Words for each cost."""
 
+WIDTH = 5.0
+"""Inches of all figures, so that their labels can be read on a phone, which shrinks a figure to its own width."""
+
 MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
@@ -66,7 +69,7 @@ def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styl
         styles: of the encodings.
         better: `lower` or `higher`.
     """
-    figure = new_figure(8.0, 4.6)
+    figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
     lengths = sorted(set(rows["length"]))
     axes.set_xscale("log", base=2)
@@ -98,25 +101,29 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
 
     Rows have columns `encoding`, `difference`, `low`, `high`, `word` and `of`, which is "mean" or "solve rate".
     """
-    figure = new_figure(7.5, 0.9 + 0.36 * len(rows))
+    lines = 2 if (rows["of"] == "mean").all() else 3
+    figure = new_figure(WIDTH, 1.2 + 0.17 * lines * len(rows))
     axes = figure.subplots()
     places = np.arange(len(rows))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
     if criterion.margin is not None:
         axes.axvspan(-criterion.margin, criterion.margin, color="0.9", linewidth=0)
+    labels = []
     for place, row in zip(places, rows.to_dict("records"), strict=True):
         colour = next((c for word, c in WORD_COLOURS.items() if str(row["word"]).startswith(word)), "0.45")
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(row["difference"], place, "o", color=colour)
-        said = str(row["word"]) if row["of"] == "mean" else f"{row['word']} by {row['of']}"
-        axes.annotate(said, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
-    axes.set_yticks(places, list(rows["encoding"]))
+        by = "" if row["of"] == "mean" else f"\nby {row['of']}"
+        labels.append((f"{row['encoding']}:\n{row['word']}{by}", colour))
+    axes.set_yticks(places, [label for label, _ in labels], fontsize=9)
+    for tick, (_, colour) in zip(axes.get_yticklabels(), labels, strict=True):
+        tick.set_color(colour)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     is_less, metric = criterion.direction == "minimize", in_words(criterion)
     arrow = f"← {'better' if is_less else 'worse'} than {baseline}      {'worse' if is_less else 'better'} →"
-    axes.set_xlabel(f"difference to {baseline} in {metric}\n{arrow}")
+    figure.supxlabel(f"{metric}: difference to {baseline}\n{arrow}", fontsize=9)
     margin = "" if criterion.margin is None else " Within the grey band a difference does not matter."
-    if (rows["of"] != "mean").any():
+    if lines == 3:
         margin += (
             " By solve rate: some seeds solve the task and others do not, so the dot is the difference of the shares "
             "of seeds that do, in per cent, and the line Newcombe's 95 % interval."
@@ -133,7 +140,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
 def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styles) -> Picture:
     """Draw the value of every seed; rows have columns `encoding` and `value`, which is not finite if a run diverged."""
     encodings = list(dict.fromkeys(rows["encoding"]))
-    figure = new_figure(7.5, 0.9 + 0.36 * len(encodings))
+    figure = new_figure(WIDTH, 1.1 + 0.36 * len(encodings))
     axes = figure.subplots()
     labels = []
     for place, encoding in enumerate(reversed(encodings)):
@@ -146,7 +153,8 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
         labels.append(f"{encoding} ({lost} of {len(values)} diverged)" if lost else encoding)
     axes.set_yticks(range(len(encodings)), labels)
     axes.set_ylim(-0.6, len(encodings) - 0.4)
-    axes.set_xlabel(f"{in_words(criterion)} ({'lower' if criterion.direction == 'minimize' else 'higher'} is better)")
+    better = "lower" if criterion.direction == "minimize" else "higher"
+    figure.supxlabel(f"{in_words(criterion)} ({better} is better)", fontsize=9)
     return Picture(
         name,
         f"Every seed: {criterion.metric}",
@@ -158,7 +166,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
 
 def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, styles: Styles) -> Picture:
     """Draw a metric against a cost; rows have columns `encoding`, `value`, `cost` and `on_front`."""
-    figure = new_figure(7.5, 4.4)
+    figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
     front = rows[rows["on_front"]].sort_values("cost")
     axes.plot(front["cost"], front["value"], color="0.8", linewidth=1, zorder=0)
@@ -184,7 +192,7 @@ def tuning(
     name: str, case: str, key: str, tuned: Mapping[str, TunedPoint], settings: Tuning, styles: Styles
 ) -> Picture:
     """Draw the validation metric over the values of a tuned key, for each encoding that has the key."""
-    figure = new_figure(7.5, 4.4)
+    figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
     values = [point[key] for choice in tuned.values() for point, _ in choice.trials]
     are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
@@ -221,13 +229,13 @@ def tuning(
 
 def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], styles: Styles) -> Picture:
     """Draw the share of runs above each threshold of the score, for each encoding, with its interval."""
-    figure = new_figure(8.0, 4.6)
+    figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
     for encoding, found in shares.items():
         style = {key: value for key, value in styles[encoding].items() if key != "marker"}
         axes.plot(thresholds, found.value, label=encoding, linewidth=1.4, **style)
         axes.fill_between(thresholds, found.low, found.high, color=style["color"], alpha=0.12, linewidth=0)
-    axes.set_xlabel("score: 0 is the mean of the worst encoding of a case, 1 that of the best")
+    axes.set_xlabel("score: 0 is the worst encoding of a case, 1 the best")
     axes.set_ylabel("share of runs above the score")
     _legend(figure, axes)
     return Picture(
@@ -243,4 +251,4 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
 def _legend(figure: Any, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     columns = legend_columns(labels, figure.get_size_inches()[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
