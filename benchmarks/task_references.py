@@ -1,14 +1,25 @@
-"""Metrics of a task without a transformer, to compare a trained model with on the same split."""
+"""Metrics of tasks without a transformer, to compare trained models with on the same split.
+
+python benchmarks/task_references.py                # of all tasks whose data is installed
+python benchmarks/task_references.py bbc_topics
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from hydra import compose, initialize_config_dir
 
+from poslab.data.composed import resolved
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.run_data import RunData
+from poslab.runs.recipe import Recipe
 from poslab.tasks.written_text import compare, corpus_scores
 
 
@@ -114,3 +125,49 @@ def likeness(predicted: Sequence[str], right: Sequence[str]) -> dict[str, float]
     """Return BLEU, chrF and ROUGE-L of texts, 0 to 100, as those that models write are measured."""
     metrics = corpus_scores([compare(*pair) for pair in zip(predicted, right, strict=True)])
     return {name: metrics[name] for name in ("bleu", "chrf", "rouge_l")}
+
+
+REFERENCES: dict[str, tuple[str, list[Callable[[Any], dict[str, float]]]]] = {
+    **{
+        name: ("experiment=small", [classification_reference])
+        for name in ("bbc_topics", "film_sentiment", "question_types", "tweet_sentiment", "sms_spam")
+    },
+    **{
+        name: ("experiment=small", [copying_reference, dictionary_reference])
+        for name in ("manual_pages", "gettext_messages")
+    },
+    "bbc_headlines": ("experiment=small", [copying_reference, lead_reference]),
+    "dialogue_pairs": ("experiment=small", [copying_reference]),
+    "movie_dialogue": ("experiment=small", [copying_reference]),
+    "masked_bytes": ("model=encoder", [neighbours_reference]),
+    "corrupted_spans": ("model=encoder_decoder", [previous_reference]),
+}
+"""For each dataset, a choice beside it and its references; the last two are of the default text."""
+
+
+def prepared(dataset: str, choice: str) -> RunData:
+    """Return the data that the runs of a task read."""
+    own = ["dataset.length_multiples=[1]"] if choice.startswith("model=") else [f"dataset={dataset}"]
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        data = Recipe.of(resolved(compose("train", overrides=[choice, *own]))).data()
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def main() -> None:
+    """Print the references of tasks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="task", help=f"of {', '.join(REFERENCES)}; default: all")
+    asked = parser.parse_args().tasks or list(REFERENCES)
+    if unknown := [task for task in asked if task not in REFERENCES]:
+        parser.error(f"task must be one of {', '.join(REFERENCES)}, got {unknown[0]}")
+    for task in asked:
+        choice, references = REFERENCES[task]
+        data = prepared(task, choice)
+        for name, value in (item for reference in references for item in reference(data).items()):
+            print(f"{task:18} {name:22} {value:5.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
-encodings.md is made of the code and its configuration, performance.md and tasks.md of the figures in benchmarks, and
-extrapolation.md of the evaluation that `--evaluation` names. `--text` leaves the pictures as they are.
+encodings.md is made of the code and its configuration, performance.md and the end of tasks.md of the figures in
+benchmarks, and extrapolation.md of the evaluation that `--evaluation` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import encodings_page  # beside this file, as those below
+import data_time_page  # beside this file, as those below
+import encodings_page
 import extrapolation_page
 import performance
-import tasks_page
 
-PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": tasks_page.make}
+PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": data_time_page.make}
 
 
 def main() -> None:
