@@ -47,3 +47,23 @@ def test_a_slow_step_is_timed_with_fewer_rows(monkeypatch, tmp_path, step, rows)
     estimate = seconds_of_run(recipe, data)
     assert estimate == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * step)
     assert max(read) == rows
+
+
+def test_steps_during_which_other_programs_run_do_not_count(monkeypatch, tmp_path):
+    """Of three steps, two take a hundred times as long."""
+    recipe = Recipe.of(small(tmp_path, "dataset.batch_size=32", "trainer.max_steps=100"))
+    data, steps, now = prepared_data(recipe), [0], [0.0]
+    held_out = data.held_out
+
+    class Disturbed:
+        def __init__(self, items):
+            self.items = items
+
+        def __getitems__(self, numbers):
+            steps[0] += 1
+            now[0] += 0.001 * len(numbers) * (1 if steps[0] % 3 == 0 else 100)
+            return self.items.__getitems__(numbers)
+
+    monkeypatch.setattr(data, "held_out", lambda *place: Disturbed(held_out(*place)))
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: now[0])
+    assert seconds_of_run(recipe, data) == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * 0.001)
