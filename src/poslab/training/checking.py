@@ -11,7 +11,6 @@ from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
-    from poslab.encodings import PositionSampler
     from poslab.models import Model
 
 
@@ -32,7 +31,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         check_lightning_arguments(recipe.trainer.lightning)
     model = recipe.model.try_build()
     _check_memory(model, recipe)
-    _check_positions(model, recipe.model.positions, recipe.source.sequence_length)
+    _check_positions(model, recipe)
     if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
         raise ValueError(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
@@ -61,13 +60,13 @@ def _check_memory(model: Model, recipe: Recipe) -> None:
         )
 
 
-def _check_positions(model: Model, sampler: PositionSampler | None, sequence_length: int) -> None:
+def _check_positions(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if a model lacks positions for its longest training texts."""
+    sampler, sequence_length = recipe.model.positions, recipe.source.sequence_length
     end = model.encodings.max_length
-    if sampler is not None and sampler.max_length is not None and sampler.max_length < sequence_length:
-        raise ValueError(
-            f"positions.max_position={sampler.max_length} ends before dataset.sequence_length={sequence_length}"
-        )
+    most = None if sampler is None else getattr(sampler, sampler.bounded_by)
+    if sampler is not None and most is not None and most < sequence_length:
+        raise ValueError(f"positions.{sampler.bounded_by}={most} ends before dataset.sequence_length={sequence_length}")
     if sampler is not None and sampler.real:
         _embed_real_positions(model)
     stop = sequence_length if sampler is None else sampler.stop(sequence_length)
