@@ -30,6 +30,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         quieten_lightning()
         check_lightning_arguments(recipe.trainer.lightning)
     model = recipe.model.try_build()
+    recipe.adapt.apply(model)
     _check_memory(model, recipe)
     _check_positions(model, recipe)
     if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
@@ -38,19 +39,21 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
     _check_checkpoints(recipe.init_from, checkpoint)
-    if any(recipe.config.get(group, usual) != usual for group, usual in ADDED.items()):
+    if any(recipe.config.get(group, ADDED[group]) != ADDED[group] for group in ("callbacks", "logger")):
         recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
     return recipe
 
 
 def _check_memory(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
+    from poslab.adaptation.base import num_learning
     from poslab.training.environment import memory_bytes
 
     settings = recipe.trainer
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters, learning = sum(parameter.numel() for parameter in model.parameters()), num_learning(model)
     sharing = settings.processes if settings.strategy == "fsdp" else 1
-    needed = parameters * (8 if settings.precision == "bf16-true" else 16) / sharing
+    # a weight, and if it learns a gradient and the two moments of AdamW
+    needed = (parameters + 3 * learning) * (2 if settings.precision == "bf16-true" else 4) / sharing
     here = needed if settings.on_gpu else needed * settings.local_processes
     memory = memory_bytes(settings.on_gpu)
     if here > memory:

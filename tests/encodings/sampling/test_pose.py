@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_the_skip_and_the_first_chunk_are_uniform_and_independent():
 def test_of_three_chunks_each_skips_from_the_last_skip_on():
     skips = Counter()
     for row in rows(Pose(12, 3), 6, 30_000).tolist():
-        steps = [after - before - 1 for before, after in zip(row, row[1:], strict=False)]
+        steps = [after - before - 1 for before, after in pairwise(row)]
         gaps = [step for step in steps if step]
         if len(gaps) == 2:
             skips[gaps[0], sum(gaps)] += 1

@@ -41,8 +41,8 @@ class Pose(PositionSampler):
     Raises:
         ValueError: for an argument out of its range, or for a training text of more than `target_length` tokens.
 
-    Source: Zhu et al., "PoSE: Efficient Context Window Extension of LLMs via Positional Skip-wise Training" (ICLR 2024),
-    section 3.2; the lengths of chunks, which it leaves open, are those of the authors' code.
+    Source: Zhu et al., "PoSE: Efficient Context Window Extension of LLMs via Positional Skip-wise Training" (ICLR
+    2024), section 3.2; the lengths of chunks, which it leaves open, are those of the authors' code.
     """
 
     bounded_by = "target_length"
@@ -57,7 +57,8 @@ class Pose(PositionSampler):
             return positions
         if positions.stop > self.target_length:
             raise ValueError(
-                f"target_length={self.target_length} positions are too few for a training text of {positions.stop} tokens"
+                f"target_length={self.target_length} positions are too few for a training text of {positions.stop} "
+                "tokens"
             )
         ids_BT = positions.ids.expand(batch_size, -1)
         length_B1 = ids_BT.amax(1, keepdim=True) + 1
