@@ -1,15 +1,21 @@
 """Runs in which some weights learn: what they change, keep, resume from, begin with and give to others."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import poslab
 from poslab.adaptation.low_rank import merged
+from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.measure import measure
+from poslab.evaluation.settings import Settings
+from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
@@ -67,10 +73,8 @@ def test_lora_changes_attention_encodings_embeddings_and_norms(full, lora):
 
 def test_only_what_learns_is_in_the_state_of_the_optimizer_and_the_log_counts_it(lora):
     held = weights(lora.last_checkpoint)
-    learns = [
-        name for name in held if ("mlp." not in name and not name.endswith(("original", "scale", "output.weight")))
-    ]
-    learns = [name for name in learns if name != "output.weight"]
+    frozen = ("original", "scale", "output.weight")  # the last is that of the embedding by another name
+    learns = [name for name in held if "mlp." not in name and not name.endswith(frozen)]
     moments = [moment["exp_avg"] for moment in state(lora)["optimizer_states"][0]["state"].values()]
     assert sorted(tuple(moment.shape) for moment in moments) == sorted(tuple(held[name].shape) for name in learns)
     count = sum(moment.numel() for moment in moments)
@@ -81,16 +85,25 @@ def test_all_learn_by_default_without_a_word(full):
     assert "learn" not in full.log_file.read_text()
 
 
-def test_a_loaded_run_is_an_ordinary_model_with_the_figures_of_its_training(lora):
+def test_a_loaded_run_is_an_ordinary_model(lora):
     model = poslab.load(lora.path)
-    assert model.state_dict().keys() == weights(lora.best_checkpoint).keys() - {
-        name for name in weights(lora.best_checkpoint) if "parametrizations" in name
-    } | {f"blocks.0.attention.{part}.weight" for part in ("query", "key_value", "output")}
-    measured = {length: scores["loss"].total for length, scores in measure(lora.path, "test").items()}
-    for length, loss in measured.items():
-        assert loss == pytest.approx(lora.metrics()[f"test/loss@{length}"], rel=1e-5)
-    written = list(generate(model, tokens(), 4, Sampling(temperature=0)))
-    assert len(written) == 4
+    assert not any("parametrizations" in name for name in model.state_dict())
+    assert not any("parametrizations" in name for name, _ in model.named_modules())
+    written = [int(token) for token in generate(model, tokens(), 4, Sampling(temperature=0))]
+    with torch.no_grad():
+        text = torch.cat([tokens(), torch.tensor([written])], dim=1)
+        assert model(text)[0, -5:-1].argmax(-1).tolist() == written
+
+
+def test_a_run_under_lora_has_the_figures_of_its_test_when_it_is_measured_and_evaluated(lora):
+    metrics = lora.metrics()
+    for scores in measure(lora.path).scores.values():
+        if scores.metric == "bits_per_byte":
+            assert scores.value == pytest.approx(metrics[f"test/bits_per_byte@{scores.length}"], rel=0.05)
+    found = evaluate([subject(lora.path)], Settings(parts=["encoding", "attention", "extrapolation"]))
+    assert found.metrics
+    swapped = subject(lora.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
+    assert not list(swapped.model.encodings.parameters())
 
 
 def test_a_run_under_lora_begins_where_the_other_ended(folder, full):
@@ -133,9 +146,6 @@ def test_norms_or_encodings_change_alone(folder, full):
 
 
 def test_a_finished_run_under_lora_can_be_tested_again(folder, lora, tmp_path):
-    import json
-    import shutil
-
     shutil.copytree(lora.path, tmp_path / "untested")
     untested = RunDirectory(tmp_path / "untested")
     metrics = lora.metrics()
@@ -146,9 +156,7 @@ def test_a_finished_run_under_lora_can_be_tested_again(folder, lora, tmp_path):
 
 
 def test_the_output_layer_of_classes_learns_with_the_norms(tmp_path):
-    lines = [
-        f"{'good' if even else 'bad'} word{number},{'a' if even else 'b'}" for number in range(60) for even in (0, 1)
-    ]
+    lines = [line for number in range(60) for line in (f"good word{number},a", f"bad word{number},b")]
     (tmp_path / "data.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     data = ["dataset=classification_file", f"dataset.files={tmp_path / 'data.csv'}", "dataset.text=text"]
     tiny = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer=cpu", "trainer.precision=32-true"]
@@ -198,3 +206,14 @@ def test_a_class_that_is_no_adaptation_is_refused():
     config["adapt"] = {"_target_": "poslab.encodings.sampling.contiguous.Contiguous"}
     with pytest.raises(ValueError, match=r"^adapt\._target_ "):
         check(config)
+
+
+def test_a_run_from_before_there_was_a_choice_trained_all_weights(full, tmp_path):
+    shutil.copytree(full.path, tmp_path / "earlier")
+    earlier = RunDirectory(tmp_path / "earlier")
+    config = yaml.safe_load(earlier.config_file.read_text())
+    del config["adapt"]
+    earlier.config_file.write_text(yaml.safe_dump(config))
+    assert earlier.config()["adapt"] == full.config()["adapt"]
+    theirs = poslab.load(full.path).state_dict()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in poslab.load(earlier.path).state_dict().items())
