@@ -42,8 +42,8 @@ class LowRank(Adaptation):
 
     Elsewhere than in its own checkpoints a trained model is an ordinary one: `merged` adds the updates to the matrices.
 
-    Trap: a matrix and its update are added in their own precision. Under `trainer.precision=bf16-true` an update that is
-    smaller than the rounding of its matrix has no effect; `bf16-mixed` keeps it.
+    Trap: a matrix and its update are added in their own precision. Under `trainer.precision=bf16-true` an update
+    that is smaller than the rounding of its matrix has no effect; `bf16-mixed` keeps it.
 
     Raises:
         ValueError: for an argument out of its range.
