@@ -87,7 +87,7 @@ class LowRankUpdate(nn.Module):
 
     def __init__(self, layer: nn.Module, rank: int, alpha: float) -> None:
         super().__init__()
-        weight_OI = layer.weight.detach()
+        weight_OI = layer.get_parameter("weight").detach()
         rows, columns = weight_OI.shape
         self.left = nn.Parameter(weight_OI.new_zeros(rows, rank))
         self.right = nn.Parameter(weight_OI.new_zeros(rank, columns))
