@@ -42,6 +42,7 @@ def assert_trained(run: RunDirectory, steps: int = 2) -> None:
         *(pytest.param(f"encoding={encoding}", marks=pytest.mark.slow) for encoding in choices("encoding")),
         *(f"optimizer={optimizer} model={model}" for optimizer in choices("optimizer") for model in choices("model")),
         *("trainer=auto", "trainer=cpu"),
+        *(f"adapt={adapt} encoding=t5" for adapt in choices("adapt")),
         "trainer=fsdp trainer.accelerator=cpu",  # a model which processes share, where one process has it to itself
         "dataset.tokenizer=bytes dataset.document_boundaries=true",
         "dataset.tokenizer=bpe dataset.vocab_size=300 dataset.document_boundaries=true",
@@ -69,17 +70,18 @@ def test_the_precision_that_the_hardware_chose_is_printed(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_a_model_train_as_one(start, tmp_path):
+@pytest.mark.parametrize("adapt", choices("adapt"))
+def test_two_processes_that_share_a_model_train_as_one(start, tmp_path, adapt):
     config = small(tmp_path)["dataset"]
     data = ["dataset=text", f"dataset.files={config['files']}", f"dataset.cache_dir={config['cache_dir']}"]
     shared = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    exact = ["trainer.precision=32-true", "trainer.log_every=1", "encoding=t5", "optimizer.lr=3e-3"]
+    exact = ["trainer.precision=32-true", "trainer.log_every=1", "encoding=t5", "optimizer.lr=3e-3", f"adapt={adapt}"]
     ended = start(*TINY_MODEL, *data, *shared, *exact, "hydra.run.dir=run").wait()
     assert ended.status == 0, ended.errors
     run = RunDirectory(tmp_path / "run")
     assert_trained(run)
 
-    alone = run_of(small(tmp_path, "encoding=t5", *TWO_STEPS), tmp_path / "alone")
+    alone = run_of(small(tmp_path, "encoding=t5", f"adapt={adapt}", *TWO_STEPS), tmp_path / "alone")
     for tag, value in alone.metrics().items():
         if tag.startswith(("test/", "validation/")):
             assert run.metrics()[tag] == pytest.approx(value, rel=1e-4), tag

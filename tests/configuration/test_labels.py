@@ -27,6 +27,10 @@ def config(*overrides: str) -> dict:
         ([["seed=1"], ["seed=2", "encoding=none"]], ["rotary seed=1", "none seed=2"]),
         ([["optimizer.lr=0.01"], ["optimizer.lr=0.001"]], ["rotary lr=0.01", "rotary lr=0.001"]),
         ([["positions=randomized"], []], ["rotary positions=randomized", "rotary positions=contiguous"]),
+        (
+            [["adapt=lora"], [], ["adapt=lora", "adapt.rank=2"]],
+            ["rotary adapt=lora rank=8", "rotary adapt=full", "rotary adapt=lora rank=2"],
+        ),
         ([["temperature=ssmax"], []], ["rotary temperature=ssmax", "rotary"]),
         ([["encoding=yarn", "encoding.scaling.factor=4"], ["encoding=yarn"]], ["yarn factor=4", "yarn factor=16"]),
         ([["encoding=t5"], ["encoding=shaw", "encoding.max_distance=8"]], ["t5", "shaw"]),

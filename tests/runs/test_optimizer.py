@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from poslab.adaptation.low_rank import LowRank
 from poslab.encodings import PositionalEncoding
 from poslab.runs.optimizer import AdamWithCosine
 from tests.encoding_choices import small_decoder
@@ -49,6 +50,28 @@ def test_a_linear_layer_within_an_encoding_does_not_decay_either():
     decays = {name: decay for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1.0)).items()}
     of_encoding = {"encoding.matrix.weight": 0.0, "encoding.matrix.bias": 0.0}
     assert decays == {**of_encoding, "layer.weight": 0.1, "layer.bias": 0.0}
+
+
+def test_the_factors_of_updates_decay_and_frozen_weights_are_left_out():
+    model = small_decoder("t5", qk_norm=True)
+    LowRank(rank=2).apply(model)
+    made, _ = AdamWithCosine(lr=1e-3).build(model, 100)
+    by_id = {id(p): (g["weight_decay"], g["initial_lr"]) for g in made.param_groups for p in g["params"]}
+    found = {name: by_id.get(id(parameter)) for name, parameter in model.named_parameters()}
+    for name, group in found.items():
+        if name.endswith((".left", ".right")):
+            assert group == (0.1, 1e-3), name
+        elif name.startswith("encodings."):
+            assert group == (0.0, 5e-3), name
+        else:
+            assert group == ((0.0, 1e-3) if "norm" in name or name == "embedding.weight" else None), name
+
+
+def test_a_transposed_matrix_of_transformers_decays_as_others_do():
+    from transformers.pytorch_utils import Conv1D
+
+    decays = {name: decay for name, (decay, _) in decay_and_lr(Conv1D(3, 2), AdamWithCosine(lr=1.0)).items()}
+    assert decays == {"weight": 0.1, "bias": 0.0}
 
 
 def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:

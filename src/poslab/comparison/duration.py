@@ -26,6 +26,7 @@ def seconds_of_run(recipe: Recipe, data: RunData) -> float:
     to be timed.
     """
     task, model = task_and_model_of(recipe, data)
+    recipe.adapt.apply(model)
     length = min(data.lengths_of("validation"), key=lambda n: abs(n - data.longest_trained))
     items, all_rows = data.held_out("validation", length), recipe.source.batch_size
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from poslab.attention import KeyValueCache
+from poslab.attention import KeyValueCache, MultiHeadAttention
 from poslab.encodings import Positions, StackEncodings
 
 Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
@@ -70,6 +70,16 @@ class Model(nn.Module):
     def attention_sites(self) -> Sequence[nn.Module]:
         """Blocks for FSDP to shard, and for evaluation to inspect if they hold a `MultiHeadAttention`; may be none."""
         return ()
+
+    @property
+    def attention_layers(self) -> Sequence[nn.Module]:
+        """Attention layers, whose linear layers `adapt=lora` updates; by default every `MultiHeadAttention`."""
+        return [module for module in self.modules() if isinstance(module, MultiHeadAttention)]
+
+    @property
+    def task_output(self) -> nn.Module | None:
+        """Output layer of a task's `Outputs`, which learns under every choice of `adapt`; None for token logits."""
+        return None
 
     @property
     def max_length(self) -> int | None:

@@ -46,6 +46,7 @@ class SequenceModel(Transformer, Model):
         self.pooling: Pooling | None = None
         if outputs is not None and outputs.pooled:
             self.pooling = pooling or ("last" if self.causal else "mean")
+        self.predicts_tokens = outputs is None
         self.output = nn.Linear(stack.d_model, vocab_size if outputs is None else outputs.size, bias=False)
         self.initialize(self.output)
         if tie_embeddings and outputs is None:
@@ -55,6 +56,11 @@ class SequenceModel(Transformer, Model):
     def attention_sites(self) -> Sequence[nn.Module]:
         """Blocks of the stack."""
         return list(self.blocks)
+
+    @property
+    def task_output(self) -> nn.Module | None:
+        """Output layer, unless it is that of token logits."""
+        return None if self.predicts_tokens else self.output
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
         """Return token logits at each token, (B, T, V), from hidden states."""

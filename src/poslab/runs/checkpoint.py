@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from poslab.adaptation.low_rank import merged
 from poslab.io.plain_pickle import load_plain
 from poslab.io.writing import replacing
 from poslab.runs.directory import RunDirectory
@@ -103,7 +104,7 @@ def checkpoint_digest(path: Path) -> str:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Load the weights of the learner's model, by the model's own names.
+    """Load the weights of the learner's model, as of `model_weights`.
 
     Raises:
         ValueError: as `load_checkpoint` does, and if there are none.
@@ -115,9 +116,13 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights of the learner's model, by the model's own names."""
+    """Return the weights of the learner's model, by the model's own names, with updates of low rank added to them.
+
+    Raises:
+        ValueError: for an update that does not fit its matrix.
+    """
     weights = checkpoint.get("state_dict", {}).items()
-    return {name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)}
+    return merged({name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)})
 
 
 def checksum(value: Any) -> str:

@@ -17,6 +17,7 @@ OFFLINE = (
 """Modules of `data.offline`, which were in `data.examples`."""
 
 ADDED: dict[str, Any] = {
+    "adapt": {"_target_": "poslab.adaptation.full.Full"},
     "callbacks": {},
     "logger": {
         "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},

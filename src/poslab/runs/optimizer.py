@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from poslab.encodings import PositionalEncoding, Temperature
+from poslab.adaptation.parts import is_linear, parameters_of_encodings, unique
 
 
 @dataclass(frozen=True)
 class AdamWithCosine:
     """AdamW with selective weight decay, linear warm-up and a cosine to a small fraction of the learning rate.
 
-    Only the matrices of linear layers decay: never norms, token embeddings, or anything that an encoding learns
-    (slopes, bias tables, frequencies), where zero means something else than "small".
+    Only the matrices of linear layers decay, or those of their updates of low rank: never norms, token embeddings, or
+    anything that an encoding learns (slopes, bias tables, frequencies), where zero means something else than "small".
 
     Args:
         lr: learning rate after the warm-up; positive.
@@ -75,19 +74,15 @@ class AdamWithCosine:
         return self.final_lr_fraction + (1 - self.final_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def parameter_groups(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the parameters that decay, all others, and those of encodings and temperatures, in this order."""
-    positional = (m for m in model.modules() if isinstance(m, PositionalEncoding | Temperature))
-    encoding = unique(p for m in positional for p in m.parameters())
+def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Return the parameters that decay, all others, and those of encodings and temperatures, as far as they learn."""
+    encoding = parameters_of_encodings(model)
     embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
     set_apart = {id(p) for p in [*encoding, *embedding]}
-    linear = unique(m.weight for m in model.modules() if isinstance(m, nn.Linear))
+    # The parameters of a linear layer, not its weight: that may be a sum of a frozen one and an update.
+    linear = unique(p for m in model.modules() if is_linear(m) for p in m.parameters() if p.ndim == 2)
     decaying = [p for p in linear if id(p) not in set_apart]
     placed = {id(p) for p in [*decaying, *encoding]}
     other = unique(p for p in model.parameters() if id(p) not in placed)
+    decaying, other, encoding = ([p for p in part if p.requires_grad] for part in (decaying, other, encoding))
     return decaying, other, encoding
-
-
-def unique(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return parameters in order, each once, however many modules share it."""
-    return list({id(parameter): parameter for parameter in parameters}.values())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import lightning as L
     from lightning.pytorch.loggers import Logger
 
+    from poslab.adaptation import Adaptation
     from poslab.data.run_data import RunData
     from poslab.data.sources import AnySource
     from poslab.models import ModelRecipe
@@ -39,6 +40,7 @@ class Recipe:
         task: class of its task; `task.of` makes the task from data that is set up.
         model: recipe of its model, which lacks the vocabulary.
         optimizer: optimizer and schedule.
+        adapt: choice of the weights that learn.
         trainer: settings of the trainer.
         seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
@@ -49,6 +51,7 @@ class Recipe:
     task: type[Task]
     model: ModelRecipe
     optimizer: AdamWithCosine
+    adapt: Adaptation
     trainer: TrainerSettings
     seed: int
     init_from: str | None
@@ -70,11 +73,13 @@ class Recipe:
                 source.check()
 
         # These import torch, which takes a second; the mistakes above are reported without it.
+        from poslab.adaptation import Adaptation
         from poslab.runs.optimizer import AdamWithCosine
         from poslab.runs.trainer_settings import TrainerSettings
 
         trainer = build(config, "trainer", TrainerSettings)
         optimizer = build(config, "optimizer", AdamWithCosine)
+        adapt = build(ADDED | dict(config), "adapt", Adaptation)
         model = _model(config)
         if to_train:
             with full_keys("model", config):
@@ -85,7 +90,7 @@ class Recipe:
         task = task_for(source.kind, model.kind)
         task.check(source, model.positions)
         init_from = None if init_from is None else str(init_from)
-        return cls(source, task, model, optimizer, trainer, seed, init_from, config)
+        return cls(source, task, model, optimizer, adapt, trainer, seed, init_from, config)
 
     @property
     def encoding_name(self) -> str:

@@ -11,7 +11,6 @@ from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
-    from poslab.encodings import PositionSampler
     from poslab.models import Model
 
 
@@ -31,27 +30,30 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         quieten_lightning()
         check_lightning_arguments(recipe.trainer.lightning)
     model = recipe.model.try_build()
+    recipe.adapt.apply(model)
     _check_memory(model, recipe)
-    _check_positions(model, recipe.model.positions, recipe.source.sequence_length)
+    _check_positions(model, recipe)
     if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
         raise ValueError(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
     _check_checkpoints(recipe.init_from, checkpoint)
-    if any(recipe.config.get(group, usual) != usual for group, usual in ADDED.items()):
+    if any(recipe.config.get(group, ADDED[group]) != ADDED[group] for group in ("callbacks", "logger")):
         recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
     return recipe
 
 
 def _check_memory(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
+    from poslab.adaptation.base import num_learning
     from poslab.training.environment import memory_bytes
 
     settings = recipe.trainer
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters, learning = sum(parameter.numel() for parameter in model.parameters()), num_learning(model)
     sharing = settings.processes if settings.strategy == "fsdp" else 1
-    needed = parameters * (8 if settings.precision == "bf16-true" else 16) / sharing
+    # a weight, and if it learns a gradient and the two moments of AdamW
+    needed = (parameters + 3 * learning) * (2 if settings.precision == "bf16-true" else 4) / sharing
     here = needed if settings.on_gpu else needed * settings.local_processes
     memory = memory_bytes(settings.on_gpu)
     if here > memory:
@@ -61,13 +63,13 @@ def _check_memory(model: Model, recipe: Recipe) -> None:
         )
 
 
-def _check_positions(model: Model, sampler: PositionSampler | None, sequence_length: int) -> None:
+def _check_positions(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if a model lacks positions for its longest training texts."""
+    sampler, sequence_length = recipe.model.positions, recipe.source.sequence_length
     end = model.encodings.max_length
-    if sampler is not None and sampler.max_length is not None and sampler.max_length < sequence_length:
-        raise ValueError(
-            f"positions.max_position={sampler.max_length} ends before dataset.sequence_length={sequence_length}"
-        )
+    most = None if sampler is None else getattr(sampler, sampler.bounded_by)
+    if sampler is not None and most is not None and most < sequence_length:
+        raise ValueError(f"positions.{sampler.bounded_by}={most} ends before dataset.sequence_length={sequence_length}")
     if sampler is not None and sampler.real:
         _embed_real_positions(model)
     stop = sequence_length if sampler is None else sampler.stop(sequence_length)

@@ -69,11 +69,16 @@ def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]
 
 
 def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) -> Learner:
-    """Return the learner of a task; ValueError if the model has positions for no example that is held out."""
+    """Return the learner of a task, in which the weights learn that the recipe chooses.
+
+    Raises:
+        ValueError: if the model has positions for no example that is held out.
+    """
     lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
     for split, found in lengths.items():
         if not found:
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
+    recipe.adapt.apply(model)
     return Learner(
         model,
         task,

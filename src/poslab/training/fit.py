@@ -12,6 +12,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
+from poslab.adaptation.base import num_learning
+from poslab.adaptation.full import Full
+from poslab.configuration.labels import choice_of
 from poslab.data.run_data import RunData
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
@@ -82,7 +85,6 @@ def train_here(
         console.print(f"weights of {recipe.init_from}")
         for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
             console.print(f"  {line}")
-    _require_space(run, parameters)
     if settings.compile:
         model.compile()
 
@@ -90,6 +92,10 @@ def train_here(
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     learner = learner_of(recipe, model, task, datamodule)
+    learning = num_learning(model)
+    if not isinstance(recipe.adapt, Full):
+        console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {learning:,} parameters learn")
+    _require_space(run, parameters, learning)
     loggers = loggers_of(recipe, run.path, first_step)
     own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
     own += [RecordStartingPoint(run.start_file), *callbacks]
@@ -190,9 +196,9 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
     return tested
 
 
-def _require_space(run: RunDirectory, parameters: int) -> None:
+def _require_space(run: RunDirectory, parameters: int, learning: int) -> None:
     """Raise ValueError if the disk cannot hold the run's checkpoints."""
-    bytes_per_checkpoint = parameters * 4 * 3  # weights and the two moments of AdamW
+    bytes_per_checkpoint = 4 * (parameters + 2 * learning)  # weights, and the two moments of AdamW of those that learn
     there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
     needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs
     free = shutil.disk_usage(run.path).free

@@ -57,7 +57,7 @@ def test_training_is_that_of_a_model_which_is_told_the_drawn_positions(encoding,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
+@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized", "pose"])
 def test_a_draw_is_felt_where_the_encoding_can_feel_it(sampler):
     for encoding in ("rotary", "t5", "alibi", "sinusoidal"):
         tokens = some_tokens(2, LENGTH)
@@ -105,8 +105,8 @@ def test_positions_that_are_given_after_a_cache_are_not_drawn_again():
         torch.testing.assert_close(decoder(tokens[:, 8:], following, cache=told), expected, rtol=0, atol=0)
 
 
-def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach():
-    for sampler, rows in (("shifted", LENGTH + 500), ("randomized", 2_048)):
+def test_a_learned_table_serves_all_that_moved_positions_reach():
+    for sampler, rows in (("shifted", LENGTH + 500), ("randomized", 2_048), ("pose", 4_096)):
         made = sampler_of(sampler)
         assert made.stop(LENGTH) == rows
         encoding = instantiate(composed("encoding=learned").encoding, max_length=rows)
@@ -118,7 +118,7 @@ def test_a_learned_table_serves_all_that_shifted_and_randomized_positions_reach(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized"])
+@pytest.mark.parametrize("sampler", ["shifted", "cape", "randomized", "pose"])
 def test_a_compiled_model_has_the_positions_of_an_eager_one(sampler):
     decoder, tokens = decoder_of("alibi", sampler, num_layers=1), some_tokens(2, LENGTH)
     torch._dynamo.reset()
@@ -152,6 +152,14 @@ def test_a_compiled_model_has_the_positions_of_an_eager_one(sampler):
             ["positions=randomized", "positions.max_position=255"],
             "positions.max_position=255 ends before dataset.sequence_length=256",
         ),
+        (
+            ["positions=pose"],
+            "encoding.max_length=256 ends before position 4095, which Pose positions reach: it must be at least 4096",
+        ),
+        (
+            ["positions=pose", "positions.target_length=255"],
+            "positions.target_length=255 ends before dataset.sequence_length=256",
+        ),
     ],
 )
 def test_a_learned_table_that_cannot_serve_the_positions_is_refused_before_training(overrides, sentence):
@@ -165,6 +173,7 @@ def test_a_learned_table_that_cannot_serve_the_positions_is_refused_before_train
     [
         ["encoding=learned", "positions=shifted", "encoding.max_length=756"],
         ["encoding=learned", "positions=randomized", "encoding.max_length=2048"],
+        ["encoding=learned", "positions=pose", "positions.target_length=512", "encoding.max_length=512"],
         *([f"encoding={encoding}", "positions=cape"] for encoding in ("rotary", "t5", "alibi", "sinusoidal")),
     ],
 )

@@ -28,6 +28,9 @@ class PositionSampler(CheckedArguments, nn.Module):
     max_length: int | None = None
     """Longest text that it has positions for; None if there is no end."""
 
+    bounded_by: ClassVar[str] = "max_length"
+    """Name of the attribute that bounds the length of training texts, as people type it."""
+
     def forward(self, positions: Positions, batch_size: int) -> Positions:
         """Return other positions for the same tokens of `batch_size` rows, (B, T) or (T,), integer or real.
 

@@ -43,6 +43,8 @@ class Randomized(PositionSampler):
     section 3.
     """
 
+    bounded_by = "max_position"
+
     def __init__(
         self, max_position: Count = 2_048, seed: Annotated[int, Range(at_least=0), Range(at_most=2**63 - 1)] = 0
     ) -> None:
