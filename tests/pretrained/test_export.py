@@ -232,7 +232,7 @@ def test_a_sampler_of_training_alone_changes_nothing(sampler):
 
 
 REFUSED = {
-    "alibi": (lambda: decoder(Alibi), "encoding Alibi adds a bias to the logits, which no class of transformers does"),
+    "alibi": (lambda: decoder(Alibi), "encoding Alibi adds a bias to the logits, which no class of transformers with"),
     "t5": (lambda: decoder(T5Bias), "encoding T5Bias adds a bias to the logits"),
     "sinusoidal": (lambda: decoder(Sinusoidal), "encoding Sinusoidal changes the token embeddings"),
     "xpos": (lambda: decoder(XPos), "encoding XPos turns queries and keys in a way of its own"),

@@ -21,7 +21,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
             named = {"run": "a run directory or one of its checkpoints", "to": "a new directory"}[key]
             raise ValueError(f"{key} must name {named}: {example}")
 
-    from poslab.runs.exporting import check_target, export
+    from poslab.pretrained.export.directory import check_target
+    from poslab.runs.exporting import export
 
     check_target(config["to"])
     from transformers.utils import logging

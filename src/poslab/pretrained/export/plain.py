@@ -5,6 +5,7 @@ Dimension letters: D head dim, M model dim.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,10 @@ def _decoder(model: Model) -> Decoder:
         )
     if model.position_sampler is not None:
         places = Positions.range(min(8, model.max_length or 8))
-        if not torch.equal(model.position_sampler.eval()(places, 1).ids, places.ids):
+        sampler = copy.deepcopy(model.position_sampler).eval()
+        if not torch.equal(sampler(places, 1).ids, places.ids):
             raise ValueError(
-                f"positions {type(model.position_sampler).__name__} moves tokens in evaluation too, which no class of "
+                f"positions {type(sampler).__name__} moves tokens in evaluation too, which no class of "
                 "transformers does: samplers that move them in training alone, such as shifted, can be exported"
             )
     if model.shape.head_dim % 2:
@@ -110,7 +112,7 @@ def _rotary(decoder: Decoder) -> tuple[Rotary | None, list[bool]]:
 
 def _effect(encoding: PositionalEncoding) -> str:
     effect = next((ACTS[hook] for hook in ACTS if hook in encoding.hooks), "turns queries and keys in a way of its own")
-    return f"{effect}, which no class of transformers does as exactly"
+    return f"{effect}, which no class of transformers with this decoder does"
 
 
 def _config(
@@ -184,25 +186,26 @@ def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]
         """Return the rows of projections to heads, (H * D, M), or of a norm, (D,), in the order of transformers."""
         return rows.unflatten(0, (-1, len(order)))[:, order].flatten(0, 1)
 
-    yield "model.embed_tokens.weight", decoder.embedding.weight
-    yield "model.norm.weight", decoder.norm.weight
-    yield "lm_head.weight", decoder.output.weight
-    for number, block in enumerate(decoder.blocks):
-        layer, attention = f"model.layers.{number}", block.attention
-        key, value = attention.key_value.weight.chunk(2)
-        gate, up = block.mlp.gate_up.weight.chunk(2)
-        yield f"{layer}.input_layernorm.weight", block.attention_norm.weight
-        yield f"{layer}.self_attn.q_proj.weight", reordered(attention.query.weight)
+    own: dict[str, Tensor] = decoder.state_dict()
+    yield "model.embed_tokens.weight", own["embedding.weight"]
+    yield "model.norm.weight", own["norm.weight"]
+    yield "lm_head.weight", own["output.weight"]
+    for number in range(decoder.shape.num_layers):
+        block, layer = f"blocks.{number}", f"model.layers.{number}"
+        key, value = own[f"{block}.attention.key_value.weight"].chunk(2)
+        gate, up = own[f"{block}.mlp.gate_up.weight"].chunk(2)
+        yield f"{layer}.input_layernorm.weight", own[f"{block}.attention_norm.weight"]
+        yield f"{layer}.self_attn.q_proj.weight", reordered(own[f"{block}.attention.query.weight"])
         yield f"{layer}.self_attn.k_proj.weight", reordered(key)
         yield f"{layer}.self_attn.v_proj.weight", value
-        yield f"{layer}.self_attn.o_proj.weight", attention.output.weight
+        yield f"{layer}.self_attn.o_proj.weight", own[f"{block}.attention.output.weight"]
         if decoder.stack.qk_norm:
-            yield f"{layer}.self_attn.q_norm.weight", reordered(attention.query_norm.weight)
-            yield f"{layer}.self_attn.k_norm.weight", reordered(attention.key_norm.weight)
-        yield f"{layer}.post_attention_layernorm.weight", block.mlp_norm.weight
+            yield f"{layer}.self_attn.q_norm.weight", reordered(own[f"{block}.attention.query_norm.weight"])
+            yield f"{layer}.self_attn.k_norm.weight", reordered(own[f"{block}.attention.key_norm.weight"])
+        yield f"{layer}.post_attention_layernorm.weight", own[f"{block}.mlp_norm.weight"]
         yield f"{layer}.mlp.gate_proj.weight", gate
         yield f"{layer}.mlp.up_proj.weight", up
-        yield f"{layer}.mlp.down_proj.weight", block.mlp.output.weight
+        yield f"{layer}.mlp.down_proj.weight", own[f"{block}.mlp.output.weight"]
 
 
 def _notes(decoder: Decoder, rope: Rope) -> Iterator[str]:
