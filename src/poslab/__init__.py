@@ -3,14 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from poslab.runs.exporting import export
     from poslab.runs.loading import load
     from poslab.runs.serving import serve
 
-__all__ = ["load", "serve"]
+__all__ = ["export", "load", "serve"]
 
 
 def __getattr__(name: str) -> Any:
     """Import these when they are first used: `import poslab` alone imports no torch."""
+    if name == "export":
+        from poslab.runs.exporting import export
+
+        return export
     if name == "load":
         from poslab.runs.loading import load
 

@@ -49,6 +49,7 @@ TYPED = {
     "train dataset=text 'dataset.files=[notes.txt,' 'b.txt]'": "dataset.files=[notes.txt, ends at a space of the "
     "shell: write 'dataset.files=[notes.txt, b.txt]'\n",
     "evaluate outputs/RUN": "'outputs/RUN' is not key=value; did you mean 'run=outputs/RUN'?\n",
+    "export outputs/RUN": "'outputs/RUN' is not key=value; did you mean 'run=outputs/RUN'?\n",
     "generate run=run 'A list is'": "'A list is' is not key=value; did you mean 'prompt=\"A list is\"'?\n",
     "sweep rotary_base": "'rotary_base' is not key=value; did you mean 'sweep=rotary_base'?\n",
     # Options

@@ -148,7 +148,7 @@ def _meant(word: str, following: str, name: str) -> str:
         meant = [f"{choices[0].parent.name}={stem}"]
     elif (SWEEPS / f"{stem}.yaml").is_file():
         meant = [f"sweep={stem}"] if name == "sweep" else [f"python -m src.sweep sweep={stem}"]
-    elif name in ("evaluate", "generate") and (path.exists() or "/" in word):
+    elif name in ("evaluate", "export", "generate") and (path.exists() or "/" in word):
         meant = [f"run={word}"]
     elif name == "generate":
         meant = [f'prompt="{word}"']

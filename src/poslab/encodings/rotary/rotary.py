@@ -98,8 +98,9 @@ class Rotary(PositionalEncoding):
         self.head_dim = head_dim
         self.base = base
         self.rotary_dim = rotary_dim
+        self.layout = layout
+        self.scaling = scaling
         self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
-        self._scaling = scaling
         self._needs = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
         self.depends_on_length = "length" in self._needs
         self.relative = not self.depends_on_length
@@ -116,10 +117,10 @@ class Rotary(PositionalEncoding):
     def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
         """Return the inverse frequencies, (r / 2,) float32, and the attention factor at this length of the text."""
         frequencies = inverse_frequencies(self.rotary_dim, self.base, device)
-        if self._scaling is None:
+        if self.scaling is None:
             return frequencies, 1.0
         known = {"base": self.base, "length": length}
-        return self._scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
+        return self.scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, key_positions.ids.device)

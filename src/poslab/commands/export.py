@@ -1,0 +1,46 @@
+"""Write a trained run as a directory of Hugging Face's: `python -m src.export run=outputs/RUN to=DIR`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from poslab.commands.hydra_command import command
+
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
+    """Export a run, and print the class that loads it and the largest difference of logits that was measured.
+
+    Args:
+        config, directory, overrides: as `command` gives them.
+    """
+    for key, example in (("run", "run=outputs/RUN"), ("to", "to=my-model")):
+        if not isinstance(config[key], str) or not config[key]:
+            named = {"run": "a run directory or one of its checkpoints", "to": "a new directory"}[key]
+            raise ValueError(f"{key} must name {named}: {example}")
+
+    from poslab.pretrained.export.directory import check_target
+    from poslab.runs.exporting import export
+
+    check_target(config["to"])
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its own sentences on configurations, which the comparison makes needless
+    for number in (signal.SIGTERM, signal.SIGINT):  # a command that is stopped removes what it has begun to write
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    exported = export(config["run"], config["to"], trust=config["trust"])
+    print(f"{exported.path} loads as {exported.class_name} (rope_type {exported.rope_type}), without remote code.")
+    print(
+        f"The largest difference of logits is {exported.difference:.1e}, of logits up to {exported.largest:.3g}: "
+        f"up to {exported.longest} random tokens, float32, loaded in a fresh process."
+    )
+    for note in exported.notes:
+        print(note)
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command("export", main)

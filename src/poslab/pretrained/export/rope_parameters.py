@@ -1,0 +1,217 @@
+"""Rotary encodings in the words of transformers' `rope_parameters`. Dimension letters: D head dim."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poslab.encodings import Rotary
+from poslab.encodings.frequencies import inverse_frequencies
+from poslab.encodings.rotary.longrope import longrope
+from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
+from poslab.encodings.rotary.yarn import yarn
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+Parameters = dict[str, Any]
+
+STILL = 1e30
+"""Divisor of a frequency that is 0: LongRoPE has divisors alone, and 1e-30 turns nothing in float32."""
+
+ROUNDING = 1e-6
+"""Relative difference of two float32 frequencies by the order in which they were computed; 2 to 4 units are 5e-7."""
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotation of a stack as transformers reads it.
+
+    Args:
+        parameters: `rope_parameters` of the configuration.
+        max_length: its `max_position_embeddings`.
+        changes_in_generation: length beyond which angles change with the length of the text; None if they never do.
+    """
+
+    parameters: Parameters
+    max_length: int
+    changes_in_generation: int | None = None
+
+
+def rope_of(rotary: Rotary | None, head_dim: int, length: int, config: Callable[[Rope], PretrainedConfig]) -> Rope:
+    """Return the first form in which transformers computes the frequencies of an encoding.
+
+    Named forms come first, since other programs read them too; any other fixed spectrum is written frequency by
+    frequency, as divisors of LongRoPE.
+
+    Args:
+        rotary: the encoding; None is no position.
+        head_dim: head dimension D, even.
+        length: training length, in tokens.
+        config: makes the configuration of the model with a form.
+
+    Raises:
+        ValueError: if there is no such form.
+    """
+    for rope in _forms(rotary, head_dim, length):
+        if _agrees(config(rope), rotary, head_dim, length):
+            return rope
+    assert rotary is not None, "no position is a form of transformers"
+    raise ValueError(
+        f"encoding {_name(rotary.scaling)} changes its frequencies with the length of the text in a way that no class "
+        "of transformers has: a scaling that does not depend on the length can be exported"
+    )
+
+
+def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
+    """Return our channel for each channel of transformers, which turns the pairs (m, m + D / 2) of the whole head.
+
+    `layout=interleaved` on 4 of 6 channels gives `[0, 2, 4, 1, 3, 5]`: channels 4 and 5 are a pair that stands still.
+    """
+    if rotary is None:
+        return list(range(head_dim))
+    turning, rest = rotary.rotary_dim, list(range(rotary.rotary_dim, head_dim))
+    half = len(rest) // 2
+    if rotary.layout == "interleaved":
+        first, second = list(range(0, turning, 2)), list(range(1, turning, 2))
+    else:
+        first, second = list(range(turning // 2)), list(range(turning // 2, turning))
+    return [*first, *rest[:half], *second, *rest[half:]]
+
+
+def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor, float]:
+    """Return the frequencies of all pairs, (D / 2,) float32, and the attention factor, at a length of the text."""
+    if rotary is None:
+        return torch.zeros(head_dim // 2), 1.0
+    frequencies, attention_factor = rotary.scaled_frequencies(length)
+    return functional.pad(frequencies, (0, head_dim // 2 - len(frequencies))), attention_factor
+
+
+def _agrees(config: PretrainedConfig, rotary: Rotary | None, head_dim: int, length: int) -> bool:
+    """Return True if transformers computes our frequencies and our factor for short and long texts."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    rope_type = config.rope_parameters["rope_type"]
+    theirs = ROPE_INIT_FUNCTIONS.get(rope_type, LlamaRotaryEmbedding.compute_default_rope_parameters)
+    switch = config.rope_parameters.get("original_max_position_embeddings", config.max_position_embeddings)
+    for text in (1, switch - 1, switch, switch + 1, 2 * length, 3 * switch, 16 * switch):
+        frequencies, factor = theirs(config, seq_len=text)
+        ours, our_factor = _spectrum(rotary, head_dim, text)
+        same_shape = frequencies.shape == ours.shape
+        if not same_shape or not torch.allclose(frequencies, ours, rtol=ROUNDING, atol=1 / STILL):
+            return False
+        if not math.isclose(factor, our_factor, rel_tol=ROUNDING):
+            return False
+    return True
+
+
+def _forms(rotary: Rotary | None, head_dim: int, length: int) -> Iterator[Rope]:
+    """Yield the forms that may hold an encoding, those that other programs know best first."""
+    if rotary is None:
+        yield _prefix(10_000.0, 0, head_dim, length)
+        return
+    scaling, arguments = _bound(rotary.scaling)
+    whole_head = rotary.rotary_dim == head_dim
+    if scaling in NAMED and whole_head:
+        yield NAMED[scaling](rotary.base, arguments, length)
+    if scaling is longrope:
+        yield _longrope(rotary, head_dim, arguments["training_length"], arguments["factor"])
+        return
+    base = rotary.base
+    if scaling is rope_ntk:
+        base *= arguments["factor"] ** (rotary.rotary_dim / (rotary.rotary_dim - 2))
+    # Fewer channels turn by the same frequencies if the base of the whole head is larger.
+    base **= head_dim / rotary.rotary_dim
+    if math.isfinite(base):
+        yield _prefix(base, int(rotary.spectrum(length).count_nonzero()), head_dim, length)
+    yield _longrope(rotary, head_dim, length, 1.0)
+
+
+def _bound(scaling: Callable[..., Any] | None) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
+    """Return the function of a scaling, and its hyperparameters, defaults included."""
+    if scaling is None:
+        return None, {}
+    parameters = inspect.signature(scaling).parameters.values()
+    given = {one.name: one.default for one in parameters if one.default is not one.empty}
+    return scaling.func if isinstance(scaling, partial) else scaling, given
+
+
+def _name(scaling: Callable[..., Any] | None) -> str:
+    return getattr(_bound(scaling)[0], "__name__", "of this run")
+
+
+def _prefix(base: float, turning: int, head_dim: int, length: int) -> Rope:
+    """Return a geometric spectrum of which the first `turning` pairs turn and the others stand still."""
+    if turning == head_dim // 2:
+        return Rope({"rope_type": "default", "rope_theta": base}, length)
+    share = 2 * turning / head_dim
+    return Rope({"rope_type": "proportional", "rope_theta": base, "partial_rotary_factor": share}, length)
+
+
+def _longrope(rotary: Rotary, head_dim: int, switch: int, factor: float) -> Rope:
+    """Return divisors of the default frequencies, for texts up to a length and for longer ones."""
+    default = inverse_frequencies(head_dim, rotary.base).double()
+
+    def divisors(length: int) -> list[float]:
+        divided: list[float] = (default / _spectrum(rotary, head_dim, length)[0].double()).clamp_max(STILL).tolist()
+        return divided
+
+    parameters = {
+        "rope_type": "longrope",
+        "rope_theta": rotary.base,
+        "short_factor": divisors(switch),
+        "long_factor": divisors(switch + 1),
+        "original_max_position_embeddings": switch,
+        "factor": factor,
+        "attention_factor": _spectrum(rotary, head_dim, switch)[1],
+    }
+    changes = switch if parameters["short_factor"] != parameters["long_factor"] else None
+    return Rope(parameters, int(switch * factor), changes)
+
+
+def _linear(base: float, arguments: dict[str, Any], length: int) -> Rope:
+    factor = float(arguments["factor"])
+    return Rope({"rope_type": "linear", "rope_theta": base, "factor": factor}, int(length * factor))
+
+
+def _dynamic(base: float, arguments: dict[str, Any], length: int) -> Rope:
+    # transformers stretches from max_position_embeddings on.
+    start, factor = arguments["training_length"], float(arguments["factor"])
+    return Rope({"rope_type": "dynamic", "rope_theta": base, "factor": factor}, start, changes_in_generation=start)
+
+
+def _yarn(base: float, arguments: dict[str, Any], length: int) -> Rope:
+    given = {name: float(arguments[name]) for name in ("factor", "beta_fast", "beta_slow")}
+    if arguments["attention_factor"] is not None:
+        given["attention_factor"] = float(arguments["attention_factor"])
+    return _stretched("yarn", base, arguments, given | {"truncate": arguments["truncate"]})
+
+
+def _llama3(base: float, arguments: dict[str, Any], length: int) -> Rope:
+    given = {name: float(arguments[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")}
+    return _stretched("llama3", base, arguments, given)
+
+
+def _stretched(name: str, base: float, arguments: dict[str, Any], given: Parameters) -> Rope:
+    """Return a scaling from its own training length to `factor` times that."""
+    start = arguments["training_length"]
+    parameters = {"rope_type": name, "rope_theta": base, "original_max_position_embeddings": start, **given}
+    return Rope(parameters, int(start * given["factor"]))
+
+
+NAMED: dict[Callable[..., Any] | None, Callable[[float, dict[str, Any], int], Rope]] = {
+    rope_linear: _linear,
+    rope_dynamic_ntk: _dynamic,
+    yarn: _yarn,
+    llama3: _llama3,
+}
+"""Scalings of a whole head that transformers knows by a name of its own."""
