@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
     *("arguments", "io", "configuration", "encodings", "attention", "models", "testing", "data", "generation"),
-    *("tasks", "runs", "report", "evaluation", "training", "pool", "tuning", "comparison", "commands"),
+    *("tasks", "objectives", "runs", "report", "evaluation", "training", "pool", "tuning", "comparison", "commands"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 

@@ -17,6 +17,7 @@ OFFLINE = (
 """Modules of `data.offline`, which were in `data.examples`."""
 
 ADDED: dict[str, Any] = {
+    "objective": {"_target_": "poslab.objectives.objective.OwnLoss"},
     "callbacks": {},
     "logger": {
         "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},

@@ -36,6 +36,7 @@ from poslab.training.loggers import RunLogger, RunTensorBoard, columns
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
 from poslab.training.starting_point import RecordStartingPoint
+from poslab.training.teacher import teacher_of
 
 
 def train_here(
@@ -82,14 +83,21 @@ def train_here(
         console.print(f"weights of {recipe.init_from}")
         for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
             console.print(f"  {line}")
+    teacher = teacher_of(recipe, task, datamodule.tokenizer)
+    if teacher is not None:
+        size = sum(parameter.numel() for parameter in teacher.model.parameters())
+        kind, length = type(teacher.model).__name__, teacher.longest
+        console.print(f"teacher: {kind} with {size:,} parameters, which reads {length:,} tokens ({teacher.source})")
     _require_space(run, parameters)
     if settings.compile:
         model.compile()
+        if teacher is not None:
+            teacher.model.compile()
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
-    learner = learner_of(recipe, model, task, datamodule)
+    learner = learner_of(recipe, model, task, datamodule, teacher)
     loggers = loggers_of(recipe, run.path, first_step)
     own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
     own += [RecordStartingPoint(run.start_file), *callbacks]
