@@ -111,7 +111,7 @@ MISTAKES = {
     "encoding=sinusoidal model.d_model=33 model.num_heads=1": "model.d_model must be even for sinusoidal positions",
     # Objective
     "objective=distil": "objective.teacher must be a run directory, a checkpoint or untouched, got None",
-    "objective=distil objective.teacher=nothing": "objective.teacher: nothing is not a run directory: it holds no config",
+    "objective=distil objective.teacher=nothing": "objective.teacher: nothing is not a run directory: it holds no",
     "objective=distil objective.teacher=untouched": "objective.teacher=untouched needs a pretrained model, which has ",
     "objective=distill": "objective=distill: there is no such choice; did you mean 'distil'?",
     # Optimizer
