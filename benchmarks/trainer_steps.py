@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
+from poslab.objectives.objective import OwnLoss
 from poslab.runs.optimizer import AdamWithCosine
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.learner import Learner
@@ -81,6 +82,7 @@ def measure(results: Results, precisions: list[str], size: Size, steps: int) -> 
         learner = Learner(
             ours.decoder(ENCODING, size),
             LanguageModelling({"train": 1.0}),
+            OwnLoss(),
             AdamWithCosine(LEARNING_RATE),
             batch_size=size.batch_size,
             lengths={"validation": [size.sequence_length]},

@@ -11,9 +11,8 @@ LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
     *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "testing", "data"),
-    *("pretrained", "generation", "tasks", "runs", "report", "evaluation", "training", "pool", "tuning", "comparison"),
-    "commands",
-    *("generation", "tasks", "runs", "report", "evaluation", "training", "pool", "tuning", "comparison", "commands"),
+    *("pretrained", "generation", "tasks", "objectives", "runs", "report", "evaluation", "training", "pool", "tuning"),
+    *("comparison", "commands"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 

@@ -109,6 +109,11 @@ MISTAKES = {
     "encoding.fraction=0.3": "encoding.fraction must turn an even, positive number of the head's 32 channels, got 0.3",
     "model.head_dim=33": "encoding.fraction must turn an even, positive number of the head's 33 channels, got 1.0",
     "encoding=sinusoidal model.d_model=33 model.num_heads=1": "model.d_model must be even for sinusoidal positions",
+    # Objective
+    "objective=distil": "objective.teacher must be a run directory, a checkpoint or untouched, got None",
+    "objective=distil objective.teacher=nothing": "objective.teacher: nothing is not a run directory: it holds no",
+    "objective=distil objective.teacher=untouched": "objective.teacher=untouched needs a pretrained model, which has ",
+    "objective=distill": "objective=distill: there is no such choice; did you mean 'distil'?",
     # Optimizer
     "optimizer.lr=fast": "optimizer.lr must be a number, got 'fast'",
     "optimizer.betas=0.9": "optimizer.betas must be a list of 2 items, each a number, got 0.9",

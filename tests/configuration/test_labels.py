@@ -32,6 +32,11 @@ def config(*overrides: str) -> dict:
             ["rotary adapt=lora rank=8", "rotary adapt=full", "rotary adapt=lora rank=2"],
         ),
         ([["temperature=ssmax"], []], ["rotary temperature=ssmax", "rotary"]),
+        ([["objective=distil", "objective.teacher=A"], []], ["rotary objective=distil", "rotary objective=own"]),
+        (
+            [["objective=distil", f"objective.teacher={name}"] for name in "AB"],
+            ["rotary teacher=A", "rotary teacher=B"],
+        ),
         ([["encoding=yarn", "encoding.scaling.factor=4"], ["encoding=yarn"]], ["yarn factor=4", "yarn factor=16"]),
         ([["encoding=t5"], ["encoding=shaw", "encoding.max_distance=8"]], ["t5", "shaw"]),
         (

@@ -18,6 +18,7 @@ OFFLINE = (
 
 ADDED: dict[str, Any] = {
     "adapt": {"_target_": "poslab.adaptation.full.Full"},
+    "objective": {"_target_": "poslab.objectives.objective.OwnLoss"},
     "callbacks": {},
     "logger": {
         "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},

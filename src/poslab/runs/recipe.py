@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from poslab.data.run_data import RunData
     from poslab.data.sources import AnySource
     from poslab.models import ModelRecipe
+    from poslab.objectives.objective import Objective
     from poslab.runs.optimizer import AdamWithCosine
     from poslab.runs.trainer_settings import TrainerSettings
     from poslab.tasks.task import Task
@@ -39,6 +40,7 @@ class Recipe:
         source: source of its data, which also gives the kind of data.
         task: class of its task; `task.of` makes the task from data that is set up.
         model: recipe of its model, which lacks the vocabulary.
+        objective: what it learns: the loss of the task, or a teacher too.
         optimizer: optimizer and schedule.
         adapt: choice of the weights that learn.
         trainer: settings of the trainer.
@@ -50,6 +52,7 @@ class Recipe:
     source: AnySource
     task: type[Task]
     model: ModelRecipe
+    objective: Objective
     optimizer: AdamWithCosine
     adapt: Adaptation
     trainer: TrainerSettings
@@ -85,12 +88,15 @@ class Recipe:
             with full_keys("model", config):
                 model.try_build()
 
-        from poslab.tasks.choice import task_for  # imports torchmetrics, which takes as long as torch
+        # These import torchmetrics, which takes as long as torch.
+        from poslab.objectives.objective import Objective
+        from poslab.tasks.choice import task_for
 
         task = task_for(source.kind, model.kind)
         task.check(source, model.positions)
+        objective = build(ADDED | dict(config), "objective", Objective)
         init_from = None if init_from is None else str(init_from)
-        return cls(source, task, model, optimizer, adapt, trainer, seed, init_from, config)
+        return cls(source, task, model, objective, optimizer, adapt, trainer, seed, init_from, config)
 
     @property
     def encoding_name(self) -> str:

@@ -108,7 +108,8 @@ class WrittenAnswers(Answering):
         number = self.tokenizer.number
         answer, end = self.tokenizer.answer_id, self.tokenizer.end_id
         whole, real = padded([np.array([*map(number, e.input), answer, *map(number, e.output), end]) for e in rows])
-        tokens, targets, real = whole[:, :-1].contiguous(), whole[:, 1:].masked_fill(~real[:, 1:], IGNORE), real[:, :-1]
+        tokens, real = whole[:, :-1].contiguous(), real[:, 1:]  # an end is not read
+        targets = whole[:, 1:].masked_fill(~real, IGNORE)
         for place, example in enumerate(rows):
             targets[place, : len(example.input)] = IGNORE
         targets[torch.from_numpy(~counts)] = IGNORE
@@ -161,6 +162,14 @@ class AnswersAtPlaces(Answering):
         targets = targets.masked_fill(~there, IGNORE)
         targets[torch.from_numpy(~counts)] = IGNORE
         return TokenBatch(tokens, targets, real=unless_whole(real))
+
+    def first_tokens(self, batch: TokenBatch, length: int) -> TokenBatch:
+        if batch.tokens.shape[1] <= length:
+            return batch
+        real = torch.ones_like(batch.tokens) if batch.real is None else batch.real
+        first: TokenBatch = super().first_tokens(batch, length)
+        # Each symbol of an answer may depend on every one of the input.
+        return first._replace(targets=first.targets.masked_fill(real[:, length:].any(-1, keepdim=True), IGNORE))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:

@@ -22,7 +22,7 @@ from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Measurement, Prediction, Search, Sums, Task, device_of
+from poslab.tasks.task import Distributions, Measurement, Prediction, Search, Sums, Task, device_of
 
 
 class ClassBatch(NamedTuple):
@@ -125,6 +125,17 @@ class Classification(Task):
         correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
         return Sums(loss, correct, (batch.classes != IGNORE).sum())
 
+    def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> Distributions:
+        return Distributions(logits_BC, (batch.classes != IGNORE).float())
+
+    def first_tokens(self, batch: ClassBatch, length: int) -> ClassBatch:
+        if batch.tokens.shape[1] <= length:
+            return batch
+        is_cut_B = batch.real[:, length:].any(-1)
+        classes = batch.classes.clone()
+        classes[is_cut_B] = IGNORE
+        return ClassBatch(batch.tokens[:, :length], batch.real[:, :length], classes)
+
     def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
         """Return the predicted and the actual classes of the texts that count."""
         counts = batch.classes != IGNORE
@@ -177,6 +188,11 @@ class MultiLabelClassification(Classification):
         )
         right_B = ((logits_BC.detach() >= 0) == (batch.classes == 1)).all(-1)
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
+
+    def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> Distributions:
+        """Return the distribution of "no" and "yes" for each class, whose logit is that of "yes"."""
+        weight_BC = (batch.classes != IGNORE).float() / batch.classes.shape[1]
+        return Distributions(torch.stack([torch.zeros_like(logits_BC), logits_BC], dim=-1), weight_BC)
 
     def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
         counts = batch.classes[:, 0] != IGNORE

@@ -23,7 +23,17 @@ from poslab.data.kinds.spans import SPANS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import Measurement, Observation, Prediction, Scores, Search, Sums, Task, device_of
+from poslab.tasks.task import (
+    Distributions,
+    Measurement,
+    Observation,
+    Prediction,
+    Scores,
+    Search,
+    Sums,
+    Task,
+    device_of,
+)
 
 LONGEST_ANSWER = 30
 """Tokens."""
@@ -139,6 +149,21 @@ class QuestionAnswering(Task):
         losses_B2 = functional.nll_loss(log_p_BT2, batch.spans, ignore_index=IGNORE, reduction="none")
         right_B = (log_p_BT2.detach().argmax(1) == batch.spans).all(-1)
         return Sums(losses_B2.mean(-1).sum(), right_B.sum(), (batch.spans[:, 0] != IGNORE).sum())
+
+    def distributions(self, log_p_BT2: Tensor, batch: SpanBatch) -> Distributions:
+        """Return the distributions of the first and of the last token."""
+        return Distributions(log_p_BT2.mT, (batch.spans != IGNORE).float() / 2)
+
+    def first_tokens(self, batch: SpanBatch, length: int) -> SpanBatch:
+        if batch.tokens.shape[1] <= length:
+            return batch
+        is_cut_B1 = batch.real[:, length:].any(-1, keepdim=True)
+        return batch._replace(
+            tokens=batch.tokens[:, :length],
+            real=batch.real[:, :length],
+            answerable=batch.answerable[:, :length],
+            spans=batch.spans.masked_fill(is_cut_B1, IGNORE),
+        )
 
     def answers(self, log_p_BT2: Tensor, batch: SpanBatch) -> list[tuple[str, list[str]]]:
         """Return the answer that was found to each question that counts, and the right ones."""

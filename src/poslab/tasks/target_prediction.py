@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from poslab.data.batch import IGNORE, TokenBatch
@@ -53,6 +54,20 @@ class TargetPrediction(TokenPrediction):
             logits_BTV: Tensor = model(batch.source, batch.target, batch.real_source)
             return logits_BTV
         return super().logits(model, batch)
+
+    def first_tokens(self, batch: PairBatch | TokenBatch, length: int) -> Any:
+        if not isinstance(batch, PairBatch):
+            return super().first_tokens(batch, length)
+        if max(batch.source.shape[1], batch.target.shape[1]) <= length:
+            return batch
+        real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
+        is_cut_B1 = real[:, length:].any(-1, keepdim=True)
+        return PairBatch(
+            batch.source[:, :length],
+            None if batch.real_source is None else batch.real_source[:, :length],
+            batch.target[:, :length],
+            batch.targets[:, :length].masked_fill(is_cut_B1, IGNORE),
+        )
 
     def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return with_perplexity(loss, accuracy)

@@ -28,6 +28,18 @@ class Sums(NamedTuple):
     counted: Tensor
 
 
+class Distributions(NamedTuple):
+    """The distributions that a model predicts for a batch.
+
+    Args:
+        logits: of each option, (..., N).
+        weight: of the loss of each prediction, (...); 0 where it does not count. They sum to `Sums.counted`.
+    """
+
+    logits: Tensor
+    weight: Tensor
+
+
 Scores = Mapping[str, tuple[float, int]]
 """The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
 
@@ -180,6 +192,21 @@ class Task(ABC):
     @abstractmethod
     def sums(self, logits: Tensor, batch: Any) -> Sums:
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
+
+    @abstractmethod
+    def distributions(self, logits: Tensor, batch: Any) -> Distributions:
+        """Return the distributions whose cross-entropies are the loss of a batch, row by row."""
+
+    @abstractmethod
+    def first_tokens(self, batch: Any, length: int) -> Any:
+        """Return a batch with at most that many tokens of each sequence; the same batch if none has more.
+
+        A prediction does not count where what it needs is lost.
+        """
+
+    def hidden_states(self, model: Model, batch: Any) -> Tensor:
+        """Return the hidden states of a model that reads no source on a batch, (B, T, M)."""
+        return model.hidden_states(batch.tokens, real=batch.real)
 
     def answers(self, logits: Tensor, batch: Any) -> Any:
         """Return what metrics beside loss and accuracy need of a batch."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
 from poslab.models import Model
-from poslab.tasks.task import Sums, Task
+from poslab.tasks.task import Distributions, Sums, Task
 
 
 class TokenPrediction(Task):
@@ -27,14 +27,30 @@ class TokenPrediction(Task):
     def sums(self, logits_BTV: Tensor, batch: Any) -> Sums:
         return token_sums(logits_BTV, batch.targets)
 
+    def distributions(self, logits_BTV: Tensor, batch: Any) -> Distributions:
+        return Distributions(logits_BTV, (batch.targets != IGNORE).float())
+
+    def first_tokens(self, batch: Any, length: int) -> Any:
+        if batch.tokens.shape[1] <= length:
+            return batch
+        segments, real = (part if part is None else part[:, :length] for part in (batch.segments, batch.real))
+        return TokenBatch(batch.tokens[:, :length], batch.targets[:, :length], segments, real)
+
+    def hidden_states(self, model: Model, batch: Any) -> Tensor:
+        return model.hidden_states(batch.tokens, *_seen(model, batch))
+
 
 def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:
     """Return logits at each place, (B, T, V)."""
+    logits_BTV: Tensor = model(batch.tokens, *_seen(model, batch))
+    return logits_BTV
+
+
+def _seen(model: Model, batch: TokenBatch) -> tuple[Positions | None, Tensor | None]:
+    """Return the positions of a batch and its mask, as a model needs them."""
     positions = None if batch.segments is None else Positions.packed(batch.segments)
     # Padding comes last, where no token of a causal model sees it: without a mask its attention is faster.
-    real = None if "causal" in model.capabilities else batch.real
-    logits_BTV: Tensor = model(batch.tokens, positions, real)
-    return logits_BTV
+    return positions, None if "causal" in model.capabilities else batch.real
 
 
 def with_perplexity(loss: float, accuracy: float) -> dict[str, float]:

@@ -39,6 +39,10 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
     _check_checkpoints(recipe.init_from, checkpoint)
+    if recipe.config.get("objective", ADDED["objective"]) != ADDED["objective"]:
+        from poslab.training.teacher import check_teacher
+
+        check_teacher(recipe, model)
     if any(recipe.config.get(group, ADDED[group]) != ADDED[group] for group in ("callbacks", "logger")):
         recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
     return recipe

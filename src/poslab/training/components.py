@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model
+from poslab.objectives.objective import Teacher
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, first_alone
 from poslab.runs.recipe import Recipe
@@ -68,8 +69,12 @@ def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]
     return task, model
 
 
-def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) -> Learner:
+def learner_of(
+    recipe: Recipe, model: Model, task: Task, datamodule: RunData, teacher: Teacher | None = None
+) -> Learner:
     """Return the learner of a task, in which the weights learn that the recipe chooses.
+
+    It needs the teacher of its recipe only to train.
 
     Raises:
         ValueError: if the model has positions for no example that is held out.
@@ -82,12 +87,14 @@ def learner_of(recipe: Recipe, model: Model, task: Task, datamodule: RunData) ->
     return Learner(
         model,
         task,
+        recipe.objective,
         recipe.optimizer,
         batch_size=datamodule.batch_size,
         lengths=lengths,
         longest_trained=datamodule.longest_trained,
         seed=recipe.seed,
         log_every=recipe.trainer.log_every,
+        teacher=teacher,
     )
 
 

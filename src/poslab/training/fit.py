@@ -39,6 +39,7 @@ from poslab.training.loggers import RunLogger, RunTensorBoard, columns
 from poslab.training.next_commands import next_commands
 from poslab.training.observation import Observer, ObserveValidations
 from poslab.training.starting_point import RecordStartingPoint
+from poslab.training.teacher import teacher_of
 
 
 def train_here(
@@ -85,13 +86,20 @@ def train_here(
         console.print(f"weights of {recipe.init_from}")
         for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
             console.print(f"  {line}")
+    teacher = teacher_of(recipe, task, datamodule.tokenizer)
+    if teacher is not None:
+        size = sum(parameter.numel() for parameter in teacher.model.parameters())
+        kind, length = type(teacher.model).__name__, teacher.longest
+        console.print(f"teacher: {kind} with {size:,} parameters, which reads {length:,} tokens ({teacher.source})")
     if settings.compile:
         model.compile()
+        if teacher is not None:
+            teacher.model.compile()
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
-    learner = learner_of(recipe, model, task, datamodule)
+    learner = learner_of(recipe, model, task, datamodule, teacher)
     learning = num_learning(model)
     if not isinstance(recipe.adapt, Full):
         console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {learning:,} parameters learn")

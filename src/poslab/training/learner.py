@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from poslab.data.batch import Batch
 from poslab.models import Model
+from poslab.objectives.objective import Objective, Teacher
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.optimizer import AdamWithCosine
 from poslab.tasks.task import Task
@@ -34,18 +35,21 @@ class Learner(L.LightningModule):
     Args:
         model: as the task needs it.
         task: makes loss and predictions of a batch.
+        objective: makes the loss of a training step.
         optimizer: settings of the optimizer.
         batch_size: windows or examples in the global batch.
         lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or lengths of examples.
         longest_trained: the largest length in training.
         seed: of all randomness in training.
         log_every: optimizer steps between two records of training metrics.
+        teacher: model that the objective learns from; None if it has none.
     """
 
     def __init__(
         self,
         model: Model,
         task: Task,
+        objective: Objective,
         optimizer: AdamWithCosine,
         *,
         batch_size: int,
@@ -53,10 +57,13 @@ class Learner(L.LightningModule):
         longest_trained: int,
         seed: int,
         log_every: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.task = task
+        self.objective = objective
+        self.teacher = teacher
         self.optimizer_settings = optimizer
         self.batch_size = batch_size
         self.lengths = lengths
@@ -97,22 +104,26 @@ class Learner(L.LightningModule):
     # Training
 
     def on_train_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.model.to(self.device, next(self.model.parameters()).dtype)
         self._counted_until = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            # loss, correct, counted, tokens read, requests to stop
-            self._step_sums = torch.zeros(5, device=self.device)
+            # loss, correct, counted, tokens read, requests to stop, and each term of the objective with its number
+            self._step_sums = torch.zeros(5 + 2 * len(self.objective.terms), device=self.device)
         entropy = (self.seed, batch_idx, self.trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        sums = self.task.loss(self.model, batch)
-        self._step_sums[:3] += torch.stack([sums.loss.detach(), sums.correct, sums.counted])
+        step = self.objective.step(self.task, self.model, batch, self.teacher)
+        self._step_sums[:3] += torch.stack([step.own.loss.detach(), step.own.correct, step.own.counted])
         self._step_sums[3] += batch.num_tokens
+        if step.terms:
+            self._step_sums[5:] += torch.stack([number for term in step.terms for number in term])
         # As if each row counted once; `on_before_optimizer_step` corrects it to the mean over all that count.
         rows = self.batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
-        return sums.loss / rows
+        return step.loss / rows
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide the gradient by the number of tokens or examples in the global batch.
@@ -159,8 +170,11 @@ class Learner(L.LightningModule):
 
     def _record_step(self, step: int) -> None:
         self.require_finite()
-        loss, correct, counted, *_ = self._step_sums.tolist()
+        loss, correct, counted, _, _, *terms = self._step_sums.tolist()
         metrics = self.task.from_means("train", loss / counted, 100 * correct / counted)
+        for name, total, number in zip(self.objective.terms, terms[::2], terms[1::2], strict=True):
+            if number:
+                metrics[name] = total / number
         metrics["gradient_norm"] = float(self._gradient_norm)
         metrics["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self.training_seconds:

@@ -1,0 +1,1 @@
+"""The loss of a training step: that of the task, or distillation from a teacher."""

@@ -1,0 +1,129 @@
+"""Knowledge distillation: a student learns the predictions or the hidden states of a teacher.
+
+Dimension letters: B batch, T tokens, M model dim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from poslab.models import Model
+from poslab.objectives.divergence import DISTANCES, DIVERGENCES, Distance, Divergence, log_probabilities
+from poslab.objectives.objective import Objective, Step, Teacher
+from poslab.tasks.task import Task
+
+UNTOUCHED = "untouched"
+"""The teacher that is the pretrained model of a run with its own positions."""
+
+
+@dataclass(frozen=True)
+class Distillation(Objective):
+    """Learn from a teacher, beside the loss of the task.
+
+        loss = 1 / N  [ sum of (1 - w) L_i + w t^2 D(p_i, q_i)  over predictions i that the teacher makes too
+                        + sum of L_i  over all others ]
+
+    L_i is the loss of the task, N the number of its predictions in the global batch, w the weight and D the divergence
+    of the distributions p_i of the teacher and q_i of the student, softened: softmax(logits / t). The gradient of D
+    falls with the square of the temperature t; the factor t^2 keeps its size.
+
+    With `match="hidden"` the distance of hidden states, averaged over the tokens of a sequence that are not padding,
+    stands in place of t^2 D, once for each prediction in the sequence. Then temperature and divergence have no effect.
+
+    The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; that of a
+    whole sequence, such as a class, only if it has read all of it.
+
+    Args:
+        teacher: run directory or checkpoint; `untouched` is the pretrained model of the run with its own positions.
+        weight: w, in [0, 1]; 1 is the teacher alone.
+        match: what the student learns of the teacher.
+        temperature: t, positive.
+        divergence: D: forward KL(p, q), which covers all that the teacher holds possible; reverse KL(q, p), which keeps
+            to what it holds probable; or Jensen-Shannon, which is symmetric.
+        distance: of hidden states: 1 less their cosine, or their mean squared error.
+        within: most tokens that the teacher reads; None is its training length.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2, for t^2; Agarwal et
+    al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences.
+    """
+
+    terms = ("distillation",)
+
+    teacher: str | None = None
+    weight: float = 0.5
+    match: Literal["logits", "hidden"] = "logits"
+    temperature: float = 2.0
+    divergence: Divergence = "forward"
+    distance: Distance = "cosine"
+    within: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.teacher:
+            raise ValueError(f"teacher must be a run directory, a checkpoint or {UNTOUCHED}, got {self.teacher!r}")
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be a positive number, got {self.temperature}")
+        if self.within is not None and self.within < 1:
+            raise ValueError(f"within must be a positive integer or null, got {self.within}")
+
+    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+        assert teacher is not None
+        read = task.first_tokens(batch, teacher.longest)
+        if self.match == "hidden":
+            with torch.no_grad():
+                theirs = task.hidden_states(teacher.model, read)
+            with recorded_hidden_states(model) as states:
+                logits = task.logits(model, batch)
+        else:
+            with torch.no_grad():
+                theirs = task.logits(teacher.model, read)
+            logits = task.logits(model, batch)
+        own = task.sums(logits, batch)
+        is_pooled = task.outputs is not None and task.outputs.pooled
+        first = logits if is_pooled else logits[:, : teacher.longest]
+        taught = own if read is batch else task.sums(first, read)
+        if self.match == "hidden":
+            term = self._distance(theirs, states[-1], task.distributions(first, read).weight, read)
+        else:
+            ours, weight = task.distributions(first, read)
+            log_p = log_probabilities(task.distributions(theirs, read).logits, self.temperature)
+            log_q = log_probabilities(ours, self.temperature)
+            term = self.temperature**2 * (DIVERGENCES[self.divergence](log_p, log_q) * weight).sum()
+        # The loss of the task stays in the graph at a weight of 1 too: all parameters then have a gradient, as
+        # processes that share them expect.
+        loss = own.loss + self.weight * (term - taught.loss)
+        return Step(loss, own, ((term.detach(), taught.counted),))
+
+    def _distance(self, theirs_BTM: Tensor, ours_BTM: Tensor, weight: Tensor, read: Any) -> Tensor:
+        """Return the sum over sequences of their mean distance, each weighed by its predictions."""
+        distance_BT = DISTANCES[self.distance](theirs_BTM, ours_BTM[:, : theirs_BTM.shape[1]])
+        predictions_B = weight.flatten(1).sum(-1) if weight.dim() > 1 else weight
+        if read.real is None:
+            return (distance_BT.mean(-1) * predictions_B).sum()
+        real_BT = read.real.to(distance_BT.dtype)
+        return ((distance_BT * real_BT).sum(-1) / real_BT.sum(-1) * predictions_B).sum()
+
+
+@contextmanager
+def recorded_hidden_states(model: Model) -> Iterator[list[Tensor]]:
+    """Yield a list to which the hidden states of each forward pass are added."""
+    states: list[Tensor] = []
+    compute = model.hidden_states
+
+    def record(*arguments: Any, **keywords: Any) -> Tensor:
+        states.append(compute(*arguments, **keywords))
+        return states[-1]
+
+    vars(model)["hidden_states"] = record
+    try:
+        yield states
+    finally:
+        del vars(model)["hidden_states"]

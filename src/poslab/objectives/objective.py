@@ -1,0 +1,66 @@
+"""The base class of all objectives, and the default."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from poslab.models import Model
+from poslab.tasks.task import Sums, Task
+
+
+class Step(NamedTuple):
+    """The sums of an objective over a batch, each a scalar tensor.
+
+    Args:
+        loss: to be minimised: a sum whose mean is over `own.counted`.
+        own: of the task alone.
+        terms: a sum and its number for each of `Objective.terms`, to be recorded.
+    """
+
+    loss: Tensor
+    own: Sums
+    terms: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that another one learns from.
+
+    It is not a module, so that it is in no checkpoint, optimizer or group of processes.
+
+    Args:
+        model: in evaluation mode.
+        longest: most tokens of a sequence that it reads.
+        source: where it comes from, such as a run directory.
+    """
+
+    model: Model
+    longest: int
+    source: str
+
+
+class Objective(ABC):
+    """The loss of a training step.
+
+    Metrics of validation and test are those of the task under every objective, so that runs can be compared.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ()
+    """The names of the means that it records beside the metrics of the task, such as `distillation`."""
+
+    @abstractmethod
+    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+        """Return the sums of a model in training on a batch; `teacher` is None for objectives that have none."""
+
+
+@dataclass(frozen=True)
+class OwnLoss(Objective):
+    """The loss of the task alone."""
+
+    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+        sums = task.loss(model, batch)
+        return Step(sums.loss, sums)

@@ -1,0 +1,129 @@
+"""The teacher of a run that distils: a trained run, checked and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from poslab.configuration.build import trusted_packages
+from poslab.data.tokenizers import Tokenizer, load_tokenizer
+from poslab.models import Model
+from poslab.objectives.distillation import UNTOUCHED, Distillation
+from poslab.objectives.objective import Teacher
+from poslab.runs.directory import RunDirectory
+from poslab.runs.loading import load
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Task
+
+
+def check_teacher(recipe: Recipe, student: Model) -> None:
+    """Check the teacher of a run as far as it can be without data; a run that has none passes.
+
+    Args:
+        recipe: of the run.
+        student: its model, on no device.
+
+    Raises:
+        ValueError: in one sentence, if the teacher is missing or damaged, or cannot teach this student.
+    """
+    objective = recipe.objective
+    if not isinstance(objective, Distillation):
+        return
+    if objective.match == "hidden" and recipe.trainer.compile:
+        raise ValueError("trainer.compile must be false where objective.match=hidden")
+    teacher = _loaded(recipe, objective).model
+    if objective.match == "hidden":
+        for model in (student, teacher):
+            if type(model).hidden_states is Model.hidden_states:
+                raise ValueError(f"objective.match must be logits for {_named(model)}, which has no hidden states")
+        here, there = (model.encodings.shape.d_model for model in (student, teacher))
+        if here != there:
+            raise ValueError(f"model.d_model must be {there}, the width of the teacher's hidden states, got {here}")
+    elif lacking := sorted(recipe.task.needs - teacher.capabilities):
+        raise ValueError(
+            f"objective.teacher={objective.teacher} must be a model for the task of this run, got {_named(teacher)}, "
+            f"which lacks {lacking[0]}"
+        )
+
+
+def teacher_of(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> Teacher | None:
+    """Return the teacher of a run on the CPU; None if it has none.
+
+    Args:
+        recipe: of the run, checked by `check_teacher`.
+        task: of the run.
+        tokenizer: of its data.
+
+    Raises:
+        ValueError: in one sentence, if the teacher cannot be loaded, or has other tokens or classes.
+    """
+    objective = recipe.objective
+    if not isinstance(objective, Distillation):
+        return None
+    teacher = _loaded(recipe, objective)
+    if objective.teacher != UNTOUCHED:
+        _check_tokens(recipe, objective, task.record(), tokenizer)
+    return teacher
+
+
+def _loaded(recipe: Recipe, objective: Distillation) -> Teacher:
+    """Return the teacher of a run on the CPU; ValueError if it cannot be loaded, or has too few positions."""
+    if objective.teacher == UNTOUCHED:
+        return _untouched(recipe)
+    source, trust = str(objective.teacher), trusted_packages(recipe.config)
+    try:
+        trained_at = recipe_of(RunDirectory.of(source, trust)).source.sequence_length
+        model = load(source, trust=trust)
+    except ValueError as error:
+        raise ValueError(f"objective.teacher: {error}") from error
+    longest = trained_at if objective.within is None else objective.within
+    if model.max_length is not None and longest > model.max_length:
+        raise ValueError(
+            f"objective.within must be at most {model.max_length}, where the positions of the teacher end, "
+            f"got {longest}"
+        )
+    return Teacher(model, longest, source)
+
+
+def _untouched(recipe: Recipe) -> Teacher:
+    """Return the pretrained model of a run with its own positions, and the length that it was trained at.
+
+    Raises:
+        ValueError: if the model is not a pretrained one.
+    """
+    raise ValueError(
+        f"objective.teacher={UNTOUCHED} needs a pretrained model, which has positions of its own, got "
+        f"{recipe.model.kind.__name__}: name a run or a checkpoint"
+    )
+
+
+def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tokenizer: Tokenizer) -> None:
+    """Raise ValueError if a teacher does not know the tokens of a task, or for logits predicts something else."""
+    run = RunDirectory.of(str(objective.teacher), trusted_packages(recipe.config))
+    try:
+        theirs, known = recipe_of(run).task.record_type.read(run.task_file), load_tokenizer(run.path)
+    except ValueError as error:
+        raise ValueError(f"objective.teacher: {error}") from error
+    if known != tokenizer:
+        raise ValueError(
+            f"objective.teacher={objective.teacher} must have the tokenizer of this run, got another one: "
+            f"{known.vocab_size:,} tokens there, {tokenizer.vocab_size:,} here"
+        )
+    if objective.match == "hidden":
+        if theirs.extra_tokens < ours.extra_tokens:
+            raise ValueError(
+                f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "
+                f"{theirs.extra_tokens} there, {ours.extra_tokens} here"
+            )
+        return
+    there, here = asdict(theirs), asdict(ours)
+    if differing := [name for name in reversed([*{**there, **here}]) if there.get(name) != here.get(name)]:
+        name = differing[0]
+        raise ValueError(
+            f"objective.teacher={objective.teacher} must predict what this run does, but its {name} differ: "
+            f"{there.get(name)!s:.80} there, {here.get(name)!s:.80} here"
+        )
+
+
+def _named(model: Model) -> str:
+    return type(model).__name__
