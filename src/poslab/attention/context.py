@@ -78,7 +78,7 @@ def self_attention_contexts(
     cache: KeyValueCache | None = None,
     *,
     causal: bool = True,
-    window: int | None | Sequence[int | None] = None,
+    window: int | Sequence[int | None] | None = None,
     route: Route = "auto",
 ) -> list[AttentionContext]:
     """Return the contexts of all layers of a stack that attends to itself.
@@ -118,7 +118,8 @@ def contexts_of_layers(
 
     Args:
         encodings, route: as in `self_attention_contexts`.
-        query_positions, key_positions: of the T queries, and of all S keys, of which the last T are those of the queries.
+        query_positions: positions of the T queries.
+        key_positions: positions of all S keys; the last T are those of the queries.
         real_keys, causal: as in `Visibility`.
         windows: as in `Visibility`, one for each layer.
     """

@@ -39,7 +39,7 @@ class Reading:
         sampler: PositionSampler | None,
         *,
         causal: bool,
-        window: int | None | Sequence[int | None],
+        window: int | Sequence[int | None] | None,
         route: Route,
     ) -> Reading:
         """Return the reading of new tokens, which are added to the cache.

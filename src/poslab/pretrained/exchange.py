@@ -144,10 +144,7 @@ class Exchange:
         cache = self._cache(named)
         past = 0 if cache is None else int(cache.get_seq_length())
         real = _real(named.get("attention_mask"), past + length)
-        if real is None:
-            keys = Positions.range(past + length, device=device)
-        else:
-            keys = Positions.padded(real)
+        keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
         queries = keys if not past else Positions(keys.ids[..., past:], keys.stop, contiguous=True)
         self.check_length(keys)
         self._check_ids(named.get("position_ids"), queries, None if real is None else real[:, past:])

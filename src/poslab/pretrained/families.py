@@ -133,7 +133,7 @@ FAMILIES: dict[str, Family] = {
         projection="project_in",
     ),
     "gpt_neox": replace(_LLAMA, attention="attention"),
-    **{name: _LLAMA for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3")},
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
 }
 """Descriptors by `model_type`."""
 
