@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import poslab
-from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, Positions, PositionalEncoding, Rotary, T5Bias
+from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +63,16 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> Any:
     return model
 
 
+def tokenizer_file(path: str) -> Path:
+    """Return the file of a model's tokenizer, which may not exist; errors as of `configuration`."""
+    if is_folder(path):
+        return Path(path) / TOKENIZER
+    from transformers.utils import cached_file
+
+    with _errors_of_library(path):
+        return Path(str(cached_file(path, TOKENIZER)))
+
+
 def is_folder(path: Any) -> bool:
     """Return True for a folder, False for what may be a name of the hub.
 
@@ -107,14 +116,17 @@ def _is_text(value: Any) -> bool:
 
 @contextmanager
 def _errors_of_library(path: str) -> Iterator[None]:
-    """Raise whatever transformers raises for files or the network as a ValueError of one sentence."""
-    noise = logging.getLogger("transformers")
-    level = noise.level
-    noise.setLevel(logging.CRITICAL)  # its reports of weights that it leaves out span many lines
+    """Raise whatever transformers raises for files or the network as a ValueError of one sentence, and print nothing."""
+    from transformers.utils 
+    level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)  # its reports of weights that it leaves out span many lines
+    logging.disable_progress_bar()
     try:
         yield
     except Exception as error:
         reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         raise ValueError(f"path={path} cannot be read by transformers: {reason}") from error
     finally:
-        noise.setLevel(level)
+        logging.set_verbosity(level)
+        if shows_progress:
+            logging.enable_progress_bar()

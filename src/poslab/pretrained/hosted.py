@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from poslab.encodings import EncodingFactory, Positions, PositionSampler, StackE
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.reading import Reading, end_of_positions
 from poslab.models.sequence_model import Pooling, pooled
-from poslab.pretrained.directory import configuration, with_weights
+from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import family_of, part
 
@@ -82,6 +83,10 @@ class HostedModel(CheckedArguments, Model):
         path = arguments.get("path")
         config = configuration(path) if isinstance(path, str | None) else path.config
         return _capabilities(family_of(config).causal)
+
+    @classmethod
+    def tokenizer_with(cls, **arguments: Any) -> Path | None:
+        return tokenizer_file(arguments["path"])
 
     @property
     def base(self) -> Any:
