@@ -14,7 +14,8 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
     Where the sequence length of an algorithmic dataset is null, it becomes that of the task's longest training example,
-    which encodings then follow too. Values that a pretrained model gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
+    which encodings then follow too. Values that a pretrained model gives itself are left out. The key `trust` decides
+    which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
@@ -51,8 +52,9 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
 
 
 def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
-    """Raise ValueError for choices that do not go together: a pretrained model of another size, or an experiment that has
-    settings for families of datasets, and a dataset of another.
+    """Raise ValueError for choices that do not go together.
+
+    These are a size with a pretrained model, and a dataset of another family than an experiment has settings for.
 
     Args:
         conf: the folder of configurations.

@@ -116,8 +116,9 @@ def _is_text(value: Any) -> bool:
 
 @contextmanager
 def _errors_of_library(path: str) -> Iterator[None]:
-    """Raise whatever transformers raises for files or the network as a ValueError of one sentence, and print nothing."""
-    from transformers.utils 
+    """Raise whatever transformers raises for files or the network as a ValueError of a sentence, and print nothing."""
+    from transformers.utils import logging
+
     level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)  # its reports of weights that it leaves out span many lines
     logging.disable_progress_bar()
