@@ -10,20 +10,8 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
-    *("arguments", "io", "configuration", "encodings", "attention", "models", "pretrained", "testing"),
-    *(
-        "data",
-        "generation",
-        "tasks",
-        "runs",
-        "report",
-        "evaluation",
-        "training",
-        "pool",
-        "tuning",
-        "comparison",
-        "commands",
-    ),
+    *("arguments", "io", "configuration", "encodings", "attention", "models", "pretrained", "testing", "data"),
+    *("generation", "tasks", "runs", "report", "evaluation", "training", "pool", "tuning", "comparison", "commands"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 

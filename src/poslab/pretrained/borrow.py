@@ -9,7 +9,7 @@ import torch
 
 from poslab.attention import Route
 from poslab.encodings import EncodingFactory, OwnPositions, StackEncodings, TemperatureFactory
-from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.library import require_transformers
@@ -34,8 +34,6 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
         ValueError: as `HostedModel` does.
     """
     require_transformers("poslab.borrow")
-    if not isinstance(model, str):
-        exchange(model, "own")
     return HostedModel(encoding, model, **options).eval()
 
 
@@ -65,16 +63,12 @@ def exchange(
     """
     require_transformers("poslab.exchange")
     family = family_of(model.config)
-    earlier = getattr(model, "poslab_exchange", None)
     if isinstance(encoding, str):
         if encoding != "own":
             raise ValueError(f"encoding must be a class of encodings or 'own', got {encoding!r}")
-        if earlier is not None:
-            earlier.undo()
+        undo(family.base_of(model))
         return None
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
-    if earlier is not None:
-        earlier.undo()
     weight: torch.Tensor = next(model.parameters())
     return ExchangeInPlace(model, family, encodings.to(weight.device, weight.dtype).train(model.training), attention)
 
@@ -85,9 +79,7 @@ class ExchangeInPlace(Exchange):
     def __init__(self, model: Any, *arguments: Any) -> None:
         super().__init__(model, *arguments)
         model.add_module(MODULE, self.encodings)
-        model.poslab_exchange = self
 
     def undo(self) -> None:
         super().undo()
         delattr(self.model, MODULE)
-        del self.model.poslab_exchange

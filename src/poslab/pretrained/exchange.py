@@ -27,7 +27,7 @@ class Exchange:
     """An exchange of the positions of a model, which can be undone.
 
     The model's own positions become silent (its rotation turns by 0, its rows are 0), and its attention is computed by
-    `poslab.attention.attend`; under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
+    `poslab.attention.attend`. A model has one exchange at a time: an earlier one is undone. Under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
     names of its weights stay as they are. `generate()` and its cache go on working: the cache then holds keys that are
     not rotated, and beside them the states of an encoding that has some.
 
@@ -46,8 +46,10 @@ class Exchange:
             choose_route(encoding, route)
         self.model, self.family, self.encodings, self.route = model, family, encodings, route
         self.base = family.base_of(model)
-        self.windows = family.windows(model.config)
         self.keeps_own = encodings.keeps_own_positions
+        undo(self.base)
+        self.base.poslab_exchange = self
+        self.windows = family.windows(model.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
         self._embeds, self._has_state = "embed" in hooks, "state" in hooks
         self._to_embed: Reading | None = None
@@ -73,6 +75,7 @@ class Exchange:
         for parameter, learned in self._silenced:
             parameter.requires_grad_(learned)
         self.model.set_attn_implementation(self._implementation)
+        del self.base.poslab_exchange
 
     @property
     def _embedding_site(self) -> nn.Module:
@@ -202,6 +205,13 @@ class Exchange:
                 "position_ids must count the real tokens of each row from the first one, as attention_mask has them: "
                 "a HostedModel takes any positions"
             )
+
+
+def undo(base: nn.Module) -> None:
+    """Undo the exchange of a base model, if there is one."""
+    earlier: Exchange | None = getattr(base, "poslab_exchange", None)
+    if earlier is not None:
+        earlier.undo()
 
 
 class _Memory:
