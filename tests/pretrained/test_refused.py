@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.stacked import stacked
 from tests.training.runs import composed
 
 IDS = some_tokens()
+MASK = "attention_mask must be (batch, 11), 0 at padding"
 
 
 def refused(beginning: str):
@@ -63,12 +65,9 @@ def test_what_changes_attention_without_a_counterpart_is_refused(name, key, valu
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            {"attention_mask": torch.ones(2, 1, 11, 11)},
-            "attention_mask must be (batch, 11), 0 at padding, got (2, 1, 11, 11)",
-        ),
-        ({"attention_mask": torch.ones(2, 9)}, "attention_mask must be (batch, 11), 0 at padding, got (2, 9)"),
-        ({"attention_mask": {"full_attention": None}}, "attention_mask must be (batch, 11), 0 at padding, got dict"),
+        ({"attention_mask": torch.ones(2, 1, 11, 11)}, f"{MASK}, got (2, 1, 11, 11)"),
+        ({"attention_mask": torch.ones(2, 9)}, f"{MASK}, got (2, 9)"),
+        ({"attention_mask": {"full_attention": None}}, f"{MASK}, got dict"),
         ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count the real tokens of each row"),
         ({"cache": StaticCache(tiny_config("llama"), max_cache_len=20)}, "cache must be a DynamicCache"),
     ],
@@ -212,11 +211,11 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
         (["model=pretrained"], "model.path must be a folder with config.json"),
         (
             ["model=pretrained", "model.path=DIR", "dataset=parity"],
-            "dataset must be one of texts with model=pretrained",
+            "dataset must be one of texts with model=pre",
         ),
         (
             ["model=pretrained", "model.path=DIR", "dataset.tokenizer=bytes"],
-            "dataset.tokenizer must be that of the pre",
+            "dataset.tokenizer must be that of",
         ),
         (["encoding=own"], "encoding=own keeps the positions of a pretrained model"),
     ],
@@ -229,6 +228,4 @@ def test_choices_that_do_not_go_together_are_refused(words, message, folder):
 
 def test_importing_poslab_or_composing_does_not_import_transformers():
     code = "import poslab, poslab.pretrained.hosted, sys; assert 'transformers' not in sys.modules"
-    import subprocess
-
     subprocess.run([sys.executable, "-c", code], check=True)

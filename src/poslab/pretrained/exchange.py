@@ -27,9 +27,10 @@ class Exchange:
     """An exchange of the positions of a model, which can be undone.
 
     The model's own positions become silent (its rotation turns by 0, its rows are 0), and its attention is computed by
-    `poslab.attention.attend`. A model has one exchange at a time: an earlier one is undone. Under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
+    `poslab.attention.attend`; under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
     names of its weights stay as they are. `generate()` and its cache go on working: the cache then holds keys that are
-    not rotated, and beside them the states of an encoding that has some.
+    not rotated, and beside them the states of an encoding that has some. A model has one exchange at a time: a new one
+    undoes the earlier.
 
     Args:
         model: a model of transformers, with or without a head.
