@@ -77,6 +77,8 @@ class Recipe:
         trainer = build(config, "trainer", TrainerSettings)
         optimizer = build(config, "optimizer", AdamWithCosine)
         model = _model(config)
+        with full_keys("model", config):
+            capabilities = model.capabilities
         if to_train:
             with full_keys("model", config):
                 _check_tokenizer(source, model.tokenizer)
@@ -84,8 +86,6 @@ class Recipe:
 
         from poslab.tasks.choice import task_for  # imports torchmetrics, which takes as long as torch
 
-        with full_keys("model", config):
-            capabilities = model.capabilities
         task = task_for(source.kind, model.kind, capabilities)
         task.check(source, model.positions)
         init_from = None if init_from is None else str(init_from)
