@@ -58,6 +58,15 @@ def test_generation_is_that_of_the_untouched_model(name):
     assert torch.equal(model.generate(**options), expected)
 
 
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_text_in_pieces_is_the_whole_text(name):
+    model, ids = borrow(tiny(name)), some_tokens()
+    cache = model.new_cache()
+    with torch.no_grad():
+        pieces = [model(ids[:, piece], cache=cache) for piece in (slice(0, 7), slice(7, 8), slice(8, 11))]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids), **CLOSE)
+
+
 @pytest.mark.parametrize("name", ["llama", "mistral"])
 def test_a_beam_search_is_that_of_the_untouched_model(name):
     model, options = tiny(name, torch.float32), greedy(num_beams=3)

@@ -32,10 +32,10 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
         composed.dataset.sequence_length = source.most_tokens_trained
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
-    config = {str(key): value for key, value in config.items()}
-    if is_pretrained(config.get("model")):
-        return _of_pretrained(config, OmegaConf.to_container(composed, resolve=False))
-    return config
+    plain: dict[str, Any] = {str(key): value for key, value in config.items()}
+    if is_pretrained(plain.get("model")):
+        return _of_pretrained(plain, OmegaConf.to_container(composed, resolve=False))
+    return plain
 
 
 def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:

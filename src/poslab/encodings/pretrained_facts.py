@@ -31,12 +31,11 @@ class PretrainedFacts:
 
         The class of an encoding names those that it takes (`of_pretrained`); every scaling takes `training_length`.
         """
-        is_partial = isinstance(factory, partial)
-        function, given = (factory.func, factory.keywords) if is_partial else (factory, {})
-        takes = {"training_length", *getattr(function, "of_pretrained", ())} & inspect.signature(
-            function
-        ).parameters.keys()
-        facts: dict[str, Any] = {name: getattr(self, name) for name in takes - given.keys()}
+        function: Callable[..., T] = factory.func if isinstance(factory, partial) else factory
+        given: dict[str, Any] = factory.keywords if isinstance(factory, partial) else {}
+        takes = {"training_length", *getattr(function, "of_pretrained", ())}
+        takes &= inspect.signature(function).parameters.keys() - given.keys()
+        facts = {name: getattr(self, name) for name in takes}
         bound = {name: fact for name, fact in facts.items() if fact is not None}
         bound |= {name: self.fill(inner) for name, inner in given.items() if callable(inner)}
         return partial(factory, **bound) if bound else factory

@@ -67,7 +67,7 @@ def tokenizer_file(path: str) -> Path:
     """Return the file of a model's tokenizer, which may not exist; errors as of `configuration`."""
     if is_folder(path):
         return Path(path) / TOKENIZER
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     with _errors_of_library(path):
         return Path(str(cached_file(path, TOKENIZER)))
@@ -98,6 +98,8 @@ def check_folder(folder: Path) -> None:
     files = sorted(folder.iterdir())
     if linked := [file for file in files if file.is_symlink()]:
         raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
+    if special := [file for file in files if not (file.is_file() or file.is_dir())]:
+        raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
     read_json(folder / CONFIG)
     if not any(file.name.endswith(WEIGHTS) for file in files):
         others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
@@ -120,7 +122,7 @@ def _errors_of_library(path: str) -> Iterator[None]:
     from transformers.utils import logging
 
     level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)  # its reports of weights that it leaves out span many lines
+    logging.set_verbosity(50)  # critical: its reports of weights that it leaves out span many lines
     logging.disable_progress_bar()
     try:
         yield

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.attention import AttentionContext, Route, choose_route
+from poslab.attention.cache import LayerCache
 from poslab.attention.context import contexts_of_layers
 from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
@@ -133,7 +134,7 @@ class Exchange:
         return positional, {**others, "poslab_context": context, "poslab_state": state}
 
     def _reading_of(self, named: dict[str, Any]) -> Reading:
-        """Return the forward pass of a call of transformers.
+        """Return what the layers need in a call of transformers.
 
         Raises:
             ValueError: for a mask, position ids or a cache that have no counterpart.
@@ -153,7 +154,7 @@ class Exchange:
         self.check_length(keys)
         self._check_ids(named.get("position_ids"), queries, None if real is None else real[:, past:])
         tokens = None
-        if self._embeds:
+        if self._embeds and ids is not None:
             known_BT = ids.expand(batch, -1) if real is None else ids.masked_fill(~real[:, past:], PADDING)
             if cache is not None:
                 memory = _Memory(cache, 2 * len(self.windows), past)
@@ -215,7 +216,7 @@ def undo(base: nn.Module) -> None:
         earlier.undo()
 
 
-class _Memory:
+class _Memory(LayerCache):
     """States of past tokens beside the keys and values of a transformers cache, as one more layer of it.
 
     Whatever transformers does to the rows of its cache (beams, candidates, cropping), it then does to them as well.
@@ -229,6 +230,7 @@ class _Memory:
     def __init__(self, cache: Any, place: int, past: int) -> None:
         from transformers.cache_utils import DynamicLayer
 
+        super().__init__()
         while len(cache.layers) <= place:
             cache.layers.append(DynamicLayer())
         self._layer = cache.layers[place]
@@ -248,8 +250,9 @@ class _Memory:
         whole: Tensor = self._layer.update(new_BHTE, new_BHTE[..., :0])[0]
         return whole
 
-    def append(self, k_BGSD: Tensor, v_BGSD: Tensor, state_BHTE: Tensor) -> list[Tensor]:
+    def append(self, *new: Tensor) -> list[Tensor]:
         """Return keys and values, which transformers has cached already, and the states of these tokens."""
+        k_BGSD, v_BGSD, state_BHTE = new
         return [k_BGSD, v_BGSD, self.extended(state_BHTE)[:, :, -k_BGSD.shape[2] :]]
 
 

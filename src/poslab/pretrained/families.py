@@ -61,8 +61,8 @@ class Family:
         """Return for each layer the number of last tokens that a token sees, itself included; None for all."""
         window = getattr(config, "sliding_window", None)
         types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
-        slides = (kind == "sliding_attention" and window is not None for kind in types)
-        return [window + self.past_window if one else None for one in slides]
+        own = None if window is None else window + self.past_window
+        return [own if kind == "sliding_attention" else None for kind in types]
 
     def shape(self, config: Any, digits: Sequence[int] = ()) -> StackShape:
         """Return the shape that encodings see, with the facts of the configuration."""

@@ -58,12 +58,13 @@ class HostedModel(CheckedArguments, Model):
         attention: Route = "auto",
     ) -> None:
         super().__init__()
-        config = configuration(path) if isinstance(path, str | None) else path.config
+        is_there = isinstance(path, nn.Module)
+        config = path.config if is_there else configuration(path)
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
-        self.host = _host(path, config, outputs) if isinstance(path, str | None) else path
+        self.host: Any = path if is_there else _host(path, config, outputs)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
@@ -80,9 +81,7 @@ class HostedModel(CheckedArguments, Model):
 
     @classmethod
     def capabilities_with(cls, **arguments: Any) -> frozenset[Capability]:
-        path = arguments.get("path")
-        config = configuration(path) if isinstance(path, str | None) else path.config
-        return _capabilities(family_of(config).causal)
+        return _capabilities(family_of(configuration(arguments["path"])).causal)
 
     @classmethod
     def tokenizer_with(cls, **arguments: Any) -> Path | None:
