@@ -11,8 +11,8 @@ import torch
 import poslab
 from poslab.configuration.labels import label
 from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
-from poslab.generation.token_choice import Sampling
 from poslab.generation.streaming import generate
+from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
 from poslab.tasks.choice import task_for
 from poslab.training.checking import check
