@@ -253,8 +253,8 @@ def _reads_digits(encoding: PositionalEncoding) -> bool:
 
 
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
-    """Return all choices of a configuration group, in alphabetical order."""
-    return [kind(group, name) for name in names(group)]
+    """Return all choices of a configuration group for models of ours, in alphabetical order."""
+    return [kind(group, name) for name in names(group) if name != "own"]
 
 
 def dotted(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

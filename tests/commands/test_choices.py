@@ -17,7 +17,11 @@ from poslab.data.sources import AnySource
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.test_choices import CHOICES as CORPORA
+from tests.encoding_choices import EVERY_ENCODING
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
+
+MODELS = [model for model in choices("model") if model != "pretrained"]
+"""Models that are made anew; a pretrained one has tests of its own."""
 
 TWO_STEPS = ("trainer.max_steps=2", "trainer.validations=1")
 
@@ -39,8 +43,8 @@ def assert_trained(run: RunDirectory, steps: int = 2) -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        *(pytest.param(f"encoding={encoding}", marks=pytest.mark.slow) for encoding in choices("encoding")),
-        *(f"optimizer={optimizer} model={model}" for optimizer in choices("optimizer") for model in choices("model")),
+        *(pytest.param(f"encoding={encoding}", marks=pytest.mark.slow) for encoding in EVERY_ENCODING),
+        *(f"optimizer={optimizer} model={model}" for optimizer in choices("optimizer") for model in MODELS),
         *("trainer=auto", "trainer=cpu"),
         *(f"adapt={adapt} encoding=t5" for adapt in choices("adapt")),
         "trainer=fsdp trainer.accelerator=cpu",  # a model which processes share, where one process has it to itself
@@ -130,7 +134,7 @@ def test_a_size_composes_with_an_encoding_of_each_kind(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", choices("encoding"))
+@pytest.mark.parametrize("encoding", EVERY_ENCODING)
 def test_an_encoding_composes_with_the_widest_heads(encoding):
     check(composed("size=1b", f"encoding={encoding}"))
 
@@ -234,7 +238,7 @@ def test_names_that_users_type_and_other_parts_rely_on_can_be_set():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", choices("encoding"))
+@pytest.mark.parametrize("encoding", EVERY_ENCODING)
 def test_every_hyperparameter_of_an_encoding_can_be_set(encoding):
     values = composed(f"encoding={encoding}")["encoding"]
     names = [name for name in values if not name.startswith("_")]

@@ -187,10 +187,10 @@ def test_a_broken_yaml_file_is_named_with_line_and_column(name, command, tmp_pat
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path, mistaken):
-    file = tmp_path / "mine" / "encoding" / "own.yaml"
+    file = tmp_path / "mine" / "encoding" / "latin.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes("# é\n_target_: a.b\n".encode("latin-1"))
-    ended = mistaken("src.train", f"hydra.searchpath=[file://{tmp_path}/mine]", "encoding=own")
+    ended = mistaken("src.train", f"hydra.searchpath=[file://{tmp_path}/mine]", "encoding=latin")
     assert ended.errors == f"error: {file} must be UTF-8 text: invalid continuation byte at byte 2\n"
 
 

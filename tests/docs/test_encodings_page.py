@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from tests.encoding_choices import composed
 
 TEXT = PAGE.read_text(encoding="utf-8")
-FILES = sorted(path for group in ("encoding", "positions", "temperature") for path in (CONF / group).glob("*.yaml"))
+GROUPS = ("encoding", "positions", "temperature")
+FILES = sorted(path for group in GROUPS for path in (CONF / group).glob("*.yaml") if path.stem != "own")
 
 
 @pytest.fixture(scope="module")

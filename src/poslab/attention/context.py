@@ -6,7 +6,8 @@ token's state, M model dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -77,7 +78,7 @@ def self_attention_contexts(
     cache: KeyValueCache | None = None,
     *,
     causal: bool = True,
-    window: int | None = None,
+    window: int | Sequence[int | None] | None = None,
     route: Route = "auto",
 ) -> list[AttentionContext]:
     """Return the contexts of all layers of a stack that attends to itself.
@@ -87,21 +88,50 @@ def self_attention_contexts(
         positions: positions of the tokens.
         real: (B, T) bool, False at padding; None if there is none.
         cache: cache of earlier tokens, to which these are added; None if there are none.
-        causal, window: as in `Visibility`; a pattern of encodings can narrow the window of a layer.
+        causal, window: as in `Visibility`, one window for all layers or one for each; a pattern of encodings can narrow
+            them.
         route: as in `attend`.
     """
     key_positions, real_keys = positions, real
     if cache is not None:
         key_positions, real_keys = cache.append_positions(positions, real)
-    tables = encodings.prepare(positions, key_positions)
+    windows = list(window) if isinstance(window, Sequence) else [window] * len(encodings.windows)
+    contexts = contexts_of_layers(
+        encodings, positions, key_positions, real_keys, causal=causal, windows=windows, route=route
+    )
+    if cache is None:
+        return contexts
+    return [replace(context, cache=layer) for context, layer in zip(contexts, cache.layers, strict=True)]
+
+
+def contexts_of_layers(
+    encodings: StackEncodings,
+    query_positions: Positions,
+    key_positions: Positions,
+    real_keys: Tensor | None,
+    *,
+    causal: bool,
+    windows: Sequence[int | None],
+    route: Route,
+) -> list[AttentionContext]:
+    """Return the contexts of all layers, without a cache.
+
+    Args:
+        encodings, route: as in `self_attention_contexts`.
+        query_positions: positions of the T queries.
+        key_positions: positions of all S keys; the last T are those of the queries.
+        real_keys, causal: as in `Visibility`.
+        windows: as in `Visibility`, one for each layer.
+    """
+    tables = encodings.prepare(query_positions, key_positions)
     # Layers with the same window share one visibility, and the masks made of it.
-    windows = [own if window is None else window if own is None else min(window, own) for own in encodings.windows]
+    both = zip(windows, encodings.windows, strict=True)
+    narrower = [min((w for w in pair if w is not None), default=None) for pair in both]
     visibilities = {
-        w: Visibility.between(positions, key_positions, causal=causal, window=w, real_keys=real_keys)
-        for w in dict.fromkeys(windows)
+        w: Visibility.between(query_positions, key_positions, causal=causal, window=w, real_keys=real_keys)
+        for w in dict.fromkeys(narrower)
     }
-    contexts = []
-    for i, own in enumerate(windows):
-        layer = (encodings.layer(i), tables[i], key_positions, visibilities[own], encodings.temperature(i))
-        contexts.append(AttentionContext(*layer, route, None if cache is None else cache.layers[i]))
-    return contexts
+    return [
+        AttentionContext(encodings.layer(i), tables[i], key_positions, visibilities[w], encodings.temperature(i), route)
+        for i, w in enumerate(narrower)
+    ]

@@ -90,6 +90,7 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from poslab.configuration.of_pretrained import is_pretrained, without_usual
     from poslab.runs.directory import RunDirectory
 
     directory = RunDirectory.of(run)
@@ -100,6 +101,8 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     composed = compose("evaluate", overrides=[f"dataset.sequence_length={length}", *overrides, *searched])
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
+    if is_pretrained(directory.config()["model"]):
+        config = without_usual(config, OmegaConf.to_container(composed, resolve=False))
     swap = {"encoding": config["swap"]}
     if config.get("temperature") is not None or _chooses_temperature(overrides):
         swap["temperature"] = config.get("temperature")

@@ -23,7 +23,7 @@ from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
-from poslab.data.composed import check_experiment, resolved
+from poslab.data.composed import check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 
 HELP = {"-h", "--help"}
@@ -80,7 +80,7 @@ def command(
             record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
-            check_experiment(CONF, hydra_config.runtime.choices)
+            check_choices(CONF, hydra_config.runtime.choices)
             config = resolved(composed)
             record.add(config=config)
             record.add(

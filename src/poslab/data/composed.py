@@ -7,13 +7,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build
+from poslab.configuration.of_pretrained import is_pretrained, without_usual
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
     Where the sequence length of an algorithmic dataset is null, it becomes that of the task's longest training example,
-    which encodings then follow too. The key `trust` decides which classes are built, so it must be the user's.
+    which encodings then follow too. Values that a pretrained model gives itself are left out. The key `trust` decides
+    which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
@@ -30,16 +32,36 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
         composed.dataset.sequence_length = source.most_tokens_trained
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    plain: dict[str, Any] = {str(key): value for key, value in config.items()}
+    if is_pretrained(plain.get("model")):
+        return _of_pretrained(plain, OmegaConf.to_container(composed, resolve=False))
+    return plain
 
 
-def check_experiment(conf: Path, choices: Mapping[str, Any]) -> None:
-    """Raise ValueError if an experiment has settings for families of datasets, and the dataset is of another.
+def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
+    """Return the configuration of a run of a pretrained model, which gives some values itself, and sizes always."""
+    config = without_usual(config, unresolved)
+    for size in ("d_model", "num_layers", "num_heads"):  # of debug= and experiment=
+        config["model"].pop(size, None)
+    path = config["model"].get("path")
+    if isinstance(path, str) and Path(path).expanduser().is_dir():
+        config["model"]["path"] = path = str(Path(path).expanduser().absolute())
+        if "tokenizer" in unresolved["dataset"]:
+            config["dataset"].setdefault("tokenizer", str(Path(path) / "tokenizer.json"))
+    return config
+
+
+def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
+    """Raise ValueError for choices that do not go together.
+
+    These are a size with a pretrained model, and a dataset of another family than an experiment has settings for.
 
     Args:
         conf: the folder of configurations.
         choices: by group, as Hydra has them.
     """
+    if choices.get("model") == "pretrained" and choices.get("size") is not None:
+        raise ValueError(f"size={choices['size']} goes with models of ours: a pretrained model has a size of its own")
     experiment, family = choices.get("experiment"), choices.get("family")
     if str(experiment).startswith(("families/", "datasets/")):
         raise ValueError(f"experiment={experiment} is a part of experiments, and not one itself")

@@ -22,8 +22,10 @@ from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
+from poslab.encodings.own import OwnPositions
 from poslab.encodings.per_layer import PerLayer, rnope
 from poslab.encodings.positions import Positions
+from poslab.encodings.pretrained_facts import PretrainedFacts
 from poslab.encodings.relative.deberta import Deberta
 from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
@@ -65,12 +67,14 @@ __all__ = [
     "LogN",
     "MusicTransformer",
     "NoPosition",
+    "OwnPositions",
     "PaTH",
     "PerLayer",
     "PoPE",
     "PositionSampler",
     "PositionalEncoding",
     "Positions",
+    "PretrainedFacts",
     "QueryRows",
     "Randomized",
     "RelativeProjection",

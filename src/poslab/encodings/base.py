@@ -6,7 +6,7 @@ E numbers of a token's state.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,6 +41,12 @@ class PositionalEncoding(Described):
 
     causal_only: bool = False
     """True if it is undefined where a query sees keys ahead of it."""
+
+    keeps_own_positions: ClassVar[bool] = False
+    """True if it leaves the positions of a pretrained model in place, instead of taking their place."""
+
+    of_pretrained: ClassVar[Sequence[str]] = ()
+    """Names of the hyperparameters that a pretrained model gives, unless they are given (`PretrainedFacts`)."""
 
     bidirectional_form: ClassVar[str | None] = None
     """Choice of conf/encoding that replaces a causal encoding in bidirectional attention; None if there is none."""

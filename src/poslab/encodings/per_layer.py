@@ -49,7 +49,7 @@ class PerLayer:
 def rnope(
     every: Annotated[int, Range(at_least=2), Range(at_most=1000)] = 4,
     window: Count | None = None,
-    base: Base = 10_000.0,
+    base: Base | None = None,
 ) -> PerLayer:
     """Return rotary layers with a sliding window and, every nth, a layer without position over the whole text (RNoPE).
 
@@ -58,7 +58,7 @@ def rnope(
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.
         window: tokens that a token sees in the rotary layers, itself included; None for all (Cohere 2: 4,096).
-        base: frequency base of the rotary layers (above 1).
+        base: frequency base of the rotary layers (above 1); None is that of `Rotary`.
 
     No parameters. Causal and bidirectional. Costs what rotary does: a window is a mask here and saves no time. Claimed
     to reach far beyond the training length.
@@ -71,5 +71,5 @@ def rnope(
 
     Source: Yang et al., "Rope to Nope and Back Again: A New Hybrid Attention Strategy" (2025), RNoPE-SWA.
     """
-    local: Callable[..., PositionalEncoding] = partial(Rotary, base=base)
+    local: Callable[..., PositionalEncoding] = Rotary if base is None else partial(Rotary, base=base)
     return PerLayer([*[local] * (every - 1), NoPosition], [*[window] * (every - 1), None])

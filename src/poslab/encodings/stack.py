@@ -17,6 +17,7 @@ from poslab.arguments import Count, shown, with_checked_arguments
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
+from poslab.encodings.pretrained_facts import PretrainedFacts
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.tokens import Tokens
 
@@ -31,6 +32,7 @@ class StackShape:
     Args:
         causal: True if a token sees only itself and those before it.
         digits: ids of the tokens that are one decimal digit each.
+        pretrained: facts of a pretrained model; None for a model of ours.
         others: as those of a model.
     """
 
@@ -41,6 +43,7 @@ class StackShape:
     head_dim: Count
     causal: bool = True
     digits: Sequence[int] = ()
+    pretrained: PretrainedFacts | None = None
 
     def fill(self, factory: Callable[..., T]) -> T:
         """Call a factory with those of its arguments that are fields of the shape, or `shape`, and return the result.
@@ -48,6 +51,8 @@ class StackShape:
         Raises:
             ValueError: for a partial that binds one of them to another value than the stack's.
         """
+        if self.pretrained is not None:
+            factory = self.pretrained.fill(factory)
         bound = factory.keywords if isinstance(factory, partial) else {}
         parameters = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**dataclasses.asdict(self), "shape": self}
@@ -141,6 +146,18 @@ class StackEncodings(nn.Module):
 
     def __iter__(self) -> Iterator[PositionalEncoding]:
         return iter(self.distinct)  # type: ignore[arg-type]
+
+    @property
+    def keeps_own_positions(self) -> bool:
+        """True if the positions of a pretrained model stay in place.
+
+        Raises:
+            ValueError: if that holds for some layers only.
+        """
+        kinds = {encoding.keeps_own_positions for encoding in self}
+        if len(kinds) > 1:
+            raise ValueError("encoding must be own in all layers or in none: a model has its positions as a whole")
+        return kinds == {True}
 
     @property
     def max_length(self) -> int | None:

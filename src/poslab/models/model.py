@@ -6,7 +6,8 @@ Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -60,6 +61,22 @@ class Model(nn.Module):
 
     encodings: StackEncodings
     """Encodings of the self-attention; with a source, of that of the source."""
+
+    @classmethod
+    def capabilities_with(cls, **arguments: Any) -> frozenset[Capability]:
+        """Return the capabilities of the model that these arguments make.
+
+        Raises:
+            ValueError: beginning with `model`, if it does not declare any.
+        """
+        if not hasattr(cls, "capabilities"):
+            raise ValueError(f"model must declare its capabilities, and {cls.__name__} does not")
+        return cls.capabilities
+
+    @classmethod
+    def tokenizer_with(cls, **arguments: Any) -> Path | None:
+        """Return the file of the tokenizer that the model of these arguments was trained with; None for a new model."""
+        return None
 
     @property
     def stacks(self) -> dict[str, StackEncodings]:

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from poslab.encodings import EncodingFactory, PositionSampler
-from poslab.models.model import Model, Outputs
+from poslab.models.model import Capability, Model, Outputs
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class ModelRecipe:
         kind = self.make.func
         assert isinstance(kind, type)
         return kind
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Capabilities of the model.
+
+        Raises:
+            ValueError: as `Model.capabilities_with` does.
+        """
+        return self.kind.capabilities_with(**self.make.keywords)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """File of the tokenizer that the model was trained with; None for a new model."""
+        return self.kind.tokenizer_with(**self.make.keywords)
 
     def try_build(self) -> Model:
         """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count
-from poslab.attention import KeyValueCache, choose_route, next_positions, self_attention_contexts
+from poslab.attention import KeyValueCache, choose_route
 from poslab.encodings import Positions, StackEncodings
-from poslab.encodings.tokens import PADDING, Tokens
 from poslab.models.blocks import Block
 from poslab.models.memory import Memory
+from poslab.models.reading import Reading, end_of_positions
 from poslab.models.stack_config import StackConfig
 
 
@@ -67,10 +67,7 @@ class Transformer(CheckedArguments, nn.Module):
     @property
     def max_length(self) -> int | None:
         """Number of positions at which its encoding or its position sampler ends; None if neither does."""
-        ends = [self.encodings.max_length]
-        if self.position_sampler is not None:
-            ends.append(self.position_sampler.max_length)
-        return min((end for end in ends if end is not None), default=None)
+        return end_of_positions(self.encodings, self.position_sampler)
 
     def new_cache(self) -> KeyValueCache:
         """Return an empty cache for reading a text piece by piece."""
@@ -92,19 +89,21 @@ class Transformer(CheckedArguments, nn.Module):
             tokens_BT, positions, real, cache: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
         """
-        if positions is None:
-            positions = next_positions(tokens_BT, cache)
-        if self.position_sampler is not None and not cache:
-            positions = self.position_sampler(positions, tokens_BT.shape[0])
-        causal, window, route = self.causal, self.stack.window, self.stack.attention
-        contexts = self_attention_contexts(
-            self.encodings, positions, real, cache, causal=causal, window=window, route=route
+        reading = Reading.of(
+            tokens_BT,
+            positions,
+            real,
+            cache,
+            self.encodings,
+            self.position_sampler,
+            causal=self.causal,
+            window=self.stack.window,
+            route=self.stack.attention,
         )
-        ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
-        tokens = Tokens(ids if cache is None else cache.append_tokens(ids), contexts[0].key_positions.segments)
-        x_BTM = self.dropout(self.encodings.embed(self.embedding(tokens_BT), positions, tokens))
-        memories = [None] * len(contexts) if memory is None else memory.for_layers(positions)
-        for block, context, memory_of_layer in zip(self.blocks, contexts, memories, strict=True):
+        embedded_BTM = self.encodings.embed(self.embedding(tokens_BT), reading.positions, reading.tokens)
+        x_BTM = self.dropout(embedded_BTM)
+        memories = [None] * len(self.blocks) if memory is None else memory.for_layers(reading.positions)
+        for block, context, memory_of_layer in zip(self.blocks, reading.contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
         normed_BTM: Tensor = self.norm(x_BTM)
         return normed_BTM

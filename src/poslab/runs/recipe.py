@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poslab.configuration.build import build, build_each, full_keys
@@ -84,15 +85,18 @@ class Recipe:
         optimizer = build(config, "optimizer", AdamWithCosine)
         adapt = build(ADDED | dict(config), "adapt", Adaptation)
         model = _model(config)
+        with full_keys("model", config):
+            capabilities = model.capabilities
         if to_train:
             with full_keys("model", config):
+                _check_tokenizer(source, model.tokenizer)
                 model.try_build()
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.objectives.objective import Objective
         from poslab.tasks.choice import task_for
 
-        task = task_for(source.kind, model.kind)
+        task = task_for(source.kind, model.kind, capabilities)
         task.check(source, model.positions)
         objective = build(ADDED | dict(config), "objective", Objective)
         init_from = None if init_from is None else str(init_from)
@@ -160,6 +164,17 @@ def recipe_of(run: RunDirectory) -> Recipe:
     return Recipe.of(config)
 
 
+def _check_tokenizer(source: AnySource, expected: Path | None) -> None:
+    """Raise ValueError if a pretrained model would read tokens of another vocabulary."""
+    if expected is None:
+        return
+    given = getattr(source, "tokenizer", None)
+    if given is None:
+        raise ValueError(f"dataset must be one of texts with model=pretrained, whose tokens are those of {expected}")
+    if not Path(given).is_file() or Path(given).read_bytes() != expected.read_bytes():
+        raise ValueError(f"dataset.tokenizer must be that of the pretrained model, {expected}, got {given}")
+
+
 def _model(config: Mapping[str, Any]) -> ModelRecipe:
     """Return the model of a configuration, with its encoding, positions and temperature."""
     from poslab.encodings import Contiguous, EncodingFactory, PositionSampler, TemperatureFactory
@@ -177,6 +192,4 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
     }
     own = {name: value for name, value in given.items() if value is not None}
     make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
-    if not hasattr(make.func, "capabilities"):
-        raise ValueError(f"model must declare its capabilities, and {make.func.__name__} does not")
     return ModelRecipe(make, encoding, given["positions"])

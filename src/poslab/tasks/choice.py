@@ -18,13 +18,18 @@ from poslab.tasks.task import Task
 T = TypeVar("T")
 
 
-def task_for(kind: Kind, model: type[Model]) -> type[Task]:
-    """Return the task of a class of models on a kind of data.
+def task_for(kind: Kind, model: type[Model], capabilities: frozenset[str]) -> type[Task]:
+    """Return the task of a model on a kind of data.
+
+    Args:
+        kind: of the data.
+        model: class of the model, for its name.
+        capabilities: of the model.
 
     Raises:
         ValueError: beginning with `model`, if there is none.
     """
-    task = _found(kind, model.capabilities)
+    task = _found(kind, capabilities)
     if task is None:
         choices = " or ".join(snake(known.__name__) for known in models() if _found(kind, known.capabilities))
         raise ValueError(f"model must be {choices} for {kind.name} data, got {snake(model.__name__)}")

@@ -32,7 +32,7 @@ class Subject:
 
     factory: EncodingFactory
     temperature: TemperatureFactory | None = None
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
 
     def shape(self, causal: bool = True) -> StackShape:
         """Return the shape of the stack that the encoding is built into."""

@@ -51,7 +51,8 @@ class Rotary(PositionalEncoding):
     Args:
         head_dim: head dimension D.
         base: frequency base (paper: 10,000; above 1). A larger base turns more slowly and reaches further.
-        fraction: share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even.
+        fraction: share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even. In a
+            pretrained rotary model, base and fraction are those of the model unless they are given.
         layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
             (2m, 2m + 1), as in RoFormer, GPT-J and Cohere. The two differ in the order of channels of queries and keys
             alone; weights that were trained under one need their channels reordered under the other.
@@ -77,6 +78,8 @@ class Rotary(PositionalEncoding):
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.2; the
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.
     """
+
+    of_pretrained = ("base", "fraction")
 
     def __init__(
         self,

@@ -1,0 +1,24 @@
+"""The positions that a pretrained model has of its own."""
+
+from __future__ import annotations
+
+from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.stack import StackShape
+
+
+class OwnPositions(PositionalEncoding):
+    """The positions of a pretrained model, left as they are: the control of every exchange.
+
+    No parameters beside the model's own. Causal and bidirectional. Learned rows end where the model's do.
+
+    Raises:
+        ValueError: for a model of ours, which has no positions but those of its encoding.
+    """
+
+    keeps_own_positions = True
+
+    def __init__(self, shape: StackShape) -> None:
+        super().__init__()
+        if shape.pretrained is None:
+            raise ValueError("encoding=own keeps the positions of a pretrained model: it needs model=pretrained")
+        self.max_length = shape.pretrained.max_length

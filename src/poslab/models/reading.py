@@ -1,0 +1,68 @@
+"""Reading of tokens by a stack: their positions, and what its layers need. Dimension letters: B batch, T tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from poslab.attention import AttentionContext, KeyValueCache, Route, next_positions, self_attention_contexts
+from poslab.encodings import Positions, PositionSampler, StackEncodings, Tokens
+from poslab.encodings.tokens import PADDING
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Contexts of the layers of a stack that reads new tokens.
+
+    Args:
+        contexts: one for each layer.
+        positions: of the new tokens.
+        key_positions: of past and new tokens.
+        tokens: past and new tokens; None where a caller has embeddings alone.
+    """
+
+    contexts: list[AttentionContext]
+    positions: Positions
+    key_positions: Positions
+    tokens: Tokens | None
+
+    @classmethod
+    def of(
+        cls,
+        tokens_BT: Tensor,
+        positions: Positions | None,
+        real: Tensor | None,
+        cache: KeyValueCache | None,
+        encodings: StackEncodings,
+        sampler: PositionSampler | None,
+        *,
+        causal: bool,
+        window: int | Sequence[int | None] | None,
+        route: Route,
+    ) -> Reading:
+        """Return the reading of new tokens, which are added to the cache.
+
+        A sampler moves the positions of the first tokens; positions after a cache are used as given.
+
+        Args:
+            tokens_BT, positions, real, cache: as in `Model.forward`.
+            encodings, causal, window, route: as in `self_attention_contexts`.
+            sampler: of positions; None for none.
+        """
+        if positions is None:
+            positions = next_positions(tokens_BT, cache)
+        if sampler is not None and not cache:
+            positions = sampler(positions, tokens_BT.shape[0])
+        contexts = self_attention_contexts(encodings, positions, real, cache, causal=causal, window=window, route=route)
+        key_positions = contexts[0].key_positions
+        ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
+        tokens = Tokens(ids if cache is None else cache.append_tokens(ids), key_positions.segments)
+        return cls(contexts, positions, key_positions, tokens)
+
+
+def end_of_positions(encodings: StackEncodings, sampler: PositionSampler | None) -> int | None:
+    """Return the number of positions at which encodings or a sampler end; None if neither does."""
+    ends = (encodings.max_length, None if sampler is None else sampler.max_length)
+    return min((end for end in ends if end is not None), default=None)

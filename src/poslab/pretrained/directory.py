@@ -1,0 +1,135 @@
+"""Pretrained models on the disk or the hub, read without running anything that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poslab.io.reading import read_json
+from poslab.pretrained.library import require_transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
+WEIGHTS = ".safetensors"
+
+
+def configuration(path: str) -> PreTrainedConfig:
+    """Return the configuration of a pretrained model.
+
+    Args:
+        path: folder with `config.json` and weights in safetensors, or a name of the hub, which transformers downloads
+            or finds in its cache.
+
+    Raises:
+        ValueError: in one sentence that begins with `path`, if there is no such model, a file is damaged or a symbolic
+            link, or weights would be read that can hold code.
+    """
+    require_transformers("model=pretrained")
+    from transformers import AutoConfig
+
+    if is_folder(path):
+        check_folder(Path(path))
+    with _errors_of_library(path):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    return config
+
+
+def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> Any:
+    """Return a model in float32 with the weights of a directory or of the hub; errors as of `configuration`.
+
+    Args:
+        auto_class: class of transformers that chooses the model, with a head, by its configuration.
+        path, config: as in `configuration`.
+    """
+    import torch
+
+    with _errors_of_library(path):
+        model, info = auto_class.from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=is_folder(path),
+            output_loading_info=True,
+        )
+    if lost := sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")):
+        raise ValueError(f"path={path} is damaged: its weights lack {lost[0]}")
+    return model
+
+
+def tokenizer_file(path: str) -> Path:
+    """Return the file of a model's tokenizer, which may not exist; errors as of `configuration`."""
+    if is_folder(path):
+        return Path(path) / TOKENIZER
+    from transformers.utils.hub import cached_file
+
+    with _errors_of_library(path):
+        return Path(str(cached_file(path, TOKENIZER)))
+
+
+def is_folder(path: Any) -> bool:
+    """Return True for a folder, False for what may be a name of the hub.
+
+    Raises:
+        ValueError: beginning with `path`, for anything else.
+    """
+    if isinstance(path, str) and path and Path(path).expanduser().is_dir():
+        return True
+    words = path.split("/") if isinstance(path, str) else []
+    is_name = 1 <= len(words) <= 2 and all(word and word[0] not in ".~" and "\\" not in word for word in words)
+    if not is_name or Path(str(path)).exists():
+        raise ValueError(
+            f"path must be a folder with {CONFIG} and weights in safetensors, or the name of a model on the hub, "
+            f"got {path!r}"
+        )
+    return False
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError unless a folder holds a configuration and weights that hold no code, all as plain files."""
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"path={folder} holds no pretrained model: there is no {CONFIG}")
+    files = sorted(folder.iterdir())
+    if linked := [file for file in files if file.is_symlink()]:
+        raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
+    if special := [file for file in files if not (file.is_file() or file.is_dir())]:
+        raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
+    read_json(folder / CONFIG)
+    if not any(file.name.endswith(WEIGHTS) for file in files):
+        others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
+        instead = f": {others[0]} could run code, or is of another library" if others else ""
+        raise ValueError(f"path={folder} must hold weights in safetensors{instead}")
+    if (folder / INDEX).exists():
+        parts = read_json(folder / INDEX).get("weight_map")
+        names = set(parts.values()) if isinstance(parts, dict) and all(map(_is_text, parts.values())) else {""}
+        if missing := sorted(name for name in names if not (folder / name).is_file() or "/" in name or "\\" in name):
+            raise ValueError(f"path={folder} is damaged: {INDEX} names {missing[0] or 'no files'}, which is not there")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+@contextmanager
+def _errors_of_library(path: str) -> Iterator[None]:
+    """Raise whatever transformers raises for files or the network as a ValueError of a sentence, and print nothing."""
+    from transformers.utils import logging
+
+    level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(50)  # critical: its reports of weights that it leaves out span many lines
+    logging.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        raise ValueError(f"path={path} cannot be read by transformers: {reason}") from error
+    finally:
+        logging.set_verbosity(level)
+        if shows_progress:
+            logging.enable_progress_bar()

@@ -1,0 +1,278 @@
+"""The positions of a Hugging Face model, exchanged in place for an encoding.
+
+Dimension letters: B batch, H heads, T new tokens, P past tokens, S all tokens, D head dim, E numbers of a token's
+state, M model dim.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poslab.attention import AttentionContext, Route, choose_route
+from poslab.attention.cache import LayerCache
+from poslab.attention.context import contexts_of_layers
+from poslab.encodings import Positions, StackEncodings, Tokens
+from poslab.encodings.tokens import PADDING
+from poslab.models.reading import Reading
+from poslab.pretrained import attention
+from poslab.pretrained.families import Family, part
+
+
+class Exchange:
+    """An exchange of the positions of a model, which can be undone.
+
+    The model's own positions become silent (its rotation turns by 0, its rows are 0), and its attention is computed by
+    `poslab.attention.attend`; under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
+    names of its weights stay as they are. `generate()` and its cache go on working: the cache then holds keys that are
+    not rotated, and beside them the states of an encoding that has some. A model has one exchange at a time: a new one
+    undoes the earlier.
+
+    Args:
+        model: a model of transformers, with or without a head.
+        family: its descriptor.
+        encodings: encodings of its layers, made for its shape.
+        route: forces an attention route; `auto` is the cheapest exact one.
+
+    Raises:
+        ValueError: for a route that is not exact for an encoding.
+    """
+
+    def __init__(self, model: Any, family: Family, encodings: StackEncodings, route: Route = "auto") -> None:
+        for encoding in encodings:
+            choose_route(encoding, route)
+        self.model, self.family, self.encodings, self.route = model, family, encodings, route
+        self.base = family.base_of(model)
+        self.keeps_own = encodings.keeps_own_positions
+        undo(self.base)
+        self.base.poslab_exchange = self
+        self.windows = family.windows(model.config)
+        hooks = {hook for encoding in encodings for hook in encoding.hooks}
+        self._embeds, self._has_state = "embed" in hooks, "state" in hooks
+        self._to_embed: Reading | None = None
+        self._arguments = list(inspect.signature(self.base.forward).parameters)
+        self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
+        for i, layer in enumerate(family.layers_of(self.base)):
+            module: nn.Module = part(layer, family.attention)
+            hook = partial(self._before_attention, i)
+            self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        if self._embeds:
+            self._handles.append(self._embedding_site.register_forward_hook(self._after_embedding))
+        self._silenced: list[tuple[nn.Parameter, bool]] = []
+        if not self.keeps_own:
+            self._silence()
+        attention.register()
+        self._implementation = model.config._attn_implementation
+        model.set_attn_implementation(attention.NAME)
+
+    def undo(self) -> None:
+        """Give the model its own positions and its own attention back."""
+        for handle in self._handles:
+            handle.remove()
+        for parameter, learned in self._silenced:
+            parameter.requires_grad_(learned)
+        self.model.set_attn_implementation(self._implementation)
+        del self.base.poslab_exchange
+
+    @property
+    def _embedding_site(self) -> nn.Module:
+        """The module whose output is the embeddings of tokens, as wide as the model."""
+        site: nn.Module | None = getattr(self.base, self.family.projection or "", None)
+        return site or self.base.get_input_embeddings()
+
+    def _silence(self) -> None:
+        """Have the model's own positions return what changes nothing."""
+        if self.family.rotary is not None:
+            rotary: nn.Module = part(self.base, self.family.rotary)
+            self._handles.append(rotary.register_forward_hook(_no_rotation))
+        if self.family.rows is not None:
+            rows: nn.Module = part(self.base, self.family.rows)
+            self._handles.append(rows.register_forward_hook(_no_rows))
+            for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
+                self._silenced.append((parameter, parameter.requires_grad))
+                parameter.requires_grad_(False)
+
+    def check_length(self, positions: Positions) -> None:
+        """Raise ValueError for positions beyond the learned rows of the model; an encoding refuses them itself."""
+        end = self.encodings.max_length
+        if self.keeps_own and end is not None and positions.stop > end:
+            raise ValueError(f"encoding=own ends after the model's {end} positions, got {positions.stop}")
+
+    def _before_base(
+        self, base: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Make the contexts of a forward pass, unless `HostedModel` has made them, and hand them to the layers."""
+        named = {**dict(zip(self._arguments, positional, strict=False)), **named}
+        reading: Reading = named.get("poslab_reading") or self._reading_of(named)
+        if not self.keeps_own:  # the ids would be read by silent positions, and by buffers that end with the rows
+            length, device = reading.positions.length, reading.positions.ids.device
+            named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
+        self._to_embed = reading
+        return (), {**named, "poslab_reading": reading}
+
+    def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        """Mix positions into the embeddings of tokens."""
+        reading, self._to_embed = self._to_embed, None  # GPT-2 embeds types of tokens with the same module
+        return None if reading is None else self.encodings.embed(output, reading.positions, reading.tokens)
+
+    def _before_attention(
+        self, layer: int, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Give a layer its context, and the encoding's state of its input."""
+        reading: Reading = named["poslab_reading"]
+        context = reading.contexts[layer]
+        state = None
+        if self._has_state:
+            x_BTM = positional[0] if positional else named["hidden_states"]
+            state = replace(context, key_positions=reading.key_positions).state(x_BTM)
+        others = {name: value for name, value in named.items() if name != "poslab_reading"}
+        return positional, {**others, "poslab_context": context, "poslab_state": state}
+
+    def _reading_of(self, named: dict[str, Any]) -> Reading:
+        """Return what the layers need in a call of transformers.
+
+        Raises:
+            ValueError: for a mask, position ids or a cache that have no counterpart.
+        """
+        ids, embeddings = named.get("input_ids"), named.get("inputs_embeds")
+        if self._embeds and ids is None:
+            raise ValueError("input_ids must be given, since the encoding is mixed into the embeddings of tokens")
+        given = ids if ids is not None else embeddings
+        if given is None:
+            raise ValueError("input_ids must be given")
+        batch, length, device = given.shape[0], given.shape[1], given.device
+        cache = self._cache(named)
+        past = 0 if cache is None else int(cache.get_seq_length())
+        real = _real(named.get("attention_mask"), past + length)
+        keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
+        queries = keys if not past else Positions(keys.ids[..., past:], keys.stop, contiguous=True)
+        self.check_length(keys)
+        self._check_ids(named.get("position_ids"), queries, None if real is None else real[:, past:])
+        tokens = None
+        if self._embeds and ids is not None:
+            known_BT = ids.expand(batch, -1) if real is None else ids.masked_fill(~real[:, past:], PADDING)
+            if cache is not None:
+                memory = _Memory(cache, 2 * len(self.windows), past)
+                known_BT = memory.extended(known_BT[:, None, :, None])[:, 0, :, 0]
+            tokens = Tokens(known_BT)
+        kept = [
+            past + length if cache is None else cache.get_mask_sizes(length, i)[0] for i in range(len(self.windows))
+        ]
+        of_length = {count: self._contexts(queries, keys, real, count) for count in dict.fromkeys(kept)}
+        contexts = [of_length[count][i] for i, count in enumerate(kept)]
+        if cache is not None and self._has_state:
+            contexts = [
+                replace(context, cache=_Memory(cache, len(contexts) + i, past)) for i, context in enumerate(contexts)
+            ]
+        return Reading(contexts, queries, keys, tokens)
+
+    def _contexts(self, queries: Positions, keys: Positions, real: Tensor | None, kept: int) -> list[AttentionContext]:
+        """Return the contexts of all layers for the last `kept` keys: a cache with a window drops earlier ones."""
+        if kept < keys.length:
+            keys = replace(keys, ids=keys.ids[..., -kept:])
+            real = None if real is None else real[:, -kept:]
+        return contexts_of_layers(
+            self.encodings, queries, keys, real, causal=self.family.causal, windows=self.windows, route=self.route
+        )
+
+    def _cache(self, named: dict[str, Any]) -> Any:
+        """Return the cache of a call, which is made here where more than keys and values goes into it."""
+        from transformers import DynamicCache
+
+        cache = named.get("cache", named.pop("past_key_values", None))
+        wanted = named.get("use_cache")
+        if wanted is None:
+            wanted = getattr(self.model.config, "use_cache", False)
+        if cache is None and wanted and not self.base.training and (self._embeds or self._has_state):
+            cache = DynamicCache(config=self.model.config) if self.family.causal else None
+        if cache is None:
+            return None
+        if not isinstance(cache, DynamicCache):
+            raise ValueError(f"cache must be a DynamicCache of transformers, got {type(cache).__name__}")
+        named["cache"] = cache
+        return cache
+
+    def _check_ids(self, given: Tensor | None, positions: Positions, real: Tensor | None) -> None:
+        """Raise ValueError for position ids that do not count the real tokens of each row from the first."""
+        if given is None:
+            return
+        differs = given - self.family.first_id(self.model.config) != positions.ids
+        if bool((differs if real is None else differs & real).any()):
+            raise ValueError(
+                "position_ids must count the real tokens of each row from the first one, as attention_mask has them: "
+                "a HostedModel takes any positions"
+            )
+
+
+def undo(base: nn.Module) -> None:
+    """Undo the exchange of a base model, if there is one."""
+    earlier: Exchange | None = getattr(base, "poslab_exchange", None)
+    if earlier is not None:
+        earlier.undo()
+
+
+class _Memory(LayerCache):
+    """States of past tokens beside the keys and values of a transformers cache, as one more layer of it.
+
+    Whatever transformers does to the rows of its cache (beams, candidates, cropping), it then does to them as well.
+
+    Args:
+        cache: the cache.
+        place: number of the layer.
+        past: tokens that are cached.
+    """
+
+    def __init__(self, cache: Any, place: int, past: int) -> None:
+        from transformers.cache_utils import DynamicLayer
+
+        super().__init__()
+        while len(cache.layers) <= place:
+            cache.layers.append(DynamicLayer())
+        self._layer = cache.layers[place]
+        if self._layer.get_seq_length() != past:
+            raise ValueError(
+                "cache must be empty or filled under the same encoding, which remembers more of a token than its key"
+            )
+
+    @property
+    def state(self) -> Tensor | None:
+        """State of the past tokens, (B, H, P, E); None if there are none."""
+        state: Tensor | None = self._layer.keys if self._layer.get_seq_length() else None
+        return state
+
+    def extended(self, new_BHTE: Tensor) -> Tensor:
+        """Add the state of new tokens; return that of all, (B, H, S, E)."""
+        whole: Tensor = self._layer.update(new_BHTE, new_BHTE[..., :0])[0]
+        return whole
+
+    def append(self, *new: Tensor) -> list[Tensor]:
+        """Return keys and values, which transformers has cached already, and the states of these tokens."""
+        k_BGSD, v_BGSD, state_BHTE = new
+        return [k_BGSD, v_BGSD, self.extended(state_BHTE)[:, :, -k_BGSD.shape[2] :]]
+
+
+def _real(mask: Any, length: int) -> Tensor | None:
+    """Return (B, S) bool, False at padding, of a mask given to transformers; None if there is no padding."""
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] != length:
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"attention_mask must be (batch, {length}), 0 at padding, got {shape}")
+    real = mask.bool()
+    return None if bool(real.all()) else real
+
+
+def _no_rotation(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of no turn, which broadcast."""
+    one = output[0].new_ones(1, 1, 1)
+    return one, torch.zeros_like(one)
+
+
+def _no_rows(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """Return a zero, which broadcasts."""
+    return output.new_zeros(())

@@ -1,0 +1,174 @@
+"""Families of Hugging Face models that can run under any encoding: where each keeps what an exchange needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from torch import nn
+
+from poslab.encodings import PretrainedFacts, StackShape
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Places of the parts of a model, as dotted paths.
+
+    Args:
+        layers: the list of layers, from the base model.
+        attention: the module that calls the attention function, from a layer.
+        head: the modules that turn hidden states into token logits, one after another, from the whole model.
+        causal: True if a token sees only itself and those before it.
+        base: the module that makes the masks and calls the layers, from transformers' base model; "" is that itself.
+        rotary: the module that returns the cosine and sine of positions, from the base; None if there is none.
+        rows: the learned rows of positions, from the base; None if there are none.
+        first_row: row of the first position, by the configuration.
+        ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
+        projection: the module that widens embeddings, from the base, which only some models of the family have.
+        past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
+    """
+
+    layers: str
+    attention: str
+    head: Sequence[str]
+    causal: bool
+    base: str = ""
+    rotary: str | None = None
+    rows: str | None = None
+    first_row: Callable[[Any], int] = lambda config: 0
+    ids_count_rows: bool = False
+    projection: str | None = None
+    past_window: int = 0
+
+    def base_of(self, model: Any) -> Any:
+        """Return the module that makes the masks and calls the layers of a model with or without a head."""
+        return part(model.base_model, self.base)
+
+    def layers_of(self, base: nn.Module) -> list[nn.Module]:
+        """Return the layers of a base model."""
+        layers: nn.ModuleList = part(base, self.layers)
+        return list(layers)
+
+    def first_id(self, config: Any) -> int:
+        """Return the position id of the first token."""
+        return self.first_row(config) if self.ids_count_rows else 0
+
+    def windows(self, config: Any) -> list[int | None]:
+        """Return for each layer the number of last tokens that a token sees, itself included; None for all."""
+        window = getattr(config, "sliding_window", None)
+        types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+        own = None if window is None else window + self.past_window
+        return [own if kind == "sliding_attention" else None for kind in types]
+
+    def shape(self, config: Any, digits: Sequence[int] = ()) -> StackShape:
+        """Return the shape that encodings see, with the facts of the configuration."""
+        heads = config.num_attention_heads
+        return StackShape(
+            d_model=config.hidden_size,
+            num_layers=config.num_hidden_layers,
+            num_heads=heads,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            causal=self.causal,
+            digits=tuple(digits),
+            pretrained=self.facts(config),
+        )
+
+    def facts(self, config: Any) -> PretrainedFacts:
+        """Return what encodings take from the model unless they are given it."""
+        length = config.max_position_embeddings - (self.first_row(config) if self.ids_count_rows else 0)
+        if self.rotary is None:
+            return PretrainedFacts(training_length=length, max_length=length)
+        rope = config.rope_parameters
+        rope = rope.get("full_attention", rope)  # ModernBERT has a base for each kind of layer
+        return PretrainedFacts(
+            training_length=rope.get("original_max_position_embeddings") or length,
+            base=float(rope["rope_theta"]),
+            fraction=float(rope.get("partial_rotary_factor") or 1.0),
+        )
+
+
+_BERT = Family(
+    layers="encoder.layer",
+    attention="attention.self",
+    head=["cls"],
+    causal=False,
+    rows="embeddings.position_embeddings",
+)
+_ROBERTA = replace(_BERT, head=["lm_head"], first_row=lambda config: config.pad_token_id + 1, ids_count_rows=True)
+_LLAMA = Family(layers="layers", attention="self_attn", head=["lm_head"], causal=True, rotary="rotary_emb")
+
+FAMILIES: dict[str, Family] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "electra": replace(_BERT, head=["generator_predictions", "generator_lm_head"], projection="embeddings_project"),
+    "distilbert": replace(
+        _BERT,
+        layers="transformer.layer",
+        attention="attention",
+        head=["vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"],
+    ),
+    "modernbert": Family(
+        layers="layers",
+        attention="attn",
+        head=["head", "decoder"],
+        causal=False,
+        rotary="rotary_emb",
+        past_window=1,
+    ),
+    "gpt2": Family(layers="h", attention="attn", head=["lm_head"], causal=True, rows="wpe"),
+    "opt": Family(
+        layers="layers",
+        attention="self_attn",
+        head=["lm_head"],
+        causal=True,
+        base="decoder",
+        rows="embed_positions",
+        first_row=lambda config: 2,
+        projection="project_in",
+    ),
+    "gpt_neox": replace(_LLAMA, attention="attention"),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
+}
+"""Descriptors by `model_type`."""
+
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "is_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "is_encoder_decoder": (None, False),
+    "position_embedding_type": (None, "absolute"),
+    "use_bidirectional_attention": (None, False),
+    "attn_logit_softcapping": (None,),
+    "quantization_config": (None,),
+}
+"""Keys of a configuration that change attention or weights in a way that has no counterpart here, with their values
+that do not."""
+
+
+def family_of(config: Any) -> Family:
+    """Return the family of a configuration.
+
+    Raises:
+        ValueError: for a model whose attention cannot be exchanged; the message begins with `model`.
+    """
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"model must be one of {', '.join(sorted(FAMILIES))}, got {config.model_type}")
+    family = FAMILIES[config.model_type]
+    allowed = REFUSED | {"is_causal": (None, family.causal)}
+    for key, values in allowed.items():
+        if (value := getattr(config, key, None)) not in values:
+            raise ValueError(f"model must not have {key}={value!r} in its config.json: Poslab has no counterpart")
+    for kind in getattr(config, "layer_types", None) or ():
+        if kind not in ("full_attention", "sliding_attention"):
+            raise ValueError(f"model must not have layers of {kind}: Poslab has no counterpart")
+    return family
+
+
+def part(of: Any, path: str) -> Any:
+    """Return the part at a dotted path; "" is the whole."""
+    return attrgetter(path)(of) if path else of

@@ -1,0 +1,188 @@
+"""A Hugging Face model as a model of Poslab. Dimension letters: B batch, T tokens, M model dim, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poslab.arguments import CheckedArguments, Count
+from poslab.attention import KeyValueCache, Route
+from poslab.encodings import EncodingFactory, Positions, PositionSampler, StackEncodings, TemperatureFactory
+from poslab.models.model import Capability, Model, Outputs
+from poslab.models.reading import Reading, end_of_positions
+from poslab.models.sequence_model import Pooling, pooled
+from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
+from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.families import family_of, part
+
+
+class HostedModel(CheckedArguments, Model):
+    """A pretrained Hugging Face model under an encoding.
+
+    Its modules stay as they are; their positions are exchanged for the encoding, and their attention is that of Poslab.
+    With `OwnPositions` it computes what the untouched model does. Attention weights are never dropped, whatever the
+    model's own dropout.
+
+    Args:
+        encoding: factory of its positional encoding.
+        path: folder of the model, or its name on the hub, as in `configuration`; or the model itself, as transformers
+            has it.
+        vocab_size: tokens of the data and its task. Those beyond the model's own get new rows of the embeddings; None
+            is the number of those that the model has.
+        outputs: output layer; None means token logits at each token.
+        digits: ids of the tokens that are one digit each, for encodings that need them.
+        pooling: hidden state that represents a sequence, as in `SequenceModel`.
+        positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
+        temperature: factory of the factors on the logits by the number of visible keys; None for none.
+        attention: attention route; `auto` is the cheapest that is exact for the encoding.
+
+    Raises:
+        ValueError: in one sentence, for a model that cannot be read or exchanged, or an encoding that does not suit it.
+    """
+
+    def __init__(
+        self,
+        encoding: EncodingFactory,
+        path: Any,
+        vocab_size: Count | None = None,
+        outputs: Outputs | None = None,
+        digits: Sequence[int] = (),
+        pooling: Pooling | None = None,
+        positions: PositionSampler | None = None,
+        temperature: TemperatureFactory | None = None,
+        attention: Route = "auto",
+    ) -> None:
+        super().__init__()
+        is_there = isinstance(path, nn.Module)
+        config = path.config if is_there else configuration(path)
+        self.family = family_of(config)
+        self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
+        self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
+        self.position_sampler = positions
+        self.host: Any = path if is_there else _host(path, config, outputs)
+        self.exchange = Exchange(self.host, self.family, self.encodings, attention)
+        if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
+            raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
+        if vocab_size is not None and vocab_size > self.vocab_size:
+            self.host.resize_token_embeddings(vocab_size, mean_resizing=False)
+        self.pooling: Pooling | None = None
+        self.output: nn.Linear | None = None
+        if outputs is not None:
+            width = getattr(config, "word_embed_proj_dim", config.hidden_size)
+            self.output = nn.Linear(width, outputs.size, bias=False)
+            nn.init.normal_(self.output.weight, std=width**-0.5)
+            if outputs.pooled:
+                self.pooling = pooling or ("last" if self.family.causal else "mean")
+
+    @classmethod
+    def capabilities_with(cls, **arguments: Any) -> frozenset[Capability]:
+        return _capabilities(family_of(configuration(arguments["path"])).causal)
+
+    @classmethod
+    def tokenizer_with(cls, **arguments: Any) -> Path | None:
+        return tokenizer_file(arguments["path"])
+
+    @property
+    def base(self) -> Any:
+        """The module of transformers that holds the layers."""
+        return self.exchange.base
+
+    @property
+    def embedding(self) -> nn.Embedding:  # type: ignore[override]
+        """Token embeddings."""
+        embedding: nn.Embedding = self.base.get_input_embeddings()
+        return embedding
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens V that have an embedding."""
+        return self.embedding.num_embeddings
+
+    @property
+    def attention_sites(self) -> Sequence[nn.Module]:
+        """Layers of the model."""
+        return self.family.layers_of(self.base)
+
+    @property
+    def max_length(self) -> int | None:
+        """Number of positions at which its encoding or its position sampler ends; None if neither does."""
+        return end_of_positions(self.encodings, self.position_sampler)
+
+    @cached_property
+    def _head(self) -> list[Any]:
+        """Modules that turn hidden states into token logits, one after another."""
+        return [part(self.host, path) for path in self.family.head]
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
+
+        Arguments as in `Model.forward`.
+        """
+        hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
+        if self.output is None:
+            return self.logits(hidden_BTM)
+        outputs: Tensor = self.output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
+        return outputs
+
+    def hidden_states(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        exchange = self.exchange
+        reading = Reading.of(
+            tokens_BT,
+            positions,
+            real,
+            cache,
+            self.encodings,
+            self.position_sampler,
+            causal=self.family.causal,
+            window=exchange.windows,
+            route=exchange.route,
+        )
+        exchange.check_length(reading.key_positions)
+        ids = reading.positions.ids + self.family.first_id(self.host.config)
+        hidden_BTM: Tensor = self.base(
+            input_ids=tokens_BT,
+            attention_mask=None if real is None else real.long(),
+            position_ids=ids.expand(tokens_BT.shape),
+            use_cache=False,
+            poslab_reading=reading,
+        ).last_hidden_state
+        return hidden_BTM
+
+    def logits(self, hidden_BTM: Tensor) -> Tensor:
+        logits_BTV = hidden_BTM
+        for module in self._head:
+            logits_BTV = module(logits_BTV)
+        return logits_BTV
+
+
+def _capabilities(causal: bool) -> frozenset[Capability]:
+    return frozenset({"causal", "cache", "pooled"}) if causal else frozenset({"bidirectional", "pooled"})
+
+
+def _host(path: str, config: Any, outputs: Outputs | None) -> Any:
+    """Return the model of transformers with its weights, or without memory for them where torch's device is `meta`."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    auto_class = AutoModelForCausalLM if family_of(config).causal else AutoModelForMaskedLM
+    if torch.get_default_device().type == "meta":
+        model = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    else:
+        model = with_weights(auto_class, path, config)
+    return model if outputs is None else model.base_model

@@ -1,0 +1,49 @@
+"""docs/pretrained-models.md is true: its Python runs, its commands compose, and its lists are those of the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from poslab.pretrained.families import FAMILIES
+from tests.conftest import ROOT
+from tests.pretrained.tiny import some_tokens, tiny
+from tests.training.runs import composed
+
+GUIDE = (ROOT / "docs" / "pretrained-models.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
+COMMANDS = re.findall(r"^python -m src.train (.*?)(?: +#.*)?$", GUIDE, re.M)
+
+
+def test_a_model_is_borrowed_and_exchanged_as_the_guide_does(tmp_path):
+    llama = tiny("llama", torch.float32)
+    llama.save_pretrained(tmp_path)
+    names = {"ids_BT": some_tokens(), "llama": llama}
+    exec(PYTHON[0].replace("path/to/llama", str(tmp_path)), names)
+    assert names["logits_BTV"].shape == (2, 11, 40)
+    assert names["text"].shape == (2, 16)
+    assert not hasattr(llama, "poslab_encodings")
+
+
+def test_the_chinese_example_prints_what_the_guide_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(PYTHON[1], {})
+    (printed,) = re.findall(r"It prints `(.*?)`", GUIDE)
+    assert capsys.readouterr().out.strip().endswith(printed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_composes(command, tmp_path):
+    tiny("bert", torch.float32).save_pretrained(tmp_path)
+    OverridesParser.create().parse_overrides(command.split())
+    config = composed(*command.replace("DIR", str(tmp_path)).split())
+    assert config["model"]["path"] == str(tmp_path)
+
+
+def test_the_families_of_the_guide_are_those_of_the_code():
+    (listed,) = re.findall(r"^Families: (.*)\.$", GUIDE, re.M)
+    named = {re.sub(r"[^a-z0-9]", "", name.lower()) for name in listed.split(", ")}
+    assert named == {re.sub(r"[^a-z0-9]", "", name) for name in FAMILIES}

@@ -1,0 +1,270 @@
+"""A model whose positions are exchanged keeps every claim that is made of an encoding in a model of ours."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+import poslab
+from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
+from poslab.models import Decoder
+from poslab.pretrained.borrow import borrow, exchange
+from poslab.pretrained.families import FAMILIES
+from tests.encoding_choices import EVERY_ENCODING, factory
+from tests.pretrained.test_own import CLOSE, greedy
+from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
+from tests.stacked import stacked
+
+SOME = ("alibi", "learned", "rotary", "path", "shaw", "sinusoidal", "t5")
+"""An encoding of each kind of hook."""
+
+DIGITS = tuple(range(5, 15))
+
+
+def choice(name: str) -> EncodingFactory:
+    """The encoding of a choice for tiny models, whose heads have 8 dimensions."""
+    return factory(name, training_length=ROWS)
+
+
+def pairs(families: list[str]) -> list:
+    """Each encoding in the last family, and every other pair among the slow tests."""
+    return [
+        pytest.param(name, encoding, marks=[] if family_is_quick(name, encoding) else [pytest.mark.slow])
+        for name in families
+        for encoding in EVERY_ENCODING
+        if FAMILIES[name].causal or serves_both(encoding)
+    ]
+
+
+def family_is_quick(name: str, encoding: str) -> bool:
+    return name in ("llama", "bert") or (name in ("gpt2", "mistral") and encoding in SOME)
+
+
+def serves_both(name: str) -> bool:
+    """True for an encoding that is defined where a query sees keys ahead of it."""
+    made = choice(name)
+    kinds = [made] if not isinstance(made, poslab.encodings.PerLayer) else list(made.encodings)
+    return not any(getattr(getattr(kind, "func", kind), "causal_only", False) for kind in kinds)
+
+
+def hosted(name: str, encoding: EncodingFactory, **options):
+    """A tiny model under an encoding, in float64, with parameters of the encoding that are not at their start."""
+    torch.manual_seed(1)
+    model = borrow(tiny(name), encoding, digits=DIGITS, **options).double()
+    for parameter in model.encodings.parameters():
+        parameter.data += 0.1 * torch.rand_like(parameter)
+    return model
+
+
+def depends_on_length(model) -> bool:
+    return any(encoding.depends_on_length for encoding in model.encodings)
+
+
+@pytest.mark.parametrize(("name", "encoding"), pairs(CAUSAL))
+def test_later_tokens_have_no_gradient(name, encoding):
+    model, ids = hosted(name, choice(encoding)), some_tokens(1, 12)
+    ids[:, :7] = ids[:, :7] % 10 + 5
+    ids[:, 7:] = ids[:, 7:] % 10 + 20
+    model.hidden_states(ids)[:, :7].sum().backward()
+    gradient = model.embedding.weight.grad
+    assert gradient[5:15].abs().max() > 0
+    assert not gradient[20:30].any()
+
+
+@pytest.mark.parametrize(("name", "encoding"), pairs(list(FAMILIES)))
+def test_padding_is_invisible(name, encoding):
+    model = hosted(name, choice(encoding))
+    if depends_on_length(model):
+        pytest.skip("the width of a row is its length")
+    ids, real = left_padded(some_tokens())
+    padded = model(ids, Positions.padded(real.bool()), real.bool())
+    torch.testing.assert_close(padded[1:, 3:], model(ids[1:, 3:]), **CLOSE)
+    through_transformers = model.host(ids, attention_mask=real).logits
+    torch.testing.assert_close(through_transformers[real.bool()], padded[real.bool()], **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "encoding"), pairs(CAUSAL))
+def test_a_text_in_pieces_is_the_whole_text(name, encoding):
+    model = hosted(name, choice(encoding))
+    ids, real = left_padded(some_tokens())
+    with torch.no_grad():
+        whole = model.host(ids, attention_mask=real).logits
+        if depends_on_length(model):
+            pieces = model.host.generate(**greedy(max_new_tokens=1))
+            assert torch.equal(pieces[:, -1], whole[:, -1].argmax(-1))
+            return
+        first = model.host(ids[:, :6], attention_mask=real[:, :6], use_cache=True)
+        second = model.host(ids[:, 6:8], attention_mask=real[:, :8], cache=first.cache, use_cache=True)
+        last = model.host(ids[:, 8:], attention_mask=real, cache=second.cache, use_cache=True)
+        read = torch.cat([first.logits, second.logits, last.logits], dim=1)
+        torch.testing.assert_close(read[real.bool()], whole[real.bool()], **CLOSE)
+        cache, own = model.new_cache(), []
+        for piece in (slice(0, 6), slice(6, 8), slice(8, 11)):
+            own.append(model(ids[:1, piece], cache=cache))
+        torch.testing.assert_close(torch.cat(own, dim=1), whole[:1], **CLOSE)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("encoding", ["rotary", pytest.param("path", marks=pytest.mark.slow)])
+def test_generation_with_a_cache_is_generation_without(name, encoding):
+    model = tiny(name)
+    exchange(model, choice(encoding))
+    assert torch.equal(model.generate(**greedy()), model.generate(**greedy(use_cache=False)))
+
+
+@pytest.mark.parametrize("encoding", ["path", "abacus", "t5"])
+def test_beams_take_the_states_of_their_tokens_along(encoding):
+    model = tiny("llama")
+    exchange(model, choice(encoding), digits=DIGITS)
+    beams = greedy(num_beams=3)
+    assert torch.equal(model.generate(**beams), model.generate(**beams, use_cache=False))
+
+
+@pytest.mark.parametrize("name", BIDIRECTIONAL)
+@pytest.mark.parametrize("encoding", ["t5", "rotary", "sinusoidal", "shaw"])
+def test_an_unbounded_encoding_reads_beyond_the_learned_rows(name, encoding):
+    model = hosted(name, choice(encoding))
+    assert model.max_length is None
+    assert model(some_tokens(1, 2 * ROWS)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "electra", "modernbert"])
+@pytest.mark.parametrize("encoding", ["t5", "rotary", "learned", "shaw"])
+def test_checkpoints_of_activations_change_nothing(name, encoding):
+    model, gradients = hosted(name, choice(encoding)).train(), []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.host.gradient_checkpointing_enable()
+        model.zero_grad()
+        model(some_tokens()).square().mean().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert any(name.startswith("encodings.") for name in gradients[0]) or encoding == "rotary"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_that_learns_has_a_gradient(name):
+    model = hosted(name, T5Bias)
+    model(some_tokens()).square().mean().backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_the_bias_of_t5_takes_the_route_that_is_linear_in_memory(name, monkeypatch):
+    attending, taken = sys.modules["poslab.attention.attend"], []
+    by_distance = attending._by_distance
+    monkeypatch.setattr(attending, "_by_distance", lambda *given: taken.append("distance") or by_distance(*given))
+    monkeypatch.setattr(attending, "by_blocks", lambda *given: taken.append("blockwise"))
+    hosted(name, T5Bias)(some_tokens())
+    exchanged = tiny(name)
+    exchange(exchanged, T5Bias)
+    exchanged(some_tokens(), attention_mask=torch.ones(2, 11))
+    assert taken == ["distance"] * 4
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "alibi", "t5", "yarn", "learned", "shaw", "path", "fire", "none"])
+def test_our_decoder_copied_into_llama_has_the_same_logits(encoding):
+    torch.manual_seed(3)
+    ours = stacked(Decoder, 40, choice(encoding), 32, 2, 4, num_kv_heads=2, tie_embeddings=False).double().eval()
+    hidden = ours.blocks[0].mlp.output.in_features
+    others = {"intermediate_size": hidden, "rms_norm_eps": torch.finfo(torch.float64).eps, "rope_parameters": None}
+    theirs = borrow(tiny("llama", **others), choice(encoding)).double()
+    theirs.encodings.load_state_dict(ours.encodings.state_dict())
+    base = theirs.base
+    copies = [(base.embed_tokens, ours.embedding), (base.norm, ours.norm), (theirs.host.lm_head, ours.output)]
+    for layer, block in zip(base.layers, ours.blocks, strict=True):
+        attention, mlp = layer.self_attn, layer.mlp
+        key, value = block.attention.key_value.weight.chunk(2)
+        gate, up = block.mlp.gate_up.weight.chunk(2)
+        attention.k_proj.weight.data, attention.v_proj.weight.data = key, value
+        mlp.gate_proj.weight.data, mlp.up_proj.weight.data = gate, up
+        copies += [(attention.q_proj, block.attention.query), (attention.o_proj, block.attention.output)]
+        copies += [(mlp.down_proj, block.mlp.output), (layer.input_layernorm, block.attention_norm)]
+        copies += [(layer.post_attention_layernorm, block.mlp_norm)]
+    for to, of in copies:
+        to.weight.data = of.weight.data
+    ids = some_tokens(length=2 * ROWS if ours.max_length is None else ROWS)
+    torch.testing.assert_close(theirs(ids), ours(ids), atol=1e-4, rtol=1e-4)
+
+
+def test_a_rotation_takes_the_base_and_the_share_of_the_model():
+    assert hosted("llama", Rotary).encodings.layer(0).base == 500.0
+    neox = hosted("gpt_neox", Rotary).encodings.layer(0)
+    assert (neox.base, neox.rotary_dim) == (5000.0, 2)
+    assert hosted("llama", partial(Rotary, base=7.0)).encodings.layer(0).base == 7.0
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "gemma", "olmo", "olmo2", "qwen3", "mistral"])
+def test_rotary_is_the_models_own_rotation(name):
+    ids = some_tokens(length=ROWS)
+    torch.testing.assert_close(hosted(name, Rotary)(ids), tiny(name)(ids).logits, **CLOSE)
+
+
+def test_scalings_stretch_from_the_length_that_the_model_was_trained_at():
+    from poslab.encodings.rotary.scalings import llama3
+
+    other = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 2.0, "original_max_position_embeddings": 12}
+    for rope, length in ((None, ROWS), (other, 12)):
+        config = tiny_config("llama", **({} if rope is None else {"rope_parameters": rope}))
+        facts = FAMILIES["llama"].facts(config)
+        assert facts.fill(partial(Rotary, scaling=partial(llama3, factor=2.0))).keywords["scaling"].keywords == {
+            "factor": 2.0,
+            "training_length": length,
+        }
+    given = FAMILIES["llama"].facts(config).fill(partial(Rotary, scaling=partial(llama3, training_length=99)))
+    assert given.keywords["scaling"].keywords["training_length"] == 99
+
+
+def test_a_model_turns_as_its_configuration_says_under_the_same_scaling():
+    rope = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}
+    ids = some_tokens(length=ROWS)
+    stretched = hosted("llama", partial(Rotary, scaling=poslab.encodings.rotary.scalings.rope_linear))
+    assert stretched.encodings.layer(0).base == 500.0
+    ours = hosted("llama", partial(Rotary, scaling=partial(poslab.encodings.rotary.scalings.rope_linear, factor=2.0)))
+    torch.testing.assert_close(ours(ids), tiny("llama", rope_parameters=rope)(ids).logits, **CLOSE)
+
+
+def test_windows_of_layers_are_the_models_own():
+    assert FAMILIES["qwen2"].windows(tiny_config("qwen2")) == [None, 5]
+    assert FAMILIES["mistral"].windows(tiny_config("mistral")) == [5, 5]
+    assert FAMILIES["modernbert"].windows(tiny_config("modernbert")) == [None, 4]
+    assert FAMILIES["smollm3"].windows(tiny_config("smollm3")) == [None, None, None, 5]
+
+
+class Doubled(PositionalEncoding):
+    """Twice the usual scale."""
+
+    def scale(self, tables):
+        return 2.0
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "llama"])
+def test_the_scale_of_logits_is_the_models_own_times_that_of_the_encoding(name):
+    model, ids = tiny(name), some_tokens()
+    exchange(model, Doubled)
+    doubled = model(ids).logits
+    exchange(model, NoPosition)
+    for layer in FAMILIES[name].layers_of(FAMILIES[name].base_of(model)):
+        attention = layer.attn if name == "gpt2" else layer.self_attn
+        attention.scaling *= 2
+    torch.testing.assert_close(model(ids).logits, doubled)
+
+
+def test_another_exchange_takes_the_place_of_the_first():
+    model, ids = tiny("llama"), some_tokens()
+    exchange(model, Alibi)
+    expected = model(ids).logits
+    exchange(model, partial(Learned, max_length=ROWS))
+    exchange(model, Alibi)
+    assert torch.equal(model(ids).logits, expected)
+    exchange(model, T5Bias).undo()
+    assert not hasattr(model, "poslab_encodings")
+    borrow(model, T5Bias)
+    exchange(model, Alibi)
+    assert torch.equal(model(ids).logits, expected)

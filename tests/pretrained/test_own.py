@@ -1,0 +1,82 @@
+"""A model that keeps its own positions computes what it does without Poslab."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from poslab.encodings import OwnPositions, Positions
+from poslab.pretrained.borrow import borrow, exchange
+from poslab.pretrained.families import FAMILIES
+from tests.pretrained.tiny import CAUSAL, ROWS, left_padded, some_tokens, tiny
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+"""Several families compute a softmax or a rotation in float32, whatever the dtype of the model."""
+
+
+def counted(real: torch.Tensor) -> torch.Tensor:
+    """Position ids that count the real tokens of each row from 0."""
+    return (real.cumsum(1) - 1).clamp_min(0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_the_untouched_model(name):
+    model, ids = tiny(name), some_tokens(length=ROWS)
+    expected = model(ids).logits
+    with torch.no_grad():
+        torch.testing.assert_close(borrow(model)(ids), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_padded_on_the_left_are_those_of_the_untouched_model_at_real_tokens(name):
+    model = tiny(name, torch.float32)  # in float64, a query of padding makes NaN of its row in transformers
+    ids, real = left_padded(some_tokens())
+    first = FAMILIES[name].first_id(model.config)
+    expected = model(ids, attention_mask=real, position_ids=counted(real) + first).logits
+    hosted = borrow(model)
+    logits = hosted(ids, Positions.padded(real.bool()), real.bool())
+    torch.testing.assert_close(logits[real.bool()], expected[real.bool()], **CLOSE)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_is_itself_again_after_an_exchange_is_undone(name):
+    model, ids = tiny(name), some_tokens()
+    expected, names = model(ids).logits, list(model.state_dict())
+    exchange(model, OwnPositions)
+    torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
+    exchange(model, "own")
+    assert torch.equal(model(ids).logits, expected)
+    assert list(model.state_dict()) == names
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_generation_is_that_of_the_untouched_model(name):
+    model, options = tiny(name, torch.float32), greedy()
+    expected = model.generate(**options)
+    exchange(model, OwnPositions)
+    assert torch.equal(model.generate(**options), expected)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_text_in_pieces_is_the_whole_text(name):
+    model, ids = borrow(tiny(name)), some_tokens()
+    cache = model.new_cache()
+    with torch.no_grad():
+        pieces = [model(ids[:, piece], cache=cache) for piece in (slice(0, 7), slice(7, 8), slice(8, 11))]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids), **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_a_beam_search_is_that_of_the_untouched_model(name):
+    model, options = tiny(name, torch.float32), greedy(num_beams=3)
+    expected = model.generate(**options)
+    exchange(model, OwnPositions)
+    assert torch.equal(model.generate(**options), expected)
+
+
+def greedy(**others) -> dict:
+    """Arguments of `generate` for rows padded on the left."""
+    ids, real = left_padded(some_tokens())
+    ending = {"pad_token_id": 0, "eos_token_id": None}
+    return {"inputs": ids, "attention_mask": real, "max_new_tokens": 8, "do_sample": False} | ending | others

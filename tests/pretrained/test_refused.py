@@ -1,0 +1,231 @@
+"""What a pretrained model cannot do is refused in one sentence, before anything slow or unsafe."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, DynamicCache, StaticCache
+
+import poslab
+from poslab.encodings import Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.models import Decoder
+from poslab.pretrained.borrow import borrow, exchange
+from poslab.pretrained.directory import configuration
+from poslab.pretrained.families import family_of
+from poslab.training.checking import check as checked
+from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
+from tests.stacked import stacked
+from tests.training.runs import composed
+
+IDS = some_tokens()
+MASK = "attention_mask must be (batch, 11), 0 at padding"
+
+
+def refused(beginning: str):
+    return pytest.raises(ValueError, match=f"^{re.escape(beginning)}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny("llama", torch.float32).save_pretrained(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def test_a_family_without_a_descriptor_is_refused_with_the_list():
+    with refused("model must be one of bert, distilbert, electra, gemma, gpt2, gpt_neox, llama, "):
+        family_of(AutoConfig.for_model("bloom"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("bert", "is_decoder", True),
+        ("bert", "position_embedding_type", "relative_key"),
+        ("gpt2", "add_cross_attention", True),
+        ("gemma", "use_bidirectional_attention", True),
+        ("gemma", "attn_logit_softcapping", 50.0),
+        ("llama", "is_causal", False),
+        ("llama", "quantization_config", {"quant_method": "awq"}),
+    ],
+)
+def test_what_changes_attention_without_a_counterpart_is_refused(name, key, value):
+    config = tiny_config(name)
+    setattr(config, key, value)
+    with refused(f"model must not have {key}={value!r}"):
+        family_of(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"attention_mask": torch.ones(2, 1, 11, 11)}, f"{MASK}, got (2, 1, 11, 11)"),
+        ({"attention_mask": torch.ones(2, 9)}, f"{MASK}, got (2, 9)"),
+        ({"attention_mask": {"full_attention": None}}, f"{MASK}, got dict"),
+        ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count the real tokens of each row"),
+        ({"cache": StaticCache(tiny_config("llama"), max_cache_len=20)}, "cache must be a DynamicCache"),
+    ],
+)
+def test_arguments_without_a_counterpart_are_refused(given, message):
+    model = tiny("llama")
+    exchange(model, Rotary)
+    with refused(message):
+        model(IDS, **given)
+
+
+def test_a_cache_that_was_filled_without_the_states_of_an_encoding_is_refused():
+    model, cache = tiny("llama"), DynamicCache()
+    model(IDS, cache=cache)
+    exchange(model, PaTH)
+    with refused("cache must be empty or filled under the same encoding"):
+        model(IDS, cache=cache)
+
+
+def test_embeddings_alone_are_refused_where_position_is_mixed_into_them():
+    model = tiny("llama")
+    embedded = model.get_input_embeddings()(IDS)
+    exchange(model, Sinusoidal)
+    with refused("input_ids must be given"):
+        model(inputs_embeds=embedded)
+    exchange(model, T5Bias)
+    torch.testing.assert_close(model(inputs_embeds=embedded).logits, model(IDS).logits)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "opt"])
+def test_a_text_beyond_the_learned_rows_is_refused(name):
+    model, long = tiny(name), some_tokens(1, ROWS + 1)
+    with refused(f"encoding=own ends after the model's {ROWS} positions, got {ROWS + 1}"):
+        borrow(model)(long)
+    assert borrow(model).max_length == ROWS
+    exchange(model, OwnPositions)
+    with refused(f"encoding=own ends after the model's {ROWS} positions"):
+        model(long)
+    exchange(model, partial(Learned, max_length=7))
+    with pytest.raises(ValueError, match="7"):
+        model(long)
+
+
+def test_encodings_that_do_not_suit_the_model_are_refused():
+    with refused("encoding PaTH is causal, and this attention is not"):
+        borrow(tiny("bert"), PaTH)
+    with refused("encoding must be own in all layers or in none"):
+        borrow(tiny("llama"), PerLayer([OwnPositions, NoPosition]))
+    with refused("encoding must be a class of encodings or 'own', got 'rotary'"):
+        exchange(tiny("llama"), "rotary")
+    with refused("positions must be integers for the learned rows of the model"):
+        borrow(tiny("bert"), positions=Cape())
+    with refused("attention must not be flash, which leaves out the bias of T5Bias"):
+        exchange(tiny("llama"), T5Bias, attention="flash")
+
+
+def test_a_refused_exchange_leaves_the_model_as_it_was():
+    model = tiny("llama")
+    expected = model(IDS).logits
+    with pytest.raises(ValueError):
+        exchange(model, T5Bias, attention="flash")
+    assert torch.equal(model(IDS).logits, expected)
+
+
+def test_a_model_of_ours_has_no_positions_of_its_own():
+    with refused("encoding=own keeps the positions of a pretrained model: it needs model=pretrained"):
+        stacked(Decoder, 40, OwnPositions, 32, 2, 4)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "/nowhere/at/all", "../nothing", "~/nothing", "a/b/c"])
+def test_a_path_that_is_no_folder_and_no_name_is_refused(path):
+    with refused("path must be a folder with config.json and weights in safetensors"):
+        configuration(path)
+
+
+def test_a_folder_that_holds_no_model_is_refused(folder):
+    (folder / "config.json").rename(folder / "other.json")
+    with refused(f"path={folder} holds no pretrained model: there is no config.json"):
+        configuration(str(folder))
+
+
+def test_weights_that_can_hold_code_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with refused(f"path={folder} must hold weights in safetensors: pytorch_model.bin could run code"):
+        configuration(str(folder))
+
+
+def test_symbolic_links_are_refused(folder):
+    (folder / "tokenizer.json").symlink_to("/etc/passwd")
+    with refused(f"path={folder} must hold plain files, and tokenizer.json is a symbolic link"):
+        configuration(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_damaged_file_is_refused(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=re.escape(str(folder))) as error:
+        borrow(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_size_or_without_a_layer_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for change in ({"hidden_size": 64}, {"num_hidden_layers": 3}):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        with refused(f"path={folder} "):
+            borrow(str(folder))
+
+
+def test_code_of_the_folder_is_not_run(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "evil.py").write_text("raise SystemExit('run')")
+    code = {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    (folder / "config.json").write_text(json.dumps(config | code))
+    borrow(str(folder))
+    (folder / "config.json").write_text(json.dumps({"model_type": "evil"} | code))
+    with refused(f"path={folder} cannot be read by transformers"):
+        borrow(str(folder))
+
+
+def test_parts_of_weights_elsewhere_are_refused(folder):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
+    with refused(f"path={folder} is damaged: model.safetensors.index.json names ../model.safetensors"):
+        configuration(str(folder))
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch, folder):
+    from poslab.pretrained import library
+
+    monkeypatch.setattr(library, "version", lambda name: "4.50.0")
+    with refused("model=pretrained needs transformers from 5.20 to below 6, got 4.50.0"):
+        configuration(str(folder))
+    with refused("poslab.exchange needs transformers"):
+        poslab.exchange(tiny("llama"), NoPosition)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=pretrained"], "model.path must be a folder with config.json"),
+        (
+            ["model=pretrained", "model.path=DIR", "dataset=parity"],
+            "dataset must be one of texts with model=pre",
+        ),
+        (
+            ["model=pretrained", "model.path=DIR", "dataset.tokenizer=bytes"],
+            "dataset.tokenizer must be that of",
+        ),
+        (["encoding=own"], "encoding=own keeps the positions of a pretrained model"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(words, message, folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with refused(message):
+        checked(composed(*(word.replace("DIR", str(folder)) for word in words)))
+
+
+def test_importing_poslab_or_composing_does_not_import_transformers():
+    code = "import poslab, poslab.pretrained.hosted, sys; assert 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

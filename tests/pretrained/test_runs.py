@@ -1,0 +1,88 @@
+"""A pretrained model trains, resumes, loads and generates as a model of ours does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import poslab
+from poslab.configuration.labels import label
+from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
+from poslab.generation.streaming import generate
+from poslab.generation.token_choice import Sampling
+from poslab.pretrained.borrow import borrow
+from poslab.tasks.choice import task_for
+from poslab.training.checking import check
+from tests.pretrained import tiny as tiny_models
+from tests.training.runs import SMALL, composed, run_of, words
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tiny models that read the tokens of a tokenizer, and a text."""
+    (tmp_path / "text.txt").write_text(words(1200))
+    tokenizer = SubwordTokenizer.train([[words(300)]], 280)
+    monkeypatch.setattr(tiny_models, "VOCAB_SIZE", tokenizer.vocab_size)
+    for name in ("llama", "bert"):
+        tiny_models.tiny(name, torch.float32).save_pretrained(tmp_path / name)
+        tokenizer.save(tmp_path / name)
+    return tmp_path
+
+
+def configuration(folder: Path, name: str, *overrides: str) -> dict[str, Any]:
+    """The configuration of a small run of a model in a folder."""
+    of_ours = [word for word in SMALL if not word.startswith("model.")]
+    data = [f"dataset.files={folder / 'text.txt'}", f"dataset.cache_dir={folder / 'cache'}"]
+    return composed(*of_ours, *data, "model=pretrained", f"model.path={folder / name}", *overrides)
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("llama", "yarn"), ("bert", "t5"), ("llama", "own")])
+def test_a_run_trains_and_loads(folder, name, encoding):
+    run = run_of(configuration(folder, name, f"encoding={encoding}"), folder / "run")
+    trained, before = poslab.load(run.path), borrow(str(folder / name))
+    assert not torch.equal(trained.embedding.weight[:280], before.embedding.weight[:280])
+    assert label(run.config()) == encoding
+    assert trained(torch.arange(10)[None]).isfinite().all()
+
+
+def test_a_run_generates(folder):
+    run = run_of(configuration(folder, "llama", "encoding=alibi"), folder / "run")
+    model, tokenizer = poslab.load(run.path), load_tokenizer(run.path)
+    prompt = torch.from_numpy(tokenizer.encode("the sea")).long().unsqueeze(0)
+    written = [int(token) for token in generate(model, prompt, 5, Sampling(temperature=0))]
+    text = prompt
+    for token in written:
+        with torch.no_grad():
+            assert int(model(text)[0, -1].argmax()) == token
+        text = torch.cat([text, torch.tensor([[token]])], dim=1)
+
+
+def test_the_task_follows_from_the_model_that_the_path_names(folder):
+    causal, both = (check(configuration(folder, name, "encoding=t5")) for name in ("llama", "bert"))
+    assert (causal.task.__name__, both.task.__name__) == ("LanguageModelling", "MaskedLanguageModelling")
+    assert task_for(both.source.kind, both.model.kind, both.model.capabilities) is both.task
+
+
+def test_values_that_the_model_knows_are_those_of_the_model_unless_given(folder):
+    encoding = check(configuration(folder, "llama", "encoding=yarn")).model.try_build().encodings.layer(0)
+    assert encoding.base == 500.0
+    assert encoding._scaling.keywords["training_length"] == tiny_models.ROWS
+    given = configuration(folder, "llama", "encoding=yarn", "encoding.base=7", "encoding.scaling.training_length=99")
+    encoding = check(given).model.try_build().encodings.layer(0)
+    assert (encoding.base, encoding._scaling.keywords["training_length"]) == (7, 99)
+    assert label(given) == "yarn base=7 training_length=99"
+
+
+def test_models_of_ours_have_the_values_that_they_always_had():
+    config = composed("encoding=yarn", "dataset.sequence_length=77")
+    assert config["encoding"]["base"] == 10_000.0 and config["encoding"]["fraction"] == 1.0
+    assert config["encoding"]["scaling"]["training_length"] == 77
+    assert config["dataset"]["tokenizer"] == "bytes"
+    assert label(config) == "yarn"
+
+
+def test_sizes_of_other_choices_do_not_get_in_the_way(folder):
+    assert "d_model" not in configuration(folder, "llama", "debug=fast")["model"]
