@@ -69,10 +69,10 @@ def test_the_task_follows_from_the_model_that_the_path_names(folder):
 def test_values_that_the_model_knows_are_those_of_the_model_unless_given(folder):
     encoding = check(configuration(folder, "llama", "encoding=yarn")).model.try_build().encodings.layer(0)
     assert encoding.base == 500.0
-    assert encoding._scaling.keywords["training_length"] == tiny_models.ROWS
+    assert encoding.scaling.keywords["training_length"] == tiny_models.ROWS
     given = configuration(folder, "llama", "encoding=yarn", "encoding.base=7", "encoding.scaling.training_length=99")
     encoding = check(given).model.try_build().encodings.layer(0)
-    assert (encoding.base, encoding._scaling.keywords["training_length"]) == (7, 99)
+    assert (encoding.base, encoding.scaling.keywords["training_length"]) == (7, 99)
     assert label(given) == "yarn base=7 training_length=99"
 
 

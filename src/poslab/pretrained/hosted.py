@@ -109,6 +109,15 @@ class HostedModel(CheckedArguments, Model):
         return self.family.layers_of(self.base)
 
     @property
+    def attention_layers(self) -> Sequence[nn.Module]:
+        """Attention of each layer, with its output layer."""
+        return [part(layer, self.family.attention.partition(".")[0]) for layer in self.attention_sites]
+
+    @property
+    def task_output(self) -> nn.Module | None:
+        return self.output
+
+    @property
     def max_length(self) -> int | None:
         """Number of positions at which its encoding or its position sampler ends; None if neither does."""
         return end_of_positions(self.encodings, self.position_sampler)

@@ -47,7 +47,7 @@ class Pose(PositionSampler):
 
     bounded_by = "target_length"
 
-    def __init__(self, target_length: Count, chunks: Annotated[int, Range(at_least=2), NOT_HUGE] = 2) -> None:
+    def __init__(self, target_length: Count = 4096, chunks: Annotated[int, Range(at_least=2), NOT_HUGE] = 2) -> None:
         super().__init__()
         self.target_length = target_length
         self.chunks = chunks
