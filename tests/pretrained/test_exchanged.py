@@ -256,6 +256,13 @@ def test_the_scale_of_logits_is_the_models_own_times_that_of_the_encoding(name):
     torch.testing.assert_close(model(ids).logits, doubled)
 
 
+def test_an_encoding_has_the_dtype_of_the_model():
+    model = tiny("llama", torch.bfloat16)
+    exchange(model, T5Bias)
+    assert {parameter.dtype for parameter in model.poslab_encodings.parameters()} == {torch.bfloat16}
+    assert model(some_tokens()).logits.dtype == torch.bfloat16
+
+
 def test_another_exchange_takes_the_place_of_the_first():
     model, ids = tiny("llama"), some_tokens()
     exchange(model, Alibi)
