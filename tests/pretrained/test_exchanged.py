@@ -68,7 +68,7 @@ def test_later_tokens_have_no_gradient(name, encoding):
     model, ids = hosted(name, choice(encoding)), some_tokens(1, 12)
     ids[:, :7] = ids[:, :7] % 10 + 5
     ids[:, 7:] = ids[:, 7:] % 10 + 20
-    model.hidden_states(ids)[:, :7].sum().backward()
+    model.hidden_states(ids)[:, :7].pow(3).sum().backward()  # a layer norm has one sum, and one of squares
     gradient = model.embedding.weight.grad
     assert gradient[5:15].abs().max() > 0
     assert not gradient[20:30].any()
@@ -254,6 +254,13 @@ def test_the_scale_of_logits_is_the_models_own_times_that_of_the_encoding(name):
         attention = layer.attn if name == "gpt2" else layer.self_attn
         attention.scaling *= 2
     torch.testing.assert_close(model(ids).logits, doubled)
+
+
+def test_an_encoding_has_the_dtype_of_the_model():
+    model = tiny("llama", torch.bfloat16)
+    exchange(model, T5Bias)
+    assert {parameter.dtype for parameter in model.poslab_encodings.parameters()} == {torch.bfloat16}
+    assert model(some_tokens()).logits.dtype == torch.bfloat16
 
 
 def test_another_exchange_takes_the_place_of_the_first():

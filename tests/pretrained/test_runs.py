@@ -48,6 +48,11 @@ def test_a_run_trains_and_loads(folder, name, encoding):
     assert trained(torch.arange(10)[None]).isfinite().all()
 
 
+def test_dropout_of_the_model_acts_in_training(folder):
+    model = check(configuration(folder, "bert", "encoding=t5")).model.build(281)
+    assert all(module.training for module in model.modules())
+
+
 def test_a_run_generates(folder):
     run = run_of(configuration(folder, "llama", "encoding=alibi"), folder / "run")
     model, tokenizer = poslab.load(run.path), load_tokenizer(run.path)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-
 from poslab.attention import Route
 from poslab.encodings import EncodingFactory, OwnPositions, StackEncodings, TemperatureFactory
 from poslab.pretrained.exchange import Exchange, undo
@@ -69,8 +67,7 @@ def exchange(
         undo(family.base_of(model))
         return None
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
-    weight: torch.Tensor = next(model.parameters())
-    return ExchangeInPlace(model, family, encodings.to(weight.device, weight.dtype).train(model.training), attention)
+    return ExchangeInPlace(model, family, encodings.train(model.training), attention)
 
 
 class ExchangeInPlace(Exchange):

@@ -36,7 +36,7 @@ class Exchange:
     Args:
         model: a model of transformers, with or without a head.
         family: its descriptor.
-        encodings: encodings of its layers, made for its shape.
+        encodings: encodings of its layers, made for its shape; they are moved to its device and dtype.
         route: forces an attention route; `auto` is the cheapest exact one.
 
     Raises:
@@ -50,6 +50,8 @@ class Exchange:
         self.base = family.base_of(model)
         self.keeps_own = encodings.keeps_own_positions
         undo(self.base)
+        weight: Tensor = next(self.base.parameters())
+        encodings.to(weight.device, weight.dtype)
         self.base.poslab_exchange = self
         self.windows = family.windows(model.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}

@@ -194,4 +194,5 @@ def _host(path: str, config: Any, outputs: Outputs | None) -> Any:
         model = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
     else:
         model = with_weights(auto_class, path, config)
+    model.train()  # as every new module is; transformers returns it in evaluation mode
     return model if outputs is None else model.base_model
