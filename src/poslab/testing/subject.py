@@ -61,9 +61,8 @@ class Subject:
 
     def decoder(self, num_layers: int | None = None, **arguments: Any) -> Decoder:
         """Return a decoder in evaluation mode."""
-        sizes = {
-            name: size for name, size in vars(self.shape()).items() if name not in ("causal", "digits", "pretrained")
-        }
+        others = ("causal", "digits", "pretrained")
+        sizes = {name: size for name, size in vars(self.shape()).items() if name not in others}
         sizes["num_layers"] = num_layers or sizes["num_layers"]
         torch.manual_seed(2)
         stack = StackConfig(encoding=self.factory, temperature=self.temperature, **sizes, **arguments)
