@@ -18,11 +18,23 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import build, target
-from poslab.encodings import NoPosition, PerLayer, Positions, PositionSampler, Rotary, StackShape, Temperature
+from poslab.encodings import (
+    NoPosition,
+    OwnPositions,
+    PerLayer,
+    Positions,
+    PositionSampler,
+    PretrainedFacts,
+    Rotary,
+    StackShape,
+    Temperature,
+)
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Model
 from poslab.models.stack_config import StackConfig
+from poslab.pretrained.hosted import HostedModel
 from tests.encoding_choices import CONF
+from tests.pretrained.tiny import tiny
 from tests.stacked import stacked
 
 ODD: tuple[Any, ...] = (
@@ -42,6 +54,7 @@ ODD: tuple[Any, ...] = (
 )
 SIZES = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
 SHAPE = StackShape(**SIZES, digits=(1, 2))
+PRETRAINED = StackShape(**SIZES, pretrained=PretrainedFacts(training_length=64))
 LENGTH = 6
 
 
@@ -80,7 +93,7 @@ RIGHT: dict[str, dict[str, Any]] = {
             "stack": inspect.signature(kind, eval_str=True).parameters["stack"].annotation(**STACK),
         }
         for name, kind in FACTORIES.items()
-        if isinstance(kind, type) and issubclass(kind, Model)
+        if isinstance(kind, type) and issubclass(kind, Model) and kind is not HostedModel
     },
     **{
         name: {"training_length": 64 if is_scaling(factory) else 8}
@@ -98,12 +111,18 @@ OF_ROTARY = ("inverse_frequencies", "base", "length")
 """Arguments that Rotary gives a scaling."""
 
 
+def right(name: str) -> dict[str, Any]:
+    if name == "HostedModel":  # which changes the model that it is given
+        return {"encoding": NoPosition, "path": tiny("llama", torch.float32)}
+    return RIGHT.get(name, {})
+
+
 def made(name: str, **arguments: Any) -> Any:
     """Return what a factory makes of its right arguments but for these."""
-    factory = partial(FACTORIES[name], **RIGHT.get(name, {}) | arguments)
+    factory = partial(FACTORIES[name], **right(name) | arguments)
     if is_scaling(FACTORIES[name]):
         return Rotary(8, scaling=factory)  # who takes a scaling checks it: it is called within a compiled model
-    return SHAPE.fill(factory)
+    return (PRETRAINED if name == "OwnPositions" else SHAPE).fill(factory)
 
 
 def output(made: Any) -> Iterator[Tensor]:
@@ -121,6 +140,8 @@ def output(made: Any) -> Iterator[Tensor]:
         yield from output(Decoder(made, 10))
     elif isinstance(made, Model):
         yield made(tokens, tokens) if "source" in made.capabilities else made(tokens)
+    elif isinstance(made, OwnPositions):
+        yield HostedModel(OwnPositions, right("HostedModel")["path"])(tokens)
     elif not isinstance(made, StackShape):
         yield from output(
             stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))

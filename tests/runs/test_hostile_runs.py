@@ -370,7 +370,7 @@ def test_a_folder_of_choices_reads_no_environment(tmp_path, text, place):
 def test_every_file_of_conf_could_be_that_of_a_stranger(tmp_path):
     """Their choices and interpolations are allowed, as is what they say of Hydra but for its help and its launchers."""
     shutil.copytree(CONF, tmp_path / "conf")
-    for name in ("train", "evaluate", "generate"):
+    for name in ("train", "evaluate", "generate", "export"):
         file = tmp_path / "conf" / f"{name}.yaml"
         config = yaml.safe_load(file.read_text())
         kept = {key: config["hydra"][key] for key in ("run", "sweep", "output_subdir")}
