@@ -24,6 +24,7 @@ from poslab.attention import choose_route
 from poslab.commands.choices import choices as names
 from poslab.commands.choices import keys
 from poslab.commands.words import CONF
+from poslab.configuration.of_pretrained import with_usual
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
@@ -111,7 +112,7 @@ class Choice:
     @cached_property
     def hyperparameters(self) -> list[Hyperparameter]:
         """The keys that it has, as they are typed on a command line."""
-        node = OmegaConf.to_container(self.config[self.group])
+        node = with_usual(OmegaConf.to_container(self.config[self.group]))
         assert isinstance(node, dict)
         comments = keys(self.group, self.name)
         return [Hyperparameter(key, value, comments[key]) for key, value in dotted(node, self.group)]

@@ -126,7 +126,7 @@ def contexts_of_layers(
     tables = encodings.prepare(query_positions, key_positions)
     # Layers with the same window share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
-    narrower = [min((w for w in pair if w is not None), default=None) for pair in both]
+    narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]
     visibilities = {
         w: Visibility.between(query_positions, key_positions, causal=causal, window=w, real_keys=real_keys)
         for w in dict.fromkeys(narrower)

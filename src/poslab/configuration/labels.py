@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from poslab.configuration.of_pretrained import usual
+from poslab.configuration.of_pretrained import with_usual
 from poslab.io.reading import LOADER
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -227,12 +227,7 @@ def _content(file: Path) -> dict[str, Any]:
     for other in node.pop("defaults", []):
         if isinstance(other, str) and (base := file.with_name(f"{other}.yaml")).is_file():
             whole |= _content(base)
-    return whole | _with_usual(node)
-
-
-def _with_usual(node: Any) -> Any:
-    """Return a node with the values that it has in a model of ours."""
-    return {key: _with_usual(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
+    return whole | with_usual(node)
 
 
 def short_key(key: str, others: Sequence[str]) -> str:

@@ -28,6 +28,11 @@ def usual(value: Any) -> Any:
     return value if found is None else found[1] if "$" in found[1] else yaml.load(found[1], Loader=LOADER)
 
 
+def with_usual(node: Any) -> Any:
+    """Return a node of conf/ with the values that it has in a model of ours."""
+    return {key: with_usual(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
+
+
 def without_usual(node: Any, unresolved: Any) -> Any:
     """Return a resolved node without the keys that a pretrained model gives itself."""
     if not isinstance(node, Mapping) or not isinstance(unresolved, Mapping):
