@@ -38,5 +38,23 @@ class LearnedAlibi(Alibi):
     def learned(self) -> dict[str, Tensor]:
         return {"slope": self.slopes(self.exponents.device)}
 
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Set the slopes by linear regression on the distance; see `PositionalEncoding.fit`.
+
+            slope_h = -cov(|d|, logits_h(d)) / var(|d|)
+
+        A slope is at least 2 ** -max_exponent, since it must be positive: so begins a head whose logits do not fall.
+        """
+        share_N = weight_N / weight_N.sum()
+        slopes_H1 = self.slopes(distance_N.device).unsqueeze(-1)
+        discounted_N = -(self.bias_at(distance_N) / slopes_H1)[0].double()
+        centred_N = discounted_N - (share_N * discounted_N).sum()
+        spread = (share_N * centred_N.square()).sum()
+        if spread == 0:  # of a single distance
+            return
+        fitted_H = -(logits_HN * share_N * centred_N).sum(-1) / spread
+        with torch.no_grad():
+            self.exponents.copy_(-fitted_H.clamp_min(2.0**-self.max_exponent).log2())
+
     def slopes(self, device: torch.device) -> Tensor:
         return 2.0 ** -self.exponents.to(torch.float32)

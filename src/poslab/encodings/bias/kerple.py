@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.nearest import fit_by_lbfgs
 
 SMALLEST = 0.01
 """Smallest value of every parameter, at which the authors' code clamps."""
+
+NEAREST = 1e-3
+"""Distance from an end of their range, or share of it, that parameters keep at first: closer, they hardly learn."""
+
+_LEAST_RAW = math.log(math.expm1(NEAREST))
+_MOST_LOGIT = math.log((1 - NEAREST) / NEAREST)
 
 
 class KerpleLog(DistanceBias):
@@ -38,6 +47,13 @@ class KerpleLog(DistanceBias):
 
     def learned(self) -> dict[str, Tensor]:
         return {"r1": _positive(self.raw_r1), "r2": _positive(self.raw_r2)}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Fit both rates from where they begin; see `PositionalEncoding.fit`. None ends where it could not learn on."""
+        fit_by_lbfgs(self, distance_N, logits_HN, weight_N)
+        with torch.no_grad():
+            self.raw_r1.clamp_(min=_LEAST_RAW)
+            self.raw_r2.clamp_(min=_LEAST_RAW)
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -67,12 +83,18 @@ class KerplePower(DistanceBias):
     def __init__(self, num_heads: Count) -> None:
         super().__init__()
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
-        # Without the ends of the range, where a sigmoid does not learn.
-        self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(1e-3, 1 - 1e-3).logit())
+        self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(NEAREST, 1 - NEAREST).logit())
 
     def learned(self) -> dict[str, Tensor]:
         r2 = SMALLEST + (2.0 - SMALLEST) * self.raw_r2.to(torch.float32).sigmoid()
         return {"r1": _positive(self.raw_r1), "r2": r2}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Fit both rates from where they begin; see `PositionalEncoding.fit`. None ends where it could not learn on."""
+        fit_by_lbfgs(self, distance_N, logits_HN, weight_N)
+        with torch.no_grad():
+            self.raw_r1.clamp_(min=_LEAST_RAW)
+            self.raw_r2.clamp_(-_MOST_LOGIT, _MOST_LOGIT)
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -91,6 +113,5 @@ def _positive(raw: Tensor) -> Tensor:
 
 def _raw_of_uniform(num_heads: int, high: float) -> Tensor:
     """Return the inverse of `_positive` at uniform numbers in (0.01, high)."""
-    # At least 0.001 above the smallest value, since a softplus hardly learns closer to it.
-    above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(1e-3)
+    above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(NEAREST)
     return above.expm1().log()
