@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import Alibi, Rotary
+from poslab.encodings import Alibi, Positions, Rotary
 from poslab.models import EncoderDecoder, Model
 from poslab.pretrained.borrow import borrow
 from poslab.start.position_logits import PositionLogits, position_logits
@@ -189,3 +189,17 @@ def test_rows_need_two_texts():
 def test_a_model_of_several_stacks_is_refused():
     with pytest.raises(ValueError, match=r"^start=fitted serves models of one stack"):
         position_logits(small_model(EncoderDecoder, "t5"), [])
+
+
+def test_documents_of_a_row_and_padding_have_their_own_positions():
+    model = small_decoder("learned").double()
+    ids_BT = tokens_of_ours(4, 6)
+    apart = position_logits(model, [lambda m: m.hidden_states(ids_BT)])
+    real_BT = torch.ones(4, 8, dtype=torch.bool)
+    real_BT[:, :2] = False
+    left_BT = torch.nn.functional.pad(ids_BT, (2, 0))
+    positions = Positions.padded(real_BT)
+    padded = position_logits(model, [lambda m: m.hidden_states(left_BT, positions, real_BT)])
+    for one, other in zip(apart, padded, strict=True):
+        torch.testing.assert_close(other.logits[:, 2:-2], one.logits, rtol=1e-9, atol=1e-12)
+        assert torch.equal(other.counts[2:-2], one.counts)

@@ -6,7 +6,7 @@ distances, P halves of the texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ class _WatchedContext(AttentionContext):
 
 
 @contextmanager
-def _watched(model: Model, see: Callable[[_Seen], None]) -> Any:
+def _watched(model: Model, see: Callable[[_Seen], None]) -> Iterator[None]:
     """Call `see` with what reaches the attention of each layer, layer after layer, while the model reads."""
 
     def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -183,12 +183,16 @@ class _LayerSums:
             _add(self.logits_HN, difference_BHRS.sum(0), start)
             _add(self.counts_N[None], counts_BRS.sum(0, dtype=torch.float64)[None], start)
         if self.embeds:
+            places_N = context.key_positions.ids.expand(
+                batch, -1
+            ).flatten()  # of documents in a row, and beside padding
             half_B = (self.texts + torch.arange(batch, device=device)) % HALVES
             for half in range(HALVES):
                 chosen_BT = (real_BT & (half_B == half)[:, None]).double()
-                self.tokens_PT[half, :length] += chosen_BT.sum(0)
+                self.tokens_PT[half].index_add_(0, places_N, chosen_BT.flatten())
                 for sums_PHTD, x_BHTD in ((self.queries_PHTD, plain_q_BHTD), (self.keys_PHTD, plain_k_BHTD)):
-                    sums_PHTD[half, :, :length] += torch.einsum("bt,bhtd->htd", chosen_BT, x_BHTD.double())
+                    of_half_BHTD = x_BHTD.double() * chosen_BT[:, None, :, None]
+                    sums_PHTD[half].index_add_(1, places_N, of_half_BHTD.transpose(0, 1).flatten(1, 2))
             self.texts += batch
 
     def means(self) -> PositionLogits:
