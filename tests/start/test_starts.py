@@ -138,7 +138,7 @@ def test_a_fit_is_better_than_the_first_values_and_any_near(name, causal):
         generator = torch.Generator().manual_seed(seed)
         for parameter, value in zip(bias.parameters(), best, strict=True):
             parameter.data = value + 0.05 * torch.randn(value.shape, generator=generator)
-        assert error(bias, *targets(causal)) > fitted - 1e-4
+        assert error(bias, *targets(causal)) > 0.99 * fitted
     assert all(parameter.grad is None for parameter in bias.parameters())
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
+from poslab.encodings.bias.nearest import nearest_slopes
 
 
 class LearnedAlibi(Alibi):
@@ -45,16 +46,10 @@ class LearnedAlibi(Alibi):
 
         A slope is at least 2 ** -max_exponent, since it must be positive: so begins a head whose logits do not fall.
         """
-        share_N = weight_N / weight_N.sum()
-        slopes_H1 = self.slopes(distance_N.device).unsqueeze(-1)
-        discounted_N = -(self.bias_at(distance_N) / slopes_H1)[0].double()
-        centred_N = discounted_N - (share_N * discounted_N).sum()
-        spread = (share_N * centred_N.square()).sum()
-        if spread == 0:  # of a single distance
-            return
-        fitted_H = -(logits_HN * share_N * centred_N).sum(-1) / spread
+        shape_N = -(self.bias_at(distance_N) / self.slopes(distance_N.device).unsqueeze(-1))[0]
+        slopes_H, _ = nearest_slopes(shape_N, logits_HN, weight_N, 2.0**-self.max_exponent)
         with torch.no_grad():
-            self.exponents.copy_(-fitted_H.clamp_min(2.0**-self.max_exponent).log2())
+            self.exponents.copy_(-slopes_H.log2())
 
     def slopes(self, device: torch.device) -> Tensor:
         return 2.0 ** -self.exponents.to(torch.float32)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
-from poslab.encodings.bias.nearest import fit_by_lbfgs
+from poslab.encodings.bias.nearest import least_error, nearest_slopes
 
 SMALLEST = 0.01
 """Smallest value of every parameter, at which the authors' code clamps."""
@@ -18,8 +18,8 @@ SMALLEST = 0.01
 NEAREST = 1e-3
 """Distance from an end of their range, or share of it, that parameters keep at first: closer, they hardly learn."""
 
-_LEAST_RAW = math.log(math.expm1(NEAREST))
-_MOST_LOGIT = math.log((1 - NEAREST) / NEAREST)
+LEAST = SMALLEST + NEAREST
+"""Least value of a rate at first."""
 
 
 class KerpleLog(DistanceBias):
@@ -49,11 +49,16 @@ class KerpleLog(DistanceBias):
         return {"r1": _positive(self.raw_r1), "r2": _positive(self.raw_r2)}
 
     def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
-        """Fit both rates from where they begin; see `PositionalEncoding.fit`. None ends where it could not learn on."""
-        fit_by_lbfgs(self, distance_N, logits_HN, weight_N)
+        """Search r2 up to 100, with the best r1 for each by linear regression; see `PositionalEncoding.fit`."""
+        distance_N = distance_N.abs()
+
+        def rates(log_r2_H: Tensor) -> tuple[Tensor, Tensor]:
+            return nearest_slopes(torch.log1p(log_r2_H.exp()[:, None] * distance_N), logits_HN, weight_N, LEAST)
+
+        log_r2_H = least_error(lambda x_H: rates(x_H)[1], math.log(LEAST), math.log(100), len(logits_HN))
         with torch.no_grad():
-            self.raw_r1.clamp_(min=_LEAST_RAW)
-            self.raw_r2.clamp_(min=_LEAST_RAW)
+            self.raw_r1.copy_(_raw_of(rates(log_r2_H)[0]))
+            self.raw_r2.copy_(_raw_of(log_r2_H.exp()))
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -90,11 +95,17 @@ class KerplePower(DistanceBias):
         return {"r1": _positive(self.raw_r1), "r2": r2}
 
     def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
-        """Fit both rates from where they begin; see `PositionalEncoding.fit`. None ends where it could not learn on."""
-        fit_by_lbfgs(self, distance_N, logits_HN, weight_N)
+        """Search r2, with the best r1 for each by linear regression; see `PositionalEncoding.fit`."""
+        distance_N = distance_N.abs().double()
+
+        def rates(share_H: Tensor) -> tuple[Tensor, Tensor]:
+            shape_HN = distance_N ** (SMALLEST + (2.0 - SMALLEST) * share_H[:, None])
+            return nearest_slopes(shape_HN, logits_HN, weight_N, LEAST)
+
+        share_H = least_error(lambda x_H: rates(x_H)[1], NEAREST, 1 - NEAREST, len(logits_HN))
         with torch.no_grad():
-            self.raw_r1.clamp_(min=_LEAST_RAW)
-            self.raw_r2.clamp_(-_MOST_LOGIT, _MOST_LOGIT)
+            self.raw_r1.copy_(_raw_of(rates(share_H)[0]))
+            self.raw_r2.copy_(share_H.logit())
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -115,3 +126,9 @@ def _raw_of_uniform(num_heads: int, high: float) -> Tensor:
     """Return the inverse of `_positive` at uniform numbers in (0.01, high)."""
     above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(NEAREST)
     return above.expm1().log()
+
+
+def _raw_of(rate: Tensor) -> Tensor:
+    """Return the inverse of `_positive` at any rates above the smallest value, large ones too."""
+    above = rate - SMALLEST
+    return above + (-(-above).expm1()).log()
