@@ -171,12 +171,14 @@ def test_texts_of_different_lengths_in_any_order_count_by_their_pairs():
 
 def test_reading_leaves_no_trace():
     model, ids_BT = borrow(tiny("llama")), some_tokens(2, 9)
-    before = model(ids_BT)
+
+    def hooks() -> list[int]:
+        return [len(module._forward_pre_hooks) for module in model.modules()]
+
+    before = model(ids_BT), hooks()
     position_logits(model, [lambda m: m.hidden_states(ids_BT)])
-    assert not any(
-        hook for module in model.modules() for hook in module._forward_pre_hooks.values() if "watched" in str(hook)
-    )
-    assert torch.equal(model(ids_BT), before)
+    assert torch.equal(model(ids_BT), before[0])
+    assert hooks() == before[1]
 
 
 def test_rows_need_two_texts():

@@ -76,7 +76,7 @@ def randomised(bias: DistanceBias) -> DistanceBias:
     """The encoding with other parameters, always the same."""
     torch.manual_seed(7)
     for parameter in bias.parameters():
-        parameter.data += 0.5 * torch.rand_like(parameter)
+        parameter.data -= 0.3 * torch.rand_like(parameter)
     return bias
 
 

@@ -76,7 +76,7 @@ class Interpolated(StartOfRows):
             return old_NM[:count]
         steps = torch.arange(count, device=old_NM.device) * (len(old_NM) - 1)  # integers, so that no row is missed
         before, rest = steps // (count - 1), steps % (count - 1)
-        share_K1 = (rest / (count - 1)).to(old_NM.dtype).unsqueeze(-1)
+        share_K1 = (rest.to(old_NM.dtype) / (count - 1)).unsqueeze(-1)
         return torch.lerp(old_NM[before], old_NM[(before + 1).clamp_max(len(old_NM) - 1)], share_K1)
 
 
