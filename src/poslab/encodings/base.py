@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
 from poslab.encodings.distance import BiasOfPairs, BiasTable
@@ -171,7 +171,7 @@ class PositionalEncoding(Described):
         return {}
 
     @property
-    def rows(self) -> nn.Parameter | None:
+    def rows(self) -> Tensor | None:
         """Learned vectors of the positions 0, 1, ..., (N, M), that are added to embeddings; None without any."""
         return None
 

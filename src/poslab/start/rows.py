@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poslab.models import Model
 from poslab.start.base import Reading, Start
@@ -80,6 +80,6 @@ class Interpolated(StartOfRows):
         return torch.lerp(old_NM[before], old_NM[(before + 1).clamp_max(len(old_NM) - 1)], share_K1)
 
 
-def _tables(model: Model) -> list[nn.Parameter]:
+def _tables(model: Model) -> list[Tensor]:
     """Return the tables of positions of a model's encodings."""
     return [encoding.rows for encoding in model.encodings if encoding.rows is not None]

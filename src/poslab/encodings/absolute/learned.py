@@ -48,7 +48,7 @@ class Learned(PositionalEncoding):
         nn.init.normal_(self.table.weight, std=0.02)
 
     @property
-    def rows(self) -> nn.Parameter:
+    def rows(self) -> Tensor:
         return self.table.weight
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:

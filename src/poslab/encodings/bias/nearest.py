@@ -66,9 +66,9 @@ def fit_by_lbfgs(encoding: DistanceBias, distance_N: Tensor, logits_HN: Tensor, 
         difference_HN = encoding.bias_at(distance_N).double() - logits_HN
         difference_HN = difference_HN - (share_N * difference_HN).sum(-1, keepdim=True)
         mean_square = (share_N * difference_HN.square()).sum()
-        mean_square.backward()  # type: ignore[no-untyped-call]
+        mean_square.backward()
         return mean_square
 
     with torch.enable_grad():
-        search.step(error)  # type: ignore[no-untyped-call]
+        search.step(error)
     search.zero_grad()
