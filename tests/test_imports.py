@@ -10,7 +10,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
-    *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "testing", "data"),
+    *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "start", "testing", "data"),
     *("pretrained", "generation", "tasks", "objectives", "runs", "report", "evaluation", "training", "pool", "tuning"),
     *("comparison", "commands"),
 )

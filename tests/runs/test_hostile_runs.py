@@ -159,7 +159,7 @@ GROUPS["encoding.encodings"] = in_a_pattern
 """Where every node is tried: as a whole group, as a part, and as a part in a list."""
 OF_A_MODEL = ["model", "model.cross_encoding", "model.window", "positions", "encoding.base", "encoding._args_"]
 OF_TRAINING = ["optimizer", "optimizer.betas", "trainer.devices", "trainer.lightning", "callbacks.one", "logger.one"]
-OF_OTHERS = ["objective", "temperature", "adapt", "adapt.rank", "dataset.files", "dataset.tokenizer"]
+OF_OTHERS = ["objective", "temperature", "adapt", "adapt.rank", "start", "dataset.files", "dataset.tokenizer"]
 OTHERS = {part: put(part) for part in (*OF_A_MODEL, *OF_TRAINING, *OF_OTHERS)}
 OTHERS["encoding.embedding"] = beside_a_pattern
 """Where some nodes are tried."""
@@ -191,7 +191,7 @@ def test_nothing_that_a_run_directory_names_is_run(run, folder, command_configs)
         "generate": lambda: generate.main(asked["generate"], Path.cwd(), []),
         "evaluate": lambda: evaluate.main(asked["evaluate"], Path.cwd(), []),
     }
-    all_ways = dict.fromkeys(("model", "encoding", "positions", "temperature", "objective", "adapt"), ways)
+    all_ways = dict.fromkeys(("model", "encoding", "positions", "temperature", "objective", "adapt", "start"), ways)
     all_ways["dataset"] = {name: way for name, way in ways.items() if name != "load"}
     all_ways |= {part: {"resume": ways["resume"]} for part in ("optimizer", "trainer", "callbacks", "logger")}
 

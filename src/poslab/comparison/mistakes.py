@@ -20,7 +20,8 @@ OF_A_RUN = ("trust", "seed", "resume", "hydra")
 MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""
 
-GROUPS_OF_ENCODINGS, RATE_OF_ENCODINGS = ("encoding", "positions", "temperature"), "optimizer.encoding_lr_multiplier"
+GROUPS_OF_ENCODINGS = ("encoding", "positions", "temperature", "start")
+RATE_OF_ENCODINGS = "optimizer.encoding_lr_multiplier"
 """Groups and a key in which the encodings of a comparison may differ; all others would compare something else."""
 
 

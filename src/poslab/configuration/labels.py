@@ -16,7 +16,7 @@ from poslab.io.reading import LOADER
 CONF = Path(__file__).resolve().parents[3] / "conf"
 """The choices of a checkout, whose names labels use; elsewhere there is no such folder, and classes are named."""
 
-GROUPS = ("positions", "temperature", "model", "objective", "optimizer", "adapt", "dataset")
+GROUPS = ("positions", "temperature", "model", "objective", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named in place of the class that it makes."""
 
 APART = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")

@@ -94,11 +94,8 @@ class TextDataModule(RunData):
         """The window lengths of the evaluation, ascending: those that both splits fill, up to `max_length`."""
         return [length for length in self._lengths_taken if length < self.num_tokens[self._shortest]]
 
-    def train_dataloader(self) -> RunLoader | StreamLoader:
-        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
-        assert self.trainer is not None
+    def training_batches(self, plan: BatchPlan) -> RunLoader | StreamLoader:
         corpus = self.corpus
-        plan = BatchPlan.of(self.trainer, corpus.batch_size)
         if corpus.streaming:
             return StreamLoader(corpus, self.tokenizer, self.task.collate, plan)
         tokens = self._tokens["train"]

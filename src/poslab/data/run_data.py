@@ -1,7 +1,7 @@
 """The data of a run, whatever its source."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
 from poslab.data.loaders import Batches, evaluation_loader
-from poslab.data.order import evaluation_batches
+from poslab.data.order import BatchPlan, evaluation_batches
 from poslab.data.sources import AnySource
 from poslab.data.tokenizers import Tokenizer
 
@@ -127,6 +127,19 @@ class RunData(pl.LightningDataModule, ABC):
     @abstractmethod
     def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
         """Return the batches of a held-out split at one of its lengths."""
+
+    @abstractmethod
+    def training_batches(self, plan: BatchPlan) -> Iterable[Batch]:
+        """Return the micro-batches of training, in the order of a plan."""
+
+    def first_batches(self, count: int, pieces: int = 1) -> Iterable[Batch]:
+        """Return the first global batches of training, each in a number of pieces, without a trainer."""
+        return self.training_batches(BatchPlan(self.batch_size, accumulate=pieces, last_step=count))
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
+        assert self.trainer is not None
+        return self.training_batches(BatchPlan.of(self.trainer, self.batch_size))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return one loader for each length of `validation`."""

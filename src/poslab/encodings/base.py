@@ -26,7 +26,8 @@ class PositionalEncoding(Described):
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
     does nothing must stay as it is here. `prepare` is not a hook: it makes what the others read, and is always called.
-    Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call.
+    Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call, and `rows` and `fit`, by which
+    an encoding begins near that of a trained model.
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
@@ -168,6 +169,30 @@ class PositionalEncoding(Described):
     def vectors(self) -> dict[str, VectorTable]:
         """Return the tables that have a learned vector for each distance or count, by name; here none."""
         return {}
+
+    @property
+    def rows(self) -> Tensor | None:
+        """Learned vectors of the positions 0, 1, ..., (N, M), that are added to embeddings; None without any."""
+        return None
+
+    @property
+    def can_be_fitted(self) -> bool:
+        """True if it has a `fit`."""
+        return type(self).fit is not PositionalEncoding.fit
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Set the parameters so that the bias is nearest to given logits, up to a constant of each head.
+
+            minimise  sum_d weight_d (bias_h(d) - logits_h(d) - c_h)^2  over the parameters and c_h
+
+        A softmax ignores the constants.
+
+        Args:
+            distance_N: distances d, query minus key, each once, integers.
+            logits_HN: logits at these distances, float64.
+            weight_N: their weights, above 0, float64.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be fitted")
 
     def spectrum(self, length: int) -> Tensor | None:
         """Return the inverse frequencies by which queries and keys rotate, (N,) radians per token; None if they do not.

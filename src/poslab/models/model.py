@@ -1,11 +1,11 @@
 """Interface of a model, ours or a user's own.
 
-Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model dim, V vocabulary.
+Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model dim, V vocabulary, N positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -96,6 +96,18 @@ class Model(nn.Module):
     @property
     def task_output(self) -> nn.Module | None:
         """Output layer of a task's `Outputs`, which learns under every choice of `adapt`; None for token logits."""
+        return None
+
+    @property
+    def position_rows(self) -> Tensor | None:
+        """Learned vectors of the positions 0, 1, ..., (N, M), that are added to embeddings; None without any."""
+        return next((encoding.rows for encoding in self.encodings if encoding.rows is not None), None)
+
+    def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the named arguments of an attention layer under which the model does not rotate queries and keys.
+
+        None where they reach attention without rotation anyway, as in every model of ours.
+        """
         return None
 
     @property

@@ -7,6 +7,7 @@ state, M model dim.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +23,9 @@ from poslab.encodings.tokens import PADDING
 from poslab.models.reading import Reading
 from poslab.pretrained import attention
 from poslab.pretrained.families import Family, part
+
+ROTATION = "position_embeddings"
+"""Argument of attention layers of transformers: the cosine and the sine of the rotation."""
 
 
 class Exchange:
@@ -98,6 +102,11 @@ class Exchange:
             for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
                 self._silenced.append((parameter, parameter.requires_grad))
                 parameter.requires_grad_(False)
+
+    def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the named arguments of an attention layer without the model's own rotation; None if it has none."""
+        turns = arguments.get(ROTATION) if self.keeps_own else None
+        return None if turns is None else {**arguments, ROTATION: _still(turns)}
 
     def check_length(self, positions: Positions) -> None:
         """Raise ValueError for positions beyond the learned rows of the model; an encoding refuses them itself."""
@@ -270,8 +279,12 @@ def _real(mask: Any, length: int) -> Tensor | None:
 
 
 def _no_rotation(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the cosine and the sine of no turn, which broadcast."""
-    one = output[0].new_ones(1, 1, 1)
+    return _still(output)
+
+
+def _still(turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of no turn, which broadcast, in place of those of other turns."""
+    one = turns[0].new_ones(1, 1, 1)
     return one, torch.zeros_like(one)
 
 

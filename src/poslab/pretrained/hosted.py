@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,16 @@ class HostedModel(CheckedArguments, Model):
     def max_length(self) -> int | None:
         """Number of positions at which its encoding or its position sampler ends; None if neither does."""
         return end_of_positions(self.encodings, self.position_sampler)
+
+    @property
+    def position_rows(self) -> Tensor | None:
+        if not self.exchange.keeps_own or self.family.rows is None:
+            return super().position_rows
+        rows: Tensor = part(self.base, self.family.rows).weight
+        return rows[self.family.first_row(self.host.config) :]
+
+    def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        return self.exchange.unrotated(arguments)
 
     @cached_property
     def _head(self) -> list[Any]:

@@ -19,6 +19,7 @@ OFFLINE = (
 ADDED: dict[str, Any] = {
     "adapt": {"_target_": "poslab.adaptation.full.Full"},
     "objective": {"_target_": "poslab.objectives.objective.OwnLoss"},
+    "start": {"_target_": "poslab.start.fresh.Fresh"},
     "callbacks": {},
     "logger": {
         "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from poslab.objectives.objective import Objective
     from poslab.runs.optimizer import AdamWithCosine
     from poslab.runs.trainer_settings import TrainerSettings
+    from poslab.start import Start
     from poslab.tasks.task import Task
 
 
@@ -44,6 +45,7 @@ class Recipe:
         objective: what it learns: the loss of the task, or a teacher too.
         optimizer: optimizer and schedule.
         adapt: choice of the weights that learn.
+        start: how its encoding begins, in a model that has had others.
         trainer: settings of the trainer.
         seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
@@ -56,6 +58,7 @@ class Recipe:
     objective: Objective
     optimizer: AdamWithCosine
     adapt: Adaptation
+    start: Start
     trainer: TrainerSettings
     seed: int
     init_from: str | None
@@ -80,10 +83,12 @@ class Recipe:
         from poslab.adaptation import Adaptation
         from poslab.runs.optimizer import AdamWithCosine
         from poslab.runs.trainer_settings import TrainerSettings
+        from poslab.start import Start
 
         trainer = build(config, "trainer", TrainerSettings)
         optimizer = build(config, "optimizer", AdamWithCosine)
         adapt = build(ADDED | dict(config), "adapt", Adaptation)
+        start = build(ADDED | dict(config), "start", Start)
         model = _model(config)
         with full_keys("model", config):
             capabilities = model.capabilities
@@ -100,7 +105,7 @@ class Recipe:
         task.check(source, model.positions)
         objective = build(ADDED | dict(config), "objective", Objective)
         init_from = None if init_from is None else str(init_from)
-        return cls(source, task, model, objective, optimizer, adapt, trainer, seed, init_from, config)
+        return cls(source, task, model, objective, optimizer, adapt, start, trainer, seed, init_from, config)
 
     @property
     def encoding_name(self) -> str:

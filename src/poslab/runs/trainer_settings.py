@@ -20,7 +20,7 @@ class TrainerSettings:
     """Settings of the trainer. Batch size and steps are global, whatever the number of devices.
 
     Args:
-        max_steps: optimizer steps of the run; positive.
+        max_steps: optimizer steps of the run; 0 measures the weights that it begins with.
         accelerator: `gpu`, `cpu`, or `auto` for a GPU if there is one.
         devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
         num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.
@@ -54,7 +54,9 @@ class TrainerSettings:
     lightning: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "num_nodes", "validations", "saves", "log_every", "hang_after"):
+        if self.max_steps < 0:
+            raise ValueError(f"max_steps must not be negative, got {self.max_steps}")
+        for name in ("num_nodes", "validations", "saves", "log_every", "hang_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
         if self.max_steps > MOST_STEPS:
@@ -111,12 +113,12 @@ class TrainerSettings:
     @property
     def validate_every(self) -> int:
         """Steps between two validations; the last step is validated too."""
-        return math.ceil(self.max_steps / self.validations)
+        return max(1, math.ceil(self.max_steps / self.validations))
 
     @property
     def save_every(self) -> int:
         """Steps between two saves of the last state, which is also saved after every validation."""
-        return math.ceil(self.max_steps / self.saves)
+        return max(1, math.ceil(self.max_steps / self.saves))
 
     @property
     def resolved_precision(self) -> str:

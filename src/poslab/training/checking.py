@@ -39,6 +39,10 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
     _check_checkpoints(recipe.init_from, checkpoint)
+    if recipe.start.needs_earlier and checkpoint is None:
+        from poslab.training.first_encoding import check_start
+
+        check_start(recipe, model)
     if recipe.config.get("objective", ADDED["objective"]) != ADDED["objective"]:
         from poslab.training.teacher import check_teacher
 

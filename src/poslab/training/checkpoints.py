@@ -50,7 +50,7 @@ class RunCheckpoints(Checkpoint):
         assert isinstance(pl_module, Learner)
         if trainer.state.fn != "fit":
             return
-        metrics = {tag: value for tag, value in pl_module.metrics.items() if tag.startswith("validation/")}
+        metrics = pl_module.validation_metrics
         metric = f"validation/{pl_module.task.chosen_by}"
         sign = 1 if metric == "validation/loss" else -1
         if sign * metrics[metric] < sign * self.best_metrics.get(metric, sign * math.inf):
@@ -59,6 +59,11 @@ class RunCheckpoints(Checkpoint):
         trainer.save_checkpoint(self.last)
         if pl_module.stopping:
             raise RunInterruptedError(self.signals.received or signal.SIGTERM)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.max_steps == 0:  # no step ends that would save
+            trainer.save_checkpoint(self.best)
+            trainer.save_checkpoint(self.last)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -32,6 +32,7 @@ from poslab.training.components import (
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, test_table
 from poslab.training.encoding_curves import EncodingCurves
 from poslab.training.environment import peak_memory_mb, reset_peak_memory
+from poslab.training.first_encoding import begin_encoding
 from poslab.training.initialise import initialise_from
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
@@ -86,6 +87,9 @@ def train_here(
         console.print(f"weights of {recipe.init_from}")
         for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
             console.print(f"  {line}")
+    if checkpoint is None:
+        for line in begin_encoding(recipe, model, task, datamodule):
+            console.print(f"start={choice_of(recipe.config, 'start').name}: {line}")
     teacher = teacher_of(recipe, task, datamodule.tokenizer)
     if teacher is not None:
         size = sum(parameter.numel() for parameter in teacher.model.parameters())
@@ -128,6 +132,9 @@ def train_here(
             else:
                 logger.log_hyperparams(columns(recipe.config))
 
+    if settings.max_steps == 0:
+        trainer.validate(learner, datamodule=datamodule, verbose=False)
+        checkpoints.best_metrics = learner.validation_metrics
     try:
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # what Lightning can say only of data that is loaded

@@ -182,6 +182,11 @@ class Learner(L.LightningModule):
         self.record({f"train/{name}": value for name, value in metrics.items()})
 
     @property
+    def validation_metrics(self) -> dict[str, float]:
+        """Newest metrics of a validation, by tag."""
+        return {tag: value for tag, value in self.metrics.items() if tag.startswith("validation/")}
+
+    @property
     def trained_tokens(self) -> int:
         """Tokens that all processes have read in training, padding aside."""
         return int(self._tokens_read.item())

@@ -50,10 +50,7 @@ class AlgorithmicDataModule(RunData):
     def lengths_asked(self) -> Sequence[int]:
         return sorted(set(self.source.test_lengths))
 
-    def train_dataloader(self) -> RunLoader:
-        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
-        assert self.trainer is not None
-        plan = BatchPlan.of(self.trainer, self.source.batch_size)
+    def training_batches(self, plan: BatchPlan) -> RunLoader:
         # Each place of the stream is an example of its own.
         return training_loader(TrainingExamples(self.source, self.task.collate), plan, list, self.num_workers)
 

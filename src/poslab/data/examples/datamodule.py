@@ -82,11 +82,8 @@ class ExampleDataModule(RunData):
     def _lengths_of_all(self, split: str) -> list[int]:
         return [int(length) for length in np.unique(self._upper_lengths(split))]
 
-    def train_dataloader(self) -> RunLoader:
-        """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
-        assert self.trainer is not None
+    def training_batches(self, plan: BatchPlan) -> RunLoader:
         source = self.source
-        plan = BatchPlan.of(self.trainer, source.batch_size)
         repeat = source.batch_size if source.overfit else None
         order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
         everything = np.arange(len(self._lengths["train"]))

@@ -47,6 +47,10 @@ class Learned(PositionalEncoding):
         self.table = nn.Embedding(max_length, d_model)
         nn.init.normal_(self.table.weight, std=0.02)
 
+    @property
+    def rows(self) -> Tensor:
+        return self.table.weight
+
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         if positions.ids.is_floating_point():
             raise ValueError(

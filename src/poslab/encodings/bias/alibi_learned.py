@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
+from poslab.encodings.bias.nearest import nearest_slopes
 
 
 class LearnedAlibi(Alibi):
@@ -37,6 +38,18 @@ class LearnedAlibi(Alibi):
 
     def learned(self) -> dict[str, Tensor]:
         return {"slope": self.slopes(self.exponents.device)}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Set the slopes by linear regression on the distance; see `PositionalEncoding.fit`.
+
+            slope_h = -cov(|d|, logits_h(d)) / var(|d|)
+
+        A slope is at least 2 ** -max_exponent, since it must be positive: so begins a head whose logits do not fall.
+        """
+        shape_N = -(self.bias_at(distance_N) / self.slopes(distance_N.device).unsqueeze(-1))[0]
+        slopes_H, _ = nearest_slopes(shape_N, logits_HN, weight_N, 2.0**-self.max_exponent)
+        with torch.no_grad():
+            self.exponents.copy_(-slopes_H.log2())
 
     def slopes(self, device: torch.device) -> Tensor:
         return 2.0 ** -self.exponents.to(torch.float32)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.nearest import least_error, nearest_slopes
 
 SMALLEST = 0.01
 """Smallest value of every parameter, at which the authors' code clamps."""
+
+NEAREST = 1e-3
+"""Distance from an end of their range, or share of it, that parameters keep at first: closer, they hardly learn."""
+
+LEAST = SMALLEST + NEAREST
+"""Least value of a rate at first."""
 
 
 class KerpleLog(DistanceBias):
@@ -38,6 +47,18 @@ class KerpleLog(DistanceBias):
 
     def learned(self) -> dict[str, Tensor]:
         return {"r1": _positive(self.raw_r1), "r2": _positive(self.raw_r2)}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Search r2 up to 100, with the best r1 for each by linear regression; see `PositionalEncoding.fit`."""
+        distance_N = distance_N.abs()
+
+        def rates(log_r2_H: Tensor) -> tuple[Tensor, Tensor]:
+            return nearest_slopes(torch.log1p(log_r2_H.exp()[:, None] * distance_N), logits_HN, weight_N, LEAST)
+
+        log_r2_H = least_error(lambda x_H: rates(x_H)[1], math.log(LEAST), math.log(100), len(logits_HN))
+        with torch.no_grad():
+            self.raw_r1.copy_(_raw_of(rates(log_r2_H)[0]))
+            self.raw_r2.copy_(_raw_of(log_r2_H.exp()))
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -67,12 +88,24 @@ class KerplePower(DistanceBias):
     def __init__(self, num_heads: Count) -> None:
         super().__init__()
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
-        # Without the ends of the range, where a sigmoid does not learn.
-        self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(1e-3, 1 - 1e-3).logit())
+        self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(NEAREST, 1 - NEAREST).logit())
 
     def learned(self) -> dict[str, Tensor]:
         r2 = SMALLEST + (2.0 - SMALLEST) * self.raw_r2.to(torch.float32).sigmoid()
         return {"r1": _positive(self.raw_r1), "r2": r2}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Search r2, with the best r1 for each by linear regression; see `PositionalEncoding.fit`."""
+        distance_N = distance_N.abs().double()
+
+        def rates(share_H: Tensor) -> tuple[Tensor, Tensor]:
+            shape_HN = distance_N ** (SMALLEST + (2.0 - SMALLEST) * share_H[:, None])
+            return nearest_slopes(shape_HN, logits_HN, weight_N, LEAST)
+
+        share_H = least_error(lambda x_H: rates(x_H)[1], NEAREST, 1 - NEAREST, len(logits_HN))
+        with torch.no_grad():
+            self.raw_r1.copy_(_raw_of(rates(share_H)[0]))
+            self.raw_r2.copy_(share_H.logit())
 
     def bias_at(self, distance: Tensor) -> Tensor:
         r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
@@ -91,6 +124,11 @@ def _positive(raw: Tensor) -> Tensor:
 
 def _raw_of_uniform(num_heads: int, high: float) -> Tensor:
     """Return the inverse of `_positive` at uniform numbers in (0.01, high)."""
-    # At least 0.001 above the smallest value, since a softplus hardly learns closer to it.
-    above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(1e-3)
+    above = (torch.rand(num_heads) * (high - SMALLEST)).clamp_min(NEAREST)
     return above.expm1().log()
+
+
+def _raw_of(rate: Tensor) -> Tensor:
+    """Return the inverse of `_positive` at any rates above the smallest value, large ones too."""
+    above = rate - SMALLEST
+    return above + (-(-above).expm1()).log()

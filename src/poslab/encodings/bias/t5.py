@@ -67,6 +67,26 @@ class T5Bias(DistanceBias):
         self.table = nn.Parameter(torch.empty(num_buckets, num_heads))
         nn.init.normal_(self.table, std=d_model**-0.5)
 
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Set each bucket to the weighted mean of the logits at its distances; see `PositionalEncoding.fit`.
+
+        A bucket without any takes the value of the nearest bucket of its side that has one, since the last that
+        training has reached stands for all further distances.
+        """
+        buckets = distance_buckets(distance_N, self.causal, self.num_buckets, self.max_distance)
+        weights = torch.zeros(self.num_buckets, dtype=torch.float64, device=distance_N.device)
+        weights.index_add_(0, buckets, weight_N)
+        sums_HB = logits_HN.new_zeros(len(logits_HN), self.num_buckets)
+        sums_HB.index_add_(1, buckets, logits_HN * weight_N)
+        side = self.num_buckets if self.causal else self.num_buckets // 2
+        with torch.no_grad():
+            for bucket in range(self.num_buckets):
+                there = range(bucket - bucket % side, bucket - bucket % side + side)
+                known = [other for other in there if weights[other] > 0]
+                if known:
+                    nearest = min(known, key=lambda other: abs(other - bucket))
+                    self.table[bucket] = sums_HB[:, nearest] / weights[nearest] / self.logit_scale
+
     def bias_at(self, distance: Tensor) -> Tensor:
         buckets = distance_buckets(distance, self.causal, self.num_buckets, self.max_distance)
         # A look-up of embeddings sums the gradient of each bucket deterministically.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.nearest import fit_by_lbfgs
 
 
 class Tisa(DistanceBias):
@@ -42,6 +43,10 @@ class Tisa(DistanceBias):
 
     def learned(self) -> dict[str, Tensor]:
         return {"amplitudes": self.amplitudes, "sharpness": self.sharpness.abs(), "offsets": self.offsets}
+
+    def fit(self, distance_N: Tensor, logits_HN: Tensor, weight_N: Tensor) -> None:
+        """Fit all bumps from where they begin, which finds a minimum near them; see `PositionalEncoding.fit`."""
+        fit_by_lbfgs(self, distance_N, logits_HN, weight_N)
 
     def bias_at(self, distance: Tensor) -> Tensor:
         ahead = -distance.to(torch.float32)

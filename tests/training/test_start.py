@@ -1,0 +1,158 @@
+"""Runs whose encoding begins by `start=`: what they begin with, resume with, share among processes and refuse."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import poslab
+from poslab.configuration.labels import label
+from poslab.pretrained.borrow import borrow
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
+from tests.pretrained.test_runs import configuration
+from tests.pretrained.test_runs import folder as folder  # a fixture
+from tests.training.runs import composed, run_of, small, stop_run, weights
+
+ZERO = "trainer.max_steps=0"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunDirectory]:
+    """A folder, and a run under learned positions in it."""
+    path = tmp_path_factory.mktemp("start")
+    return path, run_of(small(path, "encoding=learned", "dataset.length_multiples=[1]"), path / "learned")
+
+
+def log_of(run: RunDirectory) -> str:
+    return re.sub(r"\s+", " ", run.log_file.read_text())
+
+
+def test_a_run_of_no_steps_measures_the_weights_that_it_begins_with(trained):
+    folder, source = trained
+    config = small(folder, f"init_from={source.path}", "encoding=learned", "dataset.length_multiples=[1]", ZERO)
+    run = run_of(config, folder / "zero")
+    before, after = weights(source.best_checkpoint), weights(run.best_checkpoint)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    found, known = run.metrics(), source.metrics()
+    assert found["steps"] == 0
+    assert found["test/loss"] == pytest.approx(known["test/loss"])
+    assert found["validation/loss"] == pytest.approx(known["validation/loss"])
+    assert torch.equal(weights(run.last_checkpoint)["embedding.weight"], before["embedding.weight"])
+
+
+def test_a_longer_table_begins_with_the_rows_of_a_run(trained):
+    folder, source = trained
+    words = [f"init_from={source.path}", "encoding=learned", "encoding.max_length=40", "start=copied", ZERO]
+    run = run_of(small(folder, *words), folder / "copied")
+    table = weights(run.best_checkpoint)["encodings.distinct.0.table.weight"]
+    rows = weights(source.best_checkpoint)["encodings.distinct.0.table.weight"]
+    assert torch.equal(table, torch.cat([rows, rows, rows])[:40])
+    assert "start=copied: 40 rows of positions are copied from 16" in log_of(run)
+    assert label(run.config()) == "learned max_length=40"
+
+
+def test_a_bias_of_a_run_is_fitted_to_that_run(trained):
+    folder, source = trained
+    words = [f"init_from={source.path}", "encoding=t5", "start=fitted", ZERO]
+    runs = [run_of(small(folder, *words), folder / name) for name in ("fitted", "again")]
+    first, second = (weights(run.best_checkpoint)["encodings.distinct.0.table"] for run in runs)
+    assert torch.equal(first, second)
+    fresh = run_of(small(folder, *words[:2], ZERO), folder / "fresh")
+    assert not torch.equal(first, weights(fresh.best_checkpoint)["encodings.distinct.0.table"])
+    assert re.search(r"start=fitted: T5Bias of layer 0 explains \d+ % of the variance", log_of(runs[0]))
+
+
+def test_random_numbers_of_a_run_are_the_same_under_every_start(trained):
+    folder, source = trained
+    words = [f"init_from={source.path}", "encoding=t5", "adapt=lora", ZERO]
+    fresh, fitted = (
+        weights(run_of(small(folder, *words, f"start={start}"), folder / f"lora_{start}").best_checkpoint)
+        for start in ("fresh", "fitted")
+    )
+    assert {name for name in fresh if not torch.equal(fresh[name], fitted[name])} == {"encodings.distinct.0.table"}
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("llama", "t5"), ("bert", "kerple_log")])
+def test_a_pretrained_model_is_fitted_to_its_own_positions(folder, name, encoding):
+    run = run_of(configuration(folder, name, f"encoding={encoding}", "start=fitted", "start.batches=2"), folder / "run")
+    assert "start=fitted: " in log_of(run)
+    resumed = stop_run(
+        configuration(folder, name, f"encoding={encoding}", "start=fitted", "start.batches=2"), folder / "stopped", 2
+    )
+    again = run_of(resumed.config(), resumed.path, resumed.last_checkpoint)
+    whole, parts = weights(run.last_checkpoint), weights(again.last_checkpoint)
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_pretrained_model_begins_as_it_was_with_its_rows(folder):
+    words = ["encoding=learned", "encoding.max_length=64", "start=copied", ZERO]
+    run = run_of(configuration(folder, "bert", *words), folder / "run")
+    ids = torch.arange(5, 25)[None]
+    there, here = borrow(str(folder / "bert"))(ids), poslab.load(run.path)(ids)
+    torch.testing.assert_close(here[..., :280], there, rtol=1e-4, atol=1e-4)  # the last row is that of the mask
+
+
+@pytest.mark.slow
+def test_processes_of_a_run_share_the_values_of_the_first(trained):
+    folder, source = trained
+    words = [
+        f"init_from={source.path}",
+        "encoding=t5",
+        "start=fitted",
+        "trainer=ddp_cpu",
+        "trainer.precision=32-true",
+        "trainer.max_steps=2",
+    ]
+    both = run_of(small(folder, *words), folder / "two")
+    alone = run_of(small(folder, *words, "trainer.devices=1"), folder / "one")
+    key = "encodings.distinct.0.table"
+    torch.testing.assert_close(
+        weights(both.last_checkpoint)[key], weights(alone.last_checkpoint)[key], rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["encoding=t5", "start=fitted"],
+            r"^start=fitted needs a model with earlier positions: init_from= a run, or model=pretrained$",
+        ),
+        (["encoding=learned", "start=copied"], r"^start=copied needs a model with earlier positions"),
+        (["encoding=t5", "start=fitted", "start.batches=0"], r"^start.batches must be a positive integer, got 0$"),
+        (["encoding=t5", "start=fitted", "init_from=nothing"], r"^init_from: "),
+    ],
+)
+def test_mistakes_are_found_before_training(words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        check(composed("trainer=cpu", *words))
+
+
+def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
+    folder, source = trained
+    for words, sentence in (
+        (["encoding=rotary", "start=copied"], r"^start=copied needs an encoding with a row for each position"),
+        (["encoding=shaw", "start=fitted"], r"^start=fitted needs an encoding that learns a bias of distance"),
+        (
+            ["encoding=t5", "start=fitted", "model.num_layers=2"],
+            r"^start=fitted needs a model.num_layers of 1, .* got 2$",
+        ),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            check(small(folder, f"init_from={source.path}", *words))
+
+
+def test_own_positions_begin_as_they_are(folder):
+    with pytest.raises(ValueError, match=r"^start must be fresh under encoding=own, which exchanges nothing$"):
+        check(configuration(folder, "bert", "encoding=own", "start=copied"))
+
+
+def test_a_run_of_an_earlier_version_begins_fresh(trained):
+    folder, _ = trained
+    config = small(folder, "encoding=learned")
+    del config["start"]
+    check(config)
