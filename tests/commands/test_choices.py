@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import poslab.data.composed
 from poslab.commands.choices import choices, family
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
@@ -165,6 +166,19 @@ def test_a_paper_has_its_setting_and_a_small_form_of_it_for_all_of_its_tasks(pap
             assert config["model"]["_target_"].endswith(f".{kind}")
         assert small_form["trainer"]["max_steps"] <= 2500 < own["trainer"]["max_steps"]
         assert small_form["trainer"]["precision"] == "32-true"
+
+
+@pytest.mark.parametrize("paper", ["peng2023", "zhu2023", "gelberg2025", "huang2020"])
+def test_a_paper_on_pretrained_models_has_its_setting_and_a_small_form(paper, monkeypatch):
+    monkeypatch.setattr(poslab.data.composed, "in_package", lambda path: path)
+    own, small_form = (composed(f"experiment={paper}{form}", "model.path=x") for form in ("", "_small"))
+    for config in (own, small_form):
+        assert config["model"] == {"_target_": "poslab.pretrained.hosted.HostedModel", "path": "x", "pooling": None}
+    assert own["encoding"]["_target_"] == small_form["encoding"]["_target_"]
+    assert own["positions"]["_target_"] == small_form["positions"]["_target_"]
+    steps = [config["trainer"]["max_steps"] for config in (own, small_form)]
+    tokens = [config["dataset"]["batch_size"] * config["dataset"]["sequence_length"] for config in (own, small_form)]
+    assert steps[0] * tokens[0] > 50 * steps[1] * tokens[1]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.text_files import TextFiles
@@ -259,3 +259,24 @@ def test_published_tokenizers_are_read(tmp_path: Path, name: str) -> None:
     tokenizer = SubwordTokenizer.from_file(file)
     assert tokenizer.decode(tokenizer.encode("hello")).strip() == "hello"
     assert load_tokenizer(tmp_path) == tokenizer
+
+
+def test_texts_begin_as_the_template_of_a_tokenizer_says_else_after_an_end() -> None:
+    vocabulary = {word: number for number, word in enumerate(["[UNK]", "[SEP]", "[CLS]", "<s>", "a"])}
+    library = Library(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    assert (SubwordTokenizer(library).start_id, SubwordTokenizer(library).end_id) == (1, 1)
+    for template, start in (("[CLS] $A [SEP]", 2), ("<s> $A", 3), ("$A [SEP]", 1)):
+        special = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]", "<s>")]
+        library.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        assert SubwordTokenizer(library).start_id == start
+    for own in (ByteTokenizer(), SymbolTokenizer(["x"])):
+        assert (own.start_id, own.mask_id) == (own.end_id, None)
+
+
+@pytest.mark.parametrize("mask", ["[MASK]", "<mask>"])
+def test_the_mask_of_a_tokenizer_file_is_used_and_no_text_encodes_to_it(mask: str) -> None:
+    library = Library(models.WordLevel({"[UNK]": 0, "a": 1, mask: 2}, unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = SubwordTokenizer(library)
+    assert tokenizer.mask_id == 2
+    assert 2 not in tokenizer.encode(f"a {mask} a")

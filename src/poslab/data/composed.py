@@ -6,8 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.configuration.build import build
+from poslab.configuration.build import build, full_keys
 from poslab.configuration.of_pretrained import is_pretrained, without_usual
+from poslab.io.packages import in_package
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
@@ -44,6 +45,14 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
     for size in ("d_model", "num_layers", "num_heads"):  # of debug= and experiment=
         config["model"].pop(size, None)
     path = config["model"].get("path")
+    if isinstance(path, str):
+        with full_keys("model", config):
+            path = in_package(path)
+            if (file := Path(path).expanduser()).suffix == ".gguf" and file.is_file():
+                from poslab.data.gguf import converted
+
+                path = str(converted(file))
+        config["model"]["path"] = path
     if isinstance(path, str) and Path(path).expanduser().is_dir():
         config["model"]["path"] = path = str(Path(path).expanduser().absolute())
         if "tokenizer" in unresolved["dataset"]:
@@ -54,7 +63,8 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
 def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size with a pretrained model, and a dataset of another family than an experiment has settings for.
+    These are a size with a pretrained model, the name of one with a new model, and a dataset of another family than an
+    experiment has settings for.
 
     Args:
         conf: the folder of configurations.
@@ -62,6 +72,8 @@ def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     """
     if choices.get("model") == "pretrained" and choices.get("size") is not None:
         raise ValueError(f"size={choices['size']} goes with models of ours: a pretrained model has a size of its own")
+    if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
+        raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
     experiment, family = choices.get("experiment"), choices.get("family")
     if str(experiment).startswith(("families/", "datasets/")):
         raise ValueError(f"experiment={experiment} is a part of experiments, and not one itself")

@@ -83,7 +83,8 @@ def tokenizer_settings(source: Source) -> dict[str, object]:
         return {"tokenizer": source.tokenizer, "vocab_size": source.vocab_size}
     if source.tokenizer in BUILT_IN_TOKENIZERS:
         return {"tokenizer": source.tokenizer}
-    return {"tokenizer": hashlib.sha256(Path(source.tokenizer).expanduser().read_bytes()).hexdigest()}
+    content = hashlib.sha256(Path(source.tokenizer).expanduser().read_bytes()).hexdigest()
+    return {"tokenizer": content, "starts": "by template"}
 
 
 def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:

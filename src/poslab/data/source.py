@@ -88,7 +88,12 @@ class Source(DataSource, ABC):
         """The directory of prepared data."""
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
+        return default_cache()
+
+
+def default_cache() -> Path:
+    """Return the directory of prepared data where none is named."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
 
 
 def require_text(name: str, value: Any) -> None:

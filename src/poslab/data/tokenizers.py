@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"
 # Names of the token that ends a text in published tokenizers.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+# Names of the token in the place of a masked one.
+MASK_TOKENS = ("[MASK]", "<mask>")
 DIGITS = "0123456789"
 LONGEST_WORD = 256
 """Characters in a row without white space, or of nothing else, that a vocabulary of ours keeps as one word."""
@@ -33,6 +35,8 @@ class Tokenizer(Protocol):
     Attributes:
         vocab_size: number of token ids; all ids lie in [0, vocab_size).
         end_id: the token after each document. No text encodes to it.
+        start_id: the token before a text that is read by itself, such as [CLS]; `end_id` if the tokenizer has none.
+        mask_id: the token in the place of a masked one; None if the tokenizer has none.
         digits: the tokens that are one digit each, 0 to 9, as far as there are any.
     """
 
@@ -41,6 +45,12 @@ class Tokenizer(Protocol):
 
     @property
     def end_id(self) -> int: ...
+
+    @property
+    def start_id(self) -> int: ...
+
+    @property
+    def mask_id(self) -> int | None: ...
 
     @property
     def digits(self) -> Sequence[int]: ...
@@ -68,7 +78,8 @@ class ByteTokenizer:
     """A tokenizer of the 256 byte values of UTF-8, and of 256 for the end of a document."""
 
     vocab_size = 257
-    end_id = 256
+    end_id = start_id = 256
+    mask_id = None
     digits = tuple(DIGITS.encode())
 
     def __eq__(self, other: object) -> bool:
@@ -122,9 +133,15 @@ class SubwordTokenizer:
         tokenizer.no_padding()
         known = (token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
         end = next(known, END_OF_DOCUMENT)
-        tokenizer.add_special_tokens([end])  # as an ordinary token, text would be encoded to it
+        mask = next((token for token in MASK_TOKENS if tokenizer.token_to_id(token) is not None), None)
+        # As ordinary tokens, text would be encoded to them.
+        tokenizer.add_special_tokens([token for token in (end, mask) if token is not None])
         self._tokenizer = tokenizer
         self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
+        self.mask_id: int | None = None if mask is None else tokenizer.token_to_id(mask)
+        template = tokenizer.encode("")
+        has_start = any(template.special_tokens_mask[:1])
+        self.start_id: int = template.ids[0] if has_start else self.end_id
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         found = map(tokenizer.token_to_id, DIGITS)
         self.digits = tuple(number for number in found if number is not None)
@@ -216,7 +233,8 @@ class SymbolTokenizer:
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = list(symbols)
         self.answer_id = len(self.symbols)
-        self.end_id = self.answer_id + 1
+        self.end_id = self.start_id = self.answer_id + 1
+        self.mask_id = None
         self.vocab_size = self.end_id + 1
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         self.digits = tuple(self._numbers[digit] for digit in DIGITS if digit in self._numbers)

@@ -50,6 +50,10 @@ class ModelRecipe:
         """File of the tokenizer that the model was trained with; None for a new model."""
         return self.kind.tokenizer_with(**self.make.keywords)
 
+    def untouched(self) -> Model | None:
+        """Return the model with its own positions, as `Model.untouched_with` does."""
+        return self.kind.untouched_with(**self.make.keywords)
+
     def try_build(self) -> Model:
         """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""
         with torch.device("meta"):

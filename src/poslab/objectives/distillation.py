@@ -22,6 +22,8 @@ from poslab.tasks.task import Task
 UNTOUCHED = "untouched"
 """The teacher that is the pretrained model of a run with its own positions."""
 
+Match = Literal["logits", "hidden"]
+
 
 @dataclass(frozen=True)
 class Distillation(Objective):
@@ -41,9 +43,11 @@ class Distillation(Objective):
     whole sequence, such as a class, only if it has read all of it.
 
     Args:
-        teacher: run directory or checkpoint; `untouched` is the pretrained model of the run with its own positions.
+        teacher: run directory or checkpoint; `untouched` is the pretrained model of the run with its own positions,
+            before any training.
         weight: w, in [0, 1]; 1 is the teacher alone.
-        match: what the student learns of the teacher.
+        match: what the student learns of the teacher; None is logits if the teacher makes the predictions of the task,
+            else hidden states.
         temperature: t, positive.
         divergence: D: forward KL(p, q), which covers all that the teacher holds possible; reverse KL(q, p), which keeps
             to what it holds probable; or Jensen-Shannon, which is symmetric.
@@ -56,9 +60,9 @@ class Distillation(Objective):
 
     terms = ("distillation",)
 
-    teacher: str | None = None
+    teacher: str | None = UNTOUCHED
     weight: float = 0.5
-    match: Literal["logits", "hidden"] = "logits"
+    match: Match | None = None
     temperature: float = 2.0
     divergence: Divergence = "forward"
     distance: Distance = "cosine"
@@ -74,10 +78,14 @@ class Distillation(Objective):
         if self.within is not None and self.within < 1:
             raise ValueError(f"within must be a positive integer or null, got {self.within}")
 
+    def matched(self, teacher: Teacher) -> Match:
+        """Return what the student learns of a teacher."""
+        return self.match or ("logits" if teacher.predicts else "hidden")
+
     def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
         assert teacher is not None
-        read = task.first_tokens(batch, teacher.longest)
-        if self.match == "hidden":
+        read, match = task.first_tokens(batch, teacher.longest), self.matched(teacher)
+        if match == "hidden":
             with torch.no_grad():
                 theirs = task.hidden_states(teacher.model, read)
             with recorded_hidden_states(model) as states:
@@ -90,7 +98,7 @@ class Distillation(Objective):
         is_pooled = task.outputs is not None and task.outputs.pooled
         first = logits if is_pooled else logits[:, : teacher.longest]
         taught = own if read is batch else task.sums(first, read)
-        if self.match == "hidden":
+        if match == "hidden":
             term = self._distance(theirs, states[-1], task.distributions(first, read).weight, read)
         else:
             ours, weight = task.distributions(first, read)

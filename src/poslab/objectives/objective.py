@@ -36,11 +36,13 @@ class Teacher:
         model: in evaluation mode.
         longest: most tokens of a sequence that it reads.
         source: where it comes from, such as a run directory.
+        predicts: False if it does not make the predictions of the task, so that only its hidden states can be learned.
     """
 
     model: Model
     longest: int
     source: str
+    predicts: bool = True
 
 
 class Objective(ABC):

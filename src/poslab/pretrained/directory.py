@@ -38,8 +38,10 @@ def configuration(path: str) -> PreTrainedConfig:
     return config
 
 
-def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> Any:
-    """Return a model in float32 with the weights of a directory or of the hub; errors as of `configuration`.
+def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> tuple[Any, bool]:
+    """Return a model in float32 with the weights of a directory or of the hub, and True if they hold its head too.
+
+    A head that they lack starts afresh. Errors are those of `configuration`.
 
     Args:
         auto_class: class of transformers that chooses the model, with a head, by its configuration.
@@ -58,9 +60,10 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> Any:
             local_files_only=is_folder(path),
             output_loading_info=True,
         )
-    if lost := sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")):
+    missing: set[str] = info["missing_keys"]
+    if lost := sorted(key for key in missing if key.startswith(f"{model.base_model_prefix}.")):
         raise ValueError(f"path={path} is damaged: its weights lack {lost[0]}")
-    return model
+    return model, not missing
 
 
 def tokenizer_file(path: str) -> Path:

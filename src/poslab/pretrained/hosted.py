@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, Route
-from poslab.encodings import EncodingFactory, Positions, PositionSampler, StackEncodings, TemperatureFactory
+from poslab.encodings import (
+    EncodingFactory,
+    OwnPositions,
+    Positions,
+    PositionSampler,
+    StackEncodings,
+    TemperatureFactory,
+)
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.reading import Reading, end_of_positions
 from poslab.models.sequence_model import Pooling, pooled
@@ -64,7 +71,8 @@ class HostedModel(CheckedArguments, Model):
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
-        self.host: Any = path if is_there else _host(path, config, outputs)
+        self.host: Any
+        self.host, self._has_trained_head = (path, True) if is_there else _host(path, config, outputs)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
@@ -86,6 +94,14 @@ class HostedModel(CheckedArguments, Model):
     @classmethod
     def tokenizer_with(cls, **arguments: Any) -> Path | None:
         return tokenizer_file(arguments["path"])
+
+    @classmethod
+    def untouched_with(cls, **arguments: Any) -> HostedModel:
+        return cls(OwnPositions, arguments["path"]).eval()
+
+    @property
+    def has_trained_logits(self) -> bool:
+        return self._has_trained_head and self.output is None
 
     @property
     def base(self) -> Any:
@@ -195,14 +211,17 @@ def _capabilities(causal: bool) -> frozenset[Capability]:
     return frozenset({"causal", "cache", "pooled"}) if causal else frozenset({"bidirectional", "pooled"})
 
 
-def _host(path: str, config: Any, outputs: Outputs | None) -> Any:
-    """Return the model of transformers with its weights, or without memory for them where torch's device is `meta`."""
+def _host(path: str, config: Any, outputs: Outputs | None) -> tuple[Any, bool]:
+    """Return the model of transformers with its weights, and True if its head is trained too.
+
+    Where torch's device is `meta`, it has no memory for weights, and they are not read.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     auto_class = AutoModelForCausalLM if family_of(config).causal else AutoModelForMaskedLM
     if torch.get_default_device().type == "meta":
-        model = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        model, is_whole = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager"), True
     else:
-        model = with_weights(auto_class, path, config)
+        model, is_whole = with_weights(auto_class, path, config)
     model.train()  # as every new module is; transformers returns it in evaluation mode
-    return model if outputs is None else model.base_model
+    return (model if outputs is None else model.base_model), is_whole

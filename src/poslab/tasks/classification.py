@@ -72,6 +72,7 @@ class Classification(Task):
     kind = CLASSES
     needs = frozenset({"pooled"})
     record_type = ClassesRecord
+    predicts_tokens = False
 
     several: ClassVar[bool] = False
     """True if a text may have several classes."""

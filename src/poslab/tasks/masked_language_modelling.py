@@ -22,9 +22,10 @@ class MaskedLanguageModelling(TokenPrediction):
     The perplexity is of these tokens alone, and no bits per byte follow from it.
 
     Args:
-        vocab_size: number of tokens of text; the next id is the mask.
+        vocab_size: number of tokens of text.
         boundary: the token that ends a document, where documents are kept apart; None: they are not.
         share: of the tokens that are chosen, the same number in each window, to the nearest.
+        mask: the token in the place of a masked one; None is a token of its own after those of text.
 
     Source: Devlin et al., "BERT" (2019), section 3.1.
     """
@@ -34,16 +35,19 @@ class MaskedLanguageModelling(TokenPrediction):
     headline = "loss"
     shown = validated = ("loss", "perplexity", "accuracy")
     pools_lengths = False
-    extra_tokens = 1
 
-    def __init__(self, vocab_size: int, boundary: int | None = None, share: float = 0.15) -> None:
+    def __init__(
+        self, vocab_size: int, boundary: int | None = None, share: float = 0.15, mask: int | None = None
+    ) -> None:
         self.vocab_size = vocab_size
+        self.mask = vocab_size if mask is None else mask
+        self.extra_tokens = 1 if mask is None else 0
         self.boundary = boundary
         self.share = share
 
     @classmethod
     def of(cls, data: Any) -> MaskedLanguageModelling:
-        return cls(data.vocab_size, data.boundary)
+        return cls(data.vocab_size, data.boundary, mask=data.tokenizer.mask_id)
 
     def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
         tokens_BT, there_BT = rows.tokens[:, :-1].astype(np.int64), counts[:, :-1]
@@ -55,7 +59,7 @@ class MaskedLanguageModelling(TokenPrediction):
             chosen = generator.permutation(there)[: max(1, round(self.share * len(there)))] if len(there) else there
             targets_BT[row, chosen] = tokens_BT[row, chosen]
             fate = generator.random(len(chosen))
-            tokens_BT[row, chosen[fate < 0.8]] = self.vocab_size
+            tokens_BT[row, chosen[fate < 0.8]] = self.mask
             others = chosen[fate >= 0.9]
             tokens_BT[row, others] = generator.integers(self.vocab_size, size=len(others))
         real = None if there_BT.all() else torch.from_numpy(there_BT.copy())

@@ -104,6 +104,7 @@ class QuestionAnswering(Task):
     headline = "accuracy"
     shown = validated = ("exact_match", "f1", "accuracy", "loss")
     outputs = Outputs(2, pooled=False)
+    predicts_tokens = False
     columns = ("tokens", "first", "span")
     measured_columns = ("places", "context", "answers")
 

@@ -108,6 +108,9 @@ class Task(ABC):
     outputs: Outputs | None = None
     """The outputs that it needs of the model; None is token logits."""
 
+    predicts_tokens: ClassVar[bool] = True
+    """True if its outputs are token logits."""
+
     extra_tokens: int = 0
     """The number of tokens beside those of text, such as a mask."""
 

@@ -43,6 +43,7 @@ class TokenTagging(TokenPrediction):
     kind = TAGS
     needs = frozenset({"bidirectional"})
     record_type = NamedOutputs
+    predicts_tokens = False
     headline = "accuracy"
     chosen_by = "f1"
     shown = validated = ("f1", "precision", "recall", "accuracy", "loss")

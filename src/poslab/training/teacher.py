@@ -1,10 +1,10 @@
-"""The teacher of a run that distils: a trained run, checked and loaded."""
+"""The teacher of a run that distils: a trained run or the untouched pretrained model, checked and loaded."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from poslab.configuration.build import trusted_packages
+from poslab.configuration.build import full_keys, trusted_packages
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.models import Model
 from poslab.objectives.distillation import UNTOUCHED, Distillation
@@ -29,17 +29,24 @@ def check_teacher(recipe: Recipe, student: Model) -> None:
     objective = recipe.objective
     if not isinstance(objective, Distillation):
         return
-    if objective.match == "hidden" and recipe.trainer.compile:
-        raise ValueError("trainer.compile must be false where objective.match=hidden")
-    teacher = _loaded(recipe, objective).model
-    if objective.match == "hidden":
+    loaded = _loaded(recipe, objective)
+    match, teacher = objective.matched(loaded), loaded.model
+    if match == "hidden":
+        if recipe.trainer.compile:
+            raise ValueError("trainer.compile must be false where objective.match=hidden")
         for model in (student, teacher):
             if type(model).hidden_states is Model.hidden_states:
                 raise ValueError(f"objective.match must be logits for {_named(model)}, which has no hidden states")
         here, there = (model.encodings.shape.d_model for model in (student, teacher))
         if here != there:
             raise ValueError(f"model.d_model must be {there}, the width of the teacher's hidden states, got {here}")
-    elif lacking := sorted(recipe.task.needs - teacher.capabilities):
+        return
+    if not loaded.predicts:
+        raise ValueError(
+            "objective.match must be hidden: the untouched model has no trained output layer for "
+            f"{recipe.source.kind.name} data"
+        )
+    if lacking := sorted(recipe.task.needs - teacher.capabilities):
         raise ValueError(
             f"objective.teacher={objective.teacher} must be a model for the task of this run, got {_named(teacher)}, "
             f"which lacks {lacking[0]}"
@@ -61,40 +68,63 @@ def teacher_of(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> Teacher | No
     if not isinstance(objective, Distillation):
         return None
     teacher = _loaded(recipe, objective)
-    if objective.teacher != UNTOUCHED:
+    if objective.teacher == UNTOUCHED:
+        _check_vocabulary(teacher, task, tokenizer)
+    else:
         _check_tokens(recipe, objective, task.record(), tokenizer)
     return teacher
 
 
 def _loaded(recipe: Recipe, objective: Distillation) -> Teacher:
     """Return the teacher of a run on the CPU; ValueError if it cannot be loaded, or has too few positions."""
-    if objective.teacher == UNTOUCHED:
-        return _untouched(recipe)
-    source, trust = str(objective.teacher), trusted_packages(recipe.config)
+    teacher = _untouched(recipe) if objective.teacher == UNTOUCHED else _trained(recipe, str(objective.teacher))
+    end, within = teacher.model.max_length, objective.within
+    longest = teacher.longest if within is None else within
+    if end is not None and longest > end:
+        raise ValueError(
+            f"objective.within must be at most {end}, where the positions of the teacher end, got {longest}"
+        )
+    return replace(teacher, longest=longest)
+
+
+def _trained(recipe: Recipe, source: str) -> Teacher:
+    """Return the model of a run, which reads as many tokens as it was trained at; ValueError if it cannot be loaded."""
+    trust = trusted_packages(recipe.config)
     try:
         trained_at = recipe_of(RunDirectory.of(source, trust)).source.sequence_length
-        model = load(source, trust=trust)
+        return Teacher(load(source, trust=trust), trained_at, source)
     except ValueError as error:
         raise ValueError(f"objective.teacher: {error}") from error
-    longest = trained_at if objective.within is None else objective.within
-    if model.max_length is not None and longest > model.max_length:
-        raise ValueError(
-            f"objective.within must be at most {model.max_length}, where the positions of the teacher end, "
-            f"got {longest}"
-        )
-    return Teacher(model, longest, source)
 
 
 def _untouched(recipe: Recipe) -> Teacher:
-    """Return the pretrained model of a run with its own positions, and the length that it was trained at.
+    """Return the pretrained model of a run with its own positions, which reads as many tokens as it was trained at.
+
+    It makes the predictions of the task if these are token logits, and it has a trained output layer.
 
     Raises:
         ValueError: if the model is not a pretrained one.
     """
-    raise ValueError(
-        f"objective.teacher={UNTOUCHED} needs a pretrained model, which has positions of its own, got "
-        f"{recipe.model.kind.__name__}: name a run or a checkpoint"
-    )
+    with full_keys("model", recipe.config):
+        model = recipe.model.untouched()
+    facts = None if model is None else model.encodings.shape.pretrained
+    if model is None or facts is None:
+        raise ValueError(
+            f"objective.teacher={UNTOUCHED} needs a pretrained model, which has positions of its own, got "
+            f"{recipe.model.kind.__name__}: name a run or a checkpoint"
+        )
+    predicts = model.has_trained_logits and recipe.task.predicts_tokens
+    return Teacher(model, facts.training_length, UNTOUCHED, predicts)
+
+
+def _check_vocabulary(teacher: Teacher, task: Task, tokenizer: Tokenizer) -> None:
+    """Raise ValueError if the untouched model lacks tokens of a run, which it then could neither read nor predict."""
+    there, here = teacher.model.embedding.num_embeddings, tokenizer.vocab_size + task.extra_tokens
+    if here > there:
+        raise ValueError(
+            f"objective.teacher={UNTOUCHED} must know all tokens of this run: the model has {there:,}, the data and "
+            f"its task have {here:,}"
+        )
 
 
 def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tokenizer: Tokenizer) -> None:
@@ -109,7 +139,7 @@ def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tok
             f"objective.teacher={objective.teacher} must have the tokenizer of this run, got another one: "
             f"{known.vocab_size:,} tokens there, {tokenizer.vocab_size:,} here"
         )
-    if objective.match == "hidden":
+    if objective.match == "hidden":  # None is logits, for a run
         if theirs.extra_tokens < ours.extra_tokens:
             raise ValueError(
                 f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "

@@ -30,14 +30,15 @@ class Classes(ExampleKind):
     is_cut = True
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return `end text end`, or `end text end other end`, where `end` is the token that ends a document.
+        """Return `start text end`, or `start text end other end`, where `end` is the token that ends a document.
 
-        A document follows the end of another, and a model that reads the last token has seen the whole text.
+        Most tokenizers have no token of their own for the start: a document then follows the end of another. A model
+        that reads the last token has seen the whole text.
         """
-        end = np.array([tokenizer.end_id])
+        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
         tokens = [
-            np.concatenate([end, *(part for text in row for part in (tokenizer.encode(text), end))])
+            np.concatenate([start, *(part for text in row for part in (tokenizer.encode(text), end))])
             for row in zip(*texts, strict=True)
         ]
         return {"tokens": tokens, "length": [len(row) for row in tokens]}

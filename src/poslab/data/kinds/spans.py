@@ -26,14 +26,14 @@ class Spans(ExampleKind):
     kept = ("context", "answers")
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return `end question end context end`, and the places of the context and of the first answer in it.
+        """Return `start question end context end`, and the places of the context and of the first answer in it.
 
-        `end` ends a document. The first one stands for "no answer here", as in BERT's form of SQuAD 2.
+        The tokens are as for classes. The first one stands for "no answer here", as in BERT's form of SQuAD 2.
         """
-        end = np.array([tokenizer.end_id])
+        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {name: [] for name in ("tokens", "length", "first", "places", "span")}
         for question, context, answers in zip(rows["question"], rows["context"], rows["answers"], strict=True):
-            before = np.concatenate([end, tokenizer.encode(question), end])
+            before = np.concatenate([start, tokenizer.encode(question), end])
             within, places = tokenizer.encode_with_places(context)
             columns["tokens"].append(np.concatenate([before, within, end]))
             columns["length"].append(len(before) + len(within) + 1)

@@ -33,12 +33,12 @@ class Tags(ExampleKind):
     kept = ("tags",)
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
-        """Return `end text end`, where `end` ends a document, and the place of the first token of each word.
+        """Return `start text end`, as for classes, and the place of the first token of each word.
 
         Raises:
             ValueError: for a word that the tokenizer leaves out, or joins with the next one.
         """
-        end = np.array([tokenizer.end_id])
+        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
         for text in rows["text"]:
             tokens, places = tokenizer.encode_with_places(text)
@@ -48,7 +48,7 @@ class Tags(ExampleKind):
             if len(without := np.flatnonzero(np.diff(firsts, append=len(tokens)) == 0)):
                 word = words[without[0]]
                 raise ValueError(f"tokenizer must give each word a token of its own, and {word[:40]!r} has none")
-            columns["tokens"].append(np.concatenate([end, tokens, end]))
+            columns["tokens"].append(np.concatenate([start, tokens, end]))
             columns["firsts"].append((1 + firsts).tolist())
             columns["length"].append(len(tokens) + 2)
         return columns

