@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"
 # Names of the token that ends a text in published tokenizers.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+MASK_TOKENS = ("[MASK]", "<mask>")
 DIGITS = "0123456789"
 LONGEST_WORD = 256
 """Characters in a row without white space, or of nothing else, that a vocabulary of ours keeps as one word."""
@@ -112,6 +113,9 @@ class SubwordTokenizer:
 
     Args:
         tokenizer: the library's own; it gets a token for the end of a text if it has none.
+
+    Attributes:
+        mask_id: the token that masks another; None if there is none.
     """
 
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
@@ -126,6 +130,8 @@ class SubwordTokenizer:
         self._tokenizer = tokenizer
         self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        masks = map(tokenizer.token_to_id, MASK_TOKENS)
+        self.mask_id: int | None = next((number for number in masks if number is not None), None)
         found = map(tokenizer.token_to_id, DIGITS)
         self.digits = tuple(number for number in found if number is not None)
         self._dtype = np.min_scalar_type(self.vocab_size - 1)
@@ -170,6 +176,16 @@ class SubwordTokenizer:
     def encode(self, text: str) -> np.ndarray:
         with _library_errors(CANNOT_ENCODE):
             return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
+
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        """Return tokens of a text between those that its model reads around one, such as `[CLS]` and `[SEP]`."""
+        whole = self._tokenizer.encode("a")
+        special = np.array(whole.special_tokens_mask, dtype=bool)
+        around = np.array(whole.ids, dtype=self._dtype)
+        inside = np.flatnonzero(~special)
+        if not special.any() or not len(inside):
+            return ids
+        return np.concatenate([around[: inside[0]], ids.astype(self._dtype), around[inside[-1] + 1 :]])
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         with _library_errors(CANNOT_ENCODE):

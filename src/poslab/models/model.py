@@ -85,7 +85,7 @@ class Model(nn.Module):
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """Blocks for FSDP to shard, and for evaluation to inspect if they hold a `MultiHeadAttention`; may be none."""
+        """Blocks for FSDP to shard; may be none."""
         return ()
 
     @property

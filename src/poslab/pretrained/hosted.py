@@ -30,8 +30,8 @@ class HostedModel(CheckedArguments, Model):
 
     Args:
         encoding: factory of its positional encoding.
-        path: folder of the model, or its name on the hub, as in `configuration`; or the model itself, as transformers
-            has it.
+        path: folder of the model, or its name on the hub if it is in the cache (`configuration`); or the model itself,
+            as transformers has it.
         vocab_size: tokens of the data and its task. Those beyond the model's own get new rows of the embeddings; None
             is the number of those that the model has.
         outputs: output layer; None means token logits at each token.
@@ -40,6 +40,9 @@ class HostedModel(CheckedArguments, Model):
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
+
+    Attributes:
+        lacks_head: True if the directory has no weights for the output layer of token logits, which is then random.
 
     Raises:
         ValueError: in one sentence, for a model that cannot be read or exchanged, or an encoding that does not suit it.
@@ -64,7 +67,9 @@ class HostedModel(CheckedArguments, Model):
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
-        self.host: Any = path if is_there else _host(path, config, outputs)
+        self.host: Any
+        self.host, new = (path, []) if is_there else _host(path, config, outputs)
+        self.lacks_head = outputs is None and bool(new)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
@@ -185,14 +190,17 @@ def _capabilities(causal: bool) -> frozenset[Capability]:
     return frozenset({"causal", "cache", "pooled"}) if causal else frozenset({"bidirectional", "pooled"})
 
 
-def _host(path: str, config: Any, outputs: Outputs | None) -> Any:
-    """Return the model of transformers with its weights, or without memory for them where torch's device is `meta`."""
+def _host(path: str, config: Any, outputs: Outputs | None) -> tuple[Any, list[str]]:
+    """Return the model of transformers, and the names of weights that are not in its directory.
+
+    Its weights have no memory where torch's device is `meta`.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     auto_class = AutoModelForCausalLM if family_of(config).causal else AutoModelForMaskedLM
     if torch.get_default_device().type == "meta":
-        model = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        model, new = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager"), []
     else:
-        model = with_weights(auto_class, path, config)
+        model, new = with_weights(auto_class, path, config)
     model.train()  # as every new module is; transformers returns it in evaluation mode
-    return model if outputs is None else model.base_model
+    return (model if outputs is None else model.base_model), new
