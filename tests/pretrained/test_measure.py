@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, Rotary, T5Bias
 from poslab.evaluation.attention_rows import attention_rows, is_readable, reached_attention
@@ -23,12 +24,13 @@ from poslab.evaluation.subjects import pretrained_subject, subject
 from poslab.pretrained import directory
 from poslab.pretrained.borrow import borrow
 from poslab.pretrained.families import FAMILIES
+from poslab.pretrained.hosted import HostedModel
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of
 from tests.pretrained.test_own import CLOSE
-from tests.pretrained.test_runs import configuration, folder  # noqa: F401 (a fixture)
+from tests.pretrained.test_runs import configuration
 from tests.pretrained.tiny import CAUSAL, ROWS, some_tokens, tiny
-from tests.training.runs import run_of
+from tests.training.runs import composed, run_of
 
 LENGTH = 11
 
@@ -116,12 +118,12 @@ def test_the_spectrum_of_a_part_of_the_channels_and_of_full_attention():
     assert own.spectrum(9) is None and not own.only_turns
 
 
-def choice(folder: Path, name: str, encoding: str, *overrides: str) -> PretrainedChoice:  # noqa: F811
+def choice(folder: Path, name: str, encoding: str, *overrides: str) -> PretrainedChoice:
     words = [f"encoding={encoding}", f"dataset.sequence_length={ROWS}", *overrides]
     return PretrainedChoice(None, configuration(folder, name, *words), words)
 
 
-def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):  # noqa: F811
+def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):
     one = pretrained_subject(*choice(folder, "llama", "own")[1:], max_tokens=200)
     evaluation = evaluate([one], Settings(["extrapolation"], [2 * ROWS]), announce=lambda part: None)
     host = tiny_again(folder)
@@ -137,13 +139,11 @@ def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):  #
     assert f"loss@{2 * ROWS}" in evaluation.metrics
 
 
-def tiny_again(folder: Path):  # noqa: F811
-    from transformers import AutoModelForCausalLM
-
+def tiny_again(folder: Path):
     return AutoModelForCausalLM.from_pretrained(folder / "llama").eval()
 
 
-def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeypatch):  # noqa: F811
+def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeypatch):
     monkeypatch.chdir(folder)
     request = Request(lengths=[16, 48], tokens=200, output=folder / "here", device="cpu")
     evaluate_pretrained([choice(folder, "llama", name) for name in ("own", "yarn", "none")], request)
@@ -157,13 +157,13 @@ def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeyp
     assert {"length", "stride", "windows", "tokens"} <= set(header)
 
 
-def test_numbers_of_an_encoding_that_nothing_has_trained_are_reported(folder):  # noqa: F811
+def test_numbers_of_an_encoding_that_nothing_has_trained_are_reported(folder):
     one = pretrained_subject(*choice(folder, "llama", "t5")[1:])
     assert one.untrained == {"T5Bias": 32 * 4}
     assert "which no training has set" in one.warnings[0]
 
 
-def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder):  # noqa: F811
+def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder):
     one = pretrained_subject(*choice(folder, "bert", "own")[1:])
     assert torch.equal(one.model.embedding.weight[one.data.vocab_size], one.model.embedding.weight[mask_of(one)])
     evaluation = evaluate([one], Settings(["extrapolation"], [16]), announce=lambda part: None)
@@ -174,9 +174,7 @@ def mask_of(one) -> int:
     return one.tokenizer.mask_id
 
 
-def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):  # noqa: F811
-    from transformers import AutoModel
-
+def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
     subjects = [pretrained_subject(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
     settings = Settings(["extrapolation", "embeddings"], [ROWS, 64])
@@ -188,17 +186,15 @@ def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):  # noqa: F81
     assert math.isnan(metrics["own/passkey_ndcg@64"]) and 0 <= metrics["t5/passkey_ndcg@64"] <= 100
 
 
-def test_data_that_needs_an_output_layer_is_refused_before_training(folder):  # noqa: F811
+def test_data_that_needs_an_output_layer_is_refused_before_training(folder):
     (folder / "rows.csv").write_text("\n".join(["text,label", *(f"sea {i},{i % 2}" for i in range(60))]))
     words = ["dataset=classification_file", f"dataset.files={folder / 'rows.csv'}", "encoding=own"]
     data = [f"dataset.cache_dir={folder / 'cache'}", "model=pretrained", f"model.path={folder / 'bert'}"]
-    from tests.training.runs import composed
-
-    with pytest.raises(ValueError, match="^dataset must be running text for a pretrained model before training"):
+    with pytest.raises(ValueError, match=r"^dataset must be running text for a pretrained model before training"):
         pretrained_subject(composed(*words, *data), words)
 
 
-def test_a_trained_run_is_evaluated_beside_the_length_of_its_authors(folder):  # noqa: F811
+def test_a_trained_run_is_evaluated_beside_the_length_of_its_authors(folder):
     config = configuration(folder, "llama", "encoding=yarn", f"dataset.sequence_length={2 * ROWS}")
     run = run_of(config, folder / "run")
     one = subject(run.path, max_tokens=200)
@@ -221,7 +217,7 @@ def offline(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def of_stranger(folder: Path, name: str) -> RunDirectory:  # noqa: F811
+def of_stranger(folder: Path, name: str) -> RunDirectory:
     """A run that names a model of the hub."""
     config = configuration(folder, "llama", "encoding=alibi")
     run = RunDirectory(folder / "theirs")
@@ -231,13 +227,15 @@ def of_stranger(folder: Path, name: str) -> RunDirectory:  # noqa: F811
     return run
 
 
-def test_a_run_of_somebody_else_downloads_nothing(folder, offline):  # noqa: F811
+def test_a_run_of_somebody_else_downloads_nothing(folder, offline):
     run = of_stranger(folder, "someone/model")
-    with pytest.raises(ValueError, match="^model.path=someone/model is not a folder, and no model of the hub by that "):
+    with pytest.raises(
+        ValueError, match=r"^model\.path=someone/model is not a folder, and no model of the hub "
+    ):
         recipe_of(run)
 
 
-def test_a_model_of_the_hub_is_read_from_the_cache(folder, offline):  # noqa: F811
+def test_a_model_of_the_hub_is_read_from_the_cache(folder, offline):
     place = offline / "models--someone--model"
     commit = "0" * 40
     (place / "refs").mkdir(parents=True)
@@ -247,8 +245,6 @@ def test_a_model_of_the_hub_is_read_from_the_cache(folder, offline):  # noqa: F8
     (folder / "llama").symlink_to(place / "snapshots" / commit)
     expected = tiny_again(folder)
     assert recipe_of(of_stranger(folder, "someone/model")).task.__name__ == "LanguageModelling"
-    from poslab.pretrained.hosted import HostedModel
-
     model, ids = HostedModel(OwnPositions, "someone/model").eval(), some_tokens()
     with torch.no_grad():
         torch.testing.assert_close(model(ids), expected(ids).logits, atol=1e-4, rtol=1e-4)
