@@ -199,8 +199,8 @@ def _taken_for_model(words: list[str]) -> list[str]:
     if not _sets("model.path", words) or _sets("run", words) or _sets("runs", words):
         return []
     own = {key.partition(".")[0] for key in keys_of(CONF / "evaluate.yaml")} - {"model", "dataset", "temperature"}
-    of_config = {*own, "hydra", "encoding", "encoding@swap", "swap"}
-    return [word for word in words if word[0] != "-" and "=" in word and _top(word) not in of_config]
+    stay = {*own, "encoding", "encoding@swap", "swap"}
+    return [word for word in words if "=" in word and not word.startswith(("-", "hydra")) and _top(word) not in stay]
 
 
 def _top(word: str) -> str:

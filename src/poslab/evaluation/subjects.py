@@ -21,8 +21,9 @@ from torch import Tensor
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
+from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
-from poslab.data.tokenizers import SubwordTokenizer, Tokenizer
+from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention_rows import Reading, is_readable
 from poslab.io.reading import read_json
 from poslab.models import Model
@@ -79,7 +80,7 @@ class Subject:
         swap: groups of the configuration that replace those of the run.
         untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
         start: initial state of the run's own encodings; None if the run has not kept it.
-        choices: words of the command line that composed the recipe.
+        choices: words of the command line that composed the recipe without a run.
     """
 
     name: str
@@ -135,7 +136,8 @@ class Subject:
     @property
     def dataset(self) -> str:
         """Dataset as it was typed, `dataset=text`, or its class in words, `text files`, if it was not."""
-        choices = [word for word in self.choices if word.startswith("dataset=")]
+        typed = self.choices if self.run is None else _choices(self.run)
+        choices = [word for word in typed if word.startswith("dataset=")]
         in_words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self.recipe.source).__name__).lower()
         return choices[-1] if choices else in_words
 
@@ -295,7 +297,6 @@ def subject(
         swap=dict(swap or {}),
         untrained=untrained(model, model_weights(checkpoint)) if swap else {},
         start=encoding_start(checkpoint),
-        choices=_choices(directory),
     )
 
 
@@ -314,19 +315,19 @@ def pretrained_subject(
         split, max_tokens, device: as of `subject`.
 
     Raises:
-        ValueError: if the model or the data cannot be read, or for data whose task needs an output layer of its own.
+        ValueError: if the model or the data cannot be read, or for data that is not running text.
     """
-    recipe = Recipe.of(config)
+    recipe = Recipe.of(config, to_train=True)
+    if recipe.source.kind is not WINDOWS_OF_TEXT:
+        raise ValueError(
+            "dataset must be running text for a pretrained model before training, which has learned no other task, got "
+            f"{type(recipe.source).__name__}"
+        )
     data = _prepared(recipe)
     task = _connected(recipe, data)
-    if task.outputs is not None:
-        raise ValueError(
-            "dataset must be running text for a pretrained model before training: that of another task needs an output "
-            "layer that no training has set"
-        )
     torch.manual_seed(recipe.seed)
     with full_keys("model", config):
-        model = recipe.model.build(data.vocab_size + task.extra_tokens, task.outputs, data.tokenizer.digits)
+        model = recipe.model.build(data.vocab_size + task.extra_tokens, None, data.tokenizer.digits)
     if task.extra_tokens:
         _set_mask(model, data)
     return Subject(
@@ -348,8 +349,8 @@ def pretrained_subject(
 
 def _set_mask(model: Model, data: RunData) -> None:
     """Have the mask of the task mean that of a pretrained model."""
-    assert isinstance(data.tokenizer, SubwordTokenizer)
-    if (mask := data.tokenizer.mask_id) is not None:
+    mask = getattr(data.tokenizer, "mask_id", None)
+    if mask is not None:
         with torch.no_grad():
             model.embedding.weight[data.vocab_size] = model.embedding.weight[mask]
 

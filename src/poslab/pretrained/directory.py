@@ -118,7 +118,9 @@ def _require_cached(name: str) -> None:
     """Raise ValueError unless the configuration of a model of the hub is in the cache of this machine."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE), str):
+    with _errors_of_library(name):
+        found = try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE)
+    if not isinstance(found, str):
         raise ValueError(
             f"path={name} is not a folder, and no model of the hub by that name is on this machine: give the folder of "
             f"the model, or download it with hf download {name}"

@@ -31,12 +31,14 @@ PLACE = 2
 NEEDS: frozenset[Ability] = frozenset({"embeddings"})
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
-"""Tokens of the texts of retrieval, unless the settings name others."""
+"""Tokens of the texts of retrieval, unless the settings name others of at least the first."""
 
 TEXTS = 32
 """Held-out texts of each length, and questions, each of which one text answers."""
 
 COSINE, BETWEEN, FOUND = "cosine to the original", "cosine of different texts", "pass key nDCG@1 (%)"
+
+DECIMALS = {COSINE: 3, BETWEEN: 3, FOUND: 1}
 
 
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
@@ -44,6 +46,8 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     able = [one for one in subjects if one.abilities >= NEEDS]
     rows = pd.DataFrame([row for one in able for row in (*_likeness(one), *_retrieval(one, settings))])
+    if not len(rows):
+        return evaluation
     for one in able:
         for row in rows[rows["model"] == one.name].to_dict("records"):
             name = {COSINE: "cosine", FOUND: "passkey_ndcg"}.get(row["metric"])
@@ -52,16 +56,17 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     table = overview_table(
         rows,
         "metric",
-        {COSINE: 3, BETWEEN: 3, FOUND: 1},
+        {metric: decimals for metric, decimals in DECIMALS.items() if (rows["metric"] == metric).any()},
         f"Columns are tokens of a text; each number is of {TEXTS} texts. Cosines are of the vectors of one text in a "
         "model and in the original, and of different texts in the original: the first means little unless it is well "
         f"above the second. For a pass key, a guess finds {100 / TEXTS:.1f} %.",
     )
     lengths = {one.name: one.pretrained_length or 0 for one in able}
-    picture = found_picture(rows[rows["metric"] == FOUND], lengths, 100 / TEXTS)
+    found = rows[rows["metric"] == FOUND]
+    pictures = [found_picture(found, lengths, 100 / TEXTS)] if found["value"].notna().any() else []
     every = Table("embeddings", "Every length of texts", "The numbers of the table at a glance.", frame=rows)
     text = "Vectors of texts (pooled hidden states), as in search by meaning."
-    evaluation.sections.append(Section("Sentence vectors", text, [picture, every]))
+    evaluation.sections.append(Section("Sentence vectors", text, [*pictures, every]))
     evaluation.lead = Section("Conclusion", text, [table])
     return evaluation
 
@@ -84,7 +89,7 @@ def _likeness(one: Subject) -> Iterator[dict[str, Any]]:
 
 
 def _retrieval(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
-    for length in sorted(set(settings.lengths or LENGTHS)):
+    for length in sorted({n for n in settings.lengths or LENGTHS if n >= LENGTHS[0]}):
         row = {"metric": FOUND, "model": one.name, "length": length, "value": np.nan, "texts": 0}
         if length <= (one.model.max_length or length):
             both = passkey_texts(one.tokenizer, length, TEXTS, settings.seed)
