@@ -144,6 +144,7 @@ def tiny_again(folder: Path):
     return AutoModelForCausalLM.from_pretrained(folder / "llama").eval()
 
 
+@pytest.mark.slow
 def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeypatch):
     monkeypatch.chdir(folder)
     request = Request(lengths=[16, 48], tokens=200, output=folder / "here", device="cpu")

@@ -114,7 +114,7 @@ class Subject:
 
     @cached_property
     def abilities(self) -> frozenset[Ability]:
-        """What parts of an evaluation can build on."""
+        """Abilities that parts of an evaluation can build on."""
         turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = not getattr(self.model, "lacks_head", False) or self.run is not None
