@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from poslab.data.tokenizers import SubwordTokenizer
 from tests.evaluation.test_measure import ADDITION
+from tests.pretrained import tiny as tiny_models
 from tests.training.runs import composed, run_of, words
 from tests.written_run import write_run
 
@@ -238,7 +241,39 @@ def test_two_processes_equal_one(rotary, tmp_path, evaluate):
     np.testing.assert_allclose(list(figures.values()), list(expected.values()), rtol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    """A tiny pretrained model in a directory with its tokenizer."""
+    folder = tmp_path_factory.mktemp("pretrained") / "llama"
+    tokenizer = SubwordTokenizer.train([[words(300)]], 280)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_models, "VOCAB_SIZE", tokenizer.vocab_size)
+        tiny_models.tiny("llama", torch.float32).save_pretrained(folder)
+    tokenizer.save(folder)
+    return folder
+
+
+def test_a_pretrained_model_is_evaluated_under_encodings_before_any_training(llama, text, tmp_path, evaluate):
+    encodings = "encodings=[own,{name: linear_2, encoding: rope_linear, encoding.factor: 2}]"
+    of_text = [word for word in text if "sequence_length" not in word]
+    ended = evaluate(f"model.path={llama}", encodings, "lengths=[16,48]", ONLY_LENGTHS, "output=here", *of_text)
+    assert ended.status == 0, ended.errors
+    metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
+    # 24 is the length that the model was trained at
+    assert {f"{name}/loss@{length}" for name in ("own", "linear_2") for length in (16, 24, 48)} <= metrics.keys()
+    page = (tmp_path / "here" / "report.html").read_text()
+    assert "llama under own and linear_2, before any training" in page and str(llama) in page
+
+
 MISTAKES = {
+    "encodings=[own]": "encodings are those of a pretrained model: it needs model.path=",
+    "run={rotary} model.path=x": "model.path is that of the run, and cannot be another one",
+    "model.path=nowhere/at/all": "model.path must be a folder with config.json and weights in safetensors",
+    "model.path={llama} encodings=[5]": "encodings must be names, or {name: yarn_4, encoding: yarn, ",
+    "model.path={llama} encodings=[{encoding:yarn,dataset.seed:1}]": "encodings must be names, or ",
+    "model.path={llama} encodings=[yern]": "there is no such choice; did you mean 'yarn'?",
+    "model.path={llama} encoding=yarn": "encodings names those of a pretrained model: encodings=[own,yarn]",
+    "model.path={llama} dataset=parity": "dataset must be one of texts with model=pretrained",
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",
     "run={rotary} lengths=[0]": "lengths must be a list, each item a positive integer or null, got [0]",
@@ -269,10 +304,17 @@ MISTAKES = {
 }
 
 
+def fields(typed: str, **paths: Path) -> str:
+    """A command line with its paths filled in; other braces stay."""
+    for name, path in paths.items():
+        typed = typed.replace(f"{{{name}}}", str(path))
+    return typed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("typed", MISTAKES, ids=str)
-def test_a_mistake_is_one_sentence(typed, rotary, learned, tmp_path, mistaken):
-    ended = mistaken("src.evaluate", *typed.format(rotary=rotary, learned=learned).split())
+def test_a_mistake_is_one_sentence(typed, rotary, learned, llama, tmp_path, mistaken):
+    ended = mistaken("src.evaluate", *fields(typed, rotary=rotary, learned=learned, llama=llama).split())
     assert ended.status == 2
     assert MISTAKES[typed] in ended.errors
     assert ended.errors.startswith("error: ") and ended.errors.count("\n") == 1

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from poslab.evaluation.attention_rows import attention_rows, layer_inputs
+from poslab.evaluation.attention_rows import attention_rows, reached_attention
 from poslab.evaluation.attention_statistics import attention_by_distance, attention_statistics
 from poslab.evaluation.learned_curves import learned_bias
 from poslab.models import Encoder, EncoderDecoder
@@ -48,24 +48,24 @@ def test_texts_of_different_lengths_are_averaged_over_their_queries():
 @pytest.mark.parametrize(("stack_name", "queries", "keys"), [("encoder", 7, 7), ("self", 5, 5), ("cross", 5, 7)])
 def test_the_weights_of_each_stack_give_the_output_of_its_attention(stack_name, queries, keys):
     model, source, target = small_model(EncoderDecoder, "t5"), some_tokens(2, 7), some_tokens(2, 5)
-    outputs = {}
+    own, calls = {id(encoding) for encoding in model.stacks[stack_name]}, []
     for module in model.modules():
         if type(module).__name__ == "MultiHeadAttention":
-            module.register_forward_hook(lambda module, _, output: outputs.update({id(module): output}))
+            module.register_forward_hook(lambda *call: calls.append(call) if id(call[1][1].encoding) in own else None)
 
     def read(model):
         return model(source, target)
 
-    reached = layer_inputs(model, read, stack=stack_name)
+    reached = reached_attention(model, read, stack=stack_name)
     blocks = list(attention_rows(model, read, stack=stack_name))
     assert len(reached) == len(blocks) == 2
-    for layer, block in zip(reached, blocks, strict=True):
+    for layer, block, (attention, (x, _, *memory), output) in zip(reached, blocks, calls, strict=False):
         assert block.weights.shape == (2, 4, queries, keys)
-        states = layer.inputs if layer.memory is None else layer.memory
-        _, values = layer.attention.key_value(states).unflatten(-1, (2, 2, 8)).permute(2, 0, 3, 1, 4)
+        assert torch.equal(layer.queries, attention.queries(x))
+        _, values = attention.key_value(memory[0] if memory else x).unflatten(-1, (2, 2, 8)).permute(2, 0, 3, 1, 4)
         y = block.weights @ values.repeat_interleave(2, dim=1)
-        output = layer.attention.output(y.transpose(1, 2).flatten(2))
-        torch.testing.assert_close(output, outputs[id(layer.attention)], rtol=1e-4, atol=1e-5)
+        expected = attention.output(y.transpose(1, 2).flatten(2))
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_cross_attention_has_shares_of_the_source_and_no_distances():

@@ -78,14 +78,8 @@ def test_it_is_loaded_and_evaluated(run):
     assert len(evaluation.sections) == 3 and evaluation.metrics["bits_per_byte@32"] > 0
 
 
-def test_the_attention_of_a_model_without_sites_is_left_out(run):
+def test_an_attention_that_cannot_be_read_is_left_out(run):
     assert not evaluate([subject(run.path, trust=run.trust)], Settings(["attention"])).sections
-
-
-def test_sites_without_an_attention_that_can_be_read_are_left_out(run, monkeypatch):
-    one = subject(run.path, trust=run.trust)
-    monkeypatch.setattr(type(one.model), "attention_sites", property(lambda model: [model.value]))
-    assert not evaluate([one], Settings(["attention"])).sections
 
 
 def test_what_its_encoding_learns_is_recorded(run, tmp_path):

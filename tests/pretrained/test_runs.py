@@ -10,26 +10,14 @@ import torch
 
 import poslab
 from poslab.configuration.labels import label
-from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
+from poslab.data.tokenizers import load_tokenizer
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
 from poslab.tasks.choice import task_for
 from poslab.training.checking import check
 from tests.pretrained import tiny as tiny_models
-from tests.training.runs import SMALL, composed, run_of, words
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with tiny models that read the tokens of a tokenizer, and a text."""
-    (tmp_path / "text.txt").write_text(words(1200))
-    tokenizer = SubwordTokenizer.train([[words(300)]], 280)
-    monkeypatch.setattr(tiny_models, "VOCAB_SIZE", tokenizer.vocab_size)
-    for name in ("llama", "bert"):
-        tiny_models.tiny(name, torch.float32).save_pretrained(tmp_path / name)
-        tokenizer.save(tmp_path / name)
-    return tmp_path
+from tests.training.runs import SMALL, composed, run_of
 
 
 def configuration(folder: Path, name: str, *overrides: str) -> dict[str, Any]:

@@ -1,38 +1,49 @@
-"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), or an encoding without a run."""
+"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), a pretrained model, or an encoding alone."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from poslab.commands.choices import keys_of
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
+from poslab.commands.words import CONF
 from poslab.evaluation.settings import Request
 
+if TYPE_CHECKING:
+    from poslab.evaluation.command import PretrainedChoice
 
-def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
     """Evaluate, print the metrics and say where the report is.
 
     Args:
         config, directory, overrides: as `command` gives them.
+        of_model: words of `python -m src.train` that choose a pretrained model and its data; none for runs.
     """
     runs = _runs(config)
-    _check_choices(config, runs, overrides)
+    _check_choices(config, runs, overrides, of_model)
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
     request = Request(
         **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
         output=of_job if config["output"] is None else str(config["output"]),
         trust=config["trust"],
-        typed=overrides,
+        typed=[*of_model, *overrides],
     )
     if config["output"] is not None:
         _check_output(Path(str(config["output"])))
 
-    from poslab.evaluation.command import diagnose_encoding, evaluate_runs
+    from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
 
-    if runs:
+    if of_model:
+        evaluate_pretrained(_pretrained(config, of_model), request)
+    elif runs:
         swap_choice = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("encoding@swap=")), None)
         swaps = [] if swap_choice is None else [_swap(run, overrides) for run in runs]
         evaluate_runs(runs, request, swaps, swap_choice)
@@ -60,8 +71,14 @@ def _runs(config: dict[str, Any]) -> list[str]:
     return runs
 
 
-def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]) -> None:
+def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str], of_model: Sequence[str]) -> None:
     """Raise ValueError for groups and sizes that do not go with runs, or without one."""
+    if of_model:
+        if config.get("encoding") is not None or config.get("swap") is not None:
+            raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
+        return
+    if config["encodings"] is not None:
+        raise ValueError("encodings are those of a pretrained model: it needs model.path=")
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
@@ -114,6 +131,85 @@ def _chooses_temperature(overrides: list[str]) -> bool:
     return any(override.lstrip("~").partition("=")[0] == "temperature" for override in overrides)
 
 
+def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
+    """Compose the configurations of a pretrained model under each encoding, as `python -m src.train` does."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+
+    from poslab.configuration.build import full_keys
+    from poslab.evaluation.command import PretrainedChoice
+    from poslab.pretrained.directory import configuration, download, is_folder, tokenizer_file
+    from poslab.pretrained.families import family_of
+    from poslab.tuning.composition import Composer
+
+    composer = Composer(CONF, config["trust"])
+    searched = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath")]
+    words = [*([] if _sets("model", of_model) else ["model=pretrained"]), *of_model, f"seed={config['seed']}"]
+
+    def resolved(words: Sequence[str]) -> dict[str, Any]:
+        return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
+
+    whole = resolved([*words, "encoding=own"])
+    with full_keys("model", whole):
+        path = whole["model"]["path"]
+        download(path)
+        model = configuration(path)
+        length = family_of(model).facts(model).training_length
+        if not is_folder(path) and not _sets("dataset.tokenizer", words):
+            words.append(composer.override("dataset.tokenizer", str(tokenizer_file(path))))
+    if not _sets("dataset.sequence_length", words):
+        words.append(f"dataset.sequence_length={length}")
+    found = []
+    for name, choices in _encodings(config["encodings"] or ["own"]):
+        own = [*words, *_in_full(choices["encoding"], [composer.override(key, choices[key]) for key in choices])]
+        found.append(PretrainedChoice(name, resolved(own), own))
+    return found
+
+
+def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
+    """Return the names of encodings, None where none is given, and their choices, as a comparison lists them."""
+    found: list[tuple[str | None, dict[str, Any]]] = []
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        own = {"encoding": node} if isinstance(node, str) else node
+        choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
+        groups = {key.partition(".")[0] for key in choices}
+        if not isinstance(choices.get("encoding"), str) or not groups <= {"encoding", "positions", "temperature"}:
+            raise ValueError(
+                "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
+                f"positions and temperature, got {node!r}"
+            )
+        found.append((own.get("name"), choices))
+    return found
+
+
+def _in_full(encoding: str, words: list[str]) -> list[str]:
+    """Return words with keys of a scaling written out, as `written_in_full` does."""
+    from poslab.commands.choices import choices, keys
+    from poslab.commands.words import written_in_full
+
+    return written_in_full(words, list(keys("encoding", encoding)) if encoding in choices("encoding") else [])
+
+
+def _sets(key: str, words: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith(f"{key}=") for word in words)
+
+
+def _taken_for_model(words: list[str]) -> list[str]:
+    """Return the words that choose a pretrained model and its data, if there is no run: those of no key of its own."""
+    if not _sets("model.path", words) or _sets("run", words) or _sets("runs", words):
+        return []
+    own = {key.partition(".")[0] for key in keys_of(CONF / "evaluate.yaml")} - {"model", "dataset", "temperature"}
+    stay = {*own, "encoding", "encoding@swap", "swap"}
+    return [word for word in words if "=" in word and not word.startswith(("-", "hydra")) and _top(word) not in stay]
+
+
+def _top(word: str) -> str:
+    """Return the first name of a key: `dataset` of `+dataset.files=x`."""
+    return word.lstrip("+~").partition("=")[0].partition(".")[0]
+
+
 def run() -> None:
     """Run the command, and exit."""
-    command("evaluate", main, evaluate_help)
+    of_model = _taken_for_model(sys.argv[1:])
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in of_model]
+    command("evaluate", partial(main, of_model=of_model), evaluate_help)

@@ -66,6 +66,8 @@ def evaluate_help(words: list[str]) -> str:
         *table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra"),
         "",
         "encoding@swap=none replaces the encoding of a run at test time.",
+        "A pretrained model before any training, on the data that dataset= chooses:",
+        "  python -m src.evaluate model.path=DIR encodings=[own,yarn,none]",
     ]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from poslab.commands.help import train_help
 from poslab.commands.hydra_command import choices_of_configuration, command
 from poslab.commands.run_names import named_directory
+from poslab.configuration.of_pretrained import is_pretrained
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -23,6 +24,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
     planned = plan(config, named_directory(directory, given), given, is_named)._replace(
         choices=[*choices_of_configuration("train"), *given]
     )
+
+    if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
+        from poslab.configuration.build import full_keys
+        from poslab.pretrained.directory import download
+
+        with full_keys("model", config):
+            download(config["model"].get("path"))
 
     from poslab.training.checking import check
 

@@ -123,6 +123,9 @@ class SubwordTokenizer:
 
     Args:
         tokenizer: the library's own; it gets a token for the end of a text if it has none.
+
+    Attributes:
+        mask_id: the token that masks another; None if there is none.
     """
 
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
@@ -187,6 +190,16 @@ class SubwordTokenizer:
     def encode(self, text: str) -> np.ndarray:
         with _library_errors(CANNOT_ENCODE):
             return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=self._dtype)
+
+    def framed(self, ids: np.ndarray) -> np.ndarray:
+        """Return tokens of a text between those that its model reads around one, such as `[CLS]` and `[SEP]`."""
+        whole = self._tokenizer.encode("a")
+        special = np.array(whole.special_tokens_mask, dtype=bool)
+        around = np.array(whole.ids, dtype=self._dtype)
+        inside = np.flatnonzero(~special)
+        if not special.any() or not len(inside):
+            return ids
+        return np.concatenate([around[: inside[0]], ids.astype(self._dtype), around[inside[-1] + 1 :]])
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         with _library_errors(CANNOT_ENCODE):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.stack import StackShape
 
@@ -22,3 +24,12 @@ class OwnPositions(PositionalEncoding):
         if shape.pretrained is None:
             raise ValueError("encoding=own keeps the positions of a pretrained model: it needs model=pretrained")
         self.max_length = shape.pretrained.max_length
+        self._spectrum = shape.pretrained.spectrum
+
+    @property
+    def only_turns(self) -> bool:
+        return self._spectrum is not None
+
+    def spectrum(self, length: int) -> Tensor | None:
+        """Return the inverse frequencies of the model's own rotation, that of full attention if it has several."""
+        return None if self._spectrum is None else self._spectrum(length)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -19,12 +21,14 @@ class PretrainedFacts:
         training_length: tokens of the longest text that it was trained on, from which scalings stretch.
         max_length: number of its learned position rows; None if it has none.
         base, fraction: of its own rotation, as in `Rotary`; None if it has none.
+        spectrum: returns the inverse frequencies of that rotation, scaled as the model's own, at a length of the text.
     """
 
     training_length: int
     max_length: int | None = None
     base: float | None = None
     fraction: float | None = None
+    spectrum: Callable[[int], Tensor] | None = field(default=None, compare=False)
 
     def fill(self, factory: Callable[..., T]) -> Callable[..., T]:
         """Return a factory with the facts bound that it was not given, in the factories bound in it too.

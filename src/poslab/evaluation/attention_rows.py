@@ -1,19 +1,20 @@
 """Attention weights of a model, some query rows at a time, for any encoding and any attention route.
 
-Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys of a block, N tokens of a
-source, D head dim, E numbers of a token's state, M model dim, L layers.
+Dimension letters: B batch, H heads, G key-value heads, T tokens, R queries of a block, S keys, D head dim, E numbers of
+a token's state, L layers.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from poslab.attention import AttentionContext, MultiHeadAttention
+from poslab.attention import AttentionContext
 from poslab.attention.attend import as_they_meet
 from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_of_block
 from poslab.encodings import Positions
@@ -47,27 +48,42 @@ class RowsOfLayer(NamedTuple):
         return queries.view(rows, 1) - torch.arange(keys, device=device)
 
 
-class LayerInput(NamedTuple):
-    """Input of a layer's attention, (B, T, M), its context, and the states of a source to attend to, (B, N, M)."""
+class Reached(NamedTuple):
+    """Queries (B, H, T, D), keys (B, G, S, D) and state (B, H, S, E) that reach the attention of a layer, not rotated.
 
-    attention: MultiHeadAttention
-    inputs: Tensor
+    The rotation of a model that keeps its own positions is in the queries and keys already.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    state: Tensor | None
     context: AttentionContext
-    memory: Tensor | None = None
 
-    def projected(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
+    def as_they_meet(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
         """Return queries, keys of each head, their scale and the encoding's state, as the definition reads them."""
         context = self.context
-        q_BHTD, k_BGSD, _, state_BHSE = self.attention.project(self.inputs, context, self.memory)
         q_BHTD, k_BGSD, scale = as_they_meet(
-            q_BHTD, k_BGSD, context.encoding, context.tables, context.visibility, context.temperature
+            self.queries, self.keys, context.encoding, context.tables, context.visibility, context.temperature
         )
-        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, state_BHSE
+        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, self.state
+
+
+@dataclass(frozen=True)
+class ObservedContext(AttentionContext):
+    """A context that notes what reaches its attention."""
+
+    seen: list[Reached] = field(default_factory=list)
+
+    def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
+        self.seen.append(Reached(q_BHTD, k_BGSD, state_BHSE, self))
+        return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
 
 
 def is_readable(model: Model) -> bool:
-    """Return whether the blocks of a model attend with `MultiHeadAttention`, of which weights can be read."""
-    return any(isinstance(x, MultiHeadAttention) for site in model.attention_sites for x in site.modules())
+    """Return whether a model attends with contexts (`AttentionContext.attend`), so that its weights can be read."""
+    token = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
+    texts = (token, token) if "source" in model.capabilities else (token,)
+    return bool(_observed(model, lambda model: model(*texts)))
 
 
 def attention_rows(
@@ -79,8 +95,8 @@ def attention_rows(
             ...
 
     The model runs once, on its own attention route; then the definition (that of the blockwise route) makes the weights
-    of a block in float32 from the input of its layer. Memory holds the inputs of all layers, (L, B, T, M), and the
-    weights of one block, (B, H, rows, T), never T x T.
+    of a block in float32 from the queries and keys of its layer. Memory holds those of all layers, (L, B, H + G, T, D),
+    and the weights of one block, (B, H, rows, T), never T x T.
 
     Args:
         model: in evaluation mode.
@@ -94,42 +110,53 @@ def attention_rows(
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return _rows_of(layer_inputs(model, read, positions, stack), rows)
+    return _rows_of(reached_attention(model, read, positions, stack), rows)
 
 
-def layer_inputs(
+def reached_attention(
     model: Model, read: Tensor | Reading, positions: Positions | None = None, stack: str = "self"
-) -> list[LayerInput]:
-    """Return the input of every layer's attention while the model reads, without gradients.
+) -> list[Reached]:
+    """Return what reaches the attention of every layer while the model reads, without gradients.
 
     Raises:
         ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
     """
-    if isinstance(read, Tensor) and (read.dim() != 2 or read.numel() == 0):
-        raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(read.shape)}")
-    seen: list[LayerInput] = []
-
-    def note(attention: Any, arguments: tuple[Any, ...]) -> None:
-        seen.append(LayerInput(attention, *arguments))
-
-    with contextlib.ExitStack() as hooks, torch.no_grad():
-        for attention in (x for x in model.modules() if isinstance(x, MultiHeadAttention)):
-            hooks.enter_context(attention.register_forward_pre_hook(note))
-        if isinstance(read, Tensor):
-            model.hidden_states(read, positions)  # not the logits, which take much memory for a long text
-        else:
-            read(model)
+    if isinstance(read, Tensor):
+        if read.dim() != 2 or read.numel() == 0:
+            raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(read.shape)}")
+        tokens_BT = read  # not the logits, which take much memory for a long text
+        seen = _observed(model, lambda model: model.hidden_states(tokens_BT, positions))
+    else:
+        seen = _observed(model, read)
     if len(model.stacks) == 1:
         return seen
     own = {id(encoding) for encoding in model.stacks[stack]}
     return [one for one in seen if id(one.context.encoding) in own]
 
 
-def _rows_of(inputs: list[LayerInput], rows: int) -> Iterator[RowsOfLayer]:
-    for layer, reached in enumerate(inputs):
+def _observed(model: Model, read: Reading) -> list[Reached]:
+    """Return what reaches attention while a model reads: every context that a module is given notes it."""
+    seen: list[Reached] = []
+
+    def noting(given: Any) -> Any:
+        is_new = isinstance(given, AttentionContext) and not isinstance(given, ObservedContext)
+        return ObservedContext(**vars(given), seen=seen) if is_new else given
+
+    def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return tuple(map(noting, positional)), {name: noting(given) for name, given in named.items()}
+
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        read(model)
+    return seen
+
+
+def _rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
+    for layer, reached in enumerate(seen):
         context = reached.context
         with torch.no_grad():  # never around a yield: it would hold for the caller as well
-            q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
+            q_BHTD, k_BHSD, scale, state_BHSE = reached.as_they_meet()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():

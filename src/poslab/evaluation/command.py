@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,14 @@ from rich import box
 from rich.table import Table as Lines
 
 from poslab.configuration.build import build, full_keys
-from poslab.configuration.labels import label
+from poslab.configuration.labels import label, labels
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
-from poslab.evaluation.subjects import Subject, subject, with_different_names
+from poslab.evaluation.subjects import Subject, pretrained_subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.runs.loading import device_named
@@ -40,41 +41,96 @@ def evaluate_runs(
     Raises:
         ValueError: for a mistake of the user's.
     """
-    torch.set_flush_denormal(True)  # as in training
-    environment = external_environment()
-    if environment is not None:
-        join(environment, torch.cuda.is_available())
-    is_first = environment is None or environment.global_rank() == 0
+    is_first = _begin()
     chosen, trust = (request.split, request.tokens, device_named(request.device)), request.trust
     subjects = with_different_names([subject(run, *chosen, trust=trust) for run in runs], runs)
     if swaps:
         swapped = [subject(run, *chosen, swap, request.seed, trust) for run, swap in zip(runs, swaps, strict=True)]
         subjects += with_different_names(swapped, runs)
     _require_same_test(subjects)
+    run = subjects[0].run
+    assert run is not None
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
-    own = subjects[0].run.path / name if len(runs) == 1 else None
+    own = run.path / name if len(runs) == 1 else None
     directory = output_directory(request.output, own)
     written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
     if files := [place for place in (directory, written) if place.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
-    run = subjects[0].run
     steps = run.metrics().get("steps", 0) if directory == own and run.is_finished else 0
-    console = HarmlessConsole(quiet=not is_first)
-    with console.status("") as status:
-        evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
+    evaluation, console = _evaluated(subjects, request, is_first)
     if not is_first:
         return
-    names = " and ".join(one.name for one in subjects)
-    if not evaluation.sections:
-        raise ValueError(f"parts must hold one that shows something of {names}, got {request.parts}")
     if written != directory and written.exists():
         shutil.rmtree(written)  # left by an evaluation that was killed
-    drawn = evaluation.write(written, f"Evaluation of {names}", _facts(subjects, request))
+    drawn = evaluation.write(written, f"Evaluation of {_names(subjects)}", _facts(subjects, request))
     if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
         written.rename(directory)
         evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
+    _print(console, evaluation, subjects, directory)
+
+
+def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) -> None:
+    """Evaluate a pretrained model before any training, under several encodings side by side, and write the results.
+
+    They go to a new directory in outputs/, unless the request names one: there is no run.
+
+    Raises:
+        ValueError: for a mistake of the user's.
+    """
+    is_first = _begin()
+    chosen = (request.split, request.tokens, device_named(request.device))
+    names = labels([one.config for one in models])
+    subjects = [
+        replace(pretrained_subject(one.config, one.choices, *chosen), name=one.name or name)
+        for one, name in zip(models, names, strict=True)
+    ]
+    if len({one.name for one in subjects}) < len(subjects):
+        raise ValueError(f"encodings must all be different, got {', '.join(one.name for one in subjects)}")
+    directory = output_directory(request.output, None)
+    evaluation, console = _evaluated(subjects, request, is_first)
+    if not is_first:
+        return
+    title = f"{Path(subjects[0].path).name} under {_names(subjects)}, before any training"
+    evaluation.write(directory, title, _facts(subjects, request))
+    _print(console, evaluation, subjects, directory)
+
+
+class PretrainedChoice(NamedTuple):
+    """A pretrained model under an encoding, as a command line chooses it.
+
+    Args:
+        name: of the encoding in the report; None is its label.
+        config: of a run that would train it, resolved.
+        choices: words of the command line that compose the configuration.
+    """
+
+    name: str | None
+    config: Mapping[str, Any]
+    choices: Sequence[str]
+
+
+def _begin() -> bool:
+    """Prepare this process, which may be one of several; return True if it is the first."""
+    torch.set_flush_denormal(True)  # as in training
+    environment = external_environment()
+    if environment is not None:
+        join(environment, torch.cuda.is_available())
+    return environment is None or environment.global_rank() == 0
+
+
+def _evaluated(subjects: Sequence[Subject], request: Request, is_first: bool) -> tuple[Evaluation, HarmlessConsole]:
+    """Return the evaluation, and the console that has shown its progress."""
+    console = HarmlessConsole(quiet=not is_first)
+    with console.status("") as status:
+        evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
+    if is_first and not evaluation.sections:
+        raise ValueError(f"parts must hold one that shows something of {_names(subjects)}, got {request.parts}")
+    return evaluation, console
+
+
+def _print(console: HarmlessConsole, evaluation: Evaluation, subjects: Sequence[Subject], directory: Path) -> None:
     for line in summary(evaluation):
         console.print(line)
     if missing := left_out(evaluation):
@@ -83,6 +139,10 @@ def evaluate_runs(
         for warning in one.warnings:
             console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _names(subjects: Sequence[Subject]) -> str:
+    return " and ".join(one.name for one in subjects)
 
 
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
@@ -160,7 +220,7 @@ def _require_same_test(subjects: Sequence[Subject]) -> None:
             what = "both keep documents apart, or neither,"
         else:
             continue
-        raise ValueError(f"runs must {what} to stand side by side, unlike {first.run.path} and {other.run.path}")
+        raise ValueError(f"runs must {what} to stand side by side, unlike {first.place} and {other.place}")
 
 
 def _have_same_items(one: Subject, other: Subject) -> bool:
@@ -183,7 +243,7 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     else:
         evaluated = f"the {request.split} text of {first.dataset}"
     return {
-        "runs": ", ".join(dict.fromkeys(str(one.run.path) for one in subjects)),
+        "model" if first.run is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
         "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
         "evaluated on": evaluated,

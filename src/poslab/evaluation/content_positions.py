@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poslab.attention.blockwise import rows_of_block
 from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_legend, head_style, visible_label
-from poslab.evaluation.attention_rows import layer_inputs
+from poslab.evaluation.attention_rows import reached_attention
 from poslab.models import Model
 from poslab.report.figures import Picture, new_figure
 
@@ -46,10 +46,10 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
         raise ValueError(f"queries must lie between 0 and {length - 1}, got {outside[0]}")
     columns = ["layer", "head", "query", "key", "position"]
     frames = [pd.DataFrame(columns=columns)]
-    for layer, reached in enumerate(layer_inputs(model, tokens_T.unsqueeze(0))):
+    for layer, reached in enumerate(reached_attention(model, tokens_T.unsqueeze(0))):
         context = reached.context
         with torch.no_grad():
-            q_BHTD, k_BHSD, scale, state_BHSE = reached.projected()
+            q_BHTD, k_BHSD, scale, state_BHSE = reached.as_they_meet()
         for query in queries:
             only = slice(query, query + 1)
             rows = rows_of_block(only, length, k_BHSD, context.tables, context.visibility, scale, state_BHSE)

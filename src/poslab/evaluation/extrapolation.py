@@ -98,6 +98,7 @@ def extrapolate(
         for protocol, hop in ((NON_OVERLAPPING, length), (SLIDING, step)):
             windows = Windows(len(tokens), length, hop)
             row = {"protocol": protocol, "length": length, "multiple": length / training_length, "stride": hop}
+            row["windows"] = len(windows)
             if end is not None and length > end:
                 by_length.append(row)
                 continue

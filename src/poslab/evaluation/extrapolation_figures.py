@@ -37,7 +37,8 @@ def extrapolation_figures(
         Table(
             name="per_length",
             title="Every length",
-            caption="Low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
+            caption="Windows move by their stride, and predict so many tokens together. "
+            "Low and high are a 95 % bootstrap interval over documents (pieces is their number), or over "
             "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is that of tokens with less than "
             "half a training window before them (in sliding windows, those of the first one only), tail loss that of "
             f"tokens with more than a whole one.{_dashes(together)}",

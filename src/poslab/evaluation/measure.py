@@ -75,6 +75,34 @@ def measure(
     data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
     task = recipe.task.of(data)
     data.connect(task, None)  # all items, so that they are the same under every encoding
+    measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
+    is_mixed = _precision(directory) == "bf16-mixed"
+    with torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
+        return scored(model, task, data, recipe, lengths, measured, keep, heed)
+
+
+def scored(
+    model: Model,
+    task: Task,
+    data: RunData,
+    recipe: Recipe,
+    lengths: Sequence[int | None] | None,
+    measured: MeasuredRun,
+    keep: Callable[[MeasuredRun], None] = lambda measured: None,
+    heed: Callable[[], None] = lambda: None,
+) -> MeasuredRun:
+    """Return the scores of a model on each held-out item, joined to those measured so far.
+
+    Args:
+        model: in evaluation mode.
+        task, data: of its recipe, connected.
+        lengths, keep, heed: as of `measure`.
+        measured: so far, with the name and the split.
+
+    Raises:
+        ValueError: for a length that the data does not have.
+    """
+    split = measured.split
     if lengths is None:
         lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
     if None in lengths and not task.pools_lengths:
@@ -88,14 +116,12 @@ def measure(
         score = partial(_text_scores, model, data, split, heed)
     else:
         score = _RowScores(model, task, data, split, recipe, heed)
-    measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
-    is_mixed = _precision(directory) == "bf16-mixed"
-    with torch.no_grad(), torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
+    with torch.no_grad():
         for length in lengths:
             found = {(metric, length): one for metric, one in score(length, measured)}
             scores = {key: one for key, one in found.items() if isinstance(one, ItemScores)}
             values = {key: one for key, one in found.items() if not isinstance(one, ItemScores)}
-            measured = measured.joined(MeasuredRun(recipe.encoding_name, split, scores, values, digest))
+            measured = measured.joined(MeasuredRun(measured.encoding, split, scores, values, measured.checkpoint))
             keep(measured)
     return measured
 

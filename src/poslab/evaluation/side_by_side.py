@@ -15,7 +15,7 @@ MULTIPLES = (1, 2, 4, 8, 16)
 
 
 def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
-    """Return the window lengths of the settings, or the default ones, ascending.
+    """Return the window lengths of the settings, or the default ones, ascending; see `with_pretrained_lengths`.
 
     Of a task without a text they are multiples of the training length up to the longest item.
 
@@ -30,7 +30,7 @@ def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
         lengths = [multiple * training_length for multiple in MULTIPLES if multiple * training_length < held]
         if not lengths:
             raise ValueError(f"tokens must be more than the training length, {training_length}, got {held}")
-        return lengths
+        return with_pretrained_lengths(lengths, subjects, settings)
     for length in settings.lengths:
         if not 1 <= length < held:
             raise ValueError(f"lengths must lie between 1 and {held - 1:,}, which the text fills, got {length}")
@@ -40,7 +40,18 @@ def lengths_of(subjects: Sequence[Subject], settings: Settings) -> list[int]:
             f"lengths must begin at no more than {max(end for end in ends if end is not None)} tokens, "
             f"where the encoding ends, got {list(settings.lengths)}"
         )
-    return sorted(set(settings.lengths))
+    return with_pretrained_lengths(sorted(set(settings.lengths)), subjects, settings)
+
+
+def with_pretrained_lengths(lengths: Sequence[int], subjects: Sequence[Subject], settings: Settings) -> list[int]:
+    """Return lengths with those at which pretrained models were trained, if there are longer ones, ascending.
+
+    A model that is stretched may lose in short texts what it gains in long ones, so both stand in one table. A length
+    below the stride of sliding windows is left out.
+    """
+    of_authors = {one.pretrained_length for one in subjects if one.pretrained_length is not None}
+    shorter = {n for n in of_authors if (settings.stride or 1) <= n < max(lengths)}
+    return sorted({*lengths, *shorter}) if shorter else list(lengths)
 
 
 def training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Subjects of an evaluation: trained models with their held-out data, perhaps under another encoding.
+"""Subjects of an evaluation: models with their held-out data, of runs or pretrained, perhaps under another encoding.
 
 Dimension letters: B windows, T tokens, N tokens of the text.
 """
@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
+from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention_rows import Reading, is_readable
@@ -35,12 +36,14 @@ from poslab.tasks.task import Task, device_of
 WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
 
-Ability = Literal["next_tokens", "attention", "rotation"]
+Ability = Literal["predictions", "next_tokens", "attention", "rotation", "embeddings"]
 
 ABILITIES: dict[Ability, str] = {
+    "predictions": "an output layer with weights",
     "next_tokens": "a model that predicts the next token of a text",
     "attention": "attention weights that can be read",
     "rotation": "an encoding that turns queries and keys",
+    "embeddings": "a pretrained encoder on running text",
 }
 """Abilities of a subject that a part of an evaluation may need, in words."""
 
@@ -62,13 +65,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model and its held-out data.
+    """A model and its held-out data.
 
     Args:
         name: for tables and legends.
-        path: run directory or checkpoint.
-        run: directory of its training.
-        recipe: of the run.
+        path: run directory or checkpoint, or the directory of a pretrained model that no run has trained.
+        run: directory of its training; None if no run has trained it.
+        recipe: of the run, or of the run that would train it.
         model: in evaluation mode.
         task: of the run.
         data: of the run, connected to the task.
@@ -77,11 +80,12 @@ class Subject:
         swap: groups of the configuration that replace those of the run.
         untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
         start: initial state of the run's own encodings; None if the run has not kept it.
+        choices: words of the command line that composed the recipe without a run.
     """
 
     name: str
     path: str | Path
-    run: RunDirectory
+    run: RunDirectory | None
     recipe: Recipe
     model: Model
     task: Task
@@ -91,6 +95,12 @@ class Subject:
     swap: Mapping[str, Any]
     untrained: Mapping[str, int]
     start: Mapping[str, Tensor] | None
+    choices: Sequence[str] = ()
+
+    @property
+    def place(self) -> str | Path:
+        """Directory of its run, or of the pretrained model."""
+        return self.path if self.run is None else self.run.path
 
     @property
     def device(self) -> torch.device:
@@ -102,14 +112,18 @@ class Subject:
         """Tokenizer of the run."""
         return self.data.tokenizer
 
-    @property
+    @cached_property
     def abilities(self) -> frozenset[Ability]:
-        """Return what parts of an evaluation can build on."""
+        """Abilities that parts of an evaluation can build on."""
         turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
+        is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
+        predicts = self.run is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
-            "next_tokens": self.text is not None,
+            "predictions": predicts,
+            "next_tokens": self.text is not None and predicts,
             "attention": is_readable(self.model),
             "rotation": turns,
+            "embeddings": is_encoder and isinstance(self.data, TextDataModule),
         }
         return frozenset(ability for ability, own in has.items() if own)
 
@@ -122,10 +136,8 @@ class Subject:
     @property
     def dataset(self) -> str:
         """Dataset as it was typed, `dataset=text`, or its class in words, `text files`, if it was not."""
-        typed = None
-        with contextlib.suppress(ValueError):  # the file is lost
-            typed = read_json(self.run.environment_file).get("choices")
-        choices = [word for word in (typed if isinstance(typed, list) else []) if str(word).startswith("dataset=")]
+        typed = self.choices if self.run is None else _choices(self.run)
+        choices = [word for word in typed if word.startswith("dataset=")]
         in_words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self.recipe.source).__name__).lower()
         return choices[-1] if choices else in_words
 
@@ -149,8 +161,16 @@ class Subject:
         return self.data.longest_trained
 
     @property
+    def pretrained_length(self) -> int | None:
+        """Length of the texts that a pretrained model was trained on by its authors; None for a model of ours."""
+        facts = self.model.encodings.shape.pretrained
+        return None if facts is None else facts.training_length
+
+    @property
     def trained_at(self) -> str:
         """The texts of its training, in words."""
+        if self.run is None:
+            return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
         if not self.task.pools_lengths:
             return f"on windows of {self.training_length:,} tokens"
         return f"on examples of length up to {self.longest_trained:,}"
@@ -262,8 +282,7 @@ def subject(
     model = load(run, device, swap, trust)
     checkpoint = load_checkpoint(checkpoint_file(run))
     data = trained_data(directory, recipe, checkpoint)
-    task = recipe.task.of(data)
-    data.connect(task, None)
+    task = _connected(recipe, data)
     name = recipe.encoding_name
     return Subject(
         name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
@@ -281,6 +300,66 @@ def subject(
     )
 
 
+def pretrained_subject(
+    config: Mapping[str, Any],
+    choices: Sequence[str],
+    split: str = "test",
+    max_tokens: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Subject:
+    """Return a pretrained model before any training, with the held-out data of a run that would train it.
+
+    Args:
+        config: resolved configuration of that run.
+        choices: words of the command line that composed it.
+        split, max_tokens, device: as of `subject`.
+
+    Raises:
+        ValueError: if the model or the data cannot be read, or for data that is not running text.
+    """
+    recipe = Recipe.of(config, to_train=True)
+    if recipe.source.kind is not WINDOWS_OF_TEXT:
+        raise ValueError(
+            "dataset must be running text for a pretrained model before training, which has learned no other task, got "
+            f"{type(recipe.source).__name__}"
+        )
+    data = _prepared(recipe)
+    task = _connected(recipe, data)
+    torch.manual_seed(recipe.seed)
+    with full_keys("model", config):
+        model = recipe.model.build(data.vocab_size + task.extra_tokens, None, data.tokenizer.digits)
+    return Subject(
+        name=recipe.encoding_name,
+        path=config["model"]["path"],
+        run=None,
+        recipe=recipe,
+        model=model.to(device).eval(),
+        task=task,
+        data=data,
+        split=split,
+        text=_text(data, split, max_tokens) if task.predicts_next_tokens else None,
+        swap={},
+        untrained=untrained(model, {}),
+        start=None,
+        choices=list(choices),
+    )
+
+
+def _connected(recipe: Recipe, data: RunData) -> Task:
+    """Return the task of a run, connected to all of its data."""
+    task = recipe.task.of(data)
+    data.connect(task, None)
+    return task
+
+
+def _choices(run: RunDirectory) -> list[str]:
+    """Return the words that composed the configuration of a run; none if their file is lost."""
+    with contextlib.suppress(ValueError):
+        typed = read_json(run.environment_file).get("choices")
+        return list(map(str, typed)) if isinstance(typed, list) else []
+    return []
+
+
 def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
     """Return the text of a split, or its first tokens."""
     assert isinstance(data, TextDataModule)
@@ -294,13 +373,19 @@ def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
 
 def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any]) -> RunData:
     """Return the data of a run, set up; ValueError if it is missing, or not what the checkpoint was trained on."""
+    data = _prepared(recipe)
+    trained_on = checkpoint.get(type(data).__qualname__)
+    if trained_on is not None and trained_on != data.state_dict():
+        raise ValueError(f"{run.path} was trained on another text than {type(recipe.source).__name__} has now")
+    return data
+
+
+def _prepared(recipe: Recipe) -> RunData:
+    """Return the data of a run, set up."""
     data = recipe.data()
     with full_keys("dataset", recipe.config):
         data.prepare_data()
         data.setup()
-    trained_on = checkpoint.get(type(data).__qualname__)
-    if trained_on is not None and trained_on != data.state_dict():
-        raise ValueError(f"{run.path} was trained on another text than {type(recipe.source).__name__} has now")
     return data
 
 

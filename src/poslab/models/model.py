@@ -78,14 +78,6 @@ class Model(nn.Module):
         """Return the file of the tokenizer that the model of these arguments was trained with; None for a new model."""
         return None
 
-    @classmethod
-    def untouched_with(cls, **arguments: Any) -> Model | None:
-        """Return the pretrained model of these arguments with its own positions; None for a new model.
-
-        It is in evaluation mode, without output layer of a task. Raises ValueError as the constructor does.
-        """
-        return None
-
     @property
     def has_trained_logits(self) -> bool:
         """True if its `logits` were trained with it, False for a pretrained model without an output layer."""
@@ -98,7 +90,7 @@ class Model(nn.Module):
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:
-        """Blocks for FSDP to shard, and for evaluation to inspect if they hold a `MultiHeadAttention`; may be none."""
+        """Blocks for FSDP to shard; may be none."""
         return ()
 
     @property

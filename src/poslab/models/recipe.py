@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from poslab.encodings import EncodingFactory, PositionSampler
+from poslab.encodings import EncodingFactory, OwnPositions, PositionSampler
 from poslab.models.model import Capability, Model, Outputs
 
 
@@ -50,20 +50,24 @@ class ModelRecipe:
         """File of the tokenizer that the model was trained with; None for a new model."""
         return self.kind.tokenizer_with(**self.make.keywords)
 
-    def untouched(self) -> Model | None:
-        """Return the model with its own positions, as `Model.untouched_with` does."""
-        return self.kind.untouched_with(**self.make.keywords)
+    def untouched(self) -> ModelRecipe | None:
+        """Return the recipe of the pretrained model with its own positions; None for a new model."""
+        if self.tokenizer is None:
+            return None
+        exchanged = ("encoding", "positions", "temperature")
+        kept = {name: value for name, value in self.make.keywords.items() if name not in exchanged}
+        return ModelRecipe(partial(self.make.func, encoding=OwnPositions, **kept), OwnPositions)
 
     def try_build(self) -> Model:
         """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""
         with torch.device("meta"):
             return self.build(vocab_size=2, digits=[0])
 
-    def build(self, vocab_size: int, outputs: Outputs | None = None, digits: Sequence[int] = ()) -> Model:
+    def build(self, vocab_size: int | None, outputs: Outputs | None = None, digits: Sequence[int] = ()) -> Model:
         """Build the model, with weights drawn from torch's generator.
 
         Args:
-            vocab_size: tokens of its data and its task.
+            vocab_size: tokens of its data and its task; None for those that a pretrained model has.
             outputs: output layer of its task; None for token logits.
             digits: ids of the tokens that are one digit each.
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from poslab.attention import Route
 from poslab.encodings import EncodingFactory, OwnPositions, StackEncodings, TemperatureFactory
+from poslab.pretrained.directory import download
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
@@ -23,7 +24,8 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
         logits_BTV = model(torch.tensor([[1, 2, 3]]))
 
     Args:
-        model: folder or name of the model, or a model of transformers, which is then exchanged in place.
+        model: folder of the model or its name on the hub, which is then downloaded; or a model of transformers, which
+            is then exchanged in place.
         encoding: encoding class, a partial of one, or a `PerLayer`. What a pretrained model knows, such as the base of
             its rotation or the length that it was trained on, need not be given.
         options: further arguments of `HostedModel`.
@@ -32,6 +34,8 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
         ValueError: as `HostedModel` does.
     """
     require_transformers("poslab.borrow")
+    if isinstance(model, str):
+        download(model)
     return HostedModel(encoding, model, **options).eval()
 
 

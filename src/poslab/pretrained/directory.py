@@ -1,4 +1,8 @@
-"""Pretrained models on the disk or the hub, read without running anything that they hold."""
+"""Pretrained models on the disk, read without running anything that they hold.
+
+Reading never downloads: a run that somebody else has trained may name any model of the hub. `download` does, and is for
+what the user has typed.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,26 @@ CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.i
 WEIGHTS = ".safetensors"
 
 
+def download(path: str) -> None:
+    """Bring a model of the hub into the cache of this machine, or up to date there; do nothing for a folder.
+
+    Raises:
+        ValueError: as `configuration` does.
+    """
+    if is_folder(path):
+        return
+    require_transformers("model=pretrained")
+    from huggingface_hub import snapshot_download
+
+    with _errors_of_library(path):
+        snapshot_download(path, allow_patterns=[CONFIG, TOKENIZER, INDEX, f"model*{WEIGHTS}"])
+
+
 def configuration(path: str) -> PreTrainedConfig:
     """Return the configuration of a pretrained model.
 
     Args:
-        path: folder with `config.json` and weights in safetensors, or a name of the hub, which transformers downloads
-            or finds in its cache.
+        path: folder with `config.json` and weights in safetensors, or a name of the hub whose files are in the cache.
 
     Raises:
         ValueError: in one sentence that begins with `path`, if there is no such model, a file is damaged or a symbolic
@@ -33,13 +51,15 @@ def configuration(path: str) -> PreTrainedConfig:
 
     if is_folder(path):
         check_folder(Path(path))
+    else:
+        _require_cached(path)
     with _errors_of_library(path):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     return config
 
 
 def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> tuple[Any, bool]:
-    """Return a model in float32 with the weights of a directory or of the hub, and True if they hold its head too.
+    """Return a model in float32 with the weights of a folder or of the cache, and True if they hold its head too.
 
     A head that they lack starts afresh. Errors are those of `configuration`.
 
@@ -57,7 +77,7 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> tuple[
             attn_implementation="eager",
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=is_folder(path),
+            local_files_only=True,
             output_loading_info=True,
         )
     missing: set[str] = info["missing_keys"]
@@ -73,7 +93,7 @@ def tokenizer_file(path: str) -> Path:
     from transformers.utils.hub import cached_file
 
     with _errors_of_library(path):
-        return Path(str(cached_file(path, TOKENIZER)))
+        return Path(str(cached_file(path, TOKENIZER, local_files_only=True)))
 
 
 def is_folder(path: Any) -> bool:
@@ -92,6 +112,19 @@ def is_folder(path: Any) -> bool:
             f"got {path!r}"
         )
     return False
+
+
+def _require_cached(name: str) -> None:
+    """Raise ValueError unless the configuration of a model of the hub is in the cache of this machine."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    with _errors_of_library(name):
+        found = try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE)
+    if not isinstance(found, str):
+        raise ValueError(
+            f"path={name} is not a folder, and no model of the hub by that name is on this machine: give the folder of "
+            f"the model, or download it with hf download {name}"
+        )
 
 
 def check_folder(folder: Path) -> None:

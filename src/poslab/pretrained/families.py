@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from poslab.encodings import PretrainedFacts, StackShape
+from poslab.encodings.frequencies import inverse_frequencies
 
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ class Family:
             num_layers=config.num_hidden_layers,
             num_heads=heads,
             num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            head_dim=_head_dim(config),
             causal=self.causal,
             digits=tuple(digits),
             pretrained=self.facts(config),
@@ -89,7 +91,25 @@ class Family:
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(rope["rope_theta"]),
             fraction=float(rope.get("partial_rotary_factor") or 1.0),
+            spectrum=partial(_spectrum, config),
         )
+
+
+def _head_dim(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _spectrum(config: Any, length: int) -> Tensor:
+    """Return the inverse frequencies by which layers of full attention turn at a length of the text."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    of_layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    if rope["rope_type"] == "default":
+        turning = int(_head_dim(config) * (rope.get("partial_rotary_factor") or 1.0))
+        return inverse_frequencies(turning, float(rope["rope_theta"]))
+    frequencies: Tensor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
+    return frequencies
 
 
 _BERT = Family(

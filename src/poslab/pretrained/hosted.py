@@ -14,7 +14,6 @@ from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, Route
 from poslab.encodings import (
     EncodingFactory,
-    OwnPositions,
     Positions,
     PositionSampler,
     StackEncodings,
@@ -37,8 +36,8 @@ class HostedModel(CheckedArguments, Model):
 
     Args:
         encoding: factory of its positional encoding.
-        path: folder of the model, or its name on the hub, as in `configuration`; or the model itself, as transformers
-            has it.
+        path: folder of the model, or its name on the hub if it is in the cache (`configuration`); or the model itself,
+            as transformers has it.
         vocab_size: tokens of the data and its task. Those beyond the model's own get new rows of the embeddings; None
             is the number of those that the model has.
         outputs: output layer; None means token logits at each token.
@@ -94,10 +93,6 @@ class HostedModel(CheckedArguments, Model):
     @classmethod
     def tokenizer_with(cls, **arguments: Any) -> Path | None:
         return tokenizer_file(arguments["path"])
-
-    @classmethod
-    def untouched_with(cls, **arguments: Any) -> HostedModel:
-        return cls(OwnPositions, arguments["path"]).eval()
 
     @property
     def has_trained_logits(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,7 +11,6 @@ from lightning.fabric.utilities import move_data_to_device
 from poslab.configuration.build import trusted_packages
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import load_tokenizer
-from poslab.encodings import OwnPositions
 from poslab.models import Model, ModelRecipe
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load
@@ -43,7 +41,7 @@ def check_start(recipe: Recipe, model: Model) -> None:
         except ValueError as error:
             raise ValueError(f"init_from: {error}") from error
     else:
-        earlier = _with_own_positions(recipe, model)
+        earlier = _untouched(recipe)
     recipe.start.check(model, earlier.try_build())
 
 
@@ -88,7 +86,7 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
                 f"text: {earlier.embedding.num_embeddings} tokens there, {vocab_size} here"
             )
     else:
-        earlier = _with_own_positions(recipe, model).build(vocab_size, task.outputs, data.tokenizer.digits)
+        earlier = _untouched(recipe).build(vocab_size, task.outputs, data.tokenizer.digits)
         earlier.load_state_dict(model.state_dict(), strict=False)  # with the rows of tokens that the task adds
         facts = model.encodings.shape.pretrained
         assert facts is not None
@@ -105,20 +103,10 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
     return recipe.start.apply(model, earlier.to(device).eval(), readings())
 
 
-def _with_own_positions(recipe: Recipe, model: Model) -> ModelRecipe:
-    """Return the recipe of the pretrained model of a run with its own positions.
-
-    Raises:
-        ValueError: if the model is not a pretrained one.
-    """
-    if model.encodings.shape.pretrained is None:
+def _untouched(recipe: Recipe) -> ModelRecipe:
+    """Return the recipe of the pretrained model of a run with its own positions; ValueError for a new model."""
+    untouched = recipe.model.untouched()
+    if untouched is None:
         name = type(recipe.start).__name__.lower()
         raise ValueError(f"start={name} needs a model with earlier positions: init_from= a run, or model=pretrained")
-    make = recipe.model.make
-    kept = {name: value for name, value in make.keywords.items() if name not in ("positions", "temperature")}
-    return dataclasses.replace(
-        recipe.model,
-        make=partial(make.func, **{**kept, "encoding": OwnPositions}),
-        encoding=OwnPositions,
-        positions=None,
-    )
+    return untouched

@@ -106,13 +106,15 @@ def _untouched(recipe: Recipe) -> Teacher:
         ValueError: if the model is not a pretrained one.
     """
     with full_keys("model", recipe.config):
-        model = recipe.model.untouched()
-    facts = None if model is None else model.encodings.shape.pretrained
-    if model is None or facts is None:
+        untouched = recipe.model.untouched()
+        model = None if untouched is None else untouched.build(vocab_size=None).eval()
+    if model is None:
         raise ValueError(
             f"objective.teacher={UNTOUCHED} needs a pretrained model, which has positions of its own, got "
             f"{recipe.model.kind.__name__}: name a run or a checkpoint"
         )
+    facts = model.encodings.shape.pretrained
+    assert facts is not None
     predicts = model.has_trained_logits and recipe.task.predicts_tokens
     return Teacher(model, facts.training_length, UNTOUCHED, predicts)
 

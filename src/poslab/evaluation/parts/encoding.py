@@ -30,8 +30,10 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     if not figures:
         return Evaluation()
     text = "The encoding itself after training, beside its initial state unless it was swapped in."
+    if all(one.run is None for one in subjects):
+        text = "The encoding itself, before any training."
     for one in subjects:
-        if not one.swap and _starts(one) is None:
+        if one.run is not None and not one.swap and _starts(one) is None:
             text += f" The initial state of {one.name} is unknown: its run began with the weights of another one, and "
             text += "has not kept it."
     return Evaluation([Section("The encoding", text, figures)])
@@ -43,7 +45,7 @@ def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:
     Raises:
         ValueError: if the run has kept those of another model.
     """
-    if one.start is None and one.recipe.init_from is not None:
+    if one.run is None or (one.start is None and one.recipe.init_from is not None):
         return None
     torch.manual_seed(one.recipe.seed)  # makes those again that the run did not keep
     size = one.tokenizer.vocab_size + one.task.extra_tokens
@@ -53,7 +55,7 @@ def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:
         try:
             model.encodings.load_state_dict(one.start)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(f"the checkpoint of {one.run.path} keeps the start of another encoding") from error
+            raise ValueError(f"the checkpoint of {one.place} keeps the start of another encoding") from error
     return model.stacks
 
 

@@ -10,16 +10,17 @@ from poslab.evaluation.conclusion import Headline, conclusion
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
 from poslab.evaluation.extrapolation_figures import extrapolation_figures
+from poslab.evaluation.item_scores import MeasuredRun
 from poslab.evaluation.length_figures import ALL, overview_table
-from poslab.evaluation.measure import measure
+from poslab.evaluation.measure import measure, scored
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths
+from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
 from poslab.evaluation.subjects import Ability, Subject
 from poslab.evaluation.task_figures import metrics_by_length, metrics_figures, metrics_shown
 from poslab.report.page import Section
 
 PLACE = 1
-NEEDS: frozenset[Ability] = frozenset()
+NEEDS: frozenset[Ability] = frozenset({"predictions"})
 
 BITS = {NON_OVERLAPPING: "bits per byte", SLIDING: "bits per byte, sliding"}
 
@@ -72,10 +73,19 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     return evaluation
 
 
+def _measured(one: Subject, lengths: Sequence[int] | None) -> MeasuredRun:
+    if one.run is not None:
+        return measure(one.path, lengths, one.split, one.device, one.run.trust)
+    return scored(one.model, one.task, one.data, one.recipe, lengths, MeasuredRun(one.name, one.split, {}, {}))
+
+
 def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     task, data = subjects[0].task, subjects[0].data
-    measured = {one.name: measure(one.path, settings.lengths, one.split, one.device, one.run.trust) for one in subjects}
+    lengths = settings.lengths
+    if not task.pools_lengths:
+        lengths = with_pretrained_lengths(lengths or data.lengths_of(subjects[0].split), subjects, settings)
+    measured = {one.name: _measured(one, lengths) for one in subjects}
     rows = metrics_by_length(measured, task.open_ended, settings.seed)
     for one in subjects:
         for row in rows[rows["model"] == one.name].to_dict("records"):
