@@ -1,3 +1,5 @@
+"""What several tests of pretrained models share."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,6 +8,7 @@ import pytest
 import torch
 
 from poslab.data.tokenizers import SubwordTokenizer
+from poslab.pretrained.export import fresh_process, verify
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import words
 
@@ -20,3 +23,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         tiny_models.tiny(name, torch.float32).save_pretrained(tmp_path / name)
         tokenizer.save(tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Load directories here: a fresh process takes seconds to import transformers."""
+    monkeypatch.setattr(
+        verify, "_load_in_fresh_process", lambda written, folder: fresh_process.main(str(written), folder, folder)
+    )

@@ -22,8 +22,10 @@ from poslab.data.tokenizers import END_OF_DOCUMENT, ByteTokenizer, SubwordTokeni
 from poslab.encodings import (
     Alibi,
     Cape,
+    Learned,
     LogN,
     NoPosition,
+    PaTH,
     PerLayer,
     PoPE,
     Randomized,
@@ -47,11 +49,13 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, Outputs, StackConfig
-from poslab.pretrained.export import directory, fresh_process, verify
+from poslab.pretrained.export import directory, verify
+from poslab.pretrained.export.form import NotPlainError
 from poslab.pretrained.export.plain import plain_form
 from poslab.pretrained.export.tokenizer import fast_tokenizer
 from poslab.runs.directory import RunDirectory
 from tests.commands.running import Running, python
+from tests.encoding_choices import EVERY_ENCODING, factory
 from tests.training.runs import SMALL, composed, words
 from tests.written_run import CONF, write_run
 
@@ -65,8 +69,9 @@ def decoder(encoding, vocab_size=VOCABULARY, **changes):
     """A random decoder in float64, whose norms have weights, and whose logits depend on position."""
     torch.manual_seed(3)
     stack = {"d_model": 32, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "head_dim": 16} | changes
-    tied = stack.pop("tie_embeddings", True)
-    model = Decoder(StackConfig(encoding=encoding, **stack), vocab_size, tie_embeddings=tied).double().eval()
+    tied, digits = stack.pop("tie_embeddings", True), stack.pop("digits", ())
+    model = Decoder(StackConfig(encoding=encoding, **stack), vocab_size, digits=digits, tie_embeddings=tied)
+    model = model.double().eval()
     for module in model.modules():
         if isinstance(module, torch.nn.RMSNorm):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -228,33 +233,77 @@ def test_a_sampler_of_training_alone_changes_nothing(sampler):
     assert largest_difference(model, in_transformers(plain_form(model, TRAINED))) < 1e-9
 
 
-# What no class has
+# What no class has without Poslab
+
+
+UNDER_ENCODING = {
+    "alibi": (Alibi, {}, "encoding Alibi adds a bias to the logits, which no class of transformers with"),
+    "t5": (T5Bias, {}, "encoding T5Bias adds a bias to the logits"),
+    "sinusoidal": (Sinusoidal, {}, "encoding Sinusoidal changes the token embeddings"),
+    "learned": (partial(Learned, max_length=2 * TRAINED), {}, "encoding Learned changes the token embeddings"),
+    "xpos": (XPos, {}, "encoding XPos turns queries and keys in a way of its own"),
+    "pope": (PoPE, {}, "encoding PoPE turns queries and keys in a way of its own"),
+    "path": (PaTH, {"qk_norm": True}, "encoding PaTH remembers numbers of each token"),
+    "a mixture": (PerLayer([Rotary, Alibi]), {"window": 5}, "encoding Alibi adds a bias to the logits"),
+    "two bases": (
+        PerLayer([Rotary, partial(Rotary, base=9.0)]),
+        {},
+        "encoding must turn in the same way in all layers of a class",
+    ),
+    "dynamic ntk of a part": (
+        scaled(rope_dynamic_ntk, training_length=TRAINED, fraction=0.5),
+        {},
+        "encoding rope_dynamic_ntk changes its frequencies with the length of the text in a way that no class",
+    ),
+    "two windows": (PerLayer([Rotary] * 2, [3, 5]), {}, "window must be the same in all layers"),
+    "rnope with qk_norm": (rnope(every=2), {"qk_norm": True}, "qk_norm must be false in a class with layers without"),
+    "a temperature": (
+        Rotary,
+        {"temperature": partial(LogN, training_length=TRAINED)},
+        "temperature LogN multiplies the logits by the number of visible keys",
+    ),
+    "shared in a pattern": (PerLayer([T5Bias, T5Bias, partial(T5Bias)]), {}, "encoding T5Bias adds a bias"),
+    "windows and embeddings": (
+        PerLayer([Alibi, Rotary], [5, None], embedding=Sinusoidal),
+        {"dropout": 0.1},
+        "encoding Alibi adds a bias to the logits",
+    ),
+}
+"""Encodings, changes of the decoder, and why no class has it."""
+
+
+@pytest.mark.parametrize("name", UNDER_ENCODING)
+@pytest.mark.usefixtures("in_this_process")
+def test_what_no_class_has_is_exported_under_its_encoding(name, tmp_path):
+    encoding, changes, sentence = UNDER_ENCODING[name]
+    model = decoder(encoding, **changes).float()
+    for parameter in model.encodings.parameters():
+        parameter.data += 0.1 * torch.rand_like(parameter)
+    with pytest.raises(NotPlainError) as caught:
+        plain_form(model, TRAINED)
+    assert str(caught.value).startswith(sentence)
+    exported = poslab.export(model, tmp_path / "made", length=TRAINED)
+    assert exported.needs_poslab and exported.class_name.startswith("Poslab") and exported.rope_type is None
+    assert exported.notes[0] == f"It needs Poslab: {caught.value}."
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    prompt = tokens(7)
+    ours = torch.stack(list(generate(model, prompt, 20, Sampling(temperature=0.0))), dim=1)
+    found = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=20, do_sample=False)
+    assert torch.equal(found[:, 7:], ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.usefixtures("in_this_process")
+def test_every_encoding_of_a_decoder_is_exported(name, tmp_path):
+    model = decoder(factory(name, training_length=TRAINED), digits=tuple(range(10))).float()
+    poslab.export(model, tmp_path / "made", length=TRAINED)
 
 
 REFUSED = {
-    "alibi": (lambda: decoder(Alibi), "encoding Alibi adds a bias to the logits, which no class of transformers with"),
-    "t5": (lambda: decoder(T5Bias), "encoding T5Bias adds a bias to the logits"),
-    "sinusoidal": (lambda: decoder(Sinusoidal), "encoding Sinusoidal changes the token embeddings"),
-    "xpos": (lambda: decoder(XPos), "encoding XPos turns queries and keys in a way of its own"),
-    "pope": (lambda: decoder(PoPE), "encoding PoPE turns queries and keys in a way of its own"),
-    "a mixture": (lambda: decoder(PerLayer([Rotary, Alibi])), "encoding Alibi adds a bias to the logits"),
-    "two bases": (
-        lambda: decoder(PerLayer([Rotary, partial(Rotary, base=9.0)])),
-        "encoding must turn in the same way in all layers to be exported",
-    ),
-    "a length of its own": (
+    "an encoding of one's own": (
         lambda: decoder(scaled(breathing)),
-        "encoding breathing changes its frequencies with the length of the text in a way that no class",
-    ),
-    "dynamic ntk of a part": (
-        lambda: decoder(scaled(rope_dynamic_ntk, training_length=TRAINED, fraction=0.5)),
-        "encoding rope_dynamic_ntk changes its frequencies with the length",
-    ),
-    "two windows": (lambda: decoder(PerLayer([Rotary] * 2, [3, 5])), "window must be the same in all layers"),
-    "rnope with qk_norm": (lambda: decoder(rnope(every=2), qk_norm=True), "qk_norm must be false to export"),
-    "a temperature": (
-        lambda: decoder(Rotary, temperature=partial(LogN, training_length=TRAINED)),
-        "temperature LogN multiplies the logits by the number of visible keys",
+        "encoding breathing must be a class or a function of Poslab, with arguments by name",
     ),
     "random positions": (lambda: decoder(Rotary, positions=Randomized()), "positions Randomized moves tokens in"),
     "an odd head": (lambda: decoder(NoPosition, head_dim=15), "head_dim must be even to be exported, got 15"),
@@ -270,7 +319,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_class_has_is_refused(name, tmp_path):
+def test_what_no_class_could_have_is_refused(name, tmp_path):
     make, sentence = REFUSED[name]
     with pytest.raises(ValueError) as caught:
         poslab.export(make(), tmp_path / "made", length=TRAINED)
@@ -354,14 +403,6 @@ def test_symbols_are_refused():
 
 
 # Directories
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Load directories here: a fresh process takes seconds to import transformers."""
-    monkeypatch.setattr(
-        verify, "_load_in_fresh_process", lambda written, folder: fresh_process.main(str(written), folder, folder)
-    )
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,11 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # a command that is stopped removes what it has begun to write
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     exported = export(config["run"], config["to"], trust=config["trust"])
-    print(f"{exported.path} loads as {exported.class_name} (rope_type {exported.rope_type}), without remote code.")
+    rotation = "" if exported.rope_type is None else f" (rope_type {exported.rope_type})"
+    how = "without remote code"
+    if exported.needs_poslab:
+        how = "with trust_remote_code=True, or after `import poslab.pretrained`"
+    print(f"{exported.path} loads as {exported.class_name}{rotation}, {how}.")
     print(
         f"The largest difference of logits is {exported.difference:.1e}, of logits up to {exported.largest:.3g}: "
         f"up to {exported.longest} random tokens, float32, loaded in a fresh process."

@@ -101,7 +101,8 @@ class StackEncodings(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
-        pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
+        self.temperature_factory = temperature
+        self.pattern = pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
         self.distinct = nn.ModuleList()
         self._places: list[int] = []
         """Index into `distinct` for each layer."""

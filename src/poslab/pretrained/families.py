@@ -31,6 +31,7 @@ class Family:
         first_row: row of the first position, by the configuration.
         ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
         projection: the module that widens embeddings, from the base, which only some models of the family have.
+        turns_share: True if a model of the family may turn only a share of each head (`partial_rotary_factor`).
         past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
     """
 
@@ -44,6 +45,7 @@ class Family:
     first_row: Callable[[Any], int] = lambda config: 0
     ids_count_rows: bool = False
     projection: str | None = None
+    turns_share: bool = False
     past_window: int = 0
 
     def base_of(self, model: Any) -> Any:
@@ -152,10 +154,14 @@ FAMILIES: dict[str, Family] = {
         first_row=lambda config: 2,
         projection="project_in",
     ),
-    "gpt_neox": replace(_LLAMA, attention="attention"),
+    "gpt_neox": replace(_LLAMA, attention="attention", turns_share=True),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
 }
 """Descriptors by `model_type`."""
+
+PREFIX = "poslab_"
+"""Beginning of the `model_type` of a model that is exported under an encoding. Under its own type, transformers without
+Poslab would load it as if it had its own positions, and say so in a warning at most."""
 
 REFUSED: dict[str, tuple[Any, ...]] = {
     "is_decoder": (None, False),
@@ -176,6 +182,11 @@ def family_of(config: Any) -> Family:
     Raises:
         ValueError: for a model whose attention cannot be exchanged; the message begins with `model`.
     """
+    if config.model_type.startswith(PREFIX):
+        raise ValueError(
+            "model must have positions of its own, got one exported under an encoding: begin with the run that "
+            "it was exported from, or with the model before"
+        )
     if config.model_type not in FAMILIES:
         raise ValueError(f"model must be one of {', '.join(sorted(FAMILIES))}, got {config.model_type}")
     family = FAMILIES[config.model_type]

@@ -7,12 +7,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
-    try:
-        found = version("transformers")
-    except PackageNotFoundError:
-        found = "none"
-    major, _, rest = found.partition(".")
-    if major != "5" or int(rest.partition(".")[0]) < 20:
+    if not has_transformers():
         raise ValueError(
-            f"{purpose} needs transformers from 5.20 to below 6, got {found}: pip install -e '.[pretrained]'"
+            f"{purpose} needs transformers from 5.20 to below 6, got {_found()}: pip install -e '.[pretrained]'"
         )
+
+
+def has_transformers() -> bool:
+    """Return True if transformers is there, in a version that Poslab serves."""
+    major, _, rest = _found().partition(".")
+    return major == "5" and int(rest.partition(".")[0]) >= 20
+
+
+def _found() -> str:
+    try:
+        return version("transformers")
+    except PackageNotFoundError:
+        return "none"

@@ -7,14 +7,19 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model
-from poslab.pretrained.export.plain import Form, plain_form
+from poslab.pretrained.export.form import Form, NotPlainError
+from poslab.pretrained.export.hosted import hosted_form
+from poslab.pretrained.export.plain import form_under_encoding, plain_form
+from poslab.pretrained.export.tokenizer import copy_tokenizer, fast_tokenizer
+from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.library import require_transformers
 
 
@@ -24,8 +29,9 @@ class Exported:
 
     Args:
         path: the directory.
-        class_name: class of transformers that loads it.
-        rope_type: name of its rotation in transformers.
+        class_name: class that loads it.
+        needs_poslab: False for a class of transformers, True for one under an encoding of Poslab.
+        rope_type: name of its rotation in transformers; None if it has none.
         difference: largest difference of two logits that was measured.
         largest: largest logit of these texts, without its sign.
         longest: number of tokens of the longest of these texts.
@@ -34,7 +40,8 @@ class Exported:
 
     path: Path
     class_name: str
-    rope_type: str
+    needs_poslab: bool
+    rope_type: str | None
     difference: float
     largest: float
     longest: int
@@ -52,14 +59,17 @@ def check_target(to: str | Path) -> Path:
     return path
 
 
-def write_directory(model: Model, to: str | Path, tokenizer: Tokenizer | None, length: int) -> Exported:
+def write_directory(
+    model: Any, to: str | Path, tokenizer: Tokenizer | None, length: int, tokenizer_of: str | None = None
+) -> Exported:
     """Write a model, and its tokenizer, as a directory that transformers loads, and compare the two.
 
     Args:
-        model: the model.
+        model: a model of Poslab, or one of transformers under an encoding.
         to: a new or an empty directory.
         tokenizer: the tokenizer; None writes none.
         length: training length, in tokens.
+        tokenizer_of: folder or name of a pretrained model whose tokenizer is copied; None for none.
 
     Raises:
         ValueError: for a model that no class of transformers can be, a place that is taken or cannot be written, or if
@@ -68,19 +78,33 @@ def write_directory(model: Model, to: str | Path, tokenizer: Tokenizer | None, l
     from poslab.pretrained.export.verify import verify
 
     path = check_target(to)
-    form = plain_form(model, length)
+    form = form_of(model, length)
     with _directory(path) as folder:
         _save(form, folder, tokenizer)
-        agreement = verify(folder, model, tokenizer, length)
+        if tokenizer_of is not None:
+            copy_tokenizer(tokenizer_of, folder, form.max_length)
+        agreement = verify(folder, form, model, tokenizer, length)
     return Exported(
         path,
         agreement.class_name,
-        form.config.rope_parameters["rope_type"],
+        form.needs_poslab,
+        form.rope_type,
         agreement.difference,
         agreement.largest,
         agreement.longest,
         form.notes,
     )
+
+
+def form_of(model: Any, length: int) -> Form:
+    """Return the form in which a model is exported: a plain class where one is exact; errors as `write_directory`."""
+    if isinstance(model, HostedModel) or not isinstance(model, Model):
+        return hosted_form(model, length)
+    try:
+        return plain_form(model, length)
+    except NotPlainError as error:
+        form = form_under_encoding(model, length)
+        return replace(form, notes=(f"It needs Poslab: {error}.", *form.notes))
 
 
 @contextlib.contextmanager
@@ -100,20 +124,21 @@ def _directory(path: Path) -> Iterator[Path]:
 
 def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> None:
     """Write configuration, weights and tokenizer with transformers' own `save_pretrained`."""
-    from transformers import AutoModelForCausalLM, GenerationConfig
-
-    from poslab.pretrained.export.tokenizer import fast_tokenizer
+    from transformers import GenerationConfig
 
     ends = {}
     if tokenizer is not None:
-        fast_tokenizer(tokenizer, form.config.max_position_embeddings).save_pretrained(folder)
+        fast_tokenizer(tokenizer, form.max_length).save_pretrained(folder)
         # Not the padding: the class would never train the embedding of that token, which ends documents too.
         ends = {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
         form.config.update(ends)
         ends["pad_token_id"] = tokenizer.end_id
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(form.config)
+        model = form.model_class._from_config(form.config)
+    if not any(name.split(".")[-3:-2] == ["pooler"] for name in form.weights) and hasattr(model, "pooler"):
+        model.pooler = None  # which a base model has unless it was made without
     model.load_state_dict({name: weight.detach().cpu() for name, weight in form.weights.items()}, assign=True)
     model.tie_weights()
-    model.generation_config = GenerationConfig(**ends)
+    if model.can_generate():
+        model.generation_config = form.generation or GenerationConfig(**ends)
     model.save_pretrained(folder)

@@ -1,37 +1,51 @@
-"""Load a directory as its users will, without Poslab and without remote code, and save what it computes.
+"""Load a directory as its users will, and save what it computes.
 
-A script of its own: `python -P fresh_process.py DIRECTORY GIVEN COMPUTED`.
+A script of its own, which knows nothing of Poslab: `python -P fresh_process.py DIRECTORY GIVEN COMPUTED`. Remote code
+is trusted only for a class that needs it.
 """
 
+import inspect
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def main(directory: str, given: str, computed: str) -> None:
-    """Save the last logits of token ids, and the ids of texts.
+    """Save the last outputs of token ids, and the ids of texts.
 
     Args:
         directory: the directory of the model.
-        given: folder of `tokens.safetensors`, (1, T) token ids by name, shortest first, and perhaps `texts.json`.
-        computed: folder for `logits.safetensors`, (1, at most as many as `kept`, V), `ids.json` and `class.txt`.
+        given: folder of `how.json` (class that loads the model, `auto`; whether its code is trusted, `trust`; outputs
+            at the end that are saved, `kept`), of `tokens.safetensors`, (1, T) token ids by name, shortest first, and
+            perhaps of `texts.json`.
+        computed: folder for `outputs.safetensors`, (1, at most as many as `kept`, V), `ids.json` and `class.txt`.
     """
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
+    how = json.loads((Path(given) / "how.json").read_text())
+    auto = getattr(transformers, how["auto"])
+    options = {"local_files_only": True, "trust_remote_code": how["trust"]}
+    model = auto.from_pretrained(directory, dtype=torch.float32, **options).eval()
     tokens = load_file(Path(given) / "tokens.safetensors")
-    kept = int(tokens.pop("kept"))
     with torch.no_grad():
-        logits = {name: model(tokens[name], logits_to_keep=kept).logits for name in sorted(tokens)}
-    save_file(logits, Path(computed) / "logits.safetensors")
+        outputs = {name: last_outputs(model, tokens[name], how["kept"]) for name in sorted(tokens)}
+    save_file(outputs, Path(computed) / "outputs.safetensors")
     (Path(computed) / "class.txt").write_text(type(model).__name__)
     texts = Path(given) / "texts.json"
-    if texts.is_file():
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        ids = [tokenizer(text)["input_ids"] for text in json.loads(texts.read_text(encoding="utf-8"))]
-        (Path(computed) / "ids.json").write_text(json.dumps(ids))
+    if (Path(directory) / "tokenizer_config.json").is_file():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+        given_texts = json.loads(texts.read_text(encoding="utf-8")) if texts.is_file() else ["a"]
+        (Path(computed) / "ids.json").write_text(json.dumps([tokenizer(text)["input_ids"] for text in given_texts]))
+
+
+def last_outputs(model: Any, tokens_1T: torch.Tensor, kept: int) -> torch.Tensor:
+    """Return logits or hidden states, those of the last tokens where there are some at each token."""
+    keep = {"logits_to_keep": kept} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    outputs: torch.Tensor = model(tokens_1T, **keep)[0]
+    return outputs[:, -kept:].contiguous() if outputs.dim() == 3 else outputs
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from poslab.encodings.frequencies import inverse_frequencies
 from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
+from poslab.pretrained.export.form import NotPlainError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -45,8 +46,21 @@ class Rope:
     max_length: int
     changes_in_generation: int | None = None
 
+    @property
+    def notes(self) -> Iterator[str]:
+        """Sentences on what differs in use although the logits of a text are the same."""
+        if self.changes_in_generation is not None:
+            yield (
+                f"In generation, a text that grows past {self.changes_in_generation} tokens continues differently: "
+                "transformers keeps keys in its cache as they were rotated, Poslab rotates them anew."
+            )
+        if self.parameters["rope_type"] == "dynamic":
+            yield "After a long text, transformers keeps its larger base for shorter ones, down to the training length."
 
-def rope_of(rotary: Rotary | None, head_dim: int, length: int, config: Callable[[Rope], PretrainedConfig]) -> Rope:
+
+def rope_of(
+    rotary: Rotary | None, head_dim: int, length: int, config: Callable[[Rope], PretrainedConfig], host: Any = None
+) -> Rope:
     """Return the first form in which transformers computes the frequencies of an encoding.
 
     Named forms come first, since other programs read them too; any other fixed spectrum is written frequency by
@@ -54,18 +68,22 @@ def rope_of(rotary: Rotary | None, head_dim: int, length: int, config: Callable[
 
     Args:
         rotary: the encoding; None is no position.
-        head_dim: head dimension D, even.
+        head_dim: head dimension D, even, or the channels of it that the class turns.
         length: training length, in tokens.
         config: makes the configuration of the model with a form.
+        host: rotary module of the class; None is that of Llama.
 
     Raises:
-        ValueError: if there is no such form.
+        NotPlainError: if there is no such form.
     """
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    default = (host or LlamaRotaryEmbedding).compute_default_rope_parameters
     for rope in _forms(rotary, head_dim, length):
-        if _agrees(config(rope), rotary, head_dim, length):
+        if _agrees(config(rope), rotary, head_dim, length, default):
             return rope
     assert rotary is not None, "no position is a form of transformers"
-    raise ValueError(
+    raise NotPlainError(
         f"encoding {_name(rotary.scaling)} changes its frequencies with the length of the text in a way that no class "
         "of transformers has: a scaling that does not depend on the length can be exported"
     )
@@ -87,6 +105,16 @@ def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
     return [*first, *rest[:half], *second, *rest[half:]]
 
 
+def check_order(rotary: Rotary | None, turning: int, name: str) -> None:
+    """Raise NotPlainError unless a rotation turns the pairs (m, m + r / 2) of the first r channels, as a class does."""
+    if rotary is None:
+        return
+    if rotary.layout != "half_split":
+        raise NotPlainError(f"{name} has no layout={rotary.layout}, and its weights stay in the order that they have")
+    if rotary.rotary_dim != turning:
+        raise NotPlainError(f"{name} turns {turning} channels of each head, not {rotary.rotary_dim}")
+
+
 def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor, float]:
     """Return the frequencies of all pairs, (D / 2,) float32, and the attention factor, at a length of the text."""
     if rotary is None:
@@ -95,13 +123,14 @@ def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor
     return functional.pad(frequencies, (0, head_dim // 2 - len(frequencies))), attention_factor
 
 
-def _agrees(config: PretrainedConfig, rotary: Rotary | None, head_dim: int, length: int) -> bool:
+def _agrees(
+    config: PretrainedConfig, rotary: Rotary | None, head_dim: int, length: int, default: Callable[..., Any]
+) -> bool:
     """Return True if transformers computes our frequencies and our factor for short and long texts."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     rope_type = config.rope_parameters["rope_type"]
-    theirs = ROPE_INIT_FUNCTIONS.get(rope_type, LlamaRotaryEmbedding.compute_default_rope_parameters)
+    theirs = ROPE_INIT_FUNCTIONS.get(rope_type, default)
     switch = config.rope_parameters.get("original_max_position_embeddings", config.max_position_embeddings)
     for text in (1, switch - 1, switch, switch + 1, 2 * length, 3 * switch, 16 * switch):
         frequencies, factor = theirs(config, seq_len=text)
@@ -118,6 +147,7 @@ def _forms(rotary: Rotary | None, head_dim: int, length: int) -> Iterator[Rope]:
     """Yield the forms that may hold an encoding, those that other programs know best first."""
     if rotary is None:
         yield _prefix(10_000.0, 0, head_dim, length)
+        yield _longrope(None, head_dim, length, 1.0)
         return
     scaling, arguments = _bound(rotary.scaling)
     whole_head = rotary.rotary_dim == head_dim
@@ -157,9 +187,10 @@ def _prefix(base: float, turning: int, head_dim: int, length: int) -> Rope:
     return Rope({"rope_type": "proportional", "rope_theta": base, "partial_rotary_factor": share}, length)
 
 
-def _longrope(rotary: Rotary, head_dim: int, switch: int, factor: float) -> Rope:
+def _longrope(rotary: Rotary | None, head_dim: int, switch: int, factor: float) -> Rope:
     """Return divisors of the default frequencies, for texts up to a length and for longer ones."""
-    default = inverse_frequencies(head_dim, rotary.base).double()
+    base = 10_000.0 if rotary is None else rotary.base
+    default = inverse_frequencies(head_dim, base).double()
 
     def divisors(length: int) -> list[float]:
         divided: list[float] = (default / _spectrum(rotary, head_dim, length)[0].double()).clamp_max(STILL).tolist()
@@ -167,7 +198,7 @@ def _longrope(rotary: Rotary, head_dim: int, switch: int, factor: float) -> Rope
 
     parameters = {
         "rope_type": "longrope",
-        "rope_theta": rotary.base,
+        "rope_theta": base,
         "short_factor": divisors(switch),
         "long_factor": divisors(switch + 1),
         "original_max_position_embeddings": switch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +13,13 @@ from poslab.data.tokenizers import END_OF_DOCUMENT, FILE_NAME, ByteTokenizer, Su
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HuggingFaceTokenizer
     from transformers import PreTrainedTokenizerFast
+
+CONFIG = "tokenizer_config.json"
+FILES = (
+    *(FILE_NAME, CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt"),
+    *("vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
+"""Files in which models keep their tokenizers."""
 
 PRINTED = (range(ord("!"), ord("~") + 1), range(ord("¡"), ord("¬") + 1), range(ord("®"), ord("ÿ") + 1))
 """Bytes that byte-level vocabularies write as the character of the same number."""
@@ -47,6 +55,28 @@ def fast_tokenizer(tokenizer: Tokenizer, length: int) -> PreTrainedTokenizerFast
         split_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
+
+
+def copy_tokenizer(source: str, folder: Path, length: int) -> None:
+    """Copy the files of a pretrained model's tokenizer; `length` becomes its `model_max_length`.
+
+    Args:
+        source: folder of the model, or its name on the hub.
+        folder: where the files are written.
+    """
+    from transformers.utils.hub import cached_file
+
+    for name in FILES:
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if found is not None:
+            shutil.copyfile(found, folder / name)
+    config = folder / CONFIG
+    if not config.exists() and not (folder / FILE_NAME).exists():
+        return
+    known = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    if (folder / FILE_NAME).exists():  # else transformers takes a class by the type of the model, which may be another
+        known.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    config.write_text(json.dumps(known | {"model_max_length": length}, indent=2, ensure_ascii=False) + "\n")
 
 
 def byte_letters() -> list[str]:

@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +22,11 @@ from torch import Tensor
 
 from poslab.data.tokenizers import END_OF_DOCUMENT, Tokenizer
 from poslab.models import Model
+from poslab.pretrained.exchanged_classes import AUTO_CLASSES
+from poslab.pretrained.export.form import Form
+from poslab.pretrained.export.fresh_process import last_outputs
+from poslab.pretrained.export.hosted import exchange_of
+from poslab.pretrained.hosted import HostedModel
 
 KEPT = 256
 """Tokens at the end of each text whose logits are compared."""
@@ -63,46 +70,84 @@ class Agreement:
 
 
 @torch.no_grad()
-def verify(directory: Path, model: Model, tokenizer: Tokenizer | None, length: int) -> Agreement:
-    """Load a directory in a fresh process, without remote code, and compare it with a model on random tokens.
+def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None, length: int) -> Agreement:
+    """Load a directory in a fresh process and compare it with a model on random tokens.
 
-    Texts are shorter, as long, and twice as long as the training length. All is float32, on the CPU.
+    Texts are shorter, as long, and twice as long as the training length, where the encoding does not end. All is
+    float32, on the CPU. Remote code is trusted only where the form needs Poslab.
 
     Args:
         directory: the directory.
+        form: the form that was written.
         model: the model that it was written from.
-        tokenizer: the tokenizer that it was written from; None if there is none.
+        tokenizer: the tokenizer that it was written from; None if there is none, or it was copied.
         length: training length, in tokens.
 
     Raises:
         ValueError: if transformers cannot load the directory, or its logits or token ids differ.
     """
-    ours = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    for module in ours.modules():
-        if isinstance(module, torch.nn.RMSNorm):
-            module.eps = torch.finfo(torch.float32).eps  # that of the model's own dtype too
+    is_ours = isinstance(model, Model) and not isinstance(model, HostedModel)
+    ours, end = (_whole(model), model.max_length) if is_ours else _host(model)
     generator = torch.Generator().manual_seed(0)
-    lengths = sorted({min(length, KEPT), length, 2 * length})
-    tokens = {
-        f"{number}": torch.randint(ours.embedding.num_embeddings, (1, size), generator=generator)
-        for number, size in enumerate(lengths)
-    }
+    lengths = sorted({min(size, end or size) for size in (min(length, KEPT), length, 2 * length)})
+    vocab_size = form.config.vocab_size
+    tokens = {f"{number}": _tokens(vocab_size, size, form, generator) for number, size in enumerate(lengths)}
     texts = [*TEXTS, *_random_texts(generator)]
     with TemporaryDirectory() as folder:
-        save_file(tokens | {"kept": torch.tensor(KEPT)}, Path(folder) / "tokens.safetensors")
+        how = {"auto": auto_class(form), "trust": form.needs_poslab, "kept": KEPT}
+        (Path(folder) / "how.json").write_text(json.dumps(how))
+        save_file(tokens, Path(folder) / "tokens.safetensors")
         if tokenizer is not None:
             (Path(folder) / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
         _load_in_fresh_process(directory, folder)
-        theirs = load_file(Path(folder) / "logits.safetensors")
+        theirs = load_file(Path(folder) / "outputs.safetensors")
         class_name = (Path(folder) / "class.txt").read_text()
         if tokenizer is not None:
             _compare_ids(texts, json.loads((Path(folder) / "ids.json").read_text()), tokenizer)
     differences, largest = [], 0.0
     for name, size in zip(tokens, lengths, strict=True):
-        logits_KV = ours.logits(ours.hidden_states(tokens[name])[:, -KEPT:])
-        differences.append(_difference(logits_KV, theirs[name], size))
-        largest = max(largest, float(logits_KV.abs().max()))
+        outputs_KV = ours(tokens[name])
+        differences.append(_difference(outputs_KV, theirs[name], size))
+        largest = max(largest, float(outputs_KV.abs().max()))
     return Agreement(class_name, max(differences), largest, lengths[-1])
+
+
+def auto_class(form: Form) -> str:
+    """Return the name of the class of transformers that chooses the class of a form; ValueError if none does."""
+    import transformers
+
+    for name in AUTO_CLASSES:
+        mapping = getattr(transformers, name)._model_mapping
+        if type(form.config) in mapping and mapping[type(form.config)] is form.model_class:
+            return name
+    raise ValueError(
+        f"model must be of a class that one of {', '.join(AUTO_CLASSES)} chooses to be exported, got "
+        f"{form.model_class.__name__}"
+    )
+
+
+def _whole(model: Model) -> Callable[[Tensor], Tensor]:
+    """Return what computes the last logits of a model of ours in float32."""
+    ours = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    for module in ours.modules():
+        if isinstance(module, torch.nn.RMSNorm):
+            module.eps = torch.finfo(torch.float32).eps  # that of the model's own dtype too
+    return lambda tokens_1T: ours.logits(ours.hidden_states(tokens_1T)[:, -KEPT:])
+
+
+def _host(model: Any) -> tuple[Callable[[Tensor], Tensor], int | None]:
+    """Return what computes the last outputs of a pretrained model in float32, and the end of its positions."""
+    copied = copy.deepcopy(exchange_of(model))
+    for part in (copied.model, copied.encodings):
+        part.to("cpu", torch.float32).eval()
+    return lambda tokens_1T: last_outputs(copied.model, tokens_1T, KEPT), copied.encodings.max_length
+
+
+def _tokens(vocab_size: int, length: int, form: Form, generator: torch.Generator) -> Tensor:
+    """Return random tokens, (1, T), without padding, which RoBERTa recognises by its id."""
+    tokens_1T = torch.randint(vocab_size, (1, length), generator=generator)
+    padding = getattr(form.config, "pad_token_id", None)
+    return tokens_1T if padding is None else tokens_1T.masked_fill(tokens_1T == padding, (padding + 1) % vocab_size)
 
 
 def _difference(ours_KV: Tensor, theirs_KV: Tensor, length: int) -> float:
@@ -135,9 +180,10 @@ def _compare_ids(texts: list[str], theirs: list[list[int]], tokenizer: Tokenizer
 def _load_in_fresh_process(directory: Path, folder: str) -> None:
     """Run `fresh_process.py`; raise ValueError with its last line if it fails."""
     script = Path(__file__).with_name("fresh_process.py")
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
+    alone = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
+    alone["HF_MODULES_CACHE"] = folder  # of copies of remote files
     command = [sys.executable, "-P", str(script), str(directory), folder, folder]
-    done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | alone, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
         raise ValueError(f"transformers cannot use what was exported: {reason}; nothing was written")

@@ -1,0 +1,96 @@
+"""Encodings of a stack as plain data, from which they are made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from poslab.configuration.build import build
+from poslab.encodings import PerLayer, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings.pretrained_facts import PretrainedFacts
+
+OURS = "poslab."
+"""Beginning of the modules whose classes a description may name."""
+
+
+def describe(encodings: StackEncodings) -> dict[str, Any]:
+    """Return the encodings and the temperature of a stack as plain data.
+
+    `layers` has the place in `encodings` of each layer of the pattern, since layers with one factory share parameters.
+    Facts that an encoding takes of a pretrained model are written out.
+
+    Raises:
+        ValueError: for an encoding that is not of Poslab, or an argument that is not plain data.
+    """
+    pattern, facts = encodings.pattern, encodings.shape.pretrained
+    distinct = list({id(factory): factory for factory in pattern.encodings}.values())
+    places = {id(factory): place for place, factory in enumerate(distinct)}
+    embedding, temperature = pattern.embedding, encodings.temperature_factory
+    return {
+        "encodings": [_node(factory, facts) for factory in distinct],
+        "layers": [places[id(factory)] for factory in pattern.encodings],
+        "windows": None if pattern.windows is None else list(pattern.windows),
+        "embedding": None if embedding is None else _node(embedding, facts),
+        "temperature": None if temperature is None else _node(temperature, facts),
+        "digits": list(encodings.shape.digits),
+    }
+
+
+def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], StackShape]) -> StackEncodings:
+    """Return new encodings of a stack by their description, which may be a stranger's.
+
+    Args:
+        description: as of `describe`.
+        shape: makes the shape of the stack with the ids of digits.
+
+    Raises:
+        ValueError: for a description that is damaged, or names anything but encodings of Poslab.
+    """
+    try:
+        nodes, layers, windows = description["encodings"], description["layers"], description["windows"]
+        kinds = [build({"encoding": node}, "encoding", Callable[..., PositionalEncoding]) for node in nodes]
+        embedding, temperature = (
+            None if description[key] is None else build({key: description[key]}, key, kind)
+            for key, kind in (("embedding", Callable[..., PositionalEncoding]), ("temperature", TemperatureFactory))
+        )
+        pattern = PerLayer([kinds[place] for place in layers], windows, embedding)
+        return StackEncodings(pattern, shape(description["digits"]), temperature)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"config.json does not describe an encoding of Poslab: {error!r}") from error
+
+
+def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:
+    """Return a class or a function of Poslab, with the arguments that are bound, as a node of a configuration."""
+    factory = _flat(factory if facts is None else facts.fill(factory))
+    function = factory.func if isinstance(factory, partial) else factory
+    given = dict(factory.keywords) if isinstance(factory, partial) else {}
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
+    if not name.startswith(OURS) or "<" in name or (isinstance(factory, partial) and factory.args):
+        raise ValueError(
+            f"encoding {name.rpartition('.')[2]} must be a class or a function of Poslab, with arguments by name: what "
+            "is exported could not make another"
+        )
+    # A default where the model under the encoding might have a fact of its own.
+    defaults = {key: parameter.default for key, parameter in signature(function).parameters.items()}
+    taken = {"training_length", *getattr(function, "of_pretrained", ())} & defaults.keys() - given.keys()
+    given |= {key: defaults[key] for key in sorted(taken) if defaults[key] is not signature(function).empty}
+    return {"_target_": name, **{key: _value(value, f"{name}.{key}") for key, value in given.items()}}
+
+
+def _flat(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a partial of a partial as one."""
+    while isinstance(factory, partial) and isinstance(inner := factory.func, partial):
+        factory = partial(inner.func, *inner.args, *factory.args, **inner.keywords | factory.keywords)
+    return factory
+
+
+def _value(value: Any, name: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_value(item, name) for item in value]
+    if callable(value):
+        return _node(value, None)
+    raise ValueError(f"encoding must have arguments that are plain data to be exported, and {name} is {value!r}")

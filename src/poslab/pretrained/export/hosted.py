@@ -1,0 +1,192 @@
+"""A pretrained model under another encoding as a class of transformers: plain where one is exact, else with Poslab."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poslab.adaptation.low_rank import merged
+from poslab.encodings import Learned, NoPosition, Rotary
+from poslab.pretrained.borrow import MODULE
+from poslab.pretrained.description import describe
+from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.exchanged_classes import model_class, under_encoding
+from poslab.pretrained.export.form import Form, NotPlainError
+from poslab.pretrained.export.jina import jina_form
+from poslab.pretrained.export.plain import check_sampler
+from poslab.pretrained.export.rope_parameters import Rope, check_order, rope_of
+from poslab.pretrained.families import part
+from poslab.pretrained.hosted import HostedModel
+
+
+def hosted_form(model: Any, length: int) -> Form:
+    """Return a model of transformers under an encoding as a class of transformers.
+
+    Args:
+        model: a `HostedModel`, or a model that was exchanged in place.
+        length: training length, in tokens.
+
+    Raises:
+        ValueError: for a model whose outputs or positions no class of transformers could have, with Poslab either.
+    """
+    exchange = exchange_of(model)
+    config = copy.deepcopy(exchange.model.config)
+    config._attn_implementation = "eager"
+    weights = _weights(exchange.model)
+    generation = getattr(exchange.model, "generation_config", None)
+    reason: NotPlainError | None = None
+    for form_of in (_own, _more_rows, _rotated, _jina):
+        try:
+            form = form_of(exchange, copy.deepcopy(config), weights, length)
+        except NotPlainError as error:
+            reason = error
+            continue
+        if form is not None:
+            return replace(form, generation=generation)
+    base = exchange.model.base_model
+    prefix = "" if base is exchange.model else f"{exchange.model.base_model_prefix}."
+    own = {f"{prefix}{MODULE}.{name}": weight for name, weight in exchange.encodings.state_dict().items()}
+    description = describe(exchange.encodings)
+    notes = () if reason is None else (f"It needs Poslab: {reason}.",)
+    under, made = under_encoding(config, description), model_class(type(exchange.model))
+    end = exchange.encodings.max_length or max(length, exchange.family.facts(config).training_length)
+    return Form(made, under, weights | own, end, notes, needs_poslab=True, generation=generation)
+
+
+def exchange_of(model: Any) -> Exchange:
+    """Return the exchange of a `HostedModel`, or of a model that was exchanged in place.
+
+    Raises:
+        ValueError: if there is none, or for a model that no class of transformers could be.
+    """
+    if isinstance(model, HostedModel):
+        if model.output is not None:
+            raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
+        check_sampler(model.position_sampler, model.max_length)
+        return model.exchange
+    bases = (getattr(module, "poslab_exchange", None) for module in model.modules())
+    found: Exchange | None = next((exchange for exchange in bases if exchange is not None), None)
+    if found is None or found.model is not model:
+        raise ValueError(
+            f"model must be one of Poslab, or one of transformers after poslab.exchange, got {type(model).__name__}"
+        )
+    return found
+
+
+def _weights(host: Any) -> dict[str, Tensor]:
+    """Return the weights of a model by their names in transformers, with updates of low rank added."""
+    return {name: weight for name, weight in merged(host.state_dict()).items() if f"{MODULE}." not in name}
+
+
+def _is_plain(exchange: Exchange) -> bool:
+    """Return True if nothing but encodings acts in attention: no temperature, and no windows of a pattern."""
+    encodings = exchange.encodings
+    return not len(encodings.temperatures) and not any(encodings.windows)
+
+
+def _own(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
+    """Return the model as it is, under its own positions."""
+    if not exchange.keeps_own or not _is_plain(exchange):
+        return None
+    return Form(type(exchange.model), config, weights, exchange.family.facts(config).training_length)
+
+
+def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
+    """Return the same class with the rows of another table, where these are as wide as the model."""
+    family, (first, *others) = exchange.family, list(exchange.encodings)
+    if family.rows is None or type(first) is not Learned or others or not _is_plain(exchange):
+        return None
+    own = part(exchange.base, family.rows).weight
+    table = first.table.weight.detach()
+    if own.shape[1] != table.shape[1]:  # ELECTRA's are narrower, and its rows are added before it widens them
+        return None
+    name = next(name for name, parameter in exchange.model.named_parameters() if parameter is own)
+    before = family.first_row(config)
+    rows = torch.cat([weights[name][:before], table.to(own.dtype)])
+    config.max_position_embeddings = len(rows) if family.ids_count_rows else len(table)
+    return Form(type(exchange.model), config, weights | {name: rows}, len(table))
+
+
+def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
+    """Return the same class with another rotation.
+
+    Raises:
+        NotPlainError: if the class does not turn so.
+    """
+    family, name = exchange.family, type(exchange.model).__name__
+    if family.rotary is None or exchange.keeps_own or not _is_plain(exchange):
+        return None
+    rotary, turns = _rotation(exchange)
+    if config.model_type == "smollm3":
+        config.no_rope_layers = [int(layer_turns) for layer_turns in turns]
+    elif len(set(turns)) > 1:
+        raise NotPlainError(f"{name} turns in all of its layers or in none")
+    facts, head_dim = family.facts(config), exchange.encodings.shape.head_dim
+    width = head_dim
+    if family.turns_share:
+        width = int(head_dim * (facts.fraction or 1.0)) if rotary is None else rotary.rotary_dim
+    check_order(rotary, width, name)
+    if rotary is not None and width != head_dim and rotary.scaled_frequencies(length)[1] != 1.0:
+        raise NotPlainError(f"{name} does not scale the logits of the channels that stand still by an attention factor")
+
+    def with_rope(rope: Rope) -> Any:
+        turned, parameters = copy.deepcopy(config), dict(rope.parameters)
+        if family.turns_share:
+            parameters["partial_rotary_factor"] = width / head_dim
+        kinds = [kind for kind in config.rope_parameters if kind.endswith("_attention")]
+        turned.rope_parameters = {kind: dict(parameters) for kind in kinds} or parameters
+        turned.max_position_embeddings = rope.max_length
+        return turned
+
+    if "full_attention" in config.rope_parameters:  # ModernBERT has a rotation for each kind of layer
+        rope = rope_of(rotary, width, facts.training_length, partial(_like_llama, head_dim))
+    else:
+        rope = rope_of(rotary, width, facts.training_length, with_rope, type(part(exchange.base, family.rotary)))
+    turned = with_rope(rope)
+    if rope.parameters["rope_type"] != "dynamic":  # which stretches from max_position_embeddings on
+        turned.max_position_embeddings = max(rope.max_length, length)
+    notes = tuple(rope.notes) if family.causal else ()
+    kind, end = rope.parameters["rope_type"], turned.max_position_embeddings
+    return Form(type(exchange.model), turned, weights, end, notes, rope_type=kind)
+
+
+def _like_llama(head_dim: int, rope: Rope) -> Any:
+    """Return a configuration with one rotation for all layers."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        head_dim=head_dim, max_position_embeddings=rope.max_length, rope_parameters=dict(rope.parameters)
+    )
+
+
+def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
+    """Return a model of the BERT family under a rotation or none as one of JinaEmbeddingsV3; errors as `_rotated`."""
+    family = exchange.family
+    if family.rotary is not None or family.causal or exchange.keeps_own or not _is_plain(exchange):
+        return None
+    rotary, turns = _rotation(exchange)
+    if len(set(turns)) > 1:
+        raise NotPlainError("JinaEmbeddingsV3 turns in all of its layers or in none")
+    return jina_form(exchange.model, rotary, weights, length)
+
+
+def _rotation(exchange: Exchange) -> tuple[Rotary | None, list[bool]]:
+    """Return the rotation of a model, None if it has none, and for each layer True if it turns there.
+
+    Raises:
+        NotPlainError: for another encoding, or several.
+    """
+    name = type(exchange.model).__name__
+    found = [encoding for encoding in exchange.encodings if type(encoding) is not NoPosition]
+    for encoding in found:
+        if type(encoding) is not Rotary:
+            raise NotPlainError(f"{name} without Poslab has no {type(encoding).__name__}")
+    if len(found) > 1:
+        raise NotPlainError(f"{name} turns in the same way in all layers")
+    turns = [type(exchange.encodings.layer(i)) is Rotary for i in range(exchange.encodings.shape.num_layers)]
+    return found[0] if found else None, turns  # type: ignore[return-value]
