@@ -13,8 +13,8 @@ from poslab.configuration.labels import label
 from poslab.pretrained.borrow import borrow
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from tests.pretrained.conftest import folder as folder  # a fixture
 from tests.pretrained.test_runs import configuration
-from tests.pretrained.test_runs import folder as folder  # a fixture
 from tests.training.runs import composed, run_of, small, stop_run, weights
 
 ZERO = "trainer.max_steps=0"

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from poslab.attention import AttentionContext
-from poslab.attention.attend import as_they_meet
-from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, weights_of_block
+from poslab.attention.blockwise import BLOCK, weights_of_block
+from poslab.attention.observed import Reached, observed
 from poslab.encodings import Positions
 from poslab.models import Model
 
@@ -46,37 +44,6 @@ class RowsOfLayer(NamedTuple):
         device = self.weights.device
         queries = torch.arange(self.start, self.start + rows, device=device)
         return queries.view(rows, 1) - torch.arange(keys, device=device)
-
-
-class Reached(NamedTuple):
-    """Queries (B, H, T, D), keys (B, G, S, D) and state (B, H, S, E) that reach the attention of a layer, not rotated.
-
-    The rotation of a model that keeps its own positions is in the queries and keys already.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    state: Tensor | None
-    context: AttentionContext
-
-    def as_they_meet(self) -> tuple[Tensor, Tensor, float | Tensor, Tensor | None]:
-        """Return queries, keys of each head, their scale and the encoding's state, as the definition reads them."""
-        context = self.context
-        q_BHTD, k_BGSD, scale = as_they_meet(
-            self.queries, self.keys, context.encoding, context.tables, context.visibility, context.temperature
-        )
-        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale, self.state
-
-
-@dataclass(frozen=True)
-class ObservedContext(AttentionContext):
-    """A context that notes what reaches its attention."""
-
-    seen: list[Reached] = field(default_factory=list)
-
-    def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
-        self.seen.append(Reached(q_BHTD, k_BGSD, state_BHSE, self))
-        return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
 
 
 def is_readable(model: Model) -> bool:
@@ -135,15 +102,11 @@ def reached_attention(
 
 
 def _observed(model: Model, read: Reading) -> list[Reached]:
-    """Return what reaches attention while a model reads: every context that a module is given notes it."""
+    """Return what reaches attention while a model reads: every context that a module is given shows it."""
     seen: list[Reached] = []
 
-    def noting(given: Any) -> Any:
-        is_new = isinstance(given, AttentionContext) and not isinstance(given, ObservedContext)
-        return ObservedContext(**vars(given), seen=seen) if is_new else given
-
-    def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return tuple(map(noting, positional)), {name: noting(given) for name, given in named.items()}
+    def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return observed(seen.append, positional, named)
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for module in model.modules():
@@ -156,11 +119,11 @@ def _rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
     for layer, reached in enumerate(seen):
         context = reached.context
         with torch.no_grad():  # never around a yield: it would hold for the caller as well
-            q_BHTD, k_BHSD, scale, state_BHSE = reached.as_they_meet()
+            q_BHTD, k_BHSD, scale = reached.as_they_meet()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
-                under = (context.encoding, context.tables, context.visibility, scale, state_BHSE)
+                under = (context.encoding, context.tables, context.visibility, scale, reached.state)
                 weights_BHRS, _ = weights_of_block(q_BHRD, start, num_queries, k_BHSD, *under)
             yield RowsOfLayer(layer, start, weights_BHRS)

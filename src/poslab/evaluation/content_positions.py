@@ -49,10 +49,10 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
     for layer, reached in enumerate(reached_attention(model, tokens_T.unsqueeze(0))):
         context = reached.context
         with torch.no_grad():
-            q_BHTD, k_BHSD, scale, state_BHSE = reached.as_they_meet()
+            q_BHTD, k_BHSD, scale = reached.as_they_meet()
         for query in queries:
             only = slice(query, query + 1)
-            rows = rows_of_block(only, length, k_BHSD, context.tables, context.visibility, scale, state_BHSE)
+            rows = rows_of_block(only, length, k_BHSD, context.tables, context.visibility, scale, reached.state)
             q_BH1D = q_BHTD[:, :, only].to(k_BHSD.dtype)
             with torch.no_grad():
                 position_BH1S = context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)

@@ -93,7 +93,7 @@ def passkey_texts(
     filler = tokenizer.encode(SENTENCES)
     questions, texts = [], []
     for person in chosen:
-        key, depth = generator.integers(10_000, 100_000), generator.random()
+        key, depth = int(generator.integers(10_000, 100_000)), generator.random()
         needle = tokenizer.encode(f"{person}'s pass key is {key}. Remember it. ")
         room = length - len(framed(tokenizer, needle))
         start = np.random.default_rng([seed, key])

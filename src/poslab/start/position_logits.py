@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention import AttentionContext
-from poslab.attention.attend import as_they_meet
-from poslab.attention.blockwise import BLOCK, in_float32_for_each_head, rows_of_block
+from poslab.attention.blockwise import BLOCK, rows_of_block
+from poslab.attention.observed import Reached, observed
 from poslab.encodings import NoPosition
 from poslab.models import Model
 from poslab.start.base import Reading
@@ -85,30 +84,11 @@ def position_logits(model: Model, readings: Iterable[Reading]) -> list[PositionL
 
 
 class _Seen(NamedTuple):
-    """Queries (B, H, T, D), keys (B, G, T, D) and state of a layer, and those before the model's own rotation."""
+    """What reaches the attention of a layer, and its queries and keys before the model's own rotation."""
 
-    context: AttentionContext
-    queries: Tensor
-    keys: Tensor
-    state: Tensor | None
+    reached: Reached
     plain_queries: Tensor
     plain_keys: Tensor
-
-
-@dataclass(frozen=True)
-class _WatchedContext(AttentionContext):
-    """A context that shows what reaches its attention."""
-
-    show: Callable[[Tensor, Tensor, Tensor | None], None] = lambda q, k, state: None
-
-    @classmethod
-    def of(cls, context: AttentionContext, show: Callable[[Tensor, Tensor, Tensor | None], None]) -> _WatchedContext:
-        """Return a context that shows, and is otherwise that context."""
-        return cls(**{field.name: getattr(context, field.name) for field in fields(context)}, show=show)
-
-    def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
-        self.show(q_BHTD, k_BGSD, state_BHSE)
-        return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
 
 
 @contextmanager
@@ -116,24 +96,17 @@ def _watched(model: Model, see: Callable[[_Seen], None]) -> Iterator[None]:
     """Call `see` with what reaches the attention of each layer, layer after layer, while the model reads."""
 
     def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        given = [x for x in (*positional, *named.values()) if isinstance(x, AttentionContext)]
-        if not given or isinstance(given[0], _WatchedContext):
-            return None
-        context, plain = given[0], []
+        plain: list[Reached] = []
 
-        def called_with(show: Callable[[Tensor, Tensor, Tensor | None], None], named: dict[str, Any]) -> Any:
-            watched = _WatchedContext.of(context, show)
-            others = {name: watched if x is context else x for name, x in named.items()}
-            return tuple(watched if x is context else x for x in positional), others
+        def show(reached: Reached) -> None:
+            before = plain[0] if plain else reached
+            see(_Seen(reached, before.queries, before.keys))
 
-        def show(q_BHTD: Tensor, k_BGTD: Tensor, state_BHTE: Tensor | None) -> None:
-            see(_Seen(context, q_BHTD, k_BGTD, state_BHTE, *(plain or (q_BHTD, k_BGTD))))
-
-        unrotated = model.unrotated(named)
-        if unrotated is not None:
-            arguments, others = called_with(lambda q, k, state: plain.extend((q, k)), unrotated)
-            module.forward(*arguments, **others)  # past the hooks, which have changed the arguments already
-        return called_with(show, named)
+        given = observed(show, positional, named)
+        unrotated = None if given is None else model.unrotated(named)
+        if unrotated is not None and (still := observed(plain.append, positional, unrotated)) is not None:
+            module.forward(*still[0], **still[1])  # past the hooks, which have changed the arguments already
+        return given
 
     handles = [module.register_forward_pre_hook(hook, with_kwargs=True) for module in model.modules()]
     try:
@@ -158,20 +131,20 @@ class _LayerSums:
 
     def add(self, seen: _Seen) -> None:
         """Add the texts of a batch."""
-        batch, heads, length, width = seen.queries.shape
-        context, device = seen.context, seen.queries.device
+        reached, context = seen.reached, seen.reached.context
+        batch, heads, length, width = reached.queries.shape
+        device = reached.queries.device
         self._grow(heads, length, width, device)
         real_BT = context.visibility.real_keys
         real_BT = torch.ones(batch, length, dtype=torch.bool, device=device) if real_BT is None else real_BT
         real_BT = real_BT.expand(batch, -1)
-        of = (context.encoding, context.tables, context.visibility, context.temperature)
-        q_BHTD, k_BGTD, scale = as_they_meet(seen.queries, seen.keys, *of)
-        plain = (NoPosition(), None, *of[2:])
-        plain_q_BHTD, plain_k_BGTD, plain_scale = as_they_meet(seen.plain_queries, seen.plain_keys, *plain)
-        k_BHTD, plain_k_BHTD = (in_float32_for_each_head(k, q_BHTD) for k in (k_BGTD, plain_k_BGTD))
+        q_BHTD, k_BHTD, scale = reached.as_they_meet()
+        without = replace(context, encoding=NoPosition(), tables=None)
+        plain = Reached(seen.plain_queries, seen.plain_keys, None, without)
+        plain_q_BHTD, plain_k_BHTD, plain_scale = plain.as_they_meet()
         for start in range(0, length, BLOCK):
             rows = slice(start, min(start + BLOCK, length))
-            block = rows_of_block(rows, length, k_BHTD, context.tables, context.visibility, scale, seen.state)
+            block = rows_of_block(rows, length, k_BHTD, context.tables, context.visibility, scale, reached.state)
             logits_BHRS = context.encoding.logits(q_BHTD[:, :, rows].to(k_BHTD.dtype), k_BHTD[:, :, block.keys], block)
             plain_scale_R1 = plain_scale[:, :, rows] if isinstance(plain_scale, Tensor) else plain_scale
             plain_q_BHRD = plain_q_BHTD[:, :, rows].to(plain_k_BHTD.dtype)
@@ -183,9 +156,8 @@ class _LayerSums:
             _add(self.logits_HN, difference_BHRS.sum(0), start)
             _add(self.counts_N[None], counts_BRS.sum(0, dtype=torch.float64)[None], start)
         if self.embeds:
-            places_N = context.key_positions.ids.expand(
-                batch, -1
-            ).flatten()  # of documents in a row, and beside padding
+            # Those of documents in a row, and beside padding.
+            places_N = context.key_positions.ids.expand(batch, -1).flatten()
             half_B = (self.texts + torch.arange(batch, device=device)) % HALVES
             for half in range(HALVES):
                 chosen_BT = (real_BT & (half_B == half)[:, None]).double()

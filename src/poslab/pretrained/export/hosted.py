@@ -53,7 +53,8 @@ def hosted_form(model: Any, length: int) -> Form:
     own = {f"{prefix}{MODULE}.{name}": weight for name, weight in exchange.encodings.state_dict().items()}
     description = describe(exchange.encodings)
     notes = () if reason is None else (f"It needs Poslab: {reason}.",)
-    under, made = under_encoding(config, description), model_class(type(exchange.model))
+    kind: Any = type(exchange.model)
+    under, made = under_encoding(config, description), model_class(kind)
     end = exchange.encodings.max_length or max(length, exchange.family.facts(config).training_length)
     return Form(made, under, weights | own, end, notes, needs_poslab=True, generation=generation)
 

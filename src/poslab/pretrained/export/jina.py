@@ -62,7 +62,7 @@ def jina_form(host: Any, rotary: Rotary | None, weights: dict[str, Tensor], leng
     family = FAMILIES[config.model_type]
     head_dim = family.shape(config).head_dim
     check_order(rotary, head_dim, name)
-    same = {key: getattr(config, key, None) for key in SAME}
+    same: dict[str, Any] = {key: getattr(config, key, None) for key in SAME}
 
     def with_rope(rope: Rope) -> Any:
         return transformers.JinaEmbeddingsV3Config(

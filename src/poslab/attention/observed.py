@@ -1,0 +1,69 @@
+"""What reaches the attention of a model while it reads, under any encoding and any attention route.
+
+Dimension letters: B batch, H heads, G key-value heads, T tokens, S keys, D head dim, E numbers of a token's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from poslab.attention.attend import as_they_meet
+from poslab.attention.blockwise import in_float32_for_each_head
+from poslab.attention.context import AttentionContext
+
+
+class Reached(NamedTuple):
+    """Queries (B, H, T, D), keys (B, G, S, D) and state (B, H, S, E) that reach the attention of a layer, not rotated.
+
+    The rotation of a model that keeps its own positions is in the queries and keys already.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    state: Tensor | None
+    context: AttentionContext
+
+    def as_they_meet(self) -> tuple[Tensor, Tensor, float | Tensor]:
+        """Return queries, keys of each head, and their scale, as the definition reads them."""
+        context = self.context
+        q_BHTD, k_BGSD, scale = as_they_meet(
+            self.queries, self.keys, context.encoding, context.tables, context.visibility, context.temperature
+        )
+        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale
+
+
+Show = Callable[[Reached], None]
+
+
+@dataclass(frozen=True)
+class ObservedContext(AttentionContext):
+    """A context that shows what reaches its attention, and is otherwise the one that it was made from."""
+
+    show: Show = lambda reached: None
+
+    def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
+        self.show(Reached(q_BHTD, k_BGSD, state_BHSE, self))
+        return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
+
+
+def observed(
+    show: Show, positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return arguments of a module with contexts that show what reaches their attention.
+
+    None if no context is among them that is not shown already, as for a module within another.
+    """
+
+    def is_new(given: object) -> bool:
+        return isinstance(given, AttentionContext) and not isinstance(given, ObservedContext)
+
+    def observe(given: Any) -> Any:
+        return ObservedContext(**vars(given), show=show) if is_new(given) else given
+
+    if not any(map(is_new, (*positional, *named.values()))):
+        return None
+    return tuple(map(observe, positional)), {name: observe(given) for name, given in named.items()}
