@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from poslab.data import cache
 from poslab.data.source import default_cache
@@ -40,7 +41,7 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
     try:
         packed = GgufConfig(gguf_file=file.name, dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, quantization_config=packed)
