@@ -41,11 +41,13 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     try:
         packed = GgufConfig(gguf_file=file.name, dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, quantization_config=packed)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, **source, dtype=torch.float32, quantization_config=packed
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
     except Exception as error:  # whatever transformers meets in the file
         reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         raise ValueError(f"path={file} cannot be read by transformers: {reason}") from error
