@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poslab.models import Encoder, Outputs
-from poslab.models.sequence_model import pooled
+from poslab.models.pooling import pooled
 from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_decoder, small_model, some_tokens
 
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]

@@ -1,4 +1,4 @@
-"""What reaches the attention of a model while it reads, under any encoding and any attention route.
+"""Queries and keys that reach the attention of a model while it reads, under any encoding and any attention route.
 
 Dimension letters: B batch, H heads, G key-value heads, T tokens, S keys, D head dim, E numbers of a token's state.
 """

@@ -15,7 +15,7 @@ import torch
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval.haystack import stretch, woven
 from poslab.models import Model
-from poslab.models.sequence_model import Pooling, pooled
+from poslab.models.pooling import Pooling, pooled
 from poslab.report.figures import Picture, legend_columns, new_figure
 from poslab.tasks.task import device_of
 

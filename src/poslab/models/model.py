@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poslab.attention import KeyValueCache, MultiHeadAttention
 from poslab.encodings import Positions, StackEncodings
+from poslab.models.pooling import Pooling, pooled
 
 Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
 """A capability of a model; a task names those that it needs.
@@ -61,6 +62,9 @@ class Model(nn.Module):
 
     encodings: StackEncodings
     """Encodings of the self-attention; with a source, of that of the source."""
+
+    pooling: Pooling | None = None
+    """Hidden state of which a task's `Outputs` for a whole sequence are made; None where they are for each token."""
 
     @classmethod
     def capabilities_with(cls, **arguments: Any) -> frozenset[Capability]:
@@ -127,7 +131,7 @@ class Model(nn.Module):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return token logits at each token, (B, T, V).
+        """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
 
         Args:
             tokens_BT: token ids.
@@ -135,7 +139,11 @@ class Model(nn.Module):
             real: (B, T) bool, False at padding; None if there is none.
             cache: cache of earlier tokens, to which these are added; None if there are none.
         """
-        return self.logits(self.hidden_states(tokens_BT, positions, real, cache))
+        hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
+        if self.task_output is None:
+            return self.logits(hidden_BTM)
+        outputs: Tensor = self.task_output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
+        return outputs
 
     def hidden_states(
         self,

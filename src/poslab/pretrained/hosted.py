@@ -20,8 +20,8 @@ from poslab.encodings import (
     TemperatureFactory,
 )
 from poslab.models.model import Capability, Model, Outputs
+from poslab.models.pooling import Pooling
 from poslab.models.reading import Reading, end_of_positions
-from poslab.models.sequence_model import Pooling, pooled
 from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import family_of, part
@@ -77,7 +77,6 @@ class HostedModel(CheckedArguments, Model):
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
         if vocab_size is not None and vocab_size > self.vocab_size:
             self.host.resize_token_embeddings(vocab_size, mean_resizing=False)
-        self.pooling: Pooling | None = None
         self.output: nn.Linear | None = None
         if outputs is not None:
             width = getattr(config, "word_embed_proj_dim", config.hidden_size)
@@ -147,23 +146,6 @@ class HostedModel(CheckedArguments, Model):
     def _head(self) -> list[Any]:
         """Modules that turn hidden states into token logits, one after another."""
         return [part(self.host, path) for path in self.family.head]
-
-    def forward(
-        self,
-        tokens_BT: Tensor,
-        positions: Positions | None = None,
-        real: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-    ) -> Tensor:
-        """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
-
-        Arguments as in `Model.forward`.
-        """
-        hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
-        if self.output is None:
-            return self.logits(hidden_BTM)
-        outputs: Tensor = self.output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
-        return outputs
 
     def hidden_states(
         self,

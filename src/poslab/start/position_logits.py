@@ -84,7 +84,7 @@ def position_logits(model: Model, readings: Iterable[Reading]) -> list[PositionL
 
 
 class _Seen(NamedTuple):
-    """What reaches the attention of a layer, and its queries and keys before the model's own rotation."""
+    """Input of the attention of a layer, and its queries and keys before the model's own rotation."""
 
     reached: Reached
     plain_queries: Tensor
