@@ -27,16 +27,24 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", overrides=["dataset.sequence_length=512", *overrides])
 
 
+@cache
+def composed_alone(choice: str) -> DictConfig:
+    """A file of conf/ such as `encoding/rotary`, for the training length: composed several times as fast."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(choice, overrides=["+dataset.sequence_length=512"])
+
+
 def factory(name: str, training_length: int = 512, **hyperparameters: Any) -> EncodingFactory:
     """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
-    config = composed(f"encoding={name}", f"dataset.sequence_length={training_length}").encoding
-    made: EncodingFactory = instantiate(config, **hyperparameters)
+    config = composed_alone(f"encoding/{name}").copy()
+    config.dataset.sequence_length = training_length
+    made: EncodingFactory = instantiate(config.encoding, **hyperparameters)
     return made
 
 
 def temperature(name: str) -> TemperatureFactory:
     """The factory that `temperature=name` gives."""
-    made: TemperatureFactory = instantiate(composed(f"temperature={name}").temperature)
+    made: TemperatureFactory = instantiate(composed_alone(f"temperature/{name}").temperature)
     return made
 
 

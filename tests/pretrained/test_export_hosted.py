@@ -36,7 +36,7 @@ from tests.commands.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING
 from tests.pretrained.test_exchanged import DIGITS, choice, serves_both
 from tests.pretrained.test_own import greedy
-from tests.pretrained.test_runs import configuration, folder  # noqa: F401
+from tests.pretrained.test_runs import configuration
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.training.runs import run_of
 
@@ -375,7 +375,7 @@ def test_an_exported_encoding_is_not_exchanged_again(tmp_path):
     [("llama", "alibi", "PoslabLlamaForCausalLM"), ("bert", "rotary", "JinaEmbeddingsV3ForMaskedLM")],
 )
 @pytest.mark.usefixtures("in_this_process")
-def test_a_run_is_exported_with_the_tokenizer_of_its_model(name, encoding, class_name, folder, tmp_path):  # noqa: F811
+def test_a_run_is_exported_with_the_tokenizer_of_its_model(name, encoding, class_name, folder, tmp_path):
     run = run_of(configuration(folder, name, f"encoding={encoding}", "adapt=lora"), folder / "run")
     exported = poslab.export(run.path, tmp_path / "made")
     assert (exported.class_name, exported.longest) == (class_name, 32)
