@@ -397,7 +397,8 @@ from transformers import AutoModelForCausalLM
 {after}
 model = AutoModelForCausalLM.from_pretrained("{path}", trust_remote_code={trust})
 print(type(model).__name__, model(torch.tensor([[5, 6, 7]])).logits[0, -1].argmax().item())
-assert ("poslab" in sys.modules) and ("transformers_modules" in sys.modules) == {trust}
+assert "poslab" in sys.modules
+assert any(name.startswith("transformers_modules") for name in sys.modules) == {trust}
 model.save_pretrained("{path} again")
 """
 
