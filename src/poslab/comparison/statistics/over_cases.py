@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
-from statsmodels.stats.multitest import multipletests
 
+from poslab.comparison.statistics.holm import holm
 from poslab.comparison.statistics.verdict import Word
 
 FEWEST_CASES = 8
@@ -79,7 +79,7 @@ def signed_rank_p_values(gains: np.ndarray) -> np.ndarray:
     if gains.shape[1] < FEWEST_CASES:
         return np.full(len(gains), np.nan)
     p_values = [float(wilcoxon(encoding).pvalue) if encoding.any() else 1.0 for encoding in gains]
-    return np.asarray(multipletests(p_values, method="holm")[1])
+    return holm(p_values)
 
 
 def normalised(scores: np.ndarray) -> np.ndarray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from statsmodels.stats.multitest import multipletests
-
 from poslab.comparison.statistics.difference import Difference, Direction, Scores, difference, in_pairs
+from poslab.comparison.statistics.holm import holm
 from poslab.comparison.statistics.power import further_seeds, smallest_detectable
 from poslab.comparison.statistics.solve_rate import (
     RateDifference,
@@ -168,19 +167,12 @@ def verdicts(
         comparisons[name] = _Comparison(ours, theirs, found, share, margin, *learned)
     tested = [name for name, comparison in comparisons.items() if comparison.untested is None]
     alone = [comparisons[name].p_values() for name in tested]
-    families = [_adjusted(p_values) for p_values in zip(*alone, strict=True)]
+    families = [holm(p_values).tolist() for p_values in zip(*alone, strict=True)]
     adjusted = dict(zip(tested, zip(*families, strict=True), strict=True))
     return {
         name: _tested(comparison, adjusted[name], len(tested)) if name in adjusted else _untested(comparison)
         for name, comparison in comparisons.items()
     }
-
-
-def _adjusted(p_values: Sequence[float]) -> Sequence[float]:
-    """Return p-values adjusted by Holm's method."""
-    if len(p_values) == 1 or min(p_values) == 1:
-        return p_values  # as they are; statsmodels collects garbage at each call, which is slow beside a large program
-    return [float(p_value) for p_value in multipletests(p_values, ALPHA, method="holm")[1]]
 
 
 def _untested(comparison: _Comparison) -> Verdict:
