@@ -141,6 +141,11 @@ class StackEncodings(nn.Module):
         """Return the encoding of layer `index`, counted from 0."""
         return self.distinct[self._places[index]]  # type: ignore[return-value]
 
+    @property
+    def of_layers(self) -> list[PositionalEncoding]:
+        """Encodings of the layers, each once, however many layers share it."""
+        return list(dict.fromkeys(map(self.layer, range(self.shape.num_layers))))
+
     def temperature(self, index: int) -> Temperature | None:
         """Return the temperature of layer `index`, if there is one."""
         return self.temperatures[index] if len(self.temperatures) else None  # type: ignore[return-value]

@@ -51,10 +51,10 @@ def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> N
         encodings = subject.stack(causal)
         for case in cases(causal):
             for num_queries, blocks in ((LENGTH, (7,)), (9, (7, 1))):
-                for layer in range(len(encodings.windows)):
+                for encoding in encodings.of_layers:
                     asking = slice(LENGTH - num_queries, LENGTH)
                     whole, *parts = (
-                        output_by_blocks(subject, encodings.layer(layer), case, asking, block)
+                        output_by_blocks(subject, encoding, case, asking, block)
                         for block in (num_queries, *blocks)
                     )
                     for part in parts:
@@ -68,9 +68,9 @@ def check_contiguous_positions_are_no_others(subject: Subject) -> None:
     for causal in subject.directions:
         encodings = subject.stack(causal)
         for asking in (slice(0, LENGTH), slice(13, LENGTH), *([] if causal else [slice(0, 5), slice(4, 16)])):
-            for layer in range(len(encodings.windows)):
+            for encoding in encodings.of_layers:
                 shortcut, plain = (
-                    output_by_blocks(subject, encodings.layer(layer), Case(positions, causal), asking)
+                    output_by_blocks(subject, encoding, Case(positions, causal), asking)
                     for positions in (Positions(ids, 300, contiguous) for contiguous in (True, False))
                 )
                 for ours, expected in zip(shortcut, plain, strict=True):
