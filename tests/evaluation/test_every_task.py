@@ -58,7 +58,7 @@ def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_enco
     assert made.lead is not None and "t5" in made.lead.text and made.lead.figures[0].name == "overview"
     assert names(made) >= {f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks}
     assert names(made) >= {"per_length", f"learned_bias{stacks[0]}", f"learned_bias{stacks[-1]}"}
-    assert made.left_out.keys() == {*NEXT_TOKENS, "embeddings", "rotary"}
+    assert made.left_out.keys() == {*NEXT_TOKENS, "rotary"}
     made.write(tmp_path, "title", {})
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() <= made.metrics.keys()
     page = (tmp_path / "report.html").read_text()

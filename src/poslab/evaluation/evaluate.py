@@ -8,7 +8,7 @@ from importlib import import_module
 from poslab.evaluation import parts
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import ABILITIES, Subject
+from poslab.evaluation.subjects import ABILITIES, OF_PRETRAINED, Subject
 
 
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
@@ -25,6 +25,9 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
         needs = modules[part].NEEDS
         if needs and not any(needs <= one.abilities for one in subjects):
+            is_asked_for = settings.parts is not None or any(one.pretrained_length is not None for one in subjects)
+            if needs & OF_PRETRAINED and not is_asked_for:
+                continue
             evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
             continue
         announce(part)

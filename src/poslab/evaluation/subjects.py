@@ -46,6 +46,8 @@ ABILITIES: dict[Ability, str] = {
     "embeddings": "a pretrained encoder on running text",
 }
 """Abilities of a subject that a part of an evaluation may need, in words."""
+OF_PRETRAINED: frozenset[Ability] = frozenset({"embeddings"})
+"""Abilities of pretrained models alone: nothing is said of parts that need them where there is none."""
 
 
 @dataclass(frozen=True)
