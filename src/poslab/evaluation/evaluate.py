@@ -25,8 +25,8 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
     for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
         needs = modules[part].NEEDS
         if needs and not any(needs <= one.abilities for one in subjects):
-            is_asked_for = settings.parts is not None or any(one.pretrained_length is not None for one in subjects)
-            if needs & OF_PRETRAINED and not is_asked_for:
+            of_others = bool(needs & OF_PRETRAINED) and all(one.pretrained_length is None for one in subjects)
+            if of_others and settings.parts is None:
                 continue
             evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
             continue
