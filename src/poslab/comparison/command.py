@@ -138,7 +138,7 @@ def compare_runs(
 class CheckedCases:
     """Checked cases: the recipes by case and encoding, and by case the data, the task, lengths of test and training.
 
-    `impossible` is as of `CellPlan`.
+    `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
     """
 
     recipes: dict[str, dict[str, Recipe]]
@@ -147,6 +147,12 @@ class CheckedCases:
     lengths: dict[str, list[int]]
     trained: dict[str, int]
     impossible: dict[str, list[Point]]
+    workers: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        return shares(self.workers, self.trainer)[0].threads
 
     @property
     def trainer(self) -> TrainerSettings:
@@ -154,8 +160,8 @@ class CheckedCases:
         return next(iter(next(iter(self.recipes.values())).values())).trainer
 
     def seconds_of_run(self, case: str, encoding: str) -> float:
-        """Return the estimated seconds of a run."""
-        return seconds_of_run(self.recipes[case][encoding], self.data[case])
+        """Return the estimated seconds of a run in one of the workers."""
+        return seconds_of_run(self.recipes[case][encoding], self.data[case], self.threads)
 
     def mean_seconds_of_run(self, case: str) -> float:
         """Return the estimated seconds of a run of a case, the mean over its encodings."""
@@ -180,4 +186,4 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }
-    return CheckedCases(recipes, data, tasks, lengths, trained, impossible)
+    return CheckedCases(recipes, data, tasks, lengths, trained, impossible, comparison.workers)
