@@ -19,10 +19,12 @@ from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report.write import write
 from poslab.comparison.results import Results
+from poslab.comparison.speed import with_kept_speeds, with_speeds
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
 from poslab.data.run_data import RunData
 from poslab.io.terminal import HarmlessConsole
+from poslab.io.writing import refuse_links
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
@@ -100,7 +102,8 @@ def run_comparison(
                 console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
                 raise
         with one_at_a_time(output):
-            results = Results(study.plan, study.results(), cases.tasks)
+            found = Results(study.plan, study.results(), cases.tasks)
+            results = with_kept_speeds(found) if report_only else with_speeds(found, console)
             write(results, console, typed)
         if recommend:
             texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
@@ -128,7 +131,9 @@ def compare_runs(
     results = results_of_runs(runs, given, conf, console)
     output = Path(results.comparison.output)
     make(output)
+    refuse_links(output.absolute())
     with one_at_a_time(output):
+        results = with_speeds(results, console)
         write(results, console, typed)
     if recommend:
         print_recommendation(console, recommendation(results, asked, typed))

@@ -89,7 +89,7 @@ def measure(
     else:
         score = _RowScores(model, task, data, split, recipe, heed)
     measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
-    is_mixed = _precision(directory) == "bf16-mixed"
+    is_mixed = precision_of(directory) == "bf16-mixed"
     with torch.no_grad(), torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
         for length in lengths:
             found = {(metric, length): one for metric, one in score(length, measured)}
@@ -100,7 +100,7 @@ def measure(
     return measured
 
 
-def _precision(run: RunDirectory) -> Any:
+def precision_of(run: RunDirectory) -> Any:
     """Return the precision of a run's training; None if it is not known."""
     try:
         return read_json(run.environment_file).get("precision")
