@@ -109,21 +109,28 @@ def test_a_case_that_cannot_be_timed_is_left_out_in_one_sentence(results, measur
     assert kept_speeds(results.plan.comparison.output) == {}
 
 
-def test_encodings_take_turns_so_that_a_load_that_grows_leaves_ratios_alone(monkeypatch):
-    """A clock by which each call takes longer than the one before, and the second always twice as long."""
+def test_encodings_take_turns_and_the_fastest_of_each_counts(monkeypatch):
+    """A clock by which another program makes every third call take a hundred times as long."""
     now, order = [0.0], []
 
     def call(name, seconds):
         def one():
             order.append(name)
-            now[0] += seconds * 1.001 ** len(order)
+            now[0] += seconds * (100 if len(order) % 3 == 0 else 1)
 
         return one
 
+    monkeypatch.setattr(speed.torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
-    turns = speed._turns({"a": call("a", 1.0), "b": call("b", 2.0)})
-    assert order[2:6] == ["b", "a", "a", "b"] or order[2:6] == ["a", "b", "b", "a"]
-    assert all(later > earlier for earlier, later in zip(turns["a"], turns["a"][1:], strict=False))
-    assert [b / a for a, b in zip(turns["a"], turns["b"], strict=True)] == pytest.approx(
-        [2.0] * len(turns["a"]), rel=0.01
-    )
+    monkeypatch.setattr(speed, "LONGEST", 1e9)
+    assert speed._fastest({"a": call("a", 1.0), "b": call("b", 2.0)}) == {"a": 1.0, "b": 2.0}
+    assert len(order) == 2 * (1 + speed.ROUNDS)
+    assert order[2:6] in (["b", "a", "a", "b"], ["a", "b", "b", "a"])
+
+
+def test_a_single_thread_is_timed_by_its_own_time(monkeypatch):
+    monkeypatch.setattr(speed.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(speed.time, "process_time", iter((0.0, 4.0)).__next__)
+    monkeypatch.setattr(speed.time, "perf_counter", iter((0.0, 1000.0)).__next__)
+    monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
+    assert speed._seconds(lambda: None, 2) == 2.0

@@ -25,7 +25,7 @@ class ReadingCost:
     Args:
         encoding, length: of the model and of the test.
         tokens: of the item.
-        tokens_per_second: by the median turn.
+        tokens_per_second: in the fastest turn.
         relative_speed: how many times as fast as the baseline; None where that has no positions.
         memory_mb: the weights, and the most that is held beside them at once.
     """

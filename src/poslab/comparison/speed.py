@@ -1,7 +1,7 @@
 """Speed and memory of trained models at each length of a test, measured in one run on one machine.
 
-Encodings take turns, so that any other load of the machine affects all of them: a relative speed is the median over
-pairs of neighbouring turns.
+Encodings take turns, so that any other load of the machine affects all of them. The fastest turn of each counts, since
+other programs can only slow one down; a single thread is timed by the processor's time that it gets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 from rich.console import Console
@@ -121,48 +120,39 @@ def _at(length: int, models: Mapping[str, Model], recipe: Recipe, data: RunData,
             batch = on_device(items.__getitems__([number]), device)
             reading[name] = partial(task.logits, model, batch)
             held[name] = _weights(model) + peak_bytes(reading[name], device.type == "cuda")
-    turns = _turns(reading)  # after the first pass of each, which is slower
-    beside = turns.get(baseline)
+    fastest = _fastest(reading)  # after the first pass of each, which is slower
+    beside = fastest.get(baseline)
     return [
-        ReadingCost(
-            name,
-            length,
-            tokens,
-            tokens / median(own),
-            None if beside is None else median(b / o for b, o in zip(beside, own, strict=True)),
-            held[name] / 1e6,
-        )
-        for name, own in turns.items()
+        ReadingCost(name, length, tokens, tokens / own, None if beside is None else beside / own, held[name] / 1e6)
+        for name, own in fastest.items()
     ]
 
 
-def _turns(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Return the seconds of each call in each turn; in every other round they go in the opposite order."""
+def _fastest(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the seconds of each call in its fastest turn; in every other round they go in the opposite order."""
     repeats = {name: math.ceil(SHORTEST / _seconds(call, 1)) for name, call in calls.items()}
-    took: dict[str, list[float]] = {name: [] for name in calls}
+    took = dict.fromkeys(calls, math.inf)
     ends = time.perf_counter() + LONGEST
     for turn in range(ROUNDS):
         if turn >= FEWEST_ROUNDS and time.perf_counter() > ends:
             break
         for name in list(calls) if turn % 2 else reversed(list(calls)):
-            took[name].append(_seconds(calls[name], repeats[name]))
+            took[name] = min(took[name], _seconds(calls[name], repeats[name]))
     return took
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:
     """Return the mean seconds of a call."""
-    _finish()
-    began = time.perf_counter()
+    has_gpu = torch.cuda.is_available()
+    clock = time.process_time if torch.get_num_threads() == 1 and not has_gpu else time.perf_counter
+    if has_gpu:
+        torch.cuda.synchronize()
+    began = clock()
     for _ in range(repeats):
         call()
-    _finish()
-    return max(time.perf_counter() - began, 1e-9) / repeats
-
-
-def _finish() -> None:
-    """Wait for what a GPU has been given to do."""
-    if torch.cuda.is_available():
+    if has_gpu:
         torch.cuda.synchronize()
+    return max(clock() - began, 1e-9) / repeats
 
 
 def _weights(model: Model) -> int:
