@@ -165,6 +165,12 @@ def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
     assert cells["rotary"].replace(".", "").isdigit()
 
 
+def test_the_sign_of_divergence_is_that_of_the_encoding_itself():
+    """Beside a baseline that diverged there is no verdict, and the others did not."""
+    cells = overview(results(gate=None, diverged=lambda cell: cell.encoding == "rotary")).set_index("encoding")
+    assert dict(cells["exact_match@beyond"].str.contains("∞")) == {"none": False, "rotary": True, "slow": False}
+
+
 def test_a_table_for_latex_escapes_names_and_draws_signs():
     text = latex(overview(results()), "50 % & more_")
     assert r"exact\_match@beyond" in text
