@@ -8,7 +8,7 @@ import pandas as pd
 
 from poslab.evaluation.parts.retrieval import listed
 from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
-from poslab.report.figures import Picture, Table
+from poslab.report.figures import WIDTH, Picture, Table
 from tests.report.phone import smallest_label
 
 
@@ -94,13 +94,13 @@ def test_a_dash_is_explained_only_where_there_is_one():
     assert ["A dash is" in caption for caption in captions] == [False, True]
 
 
-def test_a_map_of_one_length_is_narrow_and_one_of_several_models_as_wide_as_the_page():
+def test_a_map_of_one_length_is_narrow_and_one_of_several_as_wide_as_other_pictures():
     one, many = (
         measured("passkey", {(256, 0.0): 100.0}),
         measured("passkey", {(256 * n, 0.0): 1.0 for n in range(1, 9)}),
     )
     widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (one, many)]
-    assert widths[0] < 4.5 and widths[1] == 7.0
+    assert widths[0] < 4.5 and widths[1] == WIDTH
 
 
 def test_lengths_are_listed_as_they_ran():
