@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from poslab.comparison.command import compare_runs
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.results import Results
@@ -176,3 +177,13 @@ def test_odd_files_in_a_run_are_one_sentence_that_names_them(run, tmp_path):
     (copy / "scores.npz").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"must hold no symbolic links.*scores\.npz"):
         compared(plain, str(copy))
+
+
+def test_a_link_in_the_directory_of_the_results_is_refused_and_what_it_points_to_is_kept(run, tmp_path):
+    elsewhere, output = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.write_text("kept")
+    output.mkdir()
+    (output / ".lock").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"out must hold no symbolic links"):
+        compare_runs([run(), run("encoding=alibi")], {"output": str(output)}, CONF, "python -m src.compare", {})
+    assert elsewhere.read_text() == "kept"
