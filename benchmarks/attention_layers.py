@@ -9,12 +9,13 @@ from functools import partial
 import torch
 from affordable import Affordable
 from ours import NONE, AttentionLayer, MaskedLayer, routes
-from peak import peak_bytes
 from peers import peers_of
 from results import Results, Row
 from size import Size
 from torch import nn
 from turns import Call, now, ratio, seconds_of, take_turns
+
+from poslab.evaluation.peak_memory import peak_bytes
 
 PART = "layers"
 NOTHING, OURS, MASK = "no encoding", "Poslab", "SDPA with a mask"

@@ -7,12 +7,12 @@ import statistics
 import torch
 from attention_layers import layer_size
 from ours import encodings
-from peak import peak_bytes
 from results import Results, Row
 from turns import Call, ratio, take_turns
 
 from poslab.attention import Route, Visibility, attend, choose_route
 from poslab.encodings import Positions
+from poslab.evaluation.peak_memory import peak_bytes
 
 PART = "blockwise"
 BLOCKWISE: Route = "blockwise"

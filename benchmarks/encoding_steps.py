@@ -6,13 +6,14 @@ import statistics
 from functools import partial
 
 import ours
-from peak import peak_bytes
 from peers import peers_of
 from plain_loop import PlainLoop, random_batch
 from results import Results, Row
 from size import Size
 from torch import nn
 from turns import Call, ratio, take_turns
+
+from poslab.evaluation.peak_memory import peak_bytes
 
 PART = "encodings"
 NOTHING, OURS = "no encoding", "Poslab"

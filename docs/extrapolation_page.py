@@ -25,7 +25,7 @@ Five encodings were trained by their default runs, in windows of 256 tokens for 
 they have not seen, in windows of 256 to 4,096 tokens.
 
 **One seed and 600 steps of a small model** show how these five runs do, not how encodings do in general. After so few
-steps, the order at the training length is that of learning speed. NoPosition learns slowest, and is far from its end:
+steps, the order at the training length is that of learning speed. `none` learns slowest, and is far from its end:
 after 1,800 steps, seven runs of it span 2.51 to 3.05 bits per byte.
 
 The two protocols answer different questions:

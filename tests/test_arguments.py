@@ -268,6 +268,7 @@ def test_an_argument_of_any_type_takes_everything():
         (tuple[int, str], [1, 2], r"a list of 2 items, an integer, text, got \[1, 2\]"),
         (tuple[float, float], [1], r"a list of 2 items, each a number, got \[1\]"),
         (typing.List, 5, "a list, each item anything, got 5"),  # noqa: UP006
+        (tuple, 5, "a list, each item anything, got 5"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_with_the_range_and_another_thing_with_its_type(hint, value, words):
@@ -286,6 +287,8 @@ def test_a_number_out_of_its_range_is_refused_with_the_range_and_another_thing_w
         (list[Any] | None, ["red", 3]),
         (tuple[int, str], [1, "red"]),
         (tuple[int, ...], [1, 2, 3]),
+        (tuple, [1, "red"]),
+        (list, (1, "red")),
         (typing.List, [1]),  # noqa: UP006
         (typing.Tuple, [1, "red"]),  # noqa: UP006
         (typing.Sequence, [1]),

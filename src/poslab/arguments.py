@@ -138,7 +138,7 @@ def _choices(hint: Any) -> list[str]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
+    origin = _origin(hint)
     if hint is Any:
         return True
     if origin is Annotated:
@@ -165,6 +165,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return not is_class or getattr(hint, "_is_protocol", False) or isinstance(value, hint)
 
 
+def _origin(hint: Any) -> Any:
+    """Return the origin of a type; a `list` or `tuple` of any items has one too."""
+    return hint if hint in (list, tuple, Sequence) else get_origin(hint)
+
+
 def _item_kinds(hint: Any, count: int) -> list[Any]:
     """Return the types of the items of a list of `count`, or of a tuple, which may have a type for each."""
     kinds = get_args(hint) or (Any,)
@@ -182,7 +187,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 def _described(hint: Any, value: Any) -> str:
     """Return a type in words; of its ranges the first that a number is out of."""
-    origin = get_origin(hint)
+    origin = _origin(hint)
     if origin is Annotated:
         plain, *limits = get_args(hint)
         kind = _described(plain, value)

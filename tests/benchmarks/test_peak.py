@@ -1,7 +1,9 @@
 import pytest
 import torch
 from affordable import Affordable, _continued
-from peak import peak_bytes, resident_bytes, resident_peak_bytes
+from peak import resident_bytes, resident_peak_bytes
+
+from poslab.evaluation.peak_memory import peak_bytes
 
 MIB = 2**20
 

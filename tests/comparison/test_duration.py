@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from poslab.comparison import duration
 from poslab.comparison.duration import roughly, seconds_of_run
@@ -44,7 +45,7 @@ def test_a_slow_step_is_timed_with_fewer_rows(monkeypatch, tmp_path, step, rows)
 
     monkeypatch.setattr(data, "held_out", lambda *place: Watched(held_out(*place)))
     monkeypatch.setattr(duration.time, "perf_counter", lambda: now[0])
-    estimate = seconds_of_run(recipe, data)
+    estimate = seconds_of_run(recipe, data, 2)
     assert estimate == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * step)
     assert max(read) == rows
 
@@ -66,4 +67,50 @@ def test_steps_during_which_other_programs_run_do_not_count(monkeypatch, tmp_pat
 
     monkeypatch.setattr(data, "held_out", lambda *place: Disturbed(held_out(*place)))
     monkeypatch.setattr(duration.time, "perf_counter", lambda: now[0])
-    assert seconds_of_run(recipe, data) == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * 0.001)
+    assert seconds_of_run(recipe, data, 2) == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * 0.001)
+
+
+def test_a_worker_is_timed_with_its_threads_and_one_thread_by_its_own_time(monkeypatch, tmp_path):
+    """The clock of the wall, which other programs hurry on, runs a thousand times as fast as the processor's."""
+    recipe = Recipe.of(small(tmp_path, "dataset.batch_size=32", "trainer.max_steps=100"))
+    data, threads, before = prepared_data(recipe), set(), torch.get_num_threads()
+    held_out, now = data.held_out, [0.0]
+
+    class Watched:
+        def __init__(self, items):
+            self.items = items
+
+        def __getitems__(self, numbers):
+            threads.add(torch.get_num_threads())
+            now[0] += 0.001 * len(numbers)
+            return self.items.__getitems__(numbers)
+
+    monkeypatch.setattr(data, "held_out", lambda *place: Watched(held_out(*place)))
+    monkeypatch.setattr(duration.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: 1000 * now[0])
+    assert seconds_of_run(recipe, data, 1) == pytest.approx(duration.SECONDS_BESIDE_STEPS + 100 * 32 * 0.001)
+    assert threads == {1}
+    seconds_of_run(recipe, data, 3)
+    assert threads == {1, 3}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("precision", "dtypes"), [("bf16-mixed", "mixed"), ("bf16-true", "true")])
+def test_steps_are_timed_in_the_precision_of_the_run(monkeypatch, tmp_path, precision, dtypes):
+    recipe = Recipe.of(small(tmp_path, f"trainer.precision={precision}"))
+    data, seen, make = prepared_data(recipe), set(), duration.task_and_model_of
+
+    def noting(*arguments):
+        task, model = make(*arguments)
+        loss = task.loss
+        monkeypatch.setattr(task, "loss", lambda model, batch: seen.add(_state(model)) or loss(model, batch))
+        return task, model
+
+    def _state(model):
+        if torch.is_autocast_enabled("cpu"):
+            return "mixed"
+        return "true" if next(model.parameters()).dtype == torch.bfloat16 else "32"
+
+    monkeypatch.setattr(duration, "task_and_model_of", noting)
+    assert seconds_of_run(recipe, data, 1) > duration.SECONDS_BESIDE_STEPS
+    assert seen == {dtypes}

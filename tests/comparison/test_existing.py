@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from poslab.comparison.command import compare_runs
 from poslab.comparison.comparison import Criterion
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.results import Results
@@ -150,3 +151,39 @@ def test_a_mistake_in_the_choice_of_runs_is_one_sentence(run, tmp_path):
     ):
         with pytest.raises(ValueError, match=sentence):
             compared(*runs)
+
+
+def test_odd_files_in_a_run_are_one_sentence_that_names_them(run, tmp_path):
+    """Somebody else may have written a run: none of its files ends a comparison without saying which one it was."""
+    plain, places = run(), 0
+
+    def with_file(name: str, content: str) -> str:
+        nonlocal places
+        places += 1
+        copy = Path(shutil.copytree(run("encoding=alibi"), tmp_path / str(places)))
+        (copy / name).write_text(content)
+        return str(copy)
+
+    for content in ('{"batch": [1]}', '{"weights": {"a": 1}}', '{"batch": 3}'):
+        with pytest.raises(ValueError, match=r"start\.json must hold hashes, which are texts"):
+            compared(plain, with_file("start.json", content))
+    for name, content in (("start.json", "[]"), ("start.json", "x"), ("metrics.json", '{"steps": "x"}')):
+        with pytest.raises(ValueError, match=rf"{name}"):
+            compared(plain, with_file(name, content))
+    for content in ('{"gpus": 3}', '{"gpus": "abc"}', '{"processor": [1], "precision": {}}'):
+        assert len(compared(plain, with_file("environment.json", content)).cells) == 2
+    copy = Path(with_file("start.json", "{}"))
+    (copy / "scores.npz").unlink(missing_ok=True)
+    (copy / "scores.npz").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"must hold no symbolic links.*scores\.npz"):
+        compared(plain, str(copy))
+
+
+def test_a_link_in_the_directory_of_the_results_is_refused_and_what_it_points_to_is_kept(run, tmp_path):
+    elsewhere, output = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.write_text("kept")
+    output.mkdir()
+    (output / ".lock").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"out must hold no symbolic links"):
+        compare_runs([run(), run("encoding=alibi")], {"output": str(output)}, CONF, "python -m src.compare", {})
+    assert elsewhere.read_text() == "kept"

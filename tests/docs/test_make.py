@@ -19,7 +19,7 @@ def test_a_page_that_does_not_exist_is_refused_by_its_name():
 
 
 def test_the_page_on_extrapolation_is_made_of_an_evaluation(tmp_path, monkeypatch):
-    row = {"model": "Rotary", "protocol": "sliding", "tokens": 900, "pieces": 3, "loss": 1.0, "accuracy": 40.0}
+    row = {"model": "rotary", "protocol": "sliding", "tokens": 900, "pieces": 3, "loss": 1.0, "accuracy": 40.0}
     bits = {"bits_per_byte": 1.5, "bits_low": 1.25, "bits_high": 1.75}
     pd.DataFrame([row | bits | {"length": length} for length in (16, 32)]).to_csv(tmp_path / "per_length.csv")
     for name in extrapolation_page.PICTURES:
@@ -28,5 +28,5 @@ def test_the_page_on_extrapolation_is_made_of_an_evaluation(tmp_path, monkeypatc
     monkeypatch.setattr(extrapolation_page, "PAGE", tmp_path / "docs" / "extrapolation.md")
     extrapolation_page.make(tmp_path)
     text = (tmp_path / "docs" / "extrapolation.md").read_text()
-    assert "# Sliding windows" in text and "| Rotary | 1.500 (1.25 to 1.75) | 1.500 (1.25 to 1.75) |" in text
+    assert "# Sliding windows" in text and "| rotary | 1.500 (1.25 to 1.75) | 1.500 (1.25 to 1.75) |" in text
     assert len(list((tmp_path / "docs" / extrapolation_page.FIGURES).iterdir())) == len(extrapolation_page.PICTURES)

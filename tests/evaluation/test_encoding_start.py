@@ -84,7 +84,7 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = subject(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
     assert swapped.warnings == [
-        "T5Bias learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
+        "t5 learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
         "untrained encoding"
     ]
     assert subject(first.path, swap={"encoding": ROTARY}).warnings == []

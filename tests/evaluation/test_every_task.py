@@ -14,8 +14,10 @@ from poslab.evaluation.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject, with_different_names
+from poslab.report.figures import Picture
 from poslab.runs.directory import RunDirectory
 from tests.evaluation import test_measure
+from tests.report.phone import smallest_label
 
 files, run_on = test_measure.files, test_measure.run_on
 NEXT_TOKENS = ["receptive_field", "retrieval"]
@@ -24,6 +26,11 @@ NEXT_TOKENS = ["receptive_field", "retrieval"]
 def evaluated(*runs: RunDirectory, **settings) -> Evaluation:
     subjects = with_different_names([subject(run.path) for run in runs], [str(run.path) for run in runs])
     return evaluate(subjects, Settings(**settings), announce=lambda part: None)
+
+
+def pictures(evaluation: Evaluation) -> list[Picture]:
+    every = [figure for section in evaluation.every_section for figure in section.figures]
+    return [figure for figure in every if isinstance(figure, Picture)]
 
 
 def names(evaluation: Evaluation) -> set[str]:
@@ -59,6 +66,7 @@ def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_enco
     assert names(made) >= {f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks}
     assert names(made) >= {"per_length", f"learned_bias{stacks[0]}", f"learned_bias{stacks[-1]}"}
     assert made.left_out.keys() == {*NEXT_TOKENS, "rotary"}
+    assert all(smallest_label(picture) >= 8 for picture in pictures(made))
     made.write(tmp_path, "title", {})
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() <= made.metrics.keys()
     page = (tmp_path / "report.html").read_text()
@@ -101,3 +109,12 @@ def test_a_run_that_is_tested_beyond_its_training_alone_has_its_heads_shown(run_
     made = evaluated(run_on("addition", "dataset.test_lengths=[8]"), parts=["extrapolation", "attention"])
     assert made.lead is not None and " at length 8 (95 % interval " in made.lead.text
     assert {"attention_overview", "attention_by_distance"} <= names(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["rotary", "cope", "shaw"])
+def test_labels_of_all_pictures_of_a_text_can_be_read_on_a_phone(run_on, encoding):
+    made = evaluated(run_on("text", "model=decoder", f"encoding={encoding}"))
+    drawn = {picture.name: smallest_label(picture) for picture in pictures(made)}
+    assert {"bits_by_length", "loss_by_context", "receptive_field", "attention_overview"} <= drawn.keys()
+    assert min(drawn.values()) >= 8, drawn

@@ -8,7 +8,8 @@ import pandas as pd
 
 from poslab.evaluation.parts.retrieval import listed
 from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
-from poslab.report.figures import Picture, Table
+from poslab.report.figures import WIDTH, Picture, Table
+from tests.report.phone import smallest_label
 
 
 def measured(task: str, accuracies: dict[tuple[int, float], float], loss: float = 1.0) -> pd.DataFrame:
@@ -93,13 +94,13 @@ def test_a_dash_is_explained_only_where_there_is_one():
     assert ["A dash is" in caption for caption in captions] == [False, True]
 
 
-def test_a_map_of_one_length_is_narrow_and_one_of_several_models_as_wide_as_the_page():
+def test_a_map_of_one_length_is_narrow_and_one_of_several_as_wide_as_other_pictures():
     one, many = (
         measured("passkey", {(256, 0.0): 100.0}),
         measured("passkey", {(256 * n, 0.0): 1.0 for n in range(1, 9)}),
     )
     widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (one, many)]
-    assert widths[0] < 4.5 and widths[1] == 7.0
+    assert widths[0] < 4.5 and widths[1] == WIDTH
 
 
 def test_lengths_are_listed_as_they_ran():
@@ -127,3 +128,9 @@ def test_a_task_that_no_model_does_better_than_a_guess_has_no_picture_but_a_line
 def test_one_right_answer_of_one_model_shows_the_picture_of_all():
     right, wrong = (measured("needle", {(256, 0.0): accuracy}, loss=6.0) for accuracy in (12.5, 0.0))
     assert [figure.name for figure in retrieval_figures({"a": wrong, "b": right})] == ["retrieval_needle", "retrieval"]
+
+
+def test_numbers_can_be_read_on_a_phone():
+    frame = measured("passkey", {(length, depth): 50.0 for length in (64, 128, 256, 512, 1024) for depth in (0.0, 1.0)})
+    both = pd.concat([frame.assign(model=model) for model in ("rotary", "none")])
+    assert smallest_label(heat_map(both, "passkey")) >= 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from poslab.report.page import Section, write_report
 from tests.report.chromium import CHROMIUM, chromium, complaints
-from tests.report.sample_report import NASTY, sections, write_sample
+from tests.report.sample_report import NASTY, heat_map, sections, write_sample
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
 
@@ -55,6 +57,17 @@ def test_a_lead_is_the_first_thing_to_see_on_a_phone_and_its_wide_table_moves_in
         "(() => { const b = document.querySelector('#lead .box'); return [b.clientWidth, b.scrollWidth]; })()"
     )
     assert shown < 360 < whole
+
+
+def test_a_picture_of_many_labels_keeps_its_size_and_moves_inside_of_its_box(browser, tmp_path):
+    wide = replace(heat_map(), shrinks=False)
+    write_report(tmp_path / "report.html", "Report", {}, [Section("Maps", "", [wide])])
+    browser.open(tmp_path / "report.html", 360)
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    assert browser.run("document.querySelector('main img').clientWidth") > 690
+    assert browser.run("(() => { const b = document.querySelector('.box'); return b.scrollWidth > b.clientWidth; })()")
+    browser.run("document.querySelector('#figure-heat_map .zoom').click()")  # its middle is beyond the window
+    assert browser.run("document.querySelector('dialog').open")
 
 
 def test_page_that_is_not_alone_or_quiet_would_be_noticed(browser, tmp_path):

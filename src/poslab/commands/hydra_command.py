@@ -18,12 +18,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.commands.choices import groups
 from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, known_keys
 from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
-from poslab.data.composed import check_choices, resolved
+from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 
 HELP = {"-h", "--help"}
@@ -80,7 +81,9 @@ def command(
             record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
-            check_choices(CONF, hydra_config.runtime.choices)
+            chosen = hydra_config.runtime.choices
+            check_choices(CONF, chosen)
+            check_added_keys([*groups(), *chosen, *OmegaConf.load(CONF / f"{name}.yaml")], composed, overrides)
             config = resolved(composed)
             record.add(config=config)
             record.add(

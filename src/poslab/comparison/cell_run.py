@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
@@ -114,12 +115,26 @@ def _keep(run: RunDirectory, new: MeasuredRun) -> None:
 
 
 def start_of(run: RunDirectory) -> dict[str, str | None]:
-    """Return the hashes of the first batch and weights of a run; empty of a run of an earlier version."""
-    return read_json(run.start_file) if run.start_file.exists() else {}
+    """Return the hashes of the first batch and weights of a run; empty of a run of an earlier version.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    start = read_json(run.start_file) if run.start_file.exists() else {}
+    if not all(one is None or isinstance(one, str) for one in start.values()):
+        raise ValueError(f"{run.start_file} must hold hashes, which are texts")
+    return start
 
 
 def machine_of(run: RunDirectory) -> str:
     """Return the processor and its threads, or the GPUs, that trained a run."""
-    environment = read_json(run.environment_file)
-    gpus = environment.get("gpus") or []
-    return ", ".join(map(str, gpus)) or f"{environment.get('processor')}, {environment.get('threads')} threads"
+    return in_words(read_json(run.environment_file))
+
+
+def in_words(environment: Mapping[str, Any]) -> str:
+    """Return the machine of an environment: the processor and its threads, or the GPUs."""
+    gpus = environment.get("gpus")
+    return (
+        ", ".join(map(str, gpus if isinstance(gpus, list) else []))
+        or f"{environment.get('processor')}, {environment.get('threads')} threads"
+    )

@@ -19,10 +19,12 @@ from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report.write import write
 from poslab.comparison.results import Results
+from poslab.comparison.speed import with_kept_speeds, with_speeds
 from poslab.comparison.study import ComparisonStudy
 from poslab.comparison.worker import Order
 from poslab.data.run_data import RunData
 from poslab.io.terminal import HarmlessConsole
+from poslab.io.writing import refuse_links
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.supervise import supervise
@@ -100,7 +102,8 @@ def run_comparison(
                 console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
                 raise
         with one_at_a_time(output):
-            results = Results(study.plan, study.results(), cases.tasks)
+            found = Results(study.plan, study.results(), cases.tasks)
+            results = with_kept_speeds(found) if report_only else with_speeds(found, console)
             write(results, console, typed)
         if recommend:
             texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
@@ -128,7 +131,9 @@ def compare_runs(
     results = results_of_runs(runs, given, conf, console)
     output = Path(results.comparison.output)
     make(output)
+    refuse_links(output.absolute())
     with one_at_a_time(output):
+        results = with_speeds(results, console)
         write(results, console, typed)
     if recommend:
         print_recommendation(console, recommendation(results, asked, typed))
@@ -138,7 +143,7 @@ def compare_runs(
 class CheckedCases:
     """Checked cases: the recipes by case and encoding, and by case the data, the task, lengths of test and training.
 
-    `impossible` is as of `CellPlan`.
+    `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
     """
 
     recipes: dict[str, dict[str, Recipe]]
@@ -147,6 +152,12 @@ class CheckedCases:
     lengths: dict[str, list[int]]
     trained: dict[str, int]
     impossible: dict[str, list[Point]]
+    workers: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        return shares(self.workers, self.trainer)[0].threads
 
     @property
     def trainer(self) -> TrainerSettings:
@@ -154,8 +165,8 @@ class CheckedCases:
         return next(iter(next(iter(self.recipes.values())).values())).trainer
 
     def seconds_of_run(self, case: str, encoding: str) -> float:
-        """Return the estimated seconds of a run."""
-        return seconds_of_run(self.recipes[case][encoding], self.data[case])
+        """Return the estimated seconds of a run in one of the workers."""
+        return seconds_of_run(self.recipes[case][encoding], self.data[case], self.threads)
 
     def mean_seconds_of_run(self, case: str) -> float:
         """Return the estimated seconds of a run of a case, the mean over its encodings."""
@@ -180,4 +191,4 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }
-    return CheckedCases(recipes, data, tasks, lengths, trained, impossible)
+    return CheckedCases(recipes, data, tasks, lengths, trained, impossible, comparison.workers)

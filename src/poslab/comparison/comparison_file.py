@@ -9,6 +9,7 @@ from typing import Any
 
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import checked
+from poslab.comparison.published import published_results
 from poslab.configuration.build import nearest, package_names
 from poslab.configuration.question_files import QuestionFiles
 
@@ -54,6 +55,29 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     if missing := [key for key in needed if key not in node]:
         raise ValueError(f"{path} must have {' and '.join(missing)}")
     try:
-        return checked(Comparison(**node))
+        made = checked(Comparison(**node))
+        _check_claims(made, [made.as_plain_data(), files.read(path, preset), files.read(path, None)])
+        return made
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error
+
+
+def _check_claims(comparison: Comparison, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError for a claim on an encoding or a case that there is nowhere.
+
+    Those that a preset or the command line leaves out are not tested; others are mistakes.
+
+    Args:
+        comparison: with the claims.
+        nodes: forms of the comparison, such as that of its file without the preset.
+    """
+    published = published_results(comparison)
+    entries = [entry for node in nodes for entry in node.get("encodings") or ()]
+    encodings = [str(entry.get("name")) if isinstance(entry, Mapping) else str(entry) for entry in entries]
+    cases = [str(name) for node in nodes for name in node.get("cases") or ()]
+    for place, claim in enumerate(() if published is None else published.all_claims):
+        named = (("better", claim.better, encodings), ("than", claim.than, encodings), ("case", claim.case, cases))
+        for key, name, known in named:
+            if name is not None and name not in known:
+                what = "case" if key == "case" else "encoding"
+                raise ValueError(f"claims[{place}].{key}: there is no {what} {name} here{nearest(name, known)}")

@@ -180,7 +180,7 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[tuple[str, str], float])
         table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
     to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
-    to_go += " (less once no other programs run)" if left and is_busy() else ""
+    to_go += " (timed while other programs kept this machine busy)" if left and is_busy() else ""
     summary = f"{counts(study.record())}; {to_go}"
     if any(one.tried < one.trials for one in progress.values()):
         summary += "\nTuning may add runs, where the best value is at an end of its range."

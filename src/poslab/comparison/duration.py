@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable, Iterator
+
+import torch
 
 from poslab.data.run_data import RunData
 from poslab.runs.recipe import Recipe
@@ -19,28 +23,54 @@ SECONDS_BESIDE_STEPS = 4.0
 """Estimated seconds of a run for its start, its validations and its test, beside its steps."""
 
 
-def seconds_of_run(recipe: Recipe, data: RunData) -> float:
+def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
     """Return the estimated seconds of a run on the processor of this machine, from steps on validation data.
 
-    The recipe is that of the run, and the data that of the recipe, set up. Steps have as few rows as take long enough
-    to be timed.
+    Steps have as few rows as take long enough to be timed. A single thread is timed by the processor's time that it
+    gets, which other programs do not change.
+
+    Args:
+        recipe: of the run.
+        data: that of the recipe, set up.
+        threads: of PyTorch in the worker that will train the run.
     """
+    with _with_threads(threads):
+        return _seconds(recipe, data, time.process_time if threads == 1 else time.perf_counter)
+
+
+@contextlib.contextmanager
+def _with_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # as in training
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(recipe: Recipe, data: RunData, clock: Callable[[], float]) -> float:
     task, model = task_and_model_of(recipe, data)
     recipe.adapt.apply(model)
+    precision = recipe.trainer.resolved_precision
+    if precision == "bf16-true":
+        model.to(torch.bfloat16)
     length = min(data.lengths_of("validation"), key=lambda n: abs(n - data.longest_trained))
     items, all_rows = data.held_out("validation", length), recipe.source.batch_size
 
     def step(rows: int) -> float:
-        began = time.perf_counter()
-        task.loss(model, items.__getitems__(list(range(rows)))).loss.backward()
-        return time.perf_counter() - began
+        began = clock()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = task.loss(model, items.__getitems__(list(range(rows)))).loss
+        loss.backward()
+        return clock() - began
 
     rows = 1
     step(rows)  # the first one is slower
     while rows < all_rows and min(step(rows), step(rows)) < LONGEST_STEP:
         rows = min(2 * rows, all_rows)
-    ends, took = time.perf_counter() + LONGEST, [step(rows)]
-    while len(took) < STEPS and time.perf_counter() < ends:
+    ends, took = clock() + LONGEST, [step(rows)]
+    while len(took) < STEPS and clock() < ends:
         took.append(step(rows))
     return SECONDS_BESIDE_STEPS + recipe.trainer.max_steps * min(took) * all_rows / rows
 
@@ -53,5 +83,5 @@ def roughly(seconds: float) -> str:
 
 
 def is_busy() -> bool:
-    """Return whether other programs keep this machine busy, so that steps take longer than they will."""
+    """Return whether other programs keep this machine busy, so that steps take longer than they need."""
     return os.getloadavg()[0] > (os.cpu_count() or 1)

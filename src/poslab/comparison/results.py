@@ -13,6 +13,7 @@ import pandas as pd
 from poslab.comparison.cells import SCORES, Cell, CellPlan, CellResult, TunedPoint
 from poslab.comparison.comparison import Comparison, Criterion
 from poslab.comparison.lengths import at_lengths, value
+from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
 from poslab.evaluation.item_files import read_measured
@@ -29,12 +30,14 @@ class Results:
         finished: results by the identity of the cell; None of one that failed for good.
         tasks: class of the task, by case.
         places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
+        speeds: measured at each length of the test, by case.
     """
 
     plan: CellPlan
     finished: Mapping[str, CellResult | None]
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
+    speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
     _measured: dict[str, MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(

@@ -1,12 +1,13 @@
 """Check that the choices Hydra composed go together, and resolve them into plain data."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.configuration.build import build, full_keys
+from poslab.configuration.build import build, full_keys, nearest
 from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
@@ -83,3 +84,19 @@ def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
             f"experiment={experiment} must go with a dataset of {' or '.join(families)}, got "
             f"dataset={choices.get('dataset')}: python -m src.train --help dataset lists them"
         )
+
+
+def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise ValueError for a key at the top level that an override adds (`+foo=1`) and that nothing reads.
+
+    Args:
+        known: keys of the configuration, and groups.
+        composed: the composed configuration, not resolved: another value may refer to an added key, as in `${foo}`.
+        overrides: as typed.
+    """
+    read = {part for key in known for part in re.split(r"[./@]", key)}  # `encoding@swap` makes `swap`
+    read.update(re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(composed, resolve=False))))
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
+            raise ValueError(f"+{key}: there is no such key{nearest(key, known)}")

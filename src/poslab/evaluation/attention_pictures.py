@@ -18,10 +18,15 @@ from torch import Tensor
 from poslab.evaluation.attention_rows import Reading, attention_rows
 from poslab.evaluation.attention_statistics import is_causal
 from poslab.models import Model
-from poslab.report.figures import COLOURS, Picture, new_figure, panel_grid
+from poslab.report.figures import COLOURS, WIDTH, Picture, new_figure, panel_grid
 
 LONGEST_TEXT = 64
-"""Tokens whose labels are legible along an axis."""
+"""Tokens whose labels are legible along an axis of `WIDE` inches."""
+
+WIDE = 8.0
+
+MOST_WORDS = 8
+"""Heads above which a row of small maps has room for their numbers alone."""
 
 BINS_PER_OCTAVE = 4
 """Bins over which distances are averaged, since single ones are noise."""
@@ -77,12 +82,13 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
         del shown["attended"]  # a softmax always sums to 1
     tables = statistics.pivot(index="layer", columns="head")
     num_layers, num_heads = tables["entropy"].shape
-    figure, panels = panel_grid(len(shown), 2, width=8.0, height=0.9 + 0.28 * max(num_layers, 3))
+    columns = 2 if num_heads <= 4 else 1
+    figure, panels = panel_grid(len(shown), columns, WIDTH, height=0.9 + 0.28 * max(num_layers, 3))
     for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
         values = tables[name].to_numpy() * (100 if "%" in title else 1)
         deepest = max(10.0, values.max()) if "%" in title else None  # keeps shares of a few per cent pale
         heat_map(panel, values, written=num_heads <= 8, deepest=deepest)
-        panel.set_title(title, fontsize="medium")
+        panel.set_title(fill(title, 48 // columns), fontsize="medium")
         panel.set_xlabel("head", fontsize="small")
         panel.set_ylabel("layer", fontsize="small")
     return Picture(
@@ -101,7 +107,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
     half = means.reindex(index=names, columns=names, fill_value=0.0).to_numpy()
     side = 1.6 + 0.6 * len(names)
-    figure = new_figure(side + 1.8, side + 1.0)
+    figure = new_figure(min(side + 1.8, WIDTH), side + 1.0)
     panel = figure.subplots()
     heat_map(panel, half + half.T, written=True)
     shown = [fill(name, 20) for name in names]
@@ -125,15 +131,16 @@ def attention_overview(model: Model, read: Tensor | Reading, stack: str = "self"
     """
     maps_LHTS = _maps(model, read, stack)
     num_layers, num_heads, num_queries, num_keys = maps_LHTS.shape
-    figure = new_figure(8.0, 0.5 + 7.5 * num_layers / num_heads * min(1.0, num_queries / num_keys))
+    figure = new_figure(WIDTH, 0.5 + 0.94 * WIDTH * num_layers / num_heads * min(1.0, num_queries / num_keys))
+    words = ("head ", "layer ") if num_heads <= MOST_WORDS else ("", "")
     panels = figure.subplots(num_layers, num_heads, squeeze=False)
     for (layer, head), panel in np.ndenumerate(panels):
         _draw_map(panel, maps_LHTS[layer, head], is_causal(model, stack))
         panel.set(xticks=[], yticks=[])
         if layer == 0:
-            panel.set_title(f"head {head}", fontsize="small")
+            panel.set_title(f"{words[0]}{head}", fontsize="small")
         if head == 0:
-            panel.set_ylabel(f"layer {layer}", fontsize="small")
+            panel.set_ylabel(f"{words[1]}{layer}", fontsize="small")
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
@@ -175,11 +182,11 @@ def attention_maps(
     queries, keys = ([visible_label(label) for label in own] for own in (labels, key_labels))
     longest = max(len(queries), len(keys))
     columns = 2 if longest <= 32 and maps_LHTS.shape[1] > 1 else 1
-    size = min(8.0, 0.72 * 72 * 8.0 / columns / longest)  # points of a panel's side that each token has
-    height = 8.0 / columns * min(1.0, len(queries) / len(keys) + 0.25)
+    size = min(8.0, 0.72 * 72 * WIDE / columns / longest)  # points of a panel's side that each token has
+    height = WIDE / columns * min(1.0, len(queries) / len(keys) + 0.25)
     pictures = []
     for layer, maps_HTS in enumerate(maps_LHTS):
-        figure, panels = panel_grid(len(maps_HTS), columns, width=8.0, height=height)
+        figure, panels = panel_grid(len(maps_HTS), columns, WIDE, height)
         for head, (panel, weights) in enumerate(zip(panels.flat, maps_HTS, strict=False)):
             _draw_map(panel, weights, is_causal(model, stack))
             panel.set_xticks(range(len(keys)), keys, rotation=90, fontsize=size, parse_math=False)
@@ -188,7 +195,8 @@ def attention_maps(
         caption = "Each row is a query, each column a key; darker is more, on a scale of square roots."
         if is_causal(model, stack):
             caption += " The model uses a row to predict the token after it."
-        pictures.append(Picture(f"attention_layer_{layer}", f"Attention of layer {layer}", caption, figure))
+        name, title = f"attention_layer_{layer}", f"Attention of layer {layer}"
+        pictures.append(Picture(name, title, caption, figure, shrinks=False))
     return pictures
 
 
@@ -240,9 +248,9 @@ def visible_label(token: str, longest: int = 12) -> str:
 
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:
     """Return a figure with a panel of this height for each name, (rows, columns), whose x axes are distances."""
-    columns = min(2 if len(names) <= 4 else 3, len(names))
+    columns = min(2, len(names))
     labels = {"xlabel": "distance (tokens)", "ylabel": quantity}
-    figure, panels = panel_grid(len(names), columns, 8.0, height, margin=1.0, sharex=True, sharey=True, **labels)
+    figure, panels = panel_grid(len(names), columns, WIDTH, height, margin=1.0, sharex=True, sharey=True, **labels)
     for panel, name in zip(panels.flat, names, strict=False):
         panel.set_xscale("symlog", linthresh=1, linscale=0.5)
         panel.set_title(name, fontsize="medium")

@@ -17,7 +17,7 @@ from poslab.evaluation.base_bound import (
     smallest_base,
 )
 from poslab.evaluation.wavelengths import draw_lengths
-from poslab.report.figures import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Picture, Table, new_figure
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 
@@ -73,7 +73,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
         place = np.searchsorted(edges, distances, side="right") - 1
         np.minimum.at(low, place, sums[distances - start])
         np.maximum.at(high, place, sums[distances - start])
-    figure = new_figure(height=4.0)
+    figure = new_figure(WIDTH, 4.0)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.fill_between(edges, low, high, color=COLOURS[0], alpha=0.4, linewidth=0)
@@ -86,7 +86,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
     if violation is not None:
         label = f"first violated at distance {violation:,}"
         axes.plot(violation, 0, "v", color="black", markersize=8, label=label, zorder=4)
-    axes.legend(loc="lower left", fontsize=8)
+    axes.legend(loc="lower left", fontsize="small")
     axes.set(xlabel="distance m (tokens)", ylabel="sum of cosines B(m)")
     return Picture(
         name="rotary_sum_of_cosines",
@@ -114,7 +114,7 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     satisfied = islands(head_dim, length, low, high)
     bases = np.union1d(np.linspace(low, high, points), satisfied.to_numpy().ravel())
     margins = [margin(float(x), head_dim, length) for x in bases]
-    figure = new_figure(height=3.8)
+    figure = new_figure(WIDTH, 3.8)
     axes = figure.add_subplot()
     for left, right in satisfied.itertuples(index=False):
         axes.axvspan(left, right, color=COLOURS[2], alpha=0.4, linewidth=0, label="the bound holds")
@@ -127,7 +127,7 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     axes.set(xlim=(low, high), xlabel="base", ylabel="smallest sum of cosines")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(named.values(), named.keys(), fontsize=8)
+    axes.legend(named.values(), named.keys(), fontsize="small")
     return Picture(
         name="rotary_islands",
         title=f"Bases that hold for {length:,} tokens",

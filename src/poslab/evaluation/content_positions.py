@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from poslab.attention.blockwise import rows_of_block
-from poslab.evaluation.attention_pictures import LONGEST_TEXT, head_legend, head_style, visible_label
+from poslab.evaluation.attention_pictures import LONGEST_TEXT, WIDE, head_legend, head_style, visible_label
 from poslab.evaluation.attention_rows import reached_attention
 from poslab.models import Model
-from poslab.report.figures import Picture, new_figure
+from poslab.report.figures import WIDTH, Picture, new_figure
 
 
 def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
@@ -75,15 +75,16 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
     query = positions["query"].max()
     own = positions[positions["query"] == query]
     layers = sorted(own["layer"].unique())
-    figure = new_figure(8.0, 1.6 + 1.9 * len(layers))
+    shown = [visible_label(label) for label in labels[: query + 1]]
+    has_labels = len(shown) <= LONGEST_TEXT
+    figure = new_figure(WIDE if has_labels else WIDTH, 1.6 + 1.9 * len(layers))
     panels = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
     for panel, layer in zip(panels, layers, strict=True):
         for head, line in own[own["layer"] == layer].groupby("head"):
             panel.plot(line["key"], line["position"], linewidth=1.2, label=str(head), **head_style(int(str(head))))
         panel.set_title(f"layer {layer}", fontsize="medium")
         panel.set(ylabel="position", ylim=(0, None))
-    shown = [visible_label(label) for label in labels[: query + 1]]
-    if len(shown) <= LONGEST_TEXT:
+    if has_labels:
         size = min(8.0, 400 / len(shown))
         panels[-1].set_xticks(range(len(shown)), shown, rotation=90, fontsize=size, parse_math=False)
     panels[-1].set_xlabel("token")
@@ -96,4 +97,5 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
         "forget, a flat part one that does not.",
         source="Golovneva et al., Contextual Position Encoding (2024); Lin et al., Forgetting Transformer (ICLR 2025)",
         figure=figure,
+        shrinks=not has_labels,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from poslab.evaluation.bootstrap import FEWEST
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.length_figures import lines_by_length
-from poslab.report.figures import Picture, ReportFigure, Table, panel_grid, widen
+from poslab.report.figures import WIDTH, Picture, ReportFigure, Table, legend_columns, panel_grid, widen
 
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
@@ -74,9 +74,8 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
-    columns = min(3, max(1, len(models)))
-    width, labels = 1.2 + 3.0 * columns, {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
-    figure, panels = panel_grid(len(models), columns, width, 2.6, margin=0.9, sharex=True, sharey=True, **labels)
+    columns, labels = min(2, max(1, len(models))), {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
+    figure, panels = panel_grid(len(models), columns, WIDTH, 2.3, margin=0.9, sharex=True, sharey=True, **labels)
     lengths = sorted(set(rows["length"]))
     shades = matplotlib.colormaps["viridis"].resampled(len(lengths) + 1)
     for panel, model in zip(panels.flat, models, strict=False):
@@ -88,10 +87,11 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
-        panel.set_title(fill(str(model), 36), fontsize="medium")
+        panel.set_title(fill(str(model), 40 // columns), fontsize="medium")
     widen(panels[0, 0], LEAST_NATS)
-    handles = panels.flat[0].get_legend_handles_labels()
-    figure.legend(*handles, title="window", loc="outside lower center", ncols=3 * columns, frameon=False)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    ncols = legend_columns(names, WIDTH)
+    figure.legend(handles, names, title="window", loc="outside lower center", ncols=ncols, frameon=False)
     return Picture(
         name="loss_by_context",
         title="Loss by place in the window",

@@ -13,7 +13,7 @@ from torch import Tensor
 from poslab.encodings import StackEncodings
 from poslab.encodings.described import Described
 from poslab.evaluation.learned_curves import served
-from poslab.report.figures import Picture, Table, new_figure
+from poslab.report.figures import WIDTH, Picture, Table, new_figure
 
 MOST = 64
 """Largest number of elements of a parameter that a report lists."""
@@ -99,7 +99,7 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
         table = rows.assign(row=names).pivot(index="row", columns="place", values="norm")
         maps[str(kind)] = table.loc[list(names.unique())]  # in the order of layers, which pivot sorts
     heights = [0.9 + 0.2 * len(table) for table in maps.values()]
-    figure = new_figure(7.5, sum(heights))
+    figure = new_figure(WIDTH, sum(heights))
     panels = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)
     for panel, (kind, table) in zip(panels.flat, maps.items(), strict=True):
         first, last = int(table.columns[0]), int(table.columns[-1])

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from poslab.report.figures import COLOURS, Table, legend_columns, panel_grid, widen
+from poslab.report.figures import COLOURS, WIDTH, Table, legend_columns, panel_grid, widen
 
 ALL = 0
 """The length that stands for all lengths together."""
@@ -48,10 +48,7 @@ def lines_by_length(
     """
     rows = rows[rows["length"] != ALL].sort_values("length", kind="stable")
     lengths = sorted(set(rows["length"]))
-    columns = min(2, len(titles))
-    figure, panels = panel_grid(
-        len(titles), columns, 8.0 if columns == 2 else 6.0, 3.0, 0.8, sharex=True, sharey=sharey, xlabel=xlabel
-    )
+    figure, panels = panel_grid(len(titles), 1, WIDTH, 2.6, 0.8, sharex=True, sharey=sharey, xlabel=xlabel)
     for panel, (name, title) in zip(panels.flat, titles.items(), strict=False):
         _length_axis(panel, lengths)
         for training_length in sorted(set(training_lengths.values())):
@@ -65,7 +62,7 @@ def lines_by_length(
     for panel in panels[:, 0]:
         panel.set_ylabel(ylabel)
     lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False)
+    figure.legend(lines, labels, loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False)
     return figure
 
 

@@ -76,7 +76,7 @@ def measure(
     task = recipe.task.of(data)
     data.connect(task, None)  # all items, so that they are the same under every encoding
     measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
-    is_mixed = _precision(directory) == "bf16-mixed"
+    is_mixed = precision_of(directory) == "bf16-mixed"
     with torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
         return scored(model, task, data, recipe, lengths, measured, keep, heed)
 
@@ -126,7 +126,7 @@ def scored(
     return measured
 
 
-def _precision(run: RunDirectory) -> Any:
+def precision_of(run: RunDirectory) -> Any:
     """Return the precision of a run's training; None if it is not known."""
     try:
         return read_json(run.environment_file).get("precision")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.models import Model
-from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Picture, legend_columns, new_figure
 
 SHARE = 0.99
 """Share of the gradient within the receptive field (the paper's)."""
@@ -72,7 +72,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
 
     Fields and training lengths, in tokens, are by the name of the model.
     """
-    figure = new_figure(7.0, 4.2)
+    figure = new_figure(WIDTH, 4.2)
     panel = figure.subplots()
     for place, (name, field) in enumerate(fields.items()):
         colour, length = COLOURS[place % len(COLOURS)], reach(field)
@@ -87,7 +87,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     panel.set(xlim=(1, None), ylim=(0, 1.03))
     panel.set(xlabel="last tokens that are read", ylabel="cumulative share of the gradient")
     labels = panel.get_legend_handles_labels()[1]
-    figure.legend(loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False, fontsize="small")
     return Picture(
         name="receptive_field",
         title="Empirical receptive field",

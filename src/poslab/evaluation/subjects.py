@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from poslab.configuration.build import full_keys
-from poslab.configuration.labels import label, labels
+from poslab.configuration.labels import choice_of, label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
@@ -146,9 +146,14 @@ class Subject:
     @property
     def warnings(self) -> list[str]:
         """Reasons to doubt its results, a sentence each."""
+        names = {
+            str(node["_target_"]).rpartition(".")[2]: choice_of(self.swap, group).name
+            for group, node in self.swap.items()
+            if isinstance(node, Mapping)
+        }
         return [
-            f"{owner} learns {count:,} numbers, which no training has set: the results of {self.name} are those of an "
-            "untrained encoding"
+            f"{names.get(owner, owner)} learns {count:,} numbers, which no training has set: the results of "
+            f"{self.name} are those of an untrained encoding"
             for owner, count in self.untrained.items()
         ]
 
@@ -264,7 +269,7 @@ def subject(
         split: `test` or `validation`.
         max_tokens: tokens to read from the beginning of a text; None is all.
         device: for the model.
-        swap: as of `load`: another encoding in place of its own, `Rotary -> NoPosition`.
+        swap: as of `load`: another encoding in place of its own, `rotary -> none`.
         seed: for the initial state of a swapped encoding.
         trust: as of `load`.
 

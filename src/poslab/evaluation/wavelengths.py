@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding
-from poslab.report.figures import COLOURS, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Picture, Table, new_figure
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def wavelengths_picture(
     _check_lengths(training_length, lengths)
     spectrum = spectrum_of(encoding, training_length)
     turns, pairs = _turns(spectrum, training_length), np.arange(len(spectrum))
-    figure = new_figure(height=4.5)
+    figure = new_figure(WIDTH, 4.5)
     axes = figure.add_subplot()
     axes.set_yscale("log")
     for colour, label, chosen in (
@@ -94,7 +94,7 @@ def wavelengths_picture(
     draw_lengths(axes.axhline, axes.secondary_yaxis("right").yaxis, training_length, lengths)
     axes.set(xlabel="pair of channels", ylabel="wavelength (tokens)", xlim=(-0.5, len(spectrum) - 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="upper left", fontsize=8)
+    axes.legend(loc="upper left", fontsize="small")
     return Picture(
         name="rotary_wavelengths",
         title="Wavelengths of the rotary frequencies",
@@ -121,7 +121,7 @@ def draw_lengths(
         line(length, color="grey", ls="--", lw=1, zorder=1, label=None if place else "test lengths")
     every = [training_length, *test_lengths]
     opposite.set_minor_locator(NullLocator())
-    opposite.set_ticks(every, labels=[f"{length:,}" for length in every], fontsize=8, rotation=rotation)
+    opposite.set_ticks(every, labels=[f"{length:,}" for length in every], fontsize="small", rotation=rotation)
 
 
 def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats:

@@ -18,6 +18,9 @@ from poslab.report.digits import readable
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind people can distinguish; black and grey are for comparisons."""
 
+WIDTH = 5.0
+"""Inches of figures whose labels, of the size `small` at least, can be read on a phone, which shrinks figures."""
+
 LONGEST_IN_A_NOTEBOOK = 60
 """Rows of a table in a notebook, which leaves out the middle of a longer one."""
 
@@ -63,9 +66,15 @@ class Table(ReportFigure):
 
 @dataclass(frozen=True)
 class Picture(ReportFigure):
-    """A picture."""
+    """A picture.
+
+    Args:
+        figure: its drawing.
+        shrinks: False for one of so many labels that a narrow window has to move over it.
+    """
 
     figure: Figure
+    shrinks: bool = field(default=True, kw_only=True)
 
     def drawn(self, form: str, dpi: int = 100) -> bytes:
         """Return the picture as a file, png or svg; equal figures give equal bytes."""

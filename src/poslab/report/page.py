@@ -143,6 +143,7 @@ def _image(picture: Picture, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         "uri": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
         "width": round(100 * width),
         "height": round(100 * height),
+        "shrinks": picture.shrinks,
     }
 
 

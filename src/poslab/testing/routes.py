@@ -54,8 +54,7 @@ def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> N
                 for encoding in encodings.of_layers:
                     asking = slice(LENGTH - num_queries, LENGTH)
                     whole, *parts = (
-                        output_by_blocks(subject, encoding, case, asking, block)
-                        for block in (num_queries, *blocks)
+                        output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
                     )
                     for part in parts:
                         for ours, expected in zip(part, whole, strict=True):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from poslab.arguments import shown
 from poslab.configuration.command_line import in_hydras_grammar
-from poslab.data.composed import check_choices, resolved
+from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.directory import GROUPS
 
 SEVERAL = ("callbacks", "logger")
@@ -38,7 +38,11 @@ class Composer:
         """Return the resolved form of a composed configuration."""
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         own.trust = self._trust
-        check_choices(self.conf, composed.hydra.runtime.choices)
+        chosen = composed.hydra.runtime.choices
+        check_choices(self.conf, chosen)
+        groups = (path.name for path in self.conf.iterdir() if path.is_dir())
+        keys = [*groups, *chosen, *OmegaConf.load(self.conf / "train.yaml")]
+        check_added_keys(keys, own, composed.hydra.overrides.task)
         return resolved(own)
 
     def is_group(self, key: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from poslab.comparison.report.recommendation import Needs, recommendation
 from tests.comparison.comparisons import TUNING
-from tests.comparison.report.test_write import results, with_values
+from tests.comparison.report.test_write import results, timed, with_values
 
 TYPED = "python -m src.compare comparison=question report_only=true recommend=true length=80"
 
@@ -183,3 +183,27 @@ def test_where_no_encoding_has_positions_it_is_not_said_that_none_has_learned():
         del result.scores["exact_match@20"]
     (text,) = recommendation(found, Needs(length=20), TYPED)
     assert text.startswith("copying: no encoding has positions for exact match at length 20, of none, rotary and slow.")
+
+
+def test_speed_and_memory_are_those_of_the_needed_length_where_it_was_timed():
+    """`none` is the best, but at length 20 it is half as fast as others, and `slow` has no positions there."""
+    found = timed(results(), lambda name, length: 0.5 if (name, length) == ("none", 20) else 1.0)
+
+    def said(**needs):
+        return " ".join(recommendation(found, Needs(**needs), TYPED))
+
+    assert "take none" in said(length=10, speed=900)
+    at_20 = said(length=15, speed=1500)
+    assert "take rotary" in at_20 and "none and slow are too slow or too large" in at_20
+    assert "Speed and memory are those of reading length 20 on a machine." in at_20
+    assert "no encoding is known to be fast and small enough" in said(length=20, memory=15)
+    assert "take none" in said(length=10, memory=15)
+    assert "Speed and memory are those of training at length 10 on a machine." in said(speed=40)
+
+
+def test_among_encodings_that_are_not_told_apart_the_one_that_reads_the_length_fastest_is_taken():
+    alike = results({"none": 41.0, "rotary": 40.5, "slow": 40.8})
+    found = timed(alike, lambda name, length: 3.0 if name == "none" else 1.0)
+    assert "take none" in " ".join(recommendation(found, Needs(length=20), TYPED))
+    found = timed(alike, lambda name, length: 3.0 if name == "rotary" else 1.0)
+    assert "rotary is not told apart and reads 20 faster" in " ".join(recommendation(found, Needs(length=20), TYPED))

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.text import Text
 
 from poslab.comparison.cells import CellResult
+from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
@@ -162,6 +163,12 @@ def test_the_overview_has_a_value_and_the_sign_of_its_verdict():
     cells = overview(results()).set_index("encoding")["exact_match@beyond"]
     assert cells["none"].endswith("▲")
     assert cells["rotary"].replace(".", "").isdigit()
+
+
+def test_the_sign_of_divergence_is_that_of_the_encoding_itself():
+    """Beside a baseline that diverged there is no verdict, and the others did not."""
+    cells = overview(results(gate=None, diverged=lambda cell: cell.encoding == "rotary")).set_index("encoding")
+    assert dict(cells["exact_match@beyond"].str.contains("∞")) == {"none": False, "rotary": True, "slow": False}
 
 
 def test_a_table_for_latex_escapes_names_and_draws_signs():
@@ -328,3 +335,42 @@ def test_runs_that_exist_are_counted_without_those_that_a_comparison_would_train
     places = {cell.identity: found.place(cell) for cell, _ in found.cells}
     assert _counted(found).startswith("15 of 15 runs: 3 encodings")
     assert _counted(dataclasses.replace(found, places=places)).startswith("15 runs: 3 encodings")
+
+
+def timed(found, relative=lambda name, length: 1.0):
+    """Results whose encodings were timed at both lengths, but `slow` has no positions at 20."""
+    costs = [
+        ReadingCost(name, length, 2 * length, 100.0 * length * relative(name, length), relative(name, length), length)
+        for name in ("none", "rotary", "slow")
+        for length in (10, 20)
+        if (name, length) != ("slow", 20)
+    ]
+    runs = {name: f"runs/{name}" for name in ("none", "rotary", "slow")}
+    speeds = {case: CaseSpeeds("a machine", {}, "rotary", runs, [10, 20], costs) for case in found.comparison.cases}
+    return dataclasses.replace(found, speeds=speeds)
+
+
+def test_speed_and_memory_stand_at_each_length(tmp_path):
+    found = timed(results(output=str(tmp_path)), lambda name, length: 1.5 if name == "none" else 1.0)
+    write(found, HarmlessConsole(io.StringIO(), width=80), "python -m src.compare comparison=question")
+    table = pd.read_csv(tmp_path / "figures" / "speeds_copying.csv").set_index("encoding")
+    assert list(table.columns) == ["speed at 10", "speed at 20", "MB at 10", "MB at 20"]
+    assert table["speed at 20"]["none"] == "1.50 (3,000)"
+    assert math.isnan(table["MB at 20"]["slow"]) and table["MB at 10"]["slow"] == 10
+    rows = pd.read_csv(tmp_path / "speeds.csv")
+    assert list(rows[rows["encoding"] == "none"]["tokens_per_second"]) == [1500.0, 3000.0]
+    assert "| none | 1.50 (1,500) | 1.50 (3,000) | 10 | 20 |" in (tmp_path / "speeds.md").read_text()
+    assert "| slow | 1.00 (1,000) | – | 10 | – |" in (tmp_path / "speeds.md").read_text()
+    assert "Speed and memory at each length" in (tmp_path / "report.html").read_text()
+
+
+def test_that_all_encodings_were_timed_on_one_machine_is_checked():
+    def check(found):
+        rows = checks(found).frame.set_index("check")
+        return tuple(rows.loc["same machine, for speeds at each length", ["holds", "found"]])
+
+    found = timed(results())
+    assert check(found) == (True, "a machine")
+    del found.speeds["copying"].runs["slow"]
+    assert check(found) == (False, "slow not timed")
+    assert "same machine, for speeds at each length" not in set(checks(results()).frame["check"])

@@ -49,7 +49,11 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     steps = sorted({result.metrics.get("steps", 0) for _, result in every if not result.diverged})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
     machines = sorted({result.machine for _, result in every})
-    yield "same machine, for speeds", len(machines) == 1, "; ".join(machines)
+    yield "same machine, for speeds of training", len(machines) == 1, "; ".join(machines)
+    if (speeds := results.speeds.get(case)) is not None:
+        untimed = [name for name in runs if name not in speeds.runs]
+        found = f"{listed(untimed)} not timed" if untimed else speeds.machine
+        yield "same machine, for speeds at each length", not untimed, found
     diverged = {
         (name, seed)
         for criterion in results.comparison.criteria(case)

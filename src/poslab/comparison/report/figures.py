@@ -15,7 +15,7 @@ from poslab.comparison.cells import TunedPoint
 from poslab.comparison.comparison import Criterion, Tuning
 from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
 from poslab.comparison.statistics.over_cases import Summary
-from poslab.report.figures import COLOURS, Picture, legend_columns, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Picture, legend_columns, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -35,9 +35,6 @@ COST_LABELS = {
     "memory": "memory of training in MB",
 }
 """Words for each cost."""
-
-WIDTH = 5.0
-"""Inches of all figures, so that their labels can be read on a phone, which shrinks a figure to its own width."""
 
 MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""

@@ -44,8 +44,8 @@ class Needs:
 
     Args:
         length: longest text or example that the model must serve, in the measure of the test; None is any.
-        memory: most memory of training, in MB.
-        speed: least speed of training, in tokens per second.
+        memory: most memory in MB, of training, or if a length is given of reading it.
+        speed: least tokens per second, of training, or if a length is given of reading it.
         start: whether the model is trained from scratch or is a pretrained one.
     """
 
@@ -201,7 +201,7 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
     if (found := answer(results, case, criterion)) is not None and found.decides_nothing:
         yield nothing_scored(criterion)
         return
-    yield from _choice(results, case, criterion, fitting)
+    yield from _choice(results, case, criterion, fitting, needs)
     if dropped := [name for name in able if name not in fitting]:
         yield f"{listed(dropped)} {are(dropped)} too slow or too large, or not known to be fast and small enough."
     yield from _distance(results, case, needs)
@@ -214,7 +214,7 @@ def _for_case(results: Results, case: str, needs: Needs, remedy: _Remedy) -> Ite
         yield from remedy.tested_at(case, needs.length)
 
 
-def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str]) -> Iterator[str]:
+def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str], needs: Needs) -> Iterator[str]:
     """Yield which of some encodings to take, the runner-up, and those that may be as good."""
     best, *others = fitting
     beside, metric = results.verdicts(case, criterion, best), in_words(criterion)
@@ -229,11 +229,12 @@ def _choice(results: Results, case: str, criterion: Criterion, fitting: list[str
         )
         return
     alike = [name for name in others if beside[name].word in ALIKE]
-    choice = max([best, *alike], key=lambda name: _speed(results, case, name))
+    faster = "trains faster" if (length := _timed_at(results, case, needs)) is None else f"reads {length:,} faster"
+    choice = max([best, *alike], key=lambda name: _speed(results, case, name, needs))
     seeds = amount(len(results.known_values(case, criterion, choice)), "seed")
     yield f"take {choice} ({metric}: {values[choice]}, {seeds})."
     if choice != best:
-        yield f"{best} has the best mean ({values[best]}), but {choice} is {beside[choice].word} and trains faster."
+        yield f"{best} has the best mean ({values[best]}), but {choice} is {beside[choice].word} and {faster}."
     elif others:
         yield f"The runner-up is {others[0]} ({values[others[0]]}): {beside[others[0]].beside(best)}."
     named = {choice, best, *(others[:1] if choice == best else [])}
@@ -254,11 +255,32 @@ def _is_luck(results: Results, case: str, criterion: Criterion, fitting: list[st
 def _criterion(results: Results, case: str, needs: Needs) -> Criterion:
     """Return the first metric of a case, at the needed length or the nearest one that was tested."""
     first = results.comparison.criteria(case)[0]
-    lengths = results.plan.lengths[case]
-    if needs.length is None or len(lengths) < 2:
+    if needs.length is None or len(results.plan.lengths[case]) < 2:
         return first
-    longer = [n for n in lengths if n >= needs.length]
-    return replace(first, metric=f"{first.name}@{min(longer) if longer else max(lengths)}")
+    return replace(first, metric=f"{first.name}@{_nearest(results, case, needs.length)}")
+
+
+def _nearest(results: Results, case: str, length: int) -> int:
+    """Return the shortest length of the test that is not below a length, or else the longest."""
+    lengths = results.plan.lengths[case]
+    longer = [n for n in lengths if n >= length]
+    return min(longer) if longer else max(lengths)
+
+
+def _timed_at(results: Results, case: str, needs: Needs) -> int | None:
+    """Return the length at which speed and memory decide; None where those of training do."""
+    if needs.length is None or case not in results.speeds:
+        return None
+    length = _nearest(results, case, needs.length)
+    return length if length in results.speeds[case].lengths else None
+
+
+def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[float, float]:
+    """Return tokens per second and MB, of reading the needed length where that was timed, else of training."""
+    if (length := _timed_at(results, case, needs)) is None:
+        return cost(results, case, encoding, SPEED), cost(results, case, encoding, MEMORY)
+    found = results.speeds[case].at(encoding, length)
+    return (math.nan, math.nan) if found is None else (found.tokens_per_second, found.memory_mb)
 
 
 def _is_pretrained(results: Results, case: str) -> bool:
@@ -272,13 +294,12 @@ def _is_pretrained(results: Results, case: str) -> bool:
 
 
 def _fits(results: Results, case: str, encoding: str, needs: Needs) -> bool:
-    fast = needs.speed is None or cost(results, case, encoding, SPEED) >= needs.speed
-    small = needs.memory is None or cost(results, case, encoding, MEMORY) <= needs.memory
-    return fast and small
+    speed, memory = _costs(results, case, encoding, needs)
+    return (needs.speed is None or speed >= needs.speed) and (needs.memory is None or memory <= needs.memory)
 
 
-def _speed(results: Results, case: str, encoding: str) -> float:
-    speed = cost(results, case, encoding, SPEED)
+def _speed(results: Results, case: str, encoding: str, needs: Needs) -> float:
+    speed, _ = _costs(results, case, encoding, needs)
     return speed if math.isfinite(speed) else 0.0
 
 
@@ -293,7 +314,10 @@ def _distance(results: Results, case: str, needs: Needs) -> Iterator[str]:
         f"{tested:,}."
     )
     if needs.speed is not None or needs.memory is not None:
-        machines = listed(sorted({result.machine for result in runs}))
-        yield f"Speed and memory are those of training at that length on {machines}."
+        if (length := _timed_at(results, case, needs)) is not None:
+            yield f"Speed and memory are those of reading length {length:,} on {results.speeds[case].machine}."
+        else:
+            machines = listed(sorted({result.machine for result in runs}))
+            yield f"Speed and memory are those of training at length {trained:,} on {machines}."
     if needs.length is not None and needs.length > tested:
         yield f"There is no evidence at length {needs.length:,}, {needs.length / tested:.3g} times the longest test."

@@ -44,9 +44,14 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     cells = []
     for encoding in results.comparison.choices_by_encoding:
         mean = results.mean(case, criterion, encoding) if encoding in scores else math.nan
-        sign = SIGNS[verdicts[encoding].word] if encoding in verdicts else ""
-        if encoding == baseline and encoding in results.not_learned(case):
-            sign = SIGNS[Word.NOT_LEARNED]
+        word = verdicts[encoding].word if encoding in verdicts else None
+        if encoding in results.not_learned(case) and encoding in (baseline, *verdicts):
+            word = Word.NOT_LEARNED
+        elif encoding in scores and not scores[encoding].finished.any():
+            word = Word.DIVERGED
+        elif word is Word.DIVERGED:  # the baseline has
+            word = None
+        sign = "" if word is None else SIGNS[word]
         items, total = positioned.get(encoding, (0, 0))
         cells.append(f"{_shown(mean)}{'*' if items < total else ''} {sign}".strip())
     return cells

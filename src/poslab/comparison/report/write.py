@@ -18,6 +18,7 @@ from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, co
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import methods
 from poslab.comparison.report.papers import beside_the_paper
+from poslab.comparison.report.speeds import speed_table, speeds_frame, speeds_in_markdown
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.report.tables import (
     at_each_length,
@@ -49,7 +50,7 @@ LEGEND = {
 
 
 def write(results: Results, console: Console, typed: str) -> None:
-    """Write results.csv, differences.csv, the tables, the figures and report.html, and print the answer.
+    """Write results.csv, differences.csv, speeds.csv, the tables, the figures and report.html, and print the answer.
 
     The command is shown as the way to make the report again.
     """
@@ -58,6 +59,9 @@ def write(results: Results, console: Console, typed: str) -> None:
     write_atomically(output / "results.csv", results.frame().to_csv(index=False))
     compared = [differences(results, case) for case in comparison.cases]
     write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))
+    if not (timed := speeds_frame(results)).empty:
+        write_atomically(output / "speeds.csv", timed.to_csv(index=False))
+        write_atomically(output / "speeds.md", speeds_in_markdown(results))
     table = overview(results)
     legend = _legend(results, table)
     caption = " ".join([comparison.question, f"Finished: {_counted(results)}", legend])
@@ -146,6 +150,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
     gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
     caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
     yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
+    if (speeds := speed_table(results, case)) is not None:
+        yield speeds
     compared, drawn = differences(results, case), set()
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)

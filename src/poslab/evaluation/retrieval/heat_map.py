@@ -12,9 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from poslab.evaluation.retrieval.measurement import TASKS
-from poslab.report.figures import Picture, ReportFigure, Table, panel_grid
-
-PANELS_ABREAST = 2
+from poslab.report.figures import WIDTH, Picture, ReportFigure, Table, panel_grid
 
 CLEARLY = 0.9
 """Largest share of the loss of a guess at which a model clearly knows more than the form of answers."""
@@ -112,13 +110,12 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
         line=rows["depth"] if has_depth else rows["model"],
         value=rows["loss"] / rows["chance_loss"] if by_loss else rows["accuracy"],
     )
-    abreast = min(PANELS_ABREAST, len(panel_names))
     height = 0.7 + 0.36 * len(lines)
     # A few lengths of one model need little room: cells much wider than high look like bars.
     names = 0.08 * max(len(str(line)) for line in lines)
-    width = 7.0 if abreast > 1 else min(7.0, 3.0 + names + 0.8 * len(lengths))
+    width = min(WIDTH, 3.0 + names + 0.8 * len(lengths))
     labels = {"xlabel": "length (tokens)", "ylabel": "depth" if has_depth else ""}
-    figure, panels = panel_grid(len(panel_names), abreast, width, height, 1.0, sharex=True, sharey=True, **labels)
+    figure, panels = panel_grid(len(panel_names), 1, width, height, 1.0, sharex=True, sharey=True, **labels)
     # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
     colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
     scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
@@ -126,7 +123,7 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
         cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
         cells = cells.reindex(index=lines, columns=lengths)
         panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
-        _numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0, size=9 if len(lengths) * abreast <= 10 else 7)
+        _numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0)
         panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
         panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
         if len(panel_names) > 1:
@@ -143,11 +140,11 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
     )
 
 
-def _numbers(panel: Axes, cells: np.ndarray, decimals: int, size: float) -> None:
+def _numbers(panel: Axes, cells: np.ndarray, decimals: int) -> None:
     """Write the number of each cell, light on dark and dark on light; a dash if it has none."""
     image = panel.get_images()[0]
     for (row, column), value in np.ndenumerate(cells):
         red, green, blue, _ = image.to_rgba(value)
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         text = "–" if np.isnan(value) else f"{value:.{decimals}f}"
-        panel.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
+        panel.text(column, row, text, ha="center", va="center", fontsize="small", color="white" if dark else "black")
