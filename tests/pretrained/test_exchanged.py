@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+import weakref
 from functools import partial
 
 import pytest
@@ -275,3 +277,13 @@ def test_another_exchange_takes_the_place_of_the_first():
     borrow(model, T5Bias)
     exchange(model, Alibi)
     assert torch.equal(model(ids).logits, expected)
+
+
+@pytest.mark.parametrize("encoding", ["t5", "path", "learned"])
+def test_a_model_that_has_read_a_text_keeps_nothing_of_it(encoding):
+    model = tiny("llama")
+    exchange(model, choice(encoding))
+    read = weakref.ref(model(some_tokens()).past_key_values)
+    assert read() is None
+    expected = model(some_tokens()).logits
+    assert torch.equal(copy.deepcopy(model)(some_tokens()).logits, expected)
