@@ -12,6 +12,7 @@ import torch
 
 import poslab
 from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
+from poslab.encodings.rotary.scalings import rotary_proportional
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
@@ -206,6 +207,18 @@ def test_a_rotation_takes_the_base_and_the_share_of_the_model():
 def test_rotary_is_the_models_own_rotation(name):
     ids = some_tokens(length=ROWS)
     torch.testing.assert_close(hosted(name, Rotary)(ids), tiny(name)(ids).logits, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["default", "proportional"])
+def test_a_rotation_of_llama_turns_whole_heads_whatever_share_is_named(kind):
+    rope = {"rope_type": kind, "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+    model, ids = tiny("llama", rope_parameters=rope), some_tokens(length=ROWS)
+    expected, frequencies = model(ids).logits, model.model.rotary_emb.inv_freq.float()
+    scaling = None if kind == "default" else partial(rotary_proportional, proportion=0.5)
+    under = borrow(model, partial(Rotary, scaling=scaling))
+    assert under.encodings.layer(0).rotary_dim == under.encodings.shape.head_dim
+    torch.testing.assert_close(under(ids), expected, **CLOSE)
+    torch.testing.assert_close(under.encodings.shape.pretrained.spectrum(ROWS), frequencies)
 
 
 def test_scalings_stretch_from_the_length_that_the_model_was_trained_at():

@@ -98,11 +98,13 @@ class Family:
         base = rope["rope_theta"]
         if not isinstance(base, int | float) or not 0 < base < math.inf:
             raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
+        # Elsewhere the factor is not read, or the share of frequencies that are not 0 (proportional).
+        fraction = float(rope.get("partial_rotary_factor") or 1.0) if self.turns_share else 1.0
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(base),
-            fraction=float(rope.get("partial_rotary_factor") or 1.0),
-            spectrum=partial(_spectrum, config),
+            fraction=fraction,
+            spectrum=partial(_spectrum, config, fraction),
         )
 
 
@@ -115,15 +117,14 @@ def _head_dim(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def _spectrum(config: Any, length: int) -> Tensor:
+def _spectrum(config: Any, fraction: float, length: int) -> Tensor:
     """Return the inverse frequencies by which layers of full attention turn at a length of the text."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     of_layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
     rope = config.rope_parameters.get("full_attention", config.rope_parameters)
     if rope["rope_type"] == "default":
-        turning = int(_head_dim(config) * (rope.get("partial_rotary_factor") or 1.0))
-        return inverse_frequencies(turning, float(rope["rope_theta"]))
+        return inverse_frequencies(int(_head_dim(config) * fraction), float(rope["rope_theta"]))
     frequencies: Tensor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
     return frequencies
 
