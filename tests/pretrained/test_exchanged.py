@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+import weakref
 from functools import partial
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 import poslab
 from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
+from poslab.encodings.rotary.scalings import rotary_proportional
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
@@ -206,6 +209,18 @@ def test_rotary_is_the_models_own_rotation(name):
     torch.testing.assert_close(hosted(name, Rotary)(ids), tiny(name)(ids).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("kind", ["default", "proportional"])
+def test_a_rotation_of_llama_turns_whole_heads_whatever_share_is_named(kind):
+    rope = {"rope_type": kind, "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+    model, ids = tiny("llama", rope_parameters=rope), some_tokens(length=ROWS)
+    expected, frequencies = model(ids).logits, model.model.rotary_emb.inv_freq.float()
+    scaling = None if kind == "default" else partial(rotary_proportional, proportion=0.5)
+    under = borrow(model, partial(Rotary, scaling=scaling))
+    assert under.encodings.layer(0).rotary_dim == under.encodings.shape.head_dim
+    torch.testing.assert_close(under(ids), expected, **CLOSE)
+    torch.testing.assert_close(under.encodings.shape.pretrained.spectrum(ROWS), frequencies)
+
+
 def test_scalings_stretch_from_the_length_that_the_model_was_trained_at():
     from poslab.encodings.rotary.scalings import llama3
 
@@ -275,3 +290,13 @@ def test_another_exchange_takes_the_place_of_the_first():
     borrow(model, T5Bias)
     exchange(model, Alibi)
     assert torch.equal(model(ids).logits, expected)
+
+
+@pytest.mark.parametrize("encoding", ["t5", "path", "learned"])
+def test_a_model_that_has_read_a_text_keeps_nothing_of_it(encoding):
+    model = tiny("llama")
+    exchange(model, choice(encoding))
+    read = weakref.ref(model(some_tokens()).past_key_values)
+    assert read() is None
+    expected = model(some_tokens()).logits
+    assert torch.equal(copy.deepcopy(model)(some_tokens()).logits, expected)

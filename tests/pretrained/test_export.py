@@ -14,6 +14,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import poslab
@@ -484,6 +485,19 @@ def test_a_place_that_cannot_be_written_is_one_sentence(run, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match=r"^to=.*file/made cannot be written: Not a directory$"):
         poslab.export(run, tmp_path / "file" / "made")
+    with pytest.raises(ValueError, match=r"^to=.* cannot be written: File name too long$"):
+        poslab.export(run, tmp_path / ("a" * 300))
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(form, folder, tokenizer):
+        (folder / "model.safetensors").write_bytes(b"a part")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(directory, "_save", full)
+    with pytest.raises(ValueError, match=r"^to=.*/made cannot be written: I/O error: No space left on device"):
+        poslab.export(run, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
 
 
 def test_transformers_is_asked_for(run, tmp_path, monkeypatch):

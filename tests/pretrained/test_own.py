@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poslab.encodings import OwnPositions, Positions
+from poslab.encodings import Alibi, OwnPositions, Positions, Rotary
+from poslab.models.model import Outputs
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
 from tests.pretrained.tiny import CAUSAL, ROWS, left_padded, some_tokens, tiny
@@ -48,6 +49,37 @@ def test_a_model_is_itself_again_after_an_exchange_is_undone(name):
     assert torch.equal(model(ids).logits, expected)
     assert list(model.state_dict()) == names
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("bert", "sliding_window", 3),
+        ("llama", "sliding_window", 3),
+        ("mistral", "layer_types", ["full_attention", "sliding_attention"]),
+        ("gpt2", "num_key_value_heads", 2),
+        ("gpt_neox", "num_key_value_heads", 2),
+        ("olmo", "word_embed_proj_dim", 8),
+    ],
+)
+def test_a_key_that_a_class_does_not_read_changes_nothing(name, key, value):
+    model, ids = tiny(name, **{key: value}), some_tokens()
+    expected = model(ids).logits
+    with torch.no_grad():
+        torch.testing.assert_close(borrow(model)(ids), expected, **CLOSE)
+        assert borrow(model, Alibi, outputs=Outputs(3, pooled=False)).double()(ids).shape == (*ids.shape, 3)
+
+
+def test_a_stray_width_of_heads_changes_nothing_in_bert():
+    assert borrow(tiny("bert", head_dim=4), Rotary)(some_tokens()).isfinite().all()
+
+
+def test_a_model_that_returns_tuples_is_hosted():
+    model, ids = tiny("llama"), some_tokens()
+    expected = model(ids).logits
+    model.config.return_dict = False
+    with torch.no_grad():
+        torch.testing.assert_close(borrow(model)(ids), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("name", CAUSAL)

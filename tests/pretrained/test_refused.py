@@ -32,6 +32,11 @@ def refused(beginning: str):
     return pytest.raises(ValueError, match=f"^{re.escape(beginning)}")
 
 
+def change_configuration(folder: Path, change: dict) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     tiny("llama", torch.float32).save_pretrained(tmp_path / "llama")
@@ -137,10 +142,17 @@ def test_a_model_of_ours_has_no_positions_of_its_own():
         stacked(Decoder, 40, OwnPositions, 32, 2, 4)
 
 
-@pytest.mark.parametrize("path", [None, 3, "", "/nowhere/at/all", "../nothing", "~/nothing", "a/b/c"])
+@pytest.mark.parametrize("path", [None, 3, "", "/nowhere/at/all", "../nothing", "~/nothing", "a/b/c", "/" + "a" * 300])
 def test_a_path_that_is_no_folder_and_no_name_is_refused(path):
     with refused("path must be a folder with config.json and weights in safetensors"):
         configuration(path)
+
+
+def test_a_model_is_borrowed_from_a_path_or_below_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    logits = borrow(str(folder))(IDS)
+    assert torch.equal(borrow(folder)(IDS), logits)
+    assert torch.equal(borrow("~/llama")(IDS), logits)
 
 
 def test_a_folder_that_holds_no_model_is_refused(folder):
@@ -190,8 +202,71 @@ def test_code_of_the_folder_is_not_run(folder):
 
 
 def test_parts_of_weights_elsewhere_are_refused(folder):
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": "../model.safetensors"}})
+    )
     with refused(f"path={folder} is damaged: model.safetensors.index.json names ../model.safetensors"):
+        configuration(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"a": "pytorch_model.bin"}, "must hold weights in safetensors, and model.safetensors.index.json names 'pyt"),
+        ({"a": 5}, "must hold weights in safetensors, and model.safetensors.index.json names 5"),
+        ({"a": "x" * 300 + ".safetensors"}, "is damaged: model.safetensors.index.json names xxx"),
+        ({}, "is damaged: model.safetensors.index.json must have metadata and a weight_map"),
+    ],
+)
+def test_an_index_names_weights_in_safetensors_alone(parts, message, folder):
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
+    with refused(f"path={folder} {message}"):
+        configuration(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
+        ({"num_hidden_layers": 1}, "is damaged: config.json has no place for its weights model.layers.1."),
+        ({"vocab_size": 30}, "is damaged: its weights have other sizes than its config.json says"),
+        ({"vocab_size": "x"}, "cannot be read by transformers: Validation error for field 'vocab_size': TypeError: "),
+        ({"hidden_act": "x"}, "cannot be read by transformers: KeyError: 'x'"),
+    ],
+)
+def test_a_configuration_that_is_not_that_of_the_weights_is_refused_by_what_differs(change, message, folder):
+    change_configuration(folder, change)
+    with refused(f"path={folder} {message}"):
+        borrow(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_position_embeddings": 0}, "model must have positions, got max_position_embeddings=0 in its config.json"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "model must have a positive rope_theta in"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "model must have a positive rope_theta in"),
+    ],
+)
+def test_positions_that_are_none_are_refused(change, message, folder):
+    change_configuration(folder, change)
+    with refused(message):
+        borrow(str(folder))
+
+
+def test_an_adapter_beside_the_weights_is_refused(folder):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other/model"}')
+    with refused(f"path={folder} must hold a whole model, and adapter_config.json is that of an adapter"):
+        borrow(str(folder))
+
+
+def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with refused(f"path={folder} cannot be read: Permission denied"):
         configuration(str(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -34,7 +35,8 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
         ValueError: as `HostedModel` does.
     """
     require_transformers("poslab.borrow")
-    if isinstance(model, str):
+    if isinstance(model, str | os.PathLike):
+        model = os.path.expanduser(model)
         download(model)
     return HostedModel(encoding, model, **options).eval()
 

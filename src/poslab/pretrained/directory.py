@@ -6,10 +6,10 @@ what the user has typed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from poslab.io.reading import read_json
 from poslab.pretrained.library import require_transformers
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
-WEIGHTS = ".safetensors"
+WEIGHTS, ADAPTER = ".safetensors", "adapter_config.json"
+
+NUMBERS_OF_LAYERS, MOST_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1000
+"""Names of the number of layers in configurations, and the most that are read: those of published models are below 200,
+and each costs time and memory before weights are read that have as many."""
 
 
 def download(path: str) -> None:
@@ -58,14 +62,16 @@ def configuration(path: str) -> PreTrainedConfig:
     return config
 
 
-def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> tuple[Any, bool]:
+def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: str) -> tuple[Any, bool]:
     """Return a model in float32 with the weights of a folder or of the cache, and True if they hold its head too.
 
-    A head that they lack starts afresh. Errors are those of `configuration`.
+    A head that they lack starts afresh. Other heads, such as that of next sentences, are left out, but no weights of
+    layers. Errors are those of `configuration`.
 
     Args:
         auto_class: class of transformers that chooses the model, with a head, by its configuration.
         path, config: as in `configuration`.
+        layers: name of the layers among the weights.
     """
     import torch
 
@@ -83,6 +89,8 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig) -> tuple[
     missing: set[str] = info["missing_keys"]
     if lost := sorted(key for key in missing if key.startswith(f"{model.base_model_prefix}.")):
         raise ValueError(f"path={path} is damaged: its weights lack {lost[0]}")
+    if others := sorted(key for key in info["unexpected_keys"] if f"{layers}." in key):
+        raise ValueError(f"path={path} is damaged: {CONFIG} has no place for its weights {others[0]}")
     return model, not missing
 
 
@@ -102,16 +110,24 @@ def is_folder(path: Any) -> bool:
     Raises:
         ValueError: beginning with `path`, for anything else.
     """
-    if isinstance(path, str) and path and Path(path).expanduser().is_dir():
+    if isinstance(path, str) and path and _kind(path) == "folder":
         return True
     words = path.split("/") if isinstance(path, str) else []
     is_name = 1 <= len(words) <= 2 and all(word and word[0] not in ".~" and "\\" not in word for word in words)
-    if not is_name or Path(str(path)).exists():
+    if not is_name or _kind(path) is not None:
         raise ValueError(
             f"path must be a folder with {CONFIG} and weights in safetensors, or the name of a model on the hub, "
             f"got {path!r}"
         )
     return False
+
+
+def _kind(path: str) -> Literal["folder", "other"] | None:
+    """Return what is at a path; None if there is nothing, or the system has no such names."""
+    try:
+        return "folder" if Path(path).is_dir() else "other" if Path(path).exists() else None
+    except OSError:  # too long a name, or a folder that may not be read
+        return None
 
 
 def _require_cached(name: str) -> None:
@@ -129,27 +145,52 @@ def _require_cached(name: str) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise ValueError unless a folder holds a configuration and weights that hold no code, all as plain files."""
-    if not (folder / CONFIG).exists():
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"path={folder} cannot be read: {error.strerror}") from error
+    names = [file.name for file in files]
+    if CONFIG not in names:
         raise ValueError(f"path={folder} holds no pretrained model: there is no {CONFIG}")
-    files = sorted(folder.iterdir())
     if linked := [file for file in files if file.is_symlink()]:
         raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
     if special := [file for file in files if not (file.is_file() or file.is_dir())]:
         raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
-    read_json(folder / CONFIG)
-    if not any(file.name.endswith(WEIGHTS) for file in files):
+    if ADAPTER in names:  # which transformers would add to the weights, if peft is there
+        raise ValueError(f"path={folder} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
+    _check_size(read_json(folder / CONFIG), folder)
+    if not any(name.endswith(WEIGHTS) for name in names):
         others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
         raise ValueError(f"path={folder} must hold weights in safetensors{instead}")
-    if (folder / INDEX).exists():
-        parts = read_json(folder / INDEX).get("weight_map")
-        names = set(parts.values()) if isinstance(parts, dict) and all(map(_is_text, parts.values())) else {""}
-        if missing := sorted(name for name in names if not (folder / name).is_file() or "/" in name or "\\" in name):
-            raise ValueError(f"path={folder} is damaged: {INDEX} names {missing[0] or 'no files'}, which is not there")
+    if INDEX in names:
+        _check_index(read_json(folder / INDEX), folder, [file.name for file in files if file.is_file()])
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _check_size(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise ValueError for a number of layers that nobody could make."""
+    for key in NUMBERS_OF_LAYERS:
+        if isinstance(number := config.get(key), int) and number > MOST_LAYERS:
+            raise ValueError(f"path={folder} is damaged: {key} must be at most {MOST_LAYERS:,}, got {number}")
+
+
+def _check_index(index: Mapping[str, Any], folder: Path, names: Sequence[str]) -> None:
+    """Raise ValueError unless an index names files of weights of its own folder; transformers would open others too."""
+    parts = index.get("weight_map")
+    if not isinstance(parts, dict) or not parts or not isinstance(index.get("metadata"), dict):
+        raise ValueError(f"path={folder} is damaged: {INDEX} must have metadata and a weight_map")
+    for name in parts.values():
+        if not isinstance(name, str) or not name.endswith(WEIGHTS):
+            raise ValueError(f"path={folder} must hold weights in safetensors, and {INDEX} names {name!r}")
+        if name not in names:
+            raise ValueError(f"path={folder} is damaged: {INDEX} names {name}, which is not there")
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says in one line: its first one, and the next where that only announces it."""
+    lines = [" ".join(line.split()) for line in str(error).split("\n") if line.strip()]
+    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return f"{type(error).__name__}: {said}" if isinstance(error, LookupError) or not said else said
 
 
 @contextmanager
@@ -163,8 +204,9 @@ def _errors_of_library(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-        raise ValueError(f"path={path} cannot be read by transformers: {reason}") from error
+        if "ignore_mismatched_sizes" in str(error):  # the table that it refers to is not printed
+            raise ValueError(f"path={path} is damaged: its weights have other sizes than its {CONFIG} says") from error
+        raise ValueError(f"path={path} cannot be read by transformers: {_sentence(error)}") from error
     finally:
         logging.set_verbosity(level)
         if shows_progress:

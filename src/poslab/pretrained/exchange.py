@@ -123,7 +123,8 @@ class Exchange:
         if not self.keeps_own:  # the ids would be read by silent positions, and by buffers that end with the rows
             length, device = reading.positions.length, reading.positions.ids.device
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
-        self._to_embed = reading
+        if self._embeds:
+            self._to_embed = reading
         return (), {**named, "poslab_reading": reading}
 
     def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,8 +64,8 @@ class Family:
 
     def windows(self, config: Any) -> list[int | None]:
         """Return for each layer the number of last tokens that a token sees, itself included; None for all."""
-        window = getattr(config, "sliding_window", None)
-        types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+        window = declared(config, "sliding_window")
+        types = declared(config, "layer_types") or ["sliding_attention"] * config.num_hidden_layers
         own = None if window is None else window + self.past_window
         return [own if kind == "sliding_attention" else None for kind in types]
 
@@ -75,8 +76,8 @@ class Family:
             d_model=config.hidden_size,
             num_layers=config.num_hidden_layers,
             num_heads=heads,
-            num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=_head_dim(config),
+            num_kv_heads=declared(config, "num_key_value_heads") or heads,
+            head_dim=config.hidden_size // heads if self.rotary is None else _head_dim(config),
             causal=self.causal,
             digits=tuple(digits),
             pretrained=self.facts(config),
@@ -85,31 +86,45 @@ class Family:
     def facts(self, config: Any) -> PretrainedFacts:
         """Return what encodings take from the model unless they are given it."""
         length = config.max_position_embeddings - (self.first_row(config) if self.ids_count_rows else 0)
+        if length < 1:
+            raise ValueError(
+                f"model must have positions, got max_position_embeddings={config.max_position_embeddings} in its "
+                "config.json"
+            )
         if self.rotary is None:
             return PretrainedFacts(training_length=length, max_length=length)
         rope = config.rope_parameters
         rope = rope.get("full_attention", rope)  # ModernBERT has a base for each kind of layer
+        base = rope["rope_theta"]
+        if not isinstance(base, int | float) or not 0 < base < math.inf:
+            raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
+        # Elsewhere the factor is not read, or the share of frequencies that are not 0 (proportional).
+        fraction = float(rope.get("partial_rotary_factor") or 1.0) if self.turns_share else 1.0
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
-            base=float(rope["rope_theta"]),
-            fraction=float(rope.get("partial_rotary_factor") or 1.0),
-            spectrum=partial(_spectrum, config),
+            base=float(base),
+            fraction=fraction,
+            spectrum=partial(_spectrum, config, fraction),
         )
+
+
+def declared(config: Any, key: str) -> Any:
+    """Return the value of a key of a configuration; None where models of its class do not read it, if it is there."""
+    return getattr(config, key) if hasattr(type(config), key) else None
 
 
 def _head_dim(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def _spectrum(config: Any, length: int) -> Tensor:
+def _spectrum(config: Any, fraction: float, length: int) -> Tensor:
     """Return the inverse frequencies by which layers of full attention turn at a length of the text."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     of_layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
     rope = config.rope_parameters.get("full_attention", config.rope_parameters)
     if rope["rope_type"] == "default":
-        turning = int(_head_dim(config) * (rope.get("partial_rotary_factor") or 1.0))
-        return inverse_frequencies(turning, float(rope["rope_theta"]))
+        return inverse_frequencies(int(_head_dim(config) * fraction), float(rope["rope_theta"]))
     frequencies: Tensor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
     return frequencies
 
@@ -194,7 +209,7 @@ def family_of(config: Any) -> Family:
     for key, values in allowed.items():
         if (value := getattr(config, key, None)) not in values:
             raise ValueError(f"model must not have {key}={value!r} in its config.json: Poslab has no counterpart")
-    for kind in getattr(config, "layer_types", None) or ():
+    for kind in declared(config, "layer_types") or ():
         if kind not in ("full_attention", "sliding_attention"):
             raise ValueError(f"model must not have layers of {kind}: Poslab has no counterpart")
     return family

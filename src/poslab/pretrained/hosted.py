@@ -24,7 +24,7 @@ from poslab.models.pooling import Pooling
 from poslab.models.reading import Reading, end_of_positions
 from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
 from poslab.pretrained.exchange import Exchange
-from poslab.pretrained.families import family_of, part
+from poslab.pretrained.families import declared, family_of, part
 
 
 class HostedModel(CheckedArguments, Model):
@@ -79,7 +79,7 @@ class HostedModel(CheckedArguments, Model):
             self.host.resize_token_embeddings(vocab_size, mean_resizing=False)
         self.output: nn.Linear | None = None
         if outputs is not None:
-            width = getattr(config, "word_embed_proj_dim", config.hidden_size)
+            width = declared(config, "word_embed_proj_dim") or config.hidden_size
             self.output = nn.Linear(width, outputs.size, bias=False)
             nn.init.normal_(self.output.weight, std=width**-0.5)
             if outputs.pooled:
@@ -173,6 +173,7 @@ class HostedModel(CheckedArguments, Model):
             attention_mask=None if real is None else real.long(),
             position_ids=ids.expand(tokens_BT.shape),
             use_cache=False,
+            return_dict=True,
             poslab_reading=reading,
         ).last_hidden_state
         return hidden_BTM
@@ -199,6 +200,6 @@ def _host(path: str, config: Any, outputs: Outputs | None) -> tuple[Any, bool]:
     if torch.get_default_device().type == "meta":
         model, is_whole = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager"), True
     else:
-        model, is_whole = with_weights(auto_class, path, config)
+        model, is_whole = with_weights(auto_class, path, config, family_of(config).layers)
     model.train()  # as every new module is; transformers returns it in evaluation mode
     return (model if outputs is None else model.base_model), is_whole

@@ -52,10 +52,13 @@ def check_target(to: str | Path) -> Path:
     """Return the path of a new directory; ValueError if something is there, or transformers is missing."""
     require_transformers("export")
     path = Path(to)
-    if path.is_dir() and not any(path.iterdir()):
-        return path
-    if path.exists() or path.is_symlink():
-        raise ValueError(f"to must name a new or empty directory, got {path}, which is there")
+    try:
+        if path.is_dir() and not any(path.iterdir()):
+            return path
+        if path.exists() or path.is_symlink():
+            raise ValueError(f"to must name a new or empty directory, got {path}, which is there")
+    except OSError as error:
+        raise ValueError(f"to={path} cannot be written: {error.strerror}") from error
     return path
 
 
@@ -110,6 +113,8 @@ def form_of(model: Any, length: int) -> Form:
 @contextlib.contextmanager
 def _directory(path: Path) -> Iterator[Path]:
     """Make a directory beside `path`, which takes its place in the end; after an error nothing is left."""
+    from safetensors import SafetensorError
+
     place = Path(os.path.realpath(path))
     folder = place.with_name(f".{place.name}.{secrets.token_hex(8)}.writing")
     try:
@@ -118,6 +123,8 @@ def _directory(path: Path) -> Iterator[Path]:
         folder.replace(place)
     except OSError as error:
         raise ValueError(f"to={path} cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:  # a disk that is full
+        raise ValueError(f"to={path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
