@@ -173,6 +173,16 @@ def test_symbolic_links_are_refused(folder):
         configuration(str(folder))
 
 
+def test_a_snapshot_in_the_cache_of_the_hub_is_read(folder):
+    snapshot, blobs = folder / "snapshots" / "0123", folder / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).rename(blobs / f"{name} by its hash")
+        (snapshot / name).symlink_to(f"../../blobs/{name} by its hash")
+    assert configuration(str(snapshot)).model_type == "bert"
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_damaged_file_is_refused(folder, name):
     content = (folder / name).read_bytes()

@@ -152,7 +152,8 @@ def check_folder(folder: Path) -> None:
     names = [file.name for file in files]
     if CONFIG not in names:
         raise ValueError(f"path={folder} holds no pretrained model: there is no {CONFIG}")
-    if linked := [file for file in files if file.is_symlink()]:
+    of_cache = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
+    if linked := [file for file in files if file.is_symlink() and file.resolve().parent != of_cache]:
         raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
     if special := [file for file in files if not (file.is_file() or file.is_dir())]:
         raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
