@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,18 @@ def test_it_is_written_once(llama):
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert converted(file) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_code_beside_the_file_is_neither_run_nor_offered(llama, tmp_path, monkeypatch):
+    _, file = llama
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    (tmp_path / "evil.py").write_text("raise SystemExit('run')")
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Tokenizer", null]}}')
+    copied = Path(shutil.copy(file, tmp_path / "copied.gguf"))
+    with contextlib.suppress(ValueError):  # its words for a folder that holds code
+        converted(copied)
 
 
 def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):

@@ -294,6 +294,8 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
     ("words", "message"),
     [
         (["model=pretrained"], "model.path must be a folder with config.json"),
+        (["model=pretrained", f"model.path=/{'a' * 300}"], "model.path must be a folder with config.json"),
+        (["model=pretrained", "model.path='~no-such-user/x'"], "model.path must be a folder with config.json"),
         (
             ["model=pretrained", "model.path=DIR", "dataset=parity"],
             "dataset must be one of texts with model=pre",

@@ -49,16 +49,26 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
     if isinstance(path, str):
         with full_keys("model", config):
             path = in_package(path)
-            if (file := Path(path).expanduser()).suffix == ".gguf" and file.is_file():
+            place = _there(path)
+            if place is not None and place.suffix == ".gguf" and place.is_file():
                 from poslab.data.gguf import converted
 
-                path = str(converted(file))
+                place = converted(place)
+        if place is not None and place.is_dir():
+            path = str(place.absolute())
+            if "tokenizer" in unresolved["dataset"]:
+                config["dataset"].setdefault("tokenizer", str(place.absolute() / "tokenizer.json"))
         config["model"]["path"] = path
-    if isinstance(path, str) and Path(path).expanduser().is_dir():
-        config["model"]["path"] = path = str(Path(path).expanduser().absolute())
-        if "tokenizer" in unresolved["dataset"]:
-            config["dataset"].setdefault("tokenizer", str(Path(path) / "tokenizer.json"))
     return config
+
+
+def _there(path: str) -> Path | None:
+    """Return what is at a path; None if there is nothing, or the system has no such name or home folder."""
+    try:
+        place = Path(path).expanduser()
+        return place if place.exists() else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:

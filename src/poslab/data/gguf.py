@@ -41,7 +41,7 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:
         packed = GgufConfig(gguf_file=file.name, dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(
