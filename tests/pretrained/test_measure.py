@@ -24,6 +24,7 @@ from poslab.evaluation.settings import Request, Settings
 from poslab.evaluation.subjects import pretrained_subject, subject
 from poslab.pretrained import directory
 from poslab.pretrained.borrow import borrow
+from poslab.pretrained.export.tokenizer import copy_tokenizer
 from poslab.pretrained.families import FAMILIES
 from poslab.pretrained.hosted import HostedModel
 from poslab.runs.directory import RunDirectory
@@ -232,7 +233,9 @@ def test_a_run_of_somebody_else_downloads_nothing(folder, offline):
         recipe_of(run)
 
 
-def test_a_model_of_the_hub_is_read_from_the_cache(folder, offline):
+@pytest.fixture
+def cached(folder, offline) -> Path:
+    """The files of someone/model in the cache of the hub."""
     place = offline / "models--someone--model"
     commit = "0" * 40
     (place / "refs").mkdir(parents=True)
@@ -240,6 +243,24 @@ def test_a_model_of_the_hub_is_read_from_the_cache(folder, offline):
     (place / "snapshots").mkdir()
     (folder / "llama").rename(place / "snapshots" / commit)
     (folder / "llama").symlink_to(place / "snapshots" / commit)
+    return place / "snapshots" / commit
+
+
+def test_the_tokenizer_of_a_model_of_the_hub_is_copied_from_the_cache(cached, tmp_path):
+    (tmp_path / "made").mkdir()
+    copy_tokenizer("someone/model", tmp_path / "made", 10)
+    assert (tmp_path / "made" / "tokenizer.json").read_bytes() == (cached / "tokenizer.json").read_bytes()
+    assert json.loads((tmp_path / "made" / "tokenizer_config.json").read_text())["model_max_length"] == 10
+
+
+def test_a_model_of_the_hub_whose_index_names_a_pickle_is_refused(cached):
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "pytorch_model.bin"}}
+    (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"^path=someone/model must hold weights in safetensors, and model\.safe"):
+        HostedModel(OwnPositions, "someone/model")
+
+
+def test_a_model_of_the_hub_is_read_from_the_cache(folder, cached):
     expected = tiny_again(folder)
     assert recipe_of(of_stranger(folder, "someone/model")).task.__name__ == "LanguageModelling"
     model, ids = HostedModel(OwnPositions, "someone/model").eval(), some_tokens()
@@ -253,9 +274,6 @@ def test_what_the_user_names_is_downloaded_without_what_can_hold_code(monkeypatc
     directory.download("someone/model")
     ((name, named),) = asked
     assert name == "someone/model"
-    assert named["allow_patterns"] == [
-        "config.json",
-        "tokenizer.json",
-        "model.safetensors.index.json",
-        "model*.safetensors",
-    ]
+    patterns = named["allow_patterns"]
+    assert {"config.json", "tokenizer.json", "model.safetensors.index.json", "model*.safetensors"} <= set(patterns)
+    assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in patterns)

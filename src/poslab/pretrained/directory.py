@@ -6,7 +6,7 @@ what the user has typed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
 WEIGHTS, ADAPTER = ".safetensors", "adapter_config.json"
+
+TOKENIZER_FILES = (
+    *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
+"""Files in which models keep their tokenizers."""
 
 NUMBERS_OF_LAYERS, MOST_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1000
 """Names of the number of layers in configurations, and the most that are read: those of published models are below 200,
@@ -37,7 +43,7 @@ def download(path: str) -> None:
     from huggingface_hub import snapshot_download
 
     with _errors_of_library(path):
-        snapshot_download(path, allow_patterns=[CONFIG, TOKENIZER, INDEX, f"model*{WEIGHTS}"])
+        snapshot_download(path, allow_patterns=[CONFIG, *TOKENIZER_FILES, INDEX, f"model*{WEIGHTS}"])
 
 
 def configuration(path: str) -> PreTrainedConfig:
@@ -131,7 +137,7 @@ def _kind(path: str) -> Literal["folder", "other"] | None:
 
 
 def _require_cached(name: str) -> None:
-    """Raise ValueError unless the configuration of a model of the hub is in the cache of this machine."""
+    """Raise ValueError unless a model of the hub is in the cache of this machine, with weights that hold no code."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     with _errors_of_library(name):
@@ -141,6 +147,7 @@ def _require_cached(name: str) -> None:
             f"path={name} is not a folder, and no model of the hub by that name is on this machine: give the folder of "
             f"the model, or download it with hf download {name}"
         )
+    _check_files(Path(found).parent, name)
 
 
 def check_folder(folder: Path) -> None:
@@ -149,42 +156,41 @@ def check_folder(folder: Path) -> None:
         files = sorted(folder.iterdir())
     except OSError as error:
         raise ValueError(f"path={folder} cannot be read: {error.strerror}") from error
-    names = [file.name for file in files]
-    if CONFIG not in names:
-        raise ValueError(f"path={folder} holds no pretrained model: there is no {CONFIG}")
     of_cache = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
     if linked := [file for file in files if file.is_symlink() and file.resolve().parent != of_cache]:
         raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
     if special := [file for file in files if not (file.is_file() or file.is_dir())]:
         raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
+    _check_files(folder, folder)
+
+
+def _check_files(folder: Path, path: Any) -> None:
+    """Raise ValueError, beginning with a path, unless the files in a folder are a model that holds no code."""
+    files = sorted(folder.iterdir())
+    names = [file.name for file in files if file.is_file()]
+    if CONFIG not in names:
+        raise ValueError(f"path={path} holds no pretrained model: there is no {CONFIG}")
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
-        raise ValueError(f"path={folder} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
-    _check_size(read_json(folder / CONFIG), folder)
+        raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
+    config = read_json(folder / CONFIG)
+    for key in NUMBERS_OF_LAYERS:
+        if isinstance(number := config.get(key), int) and number > MOST_LAYERS:
+            raise ValueError(f"path={path} is damaged: {key} must be at most {MOST_LAYERS:,}, got {number}")
     if not any(name.endswith(WEIGHTS) for name in names):
         others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
-        raise ValueError(f"path={folder} must hold weights in safetensors{instead}")
-    if INDEX in names:
-        _check_index(read_json(folder / INDEX), folder, [file.name for file in files if file.is_file()])
-
-
-def _check_size(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise ValueError for a number of layers that nobody could make."""
-    for key in NUMBERS_OF_LAYERS:
-        if isinstance(number := config.get(key), int) and number > MOST_LAYERS:
-            raise ValueError(f"path={folder} is damaged: {key} must be at most {MOST_LAYERS:,}, got {number}")
-
-
-def _check_index(index: Mapping[str, Any], folder: Path, names: Sequence[str]) -> None:
-    """Raise ValueError unless an index names files of weights of its own folder; transformers would open others too."""
+        raise ValueError(f"path={path} must hold weights in safetensors{instead}")
+    if INDEX not in names:
+        return
+    index = read_json(folder / INDEX)
     parts = index.get("weight_map")
     if not isinstance(parts, dict) or not parts or not isinstance(index.get("metadata"), dict):
-        raise ValueError(f"path={folder} is damaged: {INDEX} must have metadata and a weight_map")
-    for name in parts.values():
+        raise ValueError(f"path={path} is damaged: {INDEX} must have metadata and a weight_map")
+    for name in parts.values():  # transformers would open files elsewhere, and pickles
         if not isinstance(name, str) or not name.endswith(WEIGHTS):
-            raise ValueError(f"path={folder} must hold weights in safetensors, and {INDEX} names {name!r}")
+            raise ValueError(f"path={path} must hold weights in safetensors, and {INDEX} names {name!r}")
         if name not in names:
-            raise ValueError(f"path={folder} is damaged: {INDEX} names {name}, which is not there")
+            raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
 
 
 def _sentence(error: Exception) -> str:

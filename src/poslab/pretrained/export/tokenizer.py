@@ -9,17 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from poslab.data.tokenizers import END_OF_DOCUMENT, FILE_NAME, ByteTokenizer, SubwordTokenizer, Tokenizer
+from poslab.pretrained.directory import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HuggingFaceTokenizer
     from transformers import PreTrainedTokenizerFast
 
 CONFIG = "tokenizer_config.json"
-FILES = (
-    *(FILE_NAME, CONFIG, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt"),
-    *("vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
-)
-"""Files in which models keep their tokenizers."""
 
 PRINTED = (range(ord("!"), ord("~") + 1), range(ord("¡"), ord("¬") + 1), range(ord("®"), ord("ÿ") + 1))
 """Bytes that byte-level vocabularies write as the character of the same number."""
@@ -61,13 +57,13 @@ def copy_tokenizer(source: str, folder: Path, length: int) -> None:
     """Copy the files of a pretrained model's tokenizer; `length` becomes its `model_max_length`.
 
     Args:
-        source: folder of the model, or its name on the hub.
+        source: folder of the model, or its name on the hub, whose files in the cache are copied.
         folder: where the files are written.
     """
     from transformers.utils.hub import cached_file
 
-    for name in FILES:
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    for name in TOKENIZER_FILES:
+        found = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
         if found is not None:
             shutil.copyfile(found, folder / name)
     config = folder / CONFIG
