@@ -42,8 +42,15 @@ def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_pat
     assert lengths_of(small(tmp_path), "passkey_loss@150", [16, 32]) == [16, 32]
     assert lengths_of(small(tmp_path), "passkey_accuracy@16x", [16]) == [16]
     for tag in ("passkey_loss", "passkey_loss@beyond"):
-        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must be passkey_loss@1024 or passkey_loss@4x$"):
+        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must have a length, as passkey_loss@1024 or "):
             lengths_of(small(tmp_path), tag, [16])
+
+
+def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least \d+ tokens for passkey"
+    ):
+        lengths_of(small(tmp_path), "passkey_loss@2x", [16])
 
 
 def test_a_metric_of_another_task_is_one_sentence(tmp_path):

@@ -44,6 +44,11 @@ def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
     assert found.scores["passkey_accuracy", 160].value == pytest.approx(expected["accuracy"].mean())
 
 
+def test_no_prompt_counts_twice_where_a_task_has_no_depth(of_text):
+    found = measure_extra(of_text.path, [("copying_loss", 40)]).scores["copying_loss", 40]
+    assert len(found.sums) == len(set(found.sums)) == len(DEPTHS) * PROMPTS
+
+
 def test_a_length_beyond_the_end_of_an_encoding_has_no_score(of_text):
     found = measure_extra(of_text.path, [("passkey_loss", 160), ("passkey_loss", 201)])
     assert {length for _, length in found.scores} == {160}

@@ -38,15 +38,9 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
                 f"cases.{case}: there is no metric {criterion.name} in its task, which has {', '.join(known)}"
                 f"{nearest(criterion.name, known)}"
             )
-        if (
-            criterion.name in EXTRA
-            and bool(at_lengths(criterion, lengths, trained)) != EXTRA[criterion.name].at_lengths
-        ):
-            form = (
-                f"{criterion.name}@1024 or {criterion.name}@4x" if EXTRA[criterion.name].at_lengths else criterion.name
-            )
-            raise ValueError(f"cases.{case}: {criterion.metric} must be {form}")
-        if criterion.name not in EXTRA and not at_lengths(criterion, lengths, trained):
+        if criterion.name in EXTRA:
+            _check_extra(case, criterion, data)
+        elif not at_lengths(criterion, lengths, trained):
             raise ValueError(
                 f"cases.{case}: {criterion.metric} is at none of the lengths of its test, "
                 f"{', '.join(map(str, lengths))} (trained up to {trained})"
@@ -59,6 +53,21 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
             f"{nearest(tuning.metric, known)}"
         )
     return lengths
+
+
+def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
+    """Raise ValueError for a metric beside those of the task that lacks a length, or has one that it cannot have."""
+    name, texts = criterion.name, EXTRA[criterion.name].texts
+    found = at_lengths(criterion, (), data.longest_trained)
+    if texts is None and criterion.where:
+        raise ValueError(f"cases.{case}: {criterion.metric} must be {name}, of all test items")
+    if texts is not None and not found:
+        raise ValueError(f"cases.{case}: {criterion.metric} must have a length, as {name}@1024 or {name}@4x")
+    for length in found if texts is not None else ():
+        try:
+            texts(data, "test", length)
+        except ValueError as error:
+            raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error
 
 
 def metrics_of(task: type[Task]) -> list[str]:

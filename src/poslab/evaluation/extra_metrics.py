@@ -26,10 +26,11 @@ import torch
 from poslab.data.batch import IGNORE
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.run_data import RunData
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.evaluation.linear_probe import fitted_probe
 from poslab.evaluation.measure import OpenedRun, batches_of, fitting
-from poslab.evaluation.retrieval import TASKS, Haystack, Task, make_prompts, score_answers
+from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prompts, score_answers
 from poslab.evaluation.sentence_vectors import TEXTS, found_own, passkey_texts, sentence_vectors
 from poslab.evaluation.subjects import on_device
 from poslab.models import Model
@@ -70,26 +71,32 @@ class ExtraMetrics:
         names: of the metrics.
         serves: returns whether the runs of a recipe have them.
         score: yields them at a length; nothing where the model has no positions.
-        at_lengths: True if its texts are made to a length, which the tag of the metric names; False if they are those
-            of the test.
+        texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises
+            ValueError for one without room. None if they are those of the test.
         open_ended: the metrics that are not shares from 0 to 100.
     """
 
     names: tuple[str, ...]
     serves: Callable[[Recipe], bool]
     score: Callable[[Tested, int], Scored]
-    at_lengths: bool
+    texts: Callable[[RunData, str, int], Any] | None = None
     open_ended: frozenset[str] = frozenset()
 
 
-def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
-    data, model = tested.run.data, tested.run.model
+def _prompts(task: Task, data: RunData, split: str, length: int) -> list[list[Prompt]]:
+    """Return the prompts of retrieval for each depth; as many of one where a task has none."""
     assert isinstance(data, TextDataModule)
+    haystack = Haystack(data.tokenizer, np.asarray(data.tokens(split)))
+    if not task.has_depth:
+        return [make_prompts(task, haystack, length, 0.0, PROMPTS * len(DEPTHS), SEED)]
+    return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
+
+
+def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
+    model = tested.run.model
     if length > (model.max_length or length):
         return
-    haystack = Haystack(data.tokenizer, np.asarray(data.tokens(tested.split)))
-    prompts = [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
-    scores = []
+    prompts, scores = _prompts(task, tested.run.data, tested.split, length), []
     for of_depth in prompts:
         tested.heed()
         scores.append(score_answers(model, of_depth))
@@ -101,12 +108,16 @@ def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
     yield f"{task.name}_loss", loss, tokens, identity
 
 
+def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return questions, and the text that answers each."""
+    return passkey_texts(data.tokenizer, length, TEXTS, SEED)
+
+
 def _search(tested: Tested, length: int) -> Scored:
-    model, tokenizer = tested.run.model, tested.run.data.tokenizer
+    model = tested.run.model
     if length > (model.max_length or length):
         return
-    tested.heed()
-    questions, texts = passkey_texts(tokenizer, length, TEXTS, SEED)
+    questions, texts = _passkeys(tested.run.data, tested.split, length)
     vectors = [sentence_vectors(model, part, _pooling(model), tested.heed) for part in (questions, texts)]
     found = found_own(*vectors)
     yield "passkey_ndcg", 100.0 * found, np.ones(len(found), np.int64), _digest([*questions, *texts])
@@ -130,9 +141,9 @@ def _probe(tested: Tested, _: int) -> Scored:
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
         tested.heed()
-        real = batch.classes != IGNORE
+        real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
-        classes.append(batch.classes[real].numpy())
+        classes.append(batch.classes.numpy()[real])
     classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(tested, run.model)
     right = test.counts & (classify(test.vectors) == test.classes)
     yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
@@ -156,14 +167,14 @@ EVERY = (
             names=(f"{name}_accuracy", f"{name}_loss"),
             serves=_retrieves,
             score=partial(_retrieval, task),
-            at_lengths=True,
+            texts=partial(_prompts, task),
             open_ended=frozenset({f"{name}_loss"}),
         )
         for name, task in TASKS.items()
     ),
-    ExtraMetrics(("passkey_ndcg",), _classifies, _search, True),
-    ExtraMetrics(("cosine",), _has_original, _likeness, False, frozenset({"cosine"})),
-    ExtraMetrics(("probe_accuracy",), _classifies, _probe, False),
+    ExtraMetrics(("passkey_ndcg",), _classifies, _search, _passkeys),
+    ExtraMetrics(("cosine",), _has_original, _likeness, open_ended=frozenset({"cosine"})),
+    ExtraMetrics(("probe_accuracy",), _classifies, _probe),
 )
 """All measurements."""
 
