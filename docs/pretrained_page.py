@@ -88,7 +88,8 @@ distillation from its untouched self, on news articles (`topics`, cut at 128 tok
         "SmolLM2-135M without its rotation",
         """\
 SmolLM2-135M (from blocks of 4 bits) under other encodings, `zero_shot` and after a few steps of distillation from its
-untouched self on the Python reference (`recovery`, in which `own` has the same steps).""",
+untouched self on the Python reference (`recovery`, in which `own` has the same steps). The model may have read this
+text in its training.""",
         "texts beyond the 8,192 tokens that the model was trained at: all windows are shorter, so that scalings can "
         "only lose here. Recovery without positions takes billions of tokens in the paper of DroPE; a few thousand "
         "tokens show how steep its beginning is, and neither where it ends nor which encoding would win",

@@ -59,15 +59,16 @@ def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
     """Raise ValueError for a metric beside those of the task that lacks a length, or has one that it cannot have."""
     name, texts = criterion.name, EXTRA[criterion.name].texts
     found = at_lengths(criterion, (), data.longest_trained)
-    if texts is None and criterion.where:
-        raise ValueError(f"cases.{case}: {criterion.metric} must be {name}, of all test items")
-    if texts is not None and not found:
+    if texts is None:
+        if criterion.where:
+            raise ValueError(f"cases.{case}: {criterion.metric} must be {name}, of all test items")
+        return
+    if not found:
         raise ValueError(f"cases.{case}: {criterion.metric} must have a length, as {name}@1024 or {name}@4x")
-    for length in found if texts is not None else ():
-        try:
-            texts(data, "test", length)
-        except ValueError as error:
-            raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error
+    try:
+        texts(data, "test", found[0])
+    except ValueError as error:
+        raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error
 
 
 def metrics_of(task: type[Task]) -> list[str]:
@@ -87,8 +88,9 @@ def _deciding(comparison: Comparison, case: str) -> list[Criterion]:
 def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
     """Return the tags of the metrics of a case beside those of its task, with lengths in tokens."""
     extra = [criterion for criterion in _deciding(comparison, case) if criterion.name in EXTRA]
+    lengths = [at_lengths(criterion, (), trained) for criterion in extra]
     return list(
-        dict.fromkeys(tag_of(one.name, length) for one in extra for length in at_lengths(one, (), trained) or [None])
+        dict.fromkeys(tag_of(one.name, own[0] if own else None) for one, own in zip(extra, lengths, strict=True))
     )
 
 

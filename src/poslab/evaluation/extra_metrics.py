@@ -36,7 +36,7 @@ from poslab.evaluation.subjects import on_device
 from poslab.models import Model
 from poslab.models.sequence_model import Pooling, pooled
 from poslab.runs.recipe import Recipe
-from poslab.tasks.classification import Classification, MultiLabelClassification
+from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification
 from poslab.tasks.task import device_of
 
 DEPTHS, PROMPTS = (0.0, 0.5, 1.0), 10
@@ -141,6 +141,7 @@ def _probe(tested: Tested, _: int) -> Scored:
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
         tested.heed()
+        assert isinstance(batch, ClassBatch)
         real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
         classes.append(batch.classes.numpy()[real])
