@@ -1,7 +1,8 @@
 """Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
 encodings.md is made of the code and its configuration, performance.md and the end of tasks.md of the figures in
-benchmarks, and extrapolation.md of the evaluation that `--evaluation` names. `--text` leaves the pictures as they are.
+benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pretrained.md of the comparisons that
+`--comparison` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import data_time_page  # beside this file, as those below
 import encodings_page
 import extrapolation_page
 import performance
+import pretrained_page
 
 PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": data_time_page.make}
 
@@ -23,9 +25,15 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", metavar="page", help=f"of {', '.join(PAGES)}; default: all")
     parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
     parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
+    parser.add_argument(
+        "--comparison", type=Path, nargs="+", help="folders of pretrained_*: only pretrained.md is made"
+    )
     arguments = parser.parse_args()
     if arguments.evaluation:
         extrapolation_page.make(arguments.evaluation)
+        return
+    if arguments.comparison:
+        pretrained_page.make(arguments.comparison)
         return
     if unknown := [page for page in arguments.pages if page not in PAGES]:
         parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")

@@ -13,12 +13,13 @@ import torch
 import poslab.comparison.cell_run as cell_run
 from poslab.comparison.cell_run import measured, train_cell
 from poslab.comparison.cells import Cell
+from poslab.evaluation.extra_metrics import measure_extra
 from poslab.evaluation.item_files import read_measured, write_measured
 from poslab.evaluation.measure import measure
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
-from tests.training.runs import composed, run_of
+from tests.training.runs import composed, run_of, small
 
 ADDITION = (
     *("dataset=addition", "dataset.train_lengths=[1,2]", "dataset.test_lengths=[2,3]", "dataset.test_examples=16"),
@@ -228,3 +229,25 @@ def test_a_gpu_gives_the_scores_of_the_cpu(run):
         pytest.skip("there is no GPU")
     one, other = (measure(run.path, [2], device=device).scores["loss", 2].value for device in ("cpu", "auto"))
     assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_metrics_beside_those_of_the_task_are_kept_in_a_file_of_their_own(tmp_path, monkeypatch):
+    run, wanted = run_of(small(tmp_path), tmp_path / "run"), []
+
+    def noting(path, asked, *arguments, **keywords):
+        wanted.append(list(asked))
+        return measure_extra(path, asked, *arguments, **keywords)
+
+    monkeypatch.setattr(cell_run, "measure_extra", noting)
+
+    def of(*extra: str) -> Cell:
+        return Cell("text", "rotary", 1, {}, False, 1, (16,), extra)
+
+    first = measured(run, of("passkey_loss@150"))
+    assert {"bits_per_byte@16", "passkey_loss@150", "passkey_accuracy@150"} <= first.keys()
+    assert measured(run, of("passkey_loss@150")) == first
+    more = measured(run, of("passkey_accuracy@150", "passkey_loss@160"))
+    assert wanted == [[("passkey_loss", 150)], [("passkey_loss", 160)]]
+    assert {tag: more[tag] for tag in first} == first and "passkey_loss@160" in more
+    assert read_measured(run.path / "extra_scores.npz").lengths == {150, 160}
+    assert read_measured(file_of(run)).lengths == {16}

@@ -174,6 +174,19 @@ def test_words_have_no_ends():
     assert (len(tuned.trials), tuned.at_the_edge, len(results)) == (2, [], 6)
 
 
+def test_a_cell_of_an_earlier_database_is_the_same_cell():
+    cell = plan().cell("copying", "none", 1, {})
+    earlier = {key: value for key, value in cell.as_plain_data().items() if key != "extra"}
+    assert cell_of(earlier) == cell and cell_of(earlier).identity == cell.identity
+
+
+def test_a_metric_beside_those_of_the_task_makes_another_cell_in_the_same_directory():
+    more = {"exact_match@beyond": {"direction": "maximize"}, "passkey_loss@4x": {"direction": "minimize"}}
+    plain, extra = (made.cell("copying", "none", 1, {}) for made in (plan(), plan(metrics=more)))
+    assert extra.extra == ("passkey_loss@40",) and plain.extra == ()
+    assert plain.identity != extra.identity and plain.directory == extra.directory
+
+
 def test_a_cell_of_a_database_is_checked():
     cell = plan(tuning=TUNING).wanted({})[0][0]
     assert cell_of(cell.as_plain_data()) == cell

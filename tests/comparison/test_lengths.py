@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.lengths import checked_lengths, extra_tags, is_share
 from poslab.data.run_data import RunData
 from poslab.runs.recipe import Recipe
-from poslab.tasks.task import Task
+from poslab.tasks.classification import Classification
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.components import prepared_data
 from tests.comparison.comparisons import comparison
 from tests.training.runs import composed, small
@@ -17,9 +18,8 @@ def lengths_of(config, metric, lengths):
     """The checked lengths of a case on this data."""
     recipe = Recipe.of(config)
     data: RunData = prepared_data(recipe)
-    task: type[Task] = recipe.task
     case = {"train": {}, "lengths": lengths, "metrics": {metric: {"direction": "minimize"}}}
-    return checked_lengths(comparison(cases={"this": case}), "this", task, data)
+    return checked_lengths(comparison(cases={"this": case}), "this", recipe, data)
 
 
 def test_multiples_are_of_the_training_length(tmp_path):
@@ -36,3 +36,37 @@ def test_a_length_of_which_the_test_has_no_example_is_one_sentence():
     assert lengths_of(config, "exact_match@8", [8, 12]) == [8, 12]
     with pytest.raises(ValueError, match=r"^cases\.this: lengths must be those of examples of the test, .* none of 1$"):
         lengths_of(config, "exact_match@8", [1, 8])
+
+
+def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_path):
+    assert lengths_of(small(tmp_path), "passkey_loss@150", [16, 32]) == [16, 32]
+    assert lengths_of(small(tmp_path), "passkey_accuracy@16x", [16]) == [16]
+    for tag in ("passkey_loss", "passkey_loss@beyond"):
+        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must have a length, as passkey_loss@1024 or "):
+            lengths_of(small(tmp_path), tag, [16])
+
+
+def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least \d+ tokens for passkey"
+    ):
+        lengths_of(small(tmp_path), "passkey_loss@2x", [16])
+
+
+def test_a_metric_of_another_task_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"^cases.this: there is no metric probe_accuracy in its task, which has "):
+        lengths_of(small(tmp_path), "probe_accuracy", [16])
+
+
+def test_extra_metrics_have_lengths_in_tokens():
+    tags = ("bits_per_byte@4x", "passkey_loss@4x", "passkey_accuracy@300", "cosine")
+    metrics = {tag: {"direction": "minimize"} for tag in tags}
+    gate = {"metric": "passkey_accuracy@20x", "at_least": 50}
+    found = extra_tags(comparison(metrics=metrics, gate=gate), "copying", 10)
+    assert found == ["passkey_loss@40", "passkey_accuracy@300", "cosine", "passkey_accuracy@200"]
+
+
+def test_losses_and_cosines_are_no_shares():
+    assert is_share("passkey_accuracy", LanguageModelling) and is_share("probe_accuracy", Classification)
+    for metric in ("passkey_loss", "cosine", "sliding_bits_per_byte", "loss"):
+        assert not is_share(metric, LanguageModelling)

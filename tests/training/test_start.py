@@ -10,6 +10,7 @@ import torch
 
 import poslab
 from poslab.configuration.labels import label
+from poslab.io.reading import read_json
 from poslab.pretrained.borrow import borrow
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
@@ -42,6 +43,15 @@ def test_a_run_of_no_steps_measures_the_weights_that_it_begins_with(trained):
     assert found["test/loss"] == pytest.approx(known["test/loss"])
     assert found["validation/loss"] == pytest.approx(known["validation/loss"])
     assert torch.equal(weights(run.last_checkpoint)["embedding.weight"], before["embedding.weight"])
+
+
+def test_runs_of_no_steps_are_pairs_as_others_are(trained):
+    folder, source = trained
+    starts = []
+    for encoding in ("learned", "alibi"):
+        words = [f"init_from={source.path}", f"encoding={encoding}", "dataset.length_multiples=[1]", ZERO]
+        starts.append(read_json(run_of(small(folder, *words), folder / f"pair_{encoding}").start_file))
+    assert starts[0] == starts[1] and all(starts[0].values())
 
 
 def test_a_longer_table_begins_with_the_rows_of_a_run(trained):

@@ -9,9 +9,11 @@ from typing import Any
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
-from poslab.comparison.cells import SCORES, Cell, CellResult
+from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
+from poslab.comparison.lengths import tag_of
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
+from poslab.evaluation.extra_metrics import measure_extra
 from poslab.evaluation.item_files import read_measured, write_measured
 from poslab.evaluation.item_scores import MeasuredRun
 from poslab.evaluation.measure import measure
@@ -71,45 +73,58 @@ def train_cell(
 def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: None) -> dict[str, float]:
     """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag.
 
-    It is measured on the kind of device that trains the run, if this machine has one. Each length is kept once it is
-    measured, so that after an interruption only the rest is. What is kept counts for the present best checkpoint alone.
+    It is measured on the kind of device that trains the run, if this machine has one. Each length, and each further
+    metric, is kept once it is measured, so that after an interruption only the rest is. What is kept counts for the
+    present best checkpoint alone.
 
     Args:
         run: the finished run.
-        cell: of the comparison, for its lengths.
+        cell: of the comparison, for its lengths and further metrics.
         heed: called before each batch; may raise an error to stop.
 
     Raises:
         ValueError: as of `measure`, or if the directory of the run cannot be written.
         DiskError: if the disk is full.
     """
-    recipe = recipe_of(run)
-    found = _kept(run, checkpoint_digest(run.best_checkpoint))
+    recipe, checkpoint = recipe_of(run), checkpoint_digest(run.best_checkpoint)
+    device = "cpu" if recipe.trainer.accelerator == "cpu" else "auto"
+    kept = _kept(run, SCORES, checkpoint)
     wanted: list[int | None] = [*cell.lengths, *([None] if recipe.task.pools_lengths else [])]
-    missing = [length for length in wanted if found is None or length not in found.lengths]
-    if found is None or missing:
-        device = "cpu" if recipe.trainer.accelerator == "cpu" else "auto"
-        keep = partial(_keep, run)
-        found = measure(run.path, missing, "test", device, run.trust, known=found, keep=keep, heed=heed)
-    values = {key: one.value for key, one in found.scores.items()} | dict(found.values)
-    return {metric if length is None else f"{metric}@{length}": value for (metric, length), value in values.items()}
+    missing = [length for length in wanted if kept is None or length not in kept.lengths]
+    if kept is None or missing:
+        keep = partial(_keep, run, SCORES)
+        kept = measure(run.path, missing, "test", device, run.trust, known=kept, keep=keep, heed=heed)
+    found, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
+    extra_missing = [key for key in map(_metric_and_length, cell.extra) if extra is None or key not in extra.scores]
+    if extra_missing:
+        keep = partial(_keep, run, EXTRA_SCORES)
+        extra = measure_extra(run.path, extra_missing, "test", device, run.trust, known=extra, keep=keep, heed=heed)
+    if extra is not None:
+        found.append(extra)
+    values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)
+    return {tag_of(metric, length): value for (metric, length), value in values.items()}
 
 
-def _kept(run: RunDirectory, checkpoint: str) -> MeasuredRun | None:
+def _metric_and_length(tag: str) -> tuple[str, int | None]:
+    metric, _, length = tag.partition("@")
+    return metric, int(length) if length else None
+
+
+def _kept(run: RunDirectory, file: str, checkpoint: str) -> MeasuredRun | None:
     """Return the scores of its test that a run keeps; None if they are missing, damaged or of another checkpoint."""
     try:
-        found = read_measured(run.path / SCORES)
+        found = read_measured(run.path / file)
     except ValueError:
         return None
     return found if (found.checkpoint, found.split) == (checkpoint, "test") else None
 
 
-def _keep(run: RunDirectory, new: MeasuredRun) -> None:
+def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
     """Keep scores with those that another command has measured in the meantime."""
     try:
         with disk_errors(run.path), one_at_a_time(run.path):
-            there = _kept(run, new.checkpoint)
-            write_measured(new if there is None else there.joined(new), run.path / SCORES)
+            there = _kept(run, file, new.checkpoint)
+            write_measured(new if there is None else there.joined(new), run.path / file)
     except OSError as error:
         raise ValueError(f"{run.path} cannot be written, which keeps its scores: {error.strerror}") from error
 

@@ -19,12 +19,16 @@ from typing import Any
 import numpy as np
 
 from poslab.comparison.comparison import NAME, Comparison, Tuning
+from poslab.comparison.lengths import extra_tags
 
 MOST_EXTENSIONS = 2
 """Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
 
 SCORES = "scores.npz"
 """File of a run with the scores of its test items."""
+
+EXTRA_SCORES = "extra_scores.npz"
+"""File of a run with its scores by metrics beside those of its task."""
 
 Point = Mapping[str, Any]
 """Values of tuned keys."""
@@ -40,6 +44,7 @@ class Cell:
         is_trial: True for a run of the tuning, which is never a result.
         definition: number of the configuration of this case and encoding, which grows when their files change.
         lengths: of the test.
+        extra: tags of the metrics that are measured beside those of its task.
     """
 
     case: str
@@ -49,6 +54,7 @@ class Cell:
     is_trial: bool
     definition: int = 1
     lengths: Sequence[int] = ()
+    extra: Sequence[str] = ()
 
     @property
     def identity(self) -> str:
@@ -57,7 +63,7 @@ class Cell:
 
     def as_plain_data(self) -> dict[str, Any]:
         """Return its arguments, for JSON."""
-        return {**vars(self), "point": dict(self.point), "lengths": list(self.lengths)}
+        return {**vars(self), "point": dict(self.point), "lengths": list(self.lengths), "extra": list(self.extra)}
 
     @property
     def directory(self) -> Path:
@@ -157,7 +163,8 @@ class CellPlan:
     def cell(self, case: str, encoding: str, seed: int, point: Point) -> Cell:
         """Return a cell of the comparison."""
         definition = self.definitions[f"{case}/{encoding}"]
-        return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]))
+        extra = extra_tags(self.comparison, case, self.trained[case])
+        return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra))
 
     def tuned(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
@@ -272,10 +279,11 @@ def cell_of(node: Any) -> Cell:
         ValueError: for anything that is not a cell.
     """
     try:
-        cell = Cell(**{**node, "lengths": tuple(node["lengths"])})
+        cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node.get("extra", ()))})
         names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
         integers = (cell.seed, cell.definition, *cell.lengths)
-        if not names_fit or not all(type(n) is int for n in integers) or not isinstance(cell.point, Mapping):
+        are_tags = all(isinstance(tag, str) for tag in cell.extra)
+        if not (names_fit and are_tags and all(type(n) is int for n in integers) and isinstance(cell.point, Mapping)):
             raise ValueError
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the storage holds something else than a cell: {str(node)[:80]}") from error

@@ -187,7 +187,7 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
         recipes[case], tasks[case], data[case] = own, first.task, prepared_data(first)
         trained[case] = data[case].longest_trained
-        lengths[case] = checked_lengths(comparison, case, first.task, data[case])
+        lengths[case] = checked_lengths(comparison, case, first, data[case])
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }

@@ -104,7 +104,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     )
     comparison = checked(declared)
     firsts = {case: own[0] for case, own in cases.items()}
-    tested = {case: checked_lengths(comparison, case, one.recipe.task, one.data) for case, one in firsts.items()}
+    tested = {case: checked_lengths(comparison, case, one.recipe, one.data) for case, one in firsts.items()}
     trained = {case: one.data.longest_trained for case, one in firsts.items()}
     definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
     plan = CellPlan(comparison, definitions, tested, trained)

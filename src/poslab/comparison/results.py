@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import SCORES, Cell, CellPlan, CellResult, TunedPoint
+from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellPlan, CellResult, TunedPoint
 from poslab.comparison.comparison import Comparison, Criterion
-from poslab.comparison.lengths import at_lengths, value
+from poslab.comparison.lengths import at_lengths, is_share, tag_of, value
 from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
@@ -227,12 +227,14 @@ class Results:
     def _read_measured(self, cell: Cell) -> MeasuredRun | None:
         try:
             found = read_measured(self.place(cell) / SCORES)
+            if cell.extra:
+                found = found.joined(read_measured(self.place(cell) / EXTRA_SCORES))
         except ValueError:
             return None
         result = self.finished[cell.identity]
         known = {} if result is None else result.scores
         for (metric, length), one in found.scores.items():
-            value = known.get(metric if length is None else f"{metric}@{length}", one.value)
+            value = known.get(tag_of(metric, length), one.value)
             if not np.isclose(one.value, value, rtol=1e-6, equal_nan=True):
                 return None
         return found
@@ -272,13 +274,12 @@ class Results:
         scores = self.scores(case, criterion)
         if baseline not in scores:
             return {}
-        is_share = criterion.name.removeprefix("sliding_") not in self.tasks[case].open_ended
         return verdicts(
             scores,
             baseline,
             criterion.direction,
             criterion.margin or 0.0,
-            share=is_share,
+            share=is_share(criterion.name, self.tasks[case]),
             not_learned=self.not_learned(case),
         )
 
@@ -306,12 +307,14 @@ class Results:
         return pd.DataFrame(rows, columns=None if rows else ["case", "encoding", "seed", "metric", "value"])
 
     def by_length(self, case: str, metric: str) -> pd.DataFrame:
-        """Return a metric at each length of the test: columns encoding, seed, length, metric, value."""
+        """Return a metric at each of its lengths: columns encoding, seed, length, metric, value."""
+        trained, criteria = self.plan.trained[case], self.comparison.criteria(case)
+        own = {n for one in criteria if one.name == metric for n in at_lengths(one, (), trained)}
         rows = [
             {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[f"{metric}@{n}"]}
             for c, r in self.cells
             if c.case == case
-            for n in c.lengths
+            for n in sorted({*c.lengths, *own})
             if f"{metric}@{n}" in r.scores
         ]
         return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])

@@ -65,20 +65,52 @@ def measure(
     Raises:
         ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
     """
-    if split not in HELD_OUT:
-        raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
-    torch.set_flush_denormal(True)  # as in training
-    directory = RunDirectory.of(run, trust)
-    recipe = recipe_of(directory)
-    digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
-    model = load(run, device_named(str(device)), trust=trust)
-    data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
-    task = recipe.task.of(data)
-    data.connect(task, None)  # all items, so that they are the same under every encoding
-    measured = known or MeasuredRun(recipe.encoding_name, split, {}, {}, digest)
-    is_mixed = precision_of(directory) == "bf16-mixed"
-    with torch.autocast(device_of(model).type, torch.bfloat16, enabled=is_mixed):
-        return scored(model, task, data, recipe, lengths, measured, keep, heed)
+    opened = OpenedRun.of(run, split, device, trust)
+    measured = known or opened.unmeasured(split)
+    with opened.precision():
+        return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, heed)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A trained run to be measured.
+
+    Args:
+        model: in evaluation mode.
+        task, data, recipe: of the run; the data is connected, and leaves out no item.
+        checkpoint: SHA-256 of the checkpoint of the model.
+        is_mixed: True if it was trained in mixed precision.
+    """
+
+    model: Model
+    task: Task
+    data: RunData
+    recipe: Recipe
+    checkpoint: str
+    is_mixed: bool
+
+    @classmethod
+    def of(cls, run: str | Path, split: str, device: torch.device | str, trust: str | Sequence[str]) -> OpenedRun:
+        """Open a run; arguments and errors are those of `measure`."""
+        if split not in HELD_OUT:
+            raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+        torch.set_flush_denormal(True)  # as in training
+        directory = RunDirectory.of(run, trust)
+        recipe = recipe_of(directory)
+        digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
+        model = load(run, device_named(str(device)), trust=trust)
+        data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
+        task = recipe.task.of(data)
+        data.connect(task, None)  # all items, so that they are the same under every encoding
+        return cls(model, task, data, recipe, digest, precision_of(directory) == "bf16-mixed")
+
+    def unmeasured(self, split: str) -> MeasuredRun:
+        """Return its scores before any are measured."""
+        return MeasuredRun(self.recipe.encoding_name, split, {}, {}, self.checkpoint)
+
+    def precision(self) -> torch.autocast:
+        """Return the context in which the model computes as in its training."""
+        return torch.autocast(device_of(self.model).type, torch.bfloat16, enabled=self.is_mixed)
 
 
 def scored(
@@ -134,7 +166,7 @@ def precision_of(run: RunDirectory) -> Any:
         return None
 
 
-def _fitting(model: Model, items: HeldOut) -> np.ndarray:
+def fitting(model: Model, items: HeldOut) -> np.ndarray:
     """Return the numbers of the items that the model has positions for."""
     most = model.max_length
     return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
@@ -145,7 +177,7 @@ def _text_scores(
 ) -> Scored:
     """Yield the scores of a text in windows of a length."""
     assert length is not None  # each length reads the whole text
-    if not len(_fitting(model, data.held_out(split, length))):
+    if not len(fitting(model, data.held_out(split, length))):
         return
     tokens = np.asarray(data.tokens(split))
     units = sampled_units(tokens, data.tokenizer.end_id)
@@ -218,7 +250,7 @@ class _RowScores:
         if reads_width and self.task.writes_in_tests:
             most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
         rows: list[Observation | None] = [None] * len(items.num_tokens)
-        for numbers in _batches(items.num_tokens, _fitting(self.model, items), most_tokens, equal=reads_width):
+        for numbers in batches_of(items.num_tokens, fitting(self.model, items), most_tokens, equal=reads_width):
             self.heed()
             batch = on_device(items.__getitems__(numbers), device_of(self.model))
             for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
@@ -234,7 +266,7 @@ class _RowScores:
         return measurement.compute()
 
 
-def _batches(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
+def batches_of(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
     """Yield items of about the same number of tokens, or of an equal one, as many as have `most_tokens` together."""
     batch: list[int] = []
     for number in chosen[np.argsort(num_tokens[chosen], kind="stable")].tolist():

@@ -6,7 +6,7 @@ Dimension letters: N texts, T tokens of a text, M model dim.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from poslab.models.pooling import Pooling, pooled
 from poslab.report.figures import Picture, legend_columns, new_figure
 from poslab.tasks.task import device_of
 
+TEXTS = 32
+"""Held-out texts of each length, and questions, each of which one text answers."""
+
 TOKENS_AT_ONCE = 8192
 """Tokens of a batch, which has at least one text."""
 
@@ -27,7 +30,9 @@ LAST = ("Adler", "Brown", "Clark", "Dunn", "Evans", "Fischer", "Gray", "Hill")
 SENTENCES = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 
 
-def sentence_vectors(model: Model, texts: Sequence[np.ndarray], pooling: Pooling = "mean") -> np.ndarray:
+def sentence_vectors(
+    model: Model, texts: Sequence[np.ndarray], pooling: Pooling = "mean", heed: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """Return the pooled hidden states of texts, each divided by its norm, (N, M) float32.
 
     Only texts of equal length are read together, so that none is padded.
@@ -36,12 +41,14 @@ def sentence_vectors(model: Model, texts: Sequence[np.ndarray], pooling: Pooling
         model: in evaluation mode.
         texts: token ids of each, (T,), none longer than the model reads.
         pooling: as of `SequenceModel`.
+        heed: called before each batch; may raise an error to stop.
     """
     vectors: dict[int, np.ndarray] = {}
     by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for length, alike in itertools.groupby(by_length, key=lambda number: len(texts[number])):
         waiting, rows = list(alike), max(1, TOKENS_AT_ONCE // length)
         for numbers in (waiting[start : start + rows] for start in range(0, len(waiting), rows)):
+            heed()
             tokens_NT = torch.from_numpy(np.stack([texts[number] for number in numbers]).astype(np.int64))
             with torch.no_grad():
                 pooled_NM = pooled(model.hidden_states(tokens_NT.to(device_of(model))), None, pooling).float()
@@ -104,9 +111,9 @@ def passkey_texts(
     return questions, texts
 
 
-def found_first(questions_NM: np.ndarray, texts_NM: np.ndarray) -> float:
-    """Return the share of questions whose own text is the nearest, in per cent: nDCG@1 where one text answers."""
-    return 100 * float((np.argmax(questions_NM @ texts_NM.T, axis=1) == np.arange(len(texts_NM))).mean())
+def found_own(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarray:
+    """Return whether the text of each question is the nearest to it, (N,) bool: nDCG@1 where one text answers."""
+    return np.asarray(np.argmax(questions_NM @ texts_NM.T, axis=1) == np.arange(len(texts_NM)))
 
 
 def found_picture(rows: pd.DataFrame, training_lengths: Mapping[str, int], chance: float) -> Picture:

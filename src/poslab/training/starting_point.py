@@ -23,7 +23,7 @@ MOST = 4096
 class RecordStartingPoint(L.Callback):
     """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1.
 
-    Weights that are shared out among processes are not hashed.
+    Weights that are shared out among processes are not hashed. A run of zero steps has the hash of no batch.
     """
 
     def __init__(self, file: Path) -> None:
@@ -32,8 +32,16 @@ class RecordStartingPoint(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if not batch_idx:
+            self._write(trainer, pl_module, batch)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.max_steps == 0:
+            self._write(trainer, pl_module, ())
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Iterable[Any]) -> None:
         assert isinstance(pl_module, Learner)
-        if batch_idx or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         weights = {
             name: weight

@@ -74,8 +74,9 @@ def test_for_pretrained_models_there_is_a_command_that_makes_the_evidence():
     )
 
 
-def test_runs_that_began_from_another_run_are_evidence_for_pretrained_models():
-    pretrained = {"train": {"init_from": "outputs/a"}}
+@pytest.mark.parametrize("choice", [{"init_from": "outputs/a"}, {"model": "pretrained"}])
+def test_runs_that_began_from_another_run_or_a_pretrained_model_are_evidence_for_pretrained_models(choice):
+    pretrained = {"train": choice}
     assert "take none" in said(Needs(start="pretrained"), **pretrained)
     assert "no evidence for models from scratch" in said(Needs(), **pretrained)
 

@@ -29,6 +29,7 @@ from poslab.comparison.report.answers import (
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.configuration.command_line import python_command
+from poslab.evaluation.extra_metrics import EXTRA
 from poslab.runs.directory import RunDirectory
 
 SPEED, MEMORY = "train_tokens_per_second", "memory"
@@ -255,7 +256,7 @@ def _is_luck(results: Results, case: str, criterion: Criterion, fitting: list[st
 def _criterion(results: Results, case: str, needs: Needs) -> Criterion:
     """Return the first metric of a case, at the needed length or the nearest one that was tested."""
     first = results.comparison.criteria(case)[0]
-    if needs.length is None or len(results.plan.lengths[case]) < 2:
+    if needs.length is None or len(results.plan.lengths[case]) < 2 or first.name in EXTRA:
         return first
     return replace(first, metric=f"{first.name}@{_nearest(results, case, needs.length)}")
 
@@ -284,13 +285,14 @@ def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[fl
 
 
 def _is_pretrained(results: Results, case: str) -> bool:
-    """Return whether the runs of a case began from the weights of another run."""
+    """Return whether the runs of a case began from the weights of another run, or of a pretrained model."""
     comparison = results.comparison
     chosen = {**comparison.train, **comparison.all_cases[case].train}
     typed = dict(override.lstrip("+").split("=", 1) for override in comparison.overrides if "=" in override)
     runs = [cell for cell, _ in results.cells if cell.case == case and cell.identity in results.places]
     kept = RunDirectory(results.place(runs[0]), tuple(comparison.trust)).config() if runs else {}
-    return any(own.get("init_from") not in (None, "null") for own in (chosen, typed, kept))
+    is_hosted = "pretrained" in (chosen.get("model"), typed.get("model")) or "path" in kept.get("model", ())
+    return is_hosted or any(own.get("init_from") not in (None, "null") for own in (chosen, typed, kept))
 
 
 def _fits(results: Results, case: str, encoding: str, needs: Needs) -> bool:

@@ -13,7 +13,8 @@ from poslab.encodings import OwnPositions
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.length_figures import overview_table
 from poslab.evaluation.sentence_vectors import (
-    found_first,
+    TEXTS,
+    found_own,
     found_picture,
     framed,
     likeness,
@@ -32,9 +33,6 @@ NEEDS: frozenset[Ability] = frozenset({"embeddings"})
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 """Tokens of the texts of retrieval, unless the settings name others of at least the first."""
-
-TEXTS = 32
-"""Held-out texts of each length, and questions, each of which one text answers."""
 
 COSINE, BETWEEN, FOUND = "cosine to the original", "cosine of different texts", "pass key nDCG@1 (%)"
 
@@ -94,7 +92,7 @@ def _retrieval(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
         if length <= (one.model.max_length or length):
             both = passkey_texts(one.tokenizer, length, TEXTS, settings.seed)
             questions, texts = (sentence_vectors(one.model, part, _pooling(one)) for part in both)
-            row |= {"value": found_first(questions, texts), "texts": TEXTS}
+            row |= {"value": 100 * float(found_own(questions, texts).mean()), "texts": TEXTS}
         yield row
 
 

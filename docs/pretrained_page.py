@@ -1,0 +1,193 @@
+"""Makes docs/pretrained.md of comparisons: `python docs/make.py --comparison FOLDER FOLDER ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comparison_blocks  # beside this file
+import pandas as pd
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "pretrained.md"
+FIGURES = Path("figures") / "pretrained"
+
+INTRODUCTION = """\
+# Pretrained models under another encoding, measured
+
+`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+
+[pretrained-models.md](pretrained-models.md#compare-exchanges) has the commands, also those that make the models."""
+
+FURTHER = {
+    "full_5": "5 % more steps in windows of 1,024",
+    "pose_5": "5 % under PoSE",
+    "full_20": "20 % in windows of 1,024",
+    "pose_20": "20 % under PoSE",
+}
+"""Cases of further training, in words."""
+
+AT, LONGEST, SHORT = "bits_per_byte@1024", "passkey_ndcg@2048", "bits_per_byte@512"
+"""Metrics of the first sentences."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page, of one comparison.
+
+    Args:
+        title: of the section.
+        text: what was compared.
+        no_evidence: what the comparison does not show.
+        metrics: that have a table.
+        pictures: patterns of the names of pictures.
+    """
+
+    title: str
+    text: str
+    no_evidence: str
+    metrics: tuple[str, ...]
+    pictures: tuple[str, ...]
+
+
+PARTS = {
+    "rotary": Part(
+        "A rotary decoder, stretched or exchanged",
+        """\
+A decoder of bytes is trained under rotary in windows of 256 tokens, exported, and read back as a Hugging Face model.
+Then its positions are exchanged: without any training (`zero_shot`), and after 5 % and 20 % of its own steps, in
+windows of 1,024 tokens (`full`) or of 256 tokens with the positions of 1,024 (`pose`). `from_scratch` has the
+steps of both together under one encoding. Scalings have a factor of 4.""",
+        "models above 1 million parameters, windows above 4,096 tokens, other rates than one, and texts other than the "
+        "Python reference. A model of this size finds few pass keys at its own length; where it finds none, its column "
+        "says nothing about the encoding",
+        (
+            *("bits_per_byte@1024", "bits_per_byte@256", "bits_per_byte@4096", "sliding_bits_per_byte@1024"),
+            *("passkey_accuracy@256", "passkey_accuracy@1024", "passkey_loss@1024"),
+        ),
+        ("curves_*[!g]_bits_per_byte.png", "differences_*_5_bits_per_byte_1024.png"),
+    ),
+    "minilm": Part(
+        "A sentence encoder without its learned positions",
+        """\
+MiniLM (22.6 million parameters, 512 learned rows) under other encodings, `before` any training and `after` a short
+distillation from its untouched self, on news articles (`topics`, cut at 128 tokens) and on questions. Held-out texts:
+
+- `cosine`: of the vector of a text to that of the untouched model. `copied` begins at 1 and has nothing to learn: what
+  it loses is the noise of training.
+- `probe_accuracy`: a linear classifier of frozen vectors, which learns from 512 training texts.
+- `passkey_ndcg`: 32 questions, each with one of 32 texts of that length that answers it; a guess finds 3.1 %. The rows
+  of `own` end at 512 tokens; `copied` repeats them, and `interpolated` stretches them to 2,048.""",
+        "other encoders, other tasks than these two, distillation for more than minutes, and texts of other forms than "
+        "pass keys beyond 512 tokens",
+        ("cosine", "probe_accuracy", "passkey_ndcg@512", "passkey_ndcg@1024", "passkey_ndcg@2048"),
+        ("curves_*_passkey_ndcg.png", "differences_*_cosine.png"),
+    ),
+    "smollm2": Part(
+        "SmolLM2-135M without its rotation",
+        """\
+SmolLM2-135M (from blocks of 4 bits) under other encodings, `zero_shot` and after a few steps of distillation from its
+untouched self on the Python reference (`recovery`, in which `own` has the same steps). The model may have read this
+text in its training.""",
+        "texts beyond the 8,192 tokens that the model was trained at: all windows are shorter, so that scalings can "
+        "only lose here. Recovery without positions takes billions of tokens in the paper of DroPE; a few thousand "
+        "tokens show how steep its beginning is, and neither where it ends nor which encoding would win",
+        ("bits_per_byte@512", "bits_per_byte@2048"),
+        ("curves_*[!g]_bits_per_byte.png",),
+    ),
+}
+"""The sections, by the end of the name of a comparison, `pretrained_rotary`, perhaps with its preset behind it."""
+
+
+def page(folders: Sequence[Path]) -> str:
+    """Return the page, and copy the pictures that it shows."""
+    parts = {folder: _part_of(folder) for folder in folders}
+    blocks = [INTRODUCTION, "# What to take"]
+    for folder, part in parts.items():
+        blocks += [f"**{part.title}.** {_summary(folder)}", comparison_blocks.answer(folder)]
+    blocks += ["# What has no evidence", "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())]
+    for folder, part in parts.items():
+        results = pd.read_csv(folder / "results.csv")
+        seeds = results["seed"].nunique()
+        means = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
+        blocks += [f"# {part.title}", part.text, "## Every case", means]
+        blocks += comparison_blocks.tables(results, part.metrics)
+        blocks += ["## Pictures"]
+        blocks += comparison_blocks.pictures(folder, part.pictures, DOCS, FIGURES / _name(folder))
+        blocks += comparison_blocks.origin(folder)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _name(folder: Path) -> str:
+    names = [name for name in PARTS if folder.name.startswith(f"pretrained_{name}")]
+    if not names:
+        known = ", ".join(f"pretrained_{name}" for name in PARTS)
+        raise SystemExit(f"--comparison must be folders of {known}, got {folder}")
+    return names[0]
+
+
+def _part_of(folder: Path) -> Part:
+    return PARTS[_name(folder)]
+
+
+def _summary(folder: Path) -> str:
+    """Return the sentences on a comparison that come first; nothing where runs that they need are missing."""
+    results = pd.read_csv(folder / "results.csv")
+    means = results.groupby(["metric", "case", "encoding"])["value"].mean()
+    return " ".join(SUMMARIES[_name(folder)](means))
+
+
+def _way_to_alibi(means: pd.Series) -> Iterator[str]:
+    """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
+    rotary, alibi = (means.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
+    if rotary is None or alibi is None:
+        return
+    yield (
+        f"At 1,024 tokens, four times the length of its windows, a model from scratch has {rotary:.3f} bits per byte "
+        f"under rotary and {alibi:.3f} under ALiBi."
+    )
+    for case, words in FURTHER.items():
+        if (own := means.get((AT, case, "alibi"))) is not None:
+            share = f", {100 * (rotary - own) / (rotary - alibi):.0f} % of the way" if rotary > alibi else ""
+            every = means[AT, case]
+            yield (
+                f"With {words}, a rotary model exchanged for ALiBi has {own:.3f}{share}; the best there is "
+                f"{every.idxmin()} ({every.min():.3f})."
+            )
+
+
+def _beyond_the_rows(means: pd.Series) -> Iterator[str]:
+    """Yield which encoding finds most in long texts after distillation, and what it has kept."""
+    found = means.get((LONGEST, "topics_after"))
+    if found is None:
+        return
+    best = found.idxmax()
+    cosine, probe = (means[metric, "topics_after", best] for metric in ("cosine", "probe_accuracy"))
+    yield (
+        f"In texts of 2,048 tokens, four times its rows, {best} finds most after distillation ({found.max():.1f} % of "
+        f"the pass keys); its vectors have a cosine of {cosine:.3f} to those of the untouched model, and its probe is "
+        f"right on {probe:.1f} % of the topics."
+    )
+    rows = [f"{found[name]:.1f} % under {name} rows" for name in ("copied", "interpolated") if name in found]
+    yield f"Beside it: {' and '.join(rows)}."
+
+
+def _recovered(means: pd.Series) -> Iterator[str]:
+    """Yield the loss of each encoding before and after the recovery."""
+    for encoding, after in means.get((SHORT, "recovery"), pd.Series(dtype=float)).items():
+        before = means[SHORT, "zero_shot", encoding]
+        yield f"Under {encoding}, {before:.3f} bits per byte become {after:.3f} by the recovery, at 512 tokens."
+
+
+SUMMARIES: dict[str, Callable[[pd.Series], Iterator[str]]] = {
+    "rotary": _way_to_alibi,
+    "minilm": _beyond_the_rows,
+    "smollm2": _recovered,
+}
+"""The first sentences on each comparison, from the means over seeds by metric, case and encoding."""
+
+
+def make(folders: Sequence[Path]) -> None:
+    """Write the page from the folders of comparisons."""
+    PAGE.write_text(page(folders), encoding="utf-8")
