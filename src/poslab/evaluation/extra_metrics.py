@@ -34,7 +34,7 @@ from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prom
 from poslab.evaluation.sentence_vectors import TEXTS, found_own, passkey_texts, sentence_vectors
 from poslab.evaluation.subjects import on_device
 from poslab.models import Model
-from poslab.models.sequence_model import Pooling, pooled
+from poslab.models.pooling import Pooling, pooled
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification
 from poslab.tasks.task import device_of
