@@ -271,6 +271,12 @@ def test_an_adapter_beside_the_weights_is_refused(folder):
         borrow(str(folder))
 
 
+def test_a_link_to_itself_is_refused(folder):
+    (folder / "self").symlink_to("self")
+    with refused(f"path={folder} must hold plain files, and self is a symbolic link"):
+        configuration(str(folder))
+
+
 def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
     def denied(self):
         raise PermissionError(13, "Permission denied")

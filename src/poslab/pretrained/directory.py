@@ -6,6 +6,7 @@ what the user has typed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,7 +158,7 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         raise ValueError(f"path={folder} cannot be read: {error.strerror}") from error
     of_cache = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
-    if linked := [file for file in files if file.is_symlink() and file.resolve().parent != of_cache]:
+    if linked := [file for file in files if file.is_symlink() and Path(os.path.realpath(file)).parent != of_cache]:
         raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
     if special := [file for file in files if not (file.is_file() or file.is_dir())]:
         raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
