@@ -39,7 +39,8 @@ MISTAKES = {
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
     "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? (choices: "
-    "kazemnejad2023, ruoss2023, small, small_gpu)\n",
+    "gelberg2025, gelberg2025_small, huang2020, huang2020_small, kazemnejad2023, peng2023, peng2023_small, ruoss2023, "
+    "small, small_gpu, zhu2023, zhu2023_small)\n",
     "experiment=small/bbc_topics": "experiment=small/bbc_topics: that is written experiment=small dataset=bbc_topics\n",
     "experiment=ruoss2023/small/copy": "experiment=ruoss2023/small/copy: that is written experiment=small "
     "dataset=copy\n",
@@ -113,9 +114,8 @@ MISTAKES = {
     "model.head_dim=33": "encoding.fraction must turn an even, positive number of the head's 33 channels, got 1.0",
     "encoding=sinusoidal model.d_model=33 model.num_heads=1": "model.d_model must be even for sinusoidal positions",
     # Objective
-    "objective=distil": "objective.teacher must be a run directory, a checkpoint or untouched, got None",
+    "objective=distil": "objective.teacher=untouched needs a pretrained model, which has ",
     "objective=distil objective.teacher=nothing": "objective.teacher: nothing is not a run directory: it holds no",
-    "objective=distil objective.teacher=untouched": "objective.teacher=untouched needs a pretrained model, which has ",
     "objective=distill": "objective=distill: there is no such choice; did you mean 'distil'?",
     # Optimizer
     "optimizer.lr=fast": "optimizer.lr must be a number, got 'fast'",
