@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from poslab.evaluation.attention_rows import Reading, attention_rows
+from poslab.evaluation.attention_rows import attention_rows
 from poslab.evaluation.attention_statistics import is_causal
-from poslab.models import Model
+from poslab.models import ForwardPass, Model
 from poslab.report.figures import COLOURS, WIDTH, Picture, new_figure, panel_grid
 
 LONGEST_TEXT = 64
@@ -124,7 +124,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     )
 
 
-def attention_overview(model: Model, read: Tensor | Reading, stack: str = "self") -> Picture:
+def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "self") -> Picture:
     """Draw the attention maps of all layers and heads for one text, small and without labels.
 
     Arguments and errors are those of `attention_maps`.
@@ -153,7 +153,7 @@ def attention_overview(model: Model, read: Tensor | Reading, stack: str = "self"
 
 def attention_maps(
     model: Model,
-    read: Tensor | Reading,
+    read: Tensor | ForwardPass,
     labels: Sequence[str],
     key_labels: Sequence[str] | None = None,
     stack: str = "self",
@@ -200,7 +200,7 @@ def attention_maps(
     return pictures
 
 
-def _maps(model: Model, read: Tensor | Reading, stack: str) -> np.ndarray:
+def _maps(model: Model, read: Tensor | ForwardPass, stack: str) -> np.ndarray:
     """Return the attention weights of one short text, (L, H, T, S)."""
     if isinstance(read, Tensor):
         if not 1 <= len(read) <= LONGEST_TEXT:

@@ -7,7 +7,7 @@ a token's state, L layers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from poslab.attention.blockwise import BLOCK, weights_of_block
 from poslab.attention.observed import Reached, observed
 from poslab.encodings import Positions
-from poslab.models import Model
-
-Reading = Callable[[Model], object]
-"""A forward pass of a model over texts without padding, such as `lambda model: model(tokens_BT)`."""
+from poslab.models import ForwardPass, Model
 
 
 class RowsOfLayer(NamedTuple):
@@ -54,7 +51,7 @@ def is_readable(model: Model) -> bool:
 
 
 def attention_rows(
-    model: Model, read: Tensor | Reading, positions: Positions | None = None, rows: int = BLOCK, stack: str = "self"
+    model: Model, read: Tensor | ForwardPass, positions: Positions | None = None, rows: int = BLOCK, stack: str = "self"
 ) -> Iterator[RowsOfLayer]:
     """Return the attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -81,7 +78,7 @@ def attention_rows(
 
 
 def reached_attention(
-    model: Model, read: Tensor | Reading, positions: Positions | None = None, stack: str = "self"
+    model: Model, read: Tensor | ForwardPass, positions: Positions | None = None, stack: str = "self"
 ) -> list[Reached]:
     """Return what reaches the attention of every layer while the model reads, without gradients.
 
@@ -101,7 +98,7 @@ def reached_attention(
     return [one for one in seen if id(one.context.encoding) in own]
 
 
-def _observed(model: Model, read: Reading) -> list[Reached]:
+def _observed(model: Model, read: ForwardPass) -> list[Reached]:
     """Return what reaches attention while a model reads: every context that a module is given shows it."""
     seen: list[Reached] = []
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
-from poslab.evaluation.attention_rows import Reading, RowsOfLayer, attention_rows
-from poslab.models import Model
+from poslab.evaluation.attention_rows import RowsOfLayer, attention_rows
+from poslab.models import ForwardPass, Model
 
-Readings = Tensor | Sequence[Reading]
+Readings = Tensor | Sequence[ForwardPass]
 """Token ids (B, T) on the device of a model, or what has it read one text after the other."""
 
 

@@ -269,10 +269,10 @@ def _vectors(run: OpenedRun, model: Model, batch: Any) -> np.ndarray:
     return torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
 
 
-def _pooling(model: Any) -> Pooling:
+def _pooling(model: Model) -> Pooling:
     """Return the hidden state that represents a text in a model of classes."""
-    pooling: Pooling = model.pooling
-    return pooling
+    assert model.pooling is not None
+    return model.pooling
 
 
 def _digest(texts: Iterable[np.ndarray]) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.evaluation.attention_rows import Reading
 from poslab.evaluation.subjects import Subject, on_device
 from poslab.generation.beam_search import beam_search
+from poslab.models import ForwardPass
 
 SHORT = 32
 """Longest text, in tokens, that is shown token by token."""
@@ -23,7 +23,7 @@ SHORT = 32
 class ShortReading(NamedTuple):
     """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack."""
 
-    read: Reading
+    read: ForwardPass
     labels: Mapping[str, tuple[list[str], list[str]]]
 
 

@@ -24,9 +24,9 @@ from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.attention_rows import Reading, is_readable
+from poslab.evaluation.attention_rows import is_readable
 from poslab.io.reading import read_json
-from poslab.models import Model
+from poslab.models import ForwardPass, Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
@@ -223,7 +223,7 @@ class Subject:
         of_lengths = [self.data.held_out(self.split, length).num_tokens for length in self.data.lengths_of(self.split)]
         return int(max(tokens.max() for tokens in of_lengths))
 
-    def readings(self, most: int | None = None) -> Tensor | list[Reading]:
+    def readings(self, most: int | None = None) -> Tensor | list[ForwardPass]:
         """Return windows of the text, (B, T), or what has a model read examples one by one, at most `WINDOWS`.
 
         They have at most `most` tokens (None: `reach`). Windows are as long as that, and examples are of the longest

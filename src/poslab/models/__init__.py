@@ -3,7 +3,7 @@
 from poslab.models.decoder import Decoder
 from poslab.models.encoder import Encoder
 from poslab.models.encoder_decoder import EncoderDecoder
-from poslab.models.model import Capability, Decoding, Model, Outputs
+from poslab.models.model import Capability, Decoding, ForwardPass, Model, Outputs
 from poslab.models.pointer_generator import PointerGenerator
 from poslab.models.recipe import ModelRecipe
 from poslab.models.stack_config import StackConfig
@@ -14,6 +14,7 @@ __all__ = [
     "Decoding",
     "Encoder",
     "EncoderDecoder",
+    "ForwardPass",
     "Model",
     "ModelRecipe",
     "Outputs",

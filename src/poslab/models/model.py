@@ -5,7 +5,7 @@ Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -166,3 +166,7 @@ class Model(nn.Module):
     def begin(self, source_BS: Tensor, real: Tensor | None = None) -> Decoding:
         """Return the decoding of an empty target; for models that declare `source` and `cache`."""
         raise NotImplementedError(f"{type(self).__name__} reads no source")
+
+
+ForwardPass = Callable[[Model], object]
+"""A forward pass of a model over some texts, such as `lambda model: model(tokens_BT)`."""

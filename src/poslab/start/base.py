@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import ClassVar
 
 from poslab.arguments import CheckedArguments
-from poslab.models import Model
-
-Reading = Callable[[Model], object]
-"""A forward pass of a model over a batch of texts."""
+from poslab.models import ForwardPass, Model
 
 
 class Start(CheckedArguments):
@@ -28,7 +25,7 @@ class Start(CheckedArguments):
             ValueError: in one sentence that begins with `start`.
         """
 
-    def apply(self, model: Model, earlier: Model, readings: Iterable[Reading] = ()) -> list[str]:
+    def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         """Set the encodings of a model; return a line for each that says how it begins.
 
         Args:

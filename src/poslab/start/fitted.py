@@ -10,8 +10,8 @@ from torch import Tensor
 from poslab.arguments import Count
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.distance import BiasTable
-from poslab.models import Model
-from poslab.start.base import Reading, Start
+from poslab.models import ForwardPass, Model
+from poslab.start.base import Start
 from poslab.start.position_logits import position_logits
 
 
@@ -55,7 +55,7 @@ class Fitted(Start):
         if len(model.stacks) > 1 or len(earlier.stacks) > 1:
             raise ValueError("start=fitted serves models of one stack, not an encoder with a decoder")
 
-    def apply(self, model: Model, earlier: Model, readings: Iterable[Reading] = ()) -> list[str]:
+    def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         self.check(model, earlier)
         encodings, lines = model.encodings, []
         of_layers = position_logits(earlier, readings)

@@ -18,8 +18,7 @@ from torch.nn import functional
 from poslab.attention.blockwise import BLOCK, rows_of_block
 from poslab.attention.observed import Reached, observed
 from poslab.encodings import NoPosition
-from poslab.models import Model
-from poslab.start.base import Reading
+from poslab.models import ForwardPass, Model
 
 HALVES = 2
 
@@ -42,7 +41,7 @@ class PositionLogits(NamedTuple):
         return torch.arange(-most, most + 1, device=self.counts.device)
 
 
-def position_logits(model: Model, readings: Iterable[Reading]) -> list[PositionLogits]:
+def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[PositionLogits]:
     """Return the mean logits by distance that positions give, for each layer, in one pass over some texts.
 
         m_h(d) = mean over texts, and over queries i that see the key j = i - d,

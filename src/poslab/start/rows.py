@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from poslab.models import Model
-from poslab.start.base import Reading, Start
+from poslab.models import ForwardPass, Model
+from poslab.start.base import Start
 
 
 class StartOfRows(Start):
@@ -29,7 +29,7 @@ class StartOfRows(Start):
                 f"start={name} needs rows as wide as the model, {new[0].shape[1]} numbers, got {old.shape[1]}"
             )
 
-    def apply(self, model: Model, earlier: Model, readings: Iterable[Reading] = ()) -> list[str]:
+    def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         self.check(model, earlier)
         old_NM = earlier.position_rows
         assert old_NM is not None

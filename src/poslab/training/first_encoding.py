@@ -11,12 +11,11 @@ from lightning.fabric.utilities import move_data_to_device
 from poslab.configuration.build import trusted_packages
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import load_tokenizer
-from poslab.models import Model, ModelRecipe
+from poslab.models import ForwardPass, Model, ModelRecipe
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load
 from poslab.runs.processes import agreed, first_alone
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.start.base import Reading
 from poslab.tasks.task import Task
 
 
@@ -95,7 +94,7 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
         longest = min(longest, earlier.max_length)
     pieces = recipe.trainer.processes * recipe.trainer.micro_batches(data.batch_size)
 
-    def readings() -> Iterator[Reading]:
+    def readings() -> Iterator[ForwardPass]:
         for batch in data.first_batches(recipe.start.batches, pieces):
             read = task.first_tokens(move_data_to_device(batch, device), longest)
             yield partial(task.hidden_states, batch=read)
