@@ -1,7 +1,7 @@
 """Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
 encodings.md is made of the code and its configuration, performance.md and the end of tasks.md of the figures in
-benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pretrained.md of the comparisons that
+benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of comparisons of the folders that
 `--comparison` names. `--text` leaves the pictures as they are.
 """
 
@@ -13,10 +13,14 @@ from pathlib import Path
 import data_time_page  # beside this file, as those below
 import encodings_page
 import extrapolation_page
+import papers_page
 import performance
 import pretrained_page
+import which_encoding_page
 
 PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": data_time_page.make}
+COMPARED = (which_encoding_page.PAGE, papers_page.PAGE, pretrained_page.PAGE)
+"""Pages of comparisons."""
 
 
 def main() -> None:
@@ -25,15 +29,17 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", metavar="page", help=f"of {', '.join(PAGES)}; default: all")
     parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
     parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
-    parser.add_argument(
-        "--comparison", type=Path, nargs="+", help="folders of pretrained_*: only pretrained.md is made"
-    )
+    parser.add_argument("--comparison", type=Path, nargs="+", help="folders of a page: only it is made of them, whole")
     arguments = parser.parse_args()
     if arguments.evaluation:
         extrapolation_page.make(arguments.evaluation)
         return
-    if arguments.comparison:
-        pretrained_page.make(arguments.comparison)
+    if folders := arguments.comparison:
+        page = next((page for page in COMPARED if all(map(page.part_name, folders))), None)
+        if page is None:
+            known = "; or ".join(", ".join(page.parts) for page in COMPARED)
+            parser.error(f"--comparison must be folders of one page: {known}; got {' '.join(map(str, folders))}")
+        page.make(folders)
         return
     if unknown := [page for page in arguments.pages if page not in PAGES]:
         parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")

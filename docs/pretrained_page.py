@@ -1,17 +1,11 @@
-"""Makes docs/pretrained.md of comparisons: `python docs/make.py --comparison FOLDER FOLDER ...`."""
+"""The text of docs/pretrained.md around its comparisons: `python docs/make.py --comparison FOLDER ...`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-import comparison_blocks  # beside this file
 import pandas as pd
-
-DOCS = Path(__file__).resolve().parent
-PAGE = DOCS / "pretrained.md"
-FIGURES = Path("figures") / "pretrained"
+from comparison_page import ComparisonPage, Part, means  # beside this file
 
 INTRODUCTION = """\
 # Pretrained models under another encoding, measured
@@ -32,27 +26,55 @@ AT, LONGEST, SHORT = "bits_per_byte@1024", "passkey_ndcg@2048", "bits_per_byte@5
 """Metrics of the first sentences."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A section of the page, of one comparison.
+def _way_to_alibi(results: pd.DataFrame) -> Iterator[str]:
+    """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
+    of = means(results)
+    rotary, alibi = (of.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
+    if rotary is None or alibi is None:
+        return
+    yield (
+        f"At 1,024 tokens, four times the length of its windows, a model from scratch has {rotary:.3f} bits per byte "
+        f"under rotary and {alibi:.3f} under ALiBi."
+    )
+    for case, words in FURTHER.items():
+        if (own := of.get((AT, case, "alibi"))) is not None:
+            share = f", {100 * (rotary - own) / (rotary - alibi):.0f} % of the way" if rotary > alibi else ""
+            every = of[AT, case]
+            yield (
+                f"With {words}, a rotary model exchanged for ALiBi has {own:.3f}{share}; the best there is "
+                f"{every.idxmin()} ({every.min():.3f})."
+            )
+    if (keys := of.get("passkey_accuracy@256")) is not None and keys.max() == 0:
+        yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
 
-    Args:
-        title: of the section.
-        text: what was compared.
-        no_evidence: what the comparison does not show.
-        metrics: that have a table.
-        pictures: patterns of the names of pictures.
-    """
 
-    title: str
-    text: str
-    no_evidence: str
-    metrics: tuple[str, ...]
-    pictures: tuple[str, ...]
+def _beyond_the_rows(results: pd.DataFrame) -> Iterator[str]:
+    """Yield which encoding finds most in long texts after distillation, and what it has kept."""
+    of = means(results)
+    found = of.get((LONGEST, "topics_after"))
+    if found is None:
+        return
+    best = found.idxmax()
+    cosine, probe = (of[metric, "topics_after", best] for metric in ("cosine", "probe_accuracy"))
+    yield (
+        f"In texts of 2,048 tokens, four times its rows, {best} finds most after distillation ({found.max():.1f} % of "
+        f"the pass keys); its vectors have a cosine of {cosine:.3f} to those of the untouched model, and its probe is "
+        f"right on {probe:.1f} % of the topics."
+    )
+    rows = [f"{found[name]:.1f} % under {name} rows" for name in ("copied", "interpolated") if name in found]
+    yield f"Beside it: {' and '.join(rows)}."
+
+
+def _recovered(results: pd.DataFrame) -> Iterator[str]:
+    """Yield the loss of each encoding before and after the recovery."""
+    of = means(results)
+    for encoding, after in of.get((SHORT, "recovery"), pd.Series(dtype=float)).items():
+        before = of[SHORT, "zero_shot", encoding]
+        yield f"Under {encoding}, {before:.3f} bits per byte become {after:.3f} by the recovery, at 512 tokens."
 
 
 PARTS = {
-    "rotary": Part(
+    "pretrained_rotary": Part(
         "A rotary decoder, stretched or exchanged",
         """\
 A decoder of bytes is trained under rotary in windows of 256 tokens, exported, and read back as a Hugging Face model.
@@ -66,8 +88,9 @@ steps of both together under one encoding. Scalings have a factor of 4.""",
             *("passkey_accuracy@256", "passkey_accuracy@1024", "passkey_loss@1024"),
         ),
         ("curves_*[!g]_bits_per_byte.png", "differences_*_5_bits_per_byte_1024.png"),
+        _way_to_alibi,
     ),
-    "minilm": Part(
+    "pretrained_minilm": Part(
         "A sentence encoder without its learned positions",
         """\
 MiniLM (22.6 million parameters, 512 learned rows) under other encodings, `before` any training and `after` a short
@@ -82,8 +105,9 @@ distillation from its untouched self, on news articles (`topics`, cut at 128 tok
         "pass keys beyond 512 tokens",
         ("cosine", "probe_accuracy", "passkey_ndcg@512", "passkey_ndcg@1024", "passkey_ndcg@2048"),
         ("curves_*_passkey_ndcg.png", "differences_*_cosine.png"),
+        _beyond_the_rows,
     ),
-    "smollm2": Part(
+    "pretrained_smollm2": Part(
         "SmolLM2-135M without its rotation",
         """\
 SmolLM2-135M (from blocks of 4 bits) under other encodings, `zero_shot` and after a few steps of distillation from its
@@ -94,101 +118,8 @@ text in its training.""",
         "tokens show how steep its beginning is, and neither where it ends nor which encoding would win",
         ("bits_per_byte@512", "bits_per_byte@2048"),
         ("curves_*[!g]_bits_per_byte.png",),
+        _recovered,
     ),
 }
-"""The sections, by the end of the name of a comparison, `pretrained_rotary`, perhaps with its preset behind it."""
 
-
-def page(folders: Sequence[Path]) -> str:
-    """Return the page, and copy the pictures that it shows."""
-    parts = {folder: _part_of(folder) for folder in folders}
-    blocks = [INTRODUCTION, "# What to take"]
-    for folder, part in parts.items():
-        blocks += [f"**{part.title}.** {_summary(folder)}", comparison_blocks.answer(folder)]
-    blocks += ["# What has no evidence", "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())]
-    for folder, part in parts.items():
-        results = pd.read_csv(folder / "results.csv")
-        seeds = results["seed"].nunique()
-        means = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
-        blocks += [f"# {part.title}", part.text, "## Every case", means]
-        blocks += comparison_blocks.tables(results, part.metrics)
-        blocks += ["## Pictures"]
-        blocks += comparison_blocks.pictures(folder, part.pictures, DOCS, FIGURES / _name(folder))
-        blocks += comparison_blocks.origin(folder)
-    return "\n\n".join(blocks) + "\n"
-
-
-def _name(folder: Path) -> str:
-    names = [name for name in PARTS if folder.name.startswith(f"pretrained_{name}")]
-    if not names:
-        known = ", ".join(f"pretrained_{name}" for name in PARTS)
-        raise SystemExit(f"--comparison must be folders of {known}, got {folder}")
-    return names[0]
-
-
-def _part_of(folder: Path) -> Part:
-    return PARTS[_name(folder)]
-
-
-def _summary(folder: Path) -> str:
-    """Return the sentences on a comparison that come first; nothing where runs that they need are missing."""
-    results = pd.read_csv(folder / "results.csv")
-    means = results.groupby(["metric", "case", "encoding"])["value"].mean()
-    return " ".join(SUMMARIES[_name(folder)](means))
-
-
-def _way_to_alibi(means: pd.Series) -> Iterator[str]:
-    """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
-    rotary, alibi = (means.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
-    if rotary is None or alibi is None:
-        return
-    yield (
-        f"At 1,024 tokens, four times the length of its windows, a model from scratch has {rotary:.3f} bits per byte "
-        f"under rotary and {alibi:.3f} under ALiBi."
-    )
-    for case, words in FURTHER.items():
-        if (own := means.get((AT, case, "alibi"))) is not None:
-            share = f", {100 * (rotary - own) / (rotary - alibi):.0f} % of the way" if rotary > alibi else ""
-            every = means[AT, case]
-            yield (
-                f"With {words}, a rotary model exchanged for ALiBi has {own:.3f}{share}; the best there is "
-                f"{every.idxmin()} ({every.min():.3f})."
-            )
-    if (keys := means.get("passkey_accuracy@256")) is not None and keys.max() == 0:
-        yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
-
-
-def _beyond_the_rows(means: pd.Series) -> Iterator[str]:
-    """Yield which encoding finds most in long texts after distillation, and what it has kept."""
-    found = means.get((LONGEST, "topics_after"))
-    if found is None:
-        return
-    best = found.idxmax()
-    cosine, probe = (means[metric, "topics_after", best] for metric in ("cosine", "probe_accuracy"))
-    yield (
-        f"In texts of 2,048 tokens, four times its rows, {best} finds most after distillation ({found.max():.1f} % of "
-        f"the pass keys); its vectors have a cosine of {cosine:.3f} to those of the untouched model, and its probe is "
-        f"right on {probe:.1f} % of the topics."
-    )
-    rows = [f"{found[name]:.1f} % under {name} rows" for name in ("copied", "interpolated") if name in found]
-    yield f"Beside it: {' and '.join(rows)}."
-
-
-def _recovered(means: pd.Series) -> Iterator[str]:
-    """Yield the loss of each encoding before and after the recovery."""
-    for encoding, after in means.get((SHORT, "recovery"), pd.Series(dtype=float)).items():
-        before = means[SHORT, "zero_shot", encoding]
-        yield f"Under {encoding}, {before:.3f} bits per byte become {after:.3f} by the recovery, at 512 tokens."
-
-
-SUMMARIES: dict[str, Callable[[pd.Series], Iterator[str]]] = {
-    "rotary": _way_to_alibi,
-    "minilm": _beyond_the_rows,
-    "smollm2": _recovered,
-}
-"""The first sentences on each comparison, from the means over seeds by metric, case and encoding."""
-
-
-def make(folders: Sequence[Path]) -> None:
-    """Write the page from the folders of comparisons."""
-    PAGE.write_text(page(folders), encoding="utf-8")
+PAGE = ComparisonPage("pretrained", INTRODUCTION, PARTS)

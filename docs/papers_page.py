@@ -1,0 +1,36 @@
+"""The text of docs/papers.md around its comparisons: `python docs/make.py --comparison FOLDER ...`."""
+
+from __future__ import annotations
+
+from comparison_page import ComparisonPage, Part  # beside this file
+
+INTRODUCTION = """\
+# Claims of papers, tried here
+
+`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+
+[comparisons/papers](../comparisons/papers) has more papers, each with its published values and claims, ready to run."""
+
+PARTS = {
+    "kazemnejad2023": Part(
+        "No encoding before all others (Kazemnejad et al. 2023)",
+        """\
+Models of width 64 copy, copy one word and replace words, with at most six words in training and up to twelve in the
+test. Each encoding is tuned. An encoding has learned a task if it writes at least 99 % of the examples of trained
+lengths exactly.""",
+        "the paper's scale (12 layers of width 768), its other tasks, and its mean rank over 17 splits",
+        ("exact_match@beyond", "exact_match@trained"),
+        ("curves_*.png", "differences_*.png"),
+    ),
+    "t5_rate": Part(
+        "T5's table at other rates",
+        """\
+The table of T5's bias learns at 0.02 to 5 times the rate of the other weights. In the paper above it has their rate,
+3e-5, at which it hardly moves.""",
+        "other tasks than copying",
+        ("exact_match@beyond", "exact_match@trained"),
+        ("curves_*.png", "differences_*.png"),
+    ),
+}
+
+PAGE = ComparisonPage("papers", INTRODUCTION, PARTS)

@@ -1,0 +1,148 @@
+"""Pages that are made of the folders of comparisons begin with what to take and what has no evidence."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+AT = "bits_per_byte@1024"
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which pages are written."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.setattr(importlib.import_module("comparison_page"), "DOCS", tmp_path / "docs")
+    (tmp_path / "docs").mkdir()
+    return tmp_path / "docs"
+
+
+def made(docs: Path, name: str, *folders: Path) -> str:
+    """The text of a page that is made of these folders."""
+    page = importlib.import_module(f"{name}_page").PAGE
+    page.make(folders)
+    return (docs / f"{page.name}.md").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a comparison of the rotary decoder, two seeds of two encodings."""
+    path = tmp_path / "pretrained_rotary_small"
+    (path / "figures").mkdir(parents=True)
+    values = {
+        ("from_scratch", "rotary"): 3.0,
+        ("from_scratch", "alibi"): 2.0,
+        ("full_5", "rotary"): 2.75,
+        ("full_5", "alibi"): 2.25,
+        ("zero_shot", "rotary"): 3.5,
+    }
+    rows = [
+        {"case": case, "encoding": encoding, "seed": seed, "metric": AT, "value": value + (seed - 1.5) / 5}
+        for (case, encoding), value in values.items()
+        for seed in (1, 2)
+    ]
+    rows.append({"case": "full_5", "encoding": "alibi", "seed": 1, "metric": "passkey_accuracy@256", "value": 0.0})
+    pd.DataFrame(rows).to_csv(path / "results.csv", index=False)
+    (path / "differences.csv").write_text("case\n")
+    content = {
+        "answer": ["full_5: take alibi."],
+        "methods": "Two seeds.",
+        "command": "python -m src.compare comparison=pretrained_rotary",
+    }
+    (path / "comparison.json").write_text(json.dumps(content))
+    pd.DataFrame([{"check": "all runs are finished", "holds": True}]).to_csv(path / "figures" / "checks.csv")
+    for name in ("curves_full_5_bits_per_byte.png", "curves_full_5_sliding_bits_per_byte.png"):
+        (path / "figures" / name).write_bytes(b"a picture")
+    return path
+
+
+def test_the_page_begins_with_what_to_take_and_what_has_no_evidence(folder, docs):
+    text = made(docs, "pretrained", folder)
+    assert text.index("# What to take") < text.index("# What has no evidence") < text.index("# A rotary decoder")
+    assert "3.000 bits per byte under rotary and 2.000 under ALiBi" in text
+    assert "exchanged for ALiBi has 2.250, 75 % of the way; the best there is alibi (2.250)" in text
+    assert "No model finds a pass key even within 256 tokens" in text
+    assert text.index("- full_5: take alibi.") < text.index("# What has no evidence")
+
+
+def test_a_metric_has_a_row_for_each_encoding_and_a_column_for_each_case(folder, docs):
+    text = made(docs, "pretrained", folder)
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    assert ["encoding", "from_scratch", "full_5", "zero_shot"] in lines
+    assert ["rotary", "3.000", "2.750", "3.500"] in lines and ["alibi", "2.000", "2.250", "–"] in lines
+
+
+def test_only_the_pictures_of_the_page_are_copied(folder, docs):
+    text = made(docs, "pretrained", folder)
+    copied = docs / "figures" / "pretrained" / "pretrained_rotary"
+    names = ["curves_full_5_bits_per_byte.png", "differences.csv", "results.csv"]
+    assert sorted(file.name for file in copied.iterdir()) == names
+    assert "figures/pretrained/pretrained_rotary/curves_full_5_bits_per_byte.png" in text
+
+
+@pytest.mark.slow
+def test_folders_of_several_pages_are_refused(folder):
+    command = [sys.executable, "docs/make.py", "--comparison", str(folder), "encoding_choice"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "--comparison must be folders of one page" in ended.stderr
+
+
+def test_the_page_says_what_a_sentence_encoder_keeps_and_finds(folder, docs):
+    minilm = folder.rename(folder.with_name("pretrained_minilm_small"))
+    values = {
+        "passkey_ndcg@2048": {"copied": 25.0, "t5": 75.0},
+        "cosine": {"copied": 0.99, "t5": 0.9},
+        "probe_accuracy": {"copied": 97.0, "t5": 95.0},
+    }
+    rows = [
+        {"case": "topics_after", "encoding": encoding, "seed": 1, "metric": metric, "value": value}
+        for metric, own in values.items()
+        for encoding, value in own.items()
+    ]
+    pd.DataFrame(rows).to_csv(minilm / "results.csv", index=False)
+    text = made(docs, "pretrained", minilm)
+    assert "t5 finds most after distillation (75.0 % of the pass keys)" in text
+    assert "a cosine of 0.900 to those of the untouched model, and its probe is right on 95.0 % of the topics" in text
+    assert "Beside it: 25.0 % under copied rows." in text
+
+
+def test_the_page_says_what_recovers(folder, docs):
+    smollm2 = folder.rename(folder.with_name("pretrained_smollm2_small"))
+    rows = [
+        {"case": case, "encoding": encoding, "seed": 1, "metric": "bits_per_byte@512", "value": value}
+        for case, encoding, value in (("zero_shot", "none", 4.0), ("zero_shot", "t5", 3.0), ("recovery", "none", 2.0))
+    ]
+    pd.DataFrame(rows).to_csv(smollm2 / "results.csv", index=False)
+    text = made(docs, "pretrained", smollm2)
+    assert "Under none, 4.000 bits per byte become 2.000 by the recovery" in text
+
+
+def test_the_page_says_how_far_pairs_of_one_encoding_spread(folder, docs):
+    same = folder.rename(folder.with_name("same_encoding_small"))
+    values = {"rotary": (1.0, 2.0, 3.0), "rotary_again": (1.5, 2.5, 3.5)}
+    rows = [
+        {"case": "text", "encoding": encoding, "seed": seed, "metric": "bits_per_byte@1x", "value": value}
+        for encoding, by_seed in values.items()
+        for seed, value in enumerate(by_seed)
+    ]
+    pd.DataFrame(rows).to_csv(same / "results.csv", index=False)
+    text = made(docs, "which_encoding", same)
+    assert "of equal seed have a standard deviation of 0.0000, those between runs of any two seeds 1.4142" in text
+
+
+def test_the_page_has_the_claims_of_a_paper(folder, docs):
+    paper = folder.rename(folder.with_name("kazemnejad2023_small"))
+    pd.DataFrame([{"claim": "T5 is ahead", "outcome": "holds", "evidence": "2 more"}]).to_csv(
+        paper / "figures" / "claims.csv", index=False
+    )
+    text = made(docs, "papers", paper)
+    assert [line for line in text.splitlines() if "T5 is ahead" in line and "holds" in line and "2 more" in line]
