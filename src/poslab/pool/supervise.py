@@ -14,6 +14,9 @@ from poslab.runs.errors import RunInterruptedError
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
+SHARE_OF_LOOKS = 0.05
+"""Largest share of a processor for looking at jobs: with hundreds of them a look takes a tenth of a second."""
+
 
 def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, show: Callable[[], None]) -> None:
     """Keep the workers of this machine running until all jobs have ended.
@@ -29,6 +32,7 @@ def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, sh
     with _asked_to_stop() as asked:
         try:
             while True:
+                begun = time.thread_time()
                 try:
                     jobs = source.jobs()
                     reached = time.monotonic()
@@ -46,12 +50,20 @@ def supervise(source: WatchedSource[J], workers: Workers[J], patience: float, sh
                     workers.fill_up(most=jobs.unfinished)
                 if len(asked) > 1 or not workers.alive:
                     break
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                rest = (time.thread_time() - begun) / SHARE_OF_LOOKS
+                _wait(max(SECONDS_BETWEEN_LOOKS, rest), asked)
             show()
         finally:
             workers.kill()
     if asked:
         raise RunInterruptedError(asked[0])
+
+
+def _wait(seconds: float, asked: list[int]) -> None:
+    """Wait, until another signal comes at most."""
+    end, before = time.monotonic() + seconds, len(asked)
+    while len(asked) == before and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
 
 
 @contextmanager
