@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from poslab.commands.words import CONF
-from poslab.configuration.labels import choice_name, label, labels, shown
+from poslab.configuration.labels import choice_name, label, labels, shown, written
 from poslab.data.composed import resolved
 from tests.encoding_choices import EVERY_ENCODING
 
@@ -154,3 +154,22 @@ def test_a_class_of_ones_own_has_its_own_name():
     assert choice_name(CONF, "encoding", own["encoding"]) is None
     assert labels([own, config()], CONF) == ["Mine", "rotary"]
     assert label(own) == "Mine size=3"
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("alibi", "ALiBi"),
+        ("t5 max_distance=64", "T5 max_distance=64"),
+        ("rotary", "Rotary (RoPE)"),
+        ("rotary_25", "rotary_25"),
+    ],
+)
+def test_pictures_name_an_encoding_as_papers_do(label, name):
+    assert written(label) == name
+
+
+def test_an_encoding_whose_file_has_no_such_name_keeps_that_of_the_file(tmp_path):
+    (tmp_path / "encoding").mkdir()
+    (tmp_path / "encoding" / "mine.yaml").write_text("# My own encoding. See my paper: it is good.\n_target_: m.Mine\n")
+    assert written("mine", tmp_path) == "mine"

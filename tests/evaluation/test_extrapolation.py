@@ -202,7 +202,7 @@ def test_the_figures_name_every_model_and_protocol():
     by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
     bits, context, table = extrapolation_figures(by_length, by_position, dict.fromkeys(by_length, 8))
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
-    assert [panel.get_title() for panel in context.figure.axes] == ["rotary", "alibi"]
+    assert [panel.get_title() for panel in context.figure.axes] == ["Rotary (RoPE)", "ALiBi"]
     assert set(table.frame["model"]) == {"rotary", "alibi"}
 
 

@@ -45,8 +45,8 @@ def picture(*lengths: int):
 
 def test_a_line_for_each_run_over_the_lengths_and_one_dotted_at_each_training_length():
     (panel,) = picture(4, 8, 16).axes
-    drawn = {line.get_label(): line.get_xdata().tolist() for line in panel.lines if line.get_marker() == "o"}
-    assert drawn == {"T5": [4, 8, 16], "none": [4, 8, 16]}
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in panel.lines if line.get_marker() in ("o", "s")}
+    assert drawn == {"T5": [4, 8, 16], "None (NoPE)": [4, 8, 16]}
     assert [line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == ":"] == [4, 8]
     assert len(panel.collections) == 2  # the intervals
 

@@ -69,7 +69,7 @@ def test_the_picture_marks_the_reach_of_each_model_and_the_training_length():
     assert labels[0] == f"1: 99 % within 1 of {LENGTH} tokens"
     assert labels[1].startswith("24: 99 % within 2")
     assert labels[2] == "training length, 16"
-    dots = [line for line in panel.lines if line.get_marker() == "o"]
+    dots = [line for line in panel.lines if line.get_marker() in ("o", "s")]
     assert [line.get_xdata()[0] for line in dots] == [reach(field) for field in fields.values()]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 
-from poslab.report.figures import Table
+from poslab.report.figures import Table, style
 from poslab.report.page import LARGEST_SVG, Section, write_figures, write_report
 from tests.report.sample_report import NASTY, curve, sections, write_sample
 
@@ -123,12 +125,27 @@ def test_files_of_figures_hold_them(tmp_path):
     write_figures(tmp_path / "new" / "figures", sections())
     files = {path.name: path.read_bytes() for path in (tmp_path / "new" / "figures").iterdir()}
     assert sorted(files) == [
-        *("curve.png", "curve.svg", "heat_map.png", "heat_map.svg"),
+        *("curve.pdf", "curve.png", "curve.svg", "heat_map.pdf", "heat_map.png", "heat_map.svg"),
         *("long.csv", "losses.csv", "wide.csv"),
     ]
     width, height = struct.unpack(">II", files["curve.png"][16:24])
-    assert (width, height) == (7 * 150, 4 * 150)
+    assert (width, height) == (7 * 300, 4 * 300)
     assert files["losses.csv"].decode().splitlines()[:3] == ["encoding,loss", "rotary,10.5", "ALiBi,9.25"]
+
+
+def test_a_pdf_has_the_width_of_a_column_and_letters_of_the_same_size(tmp_path):
+    sizes = {}
+    for width in (None, 3.25):
+        write_figures(tmp_path, sections(), width)
+        (box,) = set(re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", (tmp_path / "curve.pdf").read_bytes()))
+        sizes[width] = tuple(map(float, box))
+    assert sizes == {None: (7 * 72, 4 * 72), 3.25: (3.25 * 72, 4 * 72)}
+
+
+def test_lines_that_follow_one_another_differ_in_grey_print_too():
+    styles = [style(place) for place in range(28)]
+    assert all(one[kind] != other[kind] for one, other in pairwise(styles) for kind in one)
+    assert len({tuple(one.values()) for one in styles}) == len(styles)
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ OWN_KEYS = {
     "speed": "with recommend: the least tokens per second: of training, or with length of reading it",
     "start": "with recommend: will you train from scratch (default), or from pretrained weights (pretrained)?",
     "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
+    "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
@@ -59,12 +60,15 @@ def main(arguments: list[str]) -> None:
     for name, value in ways.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
+    width = given.pop("figure.width", None)
+    if width is not None and (isinstance(width, bool) or not isinstance(width, int | float) or not 2 <= width <= 20):
+        raise ValueError(f"figure.width must be inches, between 2 and 20, got {width!r}")
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
     typed = without_password(python_command("compare", *arguments))
     if "runs" in given:
-        _compare_runs(given, overrides, typed, needs, ways)
+        _compare_runs(given, overrides, typed, needs, ways, width)
         return
     from poslab.comparison.comparison_file import read_comparison
 
@@ -81,12 +85,12 @@ def main(arguments: list[str]) -> None:
 
     try:
         try:
-            run_comparison(comparison, CONF, typed, needs, **ways)
+            run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width)
         except ConfigCompositionException:
             whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
             if whole == overrides:
                 raise
-            run_comparison(replace(comparison, overrides=whole), CONF, typed, needs, **ways)
+            run_comparison(replace(comparison, overrides=whole), CONF, typed, needs, **ways, figure_width=width)
     except HydraException as error:
         raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
 
@@ -97,7 +101,12 @@ def _print_at_once(line: str) -> None:
 
 
 def _compare_runs(
-    given: dict[str, Any], overrides: list[str], typed: str, needs: dict[str, Any], ways: dict[str, bool]
+    given: dict[str, Any],
+    overrides: list[str],
+    typed: str,
+    needs: dict[str, Any],
+    ways: dict[str, bool],
+    figure_width: float | None,
 ) -> None:
     """Compare the runs that the command line names."""
     allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
@@ -110,7 +119,7 @@ def _compare_runs(
 
     if "trust" in given:
         given["trust"] = package_names(given["trust"])
-    compare_runs(runs, given, CONF, typed, needs, ways["recommend"])
+    compare_runs(runs, given, CONF, typed, needs, ways["recommend"], figure_width)
 
 
 def _help() -> str:

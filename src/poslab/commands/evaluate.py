@@ -33,6 +33,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     request = Request(
         **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
         output=of_job if config["output"] is None else str(config["output"]),
+        figure_width=config["figure"]["width"],
         trust=config["trust"],
         typed=[*of_model, *overrides],
     )

@@ -46,6 +46,7 @@ def run_comparison(
     dry_run: bool = False,
     report_only: bool = False,
     recommend: bool = False,
+    figure_width: float | None = None,
 ) -> None:
     """Run or resume a comparison until all of its cells are finished, and write its results.
 
@@ -57,6 +58,7 @@ def run_comparison(
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
         recommend: print a recommendation too.
+        figure_width: in inches of pictures as PDF; None is that of the page.
 
     Raises:
         ValueError: for a mistake, before any training.
@@ -104,7 +106,7 @@ def run_comparison(
         with one_at_a_time(output):
             found = Results(study.plan, study.results(), cases.tasks)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
-            write(results, console, typed)
+            write(results, console, typed, figure_width)
         if recommend:
             texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
             print_recommendation(console, texts)
@@ -117,12 +119,13 @@ def compare_runs(
     typed: str,
     needs: Mapping[str, Any],
     recommend: bool = False,
+    figure_width: float | None = None,
 ) -> None:
     """Compare runs that exist already, and write the results.
 
     Args:
         runs, given: as of `results_of_runs`.
-        conf, typed, needs, recommend: as of `run_comparison`.
+        conf, typed, needs, recommend, figure_width: as of `run_comparison`.
 
     Raises:
         ValueError: as of `results_of_runs`.
@@ -134,7 +137,7 @@ def compare_runs(
     refuse_links(output.absolute())
     with one_at_a_time(output):
         results = with_speeds(results, console)
-        write(results, console, typed)
+        write(results, console, typed, figure_width)
     if recommend:
         print_recommendation(console, recommendation(results, asked, typed))
 

@@ -230,6 +230,19 @@ def _content(file: Path) -> dict[str, Any]:
     return whole | with_usual(node)
 
 
+def written(label: str, conf: Path = CONF) -> str:
+    """Return a label with its encoding as people write it in papers: `ALiBi max_exponent=10`.
+
+    The comment that a file of `conf/encoding` begins with has that name before its first colon.
+    """
+    name, space, rest = label.partition(" ")
+    if name not in _files(conf, "encoding"):
+        return label
+    first = (conf / "encoding" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    found = re.match(r"# ([^:.]{1,30}):", first)
+    return f"{found[1] if found else name}{space}{rest}"
+
+
 def short_key(key: str, others: Sequence[str]) -> str:
     """Return the last word of a key, or as many as distinguish it from the other keys."""
     words = key.split(".")

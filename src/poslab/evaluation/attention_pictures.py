@@ -18,7 +18,7 @@ from torch import Tensor
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.evaluation.attention_statistics import is_causal
 from poslab.models import ForwardPass, Model
-from poslab.report.figures import COLOURS, WIDTH, Picture, new_figure, panel_grid
+from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid, style, without_marker
 
 LONGEST_TEXT = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
@@ -257,10 +257,9 @@ def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) ->
     return figure, panels
 
 
-def head_style(head: int) -> dict[str, str]:
-    """Return the colour and line style of a head; colours repeat with other styles."""
-    styles = ("-", "--", ":", "-.")
-    return {"color": COLOURS[head % len(COLOURS)], "linestyle": styles[head // len(COLOURS) % len(styles)]}
+def head_style(head: int) -> Style:
+    """Return the colour and line of a head."""
+    return without_marker(style(head))
 
 
 def head_legend(figure: Figure, panel: Axes) -> None:

@@ -62,7 +62,9 @@ def evaluate_runs(
         return
     if written != directory and written.exists():
         shutil.rmtree(written)  # left by an evaluation that was killed
-    drawn = evaluation.write(written, f"Evaluation of {_names(subjects)}", _facts(subjects, request))
+    drawn = evaluation.write(
+        written, f"Evaluation of {_names(subjects)}", _facts(subjects, request), request.figure_width
+    )
     if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
@@ -93,7 +95,7 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     if not is_first:
         return
     title = f"{Path(subjects[0].path).name} under {_names(subjects)}, before any training"
-    evaluation.write(directory, title, _facts(subjects, request))
+    evaluation.write(directory, title, _facts(subjects, request), request.figure_width)
     _print(console, evaluation, subjects, directory)
 
 
@@ -173,7 +175,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
         "arguments": " ".join(request.typed),
         "made": _now(),
     }
-    evaluation.write(directory, f"{name} before training", facts)
+    evaluation.write(directory, f"{name} before training", facts, request.figure_width)
     console = HarmlessConsole()
     for figure in figures:
         if isinstance(figure, Table) and figure.name == "rotary_base_bound":

@@ -44,13 +44,18 @@ class Evaluation:
         self.frames |= part.frames
         self.lead = self.lead or part.lead
 
-    def write(self, directory: Path, title: str, facts: Mapping[str, str]) -> dict[str, bytes]:
-        """Write metrics.json, the figures, the frames and report.html; return the contents of the figures by file."""
+    def write(
+        self, directory: Path, title: str, facts: Mapping[str, str], figure_width: float | None = None
+    ) -> dict[str, bytes]:
+        """Write metrics.json, the figures, the frames and report.html; return the contents of the figures by file.
+
+        The width is that of `write_figures`.
+        """
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"output={directory} cannot be made: {error.strerror}") from error
-        drawn = write_figures(directory, self.every_section)
+        drawn = write_figures(directory, self.every_section, figure_width)
         for name, frame in self.frames.items():
             frame.to_csv(directory / f"{name}.csv", index=False)
         known = {tag: value for tag, value in self.metrics.items() if math.isfinite(value)}

@@ -8,6 +8,7 @@ from textwrap import fill
 import matplotlib
 import pandas as pd
 
+from poslab.configuration.labels import written
 from poslab.evaluation.bootstrap import FEWEST
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.length_figures import lines_by_length
@@ -87,7 +88,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
-        panel.set_title(fill(str(model), 40 // columns), fontsize="medium")
+        panel.set_title(fill(written(str(model)), 40 // columns), fontsize="medium")
     widen(panels[0, 0], LEAST_NATS)
     handles, names = panels.flat[0].get_legend_handles_labels()
     ncols = legend_columns(names, WIDTH)

@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from poslab.report.figures import COLOURS, WIDTH, Table, legend_columns, panel_grid, widen
+from poslab.configuration.labels import written
+from poslab.report.figures import WIDTH, Table, legend_columns, panel_grid, style, widen
 
 ALL = 0
 """The length that stands for all lengths together."""
@@ -54,8 +55,9 @@ def lines_by_length(
         for training_length in sorted(set(training_lengths.values())):
             panel.axvline(training_length, color="0.6", linestyle=":")
         own = rows[rows[by] == name]
-        for colour, (model, line) in zip(itertools.cycle(COLOURS), own.groupby("model", sort=False), strict=False):
-            panel.plot(line["length"], line["value"], marker="o", markersize=3.5, color=colour, label=str(model))
+        for place, (model, line) in enumerate(own.groupby("model", sort=False)):
+            panel.plot(line["length"], line["value"], markersize=3.5, label=written(str(model)), **style(place))
+            colour = style(place)["color"]
             panel.fill_between(line["length"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
         panel.set_title(title, fontsize="medium")
         widen(panel, least[name])

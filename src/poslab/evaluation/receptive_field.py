@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.configuration.labels import written
 from poslab.models import Model
-from poslab.report.figures import COLOURS, WIDTH, Picture, legend_columns, new_figure
+from poslab.report.figures import WIDTH, Picture, legend_columns, new_figure, style, without_marker
 
 SHARE = 0.99
 """Share of the gradient within the receptive field (the paper's)."""
@@ -75,10 +76,10 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     figure = new_figure(WIDTH, 4.2)
     panel = figure.subplots()
     for place, (name, field) in enumerate(fields.items()):
-        colour, length = COLOURS[place % len(COLOURS)], reach(field)
-        label = f"{name}: {100 * SHARE:.0f} % within {length:,} of {len(field):,} tokens"
-        panel.plot(field["distance"] + 1, field["cumulative"], color=colour, label=label)
-        panel.plot([length], [field["cumulative"][length - 1]], marker="o", markersize=5, color=colour)
+        own, length = style(place), reach(field)
+        label = f"{written(name)}: {100 * SHARE:.0f} % within {length:,} of {len(field):,} tokens"
+        panel.plot(field["distance"] + 1, field["cumulative"], label=label, **without_marker(own))
+        panel.plot([length], [field["cumulative"][length - 1]], marker=own["marker"], markersize=5, color=own["color"])
     panel.axhline(SHARE, color="0.6", linewidth=0.8)
     for training_length in sorted(set(training_lengths.values())):
         panel.axvline(training_length, color="0.6", linestyle=":", label=f"training length, {training_length:,}")

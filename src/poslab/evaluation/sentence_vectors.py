@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval.haystack import stretch, woven
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
-from poslab.report.figures import Picture, legend_columns, new_figure
+from poslab.report.figures import Picture, legend_columns, new_figure, style
 from poslab.tasks.task import device_of
 
 TEXTS = 32
@@ -120,8 +121,8 @@ def found_picture(rows: pd.DataFrame, training_lengths: Mapping[str, int], chanc
     """Draw the share of texts found over their length, from columns `model`, `length` and `value`."""
     figure = new_figure(7.0, 4.0)
     panel = figure.subplots()
-    for model, line in rows.groupby("model", sort=False):
-        panel.plot(line["length"], line["value"], marker="o", markersize=4, label=str(model))
+    for place, (model, line) in enumerate(rows.groupby("model", sort=False)):
+        panel.plot(line["length"], line["value"], markersize=4, label=written(str(model)), **style(place))
     for length in sorted(set(training_lengths.values())):
         panel.axvline(length, color="0.6", linestyle=":")
     panel.axhline(chance, color="0.6", linewidth=0.8)

@@ -53,6 +53,7 @@ class Request(Settings):
         tokens: number of its tokens to read, from the beginning; None is all.
         device: of the models; `auto` is a GPU if there is one.
         output: directory of the results; None is that in the run, or a new one.
+        figure_width: in inches of pictures as PDF; None is that of the page.
         trust: packages beside Poslab that define parts of the runs.
         typed: words of the command line, for the report.
     """
@@ -61,5 +62,6 @@ class Request(Settings):
     tokens: Annotated[int, Range(at_least=2)] | None = None
     device: str = "auto"
     output: str | Path | None = None
+    figure_width: Annotated[float, Range(2, 20)] | None = None
     trust: Sequence[str] = ()
     typed: Sequence[str] = ()

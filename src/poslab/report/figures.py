@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +18,15 @@ from poslab.report.digits import readable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind people can distinguish; black and grey are for comparisons."""
+
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+Style = Mapping[str, Any]
+"""Colour, line and marker of something that is drawn in several figures."""
+
+WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Metadata of files, by their form."""
 
 WIDTH = 5.0
 """Inches of figures whose labels, of the size `small` at least, can be read on a phone, which shrinks figures."""
@@ -76,17 +86,37 @@ class Picture(ReportFigure):
     figure: Figure
     shrinks: bool = field(default=True, kw_only=True)
 
-    def drawn(self, form: str, dpi: int = 100) -> bytes:
-        """Return the picture as a file, png or svg; equal figures give equal bytes."""
+    def drawn(self, form: str, dpi: int = 100, width: float | None = None) -> bytes:
+        """Return the picture as a file, png, svg or pdf; equal figures give equal bytes.
+
+        Args:
+            form: of the file.
+            dpi: dots per inch.
+            width: in inches; letters keep their size. None: that of the figure.
+        """
         content = io.BytesIO()
-        metadata = {"Date": None} if form == "svg" else None
-        with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path"}):
-            # A copy, since a second drawing of a figure moves its layout a little.
-            copy.deepcopy(self.figure).savefig(content, format=form, dpi=dpi, metadata=metadata)
+        figure = copy.deepcopy(self.figure)  # since a second drawing of a figure moves its layout a little
+        if width is not None:
+            figure.set_size_inches(width, figure.get_size_inches()[1])
+            for legend in figure.legends:
+                legend.set_ncols(legend_columns((text.get_text() for text in legend.get_texts()), width))
+        with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path", "pdf.fonttype": 42}):
+            figure.savefig(content, format=form, dpi=dpi, metadata=WITHOUT_DATE.get(form))
         return content.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.drawn("png")
+
+
+def style(place: int) -> Style:
+    """Return a style for the line at a place. Neighbours differ in colour, line and marker, in grey print too."""
+    kinds = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
+    return {kind: values[place % len(values)] for kind, values in kinds.items()}
+
+
+def without_marker(style: Style) -> Style:
+    """Return a style for a curve of very many points."""
+    return {key: value for key, value in style.items() if key != "marker"}
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:

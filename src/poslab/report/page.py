@@ -21,7 +21,7 @@ from poslab.report.figures import Picture, ReportFigure, Table
 FIRST_ROWS = 30
 """Rows that a longer table shows at first; report.css repeats the number."""
 
-DOTS_PER_INCH = 150
+DOTS_PER_INCH = 300
 """Of pictures as PNG files."""
 
 LONG = 60
@@ -83,11 +83,16 @@ def write_report(
     write_atomically(path, page)
 
 
-def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, bytes]:
-    """Write each picture as NAME.png (150 dots per inch) and NAME.svg, and each table as NAME.csv with all digits.
+def write_figures(directory: Path, sections: Sequence[Section], width: float | None = None) -> dict[str, bytes]:
+    """Write each picture as NAME.png (300 dots per inch), NAME.svg and NAME.pdf, and each table as NAME.csv.
 
     All are made before the first is written, and each file is replaced as a whole or not at all. Equal figures give
-    equal bytes, which are returned by the name of the file.
+    equal bytes, which are returned by the name of the file. Tables have all digits.
+
+    Args:
+        directory: of the files, which is made.
+        sections: that hold the figures.
+        width: in inches of PDF files, such as that of a paper's column; None: that of the page.
 
     Raises:
         ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
@@ -98,6 +103,7 @@ def write_figures(directory: Path, sections: Sequence[Section]) -> dict[str, byt
         if isinstance(one, Picture):
             files[f"{one.name}.svg"] = one.drawn("svg")
             files[f"{one.name}.png"] = one.drawn("png", dpi=DOTS_PER_INCH)
+            files[f"{one.name}.pdf"] = one.drawn("pdf", width=width)
         if isinstance(one, Table):
             files[f"{one.name}.csv"] = _columns(one.frame).to_csv(index=False, lineterminator="\n").encode()
     directory.mkdir(parents=True, exist_ok=True)

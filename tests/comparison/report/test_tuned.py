@@ -65,7 +65,7 @@ def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
     assert not outcomes["holds"]["every tuning found a value"]
     assert outcomes["found"]["no tuned value at an end of its range"] == "none"
     (picture,) = tuning_pictures(made, figures.styles_of(["none", "rotary", "slow"]))
-    assert [line.get_label() for line in picture.figure.axes[0].lines] == ["none", "rotary"]
+    assert [line.get_label() for line in picture.figure.axes[0].lines] == ["None (NoPE)", "Rotary (RoPE)"]
 
 
 def test_what_was_tuned_alike_is_said_once():

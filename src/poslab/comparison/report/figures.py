@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,8 @@ from poslab.comparison.cells import TunedPoint
 from poslab.comparison.comparison import Criterion, Tuning
 from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
 from poslab.comparison.statistics.over_cases import Summary
-from poslab.report.figures import COLOURS, WIDTH, Picture, legend_columns, new_figure
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+from poslab.configuration.labels import written
+from poslab.report.figures import COLOURS, WIDTH, Picture, Style, legend_columns, new_figure, style, without_marker
 
 WORD_COLOURS = {
     "better": COLOURS[2],
@@ -39,21 +37,13 @@ COST_LABELS = {
 MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
-Styles = Mapping[str, Mapping[str, Any]]
-"""Colour and marker of each encoding, the same in all figures."""
+Styles = Mapping[str, Style]
+"""Style of each encoding, the same in all figures."""
 
 
 def styles_of(encodings: Sequence[str]) -> Styles:
-    """Return a style for each encoding: seven colours, and another marker and line for each further seven."""
-    kinds = itertools.product(("-", "--", ":"), range(len(COLOURS)))
-    return {
-        name: {
-            "color": COLOURS[place],
-            "linestyle": line,
-            "marker": MARKERS[(place + 2 * "-- :".index(line[0])) % len(MARKERS)],
-        }
-        for name, (line, place) in zip(encodings, itertools.cycle(kinds), strict=False)
-    }
+    """Return a style for each encoding."""
+    return {name: style(place) for place, name in enumerate(encodings)}
 
 
 def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styles, better: str) -> Picture:
@@ -76,9 +66,9 @@ def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styl
     finite = rows[np.isfinite(rows["value"])]
     for encoding, own in finite.groupby("encoding", sort=False):
         by_length = own.groupby("length")["value"].agg(["mean", "min", "max"])
-        style = styles[str(encoding)]
-        axes.plot(by_length["mean"], label=str(encoding), markersize=3.5, linewidth=1.3, **style)
-        axes.fill_between(by_length.index, by_length["min"], by_length["max"], color=style["color"], alpha=0.12, lw=0)
+        line, middle = styles[str(encoding)], by_length["mean"]
+        axes.plot(middle, label=written(str(encoding)), markersize=3.5, linewidth=1.3, **line)
+        axes.fill_between(middle.index, by_length["min"], by_length["max"], color=line["color"], alpha=0.12, lw=0)
     if finite["value"].min() > 0 and finite["value"].max() > MOST_ON_A_LINEAR_AXIS * finite["value"].min():
         axes.set_yscale("log")
     axes.set_xlabel("length of the test")
@@ -111,7 +101,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(row["difference"], place, "o", color=colour)
         by = "" if row["of"] == "mean" else f"\nby {row['of']}"
-        labels.append((f"{row['encoding']}:\n{row['word']}{by}", colour))
+        labels.append((f"{written(row['encoding'])}:\n{row['word']}{by}", colour))
     axes.set_yticks(places, [label for label, _ in labels], fontsize=9)
     for tick, (_, colour) in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_color(colour)
@@ -142,12 +132,12 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
     labels = []
     for place, encoding in enumerate(reversed(encodings)):
         values = rows[rows["encoding"] == encoding]["value"].to_numpy(dtype=float)
-        known, style = values[np.isfinite(values)], styles[encoding]
-        axes.plot(known, np.full(len(known), place), style["marker"], color=style["color"], alpha=0.7, markersize=5)
+        known, own = values[np.isfinite(values)], styles[encoding]
+        axes.plot(known, np.full(len(known), place), own["marker"], color=own["color"], alpha=0.7, markersize=5)
         if len(known):
             axes.plot(known.mean(), place, "|", color="black", markersize=16)
         lost = len(values) - len(known)
-        labels.append(f"{encoding} ({lost} of {len(values)} diverged)" if lost else encoding)
+        labels.append(f"{written(encoding)}{f' ({lost} of {len(values)} diverged)' if lost else ''}")
     axes.set_yticks(range(len(encodings)), labels)
     axes.set_ylim(-0.6, len(encodings) - 0.4)
     better = "lower" if criterion.direction == "minimize" else "higher"
@@ -168,8 +158,8 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
     front = rows[rows["on_front"]].sort_values("cost")
     axes.plot(front["cost"], front["value"], color="0.8", linewidth=1, zorder=0)
     for row in rows.to_dict("records"):
-        style = styles[row["encoding"]]
-        axes.plot(row["cost"], row["value"], style["marker"], color=style["color"], markersize=7, label=row["encoding"])
+        own, label = styles[row["encoding"]], written(row["encoding"])
+        axes.plot(row["cost"], row["value"], own["marker"], color=own["color"], markersize=7, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(f"{COST_LABELS[cost]} ({'more' if cost in MORE_IS_BETTER else 'less'} is better)")
@@ -202,7 +192,9 @@ def tuning(
             if all(point[other] == best[other] for other in best if other != key) and np.isfinite(value)
         )
         if line:
-            axes.plot(*zip(*line, strict=True), label=encoding, markersize=4, linewidth=1.2, **styles[encoding])
+            axes.plot(
+                *zip(*line, strict=True), label=written(encoding), markersize=4, linewidth=1.2, **styles[encoding]
+            )
     if not are_numbers:
         axes.set_xticks(range(len(names)), names)
     elif min(values) > 0:
@@ -229,9 +221,9 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
     for encoding, found in shares.items():
-        style = {key: value for key, value in styles[encoding].items() if key != "marker"}
-        axes.plot(thresholds, found.value, label=encoding, linewidth=1.4, **style)
-        axes.fill_between(thresholds, found.low, found.high, color=style["color"], alpha=0.12, linewidth=0)
+        line = without_marker(styles[encoding])
+        axes.plot(thresholds, found.value, label=written(encoding), linewidth=1.4, **line)
+        axes.fill_between(thresholds, found.low, found.high, color=line["color"], alpha=0.12, linewidth=0)
     axes.set_xlabel("score: 0 is the worst encoding of a case, 1 the best")
     axes.set_ylabel("share of runs above the score")
     _legend(figure, axes)

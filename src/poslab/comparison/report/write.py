@@ -49,10 +49,10 @@ LEGEND = {
 """Meaning of each sign in the table of all cases."""
 
 
-def write(results: Results, console: Console, typed: str) -> None:
+def write(results: Results, console: Console, typed: str, figure_width: float | None = None) -> None:
     """Write results.csv, differences.csv, speeds.csv, the tables, the figures and report.html, and print the answer.
 
-    The command is shown as the way to make the report again.
+    The command is shown as the way to make the report again; the width is that of `write_figures`.
     """
     comparison, output = results.comparison, Path(results.comparison.output)
     console.print("writing the report")
@@ -76,7 +76,7 @@ def write(results: Results, console: Console, typed: str) -> None:
         "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
     )
     lead, sections = Section("Answer", "\n\n".join(sentences), [overall]), list(_sections(results))
-    drawn = write_figures(output / "figures", [lead, *sections])
+    drawn = write_figures(output / "figures", [lead, *sections], figure_width)
     facts = {"runs": _counted(results), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
     _print(results, console, table, sentences)
