@@ -102,17 +102,17 @@ text in its training.""",
 def page(folders: Sequence[Path]) -> str:
     """Return the page, and copy the pictures that it shows."""
     parts = {folder: _part_of(folder) for folder in folders}
-    blocks = [INTRODUCTION, "# What to take"]
+    blocks = [INTRODUCTION, "## What to take"]
     for folder, part in parts.items():
         blocks += [f"**{part.title}.** {_summary(folder)}", comparison_blocks.answer(folder)]
-    blocks += ["# What has no evidence", "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())]
+    blocks += ["## What has no evidence", "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())]
     for folder, part in parts.items():
         results = pd.read_csv(folder / "results.csv")
         seeds = results["seed"].nunique()
         means = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
-        blocks += [f"# {part.title}", part.text, "## Every case", means]
+        blocks += [f"## {part.title}", part.text, "### Every case", means]
         blocks += comparison_blocks.tables(results, part.metrics)
-        blocks += ["## Pictures"]
+        blocks += ["### Pictures"]
         blocks += comparison_blocks.pictures(folder, part.pictures, DOCS, FIGURES / _name(folder))
         blocks += comparison_blocks.origin(folder)
     return "\n\n".join(blocks) + "\n"
