@@ -553,8 +553,9 @@ def _table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _joined(paragraph: str) -> str:
-    """Return a paragraph in one line, but for the items of a list."""
-    return paragraph.replace("\n- ", "\0").replace("\n  ", " ").replace("\n", " ").replace("\0", "\n- ")
+    """Return a paragraph in one line, but for the items of a list, which Markdown parts from it by an empty line."""
+    first, *items = (" ".join(part.split()) for part in paragraph.split("\n- "))
+    return "\n- ".join([f"{first}\n" if items and not first.startswith("- ") else first, *items])
 
 
 def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
