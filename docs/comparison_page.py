@@ -66,12 +66,12 @@ class ComparisonPage:
     def make(self, folders: Sequence[Path]) -> None:
         """Write the page from the folders of its comparisons, and copy the pictures that it shows."""
         parts = {folder: self.parts[str(self.part_name(folder))] for folder in folders}
-        blocks = [self.introduction, "# What to take"]
+        blocks = [self.introduction, "## What to take"]
         for folder, part in parts.items():
             sentences = " ".join(part.summary(_results(folder)))
             blocks += [f"**{part.title}.** {sentences}".strip(), answer(folder)]
         lacking = "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())
-        blocks += ["# What has no evidence", lacking]
+        blocks += ["## What has no evidence", lacking]
         for folder, part in parts.items():
             blocks += self._section(folder, part)
         (DOCS / f"{self.name}.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
@@ -79,11 +79,11 @@ class ComparisonPage:
     def _section(self, folder: Path, part: Part) -> Iterator[str]:
         results = _results(folder)
         seeds = results["seed"].nunique()
-        yield from (f"# {part.title}", part.text, "## Every case")
+        yield from (f"## {part.title}", part.text, "### Every case")
         yield f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
         yield from tables(results, part.metrics)
         yield from beside_the_paper(folder)
-        yield "## Pictures"
+        yield "### Pictures"
         yield from pictures(folder, part.pictures, Path("figures") / self.name / str(self.part_name(folder)))
         yield from origin(folder)
 
@@ -134,7 +134,7 @@ def tables(results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[str]:
 
 def beside_the_paper(folder: Path) -> Iterator[str]:
     """Yield the claims of a paper with their outcome, and its values, where a comparison repeats one."""
-    for name, heading in {"claims": "## Claims of the paper", "published": "## Published values beside ours"}.items():
+    for name, heading in {"claims": "### Claims of the paper", "published": "### Published values beside ours"}.items():
         if (file := folder / "figures" / f"{name}.csv").exists():
             yield heading
             yield markdown(pd.read_csv(file).map(_cell))
@@ -161,9 +161,9 @@ def pictures(folder: Path, patterns: Sequence[str], place: Path) -> Iterator[str
 def origin(folder: Path) -> Iterator[str]:
     """Yield the checks, the methods and the command of a comparison."""
     content = made(folder)
-    yield "## Checks"
+    yield "### Checks"
     yield markdown(pd.read_csv(folder / "figures" / "checks.csv").astype(str))
-    yield "## How it was made"
+    yield "### How it was made"
     yield str(content["methods"])
     yield f"```bash\n{content['command']}\n```"
 

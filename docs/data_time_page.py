@@ -10,7 +10,7 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 FIGURES = DOCS.parent / "benchmarks" / "figures" / "data_time.json"
 PAGE = DOCS / "tasks.md"
-HEADING = "# Time spent on data"
+HEADING = "## Time spent on data"
 
 
 def section(measured: Mapping[str, Any]) -> str:
@@ -30,7 +30,7 @@ def section(measured: Mapping[str, Any]) -> str:
 def with_section(page: str, new: str) -> str:
     """Return a page with another section in place of the one of this heading."""
     before, _, rest = page.partition(f"{HEADING}\n")
-    return f"{before}{new}{rest[rest.index('# ') :]}"
+    return f"{before}{new}{rest[rest.index('## ') :]}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,6 @@
-"""Makes docs/encodings.md and its pictures: `python docs/make.py encodings`.
+"""Makes docs/encodings.md, docs/encodings/ and their pictures: `python docs/make.py encodings`.
 
-The page is made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
+The pages are made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
 conf/temperature, the figures of one machine in benchmarks/figures, and those of docs/default_runs.json if there is one.
 """
 
@@ -28,16 +28,43 @@ from poslab.configuration.of_pretrained import with_usual
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
+from poslab.encodings import __all__ as exported
 from poslab.runs.recipe import Recipe
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "encodings.md"
+FOLDER = DOCS / "encodings"
+"""One page for each family, for positions and for temperatures."""
 FIGURES = Path("figures")
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
 DEFAULT_RUNS = DOCS / "default_runs.json"
 TRAINING_LENGTH = 512
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
 """The rows of the benchmark that hold the costs of encodings."""
+
+FAMILIES = {
+    "absolute": ("Absolute positions", "A vector for each position is added to the embeddings, once."),
+    "rotary": (
+        "Rotations",
+        "Queries and keys turn by angles that grow with their positions, so that a logit depends on their distance.",
+    ),
+    "bias": ("Biases of distance", "A number that depends on the distance of query and key is added to their logit."),
+    "relative": ("Relative vectors", "Learned or fixed vectors for distances meet queries and keys in the logits."),
+    "content": ("Distances by content", "What tokens say decides how far apart they are, or how a bias acts on them."),
+    "per_layer": ("Patterns over layers", "Layers differ: in their encodings, in their windows, or in both."),
+}
+"""Title and sentence for the page of each family, which is a folder or a file of poslab.encodings."""
+
+OWN_MODEL = {
+    "d_model": "512",
+    "num_layers": "8",
+    "num_heads": "8",
+    "num_kv_heads": "8",
+    "head_dim": "64",
+    "digits": "range(48, 58)",
+    "shape": "StackShape(512, num_layers=8, num_heads=8, num_kv_heads=8, head_dim=64)",
+}
+"""Arguments that a reader's model gives, as the examples write them."""
 
 PLACES = {
     "embed": "token embeddings",
@@ -67,19 +94,20 @@ CAPTIONS = {
 BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances."
 
 INTRODUCTION = """\
-# Encodings, positions and temperatures
+# Encodings
 
-`python docs/make.py` makes this page from the code, its configuration files and its benchmark. Do not edit it by hand.
+`python docs/make.py` makes this page and those of the families from the code, its configuration files and its
+benchmark. Do not edit them by hand.
 
 To choose an encoding: `python -m src.train encoding=alibi encoding.max_exponent=10`.
 
 To write one: subclass `poslab.encodings.PositionalEncoding`, and check it with `poslab.testing.check_encoding`
 ([your own encoding](your-own-encoding.md)).
 
-[Positions](#positions) and [temperatures](#temperatures) come after the encodings and work with any of them.
-
-Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j.
+To use one in attention of your own: [in your model](in-your-model.md).
 """
+MADE = "`python docs/make.py` makes this page. Do not edit it by hand. [Encodings](../encodings.md) has all of them."
+LEGEND = "Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j."
 
 
 @dataclass(frozen=True)
@@ -138,12 +166,14 @@ class Document:
 
     Args:
         lead: the first line.
+        use: the paragraph that begins with "Use it"; empty if there is none.
         before, after: paragraphs on either side of the arguments, as Markdown.
         formula: the first one, for the cell of a table; the lead where there is none.
         source: of the encoding.
     """
 
     lead: str
+    use: str
     before: list[str]
     after: list[str]
     formula: str
@@ -151,27 +181,54 @@ class Document:
 
     @classmethod
     def of(cls, documented: Callable[..., Any]) -> Document:
-        """Return the signature of a class or function."""
+        """Return the parts of the docstring of a class or function."""
         lead, *paragraphs = (inspect.getdoc(documented) or "").split("\n\n")
         lead = _joined(lead)
         formulas = [paragraph for paragraph in paragraphs if paragraph.startswith("    ")]
         before: list[str] = []
         after: list[str] = []
-        part, source = before, ""
+        part, source, use = before, "", ""
         for paragraph in paragraphs:
-            if paragraph.startswith(("Args:", "Raises:", "Parameters:")):
+            if paragraph.startswith(("Args:", "Raises:", "Examples:", "Parameters:")):
                 part = after
             if paragraph.startswith("Source:"):
                 source = _joined(paragraph)
-            elif not paragraph.startswith(("Args:", "Raises:")):
+            elif paragraph.startswith("Use it "):
+                use = _joined(paragraph)
+            elif not paragraph.startswith(("Args:", "Raises:", "Examples:")):
                 part.append(paragraph if paragraph.startswith("    ") else _joined(paragraph))
         lines = [" ".join(line.split()) for line in formulas[0].splitlines()] if formulas else []
         formula = "<br>".join(f"`{line}`" for line in lines) or lead
-        return cls(lead, before, after, formula, source)
+        return cls(lead, use, before, after, formula, source)
 
 
 class Encoding(Choice):
     """A file of conf/encoding, and the stack that it makes."""
+
+    @property
+    def family(self) -> str:
+        """The folder or file of poslab.encodings that it stands in, a page of `FOLDER`."""
+        return self.documents[0].__module__.removeprefix("poslab.encodings.").partition(".")[0]
+
+    @property
+    def code(self) -> str:
+        """Python that makes it in a model of a reader's own."""
+        imports = {"poslab.encodings": {"StackEncodings", "StackShape"} if self.is_pattern else set()}
+        made = _expression(with_usual(OmegaConf.to_container(self.config.encoding, resolve=True)), imports, whole=True)
+        if self.is_pattern:
+            made = f"shape = {OWN_MODEL['shape']}\nencodings = StackEncodings({made}, shape)"
+        else:
+            made = f"encoding = {made}"
+        if "StackShape" in made:
+            imports["poslab.encodings"].add("StackShape")
+        lines = [f"from {module} import {', '.join(sorted(names))}" for module, names in imports.items() if names]
+        blocks = [sorted(line for line in lines if ("poslab" in line) is ours) for ours in (False, True)]
+        return "\n\n".join(["\n".join(block) for block in blocks if block] + [made])
+
+    @property
+    def is_pattern(self) -> bool:
+        """True if it makes the encodings of a whole stack, not that of a layer."""
+        return not self.config.encoding.get("_partial_", False)
 
     @cached_property
     def shape(self) -> StackShape:
@@ -253,6 +310,50 @@ def _reads_digits(encoding: PositionalEncoding) -> bool:
     return "digits" in inspect.signature(type(encoding)).parameters
 
 
+def _expression(value: Any, imports: dict[str, set[str]], whole: bool = False) -> str:
+    """Return Python for a value of a configuration, and add what it imports.
+
+    Args:
+        value: a node, a list or a scalar; keys that a function has as defaults are left out.
+        imports: names by module.
+        whole: True for an encoding itself, which also gets what a model gives; else a factory stays one.
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(_expression(part, imports) for part in value)}]"
+    if not isinstance(value, dict):
+        return repr(value)
+    module, _, name = value["_target_"].rpartition(".")
+    imports.setdefault("poslab.encodings" if name in exported else module, set()).add(name)
+    parameters = inspect.signature(pydoc.locate(value["_target_"])).parameters  # type: ignore[arg-type]
+    partial = value.get("_partial_", False)
+    words = {}
+    for key in value.keys() - {"_target_", "_partial_"}:
+        if _expression(value[key], {}) != _expression(_default(parameters[key]), {}):
+            words[key] = _expression(value[key], imports)
+    if whole and partial:
+        words |= {key: OWN_MODEL[key] for key in parameters if key in OWN_MODEL and _is_required(parameters[key])}
+        partial = False
+    arguments = ", ".join(f"{key}={words[key]}" for key in parameters if key in words)
+    if not partial:
+        return f"{name}({arguments})"
+    if not arguments:
+        return name
+    imports.setdefault("functools", set()).add("partial")
+    return f"partial({name}, {arguments})"
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    """Return the default of a parameter as a configuration writes it; a class is a factory without arguments."""
+    default = parameter.default
+    if isinstance(default, type) and not _is_required(parameter):
+        return {"_target_": f"{default.__module__}.{default.__name__}", "_partial_": True}
+    return default
+
+
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
     """Return all choices of a configuration group for models of ours, in alphabetical order."""
     return [kind(group, name) for name in names(group) if name != "own"]
@@ -276,26 +377,57 @@ def shown(value: Any) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value)
 
 
-# The page
+# The pages
 
 
-def page() -> str:
-    """Return the text of docs/encodings.md."""
+def pages() -> dict[Path, str]:
+    """Return the text of docs/encodings.md and of each page of docs/encodings."""
     encodings = choices("encoding", Encoding)
     benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     costs = {row["encoding"]: row for row in benchmark["rows"] if row.items() >= MEASURED.items()}
     runs = json.loads(DEFAULT_RUNS.read_text(encoding="utf-8")) if DEFAULT_RUNS.exists() else {}
-    blocks = [INTRODUCTION, *_overview(encodings, costs, benchmark["machine"], runs)]
-    blocks += [block for encoding in encodings for block in _encoding_section(encoding, encodings, costs)]
+    made = {PAGE: [INTRODUCTION, *_families(encodings), *_overview(encodings, costs, benchmark["machine"], runs)]}
+    for family in _families_of(encodings):
+        name, sentence = FAMILIES.get(family, (family, ""))
+        blocks = made[FOLDER / f"{family}.md"] = [f"# {name}", sentence, MADE, LEGEND]
+        for encoding in encodings:
+            if encoding.family == family:
+                blocks += _encoding_section(encoding, encodings, costs, runs)
     for group, title, caption in (
         ("positions", "Positions", "How far three texts of 512 tokens are moved in training."),
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
     ):
-        blocks += [f"# {title}", f"The config group `{group}=`; it works with any encoding that allows it."]
+        blocks = made[FOLDER / f"{group}.md"] = [f"# {title}"]
+        blocks += [f"The config group `{group}=`; it works with any encoding that allows it.", MADE]
         blocks += [*_table([group, "formula", "what it does"], map(_row, choices(group)))]
         for choice in choices(group):
             blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
-    return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+    return {path: "\n\n".join(block.strip("\n") for block in blocks) + "\n" for path, blocks in made.items()}
+
+
+def _families_of(encodings: list[Encoding]) -> list[str]:
+    """Return the families in the order of `FAMILIES`, then those that are not there."""
+    return list(dict.fromkeys([*FAMILIES, *(encoding.family for encoding in encodings)]))
+
+
+def _families(encodings: list[Encoding]) -> Iterator[str]:
+    """Yield the table of the families."""
+    yield "## Families"
+    rows = []
+    for family in _families_of(encodings):
+        name, sentence = FAMILIES.get(family, (family, ""))
+        members = ", ".join(_to(encoding) for encoding in encodings if encoding.family == family)
+        rows.append([f"[{name}](encodings/{family}.md)", sentence, members])
+    yield from _table(["family", "how it works", "encodings"], rows)
+    yield (
+        "[Positions](encodings/positions.md) and [temperatures](encodings/temperature.md) are groups of their own. "
+        "They work with any encoding."
+    )
+
+
+def _to(encoding: Encoding, start: str = "encodings/") -> str:
+    """Return a link to the section of an encoding, from a page beside or above those of the families."""
+    return f"[{encoding.name}]({start}{encoding.family}.md#{encoding.name})"
 
 
 def _overview(
@@ -309,7 +441,7 @@ def _overview(
     for encoding in encodings:
         rows.append(
             [
-                f"[{encoding.name}](#{encoding.name})",
+                _to(encoding),
                 encoding.document.formula,
                 f"{encoding.num_parameters:,}",
                 encoding.places,
@@ -319,7 +451,8 @@ def _overview(
                 *(_bits(runs.get(encoding.name, {}).get(length)) for length in lengths),
             ]
         )
-    yield "# All encodings"
+    yield "## All encodings"
+    yield LEGEND
     yield from _table([*columns, *(f"bits at {length}" for length in lengths)], rows)
     yield (
         f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
@@ -346,7 +479,9 @@ def _row(choice: Choice) -> list[str]:
     return [link, choice.document.formula, choice.document.lead]
 
 
-def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any]) -> Iterator[str]:
+def _encoding_section(
+    encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any], runs: dict[str, Any]
+) -> Iterator[str]:
     owners = "one for all layers" if len(encoding.stack.distinct) == 1 else "in each layer"
     shapes = {name: tuple(p.shape) for layer in encoding.layers for name, p in layer.named_parameters()}
     named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
@@ -364,13 +499,18 @@ def _encoding_section(encoding: Encoding, encodings: list[Encoding], costs: dict
         "Route": encoding.routes,
         "Time, memory over `none`": " and ".join(_over_none(costs.get(encoding.name))),
     }
+    if encoding.name in runs:
+        bits = (f"{_bits(value)} at {int(length):,}" for length, value in runs[encoding.name].items())
+        facts["Bits per byte of the default run"] = ", ".join(bits)
     yield f"## {encoding.name}"
     more = [f"- **{name}:** {fact}" for name, fact in facts.items()]
     yield from _section(encoding, encoding.caption, more)
+    yield "In a model of your own:"
+    yield f"```python\n{encoding.code}\n```"
     others = [other for other in encodings if other.documents[0] in encoding.documents[1:]]
     others += [other for other in encodings if other.name in _pattern_members(encoding, encodings)]
     if others:
-        yield "See also " + ", ".join(f"[{other.name}](#{other.name})" for other in others) + "."
+        yield "See also " + ", ".join(_to(other, "") for other in others) + "."
 
 
 def _pattern_members(encoding: Encoding, encodings: list[Encoding]) -> set[str]:
@@ -388,7 +528,9 @@ def _section(choice: Choice, caption: str, facts: Iterable[str]) -> Iterator[str
         formula = next((block for block in Document.of(base).before if block.startswith("    ")), None)
         if formula is not None:
             yield from (f"Built on `{base.__name__}`:", formula)
-    yield f"![{choice.name}]({choice.figure.as_posix()})"
+    if document.use:
+        yield document.use.replace("Use it", "**Use it**", 1)
+    yield f"![{choice.name}](../{choice.figure.as_posix()})"
     yield f"*{caption}*"
     facts = list(facts)
     if facts:
@@ -411,8 +553,9 @@ def _table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _joined(paragraph: str) -> str:
-    """Return a paragraph in one line, but for the items of a list."""
-    return paragraph.replace("\n- ", "\0").replace("\n  ", " ").replace("\n", " ").replace("\0", "\n- ")
+    """Return a paragraph in one line, but for the items of a list, which Markdown parts from it by an empty line."""
+    first, *items = (" ".join(part.split()) for part in paragraph.split("\n- "))
+    return "\n- ".join([f"{first}\n" if items and not first.startswith("- ") else first, *items])
 
 
 def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
@@ -425,11 +568,13 @@ def _bits(value: float | None) -> str:
 
 
 def make(draws: bool) -> None:
-    """Write the page, and draw its pictures."""
+    """Write the pages, and draw their pictures."""
+    FOLDER.mkdir(exist_ok=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         if draws:
             draw()
-        PAGE.write_text(page(), encoding="utf-8")
+        for path, text in pages().items():
+            path.write_text(text, encoding="utf-8")
 
 
 def draw() -> None:

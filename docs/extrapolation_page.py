@@ -35,7 +35,7 @@ The two protocols answer different questions:
   before it. This measures how well the encoding works at distances that it was not trained on."""
 
 REPEAT = """\
-# How to repeat it
+## How to repeat it
 
 ```bash
 for encoding in rotary alibi t5 sinusoidal none; do
@@ -52,8 +52,8 @@ def page(frame: pd.DataFrame) -> str:
     blocks = [INTRODUCTION]
     for protocol in frame["protocol"].unique():
         rows = frame[frame["protocol"] == protocol]
-        blocks += [f"# {protocol.capitalize()} windows", *_tables(rows)]
-    blocks += ["# Pictures"]
+        blocks += [f"## {protocol.capitalize()} windows", *_tables(rows)]
+    blocks += ["## Pictures"]
     blocks += [f"![{caption}]({(FIGURES / name).as_posix()}.png)\n\n{caption}" for name, caption in PICTURES.items()]
     return "\n\n".join([*blocks, REPEAT]) + "\n"
 

@@ -1,8 +1,8 @@
 """Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
-encodings.md is made of the code and its configuration, performance.md and the end of tasks.md of the figures in
-benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of comparisons of the folders that
-`--comparison` names. `--text` leaves the pictures as they are.
+encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md and the end of
+tasks.md of the figures in benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of
+comparisons of the folders that `--comparison` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ import extrapolation_page
 import papers_page
 import performance
 import pretrained_page
+import reference_page
 import which_encoding_page
 
-PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": data_time_page.make}
+PAGES = {
+    "encodings": encodings_page.make,
+    "performance": performance.make,
+    "reference": reference_page.make,
+    "tasks": data_time_page.make,
+}
 COMPARED = (which_encoding_page.PAGE, papers_page.PAGE, pretrained_page.PAGE)
 """Pages of comparisons."""
 

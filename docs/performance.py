@@ -38,7 +38,7 @@ processors are many times slower on them, and attention weights under ALiBi have
 the default model under ALiBi trains 2.5 times as fast with it on the Xeon below. In your own programs call it first."""
 
 REPEAT = """\
-# How to repeat it
+## How to repeat it
 
 On a machine that does nothing else, in a checkout:
 
@@ -62,9 +62,9 @@ def page(machines: Sequence[Measured]) -> str:
     blocks = [INTRODUCTION]
     for measured in machines:
         blocks += [
-            f"# {measured.name}",
+            f"## {measured.name}",
             *_machine(measured),
-            "## Bounds",
+            "### Bounds",
             "\n".join(str(bound) for bound in bounds(measured)),
             *_distance(measured.attention),
             *_layers(measured),
@@ -92,7 +92,7 @@ def _distance(attention: Figures) -> Iterator[str]:
     if not rows:
         return
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
-    yield "## The distance route"
+    yield "### The distance route"
     yield (
         "Forward plus backward of 8 heads of 64 dimensions, divided by PyTorch's causal attention without an encoding: "
         "the route with a learned bias and with a fixed one, and PyTorch's attention with the learned bias as a T x T "
@@ -109,7 +109,7 @@ def _layers(measured: Measured) -> Iterator[str]:
     rows = measured.attention.of("layers")
     if not rows:
         return
-    yield "## An attention layer under every encoding"
+    yield "### An attention layer under every encoding"
     yield (
         "Forward plus backward of one layer of width 512 with 8 heads on one sequence, including projections, tables, "
         "biases and masks. It is divided by our layer without an encoding, which is PyTorch's causal attention between "
@@ -119,7 +119,7 @@ def _layers(measured: Measured) -> Iterator[str]:
     )
     for precision in dict.fromkeys(row["precision"] for row in rows):
         for figure, title in (("time", "Time"), ("memory", "Peak memory")):
-            yield f"### {title}, {precision}"
+            yield f"#### {title}, {precision}"
             yield f"![{title} over T, {precision}]({_picture(measured, figure, precision).as_posix()})"
             lengths = sorted({row["length"] for row in rows})
             cells = {
@@ -143,7 +143,7 @@ def _blockwise(attention: Figures) -> Iterator[str]:
     rows = attention.of("blockwise", contestant="blockwise")
     if not rows:
         return
-    yield "## The blockwise route"
+    yield "### The blockwise route"
     yield (
         "Attention alone, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
         "tables and state: the time of the route divided by that of the dense form at T = 2,048, and its peak memory "
@@ -161,7 +161,7 @@ def _blockwise(attention: Figures) -> Iterator[str]:
 def _training(train_step: Figures) -> Iterator[str]:
     if not train_step.rows:
         return
-    yield "## A training step of a whole decoder"
+    yield "### A training step of a whole decoder"
     yield (
         "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW.\n\n"
         "For x-transformers, the peer is its own decoder, with the same sizes, tied embeddings, RMSNorm, SwiGLU and "
@@ -169,7 +169,7 @@ def _training(train_step: Figures) -> Iterator[str]:
         "ours, because its whole models differ in much that is not part of the encoding."
     )
     if trainer := train_step.of("trainer"):
-        yield "### In a plain loop and in Lightning's"
+        yield "#### In a plain loop and in Lightning's"
         yield (
             "Rotary. Tokens per second divided by those of x-transformers, with quartiles. `python -m src.train` runs "
             "`Poslab, Trainer`."
@@ -179,7 +179,7 @@ def _training(train_step: Figures) -> Iterator[str]:
     encodings = train_step.of("encodings")
     ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
     if ours:
-        yield "### Every encoding over none"
+        yield "#### Every encoding over none"
         yield (
             f"8 rows of 512 tokens, divided by `none`: medians of {ours[0]['turns']} steps that alternate with steps "
             "under `none`. The table has a row for `none` too, whose distance from 1 is noise."
@@ -194,7 +194,7 @@ def _training(train_step: Figures) -> Iterator[str]:
         yield _table(["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines)
     peers = [row for row in encodings if "speed" in row]
     if peers:
-        yield "### Beside peers"
+        yield "#### Beside peers"
         yield (
             "Our speed: a step of ours is this many times as fast as that of the peer with the same encoding. Their "
             "memory: their step needs this many times as much memory. On 8 rows of 512 tokens, and on 2 rows of 2,048 "
@@ -217,7 +217,7 @@ def _training(train_step: Figures) -> Iterator[str]:
             )
         yield _table(["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines)
     if compiled := [row for row in train_step.of("compiled") if "share" in row]:
-        yield "### Compiled"
+        yield "#### Compiled"
         yield (
             "bf16-mixed under torch.compile: tokens per second, divided by those that the machine's matrix products "
             "alone would allow. These products are those of the model's linear layers at its own shapes, forward and "
@@ -231,7 +231,7 @@ def _memory(memory: Figures) -> Iterator[str]:
     rows = memory.of("evaluation")
     if not rows:
         return
-    yield "## Long texts"
+    yield "### Long texts"
     yield (
         f"Logits and loss of the default decoder (`size=tiny`) on one text of {rows[0]['length']:,} tokens: the peak "
         "resident memory of a separate process, including Python and PyTorch, for every encoding on the routes flash "

@@ -1,13 +1,37 @@
-"""Copies of the repository in which the commands of a guide are typed."""
+"""The code blocks of the pages, and copies of the repository in which their commands are typed."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[cs]*/README.md"))]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+"""All pages that people read."""
+
+
+class Block(NamedTuple):
+    """A code block of a page, and the file that the line above it names."""
+
+    page: str
+    language: str
+    text: str
+    file: str | None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the code blocks of a page."""
+    around = re.split(r"^```", page.read_text(encoding="utf-8"), flags=re.M)  # text, block, text, block, ..., text
+    for above, block in zip(around[0::2], around[1::2], strict=False):
+        language, _, text = block.partition("\n")
+        named = re.search(r"`([\w/]+\.(?:py|yaml))`[^`\n]*[:：]\s*$", above)
+        yield Block(str(page.relative_to(ROOT)), language, text, named[1] if named else None)
 
 
 def copy_of_repository(folder: Path, *names: str) -> None:

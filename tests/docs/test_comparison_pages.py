@@ -64,11 +64,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_page_begins_with_what_to_take_and_what_has_no_evidence(folder, docs):
     text = made(docs, "pretrained", folder)
-    assert text.index("# What to take") < text.index("# What has no evidence") < text.index("# A rotary decoder")
+    assert text.index("## What to take") < text.index("## What has no evidence") < text.index("## A rotary decoder")
     assert "3.000 bits per byte under rotary and 2.000 under ALiBi" in text
     assert "exchanged for ALiBi has 2.250, 75 % of the way; the best there is alibi (2.250)" in text
     assert "No model finds a pass key even within 256 tokens" in text
-    assert text.index("- full_5: take alibi.") < text.index("# What has no evidence")
+    assert text.index("- full_5: take alibi.") < text.index("## What has no evidence")
 
 
 def test_a_metric_has_a_row_for_each_encoding_and_a_column_for_each_case(folder, docs):

@@ -1,6 +1,6 @@
-"""docs/encodings.md says nothing that the code does not say; a choice that is not on it yet is no mistake.
+"""docs/encodings.md and docs/encodings/ say nothing that the code does not say; a choice may be missing yet.
 
-`python docs/make.py encodings` brings it up to date.
+`python docs/make.py encodings` brings them up to date.
 """
 
 import re
@@ -8,29 +8,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docs.encodings_page import CONF, DOCS, PAGE, page
+from docs.encodings_page import CONF, DOCS, FOLDER, PAGE, pages
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
+from poslab.encodings import PositionalEncoding, StackEncodings
 from tests.encoding_choices import composed
 
-TEXT = PAGE.read_text(encoding="utf-8")
+TEXTS = {path: path.read_text(encoding="utf-8") for path in (PAGE, *sorted(FOLDER.iterdir()))}
 GROUPS = ("encoding", "positions", "temperature")
 FILES = sorted(path for group in GROUPS for path in (CONF / group).glob("*.yaml") if path.stem != "own")
-
-
-@pytest.fixture(scope="module")
-def made() -> str:
-    """The page as its generator makes it now."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return page()
+OTHERS = re.compile(r"See also|\| \[[^]]+\]\(encodings/\w+\.md\) \|")
 
 
 def sections(text: str) -> dict[str, list[str]]:
-    """The lines of each section by its title, but for those that point to other choices."""
+    """The lines of each section by its title, but for those that list other choices: a new one may not be there yet."""
     _, *parts = re.split(r"^##? (?=.+\n\n)", text, flags=re.M)
     split = (part.partition("\n") for part in parts)
-    return {title: [line for line in body.splitlines() if not line.startswith("See also")] for title, _, body in split}
+    return {title: [line for line in body.splitlines() if not OTHERS.match(line)] for title, _, body in split}
+
+
+SECTIONS = {name: "\n".join(lines) for text in TEXTS.values() for name, lines in sections(text).items()}
+CODE = {name: block[1] for name, text in SECTIONS.items() if (block := re.search(r"```python\n(.*?)\n```", text, re.S))}
+"""Code of each encoding, by its name."""
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[Path, str]:
+    """The pages as their generator makes them now."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return pages()
 
 
 def title(path: Path) -> str:
@@ -47,28 +54,48 @@ def keys(node: DictConfig, prefix: str) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_what_the_page_says_is_what_the_code_says_now(made):
-    now = sections(made)
-    for name, lines in sections(TEXT).items():
-        gone = set(lines) - set(now.get(name, []))
-        assert not gone, f"docs/encodings.md is out of date on {name}: python docs/make.py encodings"
+def test_what_the_pages_say_is_what_the_code_says_now(made):
+    for path, text in TEXTS.items():
+        now = sections(made[path])
+        for name, lines in sections(text).items():
+            gone = set(lines) - set(now.get(name, []))
+            assert not gone, f"{path.name} is out of date on {name}: python docs/make.py encodings"
 
 
 @pytest.mark.parametrize("path", FILES, ids=title)
 def test_every_choice_is_given_a_section_with_its_picture_and_hyperparameters(path, made):
-    text = "\n".join(sections(made)[title(path)])
+    (text,) = ("\n".join(found[title(path)]) for found in map(sections, made.values()) if title(path) in found)
     assert len(re.findall(r"!\[.*\]\(.*\)", text)) == 1
     for key in keys(composed(f"{path.parent.name}={path.stem}")[path.parent.name], path.parent.name):
         assert f"| `{key}` |" in text
     if path.parent.name == "encoding":
-        assert f"\n| [{path.stem}](#{path.stem}) | " in made
+        assert re.search(rf"^\| \[{path.stem}\]\(encodings/\w+\.md#{path.stem}\) \| ", made[PAGE], re.M)
 
 
-def test_every_picture_of_the_page_is_there_and_small():
-    pictures = re.findall(r"!\[.*\]\((.*)\)", TEXT)
+@pytest.mark.parametrize("name", CODE)
+def test_the_code_of_an_encoding_makes_what_the_choice_makes(name):
+    names: dict = {}
+    exec(CODE[name], names)
+    ours = names["encodings"].layer(0) if "encodings" in names else names["encoding"]
+    assert isinstance(ours, PositionalEncoding)
+    if "encodings" in names:
+        assert isinstance(names["encodings"], StackEncodings)
+    else:
+        assert composed(f"encoding={name}").encoding._target_ == f"{type(ours).__module__}.{type(ours).__name__}"
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_every_encoding_says_when_to_use_it(name):
+    assert len(re.findall(r"^\*\*Use it\*\* when .*\.$", SECTIONS[name], re.M)) == 1
+
+
+def test_every_picture_of_the_pages_is_there_and_small():
+    pictures = [
+        path.parent / picture for path, text in TEXTS.items() for picture in re.findall(r"!\[.*\]\((.*)\)", text)
+    ]
     assert pictures
     for picture in pictures:
-        assert (DOCS / picture).stat().st_size < 60_000
+        assert picture.stat().st_size < 60_000
 
 
 def test_no_picture_is_left_of_a_choice_that_is_gone():

@@ -246,4 +246,5 @@ def test_its_table_names_what_reports_ask_for() -> None:
 def test_it_is_on_the_page_that_one_command_makes(checkout: Path) -> None:
     assert of("bash")[MAKE_PAGES].strip() == "python docs/make.py"
     typed(checkout, of("bash")[MAKE_PAGES], "--text", "encodings")
-    assert "| [log_cpb](#log_cpb) | " in (checkout / "docs" / "encodings.md").read_text()
+    assert "| [log_cpb](encodings/bias.md#log_cpb) | " in (checkout / "docs" / "encodings.md").read_text()
+    assert "\n## log_cpb\n" in (checkout / "docs" / "encodings" / "bias.md").read_text()

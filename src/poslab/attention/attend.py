@@ -102,6 +102,15 @@ def attend(
 
     Raises:
         ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.
+
+    Examples:
+        >>> from poslab.attention import Visibility, attend
+        >>> from poslab.encodings import Alibi, Positions
+        >>> q_BHTD, k_BGSD, v_BGSD = torch.randn(2, 8, 128, 64), torch.randn(2, 2, 128, 64), torch.randn(2, 2, 128, 64)
+        >>> alibi, positions = Alibi(num_heads=8), Positions.range(128)
+        >>> tables = alibi.prepare(positions, positions)  # once for all layers
+        >>> attend(q_BHTD, k_BGSD, v_BGSD, alibi, tables, Visibility()).shape
+        torch.Size([2, 8, 128, 64])
     """
     forced, route = route, choose_route(encoding, route)
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(

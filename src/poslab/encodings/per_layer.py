@@ -22,6 +22,8 @@ class PerLayer:
     An encoding that shares its parameters has one instance for all layers of its factory. FIRE in all layers, with
     digit embeddings before the first, is `PerLayer([Fire], embedding=Abacus)`.
 
+    Use it when layers should differ, such as local layers beside layers that see the whole text.
+
     Args:
         encodings: factories of encodings, one for each layer of the pattern.
         windows: for each layer of the pattern, the number of last tokens that a token sees, itself included; None in a
@@ -54,6 +56,9 @@ def rnope(
     """Return rotary layers with a sliding window and, every nth, a layer without position over the whole text (RNoPE).
 
     Position separates near tokens, content alone far ones, so that no angle occurs beyond the window.
+
+    Use it when a decoder has to read far beyond its training length: layers with a window meet no new distance, and
+    those without position have none.
 
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.

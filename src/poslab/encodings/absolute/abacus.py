@@ -28,6 +28,9 @@ class Abacus(PositionalEncoding):
     digit first, so that an index is a power of ten and the digits of a sum have the same
     (`dataset=addition dataset.task.reversed=true`).
 
+    Use it when numbers are the task, such as adding numbers with more digits than in training. It encodes places within
+    numbers alone: give the model another encoding beside it for everything else.
+
     Args:
         d_model: width M.
         digits: ids of the tokens that are one digit each, at least one; a run gets them from its tokenizer.

@@ -24,6 +24,9 @@ class Fourier(PositionalEncoding):
         PE(p, i) = sin a(p, i), or cos a(p, i), or sin a(p, i) cos a(p, i)        i = 0, ..., M - 1
         x_p      = scale * embedding_p + PE(p)
 
+    Use it when you study which harmonics an absolute encoding needs. To train a model, `sinusoidal` is the usual
+    choice.
+
     Args:
         d_model: width M.
         length: period L of the slowest harmonic, usually the training length; at least 2.

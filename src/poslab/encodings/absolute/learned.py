@@ -15,6 +15,8 @@ class Learned(PositionalEncoding):
 
         x_p = embedding_p + W[p]
 
+    Use it when no text is longer than `max_length`, as in BERT and GPT-2. It is undefined beyond.
+
     Args:
         d_model: width M.
         max_length: number of positions with a vector, at least 1 (BERT: 512, GPT-2: 1,024); none is defined past it.

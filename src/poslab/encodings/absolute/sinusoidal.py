@@ -24,6 +24,9 @@ class Sinusoidal(PositionalEncoding):
         PE(p, 2m + 1) = cos(p * base ** (-2m / M))
         x_p           = scale * embedding_p + PE(p)
 
+    Use it when positions are added to the embeddings and nothing should be learned, as in the first Transformer. It
+    does not hold beyond the training length.
+
     Args:
         d_model: width M, even.
         base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
@@ -41,6 +44,13 @@ class Sinusoidal(PositionalEncoding):
 
     Trap: M2M-100 and tensor2tensor divide exponents by M / 2 - 1 where the paper, and this, has M / 2: their slowest
     wavelength is 2 pi base exactly, and every other one differs as well.
+
+    Examples:
+        >>> import torch
+        >>> from poslab.encodings import Positions, Sinusoidal
+        >>> sinusoidal, x_BTM = Sinusoidal(d_model=512), torch.randn(2, 128, 512)
+        >>> sinusoidal.embed(x_BTM, Positions.range(128)).shape
+        torch.Size([2, 128, 512])
 
     Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 3.5.
     """

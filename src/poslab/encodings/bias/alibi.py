@@ -21,6 +21,9 @@ class Alibi(DistanceBias):
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * |i - j|
         slope_h = 2 ** -exponent_h,  exponent_h = h * max_exponent / H  for h = 1, ..., H
 
+    Use it when texts will be longer than in training and recent tokens matter most. It has no parameters and needs no
+    tuning. Every head discounts distance, so choose another where a token far back must be found.
+
     Args:
         num_heads: heads H; see `slope_exponents` for an H that is not a power of two.
         max_exponent: the smallest slope is 2 ** -max_exponent (paper: 8; above 0).
@@ -38,6 +41,15 @@ class Alibi(DistanceBias):
 
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
     slope * j is the same after a softmax, but bfloat16 cannot hold it.
+
+    Examples:
+        >>> from poslab.encodings import Alibi, Positions
+        >>> alibi, positions = Alibi(num_heads=8), Positions.range(3)
+        >>> bias_1HTS = alibi.bias(alibi.prepare(positions, positions)).matrix()
+        >>> bias_1HTS.shape
+        torch.Size([1, 8, 3, 3])
+        >>> bias_1HTS[0, 0, 2].tolist()  # the last query, in the first head
+        [-1.0, -0.5, -0.0]
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
     repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).

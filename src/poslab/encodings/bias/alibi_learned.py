@@ -17,6 +17,8 @@ class LearnedAlibi(Alibi):
 
     Learning the exponents keeps slopes positive, and a step changes a steep slope and a gentle one by the same factor.
 
+    Use it when ALiBi fits, but its slopes are a guess for your data: one parameter for each head adapts them.
+
     Args:
         num_heads: heads H.
         max_exponent: the smallest slope starts at 2 ** -max_exponent (paper: 8; above 0).

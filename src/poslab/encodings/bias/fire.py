@@ -21,6 +21,9 @@ class Fire(PositionalEncoding):
     The argument of the MLP is between 0 and 1 at any length, a range that training covers (progressive interpolation);
     up to the threshold T it is a function of distance alone.
 
+    Use it when a decoder should read texts of many lengths: distances count relative to the place of the query, so that
+    a longer text has no distance that is new.
+
     Args:
         num_heads: heads H.
         width: hidden units of the MLP, which has one hidden layer with ReLU (usual code: 32; at least 1).

@@ -36,6 +36,9 @@ class KerpleLog(DistanceBias):
     They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance, and starts r1 at
     ALiBi's slopes and the others at 1.
 
+    Use it when texts will be longer than in training and distant tokens still matter: the penalty grows with the
+    logarithm of the distance, at a rate that each head learns.
+
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
     the logarithmic variant; initial and smallest values as in the authors' code.
     """
@@ -80,6 +83,8 @@ class KerplePower(DistanceBias):
     0.01 + softplus(raw_r1) and r2 is 0.01 + 1.99 * sigmoid(raw_r2): the same ranges without their ends, and a gradient
     everywhere. They start as there, uniform in (0.01, 1) and (0.01, 2). That code also offers a kernel that multiplies
     logits, exp(-r1 * |i - j| ** r2), which is not part of this class.
+
+    Use it when ALiBi fits, but each head should learn how fast its penalty grows.
 
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
     the power variant; initial values and ranges as in the authors' code.

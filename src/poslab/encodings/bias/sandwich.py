@@ -17,6 +17,9 @@ class Sandwich(DistanceBias):
 
     over m = 1, ..., dim / 2, for head h = 1, ..., H.
 
+    Use it when texts will be longer than in training and nothing should be learned: a penalty like ALiBi's, of the form
+    that sinusoids give.
+
     Args:
         num_heads: heads H.
         dim: width of the sinusoids, not of the model (128; even, at least 2). Head 1 has a bias of at least -dim * H /

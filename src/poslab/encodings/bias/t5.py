@@ -20,6 +20,9 @@ class T5Bias(DistanceBias):
     further distances share the last. T5 itself leaves logits unscaled, `q . k + table`; with the usual scale the factor
     sqrt(D) gives the same family of functions and lets the table learn at the learning rate of the rest.
 
+    Use it when you train from scratch and texts may be longer than in training. It is cheap, and holds where
+    `max_distance` ends within the training window.
+
     Args:
         num_heads, head_dim: heads H and head dimension D.
         causal: True if keys are never ahead of the query; else half of the buckets serve keys ahead.
@@ -36,6 +39,12 @@ class T5Bias(DistanceBias):
     Traps: with 32 buckets to 128 the last begins at distance 113, in an encoder at 91, where bucket 16 is never used.
     T5's code counts key minus query. x-transformers and GPT-NeoX multiply the table by sqrt(D) too, as here; to use
     weights of T5 itself, multiply queries by sqrt(D) and divide the table by it.
+
+    Examples:
+        >>> from poslab.encodings import Positions, T5Bias
+        >>> t5, positions = T5Bias(num_heads=8, head_dim=64, d_model=512), Positions.range(128)
+        >>> t5.bias(t5.prepare(positions, positions)).matrix().shape  # added to the scaled logits
+        torch.Size([1, 8, 128, 128])
 
     Source: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
     (JMLR 2020), section 2.1; edges of buckets as in T5's code.

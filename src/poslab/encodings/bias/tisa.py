@@ -17,6 +17,8 @@ class Tisa(DistanceBias):
 
     over kernels s = 1, ..., num_kernels of each head.
 
+    Use it when a few parameters should say which distances matter, and you want to read them afterwards.
+
     Args:
         num_heads: heads H.
         num_kernels: bumps of each head (paper: 5; at least 1).

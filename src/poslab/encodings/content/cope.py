@@ -22,6 +22,8 @@ class CoPE(PositionalEncoding):
     where e at a fraction is interpolated linearly between the embeddings of the whole numbers around it. With all gates
     open, p_ij = i - j + 1; the key at the query itself is at g_ii, not at 0.
 
+    Use it when what has to be counted is not tokens: sentences, items of a list, or the occurrences of a word.
+
     Args:
         head_dim: head dimension D.
         num_positions: number P of embeddings, at least 2; counts beyond P - 1 share the last (default of the authors'

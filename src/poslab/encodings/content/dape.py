@@ -81,6 +81,8 @@ class Dape(_AttentionMap):
         logit(i, j) = A + B + f([A; B])    at each (i, j), for all H heads at once
         A = q_i . k_j / sqrt(D),  B the bias of another encoding,  f: 2H -> width -> H, LeakyReLU(0.01) between
 
+    Use it when quality at and beyond the training length matters more than the time of a step.
+
     Args:
         shape: stack that it serves.
         over: factory of the encoding with bias B, which must do nothing else (paper: KERPLE's logarithm, ALiBi and
@@ -112,6 +114,8 @@ class DapeV2(_AttentionMap):
     """DAPE v2: DAPE with an f that also reads the logits of neighbouring keys.
 
         logit(i, j) = A + B + f([A; B])    with both layers of f convolutions along keys, 1 x kernel_size
+
+    Use it when DAPE fits, and logits of neighbouring keys should be read together, as in copying and retrieval.
 
     Args:
         shape, over, width: as in `Dape`.

@@ -24,6 +24,8 @@ class Forgetting(PositionalEncoding):
 
     ALiBi with slopes that the tokens choose: a constant gate f is a slope of -ln f. No token forgets itself (j = i).
 
+    Use it when a decoder should decide by content what to forget. It needs no other encoding.
+
     Args:
         d_model, num_heads: width M of the tokens and heads H.
         gate_bias: initial b_h (authors: 0, half forgotten per token; x-transformers: 5, slope 0.007), usually 0 to 8.

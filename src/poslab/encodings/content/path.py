@@ -25,6 +25,9 @@ class PaTH(PositionalEncoding):
     The convolution is causal, `conv_width` tokens wide and separate for each channel. With forget gates (PaTH-FoX) the
     logit is `(k_j^T H_{j+1} ... H_i q_i + ln f_{j+1} + ... + ln f_i) / sqrt(D)`, f_t = sigmoid(g . x_t + g_0).
 
+    Use it when a decoder has to track what changes, such as the last value of a variable, and may take more time for
+    it.
+
     Args:
         d_model, num_heads, num_kv_heads, head_dim: M, H, G and D; each key-value head has its own reflections.
         rank: width of the bottleneck between `down` and `up` (paper: 32; positive).

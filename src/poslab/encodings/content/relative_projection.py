@@ -23,6 +23,8 @@ class RelativeProjection(PositionalEncoding):
         logit(i, j) = q_i . k_j / sqrt(D) + r_i . bank[:, i - j],    r_i = W_h x_i
         with 0 in place of the bias where i - j >= extent
 
+    Use it when the content of a token should decide how it looks at each distance, and texts are shorter than `extent`.
+
     Args:
         d_model, num_heads: width M of the tokens and heads H.
         rank: number of profiles, and of numbers in r_i (Inkling: 16; at least 1).

@@ -18,6 +18,9 @@ class StickBreaking(PositionalEncoding):
     It replaces the softmax and contains position: of equal keys the nearest has the most, 1/2, 1/4, 1/8 where all
     logits are 0. Weights are not normalised; the rest of the stick is dropped.
 
+    Use it when a decoder should prefer the most recent match, such as the last value of a variable. It replaces the
+    softmax.
+
     Args:
         attend_current: True if the query's own key comes first, j <= i (paper: false).
 

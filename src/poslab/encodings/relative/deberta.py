@@ -39,6 +39,8 @@ class Deberta(PositionalEncoding):
     Version 1 has a row for each distance, bucket(d) = d and n = max_distance; versions 2 and 3 have n = num_buckets,
     one row for each distance up to n / 2, and logarithmic ones from there to max_distance.
 
+    Use it when you train an encoder of the BERT kind and have the time: words meet distances in both directions.
+
     Args:
         d_model, num_heads, head_dim: width M, heads H and head dimension D.
         max_distance: distances from about here on share a row, on either side (paper: 512; at least 1, and with buckets

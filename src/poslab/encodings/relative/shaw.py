@@ -21,6 +21,8 @@ class Shaw(PositionalEncoding):
 
     with k = max_distance. Only the logits are scaled, not the vectors that are added to the values.
 
+    Use it when order within a few tokens matters, as in translation. All distances beyond `max_distance` are one.
+
     Args:
         head_dim: head dimension D.
         max_distance: keys further than this, on either side, share a vector (paper: 16; in its ablation in machine

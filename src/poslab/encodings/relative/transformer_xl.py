@@ -53,6 +53,8 @@ class TransformerXL(PositionalEncoding):
         logit(i, j) = [(q_i + u_h) . k_j + (q_i + v_h) . W_R,h r(i - j)] / sqrt(D)
         r(d)        = [sin(d w_0), ..., sin(d w_{M/2-1}), cos(d w_0), ...],    w_m = base ** (-2m / M)
 
+    Use it when you want distances without end that meet content in the logits, and can afford a projection for each.
+
     Args:
         d_model, num_heads, head_dim: width M of the sinusoids (even), heads H and head dimension D.
         causal: True if keys are never ahead of the query; else their distances are negative.

@@ -35,6 +35,9 @@ class Tupe(PositionalEncoding):
 
     The part in brackets is T5's bias: TUPE-R has it, TUPE-A has not.
 
+    Use it when an encoder is trained at one length: positions and words have logits of their own. It is undefined
+    beyond `max_length`.
+
     Args:
         d_model, num_heads, head_dim: width M, heads H and head dimension D.
         causal: True if keys are never ahead of the query; only the buckets depend on it.

@@ -35,6 +35,8 @@ def longrope(
     transformers, logits have their factor at short lengths too, and the first tokens are scaled, unlike in the paper.
     Crossing L changes all angles, past ones too. Claimed for 8 L without fine-tuning, and up to 2,048k tokens with it.
 
+    Use it when a divisor is known for each frequency, as in Phi-3's checkpoints, or has been searched for your model.
+
     Args:
         training_length: L, at least 2.
         factor: s, target length over training length (at least 1; Phi-3: 32). For the logits, and for null lists.

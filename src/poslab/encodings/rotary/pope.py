@@ -38,6 +38,8 @@ class PoPE(PositionalEncoding):
     over all channels c = 0, ..., D - 1. In rotary the phase also contains the angle of the content of a pair of
     channels, so that content shifts the position that is attended to; here only position turns.
 
+    Use it when what a token is and where it is should not mix: under a rotation, both decide the phase of a channel.
+
     Args:
         head_dim: head dimension D; odd ones too.
         num_heads: query heads H.

@@ -48,6 +48,9 @@ class Rotary(PositionalEncoding):
 
         logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
 
+    Use it when you have no reason for another: most language models have it, and scalings can stretch it later. By
+    itself it does not hold far beyond the training length.
+
     Args:
         head_dim: head dimension D.
         base: frequency base (paper: 10,000; above 1). A larger base turns more slowly and reaches further.
@@ -74,6 +77,15 @@ class Rotary(PositionalEncoding):
 
     Raises:
         ValueError: for an argument out of its range, those of the scaling included.
+
+    Examples:
+        >>> import torch
+        >>> from poslab.encodings import Positions, Rotary
+        >>> rotary, positions = Rotary(head_dim=64), Positions.range(128)
+        >>> tables = rotary.prepare(positions, positions)
+        >>> q_BHTD = torch.randn(2, 8, 128, 64)
+        >>> rotary.rotate_query(q_BHTD, tables).shape
+        torch.Size([2, 8, 128, 64])
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.2; the
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.

@@ -36,6 +36,9 @@ def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tens
 
         theta'(m) = theta(m) / s
 
+    Use it when a trained rotary model is trained a little further in longer windows. Without that, every length
+    suffers.
+
     Args:
         factor: s, target length over training length (at least 1; paper: 4 to 16). With fine-tuning.
 
@@ -50,6 +53,8 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
     """Enlarge the base, so that the fastest frequency stays and the slowest is divided by s (NTK-aware scaling).
 
         theta'(m) = (base * s ** (r / (r - 2))) ** (-2m / r)
+
+    Use it when a trained rotary model should read about twice as far without further training.
 
     Args:
         factor: s (at least 1; its author: 2 to 8). Claimed to extend 2 to 4 times without fine-tuning.
@@ -69,6 +74,9 @@ def rope_dynamic_ntk(
 
     Depends on the current length alone. In transformers the longest text so far sets the base, until one below L comes,
     and cached keys keep the angles of their time; a cache here holds unrotated keys.
+
+    Use it when a trained rotary model should read somewhat longer texts without further training, and short ones as
+    before.
 
     Args:
         training_length: L, at least 2.
@@ -95,6 +103,8 @@ def llama3(
 
         turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
         theta'(m) = (1 - g) theta(m) / s + g theta(m)
+
+    Use it when you load or continue models of Llama 3.1, or train a rotary model further in longer windows.
 
     Args:
         training_length: L, at least 2 (Llama 3.1: 8,192).
@@ -125,6 +135,8 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
 
     The frequencies that stay are those of the whole spectrum; `fraction` of Rotary is a spectrum over fewer channels.
 
+    Use it when a share of the channels should match by content at any distance: the slowest pairs do not turn.
+
     Args:
         proportion: share p of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
 
@@ -153,6 +165,9 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
     With a cycle or more, every angle in a longer text has been seen, so it is claimed to extrapolate without further
     training. This is the HoPE of arXiv 2410.21216, not the hybrid one for images and text (2505.20444) or the
     hyperbolic one (2509.05218).
+
+    Use it when a rotary model should read beyond its training length: pairs that would meet new angles there do not
+    turn.
 
     Args:
         training_length: L, at least 2.

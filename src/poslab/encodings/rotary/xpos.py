@@ -39,6 +39,8 @@ class XPos(PositionalEncoding):
     over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and turned as in `Rotary`. Queries have the
     factor zeta_m ** ((i - c) / scale_base) and keys its inverse at j, so that only the distance remains.
 
+    Use it when a rotary decoder should prefer recent tokens, so that it loses less beyond its training length.
+
     Args:
         head_dim: head dimension D, even.
         base: frequency base (paper: 10,000; above 1).

@@ -31,6 +31,8 @@ def yarn(
     turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46. Claimed for
     texts up to s L, after a short fine-tuning.
 
+    Use it when a trained rotary model should read several times its length after a short fine-tuning.
+
     Args:
         training_length: L, at least 2.
         factor: s (at least 1; paper: 16 and 32).

@@ -1,0 +1,272 @@
+"""Makes docs/reference/: the commands, every file of conf/ with its keys, and the Python interface.
+
+All of it is read from the comments of conf/, sweeps/ and comparisons/, from the keys of the commands, and from what
+the packages export. `python docs/make.py reference` needs no torch for the configuration, and takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from poslab.commands import compare, sweep
+from poslab.commands.choices import groups, keys, keys_of, meanings
+from poslab.evaluation import parts
+from poslab.io.reading import LOADER
+
+DOCS = Path(__file__).resolve().parent
+FOLDER = DOCS / "reference"
+CONF, COMPARISONS, SWEEPS, SRC = (DOCS.parent / name for name in ("conf", "comparisons", "sweeps", "src"))
+
+MADE = "`python docs/make.py` makes this page. Do not edit it by hand."
+
+PACKAGES = {
+    "poslab": ("Runs and pretrained models", "poslab"),
+    "encodings": ("Encodings", "poslab.encodings"),
+    "attention": ("Attention", "poslab.attention"),
+    "models": ("Models", "poslab.models"),
+    "evaluation": ("Evaluation", "poslab.evaluation"),
+    "testing": ("Testing", "poslab.testing"),
+}
+"""Pages of the Python interface: title and package, whose `__all__` is shown, or what `FUNCTIONS` names of it."""
+
+FUNCTIONS = {
+    "poslab.evaluation": (
+        "subjects.subject",
+        "extrapolation.extrapolation",
+        "extrapolation_figures.extrapolation_figures",
+        "attention_statistics.attention_statistics",
+        "attention_statistics.attention_by_distance",
+        "attention_pictures.attention_maps",
+        "learned_curves.learned_bias",
+        "receptive_field.receptive_field",
+        "rotary_diagnostics.rotary_diagnostics",
+    )
+}
+"""Functions for notebooks, which a package holds in its modules."""
+
+OPTIONS = {
+    "--help": "keys and choices; `--help GROUP` lists the choices of one group (`src.train`, `src.evaluate`)",
+    "-m": "run every combination of choices with commas between: `-m encoding=rotary,alibi seed=1,2`",
+    "--cfg job": "print the configuration, and do nothing else",
+    "--config-dir DIR": "choices of your own beside those of `conf/` (`src.train`)",
+    "--config-name NAME": "with `--config-dir`: the file to begin with, such as `best` of a sweep (`src.train`)",
+}
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page."""
+    made = {FOLDER / "commands.md": _commands(), FOLDER / "configuration.md": _configuration()}
+    made |= {FOLDER / "conf" / f"{group}.md": _group(group) for group in groups()}
+    made |= {FOLDER / "api" / f"{name}.md": _package(*package) for name, package in PACKAGES.items()}
+    return {path: "\n\n".join(blocks) + "\n" for path, blocks in made.items()}
+
+
+def make(draws: bool) -> None:
+    """Write the pages; nothing is drawn."""
+    for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+# Commands
+
+
+def _commands() -> Iterator[str]:
+    yield "# Commands"
+    yield MADE
+    yield (
+        "Every command takes `key=value`. `--help` prints the same as here, and shorter. A mistyped key or "
+        "value ends the command with one sentence and the nearest match."
+    )
+    yield from _table(["option", "what it does"], ((f"`{option}`", meaning) for option, meaning in OPTIONS.items()))
+    yield "## src.train"
+    yield _docstring(SRC / "train.py")
+    yield "Groups are chosen by `group=choice`, and every key of a choice is set by `group.key=value`:"
+    yield from _table(
+        ["group", "what it chooses"], ((f"[`{group}`](conf/{group}.md)", text) for group, text in meanings().items())
+    )
+    yield from _keys_of_command("train")
+    yield "## src.evaluate"
+    yield _docstring(SRC / "evaluate.py")
+    yield from _keys_of_command("evaluate")
+    yield "Parts of an evaluation, for `parts=[...]`:"
+    yield from _table(["part", "what it shows"], ((f"`{part}`", text) for part, text in parts.meanings().items()))
+    yield "## src.generate"
+    yield _docstring(SRC / "generate.py")
+    yield from _keys_of_command("generate")
+    yield "## src.export"
+    yield _docstring(SRC / "export.py")
+    yield from _keys_of_command("export")
+    for name, own, folder, skipped in (
+        ("sweep", sweep.OWN_KEYS, SWEEPS, {"defaults"}),
+        ("compare", compare.OWN_KEYS, COMPARISONS, set()),
+    ):
+        yield f"## src.{name}"
+        yield _docstring(SRC / f"{name}.py")
+        yield from _table(["key", "meaning"], ((f"`{key}`", meaning) for key, meaning in own.items()))
+        yield "All other keys are those of `src.train`, for every run."
+        yield from _table(["file", "question"], _questions(folder, skipped))
+
+
+def _docstring(file: Path) -> str:
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
+def _keys_of_command(name: str) -> Iterator[str]:
+    """Yield the table of the keys of conf/NAME.yaml that have a comment."""
+    file = CONF / f"{name}.yaml"
+    values = dict(_values(yaml.load(file.read_text(encoding="utf-8"), LOADER)))
+    rows = [
+        (f"`{key}`", _code(values.get(key)), comment)
+        for key, comment in keys_of(file).items()
+        if comment and key.partition(".")[0] != "hydra"
+    ]
+    yield from _table(["key", "default", "meaning"], rows)
+
+
+def _questions(folder: Path, skipped: set[str]) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.rglob("*.yaml")):
+        if path.stem not in skipped:
+            question = yaml.safe_load(path.read_text(encoding="utf-8"))["question"]
+            yield f"`{path.relative_to(folder).with_suffix('').as_posix()}`", question
+
+
+# Configuration
+
+
+def _configuration() -> Iterator[str]:
+    yield "# Configuration"
+    yield MADE
+    yield (
+        "A run is composed of one file for each group of `conf/`, by Hydra. Each file is a choice, and has a section "
+        "here with all of its keys. Files that begin with `_` are parts of others, and no choices."
+    )
+    rows = []
+    for group in groups():
+        choices = ", ".join(f"`{name}`" for name in _names(group) if not name.startswith("_"))
+        rows.append((f"[{group}](conf/{group}.md)", meanings().get(group, ""), choices))
+    yield from _table(["group", "what it chooses", "choices"], rows)
+
+
+def _names(group: str) -> list[str]:
+    """Return the files of a group: choices, then those that are parts of others."""
+    return sorted((path.stem for path in (CONF / group).glob("*.yaml")), key=lambda name: (name[0] == "_", name))
+
+
+def _group(group: str) -> Iterator[str]:
+    yield f"# {group}"
+    yield MADE
+    if group in meanings():
+        yield f"{meanings()[group][0].upper()}{meanings()[group][1:]}."
+    for name in _names(group):
+        yield from _file(group, CONF / group / f"{name}.yaml")
+    for path in sorted((CONF / group).glob("*/*.yaml")):  # settings of an experiment for a family or a dataset
+        yield from _file(group, path)
+
+
+def _file(group: str, path: Path) -> Iterator[str]:
+    """Yield the section of a file of conf/."""
+    text = path.read_text(encoding="utf-8")
+    content = yaml.load(text, LOADER) or {}
+    package = re.search(r"^# @package (\S+)", text, re.M)
+    prefix = group + "." if package is None else "" if package[1] == "_global_" else package[1] + "."
+    yield f"## {path.relative_to(CONF / group).with_suffix('').as_posix()}"
+    if comment := _first_comment(text):
+        yield comment
+    defaults = content.get("defaults", [])
+    if begins := [default for default in defaults if isinstance(default, str) and default != "_self_"]:
+        yield f"Begins with {', '.join(f'[{name}](#{name})' for name in begins)}."
+    if others := [default for default in defaults if isinstance(default, dict)]:
+        chosen = ((key.removeprefix("override ").strip("/"), value) for other in others for key, value in other.items())
+        yield "Chooses " + ", ".join(f"`{key.partition('@')[0]}={value}`" for key, value in chosen) + "."
+    if "_target_" in content:
+        yield f"Makes `{content['_target_']}`."
+    above, beside = keys_of(path), dict(_comments_beside(text))
+    inherited = keys(group, path.stem) if path.parent == CONF / group else {}
+    rows = []
+    for key, value in _values(content):
+        heading = above.get(key, "").endswith(_first_comment(text))  # the comment of the file, above its first key
+        comment = (not heading and above.get(key)) or beside.get(key) or inherited.get(f"{group}.{key}", "")
+        if value != {} or comment:
+            rows.append((f"`{prefix}{key}`", _code(value), comment))
+    if rows:
+        yield from _table(["key", "value", "meaning"], rows)
+
+
+def _first_comment(text: str) -> str:
+    """Return the comment that a file begins with."""
+    lines = [line for line in text.splitlines() if not line.startswith("# @package")]
+    end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.lstrip("# ") for line in lines[:end])
+
+
+def _comments_beside(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the dotted keys of a file that have a comment in their own line, and these comments."""
+    lines = text.splitlines()
+
+    def of(node: yaml.Node, prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            line = lines[key.start_mark.line]
+            if (comment := re.search(r"\s# (.*)", line[key.end_mark.column :])) is not None:
+                yield f"{prefix}{key.value}", comment[1]
+            yield from of(value, f"{prefix}{key.value}.")
+
+    yield from of(yaml.compose(text, LOADER), "")
+
+
+def _values(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a file with their values; a mapping stands for what it makes, before its own keys."""
+    for key, value in node.items():
+        if key in ("_target_", "_partial_", "defaults", "hydra"):
+            continue
+        if isinstance(value, dict):
+            yield f"{prefix}{key}", value.get("_target_", {})
+            yield from _values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _code(value: Any) -> str:
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+# The Python interface
+
+
+def _package(title: str, package: str) -> Iterator[str]:
+    """Yield the page of a package: each name that it exports, for mkdocstrings."""
+    yield f"# {title}"
+    yield MADE
+    if package in FUNCTIONS:
+        yield f"These functions of `{package}` serve notebooks as well, such as notebooks/tour.ipynb."
+        yield from (f"::: {package}.{name}" for name in FUNCTIONS[package])
+        return
+    yield f"`{package}` exports these names."
+    if package == "poslab.encodings":
+        yield "The pages of [encodings](../../encodings.md) have pictures and figures of each."
+    tree = ast.parse((SRC / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+    (exported,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+    )
+    origins = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    for name in sorted(exported, key=str.lower):
+        yield f"::: {origins.get(name, f'{package}.{name}')}"
+
+
+def _table(columns: list[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    cells = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    yield "\n".join("| " + " | ".join(row) + " |" for row in cells)
