@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,35 @@ def compared(*runs: str, **given: object) -> Results:
 def encodings(results: Results) -> dict[str, list[str]]:
     """The encodings of each case."""
     return {case: results.comparison.encodings_of(case) for case in results.comparison.cases}
+
+
+HOSTILE: dict[str, tuple[Callable[[str], bytes], str]] = {
+    "code": (
+        lambda own: re.sub(r"poslab\S+Alibi", "os.system", own).encode(),
+        "os.system, which is not part of poslab",
+    ),
+    "another package": (lambda own: (own + "temperature: {_target_: os.system}\n").encode(), "not part of poslab"),
+    "a tag": (lambda own: own.encode() + b"x: !!python/object/apply:os.system [touch ran]\n", "is not YAML"),
+    "aliases": (lambda own: own.encode() + b"x: &a [1, 1]\ny: [*a, *a]\n", r"must not use aliases, got \*a"),
+    "another encoding of text": (lambda own: b"\xff\xfe" + own.encode("utf-16-le"), "is not UTF-8 text"),
+    "a large number": (lambda own: own.encode() + b"seed: 1" + b"0" * 2000, "more than 1,000 digits"),
+    "a large size": (
+        lambda own: re.sub(r"d_model: \d+", "d_model: 2000000000", own).encode(),
+        "does not fit the model",
+    ),
+}
+"""What a stranger may have written into the configuration of a run, and the sentence about it."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_configuration_of_a_run_is_one_sentence_and_runs_nothing(name, run, tmp_path):
+    shutil.copytree(run("encoding=alibi"), tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    content, reason = HOSTILE[name]
+    file.write_bytes(content(file.read_text()))
+    with pytest.raises(ValueError, match=reason) as error:
+        compared(run(), str(tmp_path / "run"))
+    assert str(tmp_path / "run") in str(error.value) and "\n" not in str(error.value)
 
 
 def test_runs_that_differ_in_the_seed_alone_are_of_one_encoding(run):

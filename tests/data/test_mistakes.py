@@ -139,6 +139,13 @@ def test_a_cache_that_is_no_directory_is_found_by_the_check(folder: Path) -> Non
         PythonDocs(cache_dir=str(folder / "notes.txt" / "cache")).check()
 
 
+@pytest.mark.parametrize("path", ["9" * 900, f"{'9' * 900}/x", "~no-such-user/x"])
+@pytest.mark.parametrize("key", ["tokenizer", "cache_dir", "files"])
+def test_a_path_that_the_system_cannot_name_is_refused(folder: Path, text: dict[str, Any], key: str, path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key} (must be|names) .*{path}"):
+        TextFiles(**text | {"cache_dir": str(folder / "cache"), key: path}).check()
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

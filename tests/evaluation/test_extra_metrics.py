@@ -33,8 +33,8 @@ def of_classes(files: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDire
 
 
 def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
-    found = measure_extra(of_text.path, [("passkey_loss", 160), ("passkey_accuracy", 160)])
-    opened = OpenedRun.of(of_text.path, "test", "cpu", ())
+    found = measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 160), ("passkey_accuracy", 160)])
+    opened = OpenedRun.of(of_text.path)
     filler = np.asarray(opened.data.tokens("test"))
     asked = {"lengths": [160], "depths": DEPTHS, "samples": PROMPTS, "seed": SEED, "filler": filler}
     expected = retrieval(opened.model, opened.data.tokenizer, ["passkey"], **asked)
@@ -45,35 +45,38 @@ def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
 
 
 def test_no_prompt_counts_twice_where_a_task_has_no_depth(of_text):
-    found = measure_extra(of_text.path, [("copying_loss", 40)]).scores["copying_loss", 40]
+    found = measure_extra(OpenedRun.of(of_text.path), [("copying_loss", 40)]).scores["copying_loss", 40]
     assert len(found.sums) == len(set(found.sums)) == len(DEPTHS) * PROMPTS
 
 
 def test_a_length_beyond_the_end_of_an_encoding_has_no_score(of_text):
-    found = measure_extra(of_text.path, [("passkey_loss", 160), ("passkey_loss", 201)])
+    found = measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 160), ("passkey_loss", 201)])
     assert {length for _, length in found.scores} == {160}
 
 
 def test_what_is_known_is_not_measured_again(of_text):
     kept = []
-    first = measure_extra(of_text.path, [("passkey_loss", 150), ("passkey_loss", 160)], keep=kept.append)
+    run = OpenedRun.of(of_text.path)
+    first = measure_extra(run, [("passkey_loss", 150), ("passkey_loss", 160)], keep=kept.append)
     assert [{length for _, length in one.scores} for one in kept] == [{150}, {150, 160}]
 
     def fail() -> None:
         raise AssertionError("a batch is read")
 
-    again = measure_extra(of_text.path, [("passkey_loss", 150), ("passkey_accuracy", 160)], known=first, heed=fail)
+    again = measure_extra(
+        OpenedRun.of(of_text.path), [("passkey_loss", 150), ("passkey_accuracy", 160)], known=first, heed=fail
+    )
     assert again.scores.keys() == first.scores.keys()
 
 
 def test_a_length_without_room_is_one_sentence(of_text):
     with pytest.raises(ValueError, match=r"^lengths must be at least \d+ tokens for passkey, got 20$"):
-        measure_extra(of_text.path, [("passkey_loss", 20)])
+        measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 20)])
 
 
 def test_a_run_of_classes_has_a_probe_and_a_search(of_classes):
-    found = measure_extra(of_classes.path, [("probe_accuracy", None), ("passkey_ndcg", 150)])
-    opened = OpenedRun.of(of_classes.path, "test", "cpu", ())
+    found = measure_extra(OpenedRun.of(of_classes.path), [("probe_accuracy", None), ("passkey_ndcg", 150)])
+    opened = OpenedRun.of(of_classes.path)
     model = opened.model
     questions, texts = passkey_texts(opened.data.tokenizer, 150, TEXTS, SEED)
     own = found_own(sentence_vectors(model, questions), sentence_vectors(model, texts))

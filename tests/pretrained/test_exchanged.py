@@ -13,6 +13,7 @@ import torch
 import poslab
 from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
 from poslab.encodings.rotary.scalings import rotary_proportional
+from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
@@ -136,14 +137,15 @@ def test_an_unbounded_encoding_reads_beyond_the_learned_rows(name, encoding):
 
 @pytest.mark.parametrize("name", ["bert", "llama", "gpt2", "electra", "modernbert"])
 @pytest.mark.parametrize("encoding", ["t5", "rotary", "learned", "shaw"])
-def test_checkpoints_of_activations_change_nothing(name, encoding):
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpoints_of_activations_change_nothing(name, encoding, use_reentrant):
     model, gradients = hosted(name, choice(encoding)).train(), []
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     for checkpointed in (False, True):
         if checkpointed:
-            model.host.gradient_checkpointing_enable()
+            model.host.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
         model.zero_grad()
         model(some_tokens()).square().mean().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
@@ -169,6 +171,32 @@ def test_the_bias_of_t5_takes_the_route_that_is_linear_in_memory(name, monkeypat
     exchange(exchanged, T5Bias)
     exchanged(some_tokens(), attention_mask=torch.ones(2, 11))
     assert taken == ["distance"] * 4
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_the_bias_of_t5_trains_in_memory_that_is_linear_in_the_length(name):
+    def peak(model, length: int) -> int:
+        ids = some_tokens(1, length)
+        return peak_bytes(lambda: model(ids).logits.square().mean().backward(), on_gpu=False)
+
+    def growth(model) -> float:
+        peak(model, 16)
+        return peak(model, 1024) / peak(model, 512)
+
+    dropout = {"hidden_dropout_prob": 0.0} if name == "bert" else {}
+    untouched = tiny(name, torch.float32, max_position_embeddings=1024, **dropout)
+    exchanged = copy.deepcopy(untouched)
+    exchange(exchanged, T5Bias)
+    assert growth(untouched) > 3
+    assert growth(exchanged) < 2.2
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+@pytest.mark.parametrize("encoding", ["t5", "learned", "own"])
+def test_a_model_compiles_into_one_graph(name, encoding):
+    model, ids = hosted(name, choice(encoding)), some_tokens()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(ids), model(ids), **CLOSE)
 
 
 @pytest.mark.parametrize("encoding", ["rotary", "alibi", "t5", "yarn", "learned", "shaw", "path", "fire", "none"])

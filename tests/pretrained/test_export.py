@@ -10,6 +10,7 @@ import sys
 import unicodedata
 from functools import partial
 
+import psutil
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -572,6 +573,39 @@ def test_a_command_that_is_stopped_leaves_nothing_behind(run, tmp_path, monkeypa
         exported(capsys, f"run={run}", f"to={tmp_path}/made")
     assert stopped.value.code == 128 + number
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_what_a_killed_export_has_left_is_removed_and_what_another_writes_is_not(run, tmp_path):
+    left, written, other = (
+        tmp_path / f".{name}.writing" for name in ("made." + "0" * 16, "made." + "1" * 16, "made.x")
+    )
+    for folder in (left, written, other):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"a part")
+    with directory._lock(written):
+        poslab.export(run, tmp_path / "made")
+    assert {path.name for path in tmp_path.iterdir()} == {"made", written.name, other.name}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_command_that_is_killed_takes_its_process_along_and_the_next_one_succeeds(run, tmp_path):
+    command = Running(python("-m", "src.export", f"run={run}", f"to={tmp_path}/made"), tmp_path)
+
+    def comparing() -> list[psutil.Process]:
+        return [
+            one for one in command.descendants() if any(word.endswith("fresh_process.py") for word in one.cmdline())
+        ]
+
+    command.wait_until(comparing, seconds=200)
+    (process,) = comparing()
+    command.kill()
+    assert not psutil.wait_procs([process], timeout=60)[1], "it has outlived its command"
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".writing")
+    poslab.export(run, tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize(

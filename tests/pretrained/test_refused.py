@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, DynamicCache, StaticCache
 
 import poslab
@@ -240,7 +241,16 @@ def test_an_index_names_weights_in_safetensors_alone(parts, message, folder):
     [
         ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
         ({"num_hidden_layers": 1}, "is damaged: config.json has no place for its weights model.layers.1."),
-        ({"vocab_size": 30}, "is damaged: its weights have other sizes than its config.json says"),
+        (
+            {"intermediate_size": 50},
+            "is damaged: its weight model.layers.0.mlp.down_proj.weight has shape (32, 48), and its config.json says "
+            "(32, 50)",
+        ),
+        (
+            {"vocab_size": 30},
+            "is damaged: its weight lm_head.weight has shape (40, 32), and its config.json says (30, 32)",
+        ),
+        ({"vocab_size": 10**8}, "is damaged: its config.json describes a model of 3,200,"),
         ({"vocab_size": "x"}, "cannot be read by transformers: Validation error for field 'vocab_size': TypeError: "),
         ({"hidden_act": "x"}, "cannot be read by transformers: KeyError: 'x'"),
     ],
@@ -263,6 +273,25 @@ def test_positions_that_are_none_are_refused(change, message, folder):
     change_configuration(folder, change)
     with refused(message):
         borrow(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.int8, "I8"), (torch.uint8, "U8"), (torch.float8_e4m3fn, "F8_E4M3"), (torch.float8_e5m2, "F8_E5M2")],
+)
+def test_quantised_weights_that_do_not_say_so_are_refused(dtype, name, folder):
+    key = "model.layers.1.mlp.up_proj.weight"
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {key: weights[key].to(dtype)}, folder / "model.safetensors", {"format": "pt"})
+    with refused(f"path={folder} must hold weights of type F64, F32, F16, BF16, and {key} is {name}: it is quantised"):
+        configuration(str(folder))
+
+
+def test_weights_in_halves_and_integers_beside_weights_are_read(folder):
+    weights = {name: weight.bfloat16() for name, weight in load_file(folder / "model.safetensors").items()}
+    ids = {"model.position_ids": torch.arange(ROWS)}
+    save_file(weights | ids, folder / "model.safetensors", {"format": "pt"})
+    assert borrow(str(folder))(IDS).isfinite().all()
 
 
 def test_an_adapter_beside_the_weights_is_refused(folder):
@@ -317,6 +346,12 @@ def test_choices_that_do_not_go_together_are_refused(words, message, folder):
     (folder / "tokenizer.json").write_text("{}")
     with refused(message):
         checked(composed(*(word.replace("DIR", str(folder)) for word in words)))
+
+
+def test_a_folder_without_a_tokenizer_says_how_to_get_one(folder):
+    for words in ([], [f"dataset.tokenizer={folder / 'config.json'}"]):
+        with refused(f"model.path={folder} must hold tokenizer.json: copy it from where the model is from, or write "):
+            composed("model=pretrained", f"model.path={folder}", *words)
 
 
 def test_importing_poslab_or_composing_does_not_import_transformers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
 from poslab.tasks.choice import task_for
 from poslab.training.checking import check
+from tests.commands.running import Running, assert_same_run, at_step, python
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import SMALL, composed, run_of
 
 
-def configuration(folder: Path, name: str, *overrides: str) -> dict[str, Any]:
-    """The configuration of a small run of a model in a folder."""
+def choices(folder: Path, name: str, *overrides: str) -> list[str]:
+    """The command line of a small run of a model in a folder."""
     of_ours = [word for word in SMALL if not word.startswith("model.")]
     data = [f"dataset.files={folder / 'text.txt'}", f"dataset.cache_dir={folder / 'cache'}"]
-    return composed(*of_ours, *data, "model=pretrained", f"model.path={folder / name}", *overrides)
+    return [*of_ours, *data, "model=pretrained", f"model.path={folder / name}", *overrides]
+
+
+def configuration(folder: Path, name: str, *overrides: str) -> dict[str, Any]:
+    """The configuration of a small run of a model in a folder."""
+    return composed(*choices(folder, name, *overrides))
 
 
 @pytest.mark.parametrize(("name", "encoding"), [("llama", "yarn"), ("bert", "t5"), ("llama", "own")])
@@ -39,6 +46,23 @@ def test_a_run_trains_and_loads(folder, name, encoding):
 def test_dropout_of_the_model_acts_in_training(folder):
     model = check(configuration(folder, "bert", "encoding=t5")).model.build(281)
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_under_lora_that_is_killed_and_resumed_ends_as_one_left_alone(folder):
+    """With the dropout of BERT, and the tables of an encoding that learn beside the updates."""
+    words = choices(folder, "bert", "encoding=t5", "adapt=lora", "trainer.max_steps=12", "trainer.saves=4")
+
+    def train(*arguments: str, environment: dict[str, str] | None = None) -> int:
+        return Running(python("-m", "src.train", *arguments), folder, environment).wait(300).status
+
+    killed = at_step(8).environment(folder / "moment", signal.SIGKILL)
+    assert train(*words, f"hydra.run.dir={folder / 'killed'}", environment=killed) == 137
+    assert torch.load(folder / "killed" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert train(f"resume={folder / 'killed'}") == 0
+    assert train(*words, f"hydra.run.dir={folder / 'alone'}") == 0
+    assert_same_run(folder / "killed", folder / "alone")
 
 
 def test_a_run_generates(folder):

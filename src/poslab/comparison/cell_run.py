@@ -16,7 +16,7 @@ from poslab.comparison.study import ComparisonStudy, cell_of_trial
 from poslab.evaluation.extra_metrics import measure_extra
 from poslab.evaluation.item_files import read_measured, write_measured
 from poslab.evaluation.item_scores import MeasuredRun
-from poslab.evaluation.measure import measure
+from poslab.evaluation.measure import OpenedRun, measure
 from poslab.io.reading import read_json
 from poslab.pool.locks import one_at_a_time
 from poslab.pool.run import train_or_resume
@@ -98,7 +98,8 @@ def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: N
     extra_missing = [key for key in map(_metric_and_length, cell.extra) if extra is None or key not in extra.scores]
     if extra_missing:
         keep = partial(_keep, run, EXTRA_SCORES)
-        extra = measure_extra(run.path, extra_missing, "test", device, run.trust, known=extra, keep=keep, heed=heed)
+        opened = OpenedRun.of(run.path, "test", device, run.trust)
+        extra = measure_extra(opened, extra_missing, extra, keep, heed)
     if extra is not None:
         found.append(extra)
     values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)

@@ -57,7 +57,13 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
         if place is not None and place.is_dir():
             path = str(place.absolute())
             if "tokenizer" in unresolved["dataset"]:
-                config["dataset"].setdefault("tokenizer", str(place.absolute() / "tokenizer.json"))
+                tokenizer = place.absolute() / "tokenizer.json"
+                if (place / "config.json").exists() and not tokenizer.exists():
+                    raise ValueError(
+                        f"model.path={path} must hold tokenizer.json: copy it from where the model is from, or write "
+                        "it with AutoTokenizer.from_pretrained(path).save_pretrained(path) of transformers"
+                    )
+                config["dataset"].setdefault("tokenizer", str(tokenizer))
         config["model"]["path"] = path
     return config
 

@@ -11,8 +11,8 @@ from poslab.arguments import nearest
 
 def neighbours(path: str) -> list[str]:
     """Return the paths beside a path that are not hidden, spelled as the path is."""
-    folder = Path(path).expanduser().parent
-    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    folder = os.path.dirname(os.path.expanduser(path)) or "."
+    entries = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     names = [name for name in entries if not name.startswith(".")]
     return [os.path.join(os.path.dirname(path), name) for name in names]
 

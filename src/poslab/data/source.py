@@ -68,15 +68,21 @@ class Source(DataSource, ABC):
 
     def check(self) -> None:
         """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
-        if self.tokenizer not in BUILT_IN_TOKENIZERS and not Path(self.tokenizer).expanduser().is_file():
+        if self.tokenizer not in BUILT_IN_TOKENIZERS and not os.path.isfile(os.path.expanduser(self.tokenizer)):
             choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
             raise ValueError(
                 f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
                 f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
             )
-        existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
-        if not (existing.is_dir() and os.access(existing, os.W_OK)):
-            raise ValueError(f"cache_dir must be a directory that can be written, got {str(self.cache)!r}")
+        try:
+            existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
+            is_writable = existing.is_dir() and os.access(existing, os.W_OK)
+        except (OSError, RuntimeError):  # too long a name, or the home of a user who is not there
+            is_writable = False
+        if not is_writable:
+            raise ValueError(
+                f"cache_dir must be a directory that can be written, got {str(self.cache_dir or self.cache)!r}"
+            )
 
     @cached_property
     @abstractmethod

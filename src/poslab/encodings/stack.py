@@ -168,7 +168,8 @@ class StackEncodings(nn.Module):
     @property
     def max_length(self) -> int | None:
         """Smallest `max_length` of the encodings; None if none ends."""
-        return min((encoding.max_length for encoding in self if encoding.max_length is not None), default=None)
+        ends = [encoding.max_length for encoding in self if encoding.max_length is not None]
+        return min(ends) if ends else None  # torch.compile cannot read min(..., default=None)
 
     def require_hooks(self, called: Collection[str]) -> None:
         """Refuse attention layers or a model that do not apply everything that this stack has.

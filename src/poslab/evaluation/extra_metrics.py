@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,16 @@ from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.evaluation.linear_probe import fitted_probe
 from poslab.evaluation.measure import OpenedRun, batches_of, fitting
 from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prompts, score_answers
-from poslab.evaluation.sentence_vectors import TEXTS, found_own, passkey_texts, sentence_vectors
+from poslab.evaluation.sentence_vectors import (
+    TEXTS,
+    found_own,
+    passkey_texts,
+    pooling_of,
+    sentence_vectors,
+    unit_vectors,
+)
 from poslab.evaluation.subjects import on_device
 from poslab.models import Model
-from poslab.models.pooling import Pooling, pooled
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification
 from poslab.tasks.task import device_of
@@ -52,10 +57,9 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Tested:
-    """A run to be measured, and the split whose items it reads."""
+    """A run to be measured, and what is called before each batch."""
 
     run: OpenedRun
-    split: str
     heed: Callable[[], None]
 
 
@@ -96,7 +100,7 @@ def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
     model = tested.run.model
     if length > (model.max_length or length):
         return
-    prompts, scores = _prompts(task, tested.run.data, tested.split, length), []
+    prompts, scores = _prompts(task, tested.run.data, tested.run.split, length), []
     for of_depth in prompts:
         tested.heed()
         scores.append(score_answers(model, of_depth))
@@ -117,8 +121,9 @@ def _search(tested: Tested, length: int) -> Scored:
     model = tested.run.model
     if length > (model.max_length or length):
         return
-    questions, texts = _passkeys(tested.run.data, tested.split, length)
-    vectors = [sentence_vectors(model, part, _pooling(model), tested.heed) for part in (questions, texts)]
+    questions, texts = _passkeys(tested.run.data, tested.run.split, length)
+    pooling = pooling_of(model, tested.run.recipe)
+    vectors = [sentence_vectors(model, part, pooling, tested.heed) for part in (questions, texts)]
     found = found_own(*vectors)
     yield "passkey_ndcg", 100.0 * found, np.ones(len(found), np.int64), _digest([*questions, *texts])
 
@@ -192,11 +197,8 @@ def extra_metrics_of(recipe: Recipe) -> list[str]:
 
 
 def measure_extra(
-    run: str | Path,
+    run: OpenedRun,
     wanted: Sequence[tuple[str, int | None]],
-    split: str = "test",
-    device: torch.device | str = "cpu",
-    trust: str | Sequence[str] = (),
     known: MeasuredRun | None = None,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     heed: Callable[[], None] = lambda: None,
@@ -204,16 +206,16 @@ def measure_extra(
     """Score a run by metrics beside those of its task.
 
     Args:
-        run, split, device, trust, known, heed: as of `measure`.
+        run: the run.
         wanted: names of `EXTRA` with a length in tokens, or None for those of test items.
+        known, heed: as of `measure`.
         keep: called with all scores so far once a measurement is complete.
 
     Raises:
-        ValueError: as of `measure`, or for a length without room for the texts of a metric.
+        ValueError: for a length without room for the texts of a metric.
     """
-    opened_run = OpenedRun.of(run, split, device, trust)
-    tested, measured = Tested(opened_run, split, heed), known or opened_run.unmeasured(split)
-    with opened_run.precision(), torch.no_grad():
+    tested, measured = Tested(run, heed), known or run.unmeasured()
+    with run.precision(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
                 continue
@@ -245,10 +247,10 @@ class _Vectors:
 
 def _test_vectors(tested: Tested, model: Model) -> _Vectors:
     """Return the vectors of the test texts in a model."""
-    data, lengths = tested.run.data, tested.run.data.lengths_of(tested.split)
+    data, lengths = tested.run.data, tested.run.data.lengths_of(tested.run.split)
     vectors, classes, counts = [], [], []
     for length in lengths:
-        items = data.held_out(tested.split, length)
+        items = data.held_out(tested.run.split, length)
         chosen, total = fitting(model, items), len(items.num_tokens)
         own, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
         for numbers in batches_of(items.num_tokens, chosen, data.batch_size * data.training_length, equal=True):
@@ -259,20 +261,13 @@ def _test_vectors(tested: Tested, model: Model) -> _Vectors:
         vectors.append(own)
         classes.append(classes_N)
         counts.append(np.isin(np.arange(total), chosen))
-    identity = " ".join(data.identity(tested.split, length) for length in lengths)
+    identity = " ".join(data.identity(tested.run.split, length) for length in lengths)
     return _Vectors(np.concatenate(vectors), np.concatenate(classes), np.concatenate(counts), identity)
 
 
 def _vectors(run: OpenedRun, model: Model, batch: Any) -> np.ndarray:
     """Return the unit vectors of the texts of a batch, (B, M) float32: those that an output layer of classes reads."""
-    vectors = pooled(run.task.hidden_states(model, batch), batch.real, _pooling(run.model)).float()
-    return torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
-
-
-def _pooling(model: Model) -> Pooling:
-    """Return the hidden state that represents a text in a model of classes."""
-    assert model.pooling is not None
-    return model.pooling
+    return unit_vectors(run.task.hidden_states(model, batch), batch.real, pooling_of(run.model, run.recipe))
 
 
 def _digest(texts: Iterable[np.ndarray]) -> str:

@@ -66,7 +66,7 @@ def measure(
         ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
     """
     opened = OpenedRun.of(run, split, device, trust)
-    measured = known or opened.unmeasured(split)
+    measured = known or opened.unmeasured()
     with opened.precision():
         return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, heed)
 
@@ -78,6 +78,7 @@ class OpenedRun:
     Args:
         model: in evaluation mode.
         task, data, recipe: of the run; the data is connected, and leaves out no item.
+        split: whose items are read.
         checkpoint: SHA-256 of the checkpoint of the model.
         is_mixed: True if it was trained in mixed precision.
     """
@@ -86,11 +87,14 @@ class OpenedRun:
     task: Task
     data: RunData
     recipe: Recipe
+    split: str
     checkpoint: str
     is_mixed: bool
 
     @classmethod
-    def of(cls, run: str | Path, split: str, device: torch.device | str, trust: str | Sequence[str]) -> OpenedRun:
+    def of(
+        cls, run: str | Path, split: str = "test", device: torch.device | str = "cpu", trust: str | Sequence[str] = ()
+    ) -> OpenedRun:
         """Open a run; arguments and errors are those of `measure`."""
         if split not in HELD_OUT:
             raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
@@ -102,11 +106,11 @@ class OpenedRun:
         data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
         task = recipe.task.of(data)
         data.connect(task, None)  # all items, so that they are the same under every encoding
-        return cls(model, task, data, recipe, digest, precision_of(directory) == "bf16-mixed")
+        return cls(model, task, data, recipe, split, digest, precision_of(directory) == "bf16-mixed")
 
-    def unmeasured(self, split: str) -> MeasuredRun:
+    def unmeasured(self) -> MeasuredRun:
         """Return its scores before any are measured."""
-        return MeasuredRun(self.recipe.encoding_name, split, {}, {}, self.checkpoint)
+        return MeasuredRun(self.recipe.encoding_name, self.split, {}, {}, self.checkpoint)
 
     def precision(self) -> torch.autocast:
         """Return the context in which the model computes as in its training."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
@@ -18,6 +20,7 @@ from poslab.evaluation.retrieval.haystack import stretch, woven
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
 from poslab.report.figures import Picture, legend_columns, new_figure, style
+from poslab.runs.recipe import Recipe
 from poslab.tasks.task import device_of
 
 TEXTS = 32
@@ -52,10 +55,20 @@ def sentence_vectors(
             heed()
             tokens_NT = torch.from_numpy(np.stack([texts[number] for number in numbers]).astype(np.int64))
             with torch.no_grad():
-                pooled_NM = pooled(model.hidden_states(tokens_NT.to(device_of(model))), None, pooling).float()
-            unit_NM = torch.nn.functional.normalize(pooled_NM, dim=-1).cpu().numpy()
-            vectors |= dict(zip(numbers, unit_NM, strict=True))
+                hidden_NTM = model.hidden_states(tokens_NT.to(device_of(model)))
+            vectors |= dict(zip(numbers, unit_vectors(hidden_NTM, None, pooling), strict=True))
     return np.stack([vectors[number] for number in range(len(texts))])
+
+
+def unit_vectors(hidden_NTM: Tensor, real: Tensor | None, pooling: Pooling) -> np.ndarray:
+    """Return pooled hidden states divided by their norms, (N, M) float32; arguments as of `pooled`."""
+    return normalize(pooled(hidden_NTM, real, pooling).float(), dim=-1).cpu().numpy()
+
+
+def pooling_of(model: Model, recipe: Recipe) -> Pooling:
+    """Return the pooling of texts: that of a model of classes, else `model.pooling` of the configuration, or "mean"."""
+    pooling: Pooling = model.pooling or recipe.config["model"].get("pooling") or "mean"
+    return pooling
 
 
 def likeness(vectors_NM: np.ndarray, others_NM: np.ndarray) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
             nested more than 32 deep or uses aliases, a few of which can stand for terabytes.
     """
-    text = _text(path, MOST_YAML)
+    text = read_text(path, MOST_YAML)
     try:
         reason = _too_much(text)
         node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # 1e-3 is a number to it
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it cannot be read, holds something else or is larger than 100 MB.
     """
-    text = _text(path, MOST_JSON)
+    text = read_text(path, MOST_JSON)
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,7 +83,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return node
 
 
-def _text(path: Path, most: int) -> str:
+def read_text(path: Path, most: int = MOST_YAML) -> str:
+    """Read a text file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is another."""
     if path.exists() and not path.is_file():  # a pipe waits for a writer, and a device may not end
         raise ValueError(f"{path} cannot be read: it is not a regular file")
     try:

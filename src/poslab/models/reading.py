@@ -64,5 +64,5 @@ class Reading:
 
 def end_of_positions(encodings: StackEncodings, sampler: PositionSampler | None) -> int | None:
     """Return the number of positions at which encodings or a sampler end; None if neither does."""
-    ends = (encodings.max_length, None if sampler is None else sampler.max_length)
-    return min((end for end in ends if end is not None), default=None)
+    ends = [end for end in (encodings.max_length, None if sampler is None else sampler.max_length) if end is not None]
+    return min(ends) if ends else None  # torch.compile cannot read min(..., default=None)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import signature
+from itertools import chain
 from typing import Any
+
+import torch
 
 from poslab.configuration.build import build
 from poslab.encodings import PerLayer, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.pretrained_facts import PretrainedFacts
+
+MOST_NUMBERS = 2**28
+"""Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
 OURS = "poslab."
 """Beginning of the modules whose classes a description may name."""
@@ -22,8 +28,10 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
     Facts that an encoding takes of a pretrained model are written out.
 
     Raises:
-        ValueError: for an encoding that is not of Poslab, or an argument that is not plain data.
+        ValueError: for an encoding that is not of Poslab, an argument that is not plain data, or more numbers than are
+            read again.
     """
+    _check_size(encodings)
     pattern, facts = encodings.pattern, encodings.shape.pretrained
     distinct = list({id(factory): factory for factory in pattern.encodings}.values())
     places = {id(factory): place for place, factory in enumerate(distinct)}
@@ -46,7 +54,7 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
         shape: makes the shape of the stack with the ids of digits.
 
     Raises:
-        ValueError: for a description that is damaged, or names anything but encodings of Poslab.
+        ValueError: for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
     """
     try:
         nodes, layers, windows = description["encodings"], description["layers"], description["windows"]
@@ -56,9 +64,19 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
             for key, kind in (("embedding", Callable[..., PositionalEncoding]), ("temperature", TemperatureFactory))
         )
         pattern = PerLayer([kinds[place] for place in layers], windows, embedding)
-        return StackEncodings(pattern, shape(description["digits"]), temperature)
-    except (KeyError, IndexError, TypeError) as error:
+        of_stack = (pattern, shape(description["digits"]), temperature)
+        with torch.device("meta"):
+            _check_size(StackEncodings(*of_stack))
+        return StackEncodings(*of_stack)
+    except (KeyError, IndexError, TypeError, RuntimeError) as error:  # RuntimeError: sizes beyond any memory
         raise ValueError(f"config.json does not describe an encoding of Poslab: {error!r}") from error
+
+
+def _check_size(encodings: StackEncodings) -> None:
+    """Raise ValueError for encodings of more numbers than a description may ask for."""
+    numbers = sum(tensor.numel() for tensor in chain(encodings.parameters(), encodings.buffers()))
+    if numbers > MOST_NUMBERS:
+        raise ValueError(f"encoding must have at most {MOST_NUMBERS:,} numbers in an exported model, got {numbers:,}")
 
 
 def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:

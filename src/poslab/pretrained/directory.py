@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
-WEIGHTS, ADAPTER = ".safetensors", "adapter_config.json"
+WEIGHTS, ONE_FILE, ADAPTER = ".safetensors", "model.safetensors", "adapter_config.json"
+
+DTYPES = ("F64", "F32", "F16", "BF16")
+"""Types of weights in safetensors that are numbers as they stand: others are quantised, and need their scales."""
 
 TOKENIZER_FILES = (
     *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
@@ -63,7 +66,7 @@ def configuration(path: str) -> PreTrainedConfig:
     if is_folder(path):
         check_folder(Path(path))
     else:
-        _require_cached(path)
+        _check_files(_snapshot(path), path)
     with _errors_of_library(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     return config
@@ -82,6 +85,14 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
     """
     import torch
 
+    with _errors_of_library(path), torch.device("meta"):
+        numbers = sum(weight.numel() for weight in auto_class.from_config(config).base_model.parameters())
+    files = _weight_files(Path(path) if is_folder(path) else _snapshot(path), path)
+    if numbers > (held := sum(file.stat().st_size for file in files)):  # those that lack would be made in memory
+        raise ValueError(
+            f"path={path} is damaged: its {CONFIG} describes a model of {numbers:,} numbers, and its weights have "
+            f"{held:,} bytes"
+        )
     with _errors_of_library(path):
         model, info = auto_class.from_pretrained(
             path,
@@ -92,6 +103,12 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+        )
+    for name, held_shape, shape in sorted(info["mismatched_keys"]):
+        raise ValueError(
+            f"path={path} is damaged: its weight {name} has shape {tuple(held_shape)}, and its {CONFIG} says "
+            f"{tuple(shape)}"
         )
     missing: set[str] = info["missing_keys"]
     if lost := sorted(key for key in missing if key.startswith(f"{model.base_model_prefix}.")):
@@ -137,8 +154,8 @@ def _kind(path: str) -> Literal["folder", "other"] | None:
         return None
 
 
-def _require_cached(name: str) -> None:
-    """Raise ValueError unless a model of the hub is in the cache of this machine, with weights that hold no code."""
+def _snapshot(name: str) -> Path:
+    """Return the folder of a model of the hub in the cache of this machine; ValueError if it is not there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     with _errors_of_library(name):
@@ -148,7 +165,7 @@ def _require_cached(name: str) -> None:
             f"path={name} is not a folder, and no model of the hub by that name is on this machine: give the folder of "
             f"the model, or download it with hf download {name}"
         )
-    _check_files(Path(found).parent, name)
+    return Path(found).parent
 
 
 def check_folder(folder: Path) -> None:
@@ -181,8 +198,16 @@ def _check_files(folder: Path, path: Any) -> None:
         others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
         raise ValueError(f"path={path} must hold weights in safetensors{instead}")
+    for file in _weight_files(folder, path):
+        _check_dtypes(file, path)
+
+
+def _weight_files(folder: Path, path: Any) -> list[Path]:
+    """Return the files of weights that transformers reads; ValueError, beginning with a path, for a damaged index."""
+    names = {file.name for file in folder.iterdir() if file.is_file()}
+    one = [folder / ONE_FILE] if ONE_FILE in names else []
     if INDEX not in names:
-        return
+        return one
     index = read_json(folder / INDEX)
     parts = index.get("weight_map")
     if not isinstance(parts, dict) or not parts or not isinstance(index.get("metadata"), dict):
@@ -192,6 +217,27 @@ def _check_files(folder: Path, path: Any) -> None:
             raise ValueError(f"path={path} must hold weights in safetensors, and {INDEX} names {name!r}")
         if name not in names:
             raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
+    return one or [folder / name for name in sorted(set(parts.values()))]
+
+
+def _check_dtypes(file: Path, path: Any) -> None:
+    """Raise ValueError, beginning with a path, for weights that are not numbers as they stand.
+
+    Masks and position ids that older files hold beside them are integers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            dtypes = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"path={path} is damaged: {file.name} cannot be read: {error}") from error
+    for name, dtype in dtypes.items():
+        if name.endswith(".weight") and dtype not in DTYPES:
+            raise ValueError(
+                f"path={path} must hold weights of type {', '.join(DTYPES)}, and {name} is {dtype}: it is quantised, "
+                f"without a quantization_config in {CONFIG}"
+            )
 
 
 def _sentence(error: Exception) -> str:
@@ -212,8 +258,6 @@ def _errors_of_library(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "ignore_mismatched_sizes" in str(error):  # the table that it refers to is not printed
-            raise ValueError(f"path={path} is damaged: its weights have other sizes than its {CONFIG} says") from error
         raise ValueError(f"path={path} cannot be read by transformers: {_sentence(error)}") from error
     finally:
         logging.set_verbosity(level)

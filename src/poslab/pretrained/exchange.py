@@ -63,7 +63,8 @@ class Exchange:
         self._to_embed: Reading | None = None
         self._arguments = list(inspect.signature(self.base.forward).parameters)
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
-        for i, layer in enumerate(family.layers_of(self.base)):
+        self._layers = family.layers_of(self.base)
+        for i, layer in enumerate(self._layers):
             module: nn.Module = part(layer, family.attention)
             hook = partial(self._before_attention, i)
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
@@ -138,6 +139,10 @@ class Exchange:
         """Give a layer its context, and the encoding's state of its input."""
         reading: Reading = named["poslab_reading"]
         context = reading.contexts[layer]
+        if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
+            # Made anew in each layer: its backward pass may be one of its own (use_reentrant), which frees the graph.
+            tables = context.encoding.prepare(reading.positions, context.key_positions)
+            context = replace(context, tables=tables)
         state = None
         if self._has_state:
             x_BTM = positional[0] if positional else named["hidden_states"]

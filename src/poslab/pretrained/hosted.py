@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ class HostedModel(CheckedArguments, Model):
     def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         return self.exchange.unrotated(arguments)
 
-    @cached_property
+    @property
     def _head(self) -> list[Any]:
         """Modules that turn hidden states into token logits, one after another."""
         return [part(self.host, path) for path in self.family.head]

@@ -176,6 +176,8 @@ def _check_tokenizer(source: AnySource, expected: Path | None) -> None:
     given = getattr(source, "tokenizer", None)
     if given is None:
         raise ValueError(f"dataset must be one of texts with model=pretrained, whose tokens are those of {expected}")
+    if not expected.is_file():
+        raise ValueError(f"path must hold {expected.name}, and there is no {expected}")
     if not Path(given).is_file() or Path(given).read_bytes() != expected.read_bytes():
         raise ValueError(f"dataset.tokenizer must be that of the pretrained model, {expected}, got {given}")
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from optuna.storages import RDBStorage
 
+from poslab.io.reading import read_text
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.tuning.storage import open_storage
 from poslab.tuning.storage_url import Stored, url_of, without_password
@@ -49,7 +50,7 @@ def make(output: Path) -> None:
 def claim(output: Path, study: str, runs: str) -> None:
     """Claim a directory, with its folder of runs, for a study; raise ValueError if it belongs to another."""
     owner = output / ".study"
-    found = owner.read_text() if owner.exists() else "" if any((output / runs).glob("*")) else study
+    found = read_text(owner) if owner.exists() else "" if any((output / runs).glob("*")) else study
     if found != study:
         raise ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
     write_atomically(owner, study)

@@ -19,6 +19,7 @@ from poslab.evaluation.sentence_vectors import (
     framed,
     likeness,
     passkey_texts,
+    pooling_of,
     sentence_vectors,
 )
 from poslab.evaluation.settings import Settings
@@ -72,7 +73,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
 def _likeness(one: Subject) -> Iterator[dict[str, Any]]:
     """Yield the cosines at a sixteenth, a quarter and the whole of the length that the original was trained at."""
     assert isinstance(one.data, TextDataModule) and one.pretrained_length is not None
-    original = _original(one)
+    original, pooling = _original(one), pooling_of(one.model, one.recipe)
     tokens = np.asarray(one.data.tokens(one.split))
     around = len(framed(one.tokenizer, tokens[:0]))
     for length in sorted({max(around + 1, one.pretrained_length // part) for part in (16, 4, 1)}):
@@ -81,7 +82,7 @@ def _likeness(one: Subject) -> Iterator[dict[str, Any]]:
         if len(starts) < 2 or length > (one.model.max_length or length):
             continue
         texts = [framed(one.tokenizer, tokens[start : start + inside]) for start in starts]
-        own, its = (sentence_vectors(model, texts, _pooling(one)) for model in (one.model, original))
+        own, its = (sentence_vectors(model, texts, pooling) for model in (one.model, original))
         for metric, value in zip((COSINE, BETWEEN), likeness(own, its), strict=True):
             yield {"metric": metric, "model": one.name, "length": length, "value": value, "texts": len(texts)}
 
@@ -91,7 +92,7 @@ def _retrieval(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
         row = {"metric": FOUND, "model": one.name, "length": length, "value": np.nan, "texts": 0}
         if length <= (one.model.max_length or length):
             both = passkey_texts(one.tokenizer, length, TEXTS, settings.seed)
-            questions, texts = (sentence_vectors(one.model, part, _pooling(one)) for part in both)
+            questions, texts = (sentence_vectors(one.model, part, pooling_of(one.model, one.recipe)) for part in both)
             row |= {"value": 100 * float(found_own(questions, texts).mean()), "texts": TEXTS}
         yield row
 
@@ -101,7 +102,3 @@ def _original(one: Subject) -> Model:
     from poslab.pretrained.hosted import HostedModel
 
     return HostedModel(OwnPositions, one.recipe.config["model"]["path"]).to(one.device).eval()
-
-
-def _pooling(one: Subject) -> Any:
-    return one.recipe.config["model"].get("pooling") or "mean"

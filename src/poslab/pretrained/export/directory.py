@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -112,21 +114,50 @@ def form_of(model: Any, length: int) -> Form:
 
 @contextlib.contextmanager
 def _directory(path: Path) -> Iterator[Path]:
-    """Make a directory beside `path`, which takes its place in the end; after an error nothing is left."""
+    """Make a directory beside `path`, which takes its place in the end; after an error nothing is left.
+
+    It is locked meanwhile, so that the next export there can remove what a killed one has left.
+    """
     from safetensors import SafetensorError
 
     place = Path(os.path.realpath(path))
     folder = place.with_name(f".{place.name}.{secrets.token_hex(8)}.writing")
     try:
         folder.mkdir(parents=True)
-        yield folder
-        folder.replace(place)
+        with _lock(folder):
+            _remove_leftovers(place)
+            yield folder
+            folder.replace(place)
     except OSError as error:
         raise ValueError(f"to={path} cannot be written: {error.strerror or error}") from error
     except SafetensorError as error:  # a disk that is full
         raise ValueError(f"to={path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Lock a directory; yield False if another process has, or the disk has no locks. A lock ends with its process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_locked = True
+    except OSError:
+        is_locked = False
+    try:
+        yield is_locked
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(place: Path) -> None:
+    """Remove the directories of exports to a place that were killed: no process has locked them."""
+    name = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{16}}\.writing")
+    for entry in filter(lambda entry: name.fullmatch(entry.name), place.parent.iterdir()):
+        with contextlib.suppress(OSError), _lock(entry) as is_left:
+            if is_left:
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> None:

@@ -1,12 +1,14 @@
 """Load a directory as its users will, and save what it computes.
 
 A script of its own, which knows nothing of Poslab: `python -P fresh_process.py DIRECTORY GIVEN COMPUTED`. Remote code
-is trusted only for a class that needs it.
+is trusted only for a class that needs it. It ends as soon as its standard input does.
 """
 
 import inspect
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -48,5 +50,16 @@ def last_outputs(model: Any, tokens_1T: torch.Tensor, kept: int) -> torch.Tensor
     return outputs[:, -kept:].contiguous() if outputs.dim() == 3 else outputs
 
 
+def end_with_input() -> None:
+    """End this process as soon as its standard input ends, as it does when the process that started it is killed."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    end_with_input()
     main(*sys.argv[1:])

@@ -183,7 +183,15 @@ def _load_in_fresh_process(directory: Path, folder: str) -> None:
     alone = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
     alone["HF_MODULES_CACHE"] = folder  # of copies of remote files
     command = [sys.executable, "-P", str(script), str(directory), folder, folder]
-    done = subprocess.run(command, env=os.environ | alone, capture_output=True, text=True, check=False)
+    # It ends when its input does: nobody writes there, and the system closes this end when this process is killed.
+    theirs, ours = os.pipe()
+    try:
+        done = subprocess.run(
+            command, env=os.environ | alone, stdin=theirs, capture_output=True, text=True, check=False
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
         raise ValueError(f"transformers cannot use what was exported: {reason}; nothing was written")
