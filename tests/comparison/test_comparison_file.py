@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.commands.words import COMPARISONS
 from poslab.comparison.comparison_file import comparison_files, read_comparison
+from poslab.configuration.folders import COMPARISONS
 
 QUESTION = """
 question: Does it work?

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.io.reading import LOADER
 
 FAMILY = "override /family@_global_.family"

@@ -13,9 +13,10 @@ from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import COMPARISONS, CONF, written_in_full
+from poslab.commands.words import written_in_full
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, python_command
+from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.io.terminal import HarmlessConsole
 from poslab.tuning.storage_url import without_password
 

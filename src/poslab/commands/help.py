@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from poslab.commands.choices import choices, description, family, first_sentence, keys_of, meanings
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.evaluation import parts
 
 WIDTH, INDENT = 80, "    "

@@ -22,8 +22,9 @@ from poslab.commands.choices import groups
 from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, known_keys
-from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
+from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
+from poslab.configuration.folders import CONF
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 

@@ -17,7 +17,8 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import CONF, SEVERAL, config_options, unreadable
+from poslab.commands.words import SEVERAL, config_options, unreadable
+from poslab.configuration.folders import CONF
 
 MISTAKE = 2
 FAILURE = 1

@@ -12,8 +12,9 @@ from poslab.commands.hydra_command import HELP, command_without_hydra
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import CONF, SWEEPS, written_in_full
+from poslab.commands.words import written_in_full
 from poslab.configuration.command_line import assignment
+from poslab.configuration.folders import CONF, SWEEPS
 
 if TYPE_CHECKING:
     from poslab.tuning.sweep import Sweep

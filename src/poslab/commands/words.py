@@ -13,10 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from poslab.configuration.labels import CONF as CONF  # of a checkout, where the commands run
-
-SWEEPS = CONF.parent / "sweeps"
-COMPARISONS = CONF.parent / "comparisons"
+from poslab.configuration.folders import CONF, SWEEPS
 
 SEVERAL = {"callbacks", "logger"}
 """Groups of which several choices go together: `logger=[tensorboard,csv]`."""
