@@ -39,7 +39,7 @@ def test_help_has_a_line_for_each_command():
         assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
         assert max(map(len, lines)) <= 80
     modules = {path.stem for path in (ROOT / "src").glob("*.py")} - {"__init__"}
-    assert set(COMMANDS) == modules
+    assert modules <= set(COMMANDS)
 
 
 def test_help_and_version_import_nothing_that_takes_time():

@@ -46,6 +46,11 @@ def test_help_is_there_at_once():
 
 
 @pytest.mark.slow
+def test_the_list_of_commands_is_there_at_once():
+    assert_cheap(lambda: seconds_of(["-m", "poslab", "--help"]), 0.3, 0.15)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [

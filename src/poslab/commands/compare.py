@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> None:
     if HELP & set(arguments):
         print(_help())
         return
-    given, overrides = own_keys_and_overrides(with_config_dir(arguments), "comparison", OWN_KEYS)
+    compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already
+    words = arguments if compares_runs else with_config_dir(arguments)
+    given, overrides = own_keys_and_overrides(words, "comparison", OWN_KEYS)
     be_one_process()
     ways = {name: given.pop(name, False) for name in ("dry_run", "report_only", "recommend")}
     for name, value in ways.items():
@@ -117,12 +119,12 @@ def _compare_runs(
 
 
 def _help() -> str:
-    from poslab.commands.help import questions, table
+    from poslab.commands.help import OWN, questions, table
     from poslab.comparison.comparison_file import comparison_files
 
     lines = [f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2", ""]
     lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every run.", "", "Comparisons:"]
+    lines += ["", f"All other keys are those of {poslab_command('train')}, for every run.", OWN, "", "Comparisons:"]
     return "\n".join([*lines, *questions(comparison_files(COMPARISONS))])
 
 

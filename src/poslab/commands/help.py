@@ -18,6 +18,8 @@ from poslab.evaluation import parts
 
 INDENT = "    "
 
+OWN = "./conf and --config-dir FOLDER hold choices of your own, beside those of Poslab."
+
 
 def train_help(words: list[str]) -> str:
     """Return the help of `train` for the other words of a command line.
@@ -50,6 +52,7 @@ def train_help(words: list[str]) -> str:
         "-m runs every combination of choices with commas between:",
         f"  {poslab_command('train')} -m encoding=rotary,alibi seed=1,2",
         "--cfg job shows a configuration without running it.",
+        OWN,
     ]
     return "\n".join(lines)
 

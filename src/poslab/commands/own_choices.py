@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from poslab.commands.choices import groups
+from poslab.commands.entry_point import COMPLETION
 from poslab.commands.hydra_files import check_folder
 from poslab.commands.words import config_options, parsed
 from poslab.configuration.command_line import assignment
 from poslab.configuration.folders import CONF, in_current_directory
 
 SEARCHED = "hydra.searchpath"
-COMPLETION = {"-sc", "--shell-completion"}
 
 
 def with_own_choices(words: list[str]) -> list[str]:
@@ -70,17 +70,15 @@ def _checked_folder(silent: bool = False) -> Path | None:
     folder = in_current_directory(CONF)
     if folder is None or not any((folder / group).is_dir() for group in groups()):
         return None
-    notes = []
+    readable, note = True, ""
     try:
         check_folder(folder)
         files = sorted(file.relative_to(folder) for group in groups() for file in (folder / group).glob("*.yaml"))
-        taken = [f"conf/{file}" for file in files if (CONF / file).is_file()]
-        if taken:
-            notes.append(f"{taken[0]} is not read, because Poslab has a choice of that name")
-        readable = True
+        if taken := next((file for file in files if (CONF / file).is_file()), None):
+            note = f"conf/{taken} is not read, because Poslab has a choice of that name"
     except (ValueError, OSError) as error:
-        notes, readable = [f"./conf is not read: {error}"], False
-    for note in [] if silent else notes:
+        readable, note = False, f"./conf is not read: {error}"
+    if note and not silent:
         from poslab.io.terminal import one_line
 
         print(f"poslab: {one_line(note)}", file=sys.stderr, flush=True)

@@ -30,6 +30,11 @@ def words_after(name: str, line: str) -> list[str]:
     return shlex.split(line)[len(shlex.split(poslab_command(name))) :]
 
 
+def pip_install(extra: str) -> str:
+    """Return the line that installs what an extra of Poslab adds."""
+    return f"pip install {shlex.quote(f'poslab[{extra}]')}" if IS_INSTALLED else f"pip install -e '.[{extra}]'"
+
+
 def assignment(key: str, value: Any) -> str:
     """Return `key=value`, the value quoted for Hydra where it needs quotes."""
     is_plain = isinstance(value, str | Path) and _is_plain(str(value))
