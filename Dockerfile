@@ -19,8 +19,9 @@ WORKDIR /poslab
 
 # Install the dependencies first, with just enough of the package, so that a change of the code does not fetch torch again.
 # The environment sees the packages of the base image, so that a torch in it is used.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src/poslab/__init__.py src/poslab/py.typed src/poslab/
+RUN mkdir conf sweeps comparisons
 RUN python3 -m venv --system-site-packages .venv
 RUN .venv/bin/python -m pip install --no-cache-dir ${PIP_ARGS} -e .
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from poslab.attention import choose_route
 from poslab.commands.choices import choices as names
 from poslab.commands.choices import keys
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import with_usual
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer

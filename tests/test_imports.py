@@ -1,6 +1,7 @@
 """Imports between the rooms of the library go down only, and no modules import one another in a circle."""
 
 import ast
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,7 +13,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 ROOMS = (
     *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "start", "testing", "data"),
     *("pretrained", "generation", "tasks", "objectives", "runs", "report", "evaluation", "training", "pool", "tuning"),
-    *("comparison", "commands"),
+    *("comparison", "commands", "__main__"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 
@@ -36,6 +37,23 @@ def imports() -> dict[str, set[str]]:
 
 def room(module: str) -> str:
     return module.split(".")[1]
+
+
+def test_encodings_and_attention_need_nothing_but_torch():
+    """So `pip install --no-deps poslab` is enough for them beside torch."""
+    files = [
+        LIBRARY / "arguments.py",
+        *(file for name in ("encodings", "attention") for file in LIBRARY.glob(f"{name}/**/*.py")),
+    ]
+    imported = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        imported.update(
+            ".".join(name.split(".")[:2]) if name.startswith("poslab") else name.split(".")[0] for name in names
+        )
+    own = {"poslab.arguments", "poslab.encodings", "poslab.attention"}
+    assert imported - {*sys.stdlib_module_names} <= {"torch", "numpy"} | own
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from poslab.runs.loading import load
     from poslab.runs.serving import serve
 
-__all__ = ["borrow", "exchange", "export", "load", "serve"]
+    __version__: str
+
+__all__ = ["__version__", "borrow", "exchange", "export", "load", "serve"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +31,13 @@ def __getattr__(name: str) -> Any:
         from poslab.runs.serving import serve
 
         return serve
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("poslab")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet too."""
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "Any"})

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,11 @@ class Ended(NamedTuple):
     status: int
     output: str
     errors: str
+
+    @property
+    def sentences(self) -> str:
+        """The errors, one a line: the lines of a list behind one are indented."""
+        return re.sub(r"\n +", " ", self.errors)
 
 
 class Running:

@@ -142,13 +142,13 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         (["runs=nowhere", "report_only=true"], "report_only does not go with runs"),
         (["runs=nowhere", "dry_run=true"], "dry_run does not go with runs"),
         (["comparison=question.yaml", "output=null"], "output must be text, got null"),
-        ([], "comparison must name one of"),
+        ([], "comparison must name a comparison"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments: list[str], sentence: str) -> None:
     ended = compare(tmp_path, *arguments)
-    assert (ended.status, len(ended.errors.splitlines())) == (2, 1), ended
-    assert sentence in ended.errors
+    assert (ended.status, len(ended.sentences.splitlines())) == (2, 1), ended
+    assert sentence in ended.sentences
     assert not list(tmp_path.glob("out*"))
 
 

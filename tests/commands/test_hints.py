@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poslab.commands.hydra_command import CONF
+from poslab.configuration.folders import CONF
 from tests.training.runs import SMALL
 
 from .running import Ended

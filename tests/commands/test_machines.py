@@ -37,5 +37,5 @@ def test_two_jobs_of_a_launcher_train_each_cell_once(postgresql: str, tmp_path: 
 )
 def test_jobs_need_a_launcher_a_number_and_a_server(tmp_path: Path, words: list[str], sentence: str) -> None:
     ended = compare(tmp_path, "comparison=question.yaml", *words)
-    assert (ended.status, len(ended.errors.splitlines())) == (2, 1), ended
+    assert (ended.status, len(ended.sentences.splitlines())) == (2, 1), ended
     assert sentence in ended.errors

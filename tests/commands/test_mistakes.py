@@ -28,19 +28,19 @@ def left_behind(folder: Path) -> list[Path]:
 MISTAKES = {
     # Choices and keys
     "encoding=rotry": "encoding=rotry: there is no such choice; did you mean 'rotary'? "
-    f"({len(choices('encoding'))} choices: see conf/encoding)\n",
+    f"choices: {', '.join(choices('encoding'))}\n",
     "encoding=ssmax": "encoding=ssmax: that is a temperature: write encoding=rotary temperature=ssmax\n",
     "dataset=bbc_headlines encoding@model.cross_encoding=log_n": "encoding=log_n: that is a temperature: "
     "write encoding@model.cross_encoding=rotary temperature=log_n\n",
     "dataset=python_doc": "dataset=python_doc: there is no such choice; did you mean 'python_docs'? "
-    f"({len(choices('dataset'))} choices: see conf/dataset)\n",
+    f"({len(choices('dataset'))} choices: python -m src.train --help dataset lists them)\n",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
-    "size=huge": "size=huge: there is no such choice (choices: 1b, base, large, small, tiny)",
+    "size=huge": "size=huge: there is no such choice choices: 1b, base, large, small, tiny\n",
     "trainer=tpu": "trainer=tpu: there is no such choice",
-    "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? (choices: fast, overfit, profiler)",
-    "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? (choices: "
+    "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? choices: fast, overfit, profiler\n",
+    "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? choices: "
     "gelberg2025, gelberg2025_small, huang2020, huang2020_small, kazemnejad2023, peng2023, peng2023_small, ruoss2023, "
-    "small, small_gpu, zhu2023, zhu2023_small)\n",
+    "small, small_gpu, zhu2023, zhu2023_small\n",
     "experiment=small/bbc_topics": "experiment=small/bbc_topics: that is written experiment=small dataset=bbc_topics\n",
     "experiment=ruoss2023/small/copy": "experiment=ruoss2023/small/copy: that is written experiment=small "
     "dataset=copy\n",
@@ -169,8 +169,8 @@ def files(tmp_path: Path) -> set[Path]:
 @pytest.mark.parametrize("arguments", MISTAKES, ids=lambda arguments: arguments.replace("/", "|"))
 def test_a_mistake_is_one_sentence_that_names_the_key(arguments, tmp_path, files, train):
     ended = train(*arguments.split())
-    assert ended.errors.startswith(f"error: {MISTAKES[arguments]}")
-    assert ended.errors.count("\n") == 1, ended.errors
+    assert ended.sentences.startswith(f"error: {MISTAKES[arguments]}")
+    assert ended.sentences.count("\n") == 1, ended.errors
     assert ended.status == 2
     assert set(left_behind(tmp_path)) == files
 
@@ -241,6 +241,14 @@ def test_the_traceback_can_be_asked_for(train):
 NO_SIZE = (
     "; size= gives it: leave that out with ~size, or for good by a line of the model's file (docs/your-own-model.md)"
 )
+
+
+def test_a_long_list_of_choices_stands_on_lines_of_its_own(train):
+    first, *others = train("encoding=rotry").errors.splitlines()
+    assert first == "error: encoding=rotry: there is no such choice; did you mean 'rotary'?"
+    assert others[0].startswith("  choices: ") and all(line.startswith("    ") for line in others[1:])
+    assert max(map(len, others)) <= 80
+    assert " ".join(others).removeprefix("  choices:").replace(",", "").split() == choices("encoding")
 
 
 @pytest.mark.parametrize(

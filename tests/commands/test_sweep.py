@@ -200,7 +200,7 @@ def test_a_sweep_shows_all_its_trials_in_tensorboard(swept):
 MISTAKES = {
     "sweep=rotary_bse": "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?",
     "sweep=nowhere.yaml": "sweep=nowhere.yaml: there is no such file",
-    "preset=small": "sweep must name one of alibi_slopes",
+    "preset=small": "sweep must name a sweep, or the path of a file like them sweeps: alibi_slopes",
     "sweep=rotary_base preset=tiny": "preset=tiny: rotary_base.yaml has the preset small",
     "sweep=rotary_base n_trials=0": "n_trials must be an integer of at least 1, got 0",
     "sweep=rotary_base n_trails=3": "n_trails: there is no such key",
@@ -238,8 +238,8 @@ def test_a_mistake_is_one_sentence_before_any_training(typed, tmp_path, mistaken
     ended = mistaken("src.sweep", *typed.split(), "output=out")
 
     assert ended.status == 2, ended
-    assert ended.errors.startswith(f"error: {MISTAKES[typed]}"), ended
-    assert ended.errors.count("\n") == 1
+    assert ended.sentences.startswith(f"error: {MISTAKES[typed]}"), ended
+    assert ended.sentences.count("\n") == 1
     assert not list((tmp_path).glob("out/trials/*"))
 
 

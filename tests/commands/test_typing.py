@@ -72,9 +72,9 @@ TYPED = {
     "train --config-dir swept --config-name best encoding=alibi": "encoding: --config-name best is a whole ",
     "train --config-dir swept --config-name best trainer.max_step=3": "trainer.max_step: there is no such key; "
     "did you mean 'trainer.max_steps'?\n",
-    "train --config-dir swept --config-name cut": "--config-name cut must be a whole configuration of src.train, and "
+    "train --config-dir swept --config-name cut": "--config-name cut must be a whole configuration of train, and "
     "it has no attention\n",
-    "train --config-name encoding/rotary": "--config-name encoding/rotary must be a whole configuration of src.train",
+    "train --config-name encoding/rotary": "--config-name encoding/rotary must be a whole configuration of train",
     # Characters
     "train optimizer.lr=−0.001": "optimizer.lr=−0.001 holds −, which no keyboard's command line has: write "
     "optimizer.lr=-0.001\n",
@@ -170,8 +170,8 @@ def typed(kept: Path, mistaken: Callable[..., Ended], monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("line", TYPED, ids=lambda line: line.replace("/", "|"))
 def test_a_mistake_of_typing_is_one_sentence_that_helps(line, typed):
     ended = typed(line)
-    assert ended.errors.startswith(f"error: {TYPED[line]}")
-    assert (ended.status, ended.errors.count("\n"), ended.output) == (2, 1, "")
+    assert ended.sentences.startswith(f"error: {TYPED[line]}")
+    assert (ended.status, ended.sentences.count("\n"), ended.output) == (2, 1, "")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

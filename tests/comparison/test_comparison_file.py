@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.commands.words import COMPARISONS
 from poslab.comparison.comparison_file import comparison_files, read_comparison
+from poslab.configuration.folders import COMPARISONS
 
 QUESTION = """
 question: Does it work?
@@ -55,7 +55,7 @@ def test_the_directory_follows_from_the_name_and_the_preset(folder):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({}, "comparison must name one of question"),
+        ({}, "comparison must name a comparison, or the path of a file like them [(]comparisons: question"),
         ({"comparison": "questions"}, "there is no such comparison; did you mean 'question'"),
         ({"comparison": "question", "preset": "smal"}, "preset=smal: question.yaml has the preset small"),
         ({"comparison": "question", "sseeds": 1}, "sseeds: there is no such key; did you mean 'seeds'"),

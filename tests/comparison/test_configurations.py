@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hydra.errors import HydraException
 
-from poslab.commands.words import CONF
 from poslab.comparison.configurations import CellConfigurations
+from poslab.configuration.folders import CONF
 from tests.comparison.comparisons import TUNING, comparison
 
 

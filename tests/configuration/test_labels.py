@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.configuration.labels import choice_name, label, labels, shown, written
 from poslab.data.composed import resolved
 from tests.encoding_choices import EVERY_ENCODING

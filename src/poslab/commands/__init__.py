@@ -1,1 +1,1 @@
-"""The commands, which `python -m src.NAME` runs from a checkout."""
+"""The commands, which `poslab NAME` runs, and in a checkout `python -m src.NAME`."""

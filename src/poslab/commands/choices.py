@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF, in_current_directory
 from poslab.io.reading import LOADER
 
 FAMILY = "override /family@_global_.family"
@@ -22,8 +22,19 @@ def groups() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Return the choices of a group; a file that begins with `_` is only a part of others."""
-    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+    """Return the choices of a group, those of ./conf too; a file that begins with `_` is only a part of others."""
+    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml")})
+
+
+def _folders() -> list[Path]:
+    own = in_current_directory(CONF)
+    return [CONF] if own is None else [CONF, own]
+
+
+def _file(group: str, choice: str) -> Path:
+    """Return the file of a choice: that of Poslab, if there are two."""
+    files = [folder / group / f"{choice}.yaml" for folder in _folders()]
+    return next(filter(Path.is_file, files), files[0])
 
 
 def meanings() -> dict[str, str]:
@@ -35,7 +46,7 @@ def meanings() -> dict[str, str]:
 
 def description(group: str, choice: str) -> str:
     """Return the first sentence of the comment that a file begins with."""
-    lines = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = _file(group, choice).read_text(encoding="utf-8").splitlines()
     comment = [line for line in lines if not line.startswith("# @package")]
     end = next((number for number, line in enumerate(comment) if not line.startswith("#")), len(comment))
     return first_sentence(" ".join(line.lstrip("# ") for line in comment[:end]))
@@ -48,7 +59,7 @@ def first_sentence(comment: str) -> str:
 
 def family(dataset: str) -> str:
     """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it."""
-    for file in _parts(CONF / "dataset" / f"{dataset}.yaml"):
+    for file in _parts("dataset", dataset):
         for default in _defaults(file):
             if isinstance(default, dict) and FAMILY in default:
                 return str(default[FAMILY])
@@ -61,7 +72,7 @@ def keys(group: str, choice: str) -> dict[str, str]:
     A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
     """
     found: dict[str, str] = {}
-    for file in _parts(CONF / group / f"{choice}.yaml"):
+    for file in _parts(group, choice):
         for key, comment in keys_of(file).items():
             found[f"{group}.{key}"] = comment or found.get(f"{group}.{key}", "")
     return found
@@ -74,11 +85,12 @@ def keys_of(file: Path) -> dict[str, str]:
     return dict(_keys(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else {}
 
 
-def _parts(file: Path) -> Iterator[Path]:
-    """Yield the files of the same group that a file begins with, and it itself."""
+def _parts(group: str, choice: str) -> Iterator[Path]:
+    """Yield the files of the same group that the file of a choice begins with, and it itself."""
+    file = _file(group, choice)
     for default in _defaults(file):
         if isinstance(default, str) and default != "_self_":
-            yield from _parts(file.with_name(f"{default}.yaml"))
+            yield from _parts(group, default)
     yield file
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import replace
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException
 
-from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
+from poslab.commands.own_choices import with_config_dir
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import COMPARISONS, CONF, written_in_full
+from poslab.commands.words import written_in_full
 from poslab.configuration.build import package_names
-from poslab.configuration.command_line import assignment, python_command
+from poslab.configuration.command_line import assignment, poslab_command
+from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.io.terminal import HarmlessConsole
 from poslab.tuning.storage_url import without_password
 
@@ -46,7 +47,7 @@ OWN_KEYS = {
     "lost_after": "seconds of silence after which another machine's run is lost (default: 60)",
     "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
 }
-"""Keys of the command line that speak of the comparison; all others are choices of `python -m src.train`."""
+"""Keys of the command line that speak of the comparison; all others are choices of every run."""
 
 
 def main(arguments: list[str]) -> None:
@@ -54,7 +55,9 @@ def main(arguments: list[str]) -> None:
     if HELP & set(arguments):
         print(_help())
         return
-    given, overrides = own_keys_and_overrides(arguments, "comparison", OWN_KEYS)
+    compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already
+    words = arguments if compares_runs else with_config_dir(arguments)
+    given, overrides = own_keys_and_overrides(words, "comparison", OWN_KEYS)
     be_one_process()
     ways = {name: given.pop(name, False) for name in ("dry_run", "report_only", "recommend")}
     for name, value in ways.items():
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> None:
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
-    typed = without_password(python_command("compare", *arguments))
+    typed = without_password(poslab_command("compare", *arguments))
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways, width)
         return
@@ -79,6 +82,7 @@ def main(arguments: list[str]) -> None:
         run_on_machines("compare", arguments, launcher, machines, comparison.storage)
         return
     _print_at_once(f"{comparison.name}: {comparison.question}")
+    say_that_libraries_load()
     shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
@@ -115,6 +119,7 @@ def _compare_runs(
         raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
     runs = named_runs(given.pop("runs"))
     _print_at_once(f"comparing {len(runs)} run{'s' if len(runs) > 1 else ''}")
+    say_that_libraries_load()
     from poslab.comparison.command import compare_runs
 
     if "trust" in given:
@@ -123,18 +128,13 @@ def _compare_runs(
 
 
 def _help() -> str:
-    import yaml
-
-    from poslab.commands.help import INDENT, WIDTH, table
+    from poslab.commands.help import OWN, questions, table
     from poslab.comparison.comparison_file import comparison_files
 
-    lines = ["Poslab compares encodings: python -m src.compare comparison=NAME workers=2", ""]
+    lines = [f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2", ""]
     lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
-    lines += ["", "All other keys are those of python -m src.train, for every run.", "", "Comparisons:"]
-    for name in comparison_files(COMPARISONS).names():
-        question = yaml.safe_load((COMPARISONS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
-        lines += [f"  {name}", *textwrap.wrap(question, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
-    return "\n".join(lines)
+    lines += ["", f"All other keys are those of {poslab_command('train')}, for every run.", OWN, "", "Comparisons:"]
+    return "\n".join([*lines, *questions(comparison_files(COMPARISONS))])
 
 
 def run() -> None:

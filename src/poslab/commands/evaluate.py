@@ -13,7 +13,7 @@ from poslab.commands.choices import keys_of
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.evaluation.settings import Request
 
 if TYPE_CHECKING:

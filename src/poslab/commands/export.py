@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from poslab.commands.help import export_help
 from poslab.commands.hydra_command import command
 
 
@@ -47,4 +48,4 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
 def run() -> None:
     """Run the command, and exit."""
-    command("export", main)
+    command("export", main, export_help)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poslab.commands.help import generate_help
 from poslab.commands.hydra_command import command
 from poslab.tasks.choice import snake
 
@@ -145,4 +146,4 @@ def run() -> None:
     # Hydra's grammar would ask for quotes within the shell's around a comma, a bracket or an equals sign.
     prompt = _taken_from(sys.argv, "prompt")
     sys.argv = [_in_full(argument) for argument in sys.argv]
-    command("generate", partial(main, prompt=prompt))
+    command("generate", partial(main, prompt=prompt), generate_help)

@@ -9,14 +9,20 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from poslab.commands.choices import choices, description, family, first_sentence, keys_of, meanings
-from poslab.commands.words import CONF
+from poslab.commands.mistakes import WIDTH, as_typed
+from poslab.commands.own_choices import with_own_choices
+from poslab.configuration.command_line import poslab_command
+from poslab.configuration.folders import CONF
+from poslab.configuration.question_files import QuestionFiles
 from poslab.evaluation import parts
 
-WIDTH, INDENT = 80, "    "
+INDENT = "    "
+
+OWN = "./conf and --config-dir FOLDER hold choices of your own, beside those of Poslab."
 
 
 def train_help(words: list[str]) -> str:
-    """Return the help of `python -m src.train` for the other words of a command line.
+    """Return the help of `train` for the other words of a command line.
 
     Args:
         words: groups, whose choices are listed; or overrides, under which every key is shown.
@@ -28,7 +34,7 @@ def train_help(words: list[str]) -> str:
         return "\n".join(line for group in asked for line in _choices(group))
     lines = [
         "Poslab trains a transformer under a positional encoding:",
-        "  python -m src.train encoding=rotary",
+        f"  {poslab_command('train')} encoding=rotary",
         "",
         "Groups (group=choice); --help GROUP lists the choices of one:",
         *table(meanings().items()),
@@ -40,46 +46,77 @@ def train_help(words: list[str]) -> str:
             f"  {name}",
             *textwrap.wrap(", ".join(datasets), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT),
         ]
-    lines += ["", "Every key (key=value), which the file of its choice in conf/ explains:", *_keys("train", words)]
+    lines += ["", f"Every key (key=value), which the file of its choice in {as_typed(CONF)}/ explains:", *_keys(words)]
     lines += [
         "",
         "-m runs every combination of choices with commas between:",
-        "  python -m src.train -m encoding=rotary,alibi seed=1,2",
+        f"  {poslab_command('train')} -m encoding=rotary,alibi seed=1,2",
         "--cfg job shows a configuration without running it.",
+        OWN,
     ]
     return "\n".join(lines)
 
 
 def evaluate_help(words: list[str]) -> str:
-    """Return the help of `python -m src.evaluate`; arguments and errors as of `train_help`."""
+    """Return the help of `evaluate`; arguments and errors as of `train_help`."""
     if asked := _groups(words):
         return "\n".join(line for group in asked for line in _choices(group))
-    keys = keys_of(CONF / "evaluate.yaml")
     lines = [
         "Poslab evaluates a trained run:",
-        "  python -m src.evaluate run=outputs/RUN",
+        f"  {poslab_command('evaluate')} run=outputs/RUN",
         "",
         "Parts (parts=[extrapolation,attention]), all of them without a choice:",
         *table(parts.meanings().items()),
         "",
-        "Keys (key=value), which conf/evaluate.yaml explains in full:",
-        *table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra"),
+        *_own_keys("evaluate"),
         "",
         "encoding@swap=none replaces the encoding of a run at test time.",
         "A pretrained model before any training, on the data that dataset= chooses:",
-        "  python -m src.evaluate model.path=DIR encodings=[own,yarn,none]",
+        f"  {poslab_command('evaluate')} model.path=DIR encodings=[own,yarn,none]",
     ]
     return "\n".join(lines)
+
+
+def generate_help(words: list[str]) -> str:
+    """Return the help of `generate`."""
+    lines = [
+        "Poslab continues or answers a text with a trained model:",
+        f'  {poslab_command("generate")} run=outputs/RUN prompt="A list is"',
+        "",
+        *_own_keys("generate"),
+        "",
+        "-m seed=1,2,3 makes several texts.",
+    ]
+    return "\n".join(lines)
+
+
+def export_help(words: list[str]) -> str:
+    """Return the help of `export`."""
+    lines = [
+        "Poslab writes a trained run for transformers:",
+        f"  {poslab_command('export')} run=outputs/RUN to=my-model",
+        "",
+        *_own_keys("export"),
+    ]
+    return "\n".join(lines)
+
+
+def _own_keys(name: str) -> Iterator[str]:
+    """Yield the keys of a command, each with the first sentence of its comment."""
+    yield f"Keys (key=value), which {as_typed(CONF / name)}.yaml explains in full:"
+    keys = keys_of(CONF / f"{name}.yaml")
+    yield from table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra")
 
 
 def _groups(words: list[str]) -> list[str]:
     return [word for word in words if "=" not in word and not word.startswith("-")]
 
 
-def _keys(name: str, words: list[str]) -> Iterator[str]:
-    """Yield every key of a configuration of conf/ under the overrides of a command line."""
+def _keys(words: list[str]) -> Iterator[str]:
+    """Yield every key of a run under the overrides of a command line."""
+    overrides = with_own_choices([word for word in words if "=" in word])
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_yaml(compose(name, overrides=[word for word in words if "=" in word]))
+        config = OmegaConf.to_yaml(compose("train", overrides=overrides))
     yield from (f"  {line}" for line in config.splitlines())
 
 
@@ -96,7 +133,7 @@ def _choices(group: str) -> Iterator[str]:
         for name, datasets in _by_family():
             yield from ("", name)
             yield from table((choice, description(group, choice)) for choice in datasets)
-    yield from ("", f"conf/{group}/CHOICE.yaml explains the keys of a choice.")
+    yield from ("", f"{as_typed(CONF / group)}/CHOICE.yaml explains the keys of a choice.")
 
 
 def _by_family() -> Iterator[tuple[str, list[str]]]:
@@ -107,6 +144,13 @@ def _by_family() -> Iterator[tuple[str, list[str]]]:
     for name, datasets in sorted(families.items()):
         has_head = (CONF / "dataset" / f"_{name}.yaml").is_file()
         yield f"{name}: {description('dataset', f'_{name}')}" if has_head else name or "others", datasets
+
+
+def questions(files: QuestionFiles) -> Iterator[str]:
+    """Yield the name of each file, and what it asks."""
+    for name in files.names():
+        yield f"  {name}"
+        yield from textwrap.wrap(files.question(name), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
 def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:

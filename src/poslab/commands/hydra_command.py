@@ -21,9 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from poslab.commands.choices import groups
 from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
-from poslab.commands.mistakes import as_typed, explained, known_keys
-from poslab.commands.words import CONF, held_by_each_job, options_first, written_in_full
+from poslab.commands.mistakes import as_typed, explained, in_lines, known_keys
+from poslab.commands.own_choices import searched_by_itself, with_own_choices
+from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
+from poslab.configuration.folders import CONF
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 
@@ -71,6 +73,8 @@ def command(
         """Run one job of perhaps many; its error is reported at once, and the next job runs."""
         hydra_config = HydraConfig.get()
         directory, record = Path(hydra_config.runtime.output_dir), JobRecord()
+        if os.getpid() == process:
+            say_that_libraries_load()
         if directory != Path.cwd():
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
@@ -104,6 +108,7 @@ def command(
             _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
         check_config_dir(sys.argv[1:])
+        sys.argv[1:] = with_own_choices(sys.argv[1:])
         sys.argv += noting(sys.argv[1:]) if after_jobs is not None else []
         try:
             run()
@@ -126,6 +131,12 @@ def command(
     leave(max(statuses, default=0))
 
 
+def say_that_libraries_load() -> None:
+    """Print to a person who waits at a terminal what the next seconds are for."""
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        print("loading libraries ...", file=sys.stderr, flush=True)
+
+
 def choices_of_configuration(name: str) -> list[str]:
     """Return the words of the running job's command line that choose its configuration, its overrides aside.
 
@@ -133,7 +144,8 @@ def choices_of_configuration(name: str) -> list[str]:
         name: of the configuration unless another one is chosen.
     """
     hydra = HydraConfig.get()
-    words = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    searched = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    words = [word for word in searched if not searched_by_itself(word)]
     if hydra.job.config_name != name:
         words = ["--config-name", str(hydra.job.config_name), *words]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
@@ -178,7 +190,7 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
         if sentence is None or show_traceback:
             print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
         if sentence is not None:
-            print(f"error: {one_line(without_password(sentence))}", file=sys.stderr, flush=True)
+            print(in_lines(f"error: {one_line(without_password(sentence))}"), file=sys.stderr, flush=True)
         statuses.append(status)
 
     return report, statuses
@@ -213,6 +225,4 @@ def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
     needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra", *ADDED}
     if missing := sorted(map(str, needed - set(config))):
-        raise ValueError(
-            f"--config-name {chosen} must be a whole configuration of src.{name}, and it has no {missing[0]}"
-        )
+        raise ValueError(f"--config-name {chosen} must be a whole configuration of {name}, and it has no {missing[0]}")

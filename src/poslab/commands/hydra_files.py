@@ -38,14 +38,18 @@ def check_config_dir(arguments: list[str]) -> None:
     if named.pop("experimental_rerun") is not None:
         raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
     for folder in map(Path, filter(None, named.values())):
-        if not folder.is_dir():
-            continue  # Hydra says so
-        refuse_links(folder)
-        for file in sorted(filter(Path.is_file, folder.rglob("*.yaml"))):
-            content = file.read_bytes()
-            is_plain = not any(word in content for word in (b"hydra", b"\\", b"..", b"${"))
-            if not is_plain or "hydra" in file.relative_to(folder).parts:
-                _check(file, folder)
+        if folder.is_dir():  # Hydra says it of any other
+            check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Check the files of a folder of choices; errors are those of `check_config_dir`."""
+    refuse_links(folder)
+    for file in sorted(filter(Path.is_file, folder.rglob("*.yaml"))):
+        content = file.read_bytes()
+        is_plain = not any(word in content for word in (b"hydra", b"\\", b"..", b"${"))
+        if not is_plain or "hydra" in file.relative_to(folder).parts:
+            _check(file, folder)
 
 
 def _check(file: Path, folder: Path) -> None:
@@ -67,8 +71,8 @@ def _check(file: Path, folder: Path) -> None:
     wrong += [word for word in mentions if "hydra" in word]
     if wrong:
         raise ValueError(
-            f"{file} must not set {wrong[0]} of Hydra, which can run any code: if it is yours, put it into conf/ "
-            "or on the command line"
+            f"{file} must not set {wrong[0]} of Hydra, which can run any code: if it is yours, give it "
+            "on the command line"
         )
     for key, value in settings.items():
         if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from poslab.commands.mistakes import composition_mistake
+from poslab.configuration.command_line import STARTED_AS, started_as
 from poslab.runs.errors import RunStoppedError
 
 OF_HYDRA = ("hydra/launcher=", "hydra.launcher.")
@@ -47,8 +49,11 @@ def run_on_machines(
     _, others = launcher_and_others(arguments)
     words = [word for word in others if not word.startswith("machines=")]
 
+    environment = {STARTED_AS: started_as()}  # a launcher's process may have another one than this
+
     def job(_: DictConfig) -> None:
-        subprocess.run([sys.executable, "-m", f"src.{command}", *words], check=True)
+        command_line = [sys.executable, "-m", "poslab", command, *words]
+        subprocess.run(command_line, check=True, env={**os.environ, **environment})
 
     folder = f"outputs/machines/{datetime.now():%Y-%m-%d_%H-%M-%S}"
     print(f"{machines} jobs are started; what they print is kept in {folder}", flush=True)

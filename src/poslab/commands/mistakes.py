@@ -6,6 +6,7 @@ import contextlib
 import errno
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import CONF, SEVERAL, config_options, unreadable
+from poslab.commands.words import SEVERAL, config_options, unreadable
+from poslab.configuration.command_line import poslab_command
+from poslab.configuration.folders import CONF
 
 MISTAKE = 2
 FAILURE = 1
 
-MOST_LISTED = 20
-"""Choices of a group that a mistake lists."""
+MOST_LISTED = 50
+"""Choices of a group that a mistake lists; there are more datasets, which --help shows by family."""
+
+WIDTH = 80
 
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
@@ -51,6 +56,18 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
         return f"{error.filename or 'the output'} cannot be written: {error.strerror}", FAILURE
     status = getattr(error, "exit_status", None)
     return (None, FAILURE) if status is None else (str(error), status)
+
+
+def in_lines(line: str) -> str:
+    """Return an error with the list that it ends with on lines of its own, if the error is longer than one line.
+
+    in_lines("error: sweep=a: there is no such sweep (sweeps: b, c)")
+    """
+    found = re.fullmatch(r"(.*) \((\w+: [^()]*, [^()]*)\)", line)
+    if found is None or len(line) <= WIDTH:
+        return line
+    indents = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return "\n".join([found[1], *textwrap.wrap(found[2], WIDTH, break_on_hyphens=False, **indents)])
 
 
 def _of_size(sentence: str, words: list[str]) -> str:
@@ -86,7 +103,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
             return f"{several[1]}: several choices are a list, such as {key}=[{','.join(choices.choices(key)[:2])}]"
         is_group = (CONF / key.partition("@")[0]).is_dir()
         a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
-        return f"{several[1]}: -m runs several values one after another: python -m src.{name} -m {several[1]}{a_list}"
+        return f"{several[1]}: -m runs several values one after another: {poslab_command(name)} -m {several[1]}{a_list}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
         return _of_choice(missing[1], [], words)
     if primary := re.search(r"Cannot find primary config '([^']+)'", text):
@@ -139,8 +156,9 @@ def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
         return f"experiment={choice}: that is written experiment={name} dataset={Path(choice).name}"
     found = [*(options if group == folder else []), *choices.choices(group)]
     there_are = sorted({option for option in found if not option.rpartition("/")[2].startswith("_")})
-    few = len(there_are) <= MOST_LISTED
-    listed = f"choices: {', '.join(there_are)}" if few else f"{len(there_are)} choices: see conf/{group}"
+    listed = f"choices: {', '.join(there_are)}"
+    if len(there_are) > MOST_LISTED:
+        listed = f"{len(there_are)} choices: {poslab_command('train')} --help {group} lists them"
     meant = nearest(choice, there_are) or nearest(Path(choice).stem, there_are)
     if group == "dataset" and Path(choice).is_file():
         meant = f"; did you mean 'dataset=text dataset.files={choice}'?"

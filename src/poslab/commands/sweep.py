@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hydra.errors import ConfigCompositionException, HydraException
 
-from poslab.commands.hydra_command import HELP, command_without_hydra
+from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.mistakes import composition_mistake, known_keys
+from poslab.commands.own_choices import with_config_dir
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import CONF, SWEEPS, written_in_full
-from poslab.configuration.command_line import assignment
+from poslab.commands.words import written_in_full
+from poslab.configuration.command_line import assignment, poslab_command
+from poslab.configuration.folders import CONF, SWEEPS
 
 if TYPE_CHECKING:
     from poslab.tuning.sweep import Sweep
@@ -35,7 +36,7 @@ OWN_KEYS = {
     "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
     "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
 }
-"""Keys of the command line that speak of the sweep; all others are choices of `python -m src.train`."""
+"""Keys of the command line that speak of the sweep; all others are choices of every trial."""
 
 
 def main(arguments: list[str]) -> None:
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
     if HELP & set(arguments):
         print(_help())
         return
-    given, overrides = own_keys_and_overrides(arguments, "sweep", OWN_KEYS)
+    given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)
     be_one_process()
     from poslab.tuning.sweep_file import read_sweep
 
@@ -53,6 +54,7 @@ def main(arguments: list[str]) -> None:
     if launcher or machines is not None:
         run_on_machines("sweep", arguments, launcher, machines, sweep.storage)
         return
+    say_that_libraries_load()
     shared = [assignment(key, value) for key, value in sweep.train.items()]
 
     from poslab.tuning.command import run_sweep
@@ -80,18 +82,13 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 
 
 def _help() -> str:
-    import yaml
-
-    from poslab.commands.help import INDENT, WIDTH, table
+    from poslab.commands.help import OWN, questions, table
     from poslab.tuning.sweep_file import sweep_files
 
-    lines = ["Poslab tunes with Optuna: python -m src.sweep sweep=rotary_base workers=2", "", "Keys of a sweep:"]
+    lines = [f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2", "", "Keys of a sweep:"]
     lines += table(OWN_KEYS.items())
-    lines += ["", "All other keys are those of python -m src.train, for every trial.", "", "Sweeps:"]
-    for name in sweep_files(SWEEPS).names():
-        question = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text(encoding="utf-8"))["question"]
-        lines += [f"  {name}", *textwrap.wrap(question, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
-    return "\n".join(lines)
+    lines += ["", f"All other keys are those of {poslab_command('train')}, for every trial.", OWN, "", "Sweeps:"]
+    return "\n".join([*lines, *questions(sweep_files(SWEEPS))])
 
 
 def run() -> None:

@@ -13,10 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from poslab.configuration.labels import CONF as CONF  # of a checkout, where the commands run
-
-SWEEPS = CONF.parent / "sweeps"
-COMPARISONS = CONF.parent / "comparisons"
+from poslab.configuration.command_line import poslab_command
+from poslab.configuration.folders import CONF, SWEEPS
 
 SEVERAL = {"callbacks", "logger"}
 """Groups of which several choices go together: `logger=[tensorboard,csv]`."""
@@ -147,7 +145,7 @@ def _meant(word: str, following: str, name: str) -> str:
     elif choices:
         meant = [f"{choices[0].parent.name}={stem}"]
     elif (SWEEPS / f"{stem}.yaml").is_file():
-        meant = [f"sweep={stem}"] if name == "sweep" else [f"python -m src.sweep sweep={stem}"]
+        meant = [f"sweep={stem}"] if name == "sweep" else [poslab_command("sweep", f"sweep={stem}")]
     elif name in ("evaluate", "export", "generate") and (path.exists() or "/" in word):
         meant = [f"run={word}"]
     elif name == "generate":

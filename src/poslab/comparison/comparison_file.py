@@ -39,7 +39,8 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     """
     given, files = dict(given), comparison_files(folder)
     if "comparison" not in given:
-        raise ValueError(f"comparison must name one of {', '.join(files.names())}, or the path of a file like them")
+        known = ", ".join(files.names())
+        raise ValueError(f"comparison must name a comparison, or the path of a file like them (comparisons: {known})")
     typed = given.pop("comparison")
     path, preset = files.path(typed), given.pop("preset", None)
     node = files.read(path, preset)

@@ -1,17 +1,38 @@
-"""Commands as typed: values in Hydra's grammar, words in the shell's."""
+"""Commands as typed: how they are started, values in Hydra's grammar, words in the shell's."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from poslab.configuration.folders import IS_INSTALLED
 
-def python_command(module: str, *words: str) -> str:
-    """Return the line that runs `python -m src.MODULE` with these words."""
-    return shlex.join(["python", "-m", f"src.{module}", *words])
+STARTED_AS = "POSLAB_STARTED_AS"
+"""Environment variable with what stands before the name of a command as it was typed; its processes inherit it."""
+
+
+def started_as() -> str:
+    """Return what stands before the name of a command: `poslab `, or `python -m src.`, which needs a checkout."""
+    return os.environ.get(STARTED_AS, "poslab " if IS_INSTALLED else "python -m src.")
+
+
+def poslab_command(name: str, *words: str) -> str:
+    """Return the line that runs a command with these words, started as the one that runs."""
+    return shlex.join([*f"{started_as()}{name}".split(), *words])
+
+
+def words_after(name: str, line: str) -> list[str]:
+    """Return the words of a line that `poslab_command` has made."""
+    return shlex.split(line)[len(shlex.split(poslab_command(name))) :]
+
+
+def pip_install(extra: str) -> str:
+    """Return the line that installs what an extra of Poslab adds."""
+    return f"pip install {shlex.quote(f'poslab[{extra}]')}" if IS_INSTALLED else f"pip install -e '.[{extra}]'"
 
 
 def assignment(key: str, value: Any) -> str:

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import with_usual
 from poslab.io.reading import LOADER
-
-CONF = Path(__file__).resolve().parents[3] / "conf"
-"""The choices of a checkout, whose names labels use; elsewhere there is no such folder, and classes are named."""
 
 GROUPS = ("positions", "temperature", "model", "objective", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named in place of the class that it makes."""

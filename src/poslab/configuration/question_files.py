@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.configuration.build import nearest
+from poslab.configuration.folders import in_current_directory
 from poslab.configuration.interpolations import check_interpolations
 from poslab.io.reading import read_yaml
 
@@ -31,8 +32,15 @@ class QuestionFiles:
 
     def names(self) -> list[str]:
         """Return the names of the files, without defaults; those of a folder in it as `papers/kazemnejad2023`."""
-        files = (file.relative_to(self.folder) for file in self.folder.rglob("*.yaml") if file.name != DEFAULTS)
-        return sorted(file.with_suffix("").as_posix() for file in files)
+        return sorted(self._by_name())
+
+    def _by_name(self) -> dict[str, Path]:
+        """Return the files by name, those in the current directory too; of two of a name, that of Poslab."""
+        found: dict[str, Path] = {}
+        for folder in filter(None, (in_current_directory(self.folder), self.folder)):
+            files = (file for file in folder.rglob("*.yaml") if file.name != DEFAULTS)
+            found |= {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+        return found
 
     def path(self, name: Any) -> Path:
         """Return the file of a name, or of a path that ends in .yaml.
@@ -45,13 +53,17 @@ class QuestionFiles:
             if not path.is_file():
                 raise ValueError(f"{self.kind}={name}: there is no such file")
             return path
-        if name not in (known := self.names()):
+        if str(name) not in (known := self._by_name()):
             file = f"{name}.yaml"
             meant = f"; did you mean {file!r}?" if Path(file).is_file() else nearest(str(name), known)
             raise ValueError(
-                f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(known)})"
+                f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(sorted(known))})"
             )
-        return self.folder / f"{name}.yaml"
+        return known[str(name)]
+
+    def question(self, name: str) -> str:
+        """Return the question that the file of a name asks, for a list of them."""
+        return str(read_yaml(self.path(name)).get("question", ""))
 
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
         """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.

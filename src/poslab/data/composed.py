@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build, full_keys, nearest
+from poslab.configuration.command_line import poslab_command
 from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
@@ -98,7 +99,7 @@ def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     if files and family not in (families := [file.stem.removeprefix(f"{experiment}_") for file in files]):
         raise ValueError(
             f"experiment={experiment} must go with a dataset of {' or '.join(families)}, got "
-            f"dataset={choices.get('dataset')}: python -m src.train --help dataset lists them"
+            f"dataset={choices.get('dataset')}: {poslab_command('train')} --help dataset lists them"
         )
 
 

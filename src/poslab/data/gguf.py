@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from poslab.configuration.command_line import pip_install
 from poslab.data import cache
 from poslab.data.source import default_cache
 
@@ -25,7 +26,7 @@ def converted(file: Path) -> Path:
         try:
             version(name)
         except PackageNotFoundError:
-            raise ValueError(f"path={file} needs the package {name}: pip install -e '.[gguf]'") from None
+            raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}") from None
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from poslab.configuration.command_line import pip_install
+
 
 def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
     if not has_transformers():
         raise ValueError(
-            f"{purpose} needs transformers from 5.20 to below 6, got {_found()}: pip install -e '.[pretrained]'"
+            f"{purpose} needs transformers from 5.20 to below 6, got {_found()}: {pip_install('pretrained')}"
         )
 
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from poslab.configuration.command_line import assignment, python_command, trusting
+from poslab.configuration.command_line import assignment, poslab_command, trusting
 from poslab.encodings import Alibi, Rotary
 from poslab.io.reading import read_json
 from poslab.runs.directory import RunDirectory
@@ -27,18 +27,18 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     commands = {}
     if "tensorboard" in recipe.loggers():
         commands["look"] = shlex.join(["tensorboard", "--logdir", str(run.path.parent)])
-    commands["evaluate"] = python_command("evaluate", *named)
+    commands["evaluate"] = poslab_command("evaluate", *named)
     if task.predicts_next_tokens:
-        commands["write"] = f'{python_command("generate", *named)} prompt="The "'
+        commands["write"] = f'{poslab_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
-        commands["answer"] = f"{python_command('generate', *named)} prompt={prompt}"
+        commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
     choices = _choices(run)
     if choices is not None:
         # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
         if "--config-name" not in choices and (other := _other_encoding(recipe)) is not None:
-            commands["compare"] = python_command("train", *without("encoding", choices), f"encoding={other}")
+            commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
         more = assignment("init_from", run.path)
-        commands["train on"] = python_command("train", *without("init_from", choices), more)
+        commands["train on"] = poslab_command("train", *without("init_from", choices), more)
     return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 
-from poslab.configuration.command_line import assignment, python_command, trusting
+from poslab.configuration.command_line import assignment, poslab_command, trusting
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError, disk_errors
 from poslab.runs.processes import agreed, external_environment, first_alone, hang_errors, join
@@ -73,7 +73,7 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
                 raise
             except (RunStoppedError, RunInterruptedError) as stopped:
                 if stopped.resumable and observer is None:
-                    resume = python_command("train", assignment("resume", run.path), *trusting(run.trust))
+                    resume = poslab_command("train", assignment("resume", run.path), *trusting(run.trust))
                     RunConsole(silent=not is_first).print(f"resume with: {resume}")
                 raise
     return run

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Column, Table
 
-from poslab.configuration.command_line import python_command, trusting
+from poslab.configuration.command_line import poslab_command, trusting
 from poslab.io.terminal import one_line
 from poslab.io.writing import write_atomically
 from poslab.report.page import write_figures, write_report
@@ -103,7 +103,7 @@ class Results:
 
     def _command(self) -> str:
         chosen = ("--config-dir", str(self._output), "--config-name", "best")
-        return python_command("train", *chosen, *trusting(self._sweep.trust))
+        return poslab_command("train", *chosen, *trusting(self._sweep.trust))
 
     def _tested(self, best: FrozenTrial, config: Mapping[str, Any]) -> dict[str, float]:
         """Return the test metrics of the best trial, as means over its seeds.

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
+from poslab.configuration.command_line import pip_install
 from poslab.runs.errors import RunStoppedError
 from poslab.tuning.storage_url import Stored, url_of, without_password
 
@@ -49,7 +50,7 @@ def open_storage(stored: Stored) -> RDBStorage:
     try:
         return _patient_database(url, stored)
     except ImportError as error:
-        raise ValueError(f"storage={without_password(url)} needs a driver: pip install -e '.[databases]'") from error
+        raise ValueError(f"storage={without_password(url)} needs a driver: {pip_install('databases')}") from error
     except ValueError as error:  # whose text may hold a part of the password
         raise ValueError(
             f"storage={without_password(url)} is not the URL of a database; a special character is written as %40 for @"

@@ -29,7 +29,9 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     """
     given, files = dict(given), sweep_files(folder)
     if "sweep" not in given:
-        raise ValueError(f"sweep must name one of {', '.join(files.names())}, or the path of a file like them")
+        raise ValueError(
+            f"sweep must name a sweep, or the path of a file like them (sweeps: {', '.join(files.names())})"
+        )
     path, preset = files.path(given.pop("sweep")), given.pop("preset", None)
     node = files.read(path, preset)
     allowed = [argument.name for argument in fields(Sweep) if argument.name not in ("overrides", "question")]

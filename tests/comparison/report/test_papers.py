@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from poslab.commands.words import COMPARISONS
 from poslab.comparison.comparison_file import comparison_files, read_comparison
 from poslab.comparison.published import Claim, Published, published_results
 from poslab.comparison.report.papers import claims_table, outcome, values_table
+from poslab.configuration.folders import COMPARISONS, CONF
 from tests.comparison.comparisons import comparison
 from tests.comparison.report.test_write import results
 
@@ -82,7 +80,7 @@ def test_what_is_published_must_say_where_it_was_seen(node, sentence):
 def test_every_paper_says_where_its_values_were_seen_and_names_encodings_that_exist(name):
     made = read_comparison(COMPARISONS, {"comparison": name}, [])
     published = published_results(made)
-    encodings = {path.stem for path in (Path(COMPARISONS).parent / "conf" / "encoding").glob("*.yaml")}
+    encodings = {path.stem for path in (CONF / "encoding").glob("*.yaml")}
     assert {value.encoding for value in published.values} <= encodings | set(made.choices_by_encoding)
     assert all(isinstance(value, Published) for value in published.values)
     assert {name for one in published.all_claims for name in (one.better, one.than)} <= set(made.choices_by_encoding)

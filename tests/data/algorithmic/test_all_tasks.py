@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from poslab.commands.words import CONF
+from poslab.configuration.folders import CONF
 from poslab.data.algorithmic.length_generalization.lego import Lego
 from poslab.data.algorithmic.length_generalization.pcfg import Pcfg
 from poslab.data.algorithmic.length_generalization.scan import Scan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from poslab.comparison.report.answers import (
 )
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
-from poslab.configuration.command_line import python_command
+from poslab.configuration.command_line import poslab_command, words_after
 from poslab.evaluation.extra_metrics import EXTRA
 from poslab.runs.directory import RunDirectory
 
@@ -136,14 +135,16 @@ class _Remedy:
 
     def _training(self, runs: Counter[str], **changes: str) -> Iterator[str]:
         if self.results.places:  # runs that exist, which no command of a comparison trains
-            yield "More runs on the same data are needed, from python -m src.train."
+            yield f"More runs on the same data are needed, from {poslab_command('train')}."
         else:
             yield f"This trains what is missing, {self._hours(runs)}:"
             yield self._command(**changes)
 
     def _command(self, **changes: str) -> str:
-        words = [word for word in shlex.split(self.typed)[3:] if word.partition("=")[0] not in (*OWN_KEYS, *changes)]
-        command = python_command("compare", *words, *(f"{key}={value}" for key, value in changes.items()))
+        words = [
+            word for word in words_after("compare", self.typed) if word.partition("=")[0] not in (*OWN_KEYS, *changes)
+        ]
+        command = poslab_command("compare", *words, *(f"{key}={value}" for key, value in changes.items()))
         return f"\n{command}"
 
     def _wanted(self) -> Counter[str]:

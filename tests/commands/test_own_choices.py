@@ -1,0 +1,85 @@
+"""Choices of the user's own: of ./conf, and of `--config-dir` of sweeps and comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from poslab.configuration.folders import CONF
+
+from .running import QUESTION
+
+ENCODING = """
+from poslab.encodings.bias.alibi import Alibi
+
+class Mine(Alibi):
+    pass
+"""
+
+
+@pytest.fixture
+def encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of an encoding of one's own in ./conf, whose class is in ./my_lab.py."""
+    monkeypatch.syspath_prepend(str(tmp_path))  # as `python -m` does
+    (tmp_path / "my_lab.py").write_text(ENCODING)
+    file = tmp_path / "conf" / "encoding" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# An encoding of my own.\n_target_: my_lab.Mine\n_partial_: true\n")
+    return file
+
+
+def test_a_choice_of_the_current_directory_is_found_and_listed(encoding, mistaken):
+    ended = mistaken("src.train", "--cfg", "job", "--package", "encoding", "encoding=mine")
+    assert "_target_: my_lab.Mine" in ended.output
+    assert "did you mean 'mine'?" in mistaken("src.train", "encoding=minee").errors
+    assert "  mine                 An encoding of my own\n" in mistaken("src.train", "--help", "encoding").output
+    assert "_target_: my_lab.Mine" in mistaken("src.train", "--help", "encoding=mine").output
+
+
+def test_a_run_trains_with_it_and_prints_commands_that_find_it(encoding, mistaken, small):
+    ended = mistaken("src.train", *small, "encoding=mine", "trust=my_lab", "hydra.run.dir=run")
+    assert ended.status == 0, ended
+    assert "hydra.searchpath" not in ended.output
+    assert "trust=my_lab" in ended.output.split("next:")[1]
+
+
+def test_no_other_package_is_trusted_for_it(encoding, mistaken, small):
+    ended = mistaken("src.train", *small, "encoding=mine")
+    assert (ended.status, "add trust=my_lab" in ended.errors) == (2, True)
+
+
+@pytest.mark.parametrize("content", ["hydra: {callbacks: {x: {_target_: os.system}}}", "a: ${oc.env:SECRET}"])
+def test_a_folder_that_could_run_code_or_read_secrets_is_left_aside(content, encoding, mistaken):
+    encoding.with_name("evil.yaml").write_text(content)
+    ended = mistaken("src.train", "--cfg", "job", "encoding=alibi")
+    assert ended.status == 0
+    assert ended.errors.startswith("poslab: ./conf is not read: ") and ended.errors.count("\n") == 1
+    assert "mine" not in mistaken("src.train", "--cfg", "job", "encoding=alibi").output
+
+
+def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, mistaken):
+    encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
+    ended = mistaken("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")
+    assert ended.errors == "poslab: conf/encoding/alibi.yaml is not read, because Poslab has a choice of that name\n"
+    assert "poslab.encodings" in ended.output
+
+
+def test_a_folder_without_choices_is_not_looked_at(tmp_path, mistaken):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "site.yaml").write_text("hydra: {run: {dir: /}}")
+    assert mistaken("src.train", "--cfg", "job").errors == ""
+
+
+def test_a_sweep_takes_the_choices_of_a_folder(encoding, mistaken, tmp_path):
+    encoding.parent.parent.rename(tmp_path / "choices")
+    (tmp_path / "question.yaml").write_text(QUESTION.replace("encoding: rotary", "encoding: mine"))
+    missing = mistaken("src.sweep", "sweep=question.yaml")
+    assert "encoding=mine: there is no such choice" in missing.errors
+    found = mistaken("src.sweep", "--config-dir", "choices", "sweep=question.yaml")
+    assert "encoding._target_ names my_lab.Mine" in found.errors
+    assert "--config-dir must be followed by a folder" in mistaken("src.sweep", "--config-dir", "no", "sweep=x").errors
+
+
+def test_the_choices_of_poslab_are_no_choices_of_ones_own(mistaken):
+    assert mistaken("src.train", "--cfg", "job", directory=CONF.parent).errors == ""
