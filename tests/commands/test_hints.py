@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -101,17 +100,6 @@ def test_auto_that_finds_nothing_says_so_before_it_trains(small, mistaken):
     first = mistaken("src.train", *small, "resume=auto", "hydra.run.dir=outputs/first")
     assert first.status == 0
     assert first.output.startswith("resume=auto: there is no unfinished run in outputs; a new one starts\n")
-
-
-@pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
-def test_every_command_of_the_readme_that_only_trains_composes(language):
-    from tests.training.runs import composed
-
-    readme = (CONF.parent / language).read_text()
-    commands = re.findall(r"^python -m src\.train ((?!.*(?:-m |outputs/)).+)$", readme, re.M)
-    assert len(commands) >= 20
-    for command in commands:
-        assert composed(*shlex.split(command, comments=True))["encoding"]
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202e[bold]"

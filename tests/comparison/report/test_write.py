@@ -246,7 +246,8 @@ def test_where_solve_rates_decide_tables_and_figures_show_their_difference():
     assert rows["high"]["none"] <= 100
     criterion = found.comparison.criteria("copying")[0]
     picture = figures.differences("differences", criterion, rows.reset_index(), "rotary")
-    assert "None (NoPE):\nbetter\nby solve rate" in [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
+    labels = [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
+    assert "None (NoPE):\nbetter\nby solve rate" in labels
     assert "Newcombe's" in picture.caption
     assert "Newcombe's" not in figures.differences("x", criterion, differences(results(), "copying"), "rotary").caption
 
