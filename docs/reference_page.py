@@ -263,7 +263,7 @@ def _package(title: str, package: str) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
-    for name in sorted(exported, key=str.lower):
+    for name in sorted((name for name in exported if name != "__version__"), key=str.lower):
         yield f"::: {origins.get(name, f'{package}.{name}')}"
 
 
