@@ -135,7 +135,7 @@ def _in_quotes(key: str, items: Iterable[str]) -> str:
 
 def _meant(word: str, following: str, name: str) -> str:
     """Return `; did you mean ...?` for a word, from what it names."""
-    stem, path = Path(word).stem, Path(word).expanduser()
+    stem, path = Path(word).stem, Path(os.path.expanduser(word))
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
     if (CONF / word).is_dir():

@@ -75,7 +75,7 @@ class GettextMessages(ExampleSource):
 
     @property
     def _root(self) -> Path:
-        return Path(self.folder).expanduser()
+        return Path(os.path.expanduser(self.folder))
 
 
 def messages(path: Path) -> list[tuple[str, str]]:

@@ -77,7 +77,7 @@ class ManualPages(ExampleSource):
 
     @property
     def _root(self) -> Path:
-        return Path(self.folder).expanduser()
+        return Path(os.path.expanduser(self.folder))
 
     def _translated(self) -> Iterator[tuple[Path, Path]]:
         """Yield pages with a translation, in order of their names; no links, since many functions share a page."""
