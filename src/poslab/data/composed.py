@@ -72,7 +72,7 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
 def _there(path: str) -> Path | None:
     """Return what is at a path; None if there is nothing, or the system has no such name or home folder."""
     try:
-        place = Path(os.path.expanduser(path))
+        place = Path(path).expanduser()
         return place if place.exists() else None
     except (OSError, RuntimeError):
         return None

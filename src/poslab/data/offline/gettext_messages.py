@@ -1,6 +1,7 @@
 """Messages of programs and their translations, from the files of gettext."""
 
 import gettext
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property

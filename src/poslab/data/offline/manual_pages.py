@@ -1,6 +1,7 @@
 """English and translated manual pages, aligned paragraph by paragraph."""
 
 import gzip
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
