@@ -98,7 +98,7 @@ TYPED = {
     "train ++encoding=alibi": "+encoding: a group that has a choice already takes another one without the plus sign",
     "train encoding=../model/decoder": "encoding must be a choice of conf/encoding, got ../model/decoder\n",
     "train encoding=conf/encoding/rotary.yaml": "encoding=conf/encoding/rotary.yaml: there is no such choice; "
-    "did you mean 'rotary'? (",
+    "did you mean 'rotary'? choices: abacus, ",
     "train dataset=notes.txt": "dataset=notes.txt: there is no such choice; "
     "did you mean 'dataset=text dataset.files=notes.txt'? (",
     "train lr=0.1": "lr: there is no such key; did you mean 'optimizer.lr'?\n",

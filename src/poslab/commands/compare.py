@@ -137,6 +137,13 @@ def _help() -> str:
     return "\n".join([*lines, *questions(comparison_files(COMPARISONS))])
 
 
+def by_name() -> list[str]:
+    """Return the words that choose a comparison by its name."""
+    from poslab.comparison.comparison_file import comparison_files
+
+    return [f"comparison={name}" for name in comparison_files(COMPARISONS).names()]
+
+
 def run() -> None:
     """Run the command, and exit."""
     command_without_hydra("train", main)

@@ -59,8 +59,7 @@ def _help(started_as: str) -> str:
         "",
         f"{started_as} COMMAND --help lists the groups and keys of a command.",
         f"{started_as} --version prints the version.",
-        'eval "$(poslab --shell-completion install=bash)" completes words in bash;',
-        "install=zsh and install=fish do so in other shells.",
+        'eval "$(poslab --shell-completion install=bash)" completes words in bash.',
     ]
     return "\n".join(lines)
 
@@ -89,7 +88,8 @@ def _complete(words: list[str]) -> None:
             return
         os.environ["COMP_LINE"] = " ".join([program, *others])
         if name in COMPLETED_AS_RUNS:
-            own = importlib.import_module(f"poslab.commands.{name}").OWN_KEYS
-            print("\n".join(f"{key}=" for key in own if key.startswith(others[-1])))
+            command = importlib.import_module(f"poslab.commands.{name}")
+            own = [*(f"{key}=" for key in command.OWN_KEYS), *command.by_name()]
+            print("\n".join(word for word in own if word.startswith(others[-1])))
             name = "train"
     _run(name, ["--shell-completion", *words])

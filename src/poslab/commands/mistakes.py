@@ -59,15 +59,12 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
 
 
 def in_lines(line: str) -> str:
-    """Return an error with the list that it ends with on lines of its own, if the error is longer than one line.
-
-    in_lines("error: sweep=a: there is no such sweep (sweeps: b, c)")
-    """
+    """Return an error with the list that it ends with, such as `(sweeps: a, b)`, on lines of its own if it is long."""
     found = re.fullmatch(r"(.*) \((\w+: [^()]*, [^()]*)\)", line)
     if found is None or len(line) <= WIDTH:
         return line
-    indents = {"initial_indent": "  ", "subsequent_indent": "    "}
-    return "\n".join([found[1], *textwrap.wrap(found[2], WIDTH, break_on_hyphens=False, **indents)])
+    wrapper = textwrap.TextWrapper(WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join([found[1], *wrapper.wrap(found[2])])
 
 
 def _of_size(sentence: str, words: list[str]) -> str:

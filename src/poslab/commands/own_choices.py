@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from poslab.commands.choices import groups
 from poslab.commands.entry_point import COMPLETION
@@ -60,7 +61,7 @@ def searched_by_itself(word: str) -> bool:
 def _searching(words: list[str], folder: Path) -> list[str]:
     """Return words by which Hydra searches a folder after those that they name already."""
     typed = [word for word in words if word.startswith(f"{SEARCHED}=")]
-    before = parsed(typed[-1:])[0].value() if typed else []
+    before: Any = parsed(typed[-1:])[0].value() if typed else []
     others = [word for word in words if word not in typed]
     return [*others, assignment(SEARCHED, [*before, f"file://{folder}"])]
 

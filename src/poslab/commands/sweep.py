@@ -91,6 +91,13 @@ def _help() -> str:
     return "\n".join([*lines, *questions(sweep_files(SWEEPS))])
 
 
+def by_name() -> list[str]:
+    """Return the words that choose a sweep by its name."""
+    from poslab.tuning.sweep_file import sweep_files
+
+    return [f"sweep={name}" for name in sweep_files(SWEEPS).names()]
+
+
 def run() -> None:
     """Run the command, and exit."""
     command_without_hydra("train", main)
