@@ -2,7 +2,8 @@
 
 encodings.md is made of the code and its configuration, performance.md and the end of tasks.md of the figures in
 benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pretrained.md of the comparisons that
-`--comparison` names. `--text` leaves the pictures as they are.
+`--comparison` names. explorer.html is made of the files of poslab.explorer; its numbers come from the runs that
+`--explorer` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from pathlib import Path
 
 import data_time_page  # beside this file, as those below
 import encodings_page
+import explorer_page
 import extrapolation_page
 import performance
 import pretrained_page
 
-PAGES = {"encodings": encodings_page.make, "performance": performance.make, "tasks": data_time_page.make}
+PAGES = {
+    "encodings": encodings_page.make,
+    "explorer": explorer_page.make,
+    "performance": performance.make,
+    "tasks": data_time_page.make,
+}
 
 
 def main() -> None:
@@ -28,12 +35,18 @@ def main() -> None:
     parser.add_argument(
         "--comparison", type=Path, nargs="+", help="folders of pretrained_*: only pretrained.md is made"
     )
+    parser.add_argument(
+        "--explorer", type=Path, nargs=2, metavar=("T5_RUN", "FIRE_RUN"), help="only explorer.html and its numbers"
+    )
     arguments = parser.parse_args()
     if arguments.evaluation:
         extrapolation_page.make(arguments.evaluation)
         return
     if arguments.comparison:
         pretrained_page.make(arguments.comparison)
+        return
+    if arguments.explorer:
+        explorer_page.make_data(*arguments.explorer)
         return
     if unknown := [page for page in arguments.pages if page not in PAGES]:
         parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")
