@@ -2,7 +2,8 @@
 
 encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md and the end of
 tasks.md of the figures in benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of
-comparisons of the folders that `--comparison` names. `--text` leaves the pictures as they are.
+comparisons of the folders that `--comparison` names. explorer.html is made of the files of poslab.explorer; its numbers
+come from the runs that `--explorer` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import data_time_page  # beside this file, as those below
 import encodings_page
+import explorer_page
 import extrapolation_page
 import papers_page
 import performance
@@ -21,6 +23,7 @@ import which_encoding_page
 
 PAGES = {
     "encodings": encodings_page.make,
+    "explorer": explorer_page.make,
     "performance": performance.make,
     "reference": reference_page.make,
     "tasks": data_time_page.make,
@@ -36,6 +39,9 @@ def main() -> None:
     parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
     parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
     parser.add_argument("--comparison", type=Path, nargs="+", help="folders of a page: only it is made of them, whole")
+    parser.add_argument(
+        "--explorer", type=Path, nargs=2, metavar=("T5_RUN", "FIRE_RUN"), help="only explorer.html and its numbers"
+    )
     arguments = parser.parse_args()
     if arguments.evaluation:
         extrapolation_page.make(arguments.evaluation)
@@ -46,6 +52,9 @@ def main() -> None:
             known = "; or ".join(", ".join(page.parts) for page in COMPARED)
             parser.error(f"--comparison must be folders of one page: {known}; got {' '.join(map(str, folders))}")
         page.make(folders)
+        return
+    if arguments.explorer:
+        explorer_page.make_data(*arguments.explorer)
         return
     if unknown := [page for page in arguments.pages if page not in PAGES]:
         parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")

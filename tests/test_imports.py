@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 ROOMS = (
     *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "start", "testing", "data"),
     *("pretrained", "generation", "tasks", "objectives", "runs", "report", "evaluation", "training", "pool", "tuning"),
-    *("comparison", "commands", "__main__"),
+    *("comparison", "explorer", "commands", "__main__"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 
