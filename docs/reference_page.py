@@ -113,6 +113,9 @@ def _commands() -> Iterator[str]:
         yield from _table(["key", "meaning"], ((f"`{key}`", meaning) for key, meaning in own.items()))
         yield "All other keys are those of `src.train`, for every run."
         yield from _table(["file", "question"], _questions(folder, skipped))
+    yield "## src.explore"
+    yield _docstring(SRC / "explore.py")
+    yield "`to=PATH` is the file of the page; without it, `outputs/explorer.html`."
 
 
 def _docstring(file: Path) -> str:

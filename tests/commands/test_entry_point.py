@@ -89,7 +89,7 @@ def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
     def completed(line: str) -> list[str]:
         return typed("-sc", "query=bash", directory=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
-    assert completed("poslab e") == ["evaluate", "export"]
+    assert completed("poslab ex") == ["export", "explore"]
     assert completed("poslab train encoding=rot") == [
         "encoding=rotary",
         "encoding=rotary_proportional",

@@ -98,6 +98,9 @@ def test_a_command_is_read_as_it_stands(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, program, *arguments = words
+    if program == "src.explore":
+        assert all(argument.startswith("to=") for argument in arguments)
+        return
     if "--help" in arguments or WRITTEN_ON_THE_PAGE.search(" ".join(arguments)):
         return
     if program in ("src.sweep", "src.compare"):

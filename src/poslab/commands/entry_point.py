@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": "tune an encoding, or whatever else a run has",
     "compare": "compare encodings on cases and seeds, with intervals",
     "export": "write a trained model for transformers",
+    "explore": "open a page in which you turn the knobs of encodings",
 }
 
 COMPLETION = {"-sc", "--shell-completion"}
