@@ -78,7 +78,10 @@ def test_a_base_a_max_distance_and_an_encoding_are_chosen(tmp_path: Path) -> Non
             (tmp_path / block.file).write_text(re.sub(r"n_trials: \d+", "n_trials: 1", text), encoding="utf-8")
     base, rotary_base, t5, own, dry, compared, recommended = lines(TUTORIALS / "choosing.md")
     small = f"{SMALL_MODEL} dataset.validation_fraction=0.01 dataset.test_fraction=0.01"
-    more = {"src.sweep": f"n_trials=1 {small}", "src.compare": small.replace(" trainer.max_steps=2", "")}
+    more = {
+        "src.sweep": f"workers=1 n_trials=1 {small}",
+        "src.compare": f"workers=1 {small.replace(' trainer.max_steps=2', '')}",
+    }
     typed(tmp_path, "set -e\n" + "\n".join(reduced(line, more) for line in (base, rotary_base, t5, own)))
     assert (tmp_path / "outputs" / "base_1e4" / "report.html").exists()
     for name in ("rotary_base", "t5_max_distance", "my_sweep"):
