@@ -95,7 +95,8 @@ MISTAKES = {
     "rotary": "'rotary' is not key=value; did you mean 'encoding=rotary'?",
     "model.mlp_ratio=inf": "model.mlp_ratio must be a positive number, got inf",
     "encoding": "'encoding' is not key=value; did you mean 'encoding=...'?",
-    "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas or spaces",
+    "dataset.files=[a": "'dataset.files=[a' cannot be read as key=value: quote what holds brackets, commas, "
+    "spaces or non-ASCII letters",
     "encoding._target_=my.Encoding": "encoding._target_ names my.Encoding, which is not part of poslab and could run "
     "any code: if you trust it, add trust=my",
     # Model

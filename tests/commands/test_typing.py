@@ -83,10 +83,10 @@ TYPED = {
     "train encoding=rotary,": "encoding=rotary, ends with a comma: leave it out, or write what follows it\n",
     "evaluate run=run lengths=[16,]": "lengths=[16,] ends with a comma: leave it out, or write what follows it\n",
     "train dataset=text dataset.files=笔记.txt": "'dataset.files=笔记.txt' cannot be read as key=value: quote what "
-    "holds brackets, commas or spaces, as in \"dataset.files='笔记.txt'\"\n",
+    "holds brackets, commas, spaces or non-ASCII letters, as in \"dataset.files='笔记.txt'\"\n",
     "train dataset=text \"dataset.files='笔记.txt'\"": "dataset.files names '笔记.txt', which does not exist",
-    'train "encoding=\'rotary"': '"encoding=\'rotary" cannot be read as key=value: quote what holds brackets, commas '
-    "or spaces, and close every quote and brace\n",
+    'train "encoding=\'rotary"': '"encoding=\'rotary" cannot be read as key=value: quote what holds brackets, commas, '
+    "spaces or non-ASCII letters, and close every quote and brace\n",
     # Groups and keys
     "train encoding=null": "encoding=null: a group without a choice is written encoding=none\n",
     "train temperature=null": "temperature=null: a group without a choice is written ~temperature\n",

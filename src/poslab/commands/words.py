@@ -119,7 +119,9 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     key, _, value = override.partition("=")
     if value.rstrip("]})").endswith(","):
         return f"{override} ends with a comma: leave it out, or write what follows it"
-    mistake = f"{override!r} cannot be read as key=value: quote what holds brackets, commas or spaces"
+    mistake = (
+        f"{override!r} cannot be read as key=value: quote what holds brackets, commas, spaces or non-ASCII letters"
+    )
     if set(value) & set("'\"$`\\!"):  # quotes and braces that are not closed: who can tell where they should be?
         return f"{mistake}, and close every quote and brace"
     if value[:1] == "[" and value[-1:] == "]":
