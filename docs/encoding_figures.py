@@ -54,6 +54,11 @@ QUERY_COLOURS = ("tab:blue", "tab:orange", "tab:green")
 DISTANCE_LABEL = "distance = query position - key position"
 CHANGE_LABEL = "change of the logit"
 
+matplotlib.use("agg")
+
+styled = matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+"""Decorator of what draws; settings of matplotlib at large stay as they are."""
+
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture, always with the same bytes: 64 colours are enough, and a third of the size."""
@@ -64,6 +69,7 @@ def save(figure: Figure, path: Path) -> None:
     Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
+@styled
 def draw_encoding(kind: str, make: MakeStack, shape: StackShape) -> Figure:
     """Draw an encoding.
 
@@ -246,6 +252,7 @@ def layer_panels(make: MakeStack, shape: StackShape) -> Figure:
     return figure
 
 
+@styled
 def draw_temperature(temperature: Temperature) -> Figure:
     """Draw the factor on the logits against the number of visible keys."""
     visible_BT = torch.arange(1.0, 8 * TRAINING_LENGTH + 1)[None]
@@ -258,6 +265,7 @@ def draw_temperature(temperature: Temperature) -> Figure:
     return figure
 
 
+@styled
 def draw_positions(sampler: PositionSampler) -> Figure:
     """Draw how far three training texts are moved."""
     figure, axes = _axes("place of a token in its text", "drawn position - place")
@@ -339,7 +347,3 @@ def _queries(encoding: PositionalEncoding) -> Sequence[int]:
     """Positions of queries, within what the encoding is defined for."""
     end = encoding.max_length
     return QUERIES if end is None else [query * (end - 1) // QUERIES[-1] for query in QUERIES]
-
-
-matplotlib.use("agg")
-matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
