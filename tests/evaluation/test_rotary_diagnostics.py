@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from poslab.encodings import Alibi, PoPE, Rotary, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
-from poslab.report.figures import ReportFigure, Table
+from poslab.report.figures import Picture, ReportFigure, Table, set_width
 
 OF_EVERY_ROTATION = ["rotary_turns", "rotary_wavelengths"]
 OF_ROTARY = [*OF_EVERY_ROTATION, "rotary_base_bound", "rotary_sum_of_cosines"]
@@ -80,3 +81,13 @@ def test_what_is_no_rotation_or_does_not_fit_is_refused():
         rotary_diagnostics(Alibi(4), 64, 256, [512])
     with pytest.raises(ValueError, match=r"^head_dim must be at least the 64 channels that turn, got 32"):
         rotary_diagnostics(Rotary(64), 32, 256, [512])
+
+
+def test_no_letter_of_its_pictures_leaves_the_page_of_a_column():
+    figures = rotary_diagnostics(Rotary(64), 64, 256, [256, 1024])
+    for picture in (figure for figure in figures if isinstance(figure, Picture)):
+        narrow = copy.deepcopy(picture.figure)
+        set_width(narrow, 3.25)
+        narrow.draw_without_rendering()
+        drawn = narrow.get_tightbbox()  # in inches
+        assert drawn.x0 >= -0.02 and drawn.x1 <= 3.27, (picture.name, drawn)

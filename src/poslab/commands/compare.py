@@ -13,7 +13,7 @@ from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_choices import with_config_dir
 from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import written_in_full
+from poslab.commands.words import check_figure_width, written_in_full
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import assignment, poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF
@@ -64,8 +64,7 @@ def main(arguments: list[str]) -> None:
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
     width = given.pop("figure.width", None)
-    if width is not None and (isinstance(width, bool) or not isinstance(width, int | float) or not 2 <= width <= 20):
-        raise ValueError(f"figure.width must be inches, between 2 and 20, got {width!r}")
+    check_figure_width(width)
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")

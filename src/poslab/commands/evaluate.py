@@ -13,6 +13,7 @@ from poslab.commands.choices import keys_of
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
+from poslab.commands.words import check_figure_width
 from poslab.configuration.folders import CONF
 from poslab.evaluation.settings import Request
 
@@ -30,6 +31,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     runs = _runs(config)
     _check_choices(config, runs, overrides, of_model)
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
+    check_figure_width(config["figure"]["width"])
     request = Request(
         **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
         output=of_job if config["output"] is None else str(config["output"]),

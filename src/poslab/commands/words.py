@@ -136,6 +136,12 @@ def _in_quotes(key: str, items: Iterable[str]) -> str:
     return f"{key}=[{','.join(word if _can_be_read(f'{key}=[{word}]') else repr(word) for word in words)}]"
 
 
+def check_figure_width(width: Any) -> None:
+    """Raise ValueError for a `figure.width` that is neither None nor inches that a picture can have."""
+    if width is not None and (isinstance(width, bool) or not isinstance(width, int | float) or not 3 <= width <= 20):
+        raise ValueError(f"figure.width must be inches, between 3 and 20, got {width!r}")
+
+
 def _meant(word: str, following: str, name: str) -> str:
     """Return `; did you mean ...?` for a word, from what it names."""
     stem, path = Path(word).stem, Path(os.path.expanduser(word))

@@ -99,7 +99,7 @@ def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) 
     place = f"{place[0].upper()}{place[1:]}"
     if found == low == high == 0:
         return f"{place}, {best} and {second} are alike: {headline.value(scores[best])}, and no item differs."
-    if low <= 0 <= high:
+    if math.isnan(low) or low <= 0 <= high:
         return (
             f"{place}, {best} and {second} are not told apart: {headline.value(scores[best])} and "
             f"{headline.value(scores[second])}, a difference of {gap}."

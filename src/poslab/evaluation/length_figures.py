@@ -60,6 +60,7 @@ def lines_by_length(
             colour = style(place)["color"]
             panel.fill_between(line["length"], line["low"], line["high"], color=colour, alpha=0.15, linewidth=0)
         panel.set_title(title, fontsize="medium")
+    for panel, name in zip(panels.flat, titles, strict=False):  # once all is drawn: panels may share their axis
         widen(panel, least[name])
     for panel in panels[:, 0]:
         panel.set_ylabel(ylabel)

@@ -62,6 +62,6 @@ class Request(Settings):
     tokens: Annotated[int, Range(at_least=2)] | None = None
     device: str = "auto"
     output: str | Path | None = None
-    figure_width: Annotated[float, Range(2, 20)] | None = None
+    figure_width: Annotated[float, Range(3, 20)] | None = None
     trust: Sequence[str] = ()
     typed: Sequence[str] = ()

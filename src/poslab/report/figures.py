@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -30,6 +31,9 @@ WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 WIDTH = 5.0
 """Inches of figures whose labels, of the size `small` at least, can be read on a phone, which shrinks figures."""
+
+LETTERS_OF_AN_INCH = 12
+"""Letters of medium size that fit into an inch."""
 
 LONGEST_IN_A_NOTEBOOK = 60
 """Rows of a table in a notebook, which leaves out the middle of a longer one."""
@@ -92,14 +96,12 @@ class Picture(ReportFigure):
         Args:
             form: of the file.
             dpi: dots per inch.
-            width: in inches; letters keep their size. None: that of the figure.
+            width: in inches; letters keep their size. None, and where it may not shrink: that of the figure.
         """
         content = io.BytesIO()
         figure = copy.deepcopy(self.figure)  # since a second drawing of a figure moves its layout a little
-        if width is not None:
-            figure.set_size_inches(width, figure.get_size_inches()[1])
-            for legend in figure.legends:
-                legend.set_ncols(legend_columns((text.get_text() for text in legend.get_texts()), width))
+        if width is not None and self.shrinks:
+            set_width(figure, width)
         with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path", "pdf.fonttype": 42}):
             figure.savefig(content, format=form, dpi=dpi, metadata=WITHOUT_DATE.get(form))
         return content.getvalue()
@@ -117,6 +119,24 @@ def style(place: int) -> Style:
 def without_marker(style: Style) -> Style:
     """Return a style for a curve of very many points."""
     return {key: value for key, value in style.items() if key != "marker"}
+
+
+def set_width(figure: Figure, width: float) -> None:
+    """Give a figure another width in inches, with its legends below in as many columns as fit, and titles broken."""
+    figure.set_size_inches(width, figure.get_size_inches()[1])
+    for panel in figure.axes:
+        place = panel.get_subplotspec()
+        columns = 1 if place is None else place.get_gridspec().ncols
+        panel.title.set_text(fill(panel.get_title(), max(8, int(LETTERS_OF_AN_INCH * width / columns) - 4)))
+        if (legend := panel.get_legend()) is not None:
+            texts = [text.get_text() for text in legend.get_texts()]
+            legend.remove()
+            figure.legend(legend.legend_handles, texts, loc="outside lower center", frameon=False, fontsize="small")
+    for legend in figure.legends:
+        texts = [fill(text.get_text(), int(LETTERS_OF_AN_INCH * width) - 6) for text in legend.get_texts()]
+        for text, broken in zip(legend.get_texts(), texts, strict=True):
+            text.set_text(broken)
+        legend.set_ncols(legend_columns(texts, width))
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:
