@@ -55,7 +55,7 @@ OPTIONS = {
     "--help": "keys and choices; `--help GROUP` lists the choices of one group (`src.train`, `src.evaluate`)",
     "-m": "run every combination of choices with commas between: `-m encoding=rotary,alibi seed=1,2`",
     "--cfg job": "print the configuration, and do nothing else",
-    "--config-dir DIR": "choices of your own beside those of `conf/` (`src.train`)",
+    "--config-dir DIR": "choices of your own beside those of `conf/`; in another folder, `./conf` is found by itself",
     "--config-name NAME": "with `--config-dir`: the file to begin with, such as `best` of a sweep (`src.train`)",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from poslab.commands.explore import main
+from poslab.configuration.command_line import STARTED_AS
 from poslab.explorer.page import explorer_page
 
 
@@ -26,6 +27,13 @@ def test_it_writes_the_page_says_where_and_opens_it(words, place, opened, tmp_pa
     assert (tmp_path / place).read_text(encoding="utf-8") == explorer_page()
     assert capsys.readouterr().out == f"written: {place}\n"
     assert opened == [(tmp_path / place).as_uri()]
+
+
+def test_the_page_trains_by_the_command_that_opened_it(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv(STARTED_AS, "poslab ")
+    main([])
+    page = (tmp_path / "outputs/explorer.html").read_text(encoding="utf-8")
+    assert '["poslab train", ...words' in page
 
 
 @pytest.mark.parametrize("word", ["encoding=rotary", "to=", "--fast"])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from poslab.commands.choices import choices
+from poslab.commands.own_packages import OwnPackages
 from poslab.configuration.folders import CONF
 
-from .running import QUESTION
+from .running import QUESTION, ROOT
 
 ENCODING = """
 from poslab.encodings.bias.alibi import Alibi
@@ -83,3 +89,35 @@ def test_a_sweep_takes_the_choices_of_a_folder(encoding, mistaken, tmp_path):
 
 def test_the_choices_of_poslab_are_no_choices_of_ones_own(mistaken):
     assert mistaken("src.train", "--cfg", "job", directory=CONF.parent).errors == ""
+
+
+def test_choices_of_a_folder_that_is_not_read_are_not_offered(tmp_path, monkeypatch):
+    (tmp_path / "conf" / "encoding" / "folder.yaml").mkdir(parents=True)
+    (tmp_path / "conf" / "encoding" / "mine.yaml").write_text("_target_: mine.Mine\n")
+    monkeypatch.chdir(tmp_path)
+    assert "mine" in choices("encoding") and "folder" not in choices("encoding")
+    (tmp_path / "conf" / "encoding" / "broken.yaml").write_bytes(b"\x00\xff hydra")
+    assert "mine" not in choices("encoding") and "rotary" in choices("encoding")
+
+
+def test_files_of_the_current_directory_run_only_if_they_are_trusted(tmp_path):
+    """Neither a plugin of Hydra nor a file that is named as a library."""
+    for name in ("yaml.py", "torch.py", "hydra_plugins/evil/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("open('ran', 'w')\n")
+    program = "import sys; from poslab.commands.entry_point import main; sys.argv[0] = 'poslab'; main()"
+    command = [sys.executable, "-P", "-c", program, "train", "--cfg", "job"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_trusted_file_finds_what_stands_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "trusted_one.py").write_text("import beside_it\n")
+    (tmp_path / "beside_it.py").write_text("value = 3\n")
+    finder = OwnPackages(["trusted_one"], str(tmp_path))
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    assert finder.find_spec("beside_it", None) is None
+    assert importlib.import_module("trusted_one").beside_it.value == 3

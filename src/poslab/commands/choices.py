@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from poslab.commands.hydra_files import check_folder
 from poslab.configuration.folders import CONF, in_current_directory
 from poslab.io.reading import LOADER
 
@@ -23,12 +24,21 @@ def groups() -> list[str]:
 
 def choices(group: str) -> list[str]:
     """Return the choices of a group, those of ./conf too; a file that begins with `_` is only a part of others."""
-    return sorted({path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml")})
+    return sorted(
+        {path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml") if path.is_file()}
+    )
 
 
 def _folders() -> list[Path]:
+    """Return the folders of choices that Hydra searches: ./conf only if its files may be read."""
     own = in_current_directory(CONF)
-    return [CONF] if own is None else [CONF, own]
+    try:
+        if own is not None:
+            check_folder(own)
+            return [CONF, own]
+    except (ValueError, OSError):
+        pass  # a line of `with_own_choices` says so
+    return [CONF]
 
 
 def _file(group: str, choice: str) -> Path:

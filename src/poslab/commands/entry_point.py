@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -30,6 +31,21 @@ COMPLETED_AS_RUNS = ("sweep", "compare")
 
 def main(started_as: str = "poslab") -> NoReturn:
     """Run the command that the first word names, and exit."""
+    try:
+        os.getcwd()
+        _main(started_as)
+    except KeyboardInterrupt:  # before the command has its own way to stop
+        os._exit(128 + signal.SIGINT)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        print("error: the current directory does not exist any more", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # what reads the output, such as `head`, has ended
+        os._exit(128 + signal.SIGPIPE)
+
+
+def _main(started_as: str) -> NoReturn:
     os.environ.setdefault(STARTED_AS, f"{started_as} ")  # a launcher has set it for its jobs
     name, *words = sys.argv[1:] or ["--help"]
     if {name, *words} & COMPLETION:
@@ -38,7 +54,7 @@ def main(started_as: str = "poslab") -> NoReturn:
         sys.argv[0] += f" {name}"  # as a run records it
         _run(name, words)
     elif name in ("-h", "--help", "help"):
-        print(_help(started_as))
+        print(_help(started_as), flush=True)
     elif name == "--version":
         from importlib.metadata import version
 
@@ -60,15 +76,17 @@ def _help(started_as: str) -> str:
         "",
         f"{started_as} COMMAND --help lists the groups and keys of a command.",
         f"{started_as} --version prints the version.",
-        'eval "$(poslab --shell-completion install=bash)" completes words in bash.',
+        'eval "$(poslab --shell-completion install=bash)" completes words in bash; fish',
+        "and zsh have forms of their own (docs/guides/installed.md).",
     ]
     return "\n".join(lines)
 
 
 def _run(name: str, words: list[str]) -> None:
-    """Run a command, with packages in the current directory importable as under `python -m`."""
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Run a command, for which `trust=` may name packages in the current directory."""
+    from poslab.commands.own_packages import find_trusted_packages
+
+    find_trusted_packages(words)
     sys.argv[1:] = words
     importlib.import_module(f"poslab.commands.{name}").run()
 
@@ -78,14 +96,19 @@ def _complete(words: list[str]) -> None:
 
     The shell gives the line in `COMP_LINE`, with the name of the program.
     """
-    name, is_query = "train", any(word.startswith("query") for word in words)
-    if is_query:
-        program, *typed = re.split(" +", os.environ["COMP_LINE"])
+    name, line = "train", os.environ.get("COMP_LINE")
+    if any(word.startswith("query") for word in words):
+        if line is None:
+            print("error: --shell-completion query is for a shell, which gives the line", file=sys.stderr)
+            sys.exit(2)
+        program, *typed = re.split(" +", line)
         if len(typed) <= 1:
             print("\n".join(name for name in COMMANDS if name.startswith("".join(typed))))
             return
         name, *others = typed
-        if name not in COMMANDS:
+        if name == "explore":
+            print("\n".join(word for word in ["to="] if word.startswith(others[-1])))
+        if name not in COMMANDS or name == "explore":
             return
         os.environ["COMP_LINE"] = " ".join([program, *others])
         if name in COMPLETED_AS_RUNS:

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_explorer(path)
+        write_explorer(path, poslab_command("train"))
     except OSError as error:
         raise ValueError(f"to={to} cannot be written: {error.strerror}") from error
     print(f"written: {path}")

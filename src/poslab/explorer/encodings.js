@@ -112,7 +112,8 @@ const ENCODINGS = {
   },
   alibi: {
     label: "ALiBi",
-    formula: "bias = −slope · distance, with slopes down to 2^(−max exponent).",
+    formula: "bias = −slope · distance, with slopes down to 2^(−max exponent). Heads beyond a power of two get the " +
+      "slopes between those of the first ones.",
     knobs: [knob("max_exponent", "encoding.max_exponent", "Max exponent", [1, 2, 4, 6, 8, 10, 12, 16, 20], 8)],
     bias(k, m) {
       const slopes = alibiSlopes(m.heads, k.max_exponent);
@@ -180,5 +181,5 @@ function trainingCommand(name, k, m) {
   const changed = (knobs, values) => knobs.filter(differs(values)).map(({ name, key }) => `${key}=${values[name]}`);
   const width = m.heads * m.headDim;
   const words = [`encoding=${name}`, ...changed(ENCODINGS[name].knobs, k), ...changed(MODEL_KNOBS, m)];
-  return ["python -m src.train", ...words, ...(width === 192 ? [] : [`model.d_model=${width}`])].join(" ");
+  return ["{{ train }}", ...words, ...(width === 192 ? [] : [`model.d_model=${width}`])].join(" ");
 }

@@ -16,12 +16,17 @@ SCRIPTS = ("formulas.js", "encodings.js", "words.js", "chart.js", "charts.js", "
 """Parts of the script, each of which uses only those before it when it is read."""
 
 
-def explorer_page() -> str:
-    """Return the page, which needs no other file and no network."""
+def explorer_page(train: str = "python -m src.train") -> str:
+    """Return the page, which needs no other file and no network.
+
+    Args:
+        train: command that trains an encoding, whose keys the page adds.
+    """
     parts = {
         "style": _read("explorer.css"),
         "data": json.dumps(json.loads(_read(DATA.name)), separators=(",", ":")),
         "script": "\n".join(_read(name) for name in SCRIPTS),
+        "train": train,
     }
     page = _read("explorer.html")
     for name, text in parts.items():
@@ -29,9 +34,9 @@ def explorer_page() -> str:
     return page
 
 
-def write_explorer(path: Path) -> None:
-    """Write the page into a file, such as explorer.html, which a browser opens; an older one is replaced."""
-    write_atomically(path, explorer_page())
+def write_explorer(path: Path, train: str = "python -m src.train") -> None:
+    """Write `explorer_page` into a file, such as explorer.html, which a browser opens; an older one is replaced."""
+    write_atomically(path, explorer_page(train))
 
 
 def _read(name: str) -> str:
