@@ -113,6 +113,10 @@ def attend(
         torch.Size([2, 8, 128, 64])
     """
     forced, route = route, choose_route(encoding, route)
+    if (encoding.causal or encoding.causal_only) and not visibility.causal:
+        name = type(encoding).__name__
+        form = "it has no other form" if encoding.causal_only else f"make it by {name}(causal=False, ...)"
+        raise ValueError(f"{name} was made for causal attention, and visibility is not causal: {form}")
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )

@@ -43,6 +43,9 @@ class PositionalEncoding(Described):
     causal_only: bool = False
     """True if it is undefined where a query sees keys ahead of it."""
 
+    causal: bool = False
+    """True if it was made for queries that see no key ahead of them, and would be wrong for others."""
+
     keeps_own_positions: ClassVar[bool] = False
     """True if it leaves the positions of a pretrained model in place, instead of taking their place."""
 

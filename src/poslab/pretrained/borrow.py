@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from poslab.attention import Route
-from poslab.encodings import EncodingFactory, OwnPositions, StackEncodings, TemperatureFactory
+from poslab.encodings import EncodingFactory, OwnPositions, PositionalEncoding, StackEncodings, TemperatureFactory
 from poslab.pretrained.directory import download
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
@@ -66,6 +66,11 @@ def exchange(
         ValueError: in one sentence, for a model or an encoding that cannot be exchanged.
     """
     require_transformers("poslab.exchange")
+    if not hasattr(model, "config"):
+        raise ValueError(f"model must be one of transformers, got {type(model).__name__}")
+    if isinstance(encoding, PositionalEncoding):
+        name = type(encoding).__name__
+        raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
     family = family_of(model.config)
     if isinstance(encoding, str):
         if encoding != "own":

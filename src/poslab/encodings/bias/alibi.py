@@ -21,6 +21,9 @@ class Alibi(DistanceBias):
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * |i - j|
         slope_h = 2 ** -exponent_h,  exponent_h = h * max_exponent / H  for h = 1, ..., H
 
+    This is for a power of two; other numbers of heads take the slopes of the next lower power, then every second one of
+    those of twice as many heads, as the authors' code does.
+
     Use it when texts will be longer than in training and recent tokens matter most. It has no parameters and needs no
     tuning. Every head discounts distance, so choose another where a token far back must be found.
 
