@@ -82,8 +82,10 @@ def test_the_wheel_holds_every_module_and_every_choice(wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "poslab").rglob("*.py")}
     choices = {f"poslab/{path.relative_to(ROOT)}" for name in FOLDERS for path in (ROOT / name).rglob("*.yaml")}
-    page = {f"poslab/report/report.{ending}" for ending in ("html.jinja", "css", "js")}
-    assert held == {*modules, *choices, *page, "poslab/py.typed"}
+    pages = {f"poslab/report/report.{ending}" for ending in ("html.jinja", "css", "js")}
+    parts = [path for path in (ROOT / "src" / "poslab" / "explorer").iterdir() if path.suffix not in ("", ".py")]
+    pages |= {f"poslab/explorer/{path.name}" for path in parts}
+    assert held == {*modules, *choices, *pages, "poslab/py.typed"}
 
 
 def test_what_is_installed_is_the_wheel(typed, installed):
