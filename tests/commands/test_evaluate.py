@@ -316,8 +316,8 @@ def fields(typed: str, **paths: Path) -> str:
 def test_a_mistake_is_one_sentence(typed, rotary, learned, llama, tmp_path, mistaken):
     ended = mistaken("src.evaluate", *fields(typed, rotary=rotary, learned=learned, llama=llama).split())
     assert ended.status == 2
-    assert MISTAKES[typed] in ended.errors
-    assert ended.errors.startswith("error: ") and ended.errors.count("\n") == 1
+    assert MISTAKES[typed] in ended.sentences
+    assert ended.sentences.startswith("error: ") and ended.sentences.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
