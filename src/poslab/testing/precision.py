@@ -13,10 +13,10 @@ from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:
     """Shift all positions by 1,000, 100,000 or 1,000,000, and allow only the rounding of angles there."""
-    encodings = subject.stack()
-    if not any(encoding.relative for encoding in encodings):
+    if not any(encoding.relative for encoding in subject.stack()):
         return
     for causal in subject.directions:
+        encodings = subject.stack(causal)
         for contiguous in (True, False):
             at_0 = attended(subject, encodings, Positions(torch.arange(LENGTH), LENGTH, contiguous), causal)
             for shift in (1_000, 100_000, 1_000_000):
