@@ -131,7 +131,8 @@ def set_width(figure: Figure, width: float) -> None:
         if (legend := panel.get_legend()) is not None:
             texts = [text.get_text() for text in legend.get_texts()]
             legend.remove()
-            figure.legend(legend.legend_handles, texts, loc="outside lower center", frameon=False, fontsize="small")
+            handles = [handle for handle in legend.legend_handles if handle is not None]
+            figure.legend(handles, texts, loc="outside lower center", frameon=False, fontsize="small")
     for legend in figure.legends:
         texts = [fill(text.get_text(), int(LETTERS_OF_AN_INCH * width) - 6) for text in legend.get_texts()]
         for text, broken in zip(legend.get_texts(), texts, strict=True):
