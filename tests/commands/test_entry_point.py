@@ -124,3 +124,19 @@ def test_questions_in_the_current_directory_are_found_by_name(name, tmp_path):
     assert "  mine\n    Does it work at all?\n" in done.stdout
     key = "sweep" if name == "sweep" else "comparison"
     assert "mine.yaml must have" in typed(name, f"{key}=mine", directory=tmp_path).stderr
+
+
+def test_a_directory_that_is_gone_and_a_reader_that_has_ended_leave_no_traceback(tmp_path):
+    gone = tmp_path / "gone"
+    program = f'mkdir {gone}; cd {gone}; rmdir {gone}; exec {sys.executable} -c "{SCRIPT}" train --cfg job'
+    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: the current directory does not exist any more\n")
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    ended = subprocess.run([sys.executable, "-c", SCRIPT, "--help"], stdout=reader.stdin, stderr=subprocess.PIPE)
+    assert ended.stderr == b""
+
+
+def test_completion_without_a_line_of_a_shell_is_refused():
+    done = typed("--shell-completion", "query=bash")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

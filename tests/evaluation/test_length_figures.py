@@ -70,3 +70,19 @@ def test_a_single_length_has_no_picture():
     figures = metrics_figures(frame, ["loss"], {"loss"}, {"T5": 16}, "tokens")
     assert [figure.name for figure in figures] == ["per_length"]
     assert [*figures[0].frame["length"]] == ["16", "all"]
+
+
+def test_panels_that_share_an_axis_show_every_point_of_both():
+    """The first spans less than the axis has to; the second lies elsewhere."""
+    values = {"loss": (7.49, 7.50), "sliding": (7.40, 7.80)}
+    points = [
+        (name, "T5", length, value) for name, own in values.items() for length, value in zip((4, 8), own, strict=True)
+    ]
+    frame = rows(*points)
+    titles = {name: name for name in values}
+    figure = lines_by_length(
+        frame, {"T5": 4}, by="metric", titles=titles, xlabel="", least=dict.fromkeys(values, 0.05), sharey=True
+    )
+    for panel in figure.axes:
+        low, high = panel.get_ylim()
+        assert low <= 7.40 and high >= 7.80
