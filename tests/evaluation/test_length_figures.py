@@ -1,5 +1,7 @@
 """Metrics by length: what a table at a glance and a picture show."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -78,7 +80,7 @@ def test_panels_that_share_an_axis_show_every_point_of_both():
     points = [
         (name, "T5", length, value) for name, own in values.items() for length, value in zip((4, 8), own, strict=True)
     ]
-    frame = rows(*points)
+    frame = rows(*points).assign(low=math.nan, high=math.nan)
     titles = {name: name for name in values}
     figure = lines_by_length(
         frame, {"T5": 4}, by="metric", titles=titles, xlabel="", least=dict.fromkeys(values, 0.05), sharey=True
