@@ -2,13 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.commands.running import Running, python
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[cs]*/README.md"))]
@@ -45,17 +46,24 @@ def copy_of_repository(folder: Path, *names: str) -> None:
 
 
 def typed(folder: Path, command: str, *more: str) -> str:
-    """The output of a command that is typed in the copy, with these arguments after it."""
+    """The output of lines that are typed in the copy, one after another, with these arguments after the last.
+
+    A line that is a command of ours and nothing else begins with the libraries imported.
+    """
     packages = f"{folder / 'src'}{os.pathsep}{folder}"
     environment = {
-        **os.environ,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": packages,
         "HOME": str(folder / "home"),
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
-    # The commands find poslab itself where it is installed: here in the copy.
-    whole = re.sub(r"(PYTHONPATH=\S+)", rf"\1:{packages}", " ".join([command.strip(), *more]))
-    ended = subprocess.run(["bash", "-c", whole], cwd=folder, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    printed = ""
+    for line in " ".join([command.strip(), *more]).replace("\\\n", " ").splitlines():
+        # The commands find poslab itself where it is installed: here in the copy.
+        whole = re.sub(r"(PYTHONPATH=\S+)", rf"\1:{packages}", line.partition("  #")[0])
+        is_ours = re.fullmatch(r"python -m src\.[^|;&<>$`*]+", whole)
+        words = python(*shlex.split(whole)[1:]) if is_ours else ["bash", "-c", whole]
+        ended = Running(words, folder, environment).wait(250)
+        printed += ended.output
+        assert ended.status == 0, printed + ended.errors
+    return printed

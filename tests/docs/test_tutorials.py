@@ -47,7 +47,7 @@ def test_the_first_run_is_trained_evaluated_compared_and_sampled(tmp_path: Path)
     commands[-1] = commands[-1].removesuffix(" max_new_tokens=100")
     load = next(block.text for block in blocks(ROOT / "docs/guides/training.md") if block.language == "python")
     (tmp_path / "load.py").write_text(load.replace("outputs/RUN", "outputs/rotary") + "print(logits.shape)\n")
-    printed = typed(tmp_path, "set -e\n" + "\n".join([*(reduced(line, more) for line in commands), "python load.py"]))
+    printed = typed(tmp_path, "\n".join([*(reduced(line, more) for line in commands), "python load.py"]))
     assert "# (1, 9, 257)" in load and printed.strip().endswith("torch.Size([1, 9, 257])")
     assert (tmp_path / "outputs" / "rotary" / "evaluation" / "report.html").exists()
     assert (tmp_path / "outputs" / "both" / "report.html").exists()
@@ -63,29 +63,39 @@ def test_a_chinese_text_is_learned_and_continued(tmp_path: Path) -> None:
     more = {"src.train": f"{QUICK} dataset.cache_dir=cache".replace("=0.01", "=0.1")}
     one, several, sampled, _ = lines(CHINESE / "index.md")
     sampled = sampled.replace("max_new_tokens=300", "max_new_tokens=5")
-    printed = typed(tmp_path, "set -e\n" + "\n".join(reduced(line, more) for line in (one, several, sampled)))
+    printed = typed(tmp_path, "\n".join(reduced(line, more) for line in (one, several, sampled)))
     assert "话说" in printed
 
 
-@pytest.mark.slow
-def test_a_base_a_max_distance_and_an_encoding_are_chosen(tmp_path: Path) -> None:
-    copy_of_repository(tmp_path, "src", "conf", "sweeps", "comparisons")
+def choosing(folder: Path) -> list[str]:
+    """The commands of choosing.md, in a copy of the repository with the files of that page, in their smallest form."""
+    copy_of_repository(folder, "src", "conf", "sweeps", "comparisons")
     for block in blocks(TUTORIALS / "choosing.md"):
         if block.file is not None:
             text = re.sub(r"seeds: 3", "seeds: 1", block.text)
             text = re.sub(r"encodings: .*", "encodings: [none, rotary]", text)
             text = re.sub(r"steps: \d+", "steps: 2", text)
-            (tmp_path / block.file).write_text(re.sub(r"n_trials: \d+", "n_trials: 1", text), encoding="utf-8")
-    base, rotary_base, t5, own, dry, compared, recommended = lines(TUTORIALS / "choosing.md")
+            (folder / block.file).write_text(re.sub(r"n_trials: \d+", "n_trials: 1", text), encoding="utf-8")
     small = f"{SMALL_MODEL} dataset.validation_fraction=0.01 dataset.test_fraction=0.01"
     more = {
         "src.sweep": f"workers=1 n_trials=1 {small}",
         "src.compare": f"workers=1 {small.replace(' trainer.max_steps=2', '')}",
     }
-    typed(tmp_path, "set -e\n" + "\n".join(reduced(line, more) for line in (base, rotary_base, t5, own)))
+    return [reduced(line, more) for line in lines(TUTORIALS / "choosing.md")]
+
+
+@pytest.mark.slow
+def test_a_base_and_a_max_distance_are_tuned(tmp_path: Path) -> None:
+    base, rotary_base, t5, own, *_ = choosing(tmp_path)
+    typed(tmp_path, "\n".join((base, rotary_base, t5, own)))
     assert (tmp_path / "outputs" / "base_1e4" / "report.html").exists()
     for name in ("rotary_base", "t5_max_distance", "my_sweep"):
         assert list((tmp_path / "outputs" / "sweeps").glob(f"{name}*/report.html")), name
-    printed = typed(tmp_path, "set -e\n" + "\n".join(reduced(line, more) for line in (dry, compared, recommended)))
+
+
+@pytest.mark.slow
+def test_an_encoding_is_chosen(tmp_path: Path) -> None:
+    *_, dry, compared, recommended = choosing(tmp_path)
+    printed = typed(tmp_path, "\n".join((dry, compared, recommended)))
     assert (tmp_path / "outputs" / "comparisons" / "mine" / "report.html").exists()
     assert "text:" in printed
