@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from .warm import WarmProcess
+from .warm import WarmProcess, is_ours, words_and_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +74,7 @@ class Running:
     """A command that runs, in a session of its own, as an interactive shell starts it.
 
     Args:
-        command: its words. One of ours, `python -m src.NAME`, begins with the libraries imported.
+        command: its words. One of ours, such as `python -m src.NAME`, begins with the libraries imported.
         directory: where it runs.
         environment: beside that of the tests.
         cold: whether it imports the libraries itself.
@@ -87,7 +87,7 @@ class Running:
         self._errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
         whole = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.process: WarmProcess | subprocess.Popen[bytes]
-        if command[:2] == python("-m") and command[2].startswith("src.") and not cold:
+        if command[:2] == python("-m") and is_ours(command[2]) and not cold:
             files = self._output.name, self._errors.name
             self.process = WarmProcess(command[2], command[3:], directory, whole, *files)
         else:
@@ -122,8 +122,9 @@ class Running:
         found = {}
         for process in self.descendants():
             with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-                if "poslab.training.worker" in process.cmdline():
-                    found[process.environ()["RANK"]] = process
+                words, environment = words_and_environment(process)
+                if "poslab.training.worker" in words:
+                    found[environment["RANK"]] = process
         return [found[rank] for rank in sorted(found)]
 
     def ask_to_stop(self, number: signal.Signals) -> None:

@@ -24,6 +24,7 @@ from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_fail
 
 from .running import Moment, Running, rows, start_sweep
 from .test_compare import start as start_comparison
+from .warm import words_and_environment
 
 KILLS = 20
 N_TRIALS = 4
@@ -145,6 +146,6 @@ def worker_processes(running: Running) -> list[psutil.Process]:
     found = []
     for process in running.descendants():
         with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-            if {"poslab.tuning.worker", "poslab.comparison.worker"} & set(process.cmdline()):
+            if {"poslab.tuning.worker", "poslab.comparison.worker"} & set(words_and_environment(process)[0]):
                 found.append(process)
     return found

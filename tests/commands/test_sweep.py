@@ -22,6 +22,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.tuning.trial_record import recorded_failure
 
 from .running import QUESTION, ROOT, Ended, Running, metrics, python, start_sweep
+from .warm import words_and_environment
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +125,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tm
     running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short", "n_trials=1")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
-    worker = next(p for p in running.descendants() if "poslab.tuning.worker" in p.cmdline())
+    worker = next(p for p in running.descendants() if "poslab.tuning.worker" in words_and_environment(p)[0])
     worker.suspend()
     ended = running.wait(120)
 
