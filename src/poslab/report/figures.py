@@ -89,6 +89,7 @@ class Picture(ReportFigure):
 
     figure: Figure
     shrinks: bool = field(default=True, kw_only=True)
+    _laid_out: dict[float | None, Figure] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def drawn(self, form: str, dpi: int = 100, width: float | None = None) -> bytes:
         """Return the picture as a file, png, svg or pdf; equal figures give equal bytes.
@@ -99,12 +100,21 @@ class Picture(ReportFigure):
             width: in inches; letters keep their size. None, and where it may not shrink: that of the figure.
         """
         content = io.BytesIO()
-        figure = copy.deepcopy(self.figure)  # since a second drawing of a figure moves its layout a little
-        if width is not None and self.shrinks:
-            set_width(figure, width)
+        figure = self._at_width(width if self.shrinks else None)
         with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path", "pdf.fonttype": 42}):
             figure.savefig(content, format=form, dpi=dpi, metadata=WITHOUT_DATE.get(form))
         return content.getvalue()
+
+    def _at_width(self, width: float | None) -> Figure:
+        """Return a copy of the figure that is laid out once, for all of its files: it takes as long as to draw it."""
+        if width not in self._laid_out:
+            figure = copy.deepcopy(self.figure)
+            if width is not None:
+                set_width(figure, width)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            self._laid_out[width] = figure
+        return self._laid_out[width]
 
     def _repr_png_(self) -> bytes:
         return self.drawn("png")
