@@ -13,6 +13,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from poslab.report.digits import readable
@@ -25,6 +28,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 Style = Mapping[str, Any]
 """Colour, line and marker of something that is drawn in several figures."""
+
+CANVASES = {"png": FigureCanvasAgg, "svg": FigureCanvasSVG, "pdf": FigureCanvasPdf}
 
 WITHOUT_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Metadata of files, by their form."""
@@ -102,7 +107,9 @@ class Picture(ReportFigure):
         content = io.BytesIO()
         figure = self._at_width(width if self.shrinks else None)
         with matplotlib.rc_context({"svg.hashsalt": "poslab", "svg.fonttype": "path", "pdf.fonttype": 42}):
-            figure.savefig(content, format=form, dpi=dpi, metadata=WITHOUT_DATE.get(form))
+            figure.set_dpi(dpi)
+            # As `savefig`, which draws twice, to lay out what is laid out already.
+            getattr(CANVASES[form](figure), f"print_{form}")(content, metadata=WITHOUT_DATE.get(form))
         return content.getvalue()
 
     def _at_width(self, width: float | None) -> Figure:
