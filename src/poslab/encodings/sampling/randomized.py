@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -64,7 +65,7 @@ class Randomized(PositionSampler):
             drawn = drawn[: positions.stop].sort().values
         else:
             drawn, stop = _evaluation_draw(self.max_position, positions.stop, self.seed)
-        return Positions(drawn.to(device)[positions.ids], stop, segments=positions.segments)
+        return replace(positions, ids=drawn.to(device)[positions.ids], stop=stop, contiguous=False)
 
     def stop(self, length: int) -> int:
         return self.max_position

@@ -1,0 +1,186 @@
+"""Places of tokens on several axes. Dimension letters: B batch, T tokens, A axes, G grids of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+AXES: dict[int, tuple[str, ...]] = {
+    1: ("time",),
+    2: ("height", "width"),
+    3: ("time", "height", "width"),
+}
+"""The usual names of so many axes, the outermost first."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of T tokens on A axes, beside their order in storage: patches of a picture, a clip or a sound.
+
+    Each token is a cell of a grid, row after row; a token of text is a grid of one cell.
+
+    Args:
+        axes: names of the axes, the outermost first, such as `height` and `width`.
+        cells: (T, A) or (B, T, A), the cell of each token in its own grid, integers from 0.
+        sizes: as `cells`, the number of cells of that grid on each axis.
+        largest: for each axis, a number that no size is above; known by construction, without reading a tensor.
+        grids: (T,) or (B, T), the number of the grid of each token within its row, from 0.
+        coordinates: as `cells`, integer or real: where encodings take the tokens to be.
+        moved: True if the coordinates are other than the cells; known by construction.
+        nowhere: (T,) or (B, T) bool, True for a token that has no place, such as a register: all its numbers are 0.
+            None if every token has a place.
+    """
+
+    axes: tuple[str, ...]
+    cells: Tensor
+    sizes: Tensor
+    largest: tuple[int, ...]
+    grids: Tensor
+    coordinates: Tensor
+    moved: bool = False
+    nowhere: Tensor | None = None
+
+    @classmethod
+    def of_grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Places:
+        """Return the places of grids that stand one after another in storage, each row after row.
+
+        Args:
+            sizes: (G, A) or (B, G, A) integers of at least 1; grids past the last one of a row have sizes of 0.
+            length: number of tokens T; those past the last grid, which are padding, stand where its last token does.
+            largest: as above.
+            axes: names; None is the usual ones (`AXES`).
+
+        Raises:
+            ValueError: if there are other numbers of axes than names or largest sizes.
+        """
+        num_axes = sizes.shape[-1]
+        names = tuple(AXES.get(num_axes, ()) if axes is None else axes)
+        if not len(names) == len(largest) == num_axes:
+            raise ValueError(
+                f"axes must have a name and a largest size each, got {num_axes} axes, {len(names)} names and "
+                f"{len(largest)} largest sizes"
+            )
+        counts = sizes.prod(-1)
+        ends = counts.cumsum(-1)
+        storage = torch.arange(length, device=sizes.device)
+        storage = torch.minimum(storage, ends[..., -1:] - 1)
+        grids = torch.searchsorted(ends, storage, right=True)
+        of_tokens = sizes.gather(-2, grids.unsqueeze(-1).expand(*grids.shape, num_axes))
+        cells = _cells(storage - (ends - counts).gather(-1, grids), of_tokens)
+        return cls(names, cells, of_tokens, tuple(largest), grids, cells)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens T."""
+        return self.grids.shape[-1]
+
+    def at(self, coordinates: Tensor) -> Places:
+        """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0."""
+        if self.nowhere is not None:
+            coordinates = coordinates.masked_fill(self.nowhere.unsqueeze(-1), 0)
+        return replace(self, coordinates=coordinates, moved=True)
+
+    def in_storage_order(self) -> Places:
+        """Return the same tokens at their numbers in storage, on every axis alike."""
+        return self.at(torch.arange(self.length, device=self.cells.device).unsqueeze(-1).expand_as(self.cells))
+
+    def select(self, rows_R: Tensor) -> Places:
+        """Return the places of these rows; those that serve all rows stay as they are."""
+        return self._with_tensors(lambda x, own_dims: x[rows_R] if x.dim() > own_dims else x)
+
+    def behind(self, count: int) -> Places:
+        """Return these places behind those of `count` tokens that stand nowhere."""
+        whole = self if self.nowhere is not None else replace(self, nowhere=torch.zeros_like(self.grids).bool())
+        return whole._with_tensors(lambda x, own_dims: _behind(x, count, own_dims, fill=x.dtype == torch.bool))
+
+    def continuation(self, length: int) -> Places:
+        """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
+
+        Text goes on by one, on all axes alike, after the largest coordinate so far. Where the coordinates are others
+        than the cells, all that follows is text.
+        """
+        last, sizes = self.cells[..., -1:, :], self.sizes[..., -1:, :].clamp_min(1)
+        steps = torch.arange(length, device=last.device)
+        highest = self.coordinates.amax((-2, -1)).unsqueeze(-1)
+        if self.moved:
+            text = steps.expand(*last.shape[:-2], length)
+            cells = torch.zeros_like(last).expand(*last.shape[:-2], length, -1)
+            sizes_T = torch.ones_like(cells)
+        else:
+            number = _number(last, sizes) + 1 + steps
+            text = number - sizes.prod(-1)
+            highest = torch.maximum(highest, sizes.amax(-1) - 1)
+            is_text = (text >= 0).unsqueeze(-1)
+            sizes_T = torch.where(is_text, 1, sizes)
+            cells = _cells(number, sizes.expand_as(sizes_T)).masked_fill(is_text, 0)
+        coordinates = torch.where((text >= 0).unsqueeze(-1), (highest + 1 + text).unsqueeze(-1), cells)
+        grids = self.grids[..., -1:] + (text + 1).clamp_min(0)
+        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, self.moved)
+
+    def followed_by(self, later: Places) -> Places:
+        """Return these places and then the later ones.
+
+        Raises:
+            ValueError: if the two are on other axes.
+        """
+        if self.axes != later.axes:
+            raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
+        nowhere = None
+        if self.nowhere is not None or later.nowhere is not None:
+            ours, theirs = (torch.zeros_like(p.grids).bool() if p.nowhere is None else p.nowhere for p in (self, later))
+            nowhere = joined_rows(ours, theirs, 1)
+        return Places(
+            self.axes,
+            joined_rows(self.cells, later.cells, 2),
+            joined_rows(self.sizes, later.sizes, 2),
+            tuple(map(max, self.largest, later.largest)),
+            joined_rows(self.grids, later.grids, 1),
+            joined_rows(self.coordinates, later.coordinates, 2),
+            self.moved or later.moved,
+            nowhere,
+        )
+
+    def _with_tensors(self, change: Callable[[Tensor, int], Tensor]) -> Places:
+        """Return these places with each tensor changed, given it and its number of dimensions without a batch."""
+        return replace(
+            self,
+            cells=change(self.cells, 2),
+            sizes=change(self.sizes, 2),
+            grids=change(self.grids, 1),
+            coordinates=change(self.coordinates, 2),
+            nowhere=None if self.nowhere is None else change(self.nowhere, 1),
+        )
+
+
+def joined_rows(ours: Tensor, later: Tensor, own_dims: int) -> Tensor:
+    """Join tensors of tokens, the first of their `own_dims` last dimensions; one that serves all rows is repeated."""
+    if ours.dim() != later.dim():
+        rows = len(ours if ours.dim() > own_dims else later)
+        ours, later = (x if x.dim() > own_dims else x.expand(rows, *x.shape) for x in (ours, later))
+    return torch.cat([ours, later], dim=-own_dims)
+
+
+def _behind(x: Tensor, count: int, own_dims: int, fill: bool) -> Tensor:
+    shape = list(x.shape)
+    shape[-own_dims] = count
+    return torch.cat([x.new_full(shape, fill), x], dim=-own_dims)
+
+
+def _cells(number: Tensor, sizes: Tensor) -> Tensor:
+    """Return the cells (..., T, A) of the numbers (..., T), counted row after row, in grids of these sizes."""
+    cells = []
+    for axis in reversed(range(sizes.shape[-1])):
+        cells.append(number % sizes[..., axis])
+        number = number // sizes[..., axis]
+    return torch.stack(cells[::-1], dim=-1)
+
+
+def _number(cells: Tensor, sizes: Tensor) -> Tensor:
+    """Return the numbers (..., T) of cells (..., T, A), the inverse of `_cells`."""
+    number = torch.zeros_like(cells[..., 0])
+    for axis in range(sizes.shape[-1]):
+        number = number * sizes[..., axis] + cells[..., axis]
+    return number
