@@ -29,7 +29,8 @@ class Places:
         largest: for each axis, a number that no size is above; known by construction, without reading a tensor.
         grids: (T,) or (B, T), the number of the grid of each token within its row, from 0.
         coordinates: as `cells`, integer or real: where encodings take the tokens to be.
-        moved: True if the coordinates are other than the cells; known by construction.
+        end: coordinate of the text that follows, (1,) or (B, 1); None if the coordinates are the cells.
+        stop: exclusive bound of the coordinates on every axis, known by construction; None if the sizes bound them.
         nowhere: (T,) or (B, T) bool, True for a token that has no place, such as a register: all its numbers are 0.
             None if every token has a place.
     """
@@ -40,7 +41,8 @@ class Places:
     largest: tuple[int, ...]
     grids: Tensor
     coordinates: Tensor
-    moved: bool = False
+    end: Tensor | None = None
+    stop: int | None = None
     nowhere: Tensor | None = None
 
     @classmethod
@@ -77,19 +79,38 @@ class Places:
         """Number of tokens T."""
         return self.grids.shape[-1]
 
-    def at(self, coordinates: Tensor) -> Places:
-        """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0."""
+    @property
+    def moved(self) -> bool:
+        """True if the coordinates are other than the cells."""
+        return self.end is not None
+
+    def at(self, coordinates: Tensor, end: Tensor | None = None, stop: int | None = None) -> Places:
+        """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0.
+
+        Args:
+            coordinates: integer or real.
+            end: coordinate of the text that follows, (1,) or (B, 1); None is the largest coordinate + 1.
+            stop: exclusive bound of the coordinates; None if those on each axis are of the order of its sizes.
+        """
         if self.nowhere is not None:
             coordinates = coordinates.masked_fill(self.nowhere.unsqueeze(-1), 0)
-        return replace(self, coordinates=coordinates, moved=True)
+        if end is None:
+            end = coordinates.amax((-2, -1)).unsqueeze(-1) + 1
+        return replace(self, coordinates=coordinates, end=end, stop=stop)
 
     def in_storage_order(self) -> Places:
         """Return the same tokens at their numbers in storage, on every axis alike."""
-        return self.at(torch.arange(self.length, device=self.cells.device).unsqueeze(-1).expand_as(self.cells))
+        storage = torch.arange(self.length, device=self.cells.device)
+        return self.at(storage.unsqueeze(-1).expand_as(self.cells), stop=self.length)
+
+    def take(self, tokens: Tensor | slice) -> Places:
+        """Return the places of these tokens, in the order of their numbers in storage `tokens`, (N,) or a slice."""
+        return self._with_tensors(lambda x, own_dims: x[..., tokens, :] if own_dims == 2 else x[..., tokens])
 
     def select(self, rows_R: Tensor) -> Places:
         """Return the places of these rows; those that serve all rows stay as they are."""
-        return self._with_tensors(lambda x, own_dims: x[rows_R] if x.dim() > own_dims else x)
+        chosen = self._with_tensors(lambda x, own_dims: x[rows_R] if x.dim() > own_dims else x)
+        return chosen if self.end is None or self.end.dim() == 1 else replace(chosen, end=self.end[rows_R])
 
     def behind(self, count: int) -> Places:
         """Return these places behind those of `count` tokens that stand nowhere."""
@@ -99,26 +120,26 @@ class Places:
     def continuation(self, length: int) -> Places:
         """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
 
-        Text goes on by one, on all axes alike, after the largest coordinate so far. Where the coordinates are others
-        than the cells, all that follows is text.
+        Text goes on by one, on all axes alike, from the `end` of places that were moved, else after the largest
+        coordinate so far. Where the coordinates are others than the cells, all that follows is text.
         """
         last, sizes = self.cells[..., -1:, :], self.sizes[..., -1:, :].clamp_min(1)
         steps = torch.arange(length, device=last.device)
-        highest = self.coordinates.amax((-2, -1)).unsqueeze(-1)
-        if self.moved:
-            text = steps.expand(*last.shape[:-2], length)
+        if self.end is not None:
+            text, begin, end = steps.expand(*last.shape[:-2], length), self.end, self.end + length
             cells = torch.zeros_like(last).expand(*last.shape[:-2], length, -1)
             sizes_T = torch.ones_like(cells)
         else:
             number = _number(last, sizes) + 1 + steps
-            text = number - sizes.prod(-1)
-            highest = torch.maximum(highest, sizes.amax(-1) - 1)
+            text, end = number - sizes.prod(-1), None
+            begin = torch.maximum(self.coordinates.amax((-2, -1)).unsqueeze(-1), sizes.amax(-1) - 1) + 1
             is_text = (text >= 0).unsqueeze(-1)
             sizes_T = torch.where(is_text, 1, sizes)
             cells = _cells(number, sizes.expand_as(sizes_T)).masked_fill(is_text, 0)
-        coordinates = torch.where((text >= 0).unsqueeze(-1), (highest + 1 + text).unsqueeze(-1), cells)
+        coordinates = torch.where((text >= 0).unsqueeze(-1), (begin + text).unsqueeze(-1), cells)
         grids = self.grids[..., -1:] + (text + 1).clamp_min(0)
-        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, self.moved)
+        stop = length + (max(self.largest) if self.stop is None else self.stop)
+        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, end, stop)
 
     def followed_by(self, later: Places) -> Places:
         """Return these places and then the later ones.
@@ -128,7 +149,11 @@ class Places:
         """
         if self.axes != later.axes:
             raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
-        nowhere = None
+        end, stop, nowhere = later.end, later.stop if self.stop is None else self.stop, None
+        if end is None and self.end is not None:
+            end = later.coordinates.amax((-2, -1)).unsqueeze(-1) + 1
+        if self.stop is not None and later.stop is not None:
+            stop = max(self.stop, later.stop)
         if self.nowhere is not None or later.nowhere is not None:
             ours, theirs = (torch.zeros_like(p.grids).bool() if p.nowhere is None else p.nowhere for p in (self, later))
             nowhere = joined_rows(ours, theirs, 1)
@@ -139,7 +164,8 @@ class Places:
             tuple(map(max, self.largest, later.largest)),
             joined_rows(self.grids, later.grids, 1),
             joined_rows(self.coordinates, later.coordinates, 2),
-            self.moved or later.moved,
+            end,
+            stop,
             nowhere,
         )
 

@@ -98,6 +98,14 @@ class Positions:
         coordinates = self.ids.unsqueeze(-1) if self.places is None else self.places.coordinates
         return coordinates if coordinates.dim() == 2 else coordinates.unsqueeze(1)
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length so far of each axis: `Places.stop` or the largest size; without places (`stop`,)."""
+        if self.places is None:
+            return (self.stop,)
+        largest, stop = self.places.largest, self.places.stop
+        return largest if stop is None else (stop,) * len(largest)
+
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
         first = torch.arange(count, device=self.ids.device)
