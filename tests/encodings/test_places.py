@@ -119,3 +119,32 @@ def test_coordinates_broadcast_over_heads_and_without_places_are_the_ids() -> No
     assert Positions.grid(2, 2).coordinates_for_heads.shape == (4, 2)
     two = torch.tensor([[[2, 2]], [[1, 4]]])
     assert Positions.grids(two, 4, (2, 4)).coordinates_for_heads.shape == (2, 1, 4, 2)
+
+
+def test_places_are_taken_in_any_order_and_rows_of_them_selected() -> None:
+    places = Positions.grids(torch.tensor([[[2, 2]], [[1, 3]]]), 4, (2, 3)).places
+    assert places is not None
+    taken = places.take(torch.tensor([3, 0]))
+    assert taken.cells.tolist() == [[[1, 1], [0, 0]], [[0, 2], [0, 0]]]
+    assert places.take(slice(1, 2)).cells.tolist() == [[[0, 1]], [[0, 1]]]
+    moved = places.at(places.cells, end=torch.tensor([[7], [9]])).select(torch.tensor([1]))
+    assert moved.end.tolist() == [[9]] and moved.continuation(2).coordinates.tolist() == [[[9, 9], [10, 10]]]
+
+
+def test_text_goes_on_from_the_end_that_moved_places_name() -> None:
+    places = Positions.grid(2, 2).places
+    assert places is not None
+    moved = places.at(places.cells - 5, end=torch.tensor([3]), stop=4)
+    later = moved.continuation(2)
+    assert later.coordinates.tolist() == [[3, 3], [4, 4]]
+    joined = moved.followed_by(later)
+    assert joined.continuation(1).coordinates.tolist() == [[5, 5]] and joined.stop == 6
+    assert moved.followed_by(Positions.grid(1, 3).places).end.tolist() == [3]
+
+
+def test_the_length_of_an_axis_is_its_largest_size_or_that_of_the_sequence() -> None:
+    grid = Positions.grid(2, 3)
+    assert (Positions.range(7).lengths, grid.lengths) == ((7,), (2, 3))
+    assert grid.followed_by(grid.continuation(4)).lengths == (7, 7)
+    text = Positions.grids(SEQUENCE, 9, (2, 3))
+    assert Positions(text.ids, 9, places=text.places.in_storage_order()).lengths == (9, 9)
