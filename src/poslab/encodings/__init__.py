@@ -31,6 +31,7 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.xpos import XPos
@@ -79,6 +80,7 @@ __all__ = [
     "Randomized",
     "RelativeProjection",
     "Rotary",
+    "RotaryMixed",
     "SSMax",
     "Sandwich",
     "Shaw",

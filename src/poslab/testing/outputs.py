@@ -131,3 +131,13 @@ def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -
     allowed = tolerance * (1 + expected.abs())
     error = ((actual - expected).abs() / allowed).max().item() if actual.numel() else 0.0
     assert error <= 1, f"{what}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"
+
+
+def assert_all_near(actual: list[Tensor], expected: list[Tensor], tolerance: float, what: str) -> None:
+    """Raise AssertionError unless outputs and gradients are near, in relation to the largest number of each tensor.
+
+    A gradient is a sum over tokens: it is rounded as its largest terms are, however small the sum is.
+    """
+    for ours, exact in zip(actual, expected, strict=True):
+        largest = max(1.0, exact.abs().max().item())
+        assert_near(ours / largest, exact / largest, tolerance, what)

@@ -9,7 +9,7 @@ from poslab.attention import Route, choose_route
 from poslab.attention.attend import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
-from poslab.testing.outputs import assert_near, output_and_gradients, output_by_blocks
+from poslab.testing.outputs import assert_all_near, assert_near, output_and_gradients, output_by_blocks
 from poslab.testing.subject import LEFT_PADDED, LENGTH, Case, Subject, cases, some_tokens
 
 
@@ -46,8 +46,7 @@ def compare_routes(subject: Subject, case: Case) -> None:
     for route in routes:
         if route == "distance" and not case.positions.contiguous:
             continue  # there it is refused
-        for ours, expected in zip(output_and_gradients(subject, case, route), exact, strict=True):
-            assert_near(ours, expected, 1e-5, f"route {route} against dense")
+        assert_all_near(output_and_gradients(subject, case, route), exact, 1e-5, f"route {route} against dense")
 
 
 def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
@@ -66,8 +65,7 @@ def compare_blocks(subject: Subject, case: Case) -> None:
                 output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
             )
             for part in parts:
-                for ours, expected in zip(part, whole, strict=True):
-                    assert_near(ours, expected, 1e-5, "blocks of query rows against all of them")
+                assert_all_near(part, whole, 1e-5, "blocks of query rows against all of them")
 
 
 def check_contiguous_positions_are_no_others(subject: Subject) -> None:
