@@ -37,9 +37,14 @@ from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
+from poslab.encodings.sampling.centred import Centred
 from poslab.encodings.sampling.contiguous import Contiguous
+from poslab.encodings.sampling.diagonal import Diagonal
+from poslab.encodings.sampling.interpolated import Interpolated
+from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
 from poslab.encodings.sampling.shifted import Shifted
+from poslab.encodings.sampling.v2pe import V2PE
 from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.temperature.log_n import LogN
@@ -47,25 +52,31 @@ from poslab.encodings.temperature.ssmax import SSMax
 from poslab.encodings.tokens import Tokens
 
 __all__ = [
+    "V2PE",
     "Abacus",
     "Alibi",
     "BiasTable",
     "Cape",
+    "Centred",
     "CoPE",
     "Contiguous",
     "Dape",
     "DapeV2",
     "Deberta",
+    "Diagonal",
     "DistanceBias",
     "EncodingFactory",
     "Fire",
     "Forgetting",
     "Fourier",
+    "Interpolated",
     "KerpleLog",
     "KerplePower",
     "Learned",
     "LearnedAlibi",
     "LogN",
+    "MRope",
+    "MRopeReset",
     "MusicTransformer",
     "NoPosition",
     "OwnPositions",

@@ -57,6 +57,7 @@ class Cape(PositionSampler):
         self.max_scale = max_scale
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if not self.training:
             return positions
         device = positions.ids.device

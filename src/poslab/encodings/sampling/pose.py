@@ -54,6 +54,7 @@ class Pose(PositionSampler):
         self.chunks = chunks
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if not self.training:
             return positions
         if positions.stop > self.target_length:

@@ -54,6 +54,7 @@ class Randomized(PositionSampler):
         self.seed = seed
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if positions.stop > self.max_position:
             raise ValueError(
                 f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
