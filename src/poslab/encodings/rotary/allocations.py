@@ -142,7 +142,7 @@ def interleaved_sections(pairs: int, axes: int, sections: Sequence[Count] = (6, 
     counts = _counts(pairs, axes, sections)
     num_axes = len(counts)
     if any(num_axes * (counts[axis] - 1) + axis >= pairs for axis in range(1, num_axes) if counts[axis]):
-        raise ValueError(f"sections must leave room for every {num_axes}th of {pairs} pairs, got {counts} pairs")
+        raise ValueError(f"sections must leave one in {num_axes} of {pairs} pairs to each axis, got {counts} pairs")
     axis_of = [m % num_axes if m < num_axes * counts[m % num_axes] else 0 for m in range(pairs)]
     return Spectra([2 * pairs] * num_axes, list(zip(axis_of, range(pairs), strict=True)))
 
@@ -191,6 +191,8 @@ def meta(pairs: int, axes: int) -> Spectra:
 def _counts(pairs: int, axes: int, sections: Sequence[int]) -> list[int]:
     """Return how many pairs each axis has, in proportion to the sections."""
     _check_axes("sections", len(sections), axes)
+    if not sections:
+        raise ValueError("sections must have a number for each axis, got none")
     ends = [round(pairs * end / sum(sections)) for end in accumulate(sections)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 

@@ -215,11 +215,11 @@ def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) 
 
 
 def _equal_blocks(axes: list[int]) -> int:
-    """Return the number of blocks of pairs that read one axis; raise ValueError unless they are equally long."""
-    begins = [m for m in range(len(axes)) if m == 0 or axes[m] != axes[m - 1]]
-    if begins != list(range(0, len(axes), len(axes) // len(begins))):
-        raise ValueError("layout must not be blocks where axes have other numbers of pairs, or no block of their own")
-    return len(begins)
+    """Return the number of axes; raise ValueError unless the pairs of each are a block, and all equally long."""
+    blocks = max(axes) + 1
+    if axes != [axis for axis in range(blocks) for _ in range(len(axes) // blocks)]:
+        raise ValueError("layout must not be blocks unless each axis has a block of equally many pairs, as under axial")
+    return blocks
 
 
 def check_width(x: Tensor, head_dim: int) -> None:
