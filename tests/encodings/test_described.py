@@ -45,11 +45,21 @@ def test_every_encoding_shows_its_hyperparameters(name):
         ("kerple_log", {}, "KerpleLog()"),
         ("t5", {"num_buckets": 64}, "T5Bias(num_buckets=64, max_distance=128)"),
         ("alibi_learned", {}, "LearnedAlibi(max_exponent=8.0, asymmetry=0.0)"),
-        ("rotary", {"base": 1e5}, "Rotary(base=100000.0, fraction=1.0, layout='half_split', scaling=None)"),
+        (
+            "rotary",
+            {"base": 1e5},
+            "Rotary(base=100000.0, fraction=1.0, layout='half_split', scaling=None, allocation=None)",
+        ),
         (
             "rope_linear",
             {},
-            "Rotary(base=10000.0, fraction=1.0, layout='half_split', scaling=rope_linear(factor=4.0))",
+            "Rotary(base=10000.0, fraction=1.0, layout='half_split', scaling=rope_linear(factor=4.0), allocation=None)",
+        ),
+        (
+            "mrope",
+            {"base": 1e6},
+            "Rotary(base=1000000.0, fraction=1.0, layout='half_split', scaling=None, "
+            "allocation=sections(sections=[2, 3, 3]))",
         ),
     ],
 )

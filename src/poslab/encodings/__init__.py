@@ -31,14 +31,20 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
+from poslab.encodings.sampling.centred import Centred
 from poslab.encodings.sampling.contiguous import Contiguous
+from poslab.encodings.sampling.diagonal import Diagonal
+from poslab.encodings.sampling.interpolated import Interpolated
+from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
 from poslab.encodings.sampling.shifted import Shifted
+from poslab.encodings.sampling.v2pe import V2PE
 from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.temperature.log_n import LogN
@@ -46,25 +52,31 @@ from poslab.encodings.temperature.ssmax import SSMax
 from poslab.encodings.tokens import Tokens
 
 __all__ = [
+    "V2PE",
     "Abacus",
     "Alibi",
     "BiasTable",
     "Cape",
+    "Centred",
     "CoPE",
     "Contiguous",
     "Dape",
     "DapeV2",
     "Deberta",
+    "Diagonal",
     "DistanceBias",
     "EncodingFactory",
     "Fire",
     "Forgetting",
     "Fourier",
+    "Interpolated",
     "KerpleLog",
     "KerplePower",
     "Learned",
     "LearnedAlibi",
     "LogN",
+    "MRope",
+    "MRopeReset",
     "MusicTransformer",
     "NoPosition",
     "OwnPositions",
@@ -79,6 +91,7 @@ __all__ = [
     "Randomized",
     "RelativeProjection",
     "Rotary",
+    "RotaryMixed",
     "SSMax",
     "Sandwich",
     "Shaw",

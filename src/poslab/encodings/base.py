@@ -61,6 +61,9 @@ class PositionalEncoding(Described):
     depends_on_length: bool = False
     """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
+    reads_axes: bool = False
+    """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
+
     straight_through: frozenset[str] = frozenset()
     """Names of parameters that gradients move where their derivative is zero, such as back into a range."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from poslab.encodings.places import Places, joined_rows
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,15 @@ class Positions:
         contiguous: True if the ids of any two tokens that may see each other differ by their distance in storage, as in
             a range or in packed documents that each count from 0; known by construction.
         segments: (B, T) document number of each token; None if a row is one document.
+        places: places on several axes, as of patches; None for a text. The ids are then the order in storage, which
+            encodings of one axis read.
     """
 
     ids: Tensor
     stop: int
     contiguous: bool = False
     segments: Tensor | None = None
+    places: Places | None = None
 
     @classmethod
     def range(cls, length: int, start: int = 0, device: torch.device | str | None = None) -> Positions:
@@ -49,6 +56,22 @@ class Positions:
         first_real = real.int().argmax(dim=1, keepdim=True)
         return cls((storage - first_real).clamp_min(0), real.shape[1], contiguous=True)
 
+    @classmethod
+    def grid(
+        cls, *sizes: int, axes: Sequence[str] | None = None, device: torch.device | str | None = None
+    ) -> Positions:
+        """Return the positions of the cells of one grid, row after row; `Positions.grid(2, 3)` has two rows of three.
+
+        `axes` are their names; None is the usual ones, such as height and width.
+        """
+        return cls.grids(torch.tensor([sizes], device=device), math.prod(sizes), sizes, axes)
+
+    @classmethod
+    def grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Positions:
+        """Return the positions of rows of grids; arguments and errors as in `Places.of_grids`."""
+        places = Places.of_grids(sizes, length, largest, axes)
+        return replace(cls.range(length, device=sizes.device), places=places)
+
     @property
     def length(self) -> int:
         """Number of tokens T."""
@@ -62,13 +85,46 @@ class Positions:
     def select(self, rows_R: Tensor) -> Positions:
         """Return the positions of these rows; ids that serve all rows stay as they are."""
         ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]
-        return replace(self, ids=ids, segments=None if self.segments is None else self.segments[rows_R])
+        return replace(
+            self,
+            ids=ids,
+            segments=None if self.segments is None else self.segments[rows_R],
+            places=None if self.places is None else self.places.select(rows_R),
+        )
+
+    @property
+    def coordinates_for_heads(self) -> Tensor:
+        """Coordinates on each axis as (T, A) or (B, 1, T, A), which broadcasts over heads; without places the ids."""
+        coordinates = self.ids.unsqueeze(-1) if self.places is None else self.places.coordinates
+        return coordinates if coordinates.dim() == 2 else coordinates.unsqueeze(1)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Length so far of each axis: `Places.stop` or the largest size; without places (`stop`,)."""
+        if self.places is None:
+            return (self.stop,)
+        largest, stop = self.places.largest, self.places.stop
+        return largest if stop is None else (stop,) * len(largest)
+
+    def behind(self, count: int) -> Positions:
+        """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
+        first = torch.arange(count, device=self.ids.device)
+        return replace(
+            self,
+            ids=joined_rows(first, self.ids + count, 1),
+            stop=self.stop + count,
+            segments=None
+            if self.segments is None
+            else torch.cat([self.segments[:, :1].expand(-1, count), self.segments], dim=1),
+            places=None if self.places is None else self.places.behind(count),
+        )
 
     def continuation(self, length: int) -> Positions:
         """Return the next `length` positions, each row from its own last position and in its own last document."""
         ids = self.ids[..., -1:] + torch.arange(1, length + 1, device=self.ids.device)
         segments = None if self.segments is None else self.segments[:, -1:].expand(-1, length)
-        return Positions(ids, self.stop + length, self.contiguous, segments)
+        places = None if self.places is None else self.places.continuation(length)
+        return Positions(ids, self.stop + length, self.contiguous, segments, places)
 
     def followed_by(self, later: Positions) -> Positions:
         """Return these positions and then the later ones, as a key-value cache holds them.
@@ -76,19 +132,19 @@ class Positions:
         Contiguous if both are: later positions that do not continue these must not be marked so.
 
         Raises:
-            ValueError: if only one of the two has segments.
+            ValueError: if only one of the two has segments, or places, or these are on other axes.
         """
-        if (self.segments is None) != (later.segments is None):
-            raise ValueError("segments must be given for all tokens or for none, got a continuation that differs")
-        ids, later_ids = self.ids, later.ids
-        if ids.dim() != later_ids.dim():
-            rows = len(ids if ids.dim() == 2 else later_ids)
-            ids, later_ids = ids.expand(rows, -1), later_ids.expand(rows, -1)
+        for name in ("segments", "places"):
+            if (getattr(self, name) is None) != (getattr(later, name) is None):
+                raise ValueError(f"{name} must be given for all tokens or for none, got a continuation that differs")
         segments = None
         if self.segments is not None and later.segments is not None:
             segments = torch.cat([self.segments, later.segments], dim=-1)
+        places = None
+        if self.places is not None and later.places is not None:
+            places = self.places.followed_by(later.places)
         stop, contiguous = max(self.stop, later.stop), self.contiguous and later.contiguous
-        return Positions(torch.cat([ids, later_ids], dim=-1), stop, contiguous, segments)
+        return Positions(joined_rows(self.ids, later.ids, 1), stop, contiguous, segments, places)
 
 
 def first_of_document(segments: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ def output_by_blocks(
     attention, keys = subject.attention, case.positions
     x_BSM = subject.inputs.clone().requires_grad_()
     segments = None if keys.segments is None else keys.segments[:, asking]
-    queries = Positions(keys.ids[..., asking], keys.stop - (LENGTH - asking.stop), keys.contiguous, segments)
+    places = None if keys.places is None else keys.places.take(asking)
+    queries = Positions(keys.ids[..., asking], keys.stop - (LENGTH - asking.stop), keys.contiguous, segments, places)
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
     q_BHTD = attention.query(x_BSM[:, asking]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     k_BGSD, v_BGSD = attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -51,13 +52,17 @@ def attended(
     positions: Positions,
     causal: bool = True,
     inputs: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> list[Tensor]:
-    """Return each layer's attention output over the same inputs, with the layer's own encoding mixed in by `embed`."""
+    """Return each layer's attention output over the same inputs, with the layer's own encoding mixed in by `embed`.
+
+    Tokens where `real` is False are not seen.
+    """
     inputs = subject.inputs if inputs is None else inputs
     tokens, outputs = Tokens(some_tokens(*inputs.shape[:2])), []
     for layer in range(len(encodings.windows)):
         x = encodings.layer(layer).embed(inputs, positions, tokens)
-        context = context_of(encodings, layer, positions, Visibility(causal))
+        context = context_of(encodings, layer, positions, Visibility(causal, real_keys=real))
         outputs.append(subject.attention(x, context))
     return outputs
 
@@ -78,12 +83,12 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
     return output
 
 
-def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], start: int) -> Tensor:
+def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], first: Positions) -> Tensor:
     """Return the logits of all tokens, read part by part; only the first part is given its positions."""
     cache, logits, place = decoder.new_cache(), [], 0
     with torch.no_grad():
         for count in parts:
-            positions = None if place else Positions.range(count, start)
+            positions = None if place else first
             logits.append(decoder(tokens_BT[:, place : place + count], positions, cache=cache))
             place += count
     return torch.cat(logits, dim=1)
@@ -126,3 +131,13 @@ def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -
     allowed = tolerance * (1 + expected.abs())
     error = ((actual - expected).abs() / allowed).max().item() if actual.numel() else 0.0
     assert error <= 1, f"{what}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"
+
+
+def assert_all_near(actual: list[Tensor], expected: list[Tensor], tolerance: float, what: str) -> None:
+    """Raise AssertionError unless outputs and gradients are near, in relation to the largest number of each tensor.
+
+    A gradient is a sum over tokens: it is rounded as its largest terms are, however small the sum is.
+    """
+    for ours, exact in zip(actual, expected, strict=True):
+        largest = max(1.0, exact.abs().max().item())
+        assert_near(ours / largest, exact / largest, tolerance, what)

@@ -9,7 +9,7 @@ from poslab.attention import Route, choose_route
 from poslab.attention.attend import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
-from poslab.testing.outputs import assert_near, output_and_gradients, output_by_blocks
+from poslab.testing.outputs import assert_all_near, assert_near, output_and_gradients, output_by_blocks
 from poslab.testing.subject import LEFT_PADDED, LENGTH, Case, Subject, cases, some_tokens
 
 
@@ -32,33 +32,40 @@ def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
 
 def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
     """Compare output and gradients of each route with the dense one, under all rules of visibility and positions."""
+    for causal in subject.directions:
+        for case in cases(causal):
+            compare_routes(subject, case)
+
+
+def compare_routes(subject: Subject, case: Case) -> None:
+    """Require of each route that serves the encoding the output and gradients of the dense one."""
     hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
     # The route flex adds the same bias; on a CPU it has no backward pass.
     routes: list[Route] = [r for r, served in SERVED_HOOKS.items() if hooks <= served and r not in ("dense", "flex")]
-    for causal in subject.directions:
-        for case in cases(causal):
-            exact = output_and_gradients(subject, case, "dense")
-            for route in routes:
-                if route == "distance" and not case.positions.contiguous:
-                    continue  # there it is refused
-                for ours, expected in zip(output_and_gradients(subject, case, route), exact, strict=True):
-                    assert_near(ours, expected, 1e-5, f"route {route} against dense")
+    exact = output_and_gradients(subject, case, "dense")
+    for route in routes:
+        if route == "distance" and not case.positions.contiguous:
+            continue  # there it is refused
+        assert_all_near(output_and_gradients(subject, case, route), exact, 1e-5, f"route {route} against dense")
 
 
 def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
     """Compare output and gradients of blocks of queries with those of all, for T = S and for T < S."""
     for causal in subject.directions:
-        encodings = subject.stack(causal)
         for case in cases(causal):
-            for num_queries, blocks in ((LENGTH, (7,)), (9, (7, 1))):
-                for encoding in encodings.of_layers:
-                    asking = slice(LENGTH - num_queries, LENGTH)
-                    whole, *parts = (
-                        output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
-                    )
-                    for part in parts:
-                        for ours, expected in zip(part, whole, strict=True):
-                            assert_near(ours, expected, 1e-5, "blocks of query rows against all of them")
+            compare_blocks(subject, case)
+
+
+def compare_blocks(subject: Subject, case: Case) -> None:
+    """Require of blocks of the queries, and of the last ones, the output and gradients of all in one block."""
+    for num_queries, blocks in ((LENGTH, (7,)), (9, (7, 1))):
+        for encoding in subject.stack(case.causal).of_layers:
+            asking = slice(LENGTH - num_queries, LENGTH)
+            whole, *parts = (
+                output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
+            )
+            for part in parts:
+                assert_all_near(part, whole, 1e-5, "blocks of query rows against all of them")
 
 
 def check_contiguous_positions_are_no_others(subject: Subject) -> None:

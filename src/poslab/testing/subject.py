@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 
 from poslab.attention import MultiHeadAttention, Visibility
-from poslab.encodings import EncodingFactory, PerLayer, Positions, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings import (
+    EncodingFactory,
+    PerLayer,
+    Positions,
+    StackEncodings,
+    StackShape,
+    TemperatureFactory,
+    Tokens,
+)
 from poslab.models import Decoder, StackConfig
 
 VOCAB_SIZE = 50
 DIGITS = tuple(range(25))
 """Half of the tokens, so that even a short text has numbers of several digits."""
 BATCH, LENGTH = 2, 20
+GRIDS = ((4, 5), (2, 5, 2))
 SEGMENTS = torch.tensor([[0] * 8 + [1] * 12, [0] * 3 + [1] * 1 + [2] * 16])
 LEFT_PADDED = torch.arange(LENGTH) >= torch.tensor([[6], [0]])
 RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[20], [13]])
@@ -74,6 +83,22 @@ class Subject:
     def depends_on_length(self) -> bool:
         """True if any of its encodings depends on the length."""
         return any(encoding.depends_on_length for encoding in self.stack())
+
+    @functools.cached_property
+    def grids(self) -> list[tuple[int, ...]]:
+        """Sizes of grids of `LENGTH` cells, on the numbers of axes that it serves; none if it reads no axes."""
+        if not any(encoding.reads_axes for encoding in self.stack()):
+            return []
+        return [sizes for sizes in GRIDS if self._serves(Positions.grid(*sizes))]
+
+    def _serves(self, positions: Positions) -> bool:
+        encodings = self.stack(self.directions[-1])
+        try:
+            encodings.embed(self.inputs, positions, Tokens(some_tokens()))
+            encodings.prepare(positions, positions)
+        except ValueError:
+            return False
+        return True
 
     @functools.cached_property
     def directions(self) -> list[bool]:

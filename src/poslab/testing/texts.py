@@ -42,7 +42,7 @@ def check_decoding_with_a_cache_is_the_full_pass(subject: Subject) -> None:
         for start in (0, 300 if end is None else max(0, end - LENGTH)):
             whole = decoder(tokens, Positions.range(LENGTH, start))
             for parts in ([1] * LENGTH, [7, 1, 9, 3]):
-                actual = decoded_in_parts(decoder, tokens, parts, start)
+                actual = decoded_in_parts(decoder, tokens, parts, Positions.range(parts[0], start))
                 assert_near(actual, whole, 1e-5, f"decoding in {len(parts)} parts from {start}")
 
 
@@ -91,7 +91,7 @@ def check_no_history_matters(subject: Subject) -> None:
     with torch.no_grad():
         first = decoder(tokens[:, :12])
         decoder(tokens), decoder(tokens[:, :3])
-        decoded_in_parts(decoder, tokens, [7, 1, 12], 0)
+        decoded_in_parts(decoder, tokens, [7, 1, 12], Positions.range(7))
         decoder.train()(tokens[:, :9])
         assert torch.equal(decoder.eval()(tokens[:, :12]), first), "an earlier text left something behind"
 

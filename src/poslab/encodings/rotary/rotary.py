@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,16 +16,18 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
+from poslab.encodings.rotary.allocations import Allocation
 from poslab.encodings.rotary.scalings import Scaling
 
-Layout = Literal["half_split", "interleaved"]
-"""Channels of a pair: m and m + r / 2, or 2m and 2m + 1."""
+Layout = Literal["half_split", "interleaved", "blocks"]
+"""Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
 
 
 class Rotation(NamedTuple):
     """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels.
 
-    `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor.
+    `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor. The
+    channels that turn are so many `blocks`, each with pairs of its own.
     """
 
     query_cos: Tensor
@@ -32,6 +35,7 @@ class Rotation(NamedTuple):
     key_cos: Tensor
     key_sin: Tensor
     logit_scale: float = 1.0
+    blocks: int = 1
 
     @property
     def made_for(self) -> MadeFor:
@@ -48,6 +52,13 @@ class Rotary(PositionalEncoding):
 
         logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
 
+    Without an allocation p is the number in storage. An allocation serves places on several axes, as of patches: it
+    says which axis each pair reads, and at which frequency,
+
+        R(p) turns pair m by p[axis(m)] * theta_w(k(m)),    theta_w(k) = base ** (-2k / w)
+
+    so that the logit depends on the difference on each axis. A token that has no place stays at 0 on all axes.
+
     Use it when you have no reason for another: most language models have it, and scalings can stretch it later. By
     itself it does not hold far beyond the training length.
 
@@ -57,10 +68,13 @@ class Rotary(PositionalEncoding):
         fraction: share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even. In a
             pretrained rotary model, base and fraction are those of the model unless they are given.
         layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
-            (2m, 2m + 1), as in RoFormer, GPT-J and Cohere. The two differ in the order of channels of queries and keys
-            alone; weights that were trained under one need their channels reordered under the other.
+            (2m, 2m + 1), as in RoFormer, GPT-J and Cohere, "blocks" is half-split within the block of each axis of an
+            axial allocation, as in Gemma 4's vision tower. They differ in the order of channels of queries and keys
+            alone; weights that were trained under one need their channels reordered under another.
         scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them, for
-            the spectrum of the channels that turn; None leaves the frequencies (paper).
+            the spectrum of the channels that turn, or that of each axis; None leaves the frequencies (paper).
+        allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
+            in storage alone.
 
     Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model. Costs two products for
     each number of queries and keys, and tables of r numbers for each position, which all layers share. Without a
@@ -73,10 +87,12 @@ class Rotary(PositionalEncoding):
     A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
     positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
     is the width of the row, and under `positions=shifted` or `randomized` the largest that these may reach in training;
-    transformers uses the largest id.
+    transformers uses the largest id. Under an allocation, the length of an axis is its largest size (the side of the
+    largest picture), and in sequences of text and pictures that of the sequence.
 
     Raises:
-        ValueError: for an argument out of its range, those of the scaling included.
+        ValueError: for an argument out of its range, those of the scaling and the allocation included; for positions on
+            a number of axes that the allocation does not serve.
 
     Examples:
         >>> import torch
@@ -100,6 +116,7 @@ class Rotary(PositionalEncoding):
         fraction: Annotated[float, Range(above=0, at_most=1)] = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        allocation: Allocation | None = None,
     ) -> None:
         super().__init__()
         rotary_dim = int(fraction * head_dim)
@@ -108,57 +125,101 @@ class Rotary(PositionalEncoding):
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
-        if isinstance(scaling, partial):
-            check_arguments(scaling.keywords, inspect.signature(scaling.func, eval_str=True).parameters)
+        for function in (scaling, allocation):
+            if isinstance(function, partial):
+                check_arguments(function.keywords, inspect.signature(function.func, eval_str=True).parameters)
         self.head_dim = head_dim
         self.base = base
         self.rotary_dim = rotary_dim
         self.layout = layout
         self.scaling = scaling
-        self._rotate = rotate_half_split if layout == "half_split" else rotate_interleaved
+        self.allocation = allocation
+        self.reads_axes = allocation is not None
+        self._rotate = rotate_interleaved if layout == "interleaved" else rotate_half_split
         self._needs = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
         self.depends_on_length = "length" in self._needs
         self.relative = not self.depends_on_length
-        self.scaled_frequencies(1)  # raises now if a hyperparameter of the scaling is wrong
+        self.scaled_frequencies(1)  # raises now if a hyperparameter of the scaling or the allocation is wrong
 
     @property
     def only_turns(self) -> bool:
         return self.hooks <= {"rotate_query", "rotate_key", "scale"}  # a subclass may do more
 
     def spectrum(self, length: int) -> Tensor:
-        """Return the inverse frequencies, (r / 2,) float32."""
+        """Return the inverse frequencies of the pairs on a text, (r / 2,) float32."""
         return self.scaled_frequencies(length)[0]
 
     def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
         """Return the inverse frequencies, (r / 2,) float32, and the attention factor at this length of the text."""
-        frequencies = inverse_frequencies(self.rotary_dim, self.base, device)
+        if self.allocation is not None:
+            _, frequencies, attention_factor = self._allocated((length,), device)
+            return frequencies, attention_factor
+        return self._scaled(self.rotary_dim, length, device)
+
+    def _scaled(self, width: int, length: int, device: torch.device | None) -> tuple[Tensor, float]:
+        """Return the scaled spectrum of so many channels, and the attention factor, at a length."""
+        frequencies = inverse_frequencies(width, self.base, device)
         if self.scaling is None:
             return frequencies, 1.0
         known = {"base": self.base, "length": length}
         return self.scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
 
+    def _allocated(self, lengths: Sequence[int], device: torch.device | None) -> tuple[list[int], Tensor, float]:
+        """Return the axis and the scaled frequency of each pair that turns, and the attention factor."""
+        assert self.allocation is not None
+        widths, pairs = self.allocation(self.rotary_dim // 2, len(lengths))
+        if len(lengths) == 1:  # a text is at the same position on all axes
+            lengths = [*lengths] * len(widths)
+        scaled = [self._scaled(width, length, device) for width, length in zip(widths, lengths, strict=True)]
+        starts = [sum(widths[:axis]) // 2 for axis in range(len(widths))]
+        places = torch.tensor([starts[axis] + k for axis, k in pairs], device=device)
+        frequencies = torch.cat([frequencies for frequencies, _ in scaled]).index_select(0, places)
+        return [axis for axis, _ in pairs], frequencies, scaled[0][1]
+
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
-        frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, key_positions.ids.device)
-        query_cos_sin = _cos_sin(query_positions, frequencies)
+        axes, blocks, device = None, 1, key_positions.ids.device
+        if self.allocation is None:
+            frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, device)
+        else:
+            axes, frequencies, attention_factor = self._allocated(key_positions.lengths, device)
+            blocks = _equal_blocks(axes) if self.layout == "blocks" else 1
+        query_cos_sin = _cos_sin(query_positions, frequencies, axes)
         same = key_positions is query_positions
-        key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies)
-        return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2)
+        key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies, axes)
+        return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2, blocks)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        check_width(q_BHTD, self.head_dim)
-        return self._rotate(q_BHTD, tables.query_cos, tables.query_sin)
+        return self._turned(q_BHTD, tables.query_cos, tables.query_sin, tables.blocks)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        check_width(k_BHSD, self.head_dim)
-        return self._rotate(k_BHSD, tables.key_cos, tables.key_sin)
+        return self._turned(k_BHSD, tables.key_cos, tables.key_sin, tables.blocks)
+
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
+        check_width(x, self.head_dim)
+        return self._rotate(x, cos, sin) if blocks == 1 else rotate_blocks(x, cos, sin, blocks)
 
     def scale(self, tables: Rotation) -> float:
         return tables.logit_scale
 
 
-def _cos_sin(positions: Positions, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    angle = angles(positions.ids_for_heads, frequencies)
+def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) -> tuple[Tensor, Tensor]:
+    """Return the cosine and sine of position times frequency, (..., T, r / 2) float32; pair m reads `axes[m]`."""
+    if axes is None:
+        angle = angles(positions.ids_for_heads, frequencies)
+    else:
+        coordinates = positions.coordinates_for_heads.to(torch.float32)
+        if coordinates.shape[-1] > 1:
+            coordinates = coordinates.index_select(-1, torch.tensor(axes, device=coordinates.device))
+        angle = coordinates * frequencies  # elementwise on purpose, as in `angles`
     return angle.cos(), angle.sin()
+
+
+def _equal_blocks(axes: list[int]) -> int:
+    """Return the number of axes; raise ValueError unless the pairs of each are a block, and all equally long."""
+    blocks = max(axes) + 1
+    if axes != [axis for axis in range(blocks) for _ in range(len(axes) // blocks)]:
+        raise ValueError("layout must not be blocks unless each axis has a block of equally many pairs, as under axial")
+    return blocks
 
 
 def check_width(x: Tensor, head_dim: int) -> None:
@@ -181,6 +242,13 @@ def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the channel pairs (2m, 2m + 1) of the first r channels of x, otherwise as `rotate_half_split`."""
     turned: Tensor = _RotateInterleaved.apply(x, cos, sin)
     return turned
+
+
+def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
+    """Rotate each of so many equal blocks of the first r channels of x as `rotate_half_split` rotates all."""
+    turning, rest = x.split([2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]], dim=-1)
+    turned = rotate_half_split(*(part.unflatten(-1, (blocks, -1)) for part in (turning, cos, sin))).flatten(-2)
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
 
 
 class _KeepsTables(torch.autograd.Function):

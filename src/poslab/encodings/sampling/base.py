@@ -41,3 +41,11 @@ class PositionSampler(CheckedArguments, nn.Module):
     def stop(self, length: int) -> int:
         """Return an exclusive upper bound of the ids drawn for texts of `length` tokens, in training and evaluation."""
         raise NotImplementedError
+
+    def refuse_places(self, positions: Positions) -> None:
+        """Raise ValueError for tokens that have places, which a sampler of their order in storage would not move."""
+        if positions.places is not None:
+            raise ValueError(
+                f"positions must not be {type(self).__name__} where tokens have places on several axes, as patches do: "
+                "it moves their order in storage alone; choose contiguous, centred or mrope"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -56,6 +57,7 @@ class Cape(PositionSampler):
         self.max_scale = max_scale
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if not self.training:
             return positions
         device = positions.ids.device
@@ -65,7 +67,8 @@ class Cape(PositionSampler):
         ids = positions.ids.expand(batch_size, -1)
         moved = (ids + shift + jitter.gather(1, ids)) * log_scale.exp()
         only_shifted = self.max_local_shift == 0 and self.max_scale == 1
-        return Positions(moved, self.stop(positions.stop), positions.contiguous and only_shifted, positions.segments)
+        contiguous = positions.contiguous and only_shifted
+        return replace(positions, ids=moved, stop=self.stop(positions.stop), contiguous=contiguous)
 
     def stop(self, length: int) -> int:
         # One more than float64 gives, since an id is rounded to float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -53,6 +54,7 @@ class Pose(PositionSampler):
         self.chunks = chunks
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if not self.training:
             return positions
         if positions.stop > self.target_length:
@@ -68,7 +70,7 @@ class Pose(PositionSampler):
             further_B1 = _below(self.target_length - length_B1 - skip_B1 + 1)
             skip_B1 = skip_B1 + further_B1
             moved_BT = moved_BT + torch.where(ids_BT >= end_B1, further_B1, 0)
-        return Positions(moved_BT, self.stop(positions.stop), segments=positions.segments)
+        return replace(positions, ids=moved_BT, stop=self.stop(positions.stop), contiguous=False)
 
     def stop(self, length: int) -> int:
         return max(length, self.target_length)

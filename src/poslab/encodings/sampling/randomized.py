@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -53,6 +54,7 @@ class Randomized(PositionSampler):
         self.seed = seed
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if positions.stop > self.max_position:
             raise ValueError(
                 f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
@@ -64,7 +66,7 @@ class Randomized(PositionSampler):
             drawn = drawn[: positions.stop].sort().values
         else:
             drawn, stop = _evaluation_draw(self.max_position, positions.stop, self.seed)
-        return Positions(drawn.to(device)[positions.ids], stop, segments=positions.segments)
+        return replace(positions, ids=drawn.to(device)[positions.ids], stop=stop, contiguous=False)
 
     def stop(self, length: int) -> int:
         return self.max_position

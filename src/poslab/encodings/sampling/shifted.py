@@ -34,6 +34,7 @@ class Shifted(PositionSampler):
         self.max_shift = max_shift
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
+        self.refuse_places(positions)
         if not self.training:
             return positions
         shift = torch.randint(self.max_shift + 1, (batch_size, 1), device=positions.ids.device)

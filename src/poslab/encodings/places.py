@@ -1,0 +1,212 @@
+"""Places of tokens on several axes. Dimension letters: B batch, T tokens, A axes, G grids of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+AXES: dict[int, tuple[str, ...]] = {
+    1: ("time",),
+    2: ("height", "width"),
+    3: ("time", "height", "width"),
+}
+"""The usual names of so many axes, the outermost first."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of T tokens on A axes, beside their order in storage: patches of a picture, a clip or a sound.
+
+    Each token is a cell of a grid, row after row; a token of text is a grid of one cell.
+
+    Args:
+        axes: names of the axes, the outermost first, such as `height` and `width`.
+        cells: (T, A) or (B, T, A), the cell of each token in its own grid, integers from 0.
+        sizes: as `cells`, the number of cells of that grid on each axis.
+        largest: for each axis, a number that no size is above; known by construction, without reading a tensor.
+        grids: (T,) or (B, T), the number of the grid of each token within its row, from 0.
+        coordinates: as `cells`, integer or real: where encodings take the tokens to be.
+        end: coordinate of the text that follows, (1,) or (B, 1); None if the coordinates are the cells.
+        stop: exclusive bound of the coordinates on every axis, known by construction; None if the sizes bound them.
+        nowhere: (T,) or (B, T) bool, True for a token that has no place, such as a register: all its numbers are 0.
+            None if every token has a place.
+    """
+
+    axes: tuple[str, ...]
+    cells: Tensor
+    sizes: Tensor
+    largest: tuple[int, ...]
+    grids: Tensor
+    coordinates: Tensor
+    end: Tensor | None = None
+    stop: int | None = None
+    nowhere: Tensor | None = None
+
+    @classmethod
+    def of_grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Places:
+        """Return the places of grids that stand one after another in storage, each row after row.
+
+        Args:
+            sizes: (G, A) or (B, G, A) integers of at least 1; grids past the last one of a row have sizes of 0.
+            length: number of tokens T; those past the last grid, which are padding, stand where its last token does.
+            largest: as above.
+            axes: names; None is the usual ones (`AXES`).
+
+        Raises:
+            ValueError: if there are other numbers of axes than names or largest sizes.
+        """
+        num_axes = sizes.shape[-1]
+        names = tuple(AXES.get(num_axes, ()) if axes is None else axes)
+        if not len(names) == len(largest) == num_axes:
+            raise ValueError(
+                f"axes must have a name and a largest size each, got {num_axes} axes, {len(names)} names and "
+                f"{len(largest)} largest sizes"
+            )
+        counts = sizes.prod(-1)
+        ends = counts.cumsum(-1)
+        storage = torch.arange(length, device=sizes.device)
+        storage = torch.minimum(storage, ends[..., -1:] - 1)
+        grids = torch.searchsorted(ends, storage, right=True)
+        of_tokens = sizes.gather(-2, grids.unsqueeze(-1).expand(*grids.shape, num_axes))
+        cells = _cells(storage - (ends - counts).gather(-1, grids), of_tokens)
+        return cls(names, cells, of_tokens, tuple(largest), grids, cells)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens T."""
+        return self.grids.shape[-1]
+
+    @property
+    def moved(self) -> bool:
+        """True if the coordinates are other than the cells."""
+        return self.end is not None
+
+    def at(self, coordinates: Tensor, end: Tensor | None = None, stop: int | None = None) -> Places:
+        """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0.
+
+        Args:
+            coordinates: integer or real.
+            end: coordinate of the text that follows, (1,) or (B, 1); None is the largest coordinate + 1.
+            stop: exclusive bound of the coordinates; None if those on each axis are of the order of its sizes.
+        """
+        if self.nowhere is not None:
+            coordinates = coordinates.masked_fill(self.nowhere.unsqueeze(-1), 0)
+        if end is None:
+            end = coordinates.amax((-2, -1)).unsqueeze(-1) + 1
+        return replace(self, coordinates=coordinates, end=end, stop=stop)
+
+    def in_storage_order(self) -> Places:
+        """Return the same tokens at their numbers in storage, on every axis alike."""
+        storage = torch.arange(self.length, device=self.cells.device)
+        return self.at(storage.unsqueeze(-1).expand_as(self.cells), stop=self.length)
+
+    def take(self, tokens: Tensor | slice) -> Places:
+        """Return the places of these tokens, in the order of their numbers in storage `tokens`, (N,) or a slice."""
+        return self._with_tensors(lambda x, own_dims: x[..., tokens, :] if own_dims == 2 else x[..., tokens])
+
+    def select(self, rows_R: Tensor) -> Places:
+        """Return the places of these rows; those that serve all rows stay as they are."""
+        chosen = self._with_tensors(lambda x, own_dims: x[rows_R] if x.dim() > own_dims else x)
+        return chosen if self.end is None or self.end.dim() == 1 else replace(chosen, end=self.end[rows_R])
+
+    def behind(self, count: int) -> Places:
+        """Return these places behind those of `count` tokens that stand nowhere."""
+        whole = self if self.nowhere is not None else replace(self, nowhere=torch.zeros_like(self.grids).bool())
+        return whole._with_tensors(lambda x, own_dims: _behind(x, count, own_dims, fill=x.dtype == torch.bool))
+
+    def continuation(self, length: int) -> Places:
+        """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
+
+        Text goes on by one, on all axes alike, from the `end` of places that were moved, else after the largest
+        coordinate so far. Where the coordinates are others than the cells, all that follows is text.
+        """
+        last, sizes = self.cells[..., -1:, :], self.sizes[..., -1:, :].clamp_min(1)
+        steps = torch.arange(length, device=last.device)
+        if self.end is not None:
+            text, begin, end = steps.expand(*last.shape[:-2], length), self.end, self.end + length
+            cells = torch.zeros_like(last).expand(*last.shape[:-2], length, -1)
+            sizes_T = torch.ones_like(cells)
+        else:
+            number = _number(last, sizes) + 1 + steps
+            text, end = number - sizes.prod(-1), None
+            begin = torch.maximum(self.coordinates.amax((-2, -1)).unsqueeze(-1), sizes.amax(-1) - 1) + 1
+            is_text = (text >= 0).unsqueeze(-1)
+            sizes_T = torch.where(is_text, 1, sizes)
+            cells = _cells(number, sizes.expand_as(sizes_T)).masked_fill(is_text, 0)
+        coordinates = torch.where((text >= 0).unsqueeze(-1), (begin + text).unsqueeze(-1), cells)
+        grids = self.grids[..., -1:] + (text + 1).clamp_min(0)
+        stop = length + (max(self.largest) if self.stop is None else self.stop)
+        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, end, stop)
+
+    def followed_by(self, later: Places) -> Places:
+        """Return these places and then the later ones.
+
+        Raises:
+            ValueError: if the two are on other axes.
+        """
+        if self.axes != later.axes:
+            raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
+        end, stop, nowhere = later.end, later.stop if self.stop is None else self.stop, None
+        if end is None and self.end is not None:
+            end = later.coordinates.amax((-2, -1)).unsqueeze(-1) + 1
+        if self.stop is not None and later.stop is not None:
+            stop = max(self.stop, later.stop)
+        if self.nowhere is not None or later.nowhere is not None:
+            ours, theirs = (torch.zeros_like(p.grids).bool() if p.nowhere is None else p.nowhere for p in (self, later))
+            nowhere = joined_rows(ours, theirs, 1)
+        return Places(
+            self.axes,
+            joined_rows(self.cells, later.cells, 2),
+            joined_rows(self.sizes, later.sizes, 2),
+            tuple(map(max, self.largest, later.largest)),
+            joined_rows(self.grids, later.grids, 1),
+            joined_rows(self.coordinates, later.coordinates, 2),
+            end,
+            stop,
+            nowhere,
+        )
+
+    def _with_tensors(self, change: Callable[[Tensor, int], Tensor]) -> Places:
+        """Return these places with each tensor changed, given it and its number of dimensions without a batch."""
+        return replace(
+            self,
+            cells=change(self.cells, 2),
+            sizes=change(self.sizes, 2),
+            grids=change(self.grids, 1),
+            coordinates=change(self.coordinates, 2),
+            nowhere=None if self.nowhere is None else change(self.nowhere, 1),
+        )
+
+
+def joined_rows(ours: Tensor, later: Tensor, own_dims: int) -> Tensor:
+    """Join tensors of tokens, the first of their `own_dims` last dimensions; one that serves all rows is repeated."""
+    if ours.dim() != later.dim():
+        rows = len(ours if ours.dim() > own_dims else later)
+        ours, later = (x if x.dim() > own_dims else x.expand(rows, *x.shape) for x in (ours, later))
+    return torch.cat([ours, later], dim=-own_dims)
+
+
+def _behind(x: Tensor, count: int, own_dims: int, fill: bool) -> Tensor:
+    shape = list(x.shape)
+    shape[-own_dims] = count
+    return torch.cat([x.new_full(shape, fill), x], dim=-own_dims)
+
+
+def _cells(number: Tensor, sizes: Tensor) -> Tensor:
+    """Return the cells (..., T, A) of the numbers (..., T), counted row after row, in grids of these sizes."""
+    cells = []
+    for axis in reversed(range(sizes.shape[-1])):
+        cells.append(number % sizes[..., axis])
+        number = number // sizes[..., axis]
+    return torch.stack(cells[::-1], dim=-1)
+
+
+def _number(cells: Tensor, sizes: Tensor) -> Tensor:
+    """Return the numbers (..., T) of cells (..., T, A), the inverse of `_cells`."""
+    number = torch.zeros_like(cells[..., 0])
+    for axis in range(sizes.shape[-1]):
+        number = number * sizes[..., axis] + cells[..., axis]
+    return number

@@ -1,0 +1,122 @@
+"""RoPE-Mixed against double loops over its formula and its initial values; gradients, groups and decay."""
+
+from __future__ import annotations
+
+import cmath
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from poslab.encodings import Positions, RotaryMixed
+from poslab.runs.optimizer import parameter_groups
+from tests.encoding_choices import small_decoder
+
+HEADS, GROUPS = 4, 2
+
+
+def mixed(head_dim: int = 12, **arguments) -> RotaryMixed:
+    torch.manual_seed(0)
+    return RotaryMixed(head_dim, HEADS, GROUPS, **arguments)
+
+
+def logits(encoding: RotaryMixed, q_HTD: Tensor, k_GTD: Tensor, positions: Positions) -> Tensor:
+    tables = encoding.prepare(positions, positions)
+    turned_q, turned_k = encoding.rotate_query(q_HTD[None], tables), encoding.rotate_key(k_GTD[None], tables)
+    return (turned_q @ turned_k.repeat_interleave(HEADS // GROUPS, dim=1).mT)[0]
+
+
+def queries_and_keys(encoding: RotaryMixed, length: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(n, length, encoding.head_dim, generator=generator) for n in (HEADS, GROUPS))
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (5, 2), (2, 1, 3)])
+def test_logits_are_those_of_a_double_loop_over_the_formula(sizes):
+    axes, encoding = len(sizes), mixed(axes=len(sizes))
+    positions = Positions.grid(*sizes)
+    q, k = queries_and_keys(encoding, positions.length)
+    ours, frequency = logits(encoding, q, k, positions), encoding.frequencies.double()
+    cells = positions.places.cells.tolist()
+    for h in range(HEADS):
+        g = h // (HEADS // GROUPS)
+        for i, at_i in enumerate(cells):
+            for j, at_j in enumerate(cells):
+                expected = 0.0
+                for m in range(encoding.head_dim // 2):
+                    angle = sum((at_i[a] - at_j[a]) * frequency[a, g, m].item() for a in range(axes))
+                    query = complex(*q[h, i, 2 * m : 2 * m + 2].tolist())
+                    key = complex(*k[g, j, 2 * m : 2 * m + 2].tolist())
+                    expected += (query * cmath.exp(1j * angle) * key.conjugate()).real
+                assert ours[h, i, j].item() == pytest.approx(expected, abs=2e-6)
+
+
+def test_frequencies_begin_along_orthogonal_directions_that_each_head_draws():
+    """As in rope-vit: theirs are the cosine and sine of one angle a, and of a + pi / 2, at each of the magnitudes."""
+    encoding = mixed(head_dim=16, base=10.0)
+    along_y, along_x = encoding.frequencies.detach()
+    drawn = [math.atan2(along_y[g, 0], along_x[g, 0]) for g in range(GROUPS)]
+    assert abs(drawn[0] - drawn[1]) > 0.1
+    for g, angle in enumerate(drawn):
+        for m in range(8):
+            magnitude, direction = 10.0 ** (-(m % 4) / 4), angle - (m // 4) * math.pi / 2
+            expected = (magnitude * math.sin(direction), magnitude * math.cos(direction))
+            assert (along_y[g, m].item(), along_x[g, m].item()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_on_any_number_of_axes_the_first_directions_are_a_rotation(axes):
+    start = mixed(axes=axes).frequencies[:, 0].unflatten(-1, (axes, -1))[..., 0]
+    torch.testing.assert_close(start @ start.mT, torch.eye(axes), rtol=0, atol=1e-6)
+    assert start.det().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_gradients_reach_the_frequencies_as_they_do_by_differences():
+    encoding, positions = mixed().double(), Positions.grid(3, 4)
+    q, k = (x.double() for x in queries_and_keys(encoding, 12))
+    weight = torch.randn(HEADS, 12, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    logits(encoding, q, k, positions).mul(weight).sum().backward()
+    gradient = encoding.frequencies.grad
+    with torch.no_grad():
+        for place in ((0, 0, 0), (1, 1, 5), (1, 0, 3)):
+            both = []
+            for step in (1e-2, -1e-2):  # angles are float32
+                encoding.frequencies[place] += step
+                both.append(logits(encoding, q, k, positions).mul(weight).sum().item())
+                encoding.frequencies[place] -= step
+            assert gradient[place].item() == pytest.approx((both[0] - both[1]) / 2e-2, rel=0.02, abs=0.02)
+
+
+def test_training_moves_the_frequencies_without_weight_decay():
+    decoder = small_decoder("rotary_mixed")
+    *_, encoding = parameter_groups(decoder)
+    assert {id(p) for p in encoding} == {id(p) for p in decoder.encodings.parameters()}
+    assert [tuple(p.shape) for p in encoding] == [(2, 2, 4)] * 2  # axes, key-value heads and pairs, for each layer
+
+
+def test_far_positions_are_as_exact_as_near_ones():
+    encoding, near = mixed(), Positions.grid(3, 4)
+    far = near.places.at(near.places.cells + torch.tensor([1_000_000, 7]))
+    q, k = queries_and_keys(encoding, 12)
+    assert torch.equal(logits(encoding, q, k, Positions(near.ids, 12, places=far)), logits(encoding, q, k, near))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"head_dim": 10}, "head_dim must be a multiple of 4, two channels for each axis, got 10"),
+        ({"head_dim": 8, "axes": 3}, "head_dim must be a multiple of 6, two channels for each axis, got 8"),
+        ({"axes": 1}, "axes must be an integer of at least 2, got 1"),
+        ({"base": 1.0}, "base must be a number greater than 1, got 1.0"),
+    ],
+)
+def test_a_hyperparameter_out_of_its_range_is_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        mixed(**arguments)
+
+
+def test_positions_on_other_axes_are_refused():
+    positions = Positions.grid(2, 2, 2)
+    with pytest.raises(ValueError, match=r"^axes must be 3, as the positions have, got 2$"):
+        mixed().prepare(positions, positions)
