@@ -58,7 +58,11 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("DapeV2", {"kernel_size": -1}, "kernel_size must be a positive integer, got -1"),
         ("Dape", {"over": Sinusoidal}, "over must only add a bias to the logits, got Sinusoidal, which has embed"),
         ("Dape", {"over": PerLayer([Alibi])}, "over must be a class or function, got .*"),
-        ("Dape", {"over": KerpleLog(3)}, r"over must be a class of encodings or a partial of one, got KerpleLog\(\)"),
+        (
+            "Dape",
+            {"over": KerpleLog(3)},
+            r"over must be a class of encodings or a partial of one, got KerpleLog\(metric=None\)",
+        ),
         ("Forgetting", {"gate_bias": inf}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got inf"),
         ("Forgetting", {"gate_bias": nan}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got nan"),
         ("PaTH", {"rank": 0}, "rank must be a positive integer, got 0"),

@@ -18,7 +18,8 @@ from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
 from poslab.attention.operands import check_tables, for_one_batch
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
-from poslab.encodings.distance import BiasOfPairs, BiasTable
+from poslab.encodings.distance import BiasTable
+from poslab.encodings.offsets import BiasOfPositions, LogitBias
 from poslab.encodings.temperature import Temperature
 
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
@@ -56,7 +57,7 @@ def choose_route(encoding: PositionalEncoding, forced: Route = "auto") -> Route:
     return forced
 
 
-def route_under_bias(bias: BiasTable | BiasOfPairs | None, q_BHTD: Tensor, num_keys: int) -> Route:
+def route_under_bias(bias: LogitBias | None, q_BHTD: Tensor, num_keys: int) -> Route:
     """Return the cheapest route that is exact for a bias of distance.
 
     | tokens                                              | route                                          |
@@ -67,7 +68,7 @@ def route_under_bias(bias: BiasTable | BiasOfPairs | None, q_BHTD: Tensor, num_k
     | on a GPU, where a table learns deterministically    | blockwise                                      |
     | on a GPU otherwise                                  | flex                                           |
     """
-    if isinstance(bias, BiasOfPairs):
+    if isinstance(bias, BiasOfPositions):
         return "blockwise"
     if q_BHTD.device.type != "cuda" or bias is None or q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
         return "distance"
@@ -137,7 +138,7 @@ def attend(
     if route == "flex":
         rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
-    if isinstance(bias, BiasOfPairs):
+    if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are not contiguous")
     if bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
@@ -202,7 +203,7 @@ def _by_flex(
     q_BHTD: Tensor,
     k_BGSD: Tensor,
     v_BGSD: Tensor,
-    bias: BiasTable | BiasOfPairs | None,
+    bias: LogitBias | None,
     pair_bias: Tensor | None,
     visibility: Visibility,
     scale: float,

@@ -30,6 +30,7 @@ class Places:
         grids: (T,) or (B, T), the number of the grid of each token within its row, from 0.
         coordinates: as `cells`, integer or real: where encodings take the tokens to be.
         moved: True if the coordinates are other than the cells; known by construction.
+        stop: exclusive bound of the coordinates on every axis, known by construction; None if the sizes bound them.
         nowhere: (T,) or (B, T) bool, True for a token that has no place, such as a register: all its numbers are 0.
             None if every token has a place.
     """
@@ -41,6 +42,7 @@ class Places:
     grids: Tensor
     coordinates: Tensor
     moved: bool = False
+    stop: int | None = None
     nowhere: Tensor | None = None
 
     @classmethod
@@ -72,10 +74,23 @@ class Places:
         cells = _cells(storage - (ends - counts).gather(-1, grids), of_tokens)
         return cls(names, cells, of_tokens, tuple(largest), grids, cells)
 
+    def require_axes(self, num_axes: int, encoding: str) -> None:
+        """Raise ValueError for an encoding of other than these axes."""
+        if len(self.axes) != num_axes:
+            raise ValueError(
+                f"encoding {encoding} is for {num_axes} axes, and tokens stand on {len(self.axes)}: "
+                f"{', '.join(self.axes)}"
+            )
+
     @property
     def length(self) -> int:
         """Number of tokens T."""
         return self.grids.shape[-1]
+
+    @property
+    def stops(self) -> tuple[int, ...] | None:
+        """For each axis, an exclusive bound of the coordinates, which are integers of at least 0; None if moved."""
+        return None if self.moved else tuple(max(size, self.stop or 0) for size in self.largest)
 
     def at(self, coordinates: Tensor) -> Places:
         """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0."""
@@ -118,7 +133,8 @@ class Places:
             cells = _cells(number, sizes.expand_as(sizes_T)).masked_fill(is_text, 0)
         coordinates = torch.where((text >= 0).unsqueeze(-1), (highest + 1 + text).unsqueeze(-1), cells)
         grids = self.grids[..., -1:] + (text + 1).clamp_min(0)
-        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, self.moved)
+        stop = length + (max(self.largest) if self.stop is None else self.stop)
+        return Places(self.axes, cells, sizes_T, self.largest, grids, coordinates, self.moved, stop)
 
     def followed_by(self, later: Places) -> Places:
         """Return these places and then the later ones.
@@ -140,6 +156,7 @@ class Places:
             joined_rows(self.grids, later.grids, 1),
             joined_rows(self.coordinates, later.coordinates, 2),
             self.moved or later.moved,
+            None if self.stop is later.stop is None else max(x for x in (self.stop, later.stop) if x is not None),
             nowhere,
         )
 
