@@ -8,11 +8,14 @@ from poslab.encodings.absolute.sinusoidal import Sinusoidal
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.kerple import KerpleLog, KerplePower
+from poslab.encodings.bias.relative_table import RelativeTable
 from poslab.encodings.bias.sandwich import Sandwich
+from poslab.encodings.bias.swin_v2 import SwinV2Bias
 from poslab.encodings.bias.t5 import T5Bias
+from poslab.encodings.bias.t5_axes import T5Axes
 from poslab.encodings.bias.tisa import Tisa
 from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
@@ -67,6 +70,7 @@ __all__ = [
     "LogN",
     "MusicTransformer",
     "NoPosition",
+    "OffsetBias",
     "OwnPositions",
     "PaTH",
     "PerLayer",
@@ -78,6 +82,7 @@ __all__ = [
     "QueryRows",
     "Randomized",
     "RelativeProjection",
+    "RelativeTable",
     "Rotary",
     "SSMax",
     "Sandwich",
@@ -87,6 +92,8 @@ __all__ = [
     "StackEncodings",
     "StackShape",
     "StickBreaking",
+    "SwinV2Bias",
+    "T5Axes",
     "T5Bias",
     "Temperature",
     "TemperatureFactory",
