@@ -3,8 +3,10 @@
 from poslab.encodings.absolute.abacus import Abacus
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.learned import Learned
+from poslab.encodings.absolute.learned_grid import LearnedAxes, LearnedGrid
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.absolute.sinusoidal import Sinusoidal
+from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
@@ -67,6 +69,8 @@ __all__ = [
     "KerplePower",
     "Learned",
     "LearnedAlibi",
+    "LearnedAxes",
+    "LearnedGrid",
     "LogN",
     "MusicTransformer",
     "NoPosition",
@@ -89,6 +93,7 @@ __all__ = [
     "Shaw",
     "Shifted",
     "Sinusoidal",
+    "SinusoidalGrid",
     "StackEncodings",
     "StackShape",
     "StickBreaking",
