@@ -98,6 +98,11 @@ class Positions:
         coordinates = self.ids.unsqueeze(-1) if self.places is None else self.places.coordinates
         return coordinates if coordinates.dim() == 2 else coordinates.unsqueeze(1)
 
+    @property
+    def nowhere(self) -> Tensor | None:
+        """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
+        return None if self.places is None else self.places.nowhere
+
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
         first = torch.arange(count, device=self.ids.device)

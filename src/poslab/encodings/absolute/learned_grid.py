@@ -46,8 +46,8 @@ class _OfCells(PositionalEncoding):
         else:
             places.require_axes(len(self.grid), type(self).__name__)
             vectors = self._of_places(places)
-            if places.nowhere is not None:
-                vectors = vectors.masked_fill(places.nowhere.unsqueeze(-1), 0)
+            if positions.nowhere is not None:
+                vectors = vectors.masked_fill(positions.nowhere.unsqueeze(-1), 0)
         return x_BTM + vectors.to(x_BTM.dtype)
 
     def _ids(self, positions: Positions) -> Tensor:

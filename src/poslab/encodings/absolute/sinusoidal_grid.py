@@ -59,6 +59,6 @@ class SinusoidalGrid(Sinusoidal):
             )
         angle = angles(coordinates_TA, inverse_frequencies(self.d_model // num_axes, self.base, x_BTM.device))
         table = self.waves(angle).flatten(-2)
-        if places is not None and places.nowhere is not None:
-            table = table.masked_fill(places.nowhere.unsqueeze(-1), 0)
+        if positions.nowhere is not None:
+            table = table.masked_fill(positions.nowhere.unsqueeze(-1), 0)
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.distance import BiasOfPairs, BiasTable, Pairs
-from poslab.encodings.offsets import BiasOfOffsets, LogitBias, Metric, length_of
+from poslab.encodings.offsets import BiasOfLattice, BiasOfOffsets, LogitBias, Metric, length_of
 from poslab.encodings.positions import Positions
 
 
@@ -36,7 +36,8 @@ class DistanceBias(PositionalEncoding):
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
         on_a_text = query_positions.places is None and key_positions.places is None
         if self.reads_axes and not on_a_text:
-            return BiasOfOffsets(query_positions, key_positions, self.bias_of)
+            lattice = BiasOfLattice.between(query_positions, key_positions, self.bias_of)
+            return lattice or BiasOfOffsets(query_positions, key_positions, self.bias_of)
         if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
             return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
