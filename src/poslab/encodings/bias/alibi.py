@@ -94,7 +94,26 @@ class Alibi(DistanceBias):
 
 @checked
 def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = "euclidean") -> Alibi:
-    """Return ALiBi on the distance between cells of a grid, as in CROMA; arguments as in `Alibi`."""
+    """Return ALiBi on several axes: each head discounts a patch by its distance in the plane, at a fixed rate.
+
+        logit(i, j) = q_i . k_j / sqrt(D) - slope_h * sqrt(sum_a (i_a - j_a) ** 2)
+
+    over the axes a; the slopes are those of `Alibi`.
+
+    Use it when pictures will be larger than in training and near patches matter most: nothing is learned, and no
+    distance beyond the training size is special.
+
+    Args:
+        num_heads, max_exponent: as in `Alibi`.
+        metric: "euclidean" as above, "manhattan" for the sum over axes, "chebyshev" for the largest.
+
+    No parameters. Causal and bidirectional; both directions are alike. On a text, which has one axis, it is ALiBi.
+    Claimed to carry over to larger pictures of the same scale. A token that stands nowhere has no bias. Costs a number
+    for each offset that occurs and head.
+
+    Source: Fuller et al., "CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders"
+    (NeurIPS 2023); slopes of Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022).
+    """
     return Alibi(num_heads, max_exponent, metric=metric)
 
 
