@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention as pytorch
 
 from poslab.attention import Visibility, attend, distance_gradients
-from poslab.attention.distance import OF_ROWS, distance_attention, distance_attention_backward
-from poslab.encodings import Alibi, Positions, T5Axes
+from poslab.attention.distance import OF_ROWS, DistanceAttention, distance_attention, distance_attention_backward
+from poslab.encodings import Alibi, Positions, RelativeTable, T5Axes
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.offsets import BiasOfLattice, BiasOfOffsets
 
@@ -134,6 +136,41 @@ def test_the_operators_keep_their_promises(learns: bool, rows: int) -> None:
         torch.library.opcheck(distance_attention, (*inputs, *own))
         arguments = (q, *inputs, *distance_attention(*inputs, *own), learns, *own)
         torch.library.opcheck(distance_attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("rows", ["shared", "own"])
+def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(rows: str) -> None:
+    positions = Positions.grids(SIZES // 3, 30, (6, 6))
+    tables = t5_axes().prepare(positions, positions)
+    q, k, v = torch.randn(3, 2, 1, HEADS, 30, HEAD_DIM, generator=torch.Generator().manual_seed(0)).unbind()
+    places = [x[:1] if rows == "shared" else x.unsqueeze(1) for x in (tables.query_places, tables.key_places)]
+    inputs = (q, k, v, tables.values.detach(), *places)
+    in_dims = (0, 0, 0, None, *[None if rows == "shared" else 0] * 2)
+
+    def loss(q: Tensor, k: Tensor, v: Tensor, values: Tensor, *places: Tensor) -> Tensor:
+        output, _ = DistanceAttention.apply(q, k, v, values, -30, 30, 0.3, None, None, None, *places)
+        return output.square().sum()
+
+    of_one = torch.func.grad(loss, argnums=(0, 1, 2, 3))
+    together = torch.func.vmap(of_one, in_dims=in_dims)(*inputs)
+    for sample in range(2):
+        one = [x if dim is None else x[sample] for x, dim in zip(inputs, in_dims, strict=True)]
+        torch.testing.assert_close([x[sample] for x in together], of_one(*one))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", [t5_axes, lambda: RelativeTable(HEADS, [6, 6])], ids=["t5_axes", "relative_table"])
+def test_it_compiles_without_a_break(made: Callable[[], DistanceBias]) -> None:
+    bias, positions = made(), Positions.grids(SIZES // 3, 30, (6, 6)).behind(1)
+    q, k, v = (torch.randn(2, HEADS, 31, HEAD_DIM).requires_grad_() for _ in range(3))
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        tables = bias.prepare(positions, positions)
+        return attend(q, k, v, bias, tables, Visibility(False)).square().sum()
+
+    losses = [step(q, k, v), torch.compile(step, fullgraph=True, backend="aot_eager")(q, k, v)]
+    gradients = [torch.autograd.grad(loss, [q, k, v, *bias.parameters()]) for loss in losses]
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_the_function_is_called_at_offsets_and_not_at_pairs() -> None:

@@ -89,7 +89,7 @@ class BiasOfLattice:
         if queries.places.stops is None or keys.places.stops is None:
             return None
         sizes = tuple(map(max, queries.places.stops, keys.places.stops))
-        num_offsets = math.prod(2 * size - 1 for size in sizes)
+        num_offsets = math.prod([2 * size - 1 for size in sizes])  # a list, which torch.compile can read
         if 4 * num_offsets > queries.length * keys.length:
             return None
         on_axes = [torch.arange(1 - size, size, device=queries.ids.device) for size in sizes]
