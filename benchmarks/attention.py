@@ -1,9 +1,10 @@
 """Time and memory of attention under every encoding: `python benchmarks/attention.py`.
 
-Three parts, each forward and backward, of contestants that take turns in one process (a ratio is that of two turns side
+Four parts, each forward and backward, of contestants that take turns in one process (a ratio is that of two turns side
 by side) on a processor:
 
 - `distance`: the distance route by itself over PyTorch's causal attention, 8 heads of 64.
+- `lattice`: biases of offsets on a grid of patches, over PyTorch's attention, as a mask, and as pairs.
 - `layers`: one attention layer of width 512 with 8 heads under each choice of conf/encoding, over the same layer
   without an encoding, beside the layers of peers and PyTorch's attention with a materialised mask; bfloat16 is that of
   autocast.
@@ -23,6 +24,7 @@ from pathlib import Path
 import attention_layers
 import blockwise
 import distance_route
+import lattice_route
 import torch
 from ours import EVERY_ENCODING
 from results import Results, Row
@@ -30,7 +32,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-PARTS = (distance_route.PART, attention_layers.PART, blockwise.PART)
+PARTS = (distance_route.PART, lattice_route.PART, attention_layers.PART, blockwise.PART)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -61,6 +63,8 @@ def main() -> None:
     dtypes = [DTYPES[name] for name in arguments.dtypes]
     if distance_route.PART in arguments.parts:
         distance_route.measure(results, dtypes, [(2, 64), (1, 128)] if quick else distance_route.SHAPES, repeats)
+    if lattice_route.PART in arguments.parts:
+        lattice_route.measure(results, (8, 12) if quick else lattice_route.SIDES, repeats)
     if attention_layers.PART in arguments.parts:
         lengths = [64, 128] if quick else sorted(arguments.lengths)
         limit = arguments.seconds_per_cell

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend, distance_gradients
-from poslab.attention.distance import DistanceAttention, distance_attention, distance_attention_backward
+from poslab.attention.distance import OF_ROWS, DistanceAttention, distance_attention, distance_attention_backward
 from poslab.attention.distance_gradients import BLOCK, KERNEL_BLOCK
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 
@@ -117,7 +117,7 @@ def test_both_operators_keep_their_promises_for_transposed_views(dtype, learns):
         inputs = [x.mT.contiguous().mT for x in operands(dtype=dtype)]
         assert not any(x.is_contiguous() for x in inputs)
         outputs = distance_attention(*inputs, 0, 40, 0.3)
-        arguments = (inputs[0], *inputs, *outputs, learns, 0, 40, 0.3, None, None, None)
+        arguments = (inputs[0], *inputs, *outputs, learns, 0, 40, 0.3, *[None] * OF_ROWS)
         torch.library.opcheck(distance_attention, (*inputs, 0, 40, 0.3))
         torch.library.opcheck(distance_attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
 
@@ -177,7 +177,7 @@ def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(shared, hidden)
     segments_dim = 0 if hidden == "segments" else None
 
     def loss(q, k, v, bias, segments):
-        output, _ = DistanceAttention.apply(q, k, v, bias, 0, length, 0.3, segments, segments, None)
+        output, _ = DistanceAttention.apply(q, k, v, bias, 0, length, 0.3, segments, segments, None, None, None)
         return output.square().sum()
 
     of_one = torch.func.grad(loss, argnums=(0, 1, 2, 3))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poslab.attention import Route, Visibility, attend
 from poslab.attention.attend import SERVED_HOOKS
-from poslab.attention.distance import distance_attention, distance_attention_backward
+from poslab.attention.distance import OF_ROWS, distance_attention, distance_attention_backward
 from poslab.encodings import PositionalEncoding, Positions
 from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
 
@@ -350,6 +350,9 @@ WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {
     "a bias in bfloat16": {3: Tensor.bfloat16},
     "short segments": {7: lambda _: torch.ones(BATCH, 3, dtype=torch.int64), 8: lambda _: torch.ones(BATCH, LENGTH)},
     "three rows of real keys": {9: lambda _: torch.ones(3, LENGTH, dtype=torch.bool)},
+    "places of queries alone": {10: lambda _: torch.ones(1, LENGTH, dtype=torch.int64)},
+    "short places": {place: lambda _: torch.ones(1, LENGTH - 1, dtype=torch.int64) for place in (10, 11)},
+    "places that are no integers": {place: lambda _: torch.ones(1, LENGTH) for place in (10, 11)},
     "short real keys": {9: lambda _: torch.ones(BATCH, LENGTH - 1, dtype=torch.bool)},
 }
 
@@ -357,7 +360,7 @@ WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {
 def operands() -> list[Any]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, BATCH, HEADS, LENGTH, HEAD_DIM, generator=generator).unbind()
-    return [q, k, v, torch.randn(HEADS, 2 * LENGTH - 1, generator=generator), 0, LENGTH, 0.3, None, None, None]
+    return [q, k, v, torch.randn(HEADS, 2 * LENGTH - 1, generator=generator), 0, LENGTH, 0.3, *[None] * OF_ROWS]
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

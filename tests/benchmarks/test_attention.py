@@ -24,6 +24,7 @@ def test_the_benchmark_of_attention_measures_each_contestant_of_each_part(tmp_pa
         return list(dict.fromkeys(found))
 
     assert ways("distance") == ["no encoding", "learned bias", "fixed bias", "as a mask"]
+    assert ways("lattice", encoding="swin_v2") == ["no encoding", "lattice", "as a mask", "pairs"]
     assert ways("layers", encoding="none") == ["no encoding", "Poslab", "SDPA with a mask", "x-transformers"]
     assert ways("layers", encoding="alibi") == ["no encoding", "Poslab", "x-transformers", "BLOOM", "MPT"]
     assert ways("layers", encoding="forgetting", length=128) == ["no encoding", "Poslab", "x-transformers"]

@@ -42,9 +42,9 @@ def test_every_encoding_shows_its_hyperparameters(name):
     ("name", "hyperparameters", "shown"),
     [
         ("none", {}, "NoPosition()"),
-        ("kerple_log", {}, "KerpleLog()"),
+        ("kerple_log", {}, "KerpleLog(metric=None)"),
         ("t5", {"num_buckets": 64}, "T5Bias(num_buckets=64, max_distance=128)"),
-        ("alibi_learned", {}, "LearnedAlibi(max_exponent=8.0, asymmetry=0.0)"),
+        ("alibi_learned", {}, "LearnedAlibi(max_exponent=8.0, asymmetry=0.0, metric=None)"),
         (
             "rotary",
             {"base": 1e5},

@@ -50,6 +50,17 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("T5Bias", {"max_distance": 16}, "max_distance must be greater than 16 .*, got 16"),
         ("T5Bias", {"max_distance": nan}, "max_distance must be a positive integer, got nan"),
         ("T5Bias", {"max_distance": 8, "causal": False}, "max_distance must be greater than 8 .*, got 8"),
+        ("T5Axes", {"num_axes": 0}, "num_axes must be a positive integer, got 0"),
+        ("T5Axes", {"num_buckets": 6}, "num_buckets must be a positive multiple of 4, got 6"),
+        ("T5Axes", {"max_distance": 16}, "max_distance must be greater than 16 .*, got 16"),
+        ("KerpleLog", {"metric": "taxi"}, "metric must be one of euclidean, manhattan, chebyshev or null, got 'taxi'"),
+        *(
+            (name, {"grid": [4, 0]}, r"grid must be a list, each item a positive integer, got \[4, 0\]")
+            for name in ("RelativeTable", "SwinV2Bias", "LearnedGrid", "LearnedAxes")
+        ),
+        ("SwinV2Bias", {"width": 0}, "width must be a positive integer, got 0"),
+        ("LearnedGrid", {"interpolation": "area"}, "interpolation must be one of bilinear, bicubic, none, got 'area'"),
+        ("SinusoidalGrid", {"scale": 0.0}, "scale must be a positive number, got 0.0"),
         ("Tisa", {"num_kernels": 0}, "num_kernels must be a positive integer, got 0"),
         ("CoPE", {"num_positions": 1}, "num_positions must be an integer of at least 2, got 1"),
         ("Dape", {"width": 0}, "width must be a positive integer, got 0"),
@@ -58,7 +69,11 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("DapeV2", {"kernel_size": -1}, "kernel_size must be a positive integer, got -1"),
         ("Dape", {"over": Sinusoidal}, "over must only add a bias to the logits, got Sinusoidal, which has embed"),
         ("Dape", {"over": PerLayer([Alibi])}, "over must be a class or function, got .*"),
-        ("Dape", {"over": KerpleLog(3)}, r"over must be a class of encodings or a partial of one, got KerpleLog\(\)"),
+        (
+            "Dape",
+            {"over": KerpleLog(3)},
+            r"over must be a class of encodings or a partial of one, got KerpleLog\(metric=None\)",
+        ),
         ("Forgetting", {"gate_bias": inf}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got inf"),
         ("Forgetting", {"gate_bias": nan}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got nan"),
         ("PaTH", {"rank": 0}, "rank must be a positive integer, got 0"),

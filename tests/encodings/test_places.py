@@ -86,6 +86,18 @@ def test_a_continuation_in_pieces_is_that_of_the_whole() -> None:
         assert getattr(whole.places, name).equal(getattr(pieces.places, name)), name
 
 
+def test_coordinates_that_are_cells_or_follow_them_are_below_a_known_bound() -> None:
+    start = Positions.grid(2, 3)
+    assert start.places.stops == start.behind(2).places.stops == (2, 3)
+    later = start
+    for count in (1, 4):
+        later = later.followed_by(later.continuation(count))
+    assert all(
+        stop > largest for stop, largest in zip(later.places.stops, later.places.coordinates.amax(0), strict=True)
+    )
+    assert start.places.at(start.places.cells * 0.5).stops is None
+
+
 def test_where_coordinates_are_others_than_cells_text_follows() -> None:
     places = Places.of_grids(SEQUENCE, 9, (2, 3)).in_storage_order()
     assert places.continuation(2).coordinates.tolist() == [[9, 9], [10, 10]]

@@ -6,6 +6,7 @@ E numbers of a token's state, N distances.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,7 +19,8 @@ from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
 from poslab.attention.operands import check_tables, for_one_batch
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
-from poslab.encodings.distance import BiasOfPairs, BiasTable
+from poslab.encodings.distance import BiasTable
+from poslab.encodings.offsets import BiasOfLattice, BiasOfPositions, LogitBias
 from poslab.encodings.temperature import Temperature
 
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
@@ -56,18 +58,18 @@ def choose_route(encoding: PositionalEncoding, forced: Route = "auto") -> Route:
     return forced
 
 
-def route_under_bias(bias: BiasTable | BiasOfPairs | None, q_BHTD: Tensor, num_keys: int) -> Route:
+def route_under_bias(bias: LogitBias | None, q_BHTD: Tensor, num_keys: int) -> Route:
     """Return the cheapest route that is exact for a bias of distance.
 
     | tokens                                              | route                                          |
     | --------------------------------------------------- | ---------------------------------------------- |
-    | at positions that are not contiguous                | blockwise                                      |
+    | at positions that are not contiguous, nor cells     | blockwise                                      |
     | on a CPU                                            | distance: an operator of its own, in O(T)      |
     | on a GPU, decoding with a cache, or in narrow heads | distance: SDPA with the bias as its T x S mask |
     | on a GPU, where a table learns deterministically    | blockwise                                      |
     | on a GPU otherwise                                  | flex                                           |
     """
-    if isinstance(bias, BiasOfPairs):
+    if isinstance(bias, BiasOfPositions):
         return "blockwise"
     if q_BHTD.device.type != "cuda" or bias is None or q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
         return "distance"
@@ -137,8 +139,8 @@ def attend(
     if route == "flex":
         rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
-    if isinstance(bias, BiasOfPairs):
-        raise ValueError("attention must not be distance where positions are not contiguous")
+    if isinstance(bias, BiasOfPositions):
+        raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
     if bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
     if bias is None and visibility.hides_nothing(num_queries, num_keys):
@@ -187,7 +189,12 @@ def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **argume
 
 
 def _by_distance(
-    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, bias: BiasTable, visibility: Visibility, scale: float
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias: BiasTable | BiasOfLattice,
+    visibility: Visibility,
+    scale: float,
 ) -> Tensor:
     group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
     widest = max(q_BHTD.shape[-1], width)
@@ -195,20 +202,23 @@ def _by_distance(
     if group > 1:
         k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
     values_HN = bias.for_heads(q_BHTD.shape[1])
-    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale)[..., :width]
+    places = (bias.query_places, bias.key_places) if isinstance(bias, BiasOfLattice) else ()
+    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale, *places)[..., :width]
 
 
 def _by_flex(
     q_BHTD: Tensor,
     k_BGSD: Tensor,
     v_BGSD: Tensor,
-    bias: BiasTable | BiasOfPairs | None,
+    bias: LogitBias | None,
     pair_bias: Tensor | None,
     visibility: Visibility,
     scale: float,
 ) -> Tensor:
     if isinstance(bias, BiasTable):
         bias = BiasTable(bias.for_heads(q_BHTD.shape[1]), bias.num_queries)
+    elif isinstance(bias, BiasOfLattice):
+        bias = replace(bias, values=bias.for_heads(q_BHTD.shape[1]))
     elif bias is not None:
         matrix = bias.matrix()
         bias, pair_bias = None, matrix if pair_bias is None else matrix + pair_bias

@@ -1,8 +1,8 @@
-"""Attention under a bias of distance without its matrix: PyTorch's CPU kernel, block by block, as an operator.
+"""Attention under a bias of distance or offset without its matrix: PyTorch's CPU kernel, block by block.
 
-It is registered with torch.compile, autograd and torch.func.
+It is an operator, registered with torch.compile, autograd and torch.func.
 
-Dimension letters: B batch, H heads, T queries, S keys, D head dim, N = T + S - 1 distances.
+Dimension letters: B batch, H heads, T queries, S keys, D head dim, N = T + S - 1 distances, or offsets.
 """
 
 from __future__ import annotations
@@ -16,19 +16,30 @@ from poslab.attention.distance_blocks import blocks, by_rows
 from poslab.attention.distance_gradients import KERNEL_BLOCK, gradients
 from poslab.attention.visibility import Visibility
 
+OF_ROWS = 5
+"""Number of the operator's last arguments, which hold a number for each query or key of a row."""
+
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def attend_by_distance(
-    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, visibility: Visibility, scale: float
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSD: Tensor,
+    bias_HN: Tensor,
+    visibility: Visibility,
+    scale: float,
+    query_places: Tensor | None = None,
+    key_places: Tensor | None = None,
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing, with one block of extra memory.
 
     Args:
         q_BHTD, k_BHSD, v_BHSD: queries, keys and values of one width and dtype, on a CPU.
-        bias_HN: values of a `BiasTable` for each head.
+        bias_HN: values of a `BiasTable` or a `BiasOfLattice` for each head.
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
+        query_places, key_places: those of a `BiasOfLattice`; None for a `BiasTable`.
     """
     num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
     furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
@@ -39,7 +50,8 @@ def attend_by_distance(
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
     hiding = (visibility.query_segments, visibility.key_segments, visibility.real_keys)
     bias_HN = bias_HN.to(_dtype_of_bias(q_BHTD))
-    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, nearest, furthest, scale, *hiding)
+    of_rows = (*hiding, query_places, key_places)
+    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, nearest, furthest, scale, *of_rows)
     return output
 
 
@@ -48,7 +60,7 @@ def _dtype_of_bias(q_BHTD: Tensor) -> torch.dtype:
     return torch.promote_types(q_BHTD.dtype, torch.float32)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hiding: tuple[Tensor | None, ...], *like_q: Tensor) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, of_rows: tuple[Tensor | None, ...], *like_q: Tensor) -> None:
     """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
     if not (q.dim() == k.dim() == v.dim() == 4 and bias.dim() == 2):
         raise ValueError("q, k, v and bias must have 4, 4, 4 and 2 dimensions")
@@ -56,14 +68,18 @@ def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, hiding: tuple[Tensor |
     num_keys = k.shape[2]
     if k.shape[:2] != q.shape[:2] or k.shape[3] != width or v.shape != k.shape or not (num_keys and width):
         raise ValueError(f"k and v must be {(batch, num_heads, 'S', width)}, got {tuple(k.shape)} and {tuple(v.shape)}")
-    if bias.shape[0] != num_heads or bias.shape[1] != num_queries + num_keys - 1:
+    query_places, key_places = of_rows[-2:]
+    is_lattice = query_places is not None
+    if is_lattice != (key_places is not None) or any(x is not None and x.dtype != torch.int64 for x in of_rows[-2:]):
+        raise ValueError("places must be integers, given for queries and keys or for neither")
+    if bias.shape[0] != num_heads or (bias.shape[1] != num_queries + num_keys - 1 and not is_lattice):
         expected = (num_heads, num_queries + num_keys - 1)
         raise ValueError(f"bias must be {expected} for {num_queries} queries and {num_keys} keys, got {bias.shape}")
     if not (q.dtype == k.dtype == v.dtype and bias.dtype == _dtype_of_bias(q)):
         raise ValueError(f"q, k and v must have one dtype and bias {_dtype_of_bias(q)}, got {bias.dtype}")
-    for x, length in zip(hiding, (num_queries, num_keys, num_keys), strict=True):
+    for x, length in zip(of_rows, (num_queries, num_keys, num_keys, num_queries, num_keys), strict=True):
         if x is not None and (x.dim() != 2 or x.shape[0] not in (1, batch) or x.shape[1] != length):
-            raise ValueError(f"segments and real_keys must be (1 or {batch}, {length}), got {tuple(x.shape)}")
+            raise ValueError(f"segments, real_keys and places must be (1 or {batch}, {length}), got {tuple(x.shape)}")
     for x in like_q:
         if x.shape != q.shape[: x.dim()] or x.dim() < 3:
             raise ValueError(f"gradient, output and log_sum must be as q, {tuple(q.shape)}, got {tuple(x.shape)}")
@@ -81,20 +97,24 @@ def distance_attention(
     query_segments: Tensor | None = None,
     key_segments: Tensor | None = None,
     real_keys: Tensor | None = None,
+    query_places: Tensor | None = None,
+    key_places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the output, (B, H, T, D), and each query's log of its sum of exponentials, (B, H, T) float32 at least.
 
     Args:
-        bias_HN: bias at successive distances, from that of the first query to the last key on.
+        bias_HN: bias at successive distances, from that of the first query to the last key on; or values of a
+            `BiasOfLattice`.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
         others: as in `attend_by_distance` and `Visibility`.
     """
-    hiding = (query_segments, key_segments, real_keys)
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)
+    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, of_rows)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
-    for rows, keys, _, mask in blocks(bias_HN, q_BHTD.shape[-2], KERNEL_BLOCK, nearest, furthest, *hiding):
+    lengths = (q_BHTD.shape[-2], k_BHSD.shape[-2])
+    for rows, keys, _, _, mask in blocks(bias_HN, *lengths, KERNEL_BLOCK, nearest, furthest, *of_rows):
         q, k, v = q_BHTD[:, :, rows].flip(2), k_BHSD[:, :, keys], v_BHSD[:, :, keys]
         output, log_sum = flash(q, k, v, attn_mask=mask, scale=scale)
         output_BHTD[:, :, rows] = output.flip(2)
@@ -104,8 +124,8 @@ def distance_attention(
 
 @distance_attention.register_fake
 def _(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    hiding = (*others[3:], None, None, None)[:3]  # arguments that are at their defaults are left out
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, hiding)
+    of_rows = (*others[3:], *[None] * OF_ROWS)[:OF_ROWS]  # arguments that are at their defaults are left out
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, of_rows)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
 
@@ -126,34 +146,35 @@ def distance_attention_backward(
     query_segments: Tensor | None,
     key_segments: Tensor | None,
     real_keys: Tensor | None,
+    query_places: Tensor | None,
+    key_places: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values and bias, the last zero unless `bias_learns`: see `gradients`."""
-    hiding = (query_segments, key_segments, real_keys)
+    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
     inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
-    _check(*inputs, hiding, gradient_BHTD, *outputs)
-    expanded = (None if x is None else x.expand(len(q_BHTD), -1) for x in hiding)
-    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *expanded)
+    _check(*inputs, of_rows, gradient_BHTD, *outputs)
+    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *of_rows)
 
 
 @distance_attention_backward.register_fake
 def _(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    output, log_sum, *_, query_segments, key_segments, real_keys = others
-    _check(q, k, v, bias, (query_segments, key_segments, real_keys), gradient, output, log_sum)
+    output, log_sum = others[:2]
+    _check(q, k, v, bias, others[-OF_ROWS:], gradient, output, log_sum)
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, bias, ctx.nearest, ctx.furthest, ctx.scale, *hiding = inputs
+    q, k, v, bias, ctx.nearest, ctx.furthest, ctx.scale, *of_rows = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, k, v, bias, *output, *hiding)
+    ctx.save_for_backward(q, k, v, bias, *output, *of_rows)
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *kept, query_segments, key_segments, real_keys = ctx.saved_tensors
+    kept, of_rows = ctx.saved_tensors[:-OF_ROWS], ctx.saved_tensors[-OF_ROWS:]
     learns = ctx.needs_input_grad[3]
-    settings = (ctx.nearest, ctx.furthest, ctx.scale, query_segments, key_segments, real_keys)
+    settings = (ctx.nearest, ctx.furthest, ctx.scale, *of_rows)
     q, k, v, bias = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings)
-    return q, k, v, bias if learns else None, None, None, None, None, None, None
+    return q, k, v, bias if learns else None, None, None, None, *[None] * OF_ROWS
 
 
 distance_attention.register_autograd(_backward, setup_context=_keep)
@@ -164,9 +185,9 @@ def _over_a_dimension(
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Apply a function under torch.func.vmap: the new dimension joins the heads, each with its own bias.
 
-    If segments or padding, which all heads share, have that dimension, its parts are computed one by one.
+    If segments, padding or places, which all heads share, have that dimension, its parts are computed one by one.
     """
-    if any(dim is not None for dim in in_dims[-3:]):
+    if any(dim is not None for dim in in_dims[-OF_ROWS:]):
         parts = [
             function.apply(*(x if dim is None else x.select(dim, part) for x, dim in zip(inputs, in_dims, strict=True)))
             for part in range(size)
@@ -180,8 +201,8 @@ def _over_a_dimension(
         heads = _heads_of(x.ndim - 1)
         return x.movedim(0, heads).flatten(heads, heads + 1)
 
-    mixed = [joined(x, dim) for x, dim in zip(inputs[:-3], in_dims[:-3], strict=True)]
-    outputs = function.apply(*mixed, *inputs[-3:])
+    mixed = [joined(x, dim) for x, dim in zip(inputs[:-OF_ROWS], in_dims[:-OF_ROWS], strict=True)]
+    outputs = function.apply(*mixed, *inputs[-OF_ROWS:])
     dims = tuple(_heads_of(y.ndim) for y in outputs)
     return tuple(y.unflatten(dim, (size, -1)) for y, dim in zip(outputs, dims, strict=True)), dims
 

@@ -1,6 +1,7 @@
-"""Gradients of attention under a bias of distance, block by block, and that of the bias itself.
+"""Gradients of attention under a bias of distance or offset, block by block, and that of the bias itself.
 
-The gradient of a distance is the logits' gradient summed over its diagonal, by the strides of `distance_blocks`.
+The gradient of a distance is the logits' gradient summed over its diagonal, by the strides of `distance_blocks`. That
+of an offset is summed by number.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
 N = T + S - 1 distances.
@@ -50,6 +51,8 @@ def gradients(
     query_segments: Tensor | None,
     key_segments: Tensor | None,
     real_keys: Tensor | None,
+    query_places: Tensor | None,
+    key_places: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
 
@@ -57,7 +60,7 @@ def gradients(
         gradient_BHTD: gradient of the output.
         q_BHTD, k_BHSD, v_BHSD, bias_HN, output_BHTD, log_sum_BHT: inputs and outputs of the forward pass.
         bias_learns: True if the gradient of the bias is needed, which PyTorch's kernel does not compute.
-        nearest, furthest, query_segments, key_segments, real_keys: as in `blocks`.
+        nearest, furthest, query_segments, key_segments, real_keys, query_places, key_places: as in `blocks`.
         scale: factor on the products.
     """
     q_gradient = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
@@ -67,9 +70,9 @@ def gradients(
     # Contiguous as the fake kernel promises, though the bias may be a transposed view.
     bias_gradient = torch.zeros_like(bias_HN, memory_format=torch.contiguous_format)
     kept = (*(by_rows(x) for x in (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD)), log_sum_BHT)
-    hiding = (query_segments, key_segments, real_keys)
+    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
+    num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
     if bias_learns:
-        num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
         rows = min(BLOCK, num_queries)
         batch, num_heads = q_BHTD.shape[:2]
         # Some heads of one long sequence, or several short sequences, are computed together.
@@ -83,11 +86,12 @@ def gradients(
         factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
         for first_item in range(0, batch, items_together):
             items = slice(first_item, first_item + items_together)
-            hiding_some = tuple(None if x is None else x[items] for x in hiding)
+            of_items = tuple(x if x is None or len(x) == 1 else x[items] for x in of_rows)
             for first_head in range(0, num_heads, heads_together):
                 heads = slice(first_head, first_head + heads_together)
                 some = (items, heads)
-                some_blocks = blocks(bias_HN[heads] * LOG2_E, num_queries, BLOCK, nearest, furthest, *hiding_some)
+                scaled_HN = bias_HN[heads] * LOG2_E
+                some_blocks = blocks(scaled_HN, num_queries, num_keys, BLOCK, nearest, furthest, *of_items)
                 _add_gradients_of_bias_too(
                     (q_gradient[some], k_gradient[some], v_gradient[some], bias_gradient[heads]),
                     [x[some] for x in kept],
@@ -97,7 +101,7 @@ def gradients(
                     factors,
                 )
     else:
-        all_blocks = blocks(bias_HN, q_BHTD.shape[2], KERNEL_BLOCK, nearest, furthest, *hiding)
+        all_blocks = blocks(bias_HN, num_queries, num_keys, KERNEL_BLOCK, nearest, furthest, *of_rows)
         _add_gradients((q_gradient, k_gradient, v_gradient), kept, scale, all_blocks)
     return q_gradient, k_gradient.to(k_BHSD.dtype), v_gradient.to(v_BHSD.dtype), bias_gradient
 
@@ -109,7 +113,7 @@ def _add_gradients(
     q_gradient, k_gradient, v_gradient = gradients
     gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD, log_sum_BHT = kept
     by_query = (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
-    for rows, keys, _, mask in some_blocks:
+    for rows, keys, _, _, mask in some_blocks:
         gradient, q, output, log_sum = (x[:, :, rows].flip(2) for x in by_query)
         k, v = k_BHSD[:, :, keys], v_BHSD[:, :, keys]
         parts = flash_backward(gradient, q, k, v, output, log_sum, 0.0, False, attn_mask=mask, scale=scale)
@@ -136,7 +140,7 @@ def _add_gradients_of_bias_too(
     by_query = (gradient_BHTD, q_BHTD, output_BHTD, log_sum_BHT)
     dtype = bias_gradient.dtype
     exact_k_BHSD, v_and_one = k_BHSD.to(dtype), functional.pad(v_BHSD.to(dtype), (0, 1), value=1.0)
-    for rows, keys, first_distance, mask in some_blocks:
+    for rows, keys, first_distance, numbers, mask in some_blocks:
         gradient, q, output, log_sum = (x[:, :, rows].flip(2) for x in by_query)
         exact_gradient, exact_q = gradient.to(dtype), q.to(dtype)
         gradient, q, k = (x.to(factors.dtype) for x in (gradient, q, k_BHSD[:, :, keys]))
@@ -161,6 +165,11 @@ def _add_gradients_of_bias_too(
         if factors.dtype != dtype:
             weights_BHRK = _within(factors[1], *heads, num_rows, num_keys).copy_(weights_BHRK)
         v_gradient[:, :, keys] += weights_BHRK.mT @ gradient
+        if numbers is not None:
+            logits_gradient = padded[..., :num_keys]
+            by_head = logits_gradient.sum(0) if len(numbers) == 1 else logits_gradient.transpose(0, 1)
+            bias_gradient.scatter_add_(1, numbers.flatten().expand(len(bias_gradient), -1), by_head.flatten(1))
+            continue
         width = num_rows + num_keys - 1
         diagonals = padded.flatten(2)[..., : num_rows * width].unflatten(2, (num_rows, width))
         last = bias_gradient.shape[-1] - first_distance

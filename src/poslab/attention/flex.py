@@ -19,6 +19,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.distance import BiasTable
+from poslab.encodings.offsets import BiasOfLattice
 
 LEAST_WIDTH = 16
 """Smallest head dimension that its kernel supports."""
@@ -32,7 +33,7 @@ def attend_by_flex(
     q_BHTD: Tensor,
     k_BGSD: Tensor,
     v_BGSD: Tensor,
-    bias: BiasTable | None,
+    bias: BiasTable | BiasOfLattice | None,
     pair_bias: Tensor | None,
     visibility: Visibility,
     scale: float,
@@ -43,7 +44,7 @@ def attend_by_flex(
 
     Args:
         q_BHTD, k_BGSD, v_BGSD: queries, keys and values of one dtype; G divides H.
-        bias: bias of distance, one number for each distance; None for none.
+        bias: bias of the distance or the offset, one number for each; None for none.
         pair_bias: bias of queries and keys, (1 or B, H, T, S); None for none.
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
@@ -53,7 +54,10 @@ def attend_by_flex(
     """
     num_queries, num_keys = q_BHTD.shape[2], k_BGSD.shape[2]
     more_queries, more_keys = -num_queries % BLOCK, -num_keys % BLOCK
-    if bias is not None:
+    if isinstance(bias, BiasOfLattice):
+        places = _with_last(bias.query_places, more_queries), _with_last(bias.key_places, more_keys)
+        bias = BiasOfLattice(bias.values, *places)
+    elif bias is not None:
         bias = BiasTable(_padded(bias.values, more_keys, more_queries), num_queries + more_queries)
     if pair_bias is not None:
         pair_bias = _padded(pair_bias, 0, more_keys, 0, more_queries)
@@ -75,6 +79,11 @@ def attend_by_flex(
 def _padded(x: Tensor, *sides: int) -> Tensor:
     """Pad with zeros as `functional.pad` does, but without a copy where there is no padding."""
     return functional.pad(x, sides) if any(sides) else x
+
+
+def _with_last(x: Tensor, more: int) -> Tensor:
+    """Repeat the last column of x."""
+    return torch.cat([x, x[:, -1:].expand(-1, more)], dim=1) if more else x
 
 
 def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> BlockMask | None:
@@ -99,21 +108,35 @@ def block_mask(visibility: Visibility, num_queries: int, num_keys: int, device: 
     return visibility.block_masks[key]
 
 
-def _score_mod(bias: BiasTable | None, pair_bias: Tensor | None) -> Callable[..., Tensor] | None:
+def _score_mod(bias: BiasTable | BiasOfLattice | None, pair_bias: Tensor | None) -> Callable[..., Tensor] | None:
     """Return the function that adds the bias to the scaled logit of query i and key j; None if there is no bias."""
     if bias is None and pair_bias is None:
         return None
-    values, last_key = (None, 0) if bias is None else (bias.values, bias.num_keys - 1)
+    number = None if bias is None else _number(bias)
+    values = None if bias is None else bias.values
     rows = 1 if pair_bias is None else len(pair_bias)
 
     def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        if values is not None:
-            score = score + values[h, last_key + i - j]
+        if values is not None and number is not None:
+            score = score + values[h, number(b, i, j)]
         if pair_bias is not None:
             score = score + pair_bias[b if rows > 1 else 0, h, i, j]
         return score
 
     return score_mod
+
+
+def _number(bias: BiasTable | BiasOfLattice) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the function of row b, query i and key j that gives their number among the values of the bias."""
+    if isinstance(bias, BiasTable):
+        last_key = bias.num_keys - 1
+        return lambda b, i, j: last_key + i - j
+    query_places, key_places = bias.query_places, bias.key_places
+
+    def difference(b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return query_places[b if len(query_places) > 1 else 0, i] - key_places[b if len(key_places) > 1 else 0, j]
+
+    return difference
 
 
 def _mask_mod(visibility: Visibility, num_queries: int, num_keys: int, device: torch.device) -> Callable[..., Tensor]:

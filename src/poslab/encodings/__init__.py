@@ -3,16 +3,21 @@
 from poslab.encodings.absolute.abacus import Abacus
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.learned import Learned
+from poslab.encodings.absolute.learned_grid import LearnedAxes, LearnedGrid
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.absolute.sinusoidal import Sinusoidal
+from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.kerple import KerpleLog, KerplePower
+from poslab.encodings.bias.relative_table import RelativeTable
 from poslab.encodings.bias.sandwich import Sandwich
+from poslab.encodings.bias.swin_v2 import SwinV2Bias
 from poslab.encodings.bias.t5 import T5Bias
+from poslab.encodings.bias.t5_axes import T5Axes
 from poslab.encodings.bias.tisa import Tisa
 from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
@@ -74,11 +79,14 @@ __all__ = [
     "KerplePower",
     "Learned",
     "LearnedAlibi",
+    "LearnedAxes",
+    "LearnedGrid",
     "LogN",
     "MRope",
     "MRopeReset",
     "MusicTransformer",
     "NoPosition",
+    "OffsetBias",
     "OwnPositions",
     "PaTH",
     "PerLayer",
@@ -90,6 +98,7 @@ __all__ = [
     "QueryRows",
     "Randomized",
     "RelativeProjection",
+    "RelativeTable",
     "Rotary",
     "RotaryMixed",
     "SSMax",
@@ -97,9 +106,12 @@ __all__ = [
     "Shaw",
     "Shifted",
     "Sinusoidal",
+    "SinusoidalGrid",
     "StackEncodings",
     "StackShape",
     "StickBreaking",
+    "SwinV2Bias",
+    "T5Axes",
     "T5Bias",
     "Temperature",
     "TemperatureFactory",

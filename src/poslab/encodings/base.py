@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
-from poslab.encodings.distance import BiasOfPairs, BiasTable
+from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -126,7 +126,7 @@ class PositionalEncoding(Described):
         """Return the factor on the usual scale of the logits, `head_dim ** -0.5`."""
         return 1.0
 
-    def bias(self, tables: Any) -> BiasTable | BiasOfPairs | None:
+    def bias(self, tables: Any) -> LogitBias | None:
         """Return the bias of the scaled logits: unscaled, mask-free, a function of distance alone."""
         return None
 

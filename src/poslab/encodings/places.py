@@ -74,6 +74,14 @@ class Places:
         cells = _cells(storage - (ends - counts).gather(-1, grids), of_tokens)
         return cls(names, cells, of_tokens, tuple(largest), grids, cells)
 
+    def require_axes(self, num_axes: int, encoding: str) -> None:
+        """Raise ValueError for an encoding of other than these axes."""
+        if len(self.axes) != num_axes:
+            raise ValueError(
+                f"encoding {encoding} is for {num_axes} axes, and tokens stand on {len(self.axes)}: "
+                f"{', '.join(self.axes)}"
+            )
+
     @property
     def length(self) -> int:
         """Number of tokens T."""
@@ -83,6 +91,11 @@ class Places:
     def moved(self) -> bool:
         """True if the coordinates are other than the cells."""
         return self.end is not None
+
+    @property
+    def stops(self) -> tuple[int, ...] | None:
+        """For each axis, an exclusive bound of the coordinates, which are integers of at least 0; None if moved."""
+        return None if self.moved else tuple(max(size, self.stop or 0) for size in self.largest)
 
     def at(self, coordinates: Tensor, end: Tensor | None = None, stop: int | None = None) -> Places:
         """Return the same tokens at other coordinates, (T, A) or (B, T, A); a token that has no place stays at 0.

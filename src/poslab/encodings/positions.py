@@ -106,6 +106,11 @@ class Positions:
         largest, stop = self.places.largest, self.places.stop
         return largest if stop is None else (stop,) * len(largest)
 
+    @property
+    def nowhere(self) -> Tensor | None:
+        """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
+        return None if self.places is None else self.places.nowhere
+
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
         first = torch.arange(count, device=self.ids.device)

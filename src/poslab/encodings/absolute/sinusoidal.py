@@ -69,7 +69,10 @@ class Sinusoidal(PositionalEncoding):
         self._interleaved = layout == "interleaved"
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        angle = angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device))
-        waves = [angle.sin(), angle.cos()]
-        table = torch.stack(waves, dim=-1).flatten(-2) if self._interleaved else torch.cat(waves, dim=-1)
+        table = self.waves(angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device)))
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)
+
+    def waves(self, angle: Tensor) -> Tensor:
+        """Return the sines and cosines of angles (..., N), in the order of `layout`, (..., 2N)."""
+        waves = [angle.sin(), angle.cos()]
+        return torch.stack(waves, dim=-1).flatten(-2) if self._interleaved else torch.cat(waves, dim=-1)

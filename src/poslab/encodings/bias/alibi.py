@@ -8,8 +8,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count, Positive, Range
+from poslab.arguments import Count, Positive, Range, checked
 from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.offsets import Metric
 
 Offset = Annotated[float, Range(above=-1, below=1)]
 """Number of tokens by which keys of one side count as nearer."""
@@ -34,6 +35,7 @@ class Alibi(DistanceBias):
             positive, those behind it if negative (between -1 and 1). At 0 an encoder sees left and right alike.
             No effect in a causal stack, the paper's own case.
         causal: True if keys are never ahead of the query.
+        metric: distance on several axes, `null` for the order in storage (CROMA: euclidean); see `DistanceBias`.
 
     Published forms for encoders: 0 is the symmetric one that the first author suggests; 0.5 the "nonsymmetric with
     offset" of EIFY's fairseq, -slope * (|i - j| - 0.5) ahead; -0.5 that of Ruoss et al. 2023, the same behind. An
@@ -43,7 +45,8 @@ class Alibi(DistanceBias):
     training. Time and memory: one row of 2T - 1 numbers per head.
 
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
-    slope * j is the same after a softmax, but bfloat16 cannot hold it.
+    slope * j is the same after a softmax, but bfloat16 cannot hold it. Under a metric, tokens of text among pictures,
+    which are at the same number on every axis, are sqrt(A) or A apart where they are neighbours; chebyshev has 1.
 
     Examples:
         >>> from poslab.encodings import Alibi, Positions
@@ -55,13 +58,21 @@ class Alibi(DistanceBias):
         [-1.0, -0.5, -0.0]
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
-    repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023).
+    repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023); for pictures Fuller et al.,
+    "CROMA" (NeurIPS 2023).
     """
 
     def __init__(
-        self, num_heads: Count, max_exponent: Positive = 8.0, asymmetry: Offset = 0.0, causal: bool = True
+        self,
+        num_heads: Count,
+        max_exponent: Positive = 8.0,
+        asymmetry: Offset = 0.0,
+        causal: bool = True,
+        metric: Metric | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(metric)
+        if metric is not None and asymmetry:
+            raise ValueError(f"asymmetry must be 0 under a metric, which has no sides, got {asymmetry}")
         self.max_exponent = max_exponent
         self.num_heads = num_heads
         self.asymmetry = 0.0 if causal else asymmetry
@@ -79,6 +90,31 @@ class Alibi(DistanceBias):
             # Real positions may be closer than the offset.
             discounted = torch.where(nearer, (discounted - abs(self.asymmetry)).clamp_min(0), discounted)
         return -self.slopes(distance.device).view(-1, *[1] * distance.dim()) * discounted
+
+
+@checked
+def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = "euclidean") -> Alibi:
+    """Return ALiBi on several axes: each head discounts a patch by its distance in the plane, at a fixed rate.
+
+        logit(i, j) = q_i . k_j / sqrt(D) - slope_h * sqrt(sum_a (i_a - j_a) ** 2)
+
+    over the axes a; the slopes are those of `Alibi`.
+
+    Use it when pictures will be larger than in training and near patches matter most: nothing is learned, and no
+    distance beyond the training size is special.
+
+    Args:
+        num_heads, max_exponent: as in `Alibi`.
+        metric: "euclidean" as above, "manhattan" for the sum over axes, "chebyshev" for the largest.
+
+    No parameters. Causal and bidirectional; both directions are alike. On a text, which has one axis, it is ALiBi.
+    Claimed to carry over to larger pictures of the same scale. A token that stands nowhere has no bias. Costs a number
+    for each offset that occurs and head.
+
+    Source: Fuller et al., "CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders"
+    (NeurIPS 2023); slopes of Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022).
+    """
+    return Alibi(num_heads, max_exponent, metric=metric)
 
 
 def slope_exponents(num_heads: int, max_exponent: float = 8.0) -> list[float]:

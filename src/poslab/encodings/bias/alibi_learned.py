@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from poslab.arguments import Count, Positive
 from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
 from poslab.encodings.bias.nearest import nearest_slopes
+from poslab.encodings.offsets import Metric
 
 
 class LearnedAlibi(Alibi):
@@ -22,7 +23,7 @@ class LearnedAlibi(Alibi):
     Args:
         num_heads: heads H.
         max_exponent: the smallest slope starts at 2 ** -max_exponent (paper: 8; above 0).
-        asymmetry, causal: as in `Alibi`.
+        asymmetry, causal, metric: as in `Alibi`.
 
     Parameters: `exponents` (H,), one for all layers of a stack. Causal and bidirectional. The paper reports no strong
     extrapolation of learned slopes, and 3 % more time. Costs what `Alibi` does, and the gradient of one row per head.
@@ -33,9 +34,14 @@ class LearnedAlibi(Alibi):
     """
 
     def __init__(
-        self, num_heads: Count, max_exponent: Positive = 8.0, asymmetry: Offset = 0.0, causal: bool = True
+        self,
+        num_heads: Count,
+        max_exponent: Positive = 8.0,
+        asymmetry: Offset = 0.0,
+        causal: bool = True,
+        metric: Metric | None = None,
     ) -> None:
-        super().__init__(num_heads, max_exponent, asymmetry, causal)
+        super().__init__(num_heads, max_exponent, asymmetry, causal, metric)
         self.exponents = nn.Parameter(torch.tensor(slope_exponents(num_heads, max_exponent)))
 
     def learned(self) -> dict[str, Tensor]:

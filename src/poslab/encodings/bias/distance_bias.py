@@ -1,4 +1,4 @@
-"""Short form for a bias that depends on distance alone. Dimension letters: H heads."""
+"""Short forms for a bias that depends on the distance, or the offset, alone. Dimension letters: A axes, H heads."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.distance import BiasOfPairs, BiasTable, Pairs
+from poslab.encodings.offsets import BiasOfLattice, BiasOfOffsets, LogitBias, Metric, length_of
 from poslab.encodings.positions import Positions
 
 
 class DistanceBias(PositionalEncoding):
-    """Base class of encodings that add a function of distance to the logits, given by `bias_at`."""
+    """Base class of encodings that add a function of distance to the logits, given by `bias_at`.
+
+    Args:
+        metric: length of the offset of query and key on several axes, which is then their distance, for functions that
+            are the same in both directions; None reads the order in storage. A text has one axis, and no metric.
+    """
+
+    def __init__(self, metric: Metric | None = None) -> None:
+        super().__init__()
+        self.metric = metric
+        self.reads_axes = metric is not None
 
     def bias_at(self, distance: Tensor) -> Tensor:
         """Return the bias of every head, (H, *distance.shape) float32, at distances of any shape, integer or real."""
         raise NotImplementedError
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> BiasTable | BiasOfPairs:
+    def bias_of(self, offset: Tensor) -> Tensor:
+        """Return the bias of every head, (H, ...) float32, at offsets (..., A), integer or real."""
+        assert self.metric is not None
+        return self.bias_at(length_of(offset, self.metric))
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
+        on_a_text = query_positions.places is None and key_positions.places is None
+        if self.reads_axes and not on_a_text:
+            lattice = BiasOfLattice.between(query_positions, key_positions, self.bias_of)
+            return lattice or BiasOfOffsets(query_positions, key_positions, self.bias_of)
         if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
             return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
@@ -26,5 +46,32 @@ class DistanceBias(PositionalEncoding):
         with torch.autocast(distance.device.type, enabled=False):
             return BiasTable(self.bias_at(distance), query_positions.length)
 
-    def bias(self, tables: BiasTable | BiasOfPairs) -> BiasTable | BiasOfPairs:
+    def bias(self, tables: LogitBias) -> LogitBias:
         return tables
+
+
+class OffsetBias(DistanceBias):
+    """Base class of encodings that add a function of the offset on each axis to the logits, given by `bias_of`.
+
+    In a text the offset is the distance on every axis.
+
+    Args:
+        num_axes: number of axes A.
+    """
+
+    def __init__(self, num_axes: int) -> None:
+        super().__init__()
+        self.num_axes = num_axes
+        self.reads_axes = True
+
+    def bias_of(self, offset: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def bias_at(self, distance: Tensor) -> Tensor:
+        return self.bias_of(distance.unsqueeze(-1).expand(*distance.shape, self.num_axes))
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
+        for positions in (query_positions, key_positions):
+            if positions.places is not None:
+                positions.places.require_axes(self.num_axes, type(self).__name__)
+        return super().prepare(query_positions, key_positions)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 from poslab.encodings.bias.nearest import least_error, nearest_slopes
+from poslab.encodings.offsets import Metric
 
 SMALLEST = 0.01
 """Smallest value of every parameter, at which the authors' code clamps."""
@@ -26,6 +27,10 @@ class KerpleLog(DistanceBias):
     """KERPLE, logarithmic: each head discounts a key by the logarithm of its distance, at learned rates.
 
         logit(i, j) = q_i . k_j / sqrt(D) - r1_h * ln(1 + r2_h * |i - j|),  r1_h, r2_h > 0
+
+    Args:
+        num_heads: heads H.
+        metric: distance on several axes, `null` for the order in storage; see `DistanceBias`.
 
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
     right are the same. Claimed to extrapolate to several times the training length, best of its family. Time and
@@ -43,8 +48,8 @@ class KerpleLog(DistanceBias):
     the logarithmic variant; initial and smallest values as in the authors' code.
     """
 
-    def __init__(self, num_heads: Count) -> None:
-        super().__init__()
+    def __init__(self, num_heads: Count, metric: Metric | None = None) -> None:
+        super().__init__(metric)
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 2.0))
         self.raw_r2 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
 
@@ -75,6 +80,10 @@ class KerplePower(DistanceBias):
 
     ALiBi is r2 = 1 with fixed r1.
 
+    Args:
+        num_heads: heads H.
+        metric: distance on several axes, `null` for the order in storage; see `DistanceBias`.
+
     Parameters: `raw_r1`, `raw_r2` (H,), one for all layers of a stack. Causal in the paper; in an encoder left and
     right are the same. Claimed to extrapolate, less well than the logarithm. Time and memory: one row of 2T - 1 numbers
     per head, and its gradient.
@@ -90,8 +99,8 @@ class KerplePower(DistanceBias):
     the power variant; initial values and ranges as in the authors' code.
     """
 
-    def __init__(self, num_heads: Count) -> None:
-        super().__init__()
+    def __init__(self, num_heads: Count, metric: Metric | None = None) -> None:
+        super().__init__(metric)
         self.raw_r1 = nn.Parameter(_raw_of_uniform(num_heads, 1.0))
         self.raw_r2 = nn.Parameter(torch.rand(num_heads).clamp(NEAREST, 1 - NEAREST).logit())
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
 from poslab.encodings.frequencies import Base
+from poslab.encodings.offsets import Metric
 
 
 class Sandwich(DistanceBias):
@@ -25,6 +26,7 @@ class Sandwich(DistanceBias):
         dim: width of the sinusoids, not of the model (128; even, at least 2). Head 1 has a bias of at least -dim * H /
             8.
         base: frequency base (paper: 10,000; above 1).
+        metric: distance on several axes, `null` for the order in storage; see `DistanceBias`.
 
     No parameters. Causal in the paper; in an encoder left and right are the same. Claimed to extrapolate like KERPLE
     and T5, with nothing to learn. Time and memory: one row of 2T - 1 numbers per head.
@@ -36,8 +38,8 @@ class Sandwich(DistanceBias):
     (ACL 2023); the sum as in NeMo's implementation.
     """
 
-    def __init__(self, num_heads: Count, dim: Count = 128, base: Base = 10_000.0) -> None:
-        super().__init__()
+    def __init__(self, num_heads: Count, dim: Count = 128, base: Base = 10_000.0, metric: Metric | None = None) -> None:
+        super().__init__(metric)
         if dim % 2:
             raise ValueError(f"dim must be a positive even integer, got {dim}")
         self.num_heads, self.dim, self.base = num_heads, dim, base

@@ -37,6 +37,7 @@ class _AttentionMap(PositionalEncoding):
         self.causal_only = self.over.causal_only
         self.relative = self.over.relative
         self.depends_on_length = self.over.depends_on_length
+        self.reads_axes = self.over.reads_axes
         self.max_length = self.over.max_length
         inputs = 2 * shape.num_heads
         self.hidden_weight = nn.Parameter(torch.empty(width, inputs, kernel_size))

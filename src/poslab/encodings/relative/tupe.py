@@ -11,8 +11,8 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
-from poslab.encodings.distance import BiasOfPairs, BiasTable
 from poslab.encodings.made_for import MadeFor
+from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 
 
@@ -21,7 +21,7 @@ class UntiedPositions(NamedTuple):
 
     queries: Tensor
     keys: Tensor
-    relative_bias: BiasTable | BiasOfPairs | None
+    relative_bias: LogitBias | None
 
     @property
     def made_for(self) -> MadeFor:

@@ -1,0 +1,87 @@
+"""A learned bias for each offset on a grid. Dimension letters: A axes, H heads, N offsets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from poslab.arguments import Count
+from poslab.encodings.bias.distance_bias import OffsetBias
+from poslab.encodings.offsets import LogitBias
+from poslab.encodings.positions import Positions
+
+
+class RelativeTable(OffsetBias):
+    """Relative position bias of Swin and BEiT: one learned number per head and offset on the grid of training.
+
+        logit(i, j) = q_i . k_j / sqrt(D) + table[i_1 - j_1, ..., i_A - j_A, h]
+
+    On each axis of n cells the table has the offsets 1 - n to n - 1. Between two whole offsets it is linear, and past
+    its ends as at its ends.
+
+    Use it when pictures have the size of those of training, or nearly: nothing is assumed of the bias, not even that
+    near is like near.
+
+    Args:
+        num_heads: heads H.
+        grid: number of cells on each axis of the grid of training (Swin: [7, 7], BEiT: [14, 14]; each at least 1).
+
+    Parameters, for each layer its own: `table` (N, H) with N = (2 n_1 - 1) ... (2 n_A - 1) rows, the last axis
+    fastest; normal with standard deviation 0.02, cut at two of them in Swin's code (here at -2 and 2).
+
+    Causal and bidirectional. A smaller grid reads the middle of the table, as a corner of a picture would. The offsets
+    of a larger one are multiplied by (2 n - 1) / (2 m - 1), on an axis of m cells: BEiT's table is so resized, by
+    bilinear interpolation. Little is claimed for it: `SwinV2Bias` was made for that. A text is at the same number on
+    every axis, with one bias for all distances of at least n - 1. A token that stands nowhere has no bias. Costs N
+    numbers per head, and their gradients; on a larger grid one number for each query and key, block by block.
+
+    Traps: Swin shares the table among its windows, which are of one size. BEiT has three more rows, for class tokens.
+    transformers reads a table of BEiT with height and width exchanged where it resizes one that is not square.
+
+    Source: Liu et al., "Swin Transformer" (ICCV 2021), section 3.2; Bao et al., "BEiT" (ICLR 2022).
+    """
+
+    shared_by_layers = False
+
+    def __init__(self, num_heads: Count, grid: Sequence[Count] = (14, 14)) -> None:
+        super().__init__(len(grid))
+        self.grid = tuple(grid)
+        self.table = nn.Parameter(torch.empty(math.prod(2 * n - 1 for n in grid), num_heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
+        return super().prepare(self._within_grid(query_positions), self._within_grid(key_positions))
+
+    def _within_grid(self, positions: Positions) -> Positions:
+        """Return positions whose larger grids are resized to the table."""
+        places = positions.places
+        if places is None or all(a <= b for a, b in zip(places.largest, self.grid, strict=True)):
+            return positions
+        here = places.sizes.new_tensor(self.grid)
+        share = (2 * here - 1) / (2 * torch.maximum(places.sizes, here) - 1)
+        return replace(positions, places=places.at(places.coordinates * share))
+
+    def bias_of(self, offset: Tensor) -> Tensor:
+        if not offset.is_floating_point():
+            return self._at(offset)
+        below = offset.floor()
+        share = offset - below
+        corners = []
+        for corner in itertools.product((0, 1), repeat=self.num_axes):
+            above = offset.new_tensor(corner)
+            weight = torch.where(above > 0, share, 1 - share).prod(-1)
+            corners.append(weight * self._at((below + above).long()))
+        return torch.stack(corners).sum(0)
+
+    def _at(self, offset: Tensor) -> Tensor:
+        """Return the bias (H, ...) at whole offsets (..., A)."""
+        rows = torch.zeros_like(offset[..., 0])
+        for on_axis, n in zip(offset.unbind(-1), self.grid, strict=True):
+            rows = rows * (2 * n - 1) + on_axis.clamp(1 - n, n - 1) + n - 1
+        # A look-up of embeddings sums the gradient of each row deterministically.
+        return nn.functional.embedding(rows, self.table.to(torch.float32)).movedim(-1, 0)

@@ -1,0 +1,142 @@
+"""Biases of the offset of query and key on each axis, which is a distance under a metric.
+
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block of rows, A axes, N offsets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poslab.arguments import Count
+from poslab.encodings.distance import ALL, BiasOfPairs, BiasTable
+from poslab.encodings.made_for import MadeFor
+from poslab.encodings.places import Places
+from poslab.encodings.positions import Positions
+
+Metric = Literal["euclidean", "manhattan", "chebyshev"]
+"""Length of an offset: the root of the sum of squares, the sum, or the largest, over the axes."""
+
+ORDERS: dict[Metric, float] = {"euclidean": 2, "manhattan": 1, "chebyshev": float("inf")}
+"""Orders of their norms."""
+
+
+def length_of(offset: Tensor, metric: Metric) -> Tensor:
+    """Return the lengths, (...) float32, of offsets (..., A)."""
+    return torch.linalg.vector_norm(offset.to(torch.float32), ORDERS[metric], dim=-1)
+
+
+@dataclass(frozen=True)
+class BiasOfOffsets:
+    """Logit bias per head for tokens on several axes, made block by block; 0 where query or key stands nowhere.
+
+    `bias_of` returns the bias of every head at offsets (..., A), query minus key, as (H, ...) float32. Where only one
+    of the two has places, the other is a text, at the same number on every axis.
+    """
+
+    queries: Positions
+    keys: Positions
+    bias_of: Callable[[Tensor], Tensor]
+
+    @property
+    def made_for(self) -> MadeFor:
+        return MadeFor.of(self.queries.coordinates_for_heads, self.keys.coordinates_for_heads)
+
+    def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
+        """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""
+        queries_R1A = self.queries.coordinates_for_heads[..., rows, :].unsqueeze(-2)
+        keys_1SA = self.keys.coordinates_for_heads[..., keys, :].unsqueeze(-3)
+        offset = queries_R1A - keys_1SA
+        with torch.autocast(offset.device.type, enabled=False):
+            bias = self.bias_of(offset[None] if offset.dim() == 3 else offset[:, 0]).transpose(0, 1)
+        for positions, tokens, dim in ((self.queries, rows, -1), (self.keys, keys, -2)):
+            if positions.nowhere is not None:
+                bias = torch.where(positions.nowhere[..., tokens].unsqueeze(dim).unsqueeze(-3), 0.0, bias)
+        return bias
+
+
+@dataclass(frozen=True)
+class BiasOfLattice:
+    """Logit bias per head for tokens in the cells of grids: one number for each offset that cells can have.
+
+    A grid of n_1, ..., n_A cells has N = (2 n_1 - 1) ... (2 n_A - 1) offsets. Counted row after row, the number of an
+    offset is a difference of one number of the query and one of the key, as on a single axis. A bias of T x S pairs of
+    a grid is therefore a look-up in about 2 ** A * T numbers.
+
+    Args:
+        values: (H, N or more) float32; the bias of query i and key j is `values[:, query_places[i] - key_places[j]]`.
+        query_places, key_places: (1 or B, T) and (1 or B, S), int64.
+    """
+
+    values: Tensor
+    query_places: Tensor
+    key_places: Tensor
+
+    @classmethod
+    def between(cls, queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor]) -> BiasOfLattice | None:
+        """Return the bias of a function of offsets; None if coordinates are not cells, or have too many offsets.
+
+        Too many are more than a quarter of the T x S pairs: the function is then called at the pairs themselves.
+        """
+        if queries.places is None or keys.places is None:
+            return None
+        if queries.places.stops is None or keys.places.stops is None:
+            return None
+        sizes = tuple(map(max, queries.places.stops, keys.places.stops))
+        num_offsets = math.prod([2 * size - 1 for size in sizes])  # a list, which torch.compile can read
+        if 4 * num_offsets > queries.length * keys.length:
+            return None
+        on_axes = [torch.arange(1 - size, size, device=queries.ids.device) for size in sizes]
+        offsets_NA = torch.stack(torch.meshgrid(*on_axes, indexing="ij"), dim=-1).flatten(0, -2)
+        with torch.autocast(offsets_NA.device.type, enabled=False):
+            values = bias_of(offsets_NA)
+        middle = num_offsets // 2
+        query_places, key_places = _numbers(queries.places, sizes) + middle, _numbers(keys.places, sizes)
+        if queries.nowhere is not None or keys.nowhere is not None:
+            values = functional.pad(values, (0, num_offsets + 1))
+            # So far from all others that they meet zeros alone.
+            query_places = _set_nowhere(query_places, queries, middle + num_offsets)
+            key_places = _set_nowhere(key_places, keys, middle - num_offsets)
+        return cls(values, query_places, key_places)
+
+    @property
+    def made_for(self) -> MadeFor:
+        return MadeFor.of(self.query_places[:, None, :, None], self.key_places[:, None, :, None])
+
+    def for_heads(self, num_heads: Count) -> Tensor:
+        """Return the values for H heads; one head stands for all; ValueError for another number of heads."""
+        if self.values.shape[0] not in (1, num_heads):
+            raise ValueError(f"bias must have one head, or one for each of {num_heads}, got {self.values.shape[0]}")
+        return self.values.expand(num_heads, -1)
+
+    def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
+        """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""
+        numbers_BRS = self.query_places[:, rows].unsqueeze(-1) - self.key_places[:, keys].unsqueeze(-2)
+        # A look-up of embeddings sums the gradient of each number deterministically.
+        return functional.embedding(numbers_BRS, self.values.T).movedim(-1, -3)
+
+
+def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:
+    """Return for each token a number, (1 or B, T), whose differences are those of offsets, counted row after row."""
+    numbers = torch.zeros_like(places.grids)
+    for coordinates, size in zip(places.coordinates.unbind(-1), sizes, strict=True):
+        numbers = numbers * (2 * size - 1) + coordinates
+    return numbers if numbers.dim() == 2 else numbers[None]
+
+
+def _set_nowhere(numbers: Tensor, positions: Positions, number: int) -> Tensor:
+    """Return the numbers with another one where a token stands nowhere."""
+    return numbers if positions.nowhere is None else torch.where(positions.nowhere, number, numbers)
+
+
+BiasOfPositions = BiasOfPairs | BiasOfOffsets
+"""A bias that has no shorter form than its function."""
+
+LogitBias = BiasTable | BiasOfLattice | BiasOfPositions
+"""A bias of the distance, or of the offset, in any of its forms."""
