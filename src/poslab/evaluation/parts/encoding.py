@@ -49,7 +49,8 @@ def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:
         return None
     torch.manual_seed(one.recipe.seed)  # makes those again that the run did not keep
     size = one.tokenizer.vocab_size + one.task.extra_tokens
-    model = one.recipe.model.build(size, one.task.outputs, one.tokenizer.digits)
+    patch_width = one.task.record().patch_width
+    model = one.recipe.model.build(size, one.task.outputs, one.tokenizer.digits, patch_width)
     model.to(next(one.model.parameters()).dtype)
     if one.start is not None:
         try:
