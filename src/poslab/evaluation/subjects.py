@@ -130,6 +130,11 @@ class Subject:
         return frozenset(ability for ability, own in has.items() if own)
 
     @property
+    def reads_pictures(self) -> bool:
+        """True if its tokens are patches of pictures, which have no text."""
+        return "patches" in self.task.needs
+
+    @property
     def tokens(self) -> np.ndarray:
         """Token ids of the text to be predicted, (N,)."""
         assert self.text is not None

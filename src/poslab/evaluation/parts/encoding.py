@@ -66,7 +66,7 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
         title = one.stack_title(stack)
         start = None if starts is None else starts[stack]
         yield from named(_of_stack(one, encodings, start), slug_of(title), title)
-    if "source" not in one.model.capabilities:
+    if "source" not in one.model.capabilities and not one.reads_pictures:
         tokens_T = short_text(one, settings.text)
         if len(positions := content_positions(one.model, tokens_T)):
             yield content_positions_picture(positions, token_labels(one, tokens_T))
