@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.pictures.source import PictureSource
 from poslab.data.source import Source
 from poslab.data.sources import AnySource
 
@@ -68,6 +69,14 @@ def test_a_choice_shows_every_argument_of_its_class_with_its_default_unless_it_i
     assert set(node) - {"_target_"} == set(fields)
     if choice not in PRESETS:
         assert node == fields | {"seed": 3, "_target_": node["_target_"]}
+
+
+@pytest.mark.parametrize("choice", choices_of(PictureSource))
+def test_a_choice_of_pictures_shows_every_argument_of_its_class(choice: str) -> None:
+    """With its default, but for the sequence length, which follows from others."""
+    fields = {field.name: field.default for field in dataclasses.fields(CLASSES[choice])}
+    node = {key: tuple(value) if isinstance(value, list) else value for key, value in composed(choice).items()}
+    assert node == fields | {"seed": 3, "_target_": node["_target_"], "sequence_length": None}
 
 
 @pytest.mark.parametrize("choice", sorted(PRESETS.intersection(choices_of(Source))))

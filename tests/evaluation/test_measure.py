@@ -217,7 +217,7 @@ def test_a_model_that_has_diverged_has_a_loss_that_is_not_a_number(tmp_path, run
     ("kind", "lengths", "split", "message"),
     [
         ("text", [100_000], "test", r"lengths must lie between 1 and [\d,]+, which the text fills, got 100,000"),
-        ("text", [None], "test", r"lengths must be those of windows, .*, got None"),
+        ("text", [None], "test", r"lengths must be numbers, .*, got None"),
         ("classes", [33], "test", r"lengths must be among [\d, ]+, which test has, got 33"),
         ("addition", [0], "test", r"lengths must be lengths that the task has, got 0"),
         ("addition", [4], "train", r"split must be validation or test, got train"),

@@ -52,7 +52,8 @@ def assert_says_all(node: dict) -> None:
 
 def test_the_decoder_file_has_every_argument_of_the_decoder_with_its_default():
     config = composed("model=decoder", "size=tiny").model
-    said_elsewhere = {"vocab_size", "attention", "encoding", "positions", "temperature", "outputs", "digits"}
+    of_data = {"vocab_size", "outputs", "digits", "patch_width"}
+    said_elsewhere = of_data | {"attention", "encoding", "positions", "temperature"}
     defaults = {name: argument.default for name, argument in keys_of(Decoder).items() if name not in said_elsewhere}
     assert hyperparameters(config) == defaults | {"d_model": 192, "num_layers": 4, "num_heads": 6}
 

@@ -32,7 +32,7 @@ def printed(content: object) -> list[list[str]]:
 
 def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end():
     metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
-    lines = printed(test_table(LanguageModelling({}), metrics, [512, 1024], step=1200))
+    lines = printed(test_table(LanguageModelling({}), metrics, [512, 1024], trained=512, step=1200))
     assert " ".join(lines[0]) == "test, best checkpoint (step 1,200)"
     assert lines[1] == ["length", "loss", "perplexity", "bits", "per", "byte"]
     assert ["512", "1x", "1.2500", "3.4903", "1.8034"] in lines
@@ -43,7 +43,7 @@ def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_trai
     metrics = {"test/accuracy@10": 100.0, "test/accuracy@20": 50, "test/accuracy": 62.5, "test/accuracy_beyond": 50}
     metrics |= {"test/examples": 1600, "test/examples@10": 400, "test/examples@20": 1200}
     task = WrittenAnswers(ReverseString(), [1, 10], SymbolTokenizer(ReverseString().symbols))
-    lines = printed(test_table(task, metrics, [10, 20], step=7))
+    lines = printed(test_table(task, metrics, [10, 20], trained=10, step=7))
     assert ["10", "400", "100.00", "–", "–"] in lines and ["20", "1,200", "50.00", "–", "–"] in lines
     assert ["all", "1,600", "62.50", "–", "–"] in lines and ["beyond", "50.00", "–", "–"] in lines
     assert " ".join(lines[-1]) == "from 0 to 100: accuracy, exact match"

@@ -16,22 +16,23 @@ from poslab.io.packages import in_package
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
-    Where the sequence length of an algorithmic dataset is null, it becomes that of the task's longest training example,
-    which encodings then follow too. Values that a pretrained model gives itself are left out. The key `trust` decides
-    which classes are built, so it must be the user's.
+    Where the sequence length of an algorithmic dataset or of one of pictures is null, it becomes that of its longest
+    training example, which encodings then follow too. Values that a pretrained model gives itself are left out. The key
+    `trust` decides which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
     """
-    if OmegaConf.select(composed, "dataset.task") and composed.dataset.get("sequence_length", 0) is None:
+    follows = any(OmegaConf.select(composed, f"dataset.{key}") is not None for key in ("task", "patch"))
+    if follows and composed.dataset.get("sequence_length", 0) is None:
         from poslab.data.algorithmic.examples import AlgorithmicExamples
+        from poslab.data.pictures.source import PictureSource
 
         trust, dataset = (OmegaConf.to_container(composed[key], resolve=True) for key in ("trust", "dataset"))
         assert isinstance(dataset, dict)
         node = {key: value for key, value in dataset.items() if key != "sequence_length"}
-        source: AlgorithmicExamples = build(
-            {"trust": trust, "dataset": node}, "dataset", AlgorithmicExamples, sequence_length=0
-        )
+        kind = AlgorithmicExamples | PictureSource
+        source = build({"trust": trust, "dataset": node}, "dataset", kind, sequence_length=0)
         composed.dataset.sequence_length = source.most_tokens_trained
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)

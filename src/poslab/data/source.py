@@ -1,4 +1,4 @@
-"""The base class of all sources of data: the arguments that a user types, checked without importing torch."""
+"""The base classes of sources whose data is prepared: the arguments that a user types, checked without torch."""
 
 import os
 from abc import ABC, abstractmethod
@@ -14,23 +14,20 @@ from poslab.data.paths import neighbours
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
 
 
-class Source(DataSource, ABC):
-    """A source of data, with the settings of its tokens, batches and splits.
+class PreparedSource(DataSource, ABC):
+    """A source of data that is divided into splits and kept on the disk, with the settings of its batches.
 
     Args:
         batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1
             (default 8).
-        tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
-            on the training split), or the path of a Hugging Face tokenizer.json.
-        vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
         validation_fraction: share of the data held out for validation, above 0; not read where the source has such a
             split of its own (default 0.05).
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
         overfit: train on the first batch over and over, to see that a model learns at all (default false).
         num_workers: processes that load batches; 0 (default) loads them in the training process, which always reads
             streams.
-        cache_dir: directory of tokens, and of rows of the Hub (default: `poslab` in the user's cache directory). They
-            are verified whenever they are opened, and prepared again where they are damaged.
+        cache_dir: directory of prepared data, and of rows of the Hub (default: `poslab` in the user's cache directory).
+            It is verified whenever it is opened, and prepared again where it is damaged.
         seed: of the order of training, at least 0. The split does not depend on it: all seeds share one test.
 
     Raises:
@@ -38,8 +35,6 @@ class Source(DataSource, ABC):
     """
 
     batch_size: int = 8
-    tokenizer: str = "bytes"
-    vocab_size: int = 4096
     validation_fraction: float = 0.05
     test_fraction: float = 0.05
     overfit: bool = False
@@ -52,8 +47,6 @@ class Source(DataSource, ABC):
 
     def __post_init__(self) -> None:
         require_integer("batch_size", self.batch_size, least=1)
-        require_text("tokenizer", self.tokenizer)
-        require_integer("vocab_size", self.vocab_size, least=257)
         for name in ("validation_fraction", "test_fraction"):
             fraction = getattr(self, name)
             if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
@@ -68,12 +61,6 @@ class Source(DataSource, ABC):
 
     def check(self) -> None:
         """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
-        if self.tokenizer not in BUILT_IN_TOKENIZERS and not os.path.isfile(os.path.expanduser(self.tokenizer)):
-            choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
-            raise ValueError(
-                f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
-                f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
-            )
         try:
             existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
             is_writable = existing.is_dir() and os.access(existing, os.W_OK)
@@ -95,6 +82,34 @@ class Source(DataSource, ABC):
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
         return default_cache()
+
+
+class Source(PreparedSource):
+    """A source of text.
+
+    Args:
+        tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
+            on the training split), or the path of a Hugging Face tokenizer.json.
+        vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
+        others: those of `PreparedSource`.
+    """
+
+    tokenizer: str = "bytes"
+    vocab_size: int = 4096
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_text("tokenizer", self.tokenizer)
+        require_integer("vocab_size", self.vocab_size, least=257)
+
+    def check(self) -> None:
+        if self.tokenizer not in BUILT_IN_TOKENIZERS and not os.path.isfile(os.path.expanduser(self.tokenizer)):
+            choices = [*BUILT_IN_TOKENIZERS, *neighbours(self.tokenizer)]
+            raise ValueError(
+                f"tokenizer must be bytes, bpe or the path of a tokenizer.json,"
+                f" got {self.tokenizer!r}{nearest(self.tokenizer, choices)}"
+            )
+        super().check()
 
 
 def default_cache() -> Path:

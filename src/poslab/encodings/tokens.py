@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 PADDING = -1
-"""Stands for the id of padding, whatever id that has."""
+"""Stands for the id of padding, whatever id that has, and for that of a register."""
+
+PATCH = -2
+"""Stands for the id of a patch of a picture, which has none."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Tokens:
     """Tokens of a text as far as it has been read, in storage order.
 
     Args:
-        ids: (B, S) token ids, `PADDING` at padding; in decoding they begin with those in the cache.
+        ids: (B, S) token ids, `PADDING` at padding and registers, `PATCH` at patches; in decoding they begin with those
+            in the cache.
         segments: (B, S) document number of each token; None if a row is one document.
     """
 

@@ -142,7 +142,7 @@ def scored(
     if lengths is None:
         lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
     if None in lengths and not task.pools_lengths:
-        raise ValueError("lengths must be those of windows, each of which reads the whole split, got None")
+        raise ValueError("lengths must be numbers, at each of which the whole split is read, got None")
     for length in lengths:
         if length is not None:
             data.held_out(split, length)  # raises ValueError before anything is measured

@@ -21,7 +21,10 @@ SHORT = 32
 
 
 class ShortReading(NamedTuple):
-    """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack."""
+    """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack.
+
+    A picture has no labels: its patches stand in no line of text.
+    """
 
     read: ForwardPass
     labels: Mapping[str, tuple[list[str], list[str]]]
@@ -31,11 +34,16 @@ def short_reading(one: Subject, text: str | None) -> ShortReading:
     """Return the first tokens of a text (None is the subject's own), at most `SHORT`, as its model reads them.
 
     A model with a source reads the text as its source. The target is what it writes or, of its own data, what is to be
-    written.
+    written. A model of pictures reads a whole one.
 
     Raises:
-        ValueError: for a text that is empty, or has other symbols than those of the task.
+        ValueError: for a text that is empty, or has other symbols than those of the task, and for any with pictures.
     """
+    if one.reads_pictures:
+        if text is not None:
+            raise ValueError(f"text must be null for runs on pictures, got {text!r:.40}")
+        batch = _short_example(one)
+        return ShortReading(lambda model: one.task.hidden_states(model, batch), {})
     if "source" in one.model.capabilities:
         source_BS, target_BT = _short_pair(one, text)
         source, target = (token_labels(one, tokens[0]) for tokens in (source_BS, target_BT))

@@ -130,6 +130,11 @@ class Subject:
         return frozenset(ability for ability, own in has.items() if own)
 
     @property
+    def reads_pictures(self) -> bool:
+        """True if its tokens are patches of pictures, which have no text."""
+        return "patches" in self.task.needs
+
+    @property
     def tokens(self) -> np.ndarray:
         """Token ids of the text to be predicted, (N,)."""
         assert self.text is not None
@@ -178,14 +183,12 @@ class Subject:
         """The texts of its training, in words."""
         if self.run is None:
             return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
-        if not self.task.pools_lengths:
-            return f"on windows of {self.training_length:,} tokens"
-        return f"on examples of length up to {self.longest_trained:,}"
+        return f"on {self.task.length_words.trained.format(self.longest_trained)}"
 
     @property
     def at(self) -> tuple[str, str]:
         """Words for the place of a figure: a preposition, and a length to be filled in."""
-        return ("at", "length {:,}") if self.task.pools_lengths else ("in", "windows of {:,} tokens")
+        return self.task.length_words.at
 
     def stack_title(self, stack: str) -> str:
         """Return the name of a stack of its model in words; nothing if there is only one."""

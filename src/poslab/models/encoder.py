@@ -9,4 +9,4 @@ class Encoder(SequenceModel):
     """Bidirectional transformer: each token sees all of its sequence."""
 
     causal = False
-    capabilities = frozenset({"bidirectional", "pooled"})
+    capabilities = frozenset({"bidirectional", "pooled", "patches"})

@@ -1,6 +1,7 @@
 """Interface of a model, ours or a user's own.
 
-Dimension letters: B batch, S source tokens, T tokens, R selected rows, M model dim, V vocabulary, N positions.
+Dimension letters: B batch, S source tokens, T tokens, R selected rows, P numbers of a patch, M model dim, V vocabulary,
+N positions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from poslab.attention import KeyValueCache, MultiHeadAttention
 from poslab.encodings import Positions, StackEncodings
 from poslab.models.pooling import Pooling, pooled
 
-Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
+Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "patches"]
 """A capability of a model; a task names those that it needs.
 
 - causal: a token sees only itself and those before it, and `forward(tokens, positions, real, cache)` returns logits of
@@ -23,7 +24,8 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled"]
 - bidirectional: each token sees all of its sequence, under the same `forward`;
 - source: `forward(source, target, real_source)` returns logits of a target, given a source;
 - cache: a text can be read piece by piece, from `new_cache()` or, with a source, from `begin(source, real)`;
-- pooled: its `Outputs` can be those of a whole sequence.
+- pooled: its `Outputs` can be those of a whole sequence;
+- patches: its tokens can be patches, given to `forward` beside their ids; it is made with their `patch_width`.
 """
 
 
@@ -48,10 +50,11 @@ class Model(nn.Module):
     """Base class of models that can be trained, evaluated and sampled.
 
     A model of your own is a subclass in a package that you trust (`trust=my_package`). Its constructor may name any of
-    `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits` and `outputs`
-    (`Outputs` or None) of the data and the task, and of the keys of its own YAML file; with a `stack: StackConfig` it
-    gets all of that configuration. It declares `capabilities`, has its encodings as `encodings`, and implements
-    `hidden_states` and `logits`, or its own `forward`. docs/your-own-model.md has an example.
+    `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits`, `outputs`
+    (`Outputs` or None) and `patch_width` of the data and the task, and of the keys of its own YAML file; with a
+    `stack: StackConfig` it gets all of that configuration. It declares `capabilities`, has its encodings as
+    `encodings`, and implements `hidden_states` and `logits`, or its own `forward`. docs/your-own-model.md has an
+    example.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
@@ -62,6 +65,9 @@ class Model(nn.Module):
 
     encodings: StackEncodings
     """Encodings of the self-attention; with a source, of that of the source."""
+
+    num_registers: int = 0
+    """Number of learned vectors that stand before its tokens, which are positions too."""
 
     pooling: Pooling | None = None
     """Hidden state of which a task's `Outputs` for a whole sequence are made; None where they are for each token."""
@@ -130,20 +136,40 @@ class Model(nn.Module):
         positions: Positions | None = None,
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        patches: Tensor | None = None,
     ) -> Tensor:
         """Return token logits at each token, (B, T, V), or the outputs of the task, (B, T, size) or (B, size).
 
         Args:
-            tokens_BT: token ids.
+            tokens_BT: token ids, `encodings.tokens.PATCH` at patches.
             positions: positions of the tokens; None is 0, 1, ... or the continuation of the cache.
             real: (B, T) bool, False at padding; None if there is none.
             cache: cache of earlier tokens, to which these are added; None if there are none.
+            patches: (B, T, P), values of the tokens that are patches, for models that declare `patches`; None without
+                any.
         """
-        hidden_BTM = self.hidden_states(tokens_BT, positions, real, cache)
+        named = {} if patches is None else {"patches": patches}
+        read = self.hidden_states if self.task_output is None or self.pooling is None else self.pooled_states
+        states = read(tokens_BT, positions, real, cache, **named)
         if self.task_output is None:
-            return self.logits(hidden_BTM)
-        outputs: Tensor = self.task_output(pooled(hidden_BTM, real, self.pooling) if self.pooling else hidden_BTM)
+            return self.logits(states)
+        outputs: Tensor = self.task_output(states)
         return outputs
+
+    def pooled_states(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        **named: Tensor,
+    ) -> Tensor:
+        """Return the hidden state that represents each sequence, (B, M), for models with a `pooling`.
+
+        Arguments are those of `forward`.
+        """
+        assert self.pooling is not None
+        return pooled(self.hidden_states(tokens_BT, positions, real, cache, **named), real, self.pooling)
 
     def hidden_states(
         self,
@@ -152,7 +178,7 @@ class Model(nn.Module):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Return the input of the output layer, (B, T, M); arguments as in `forward`."""
+        """Return the input of the output layer, (B, T, M); arguments as in `forward`, with `patches` if declared."""
         raise NotImplementedError(f"{type(self).__name__} has no hidden_states")
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional
 
 from poslab.attention import AttentionContext, KeyValueCache, Route, next_positions, self_attention_contexts
 from poslab.encodings import Positions, PositionSampler, StackEncodings, Tokens
@@ -18,7 +19,7 @@ class Reading:
 
     Args:
         contexts: one for each layer.
-        positions: of the new tokens.
+        positions: of the new tokens, behind those of registers.
         key_positions: of past and new tokens.
         tokens: past and new tokens; None where a caller has embeddings alone.
     """
@@ -41,6 +42,7 @@ class Reading:
         causal: bool,
         window: int | Sequence[int | None] | None,
         route: Route,
+        registers: int = 0,
     ) -> Reading:
         """Return the reading of new tokens, which are added to the cache.
 
@@ -50,14 +52,19 @@ class Reading:
             tokens_BT, positions, real, cache: as in `Model.forward`.
             encodings, causal, window, route: as in `self_attention_contexts`.
             sampler: of positions; None for none.
+            registers: number of vectors that stand before the first tokens, at no place.
         """
         if positions is None:
             positions = next_positions(tokens_BT, cache)
         if sampler is not None and not cache:
             positions = sampler(positions, tokens_BT.shape[0])
+        ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
+        if registers and not cache:
+            positions = positions.behind(registers)
+            ids = functional.pad(ids, (registers, 0), value=PADDING)
+            real = None if real is None else functional.pad(real, (registers, 0), value=True)
         contexts = self_attention_contexts(encodings, positions, real, cache, causal=causal, window=window, route=route)
         key_positions = contexts[0].key_positions
-        ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
         tokens = Tokens(ids if cache is None else cache.append_tokens(ids), key_positions.segments)
         return cls(contexts, positions, key_positions, tokens)
 

@@ -20,7 +20,7 @@ class ModelRecipe:
     """A model that can be built as soon as its vocabulary is known.
 
     Args:
-        make: builds it from `vocab_size`, and from `outputs` and `digits` if it has such arguments.
+        make: builds it from `vocab_size`, and from `outputs`, `digits` and `patch_width` if it has such arguments.
         encoding: its positional encoding.
         positions: sampler of positions for its tokens; None for none.
     """
@@ -63,17 +63,29 @@ class ModelRecipe:
         with torch.device("meta"):
             return self.build(vocab_size=2, digits=[0])
 
-    def build(self, vocab_size: int | None, outputs: Outputs | None = None, digits: Sequence[int] = ()) -> Model:
+    def build(
+        self,
+        vocab_size: int | None,
+        outputs: Outputs | None = None,
+        digits: Sequence[int] = (),
+        patch_width: int | None = None,
+    ) -> Model:
         """Build the model, with weights drawn from torch's generator.
 
         Args:
             vocab_size: tokens of its data and its task; None for those that a pretrained model has.
             outputs: output layer of its task; None for token logits.
             digits: ids of the tokens that are one digit each.
+            patch_width: number of values of a patch; None for data without patches.
 
         Raises:
             ValueError: for arguments that do not fit together; the message begins with the name of one.
         """
-        known: dict[str, Any] = {"vocab_size": vocab_size, "outputs": outputs, "digits": digits}
+        known: dict[str, Any] = {
+            "vocab_size": vocab_size,
+            "outputs": outputs,
+            "digits": digits,
+            "patch_width": patch_width,
+        }
         parameters = inspect.signature(self.kind).parameters
         return self.make(**{name: value for name, value in known.items() if name in parameters})

@@ -1,19 +1,27 @@
-"""Stack of transformer blocks under a positional encoding. Dimension letters: B batch, T tokens, M model dim."""
+"""Stack of transformer blocks under a positional encoding.
+
+Dimension letters: B batch, T tokens, P numbers of a patch, R registers, M model dim.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from poslab.arguments import CheckedArguments, Count
+from poslab.arguments import CheckedArguments, Count, Range
 from poslab.attention import KeyValueCache, choose_route
 from poslab.encodings import Positions, StackEncodings
 from poslab.models.blocks import Block
 from poslab.models.memory import Memory
+from poslab.models.patches import PatchEmbedding
 from poslab.models.reading import Reading, end_of_positions
 from poslab.models.stack_config import StackConfig
+
+Number = Annotated[int, Range(at_least=0)]
+"""Number of registers."""
 
 
 class Transformer(CheckedArguments, nn.Module):
@@ -26,6 +34,8 @@ class Transformer(CheckedArguments, nn.Module):
         vocab_size: number of tokens V.
         digits: ids of the tokens that are one digit each, for encodings that need them.
         cross_attention: True if each block also attends to a memory.
+        patch_width: number of values P of a patch, for tokens that are patches; None has none.
+        num_registers: number R of learned vectors that stand before the tokens of each sequence, at no place.
 
     Raises:
         ValueError: for sizes that do not fit, a route not exact for the encoding, or a causal encoding in another
@@ -43,7 +53,13 @@ class Transformer(CheckedArguments, nn.Module):
     """
 
     def __init__(
-        self, stack: StackConfig, vocab_size: Count, digits: Sequence[int] = (), cross_attention: bool = False
+        self,
+        stack: StackConfig,
+        vocab_size: Count,
+        digits: Sequence[int] = (),
+        cross_attention: bool = False,
+        patch_width: Count | None = None,
+        num_registers: Number = 0,
     ) -> None:
         super().__init__()
         self.stack = stack
@@ -58,6 +74,9 @@ class Transformer(CheckedArguments, nn.Module):
             self.block_class(stack, self.shape, cross_attention) for _ in range(stack.num_layers)
         )
         self.norm = nn.RMSNorm(stack.d_model)
+        self.patches = None if patch_width is None else PatchEmbedding(patch_width, stack.d_model)
+        self.num_registers = num_registers
+        self.registers = nn.Parameter(0.02 * torch.randn(num_registers, stack.d_model)) if num_registers else None
 
     @property
     def vocab_size(self) -> int:
@@ -66,8 +85,9 @@ class Transformer(CheckedArguments, nn.Module):
 
     @property
     def max_length(self) -> int | None:
-        """Number of positions at which its encoding or its position sampler ends; None if neither does."""
-        return end_of_positions(self.encodings, self.position_sampler)
+        """Number of tokens at which its encoding or its position sampler ends; None if neither does."""
+        end = end_of_positions(self.encodings, self.position_sampler)
+        return None if end is None else end - self.num_registers
 
     def new_cache(self) -> KeyValueCache:
         """Return an empty cache for reading a text piece by piece."""
@@ -80,14 +100,31 @@ class Transformer(CheckedArguments, nn.Module):
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
         memory: Memory | None = None,
+        patches: Tensor | None = None,
     ) -> Tensor:
         """Return the normalised output of the last block, (B, T, M).
 
         A sampler moves the positions of the first tokens; positions after a cache are used as given.
 
         Args:
-            tokens_BT, positions, real, cache: as in `Model.forward`.
+            tokens_BT, positions, real, cache, patches: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
+        """
+        states = self.all_states(tokens_BT, positions, real, cache, memory, patches)
+        return states[:, -tokens_BT.shape[1] :] if self.num_registers else states
+
+    def all_states(
+        self,
+        tokens_BT: Tensor,
+        positions: Positions | None = None,
+        real: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        memory: Memory | None = None,
+        patches: Tensor | None = None,
+    ) -> Tensor:
+        """Return the hidden states of registers and tokens, (B, R + T, M); without registers if the cache holds them.
+
+        Arguments are those of `hidden_states`.
         """
         reading = Reading.of(
             tokens_BT,
@@ -99,9 +136,16 @@ class Transformer(CheckedArguments, nn.Module):
             causal=self.causal,
             window=self.stack.window,
             route=self.stack.attention,
+            registers=self.num_registers,
         )
-        embedded_BTM = self.encodings.embed(self.embedding(tokens_BT), reading.positions, reading.tokens)
-        x_BTM = self.dropout(embedded_BTM)
+        if patches is None:
+            x_BTM = self.embedding(tokens_BT)
+        else:
+            assert self.patches is not None, "a model of patches is made with their width"
+            x_BTM = self.patches(tokens_BT, patches, self.embedding)
+        if self.registers is not None and reading.positions.length > x_BTM.shape[1]:
+            x_BTM = torch.cat([self.registers.to(x_BTM.dtype).expand(len(x_BTM), -1, -1), x_BTM], dim=1)
+        x_BTM = self.dropout(self.encodings.embed(x_BTM, reading.positions, reading.tokens))
         memories = [None] * len(self.blocks) if memory is None else memory.for_layers(reading.positions)
         for block, context, memory_of_layer in zip(self.blocks, reading.contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)

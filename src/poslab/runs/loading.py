@@ -63,7 +63,7 @@ def load(
     file = checkpoint_file(run)
     weights = load_weights(file)
     tokenizer, record = load_tokenizer(directory.path), recipe.task.record_type.read(directory.task_file)
-    known = (tokenizer.vocab_size + record.extra_tokens, record.outputs, tokenizer.digits)
+    known = (tokenizer.vocab_size + record.extra_tokens, record.outputs, tokenizer.digits, record.patch_width)
     if not _fits(swapped, known, weights, whole=not swap):
         raise ValueError(f"the checkpoint {file} does not fit the model in {directory.config_file}")
     model = _built(swapped, known)

@@ -59,7 +59,58 @@ class ClassesRecord(NamedOutputs):
     several: bool = False
 
 
-class Classification(Task):
+class ClassPrediction(Task):
+    """Predict the one class of each example, whatever a model reads.
+
+    Args:
+        classes: their names, in the order of their numbers.
+    """
+
+    needs = frozenset({"pooled"})
+    predicts_tokens = False
+
+    headline = chosen_by = "accuracy"  # the loss soon rises again, from examples that are wrong with confidence
+    shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self.number = {name: number for number, name in enumerate(classes)}
+        self.outputs = Outputs(len(classes), pooled=True)
+
+    def sums(self, logits_BC: Tensor, batch: Any) -> Sums:
+        loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
+        correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
+        return Sums(loss, correct, (batch.classes != IGNORE).sum())
+
+    def distributions(self, logits_BC: Tensor, batch: Any) -> Distributions:
+        return Distributions(logits_BC, (batch.classes != IGNORE).float())
+
+    def answers(self, logits_BC: Tensor, batch: Any) -> list[tuple[Tensor, Tensor]]:
+        """Return the predicted and the actual classes of the examples that count."""
+        counts = batch.classes != IGNORE
+        return [(logits_BC[counts].argmax(-1), batch.classes[counts])]
+
+    def metrics(self, split: str) -> Measurement:
+        return Measurement(self, split, ClassCounts(len(self.classes)))
+
+    def _counted(self, labels: Sequence[Any], counts: np.ndarray) -> Tensor:
+        """Return the numbers of labels, `IGNORE` in rows that do not count."""
+        classes = self._numbers(labels)
+        classes[torch.from_numpy(~counts)] = IGNORE
+        return classes
+
+    def _numbers(self, labels: Sequence[Any]) -> Tensor:
+        return torch.tensor([self.number[name] for name in labels])
+
+    def _prediction(self, logits_C: Tensor) -> Prediction:
+        ranked = self._ranked(logits_C.softmax(-1))
+        return Prediction(next(iter(ranked)), ranked)
+
+    def _ranked(self, p_C: Tensor) -> dict[str, float]:
+        return dict(sorted(zip(self.classes, p_C.tolist(), strict=True), key=lambda pair: -pair[1]))
+
+
+class Classification(ClassPrediction):
     """Predict the one class of each text.
 
     Args:
@@ -70,24 +121,18 @@ class Classification(Task):
     """
 
     kind = CLASSES
-    needs = frozenset({"pooled"})
     record_type = ClassesRecord
-    predicts_tokens = False
 
     several: ClassVar[bool] = False
     """True if a text may have several classes."""
 
-    headline = chosen_by = "accuracy"  # the loss soon rises again, from texts that are wrong with confidence
-    shown = validated = ("accuracy", "macro_f1", "mcc", "loss")
     columns = ("tokens", "label")
 
     def __init__(self, classes: Sequence[str], two_texts: bool, tokenizer: Tokenizer, max_length: int) -> None:
-        self.classes = list(classes)
+        super().__init__(classes)
         self.two_texts = two_texts
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.number = {name: number for number, name in enumerate(classes)}
-        self.outputs = Outputs(len(classes), pooled=True)
 
     @classmethod
     def of(cls, data: Any) -> Classification:
@@ -106,28 +151,15 @@ class Classification(Task):
 
     def collate(self, rows: Rows, counts: np.ndarray) -> ClassBatch:
         tokens, real = padded([self._cut(row) for row in rows["tokens"]])
-        classes = self._numbers(rows["label"])
-        classes[torch.from_numpy(~counts)] = IGNORE
-        return ClassBatch(tokens, real, classes)
+        return ClassBatch(tokens, real, self._counted(rows["label"], counts))
 
     def _cut(self, tokens: Sequence[int]) -> np.ndarray:
         row = np.asarray(tokens)
         return row if len(row) <= self.max_length else np.append(row[: self.max_length - 1], row[-1])
 
-    def _numbers(self, labels: Sequence[Any]) -> Tensor:
-        return torch.tensor([self.number[name] for name in labels])
-
     def logits(self, model: Model, batch: ClassBatch) -> Tensor:
         logits_BC: Tensor = model(batch.tokens, real=batch.real)
         return logits_BC.float()
-
-    def sums(self, logits_BC: Tensor, batch: ClassBatch) -> Sums:
-        loss = functional.cross_entropy(logits_BC, batch.classes, ignore_index=IGNORE, reduction="sum")
-        correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
-        return Sums(loss, correct, (batch.classes != IGNORE).sum())
-
-    def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> Distributions:
-        return Distributions(logits_BC, (batch.classes != IGNORE).float())
 
     def first_tokens(self, batch: ClassBatch, length: int) -> ClassBatch:
         if batch.tokens.shape[1] <= length:
@@ -136,14 +168,6 @@ class Classification(Task):
         classes = batch.classes.clone()
         classes[is_cut_B] = IGNORE
         return ClassBatch(batch.tokens[:, :length], batch.real[:, :length], classes)
-
-    def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
-        """Return the predicted and the actual classes of the texts that count."""
-        counts = batch.classes != IGNORE
-        return [(logits_BC[counts].argmax(-1), batch.classes[counts])]
-
-    def metrics(self, split: str) -> Measurement:
-        return Measurement(self, split, ClassCounts(len(self.classes)))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -155,13 +179,6 @@ class Classification(Task):
         tokens, real = padded([self._cut(row) for row in rows["tokens"]])
         device = device_of(model)
         return self._prediction(model(tokens.to(device), real=real.to(device))[0].float())
-
-    def _prediction(self, logits_C: Tensor) -> Prediction:
-        ranked = self._ranked(logits_C.softmax(-1))
-        return Prediction(next(iter(ranked)), ranked)
-
-    def _ranked(self, p_C: Tensor) -> dict[str, float]:
-        return dict(sorted(zip(self.classes, p_C.tolist(), strict=True), key=lambda pair: -pair[1]))
 
     def example_prompt(self) -> str:
         return r"$'one text\tanother text'" if self.two_texts else '"some text"'

@@ -14,6 +14,7 @@ import torch
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
+from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
@@ -33,6 +34,7 @@ class LanguageModelling(TokenPrediction):
     validated = ("loss", "bits_per_byte", "perplexity", "accuracy")
     shown = ("loss", "perplexity", "bits_per_byte")
     pools_lengths = False
+    length_words = OF_WINDOWS
     predicts_next_tokens = True
 
     def __init__(self, bytes_per_token: Mapping[str, float], boundary: int | None = None) -> None:

@@ -13,6 +13,7 @@ import torch
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.tasks.language_modelling import segments
+from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
@@ -35,6 +36,7 @@ class MaskedLanguageModelling(TokenPrediction):
     headline = "loss"
     shown = validated = ("loss", "perplexity", "accuracy")
     pools_lengths = False
+    length_words = OF_WINDOWS
 
     def __init__(
         self, vocab_size: int, boundary: int | None = None, share: float = 0.15, mask: int | None = None

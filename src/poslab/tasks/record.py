@@ -29,6 +29,11 @@ class TaskRecord:
     outputs: Outputs | None = None
     extra_tokens: Annotated[int, Range(0, MOST_EXTRA_TOKENS)] = 0
 
+    @property
+    def patch_width(self) -> int | None:
+        """Number of values of a patch; None for data without patches."""
+        return None
+
     @classmethod
     def read(cls, file: Path) -> Self:
         """Return the record in a file, that of no argument if there is no file.

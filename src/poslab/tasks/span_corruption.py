@@ -14,6 +14,7 @@ from poslab.data.batch import IGNORE
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.encodings import PositionSampler
 from poslab.tasks.target_prediction import PairBatch, TargetPrediction
+from poslab.tasks.task import OF_WINDOWS
 
 
 class SpanCorruption(TargetPrediction):
@@ -37,6 +38,7 @@ class SpanCorruption(TargetPrediction):
     needs = frozenset({"source"})
     shown = ("loss", "perplexity", "accuracy")
     pools_lengths = False
+    length_words = OF_WINDOWS
 
     def __init__(
         self, first_sentinel: int, end_id: int, longest: int, share: float = 0.15, mean_span: float = 3.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -39,6 +39,23 @@ class Distributions(NamedTuple):
     logits: Tensor
     weight: Tensor
 
+
+class LengthWords(NamedTuple):
+    """Words for the lengths at which a task is measured.
+
+    Args:
+        of: what has the length, such as `the example`.
+        at: place of a figure: a preposition, and words with a length to be filled in.
+        trained: what a model was trained on up to a length that is to be filled in.
+    """
+
+    of: str
+    at: tuple[str, str]
+    trained: str
+
+
+OF_EXAMPLES = LengthWords("the example", ("at", "length {:,}"), "examples of length up to {:,}")
+OF_WINDOWS = LengthWords("the window in tokens", ("in", "windows of {:,} tokens"), "windows of {:,} tokens")
 
 Scores = Mapping[str, tuple[float, int]]
 """The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
@@ -142,9 +159,12 @@ class Task(ABC):
     """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
 
     A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
-    results beyond it. Otherwise each length is the whole split, read in windows of that length, and the training length
-    stands for it.
+    results beyond it. Otherwise each length is the whole split, as windows or pictures of that size, and the longest
+    one of training stands for it.
     """
+
+    length_words: ClassVar[LengthWords] = OF_EXAMPLES
+    """Words for its lengths."""
 
     @classmethod
     def first_metric(cls) -> str:
@@ -227,7 +247,10 @@ class Task(ABC):
     def observe_rows(self, model: Model, batch: Any, split: str) -> list[Observation]:
         """Return the results of a model on each row of a batch, all of which count."""
         logits = self.logits(model, batch)
-        rows = [type(batch)(*(part if part is None else part[n : n + 1] for part in batch)) for n in range(len(logits))]
+        rows = [
+            type(batch)(*(part[n : n + 1] if isinstance(part, Tensor | Sequence) else part for part in batch))
+            for n in range(len(logits))
+        ]
         return [
             Observation(self.sums(own, row), self.answers(own, row))
             for own, row in zip(logits.split(1), rows, strict=True)

@@ -80,10 +80,13 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
         raise ValueError(f"positions.{sampler.bounded_by}={most} ends before dataset.sequence_length={sequence_length}")
     if sampler is not None and sampler.real:
         _embed_real_positions(model)
-    stop = sequence_length if sampler is None else sampler.stop(sequence_length)
+    registers = model.num_registers
+    stop = registers + (sequence_length if sampler is None else sampler.stop(sequence_length))
     if end is not None and end < stop:
         needed = f"dataset.sequence_length={sequence_length}"
-        if stop > sequence_length:
+        if registers:
+            needed += f" and model.registers={registers}: it must be at least {stop}"
+        elif stop > sequence_length:
             needed = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
         raise ValueError(f"encoding.max_length={end} ends before {needed}")
 

@@ -64,7 +64,8 @@ def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]
     """
     task, tokenizer = recipe.task.of(datamodule), datamodule.tokenizer
     with full_keys("model", recipe.config):
-        model = recipe.model.build(datamodule.vocab_size + task.extra_tokens, task.outputs, tokenizer.digits)
+        size = datamodule.vocab_size + task.extra_tokens
+        model = recipe.model.build(size, task.outputs, tokenizer.digits, task.record().patch_width)
     datamodule.connect(task, model.max_length)
     return task, model
 

@@ -131,11 +131,9 @@ class ConsoleProgress(L.Callback):
 
     def _header(self, learner: Learner) -> None:
         columns = [str(length) for length in learner.lengths["validation"]]
-        of_what = "the window in tokens"
         if learner.task.pools_lengths:
             columns.insert(0, "all")
-            of_what = "the example"
-        self.console.print(f"{words(learner.task.headline)}, by length of {of_what}:")
+        self.console.print(f"{words(learner.task.headline)}, by length of {learner.task.length_words.of}:")
         self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
 
 
@@ -144,11 +142,11 @@ def _width(columns: Sequence[str]) -> int:
     return 9 if 9 * len(columns) <= 60 else 8
 
 
-def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], step: int) -> Table:
+def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], trained: int, step: int) -> Table:
     """Return the test metrics of a run, a row for each length, with a dash beyond the end of the encoding.
 
     Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
-    tag, `lengths` ascend, for windows from the training length, and `step` is that of the tested checkpoint.
+    tag, `lengths` ascend, `trained` is the longest length of training, and `step` is that of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:
@@ -165,7 +163,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
         return f"{metrics.get(f'test/examples{suffix}', 0):,}"
 
     for length in lengths:
-        second = examples(f"@{length}") if task.pools_lengths else f"{length // lengths[0]}x"
+        second = examples(f"@{length}") if task.pools_lengths else f"{round(length / trained, 2):g}x"
         add(f"{length:,}", second, f"@{length}")
     if task.pools_lengths:
         add("all", examples(""), "")

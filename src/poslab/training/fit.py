@@ -165,7 +165,8 @@ def train_here(
         if settings.profiler:
             console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
         if observer is None:
-            console.print(test_table(task, metrics, datamodule.lengths_asked, checkpoints.best_step))
+            lengths, trained = datamodule.lengths_asked, datamodule.longest_trained
+            console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
         console.print(closing_facts(run, metrics))
         if observer is None:
             for line in next_commands(run, recipe, task):

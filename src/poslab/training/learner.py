@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -246,13 +246,17 @@ class Learner(L.LightningModule):
     def _record_evaluation(self, split: str) -> None:
         """Record the metrics of each length, and under the plain tag those of the split."""
         by_length = {length: self.measurements[f"{split}@{length}"].compute() for length in self.lengths[split]}
-        whole = self.measurements[split].compute() if self.task.pools_lengths else by_length[min(by_length)]
+        whole = self.measurements[split].compute() if self.task.pools_lengths else by_length[self._trained(by_length)]
         whole = {**whole, **self.task.over_lengths(by_length)}
         recorded = {f"{split}/{name}": value for name, value in whole.items()}
         for length, metrics in by_length.items():
             recorded |= {f"{split}/{name}@{length}": value for name, value in metrics.items()}
         self.log_dict(recorded, logger=False)  # for callbacks, such as one that stops early
         self.record(recorded)
+
+    def _trained(self, lengths: Collection[int]) -> int:
+        """Return the longest of some lengths that was trained on; the shortest if none was."""
+        return max((length for length in lengths if length <= self.longest_trained), default=min(lengths))
 
     def record(self, metrics: dict[str, float]) -> None:
         """Keep metrics, and write them to every logger at the present step."""

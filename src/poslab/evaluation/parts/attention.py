@@ -67,7 +67,7 @@ def _pictures(one: Subject, stack: str, settings: Settings) -> Iterator[Picture]
         yield distance_picture(attention_by_distance(one.model, one.readings(), stack=stack), one.training_length)
     short = short_reading(one, settings.text)
     yield attention_overview(one.model, short.read, stack)
-    if len(one.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
+    if stack in short.labels and len(one.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
         yield from attention_maps(one.model, short.read, *short.labels[stack], stack)
 
 

@@ -49,7 +49,8 @@ def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:
         return None
     torch.manual_seed(one.recipe.seed)  # makes those again that the run did not keep
     size = one.tokenizer.vocab_size + one.task.extra_tokens
-    model = one.recipe.model.build(size, one.task.outputs, one.tokenizer.digits)
+    patch_width = one.task.record().patch_width
+    model = one.recipe.model.build(size, one.task.outputs, one.tokenizer.digits, patch_width)
     model.to(next(one.model.parameters()).dtype)
     if one.start is not None:
         try:
@@ -65,7 +66,7 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
         title = one.stack_title(stack)
         start = None if starts is None else starts[stack]
         yield from named(_of_stack(one, encodings, start), slug_of(title), title)
-    if "source" not in one.model.capabilities:
+    if "source" not in one.model.capabilities and not one.reads_pictures:
         tokens_T = short_text(one, settings.text)
         if len(positions := content_positions(one.model, tokens_T)):
             yield content_positions_picture(positions, token_labels(one, tokens_T))

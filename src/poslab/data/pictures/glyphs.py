@@ -1,0 +1,102 @@
+"""Letters and digits, drawn from fonts at any side."""
+
+import hashlib
+import string
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, ImageDraw, ImageFont
+
+from poslab.data.bounds import require_integer
+from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.pictures.source import PictureSource
+from poslab.io.packages import package_folder
+
+CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+FONTS = (
+    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-BoldItalic", "-Italic")),
+    *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
+    *("cmb10", "cmr10", "cmss10", "cmti10", "cmtt10"),
+)
+"""Fonts of matplotlib that have all characters."""
+
+EM = (0.7, 0.9)
+"""Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
+
+
+class Glyphs(PictureSource):
+    """62 letters and digits of 21 fonts, white on black, each drawn at several sizes and places.
+
+    They are drawn anew at each side and never resized, so a larger picture has more detail. No two splits share a font;
+    the upright and the slanted form of one count as two. The fonts come with matplotlib, so nothing is downloaded. Some
+    capitals and small letters, such as O and o, differ in size alone, and are sometimes mistaken for one another.
+
+    Args:
+        variants: pictures of each character in each font, which differ in size and place, at least 1 (default 8).
+        others: those of `PictureSource`.
+    """
+
+    variants: int = 8
+
+    title = "glyphs"
+    channels = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("variants", self.variants, least=1)
+
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint(map(_path, FONTS), self.variants, PIL.__version__)
+
+    def examples(self) -> Splits:
+        numbers = range(len(FONTS) * len(CHARACTERS) * self.variants)
+        drawn = self.pictures(numbers, self.side)
+        rows = [self._row(number) for number in numbers]
+        return {
+            "train": as_examples(
+                picture=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in drawn],
+                label=[character for _, character, _ in rows],
+                number=list(numbers),
+                document=[font for font, _, _ in rows],
+            )
+        }
+
+    def pictures(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+        for number in numbers:
+            font, character, _ = self._row(number)
+            yield _drawn(font, character, side, *np.random.default_rng(number).random(3))[..., None]
+
+    def _row(self, number: int) -> tuple[str, str, int]:
+        """Return the font, the character and the variant of a number."""
+        rest, variant = divmod(number, self.variants)
+        font, character = divmod(rest, len(CHARACTERS))
+        return FONTS[font], CHARACTERS[character], variant
+
+
+def _drawn(font: str, character: str, side: int, size: float, x: float, y: float) -> np.ndarray:
+    """Return a character on a square, (side, side); the last three numbers, from 0 to 1, are its size and place."""
+    picture = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(picture)
+    face = _face(font, side * (EM[0] + size * (EM[1] - EM[0])))
+    left, top, right, bottom = pen.textbbox((0, 0), character, face)
+    place = x * max(0, side - (right - left)) - left, y * max(0, side - (bottom - top)) - top
+    pen.text(place, character, 255, face)
+    return np.asarray(picture)
+
+
+@lru_cache(maxsize=len(FONTS))
+def _face(font: str, size: float) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(_path(font), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _path(font: str) -> Path:
+    folder = package_folder("matplotlib")
+    assert folder is not None, "matplotlib is a dependency"
+    return folder / "mpl-data" / "fonts" / "ttf" / f"{font}.ttf"

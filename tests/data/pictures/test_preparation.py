@@ -1,0 +1,172 @@
+"""Prepared pictures are those of their source, divided without overlap, and made again where they are damaged."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poslab.data import cache
+from poslab.data.pictures.datamodule import PictureDataModule
+from poslab.data.pictures.fashion_mnist import FashionMnist
+from poslab.data.pictures.folder import PictureFolder
+from poslab.data.pictures.glyphs import Glyphs
+from poslab.data.pictures.patches import patches_of
+from poslab.data.pictures.preparation import Facts, StoredPictures, prepare
+from poslab.data.pictures.source import PictureSource
+from poslab.tasks.picture_classification import PictureClassification
+
+from .small import write_fashion, write_pictures
+
+
+def fashion(tmp_path: Path, **arguments: Any) -> FashionMnist:
+    folder = tmp_path / "files"
+    settings: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4, "batch_size": 16}
+    settings |= {"cache_dir": str(tmp_path / "cache"), "folder": str(folder)}
+    if not folder.exists():
+        write_fashion(folder)
+    return FashionMnist(**settings | arguments)
+
+
+def opened(source: PictureSource) -> PictureDataModule:
+    data = PictureDataModule(source)
+    data.prepare_data()
+    data.setup()
+    data.connect(PictureClassification.of(data), None)
+    return data
+
+
+def test_stored_pictures_are_those_of_the_source_at_each_side(tmp_path):
+    source = fashion(tmp_path)
+    numbers = {side: {} for side in (8, 16)}
+    everything = {side: [p.tobytes() for p in source.pictures(range(240), side)] for side in (8, 16)}
+    for side, splits in ((8, cache.SPLITS), (16, cache.SPLITS[1:])):
+        folder = prepare(source, side)
+        for name in splits:
+            stored = StoredPictures(folder, name, 1)
+            found = [everything[side].index(stored[number].tobytes()) for number in range(len(stored))]
+            assert [int(label) for label in stored.labels] == [
+                sorted({"T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker"}).index(label)
+                for label in (str(source.examples()[of]["label"][at]) for of, at in map(_place, found))
+            ]
+            numbers[side][name] = found
+    assert numbers[16] == {name: numbers[8][name] for name in cache.SPLITS[1:]}
+    assert set(numbers[8]["test"]) == set(range(200, 240))
+    assert not set(numbers[8]["train"]) & set(numbers[8]["validation"])
+
+
+def _place(number: int) -> tuple[str, int]:
+    return ("train", number) if number < 200 else ("test", number - 200)
+
+
+def test_mean_and_deviation_are_those_of_training(tmp_path):
+    source = PictureFolder(
+        path=str(write_pictures(tmp_path / "p", [(8, 8), (24, 8)], count=12)),
+        side=8,
+        sides=[],
+        sequence_length=4,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    folder = prepare(source, 8)
+    facts, stored = cache.read_facts(folder, Facts), StoredPictures(folder, "train", 3)
+    pixels = np.concatenate([stored[number].reshape(-1, 3) for number in range(len(stored))]).astype(np.float64)
+    assert facts.mean == pytest.approx(pixels.mean(0).tolist()) and facts.channels == 3
+    assert facts.deviation == pytest.approx(pixels.std(0).tolist())
+
+
+def test_no_two_splits_share_a_font(tmp_path):
+    source = Glyphs(variants=1, side=8, sides=[], sequence_length=4, cache_dir=str(tmp_path))
+    data = opened(source)
+    assert data.facts.classes == sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    drawn: dict[bytes, set[str]] = {}
+    for number, picture in enumerate(source.pictures(range(21 * 62), 8)):
+        drawn.setdefault(picture.tobytes(), set()).add(source._row(number)[0])
+    fonts = {}
+    for split in cache.SPLITS:
+        stored = data.held_out(split, 8).stored
+        of_pictures = [drawn[stored[number].tobytes()] for number in range(len(stored))]
+        fonts[split] = set().union(*(own for own in of_pictures if len(own) == 1))  # some look alike in two fonts
+    assert all(fonts.values()) and sum(map(len, fonts.values())) == len(set().union(*fonts.values()))
+
+
+def test_at_most_so_many_pictures_are_held_out_and_the_same_at_all_sides(tmp_path):
+    data = opened(fashion(tmp_path, test_examples=9))
+    assert data.facts.num_examples == {"train": 180, "validation": 9, "test": 9}
+    labels = [data.held_out("test", side).stored.labels.tolist() for side in (8, 16)]
+    assert labels[0] == labels[1]
+
+
+def test_lengths_are_sides_as_far_as_the_model_has_positions(tmp_path):
+    data = opened(fashion(tmp_path, sides=[4, 16]))
+    assert (data.lengths_of("validation"), data.lengths_of("test")) == ([8], [4, 8, 16])
+    data.max_length = 4
+    assert data.lengths_of("test") == [4, 8] and list(data.lengths_asked) == [4, 8, 16]
+    assert data.held_out("test", 32).num_tokens.tolist() == [64] * 40  # a side that was not prepared
+    with pytest.raises(ValueError, match=r"^lengths must be 1 to 256 times patch=4 pixels, got 30$"):
+        data.held_out("test", 30)
+
+
+def test_a_batch_has_patches_row_after_row_and_rows_that_do_not_count(tmp_path):
+    data = opened(fashion(tmp_path))
+    items = data.held_out("test", 16)
+    batch = items.__getitems__([38, 39, 40])
+    assert (batch.classes == -100).tolist() == [False, False, True]
+    assert batch.sizes is None and batch.real is None and (batch.rows, batch.columns) == (4, 4)
+    expected = (items.stored[39].astype(np.float64) - data.facts.mean[0]) / data.facts.deviation[0]
+    for row in range(4):
+        for column in range(4):
+            patch = expected[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].ravel()
+            assert np.abs(batch.patches[1, 4 * row + column].numpy() - patch).max() < 1e-5
+
+
+@pytest.mark.parametrize(("height", "width", "channels", "patch"), [(6, 9, 3, 3), (4, 8, 1, 4), (5, 3, 3, 1)])
+def test_patches_are_those_of_a_double_loop_and_go_back(height, width, channels, patch):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
+    patches, back = patches_of(picture, patch), np.zeros_like(picture)
+    number = 0
+    for top in range(0, height, patch):
+        for left in range(0, width, patch):
+            own = [picture[top + y, left + x, c] for y in range(patch) for x in range(patch) for c in range(channels)]
+            assert patches[number].tolist() == own
+            back[top : top + patch, left : left + patch] = patches[number].reshape(patch, patch, channels)
+            number += 1
+    assert number == len(patches) and np.array_equal(back, picture)
+
+
+def damaged_facts(folder: Path, **changes: Any) -> None:
+    facts = json.loads((folder / cache.FACTS).read_text())
+    (folder / cache.FACTS).write_text(json.dumps(facts | changes))
+
+
+WAYS = {
+    "more pictures": lambda folder: damaged_facts(folder, num_examples={"train": 9, "validation": 20, "test": 40}),
+    "no test": lambda folder: damaged_facts(folder, num_examples={"train": 180, "validation": 20}),
+    "one class": lambda folder: damaged_facts(folder, classes=["T-shirt"]),
+    "three colours": lambda folder: damaged_facts(folder, channels=3, mean=[1.0] * 3, deviation=[1.0] * 3),
+    "a deviation of 0": lambda folder: damaged_facts(folder, deviation=[0.0]),
+    "a mean that is no number": lambda folder: damaged_facts(folder, mean=[float("nan")]),
+    "labels that there are not": lambda folder: np.full(40, 8, np.int32).tofile(folder / "test.labels"),
+    "labels below 0": lambda folder: np.full(40, -1, np.int32).tofile(folder / "test.labels"),
+    "half a size": lambda folder: (folder / "test.sizes").write_bytes(bytes(12)),
+    "sizes of 0": lambda folder: np.zeros((40, 2), np.int32).tofile(folder / "test.sizes"),
+    "sizes that patches do not fill": lambda folder: np.full((40, 2), [1, 64], np.int32).tofile(folder / "test.sizes"),
+    "sizes of other pictures": lambda folder: np.full((40, 2), [4, 16], np.int32).tofile(folder / "test.sizes"),
+    "pixels without end": lambda folder: (folder / "test.pixels").write_bytes(bytes(9999)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_arrays_that_do_not_fit_together_are_made_again(tmp_path, way, capsys):
+    """Also where checksums fit, as in a folder of somebody else."""
+    source = fashion(tmp_path)
+    folder = prepare(source, 8)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    WAYS[way](folder)
+    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
+    if way == "sizes of other pictures":  # which nothing forbids: as many patches of as many pixels
+        assert prepare(source, 8) == folder and not capsys.readouterr().err
+        return
+    prepare(source, 8)
+    assert "the data is prepared again" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,240 @@
+"""Sources of pictures read what is there, and refuse what is damaged or hostile in one sentence."""
+
+import gzip
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from poslab.data.pictures.fashion_mnist import CLASSES, FashionMnist, read_idx
+from poslab.data.pictures.folder import PictureFolder, read_picture
+from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs
+
+from .small import bars, write_fashion, write_idx, write_pictures
+
+COMMON: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4}
+
+
+def test_idx_files_are_read_as_they_were_written(tmp_path):
+    source = FashionMnist(folder=str(write_fashion(tmp_path / "f")), **COMMON)
+    splits = source.examples()
+    (pictures, labels), (tested, _) = bars(200, seed=0), bars(40, seed=1)
+    assert [CLASSES[label] for label in labels] == list(splits["train"]["label"])
+    assert list(splits["test"]["number"]) == list(range(200, 240))
+    read = np.stack(list(source.pictures([3, 200], 8)))
+    assert np.array_equal(read, np.stack([pictures[3], tested[0]])[..., None])
+
+
+PLAIN = bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes(3)
+DAMAGED: dict[str, Callable[[], bytes]] = {
+    "not compressed": lambda: PLAIN,
+    "cut": lambda: gzip.compress(PLAIN)[:-6],
+    "of no bytes": lambda: b"",
+    "of an empty text": lambda: gzip.compress(b""),
+    "of other values": lambda: gzip.compress(bytes([0, 0, 13]) + PLAIN[3:]),
+    "of two axes": lambda: gzip.compress(bytes([0, 0, 8, 2, 0, 0, 0, 3, 0, 0, 0, 1]) + bytes(3)),
+    "too short": lambda: gzip.compress(PLAIN[:-1]),
+    "too long": lambda: gzip.compress(PLAIN + b"x"),
+    "of 16 terabytes": lambda: gzip.compress(bytes([0, 0, 8, 3]) + b"\xff\xff\xff\xff" * 3),
+    "a bomb": lambda: gzip.compress(PLAIN[:-3] + bytes(10**7)),
+    "garbage": lambda: b"\x1f\x8b\x08" + b"\xff" * 40,
+}
+
+
+@pytest.mark.parametrize("way", DAMAGED)
+def test_a_damaged_idx_file_is_one_sentence_that_names_it(tmp_path, way):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(DAMAGED[way]())
+    with pytest.raises(ValueError, match=r"^folder must hold .*labels\.gz") as refused:
+        read_idx(path, 1)
+    assert "\n" not in str(refused.value)
+
+
+def test_pictures_without_as_many_labels_of_ten_classes_are_refused(tmp_path):
+    folder = write_fashion(tmp_path / "f")
+    for labels in (np.zeros(199), np.full(200, 10)):
+        write_idx(folder / "train-labels-idx1-ubyte.gz", labels)
+        with pytest.raises(ValueError, match=r"^folder must hold pictures of 10 classes with as many labels"):
+            FashionMnist(folder=str(folder), **COMMON).examples()
+
+
+def test_a_missing_package_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"needs .*, from Debian's package dataset-fashion-mnist: apt-get install"):
+        FashionMnist(folder=str(tmp_path), **COMMON).check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"side": 10}, r"^side must be 1 to 256 times patch=4 pixels, got 10$"),
+        ({"sides": [8, 9]}, r"^sides must be 1 to 256 times patch=4 pixels, got 9$"),
+        ({"sides": [2048]}, r"^sides must be 1 to 256 times patch=4 pixels, got 2048$"),
+        ({"patch": 0}, r"^patch must be a positive integer, got 0$"),
+        ({"side": True}, r"^side must be a positive integer, got True$"),
+        ({"test_examples": 0}, r"^test_examples must be a positive integer, got 0$"),
+        ({"variants": 0}, r"^variants must be a positive integer, got 0$"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Glyphs(**COMMON | arguments)
+
+
+def test_a_sequence_length_below_the_patches_of_a_picture_is_refused():
+    with pytest.raises(ValueError, match=r"^sequence_length must be at least 4, the patches of a picture with a side"):
+        Glyphs(**COMMON | {"sequence_length": 3}).check()
+
+
+def test_every_font_has_all_characters_and_draws_them_whole():
+    """No two characters of a font but those alike look the same, and ink stays off at least one edge of each axis."""
+    source = Glyphs(variants=1, side=64, sides=[], sequence_length=256)
+    pictures = np.stack(list(source.pictures(range(len(FONTS) * len(CHARACTERS)), 64)))[..., 0]
+    of_fonts = pictures.reshape(len(FONTS), len(CHARACTERS), 64, 64)
+    assert (of_fonts.max((2, 3)) > 200).all()
+    blank = (of_fonts == 0).all(2) | (of_fonts == 0).all(3)
+    assert blank.any(-1).all()
+    for of_font in of_fonts:
+        assert len({picture.tobytes() for picture in of_font}) == len(CHARACTERS)
+
+
+def test_a_glyph_is_drawn_at_a_side_not_resized():
+    """At twice the side it is the same character at the same place, with edges as sharp."""
+    source = Glyphs(variants=2, side=32, sides=[], sequence_length=64)
+    numbers = list(range(0, 2604, 41))
+    small, large = (np.stack(list(source.pictures(numbers, side)))[..., 0] / 255 for side in (32, 64))
+    halved = large.reshape(-1, 32, 2, 32, 2).mean((2, 4))
+    assert np.abs(halved - small).mean() < 0.05
+    resized = np.stack([np.asarray(Image.fromarray((one * 255).astype(np.uint8)).resize((64, 64))) for one in small])
+    between = (large > 0.1) & (large < 0.9)
+    assert between.mean() < 0.7 * ((resized > 26) & (resized < 230)).mean()
+    assert EM[1] < 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rows", "columns"),
+    [
+        (28, 28, 7, 7),
+        (280, 280, 7, 7),
+        (100, 200, 9, 4),
+        (200, 100, 4, 9),
+        (1000, 1, 1, 49),
+        (1, 1000, 49, 1),
+        (3, 3, 7, 7),
+    ],
+)
+def test_a_picture_keeps_its_shape_and_has_no_more_patches_than_a_square(width, height, rows, columns):
+    source = Glyphs(side=28, sides=[], sequence_length=49)
+    resized = source.at_side(np.zeros((height, width, 3), np.uint8), 28)
+    assert resized.shape == (4 * rows, 4 * columns, 3) and rows * columns <= 49
+
+
+@pytest.mark.parametrize(("size", "side"), [((28, 28), 56), ((28, 28), 16), ((120, 120), 28)])
+def test_resizing_is_torchs_bicubic_interpolation_with_antialias(size, side):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    ours = Glyphs(side=side, sides=[], sequence_length=(side // 4) ** 2).at_side(pixels, side)
+    x = torch.from_numpy(pixels).double().permute(2, 0, 1).unsqueeze(0)
+    theirs = functional.interpolate(x, (side, side), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    assert np.abs(ours - theirs.clamp(0, 255).numpy()).max() < 0.501  # half a level is lost by rounding
+
+
+def test_a_folder_of_pictures_is_read_by_class(tmp_path):
+    folder = write_pictures(tmp_path / "p", [(8, 8), (16, 8)])
+    Image.new("RGB", (8, 8), "red").save(folder / "dog" / "x.JPG", format="JPEG")
+    (folder / "dog" / "Thumbs.db").write_bytes(b"not a picture")
+    (folder / ".cache").mkdir()
+    source = PictureFolder(path=str(folder), **COMMON)
+    train = source.examples()["train"]
+    assert list(train["label"]) == ["cat"] * 6 + ["dog"] * 7
+    shapes = [picture.shape for picture in source.pictures([0, 1, 12], 16)]
+    assert shapes == [(16, 16, 3), (8, 20, 3), (16, 16, 3)]
+
+
+def test_grey_files_are_grey_and_a_single_one_in_colour_makes_all_colour(tmp_path):
+    folder = write_pictures(tmp_path / "p", [(8, 8)], mode="L")
+    assert PictureFolder(path=str(folder), **COMMON).channels == 1
+    Image.new("RGB", (8, 8)).save(folder / "dog" / "x.png")
+    source = PictureFolder(path=str(folder), **COMMON)
+    assert source.channels == 3 and next(source.pictures([0], 8)).shape == (8, 8, 3)
+
+
+def test_transparent_places_are_white_and_pictures_are_upright(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_picture("path", tmp_path / "clear.png", 3) == 255).all()
+    turned = Image.new("RGB", (8, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_picture("path", tmp_path / "turned.jpg", 3).shape == (8, 4, 3)
+
+
+def png(width: int, height: int, data: bytes) -> bytes:
+    """Return a PNG file of grey pixels, whose header may ask for any size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def encoded(picture: Image.Image, format: str) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format=format)
+    return file.getvalue()
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "a text": lambda: b"this is not a picture",
+    "random bytes": lambda: os.urandom(300),
+    "a picture of another format": lambda: encoded(Image.new("RGB", (8, 8)), "BMP"),
+    "cut": lambda: encoded(Image.effect_noise((64, 64), 50), "JPEG")[:700],
+    "without its pixels": lambda: png(8, 8, b""),
+    "of 60 million pixels": lambda: png(60_000, 1_000, bytes(10**6)),
+    "of 10 billion pixels": lambda: png(100_000, 100_000, bytes(10**6)),
+    "of 4 billion by 4 billion": lambda: png(2**31 - 1, 2**31 - 1, bytes(100)),
+    "of 16 bits": lambda: encoded(Image.fromarray(np.zeros((8, 8), np.uint16)), "PNG"),
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_a_hostile_file_is_one_sentence_that_names_it(tmp_path, way):
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    (folder / "cat" / "bad.png").write_bytes(HOSTILE[way]())
+    source = PictureFolder(path=str(folder), **COMMON)
+    with pytest.raises(ValueError, match=r"^path must hold whole pictures, but .*bad\.png") as refused:
+        list(source.pictures(range(7), 8))
+    assert "\n" not in str(refused.value)
+
+
+def test_folders_without_classes_or_pictures_are_refused(tmp_path):
+    def refused(message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            PictureFolder(path=str(tmp_path / "p"), **COMMON).check()
+
+    refused(r"^path must be a folder, got")
+    (tmp_path / "p" / "cat").mkdir(parents=True)
+    refused(r"^path must hold a folder for each class, at least two, but .* holds 1$")
+    (tmp_path / "p" / "dog").mkdir()
+    refused(r"^path must hold pictures \(.png, .*\) in the folder of each class, but .*cat' has none$")
+    for label in ("cat", "dog"):
+        (tmp_path / "p" / label / "x.png").touch()
+    refused(r"^path must hold pictures, but .*x.png' is empty$")
+    with pytest.raises(ValueError, match=r"^path must be a name or path, got None$"):
+        PictureFolder(**COMMON)
+
+
+def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
+    (folder / "cat" / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    os.mkfifo(folder / "cat" / "pipe.png")
+    assert list(PictureFolder(path=str(folder), **COMMON).examples()["train"]["label"]).count("cat") == 7

@@ -1,0 +1,211 @@
+"""Pictures are classified from their patches, tested at several sides, evaluated and served as texts are."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+import poslab
+from poslab.data.batch import IGNORE
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.measure import measure
+from poslab.evaluation.settings import Settings
+from poslab.evaluation.short_reading import short_reading
+from poslab.evaluation.subjects import subject
+from poslab.runs.directory import RunDirectory
+from poslab.tasks.picture_classification import PicturesRecord
+from poslab.training.checking import check
+from tests.commands.running import Running, python
+from tests.data.pictures.small import bars, write_fashion, write_pictures
+from tests.training.runs import CONF, composed, opened, run_of
+
+TINY = (
+    *("model.d_model=32", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=16"),
+    *("trainer=cpu", "trainer.precision=32-true", "trainer.validations=2", "trainer.log_every=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """Words of a run on small files in the format of Fashion-MNIST."""
+    folder = tmp_path_factory.mktemp("fashion")
+    files = write_fashion(folder / "files")
+    data = [f"dataset.folder={files}", f"dataset.cache_dir={folder}/cache", "dataset.side=8", "dataset.sides=[4,16]"]
+    return lambda *more: ["dataset=fashion_mnist", *data, *TINY, "trainer.max_steps=6", *more]
+
+
+@pytest.fixture(scope="module")
+def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
+    """Trains a run, once for all tests that read it."""
+
+    @cache
+    def trained(*overrides: str) -> RunDirectory:
+        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
+
+    return trained
+
+
+LEARNS = ("trainer.max_steps=60", "optimizer.lr=1e-2", "encoding=learned")
+
+
+def test_a_run_learns_and_is_tested_at_every_side_for_which_it_has_positions(trained):
+    run = trained(*LEARNS)
+    metrics = run.metrics()
+    assert metrics["test/accuracy@8"] > 90  # chance is 12.5
+    tested = {tag.removeprefix("test/accuracy") for tag in metrics if tag.startswith("test/accuracy")}
+    assert tested == {"", "@4", "@8"}
+    assert metrics["test/accuracy"] == metrics["test/accuracy@8"]  # the training side stands for a test
+    log = run.log_file.read_text()
+    assert "by length of a side in pixels" in log
+    assert re.search(r"^ +4 +0.5x +\d", log, re.M) and re.search(r"^ +16 +2x +– +–", log, re.M)
+
+
+def test_the_loss_of_a_test_is_that_of_all_pictures_one_by_one(trained):
+    run = trained()
+    (data, task), model = opened(run.config()), poslab.load(run.path)
+    for side in (4, 8, 16):
+        items, loss = data.held_out("test", side), 0.0
+        for number in range(40):
+            with torch.no_grad():
+                batch = items.__getitems__([number])
+                logits = task.logits(model, batch)
+            loss += functional.cross_entropy(logits, batch.classes).item()
+        assert run.metrics()[f"test/loss@{side}"] == pytest.approx(loss / 40, rel=1e-5)
+
+
+def test_items_are_measured_at_any_side_and_have_the_metrics_of_the_test(trained):
+    run = trained()
+    measured = measure(run.path)
+    for (metric, side), scores in measured.scores.items():
+        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{side}"], rel=1e-5)
+    assert {side for _, side in measured.scores} == {4, 8, 16}
+    assert measure(run.path, [32], "validation").scores["accuracy", 32].counts.tolist() == [1] * 20
+    with pytest.raises(ValueError, match=r"^lengths must be 1 to 256 times patch=4 pixels, got 30$"):
+        measure(run.path, [30])
+
+
+def test_an_evaluation_shows_what_needs_no_text(trained):
+    made = evaluate([subject(trained("encoding=t5", "model.registers=1").path)], Settings(), announce=lambda part: None)
+    figures = {figure.name for section in made.every_section for figure in section.figures}
+    assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head", "learned_bias"}
+    assert made.left_out.keys() == {"retrieval", "receptive_field", "rotary"}
+    assert {"accuracy@4", "accuracy@8", "accuracy@16"} <= made.metrics.keys()
+    assert made.lead is not None and "at a side of 8 pixels, the training length" in made.lead.text
+
+
+def test_a_text_is_refused_with_pictures(trained):
+    with pytest.raises(ValueError, match=r"^text must be null for runs on pictures, got 'a ship'$"):
+        short_reading(subject(trained().path), "a ship")
+
+
+def test_a_picture_is_served_by_its_path(trained, tmp_path):
+    classify = poslab.serve(trained(*LEARNS).path)
+    pictures, labels = bars(8, seed=1)
+    names = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
+    for side in (8, 32):  # one of another size is brought to that of training
+        right = 0
+        for picture, label in zip(pictures, labels, strict=True):
+            Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST).save(tmp_path / "one.png")
+            answer = classify(str(tmp_path / "one.png"))
+            right += answer.text == names[label] == next(iter(answer.probabilities))
+        assert right >= 6  # of 8
+    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
+        classify(str(tmp_path / "nowhere.png"))
+
+
+def test_a_decoder_reads_pictures_in_the_order_of_storage(trained):
+    assert trained("model=decoder", "encoding=none").metrics()["test/loss"] > 0
+
+
+def test_pictures_of_ones_own_of_any_shape_are_trained_on(tmp_path):
+    folder = write_pictures(tmp_path / "p", [(8, 8), (24, 8), (9, 30)], count=30)
+    words = ["dataset=pictures", f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}/cache", "dataset.side=16"]
+    more = ["dataset.sides=[32]", *TINY, "model.registers=1", "model.pooling=first", "trainer.max_steps=3"]
+    metrics = run_of(composed(*words, *more), tmp_path / "run").metrics()
+    assert {"test/accuracy@16", "test/accuracy@32"} <= metrics.keys()
+
+
+def test_the_training_length_is_the_patches_of_a_picture():
+    config = composed("dataset=glyphs", "dataset.side=56", "dataset.patch=8", "dataset.sides=[]", "encoding=learned")
+    assert config["dataset"]["sequence_length"] == config["encoding"]["max_length"] == 49
+
+
+def test_an_experiment_has_a_small_form_for_pictures():
+    assert composed("dataset=glyphs", "experiment=small")["model"]["d_model"] == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=encoder_decoder"], r"^model must be decoder or encoder for picture data, got encoder_decoder$"),
+        (
+            ["encoding=learned", "encoding.max_length=3"],
+            r"^encoding.max_length=3 ends before dataset.sequence_length=4$",
+        ),
+        (
+            ["encoding=learned", "model.registers=2"],
+            r"=4 ends before dataset.sequence_length=4 and model.registers=2: it must be at least 6$",
+        ),
+        (["dataset.sides=[10]"], r"^dataset.sides must be 1 to 256 times patch=4 pixels, got 10$"),
+        (["dataset.sequence_length=3"], r"^dataset.sequence_length must be at least 4, the patches of a picture"),
+        (["model.registers=-1"], r"^model.registers must be an integer of at least 0, got -1$"),
+    ],
+)
+def test_mistakes_are_one_sentence(words_of, words, message):
+    with pytest.raises(ValueError, match=message):
+        check(composed(*words_of(*words)))
+
+
+def test_a_teacher_that_reads_fewer_patches_predicts_nothing_of_a_whole_picture(trained):
+    data, task = opened(trained().config())
+    batch = data.held_out("test", 16).__getitems__([0, 1])
+    assert task.first_tokens(batch, 16) is batch
+    cut = task.first_tokens(batch, 7)
+    assert cut.tokens.shape == (2, 7) and cut.classes.tolist() == [IGNORE] * 2
+    assert task.logits(poslab.load(trained().path), cut).shape == (2, 8)
+
+
+GOOD: dict[str, Any] = {"outputs": [2, True], "classes": ["a", "b"], "patch": 4, "mean": [1.0], "deviation": [2.0]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"patch": 0}, {"patch": 10**9}, {"mean": [1.0] * 2, "deviation": [1.0] * 2}, {"mean": "x"}, {"mean": []}),
+        *({"deviation": [0.0]}, {"deviation": [float("nan")]}, {"classes": ["a"]}, {"outputs": None}),
+    ],
+)
+def test_a_damaged_record_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(GOOD))
+    assert PicturesRecord.read(file).patch_width == 16
+    file.write_text(json.dumps(GOOD | changes))
+    with pytest.raises(ValueError, match=r"task.json is damaged"):
+        PicturesRecord.read(file)
+
+
+def test_a_record_of_other_patches_than_those_of_the_checkpoint_is_refused(trained, tmp_path):
+    path = shutil.copytree(trained().path, tmp_path / "run")
+    record = json.loads((path / "task.json").read_text())
+    (path / "task.json").write_text(json.dumps(record | {"patch": 500}))
+    with pytest.raises(ValueError, match=r"^the checkpoint .* does not fit the model in .*config.yaml$"):
+        poslab.load(path)
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_come_to_the_metrics_of_one(words_of, trained, tmp_path):
+    words = words_of("trainer=ddp_cpu", "model.registers=1", f"hydra.run.dir={tmp_path}/run")
+    assert Running(python("-m", "src.train", *words), CONF.parent).wait().status == 0
+    together, alone = RunDirectory(tmp_path / "run").metrics(), trained("model.registers=1").metrics()
+    metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
+    assert len(metrics) > 20
+    for tag in metrics:
+        assert together[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
