@@ -61,6 +61,9 @@ def typed(folder: Path, command: str, *more: str) -> str:
     for line in " ".join([command.strip(), *more]).replace("\\\n", " ").splitlines():
         # The commands find poslab itself where it is installed: here in the copy.
         whole = re.sub(r"(PYTHONPATH=\S+)", rf"\1:{packages}", line.partition("  #")[0])
+        if exported := re.fullmatch(r"export (\w+)=(\S+)", whole):
+            environment[exported[1]] = exported[2]
+            continue
         is_ours = re.fullmatch(r"python -m src\.[^|;&<>$`*]+", whole)
         words = python(*shlex.split(whole)[1:]) if is_ours else ["bash", "-c", whole]
         ended = Running(words, folder, environment).wait(250)
