@@ -29,6 +29,8 @@ from poslab.encodings import (
     StackShape,
     Temperature,
 )
+from poslab.encodings.rotary.allocations import axial
+from poslab.encodings.sampling.places import PlaceSampler, SequenceSampler
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Model
 from poslab.models.stack_config import StackConfig
@@ -85,6 +87,10 @@ def is_scaling(factory: Callable[..., Any]) -> bool:
     return "inverse_frequencies" in inspect.signature(factory).parameters
 
 
+def is_allocation(factory: Callable[..., Any]) -> bool:
+    return "pairs" in inspect.signature(factory).parameters
+
+
 STACK = {"encoding": NoPosition, **SIZES}
 RIGHT: dict[str, dict[str, Any]] = {
     **{
@@ -107,8 +113,11 @@ RIGHT: dict[str, dict[str, Any]] = {
 """Arguments without a default that are not those of the stack."""
 
 
-OF_ROTARY = ("inverse_frequencies", "base", "length")
-"""Arguments that Rotary gives a scaling."""
+def of_rotary(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments that Rotary gives a scaling or an allocation."""
+    if is_scaling(factory):
+        return "inverse_frequencies", "base", "length"
+    return ("pairs", "axes") if is_allocation(factory) else ()
 
 
 def right(name: str) -> dict[str, Any]:
@@ -122,6 +131,8 @@ def made(name: str, **arguments: Any) -> Any:
     factory = partial(FACTORIES[name], **right(name) | arguments)
     if is_scaling(FACTORIES[name]):
         return Rotary(8, scaling=factory)  # who takes a scaling checks it: it is called within a compiled model
+    if is_allocation(FACTORIES[name]):
+        return Rotary(8, allocation=factory)
     return (PRETRAINED if name == "OwnPositions" else SHAPE).fill(factory)
 
 
@@ -131,9 +142,10 @@ def output(made: Any) -> Iterator[Tensor]:
     if isinstance(made, Sampling):
         yield made.next_token(torch.linspace(0, 1, 20).view(2, 10)).float()
     elif isinstance(made, PositionSampler):
-        moved = made(Positions.range(LENGTH), 2)
+        of_pictures = isinstance(made, PlaceSampler) and not isinstance(made, SequenceSampler)
+        moved = made(Positions.grid(2, 3) if of_pictures else Positions.range(LENGTH), 2)
         yield moved.ids.double()
-        yield Rotary(8).prepare(moved, moved).query_cos
+        yield Rotary(8, allocation=axial).prepare(moved, moved).query_cos
     elif isinstance(made, Temperature):
         yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
     elif isinstance(made, StackConfig):
@@ -154,7 +166,7 @@ def output(made: Any) -> Iterator[Tensor]:
         (name, parameter)
         for name, factory in FACTORIES.items()
         for parameter, declared in inspect.signature(factory).parameters.items()
-        if declared.kind is declared.POSITIONAL_OR_KEYWORD and not (is_scaling(factory) and parameter in OF_ROTARY)
+        if declared.kind is declared.POSITIONAL_OR_KEYWORD and parameter not in of_rotary(factory)
     ],
 )
 def test_an_odd_argument_is_refused_or_gives_numbers(name, parameter):

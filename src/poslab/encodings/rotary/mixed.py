@@ -73,7 +73,7 @@ class RotaryMixed(PositionalEncoding):
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         keys = key_positions.coordinates_for_heads
         # Only differences matter. The gradient of F at position 1,000 would be a difference of far larger numbers.
-        origin = keys[..., :1, :]
+        origin = keys[..., :1, :].sum(-2, keepdim=True)  # 0 without keys
         key_cos, key_sin = self._cos_sin(keys - origin)
         cos, sin = key_cos, key_sin
         if query_positions is not key_positions:
