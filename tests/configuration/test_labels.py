@@ -70,6 +70,8 @@ def test_a_label_names_the_encoding_and_what_differs(runs, expected):
         (["positions=randomized", "positions.max_position=99"], "rotary positions=randomized max_position=99"),
         (["encoding=t5", "temperature=ssmax"], "t5 temperature=ssmax"),
         (["dataset=copy", "optimizer.lr=0.1"], "rotary"),
+        (["encoding=swin_v2", "encoding.grid=[7,9]"], "swin_v2 grid=[7,9]"),
+        (["encoding=swin_v2", "+dataset.grid=[7,9]"], "swin_v2"),
     ],
 )
 def test_the_label_of_one_run_names_what_differs_from_its_choices(overrides, expected):

@@ -58,6 +58,8 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
             (name, {"grid": [4, 0]}, r"grid must be a list, each item a positive integer, got \[4, 0\]")
             for name in ("RelativeTable", "SwinV2Bias", "LearnedGrid", "LearnedAxes")
         ),
+        ("FourierFeatures", {"grid": [4, 1]}, r"grid must be a list, each item an integer of at least 2, got \[4, 1\]"),
+        ("FourierFeatures", {"num_bands": 1}, "num_bands must be an integer of at least 2, got 1"),
         ("SwinV2Bias", {"width": 0}, "width must be a positive integer, got 0"),
         ("LearnedGrid", {"interpolation": "area"}, "interpolation must be one of bilinear, bicubic, none, got 'area'"),
         ("SinusoidalGrid", {"scale": 0.0}, "scale must be a positive number, got 0.0"),

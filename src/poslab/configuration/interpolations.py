@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_KNOWN = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:pretrained\.[^${}]*|[\w.\[\]]*)\}")
-"""Interpolations of conf/: another key, the time, Hydra's facts of the job, and what a pretrained model knows."""
+_KNOWN = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:(?:pretrained|dataset)\.[^${}]*|[\w.\[\]]*)\}")
+"""Interpolations of conf/: another key, the time, Hydra's facts of the job, and what a model or dataset may know."""
 DEEPEST = 3
 """Most interpolations within each other; those of conf/ have 1."""
 

@@ -2,6 +2,7 @@
 
 from poslab.encodings.absolute.abacus import Abacus
 from poslab.encodings.absolute.fourier import Fourier
+from poslab.encodings.absolute.fourier_features import FourierFeatures
 from poslab.encodings.absolute.learned import Learned
 from poslab.encodings.absolute.learned_grid import LearnedAxes, LearnedGrid
 from poslab.encodings.absolute.none import NoPosition
@@ -74,6 +75,7 @@ __all__ = [
     "Fire",
     "Forgetting",
     "Fourier",
+    "FourierFeatures",
     "Interpolated",
     "KerpleLog",
     "KerplePower",
