@@ -175,6 +175,3 @@ class PictureClassification(ClassPrediction):
         device = device_of(model)
         batch = batch._replace(tokens=batch.tokens.to(device), patches=batch.patches.to(device))
         return self._prediction(self.logits(model, batch)[0])
-
-    def example_prompt(self) -> str:
-        return "picture.png"

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from poslab.data.pictures.fashion_mnist import CLASSES, FashionMnist, read_idx
 from poslab.data.pictures.folder import PictureFolder, read_picture
-from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs
+from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
 
 from .small import bars, write_fashion, write_idx, write_pictures
 
@@ -78,7 +78,8 @@ def test_a_missing_package_is_named(tmp_path):
         ({"side": 10}, r"^side must be 1 to 256 times patch=4 pixels, got 10$"),
         ({"sides": [8, 9]}, r"^sides must be 1 to 256 times patch=4 pixels, got 9$"),
         ({"sides": [2048]}, r"^sides must be 1 to 256 times patch=4 pixels, got 2048$"),
-        ({"patch": 0}, r"^patch must be a positive integer, got 0$"),
+        ({"patch": 0}, r"^patch must be an integer from 1 to 2048, got 0$"),
+        ({"patch": 300, "side": 2400}, r"^side must be 1 to 6 times patch=300 pixels, got 2400$"),
         ({"side": True}, r"^side must be a positive integer, got True$"),
         ({"test_examples": 0}, r"^test_examples must be a positive integer, got 0$"),
         ({"variants": 0}, r"^variants must be a positive integer, got 0$"),
@@ -94,16 +95,24 @@ def test_a_sequence_length_below_the_patches_of_a_picture_is_refused():
         Glyphs(**COMMON | {"sequence_length": 3}).check()
 
 
+def extent(picture: np.ndarray) -> np.ndarray:
+    """Height and width of the ink."""
+    return np.array([np.ptp(places) + 1 for places in np.nonzero(picture > 40)])
+
+
 def test_every_font_has_all_characters_and_draws_them_whole():
-    """No two characters of a font but those alike look the same, and ink stays off at least one edge of each axis."""
+    """One at an edge has the extent that it has where there is room around it."""
     source = Glyphs(variants=1, side=64, sides=[], sequence_length=256)
-    pictures = np.stack(list(source.pictures(range(len(FONTS) * len(CHARACTERS)), 64)))[..., 0]
-    of_fonts = pictures.reshape(len(FONTS), len(CHARACTERS), 64, 64)
-    assert (of_fonts.max((2, 3)) > 200).all()
-    blank = (of_fonts == 0).all(2) | (of_fonts == 0).all(3)
-    assert blank.any(-1).all()
-    for of_font in of_fonts:
-        assert len({picture.tobytes() for picture in of_font}) == len(CHARACTERS)
+    for font in FONTS:
+        of_font = set()
+        for character in CHARACTERS:
+            roomy = _drawn(font, character, 128, (0.4 - EM[0]) / (EM[1] - EM[0]), 0.3, 0.6)
+            for place in ((0.0, 0.0), (0.9, 0.95), (1.0, 1.0)):
+                alone = _drawn(font, character, 64, 0.5, *place)
+                assert (extent(alone) >= extent(roomy) - 2).all(), (font, character, place)
+            of_font.add(alone.tobytes())
+        assert len(of_font) == len(CHARACTERS)
+    assert len(list(source.pictures(range(3), 64))) == 3
 
 
 def test_a_glyph_is_drawn_at_a_side_not_resized():

@@ -86,8 +86,8 @@ def _drawn(font: str, character: str, side: int, size: float, x: float, y: float
     pen = ImageDraw.Draw(picture)
     face = _face(font, side * (EM[0] + size * (EM[1] - EM[0])))
     left, top, right, bottom = pen.textbbox((0, 0), character, face)
-    place = x * max(0, side - (right - left)) - left, y * max(0, side - (bottom - top)) - top
-    pen.text(place, character, 255, face)
+    free = max(0, side - 1 - (right - left)), max(0, side - 1 - (bottom - top))  # a part of a pixel takes a whole one
+    pen.text((x * free[0] - left, y * free[1] - top), character, 255, face)
     return np.asarray(picture)
 
 

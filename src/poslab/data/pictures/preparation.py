@@ -61,21 +61,16 @@ class StoredPictures:
         self._ends = np.cumsum(self.sizes.prod(-1, dtype=np.int64) * channels)
 
     @property
-    def num_values(self) -> int:
-        """Number of all values of pixels that the sizes ask for."""
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @property
-    def num_stored(self) -> int:
-        """Number of values that there are."""
-        return len(self._pixels)
+    def is_whole(self) -> bool:
+        """True if there are as many labels and pixels as the sizes ask for."""
+        return len(self.sizes) == len(self.labels) > 0 and self._ends[-1] == len(self._pixels)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Return a picture, (H, W, C) uint8."""
-        height, width = self.sizes[number]
+        height, width = self.sizes[number].tolist()
         end = self._ends[number]
         return self._pixels.ids[end - height * width * self.channels : end].reshape(height, width, self.channels)
 
@@ -150,7 +145,7 @@ def _check(source: PictureSource, side: int, folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} does not hold pictures: {error}") from error
         labels, (rows, rest) = stored.labels, np.divmod(stored.sizes, source.patch)
-        is_right &= len(stored) == len(labels) == count > 0 and stored.num_values == stored.num_stored
+        is_right &= stored.is_whole and len(stored) == count
         is_right &= bool(((labels >= 0) & (labels < len(facts.classes))).all() and (rows > 0).all() and not rest.any())
         is_right &= bool((rows.prod(-1, dtype=np.int64) <= source.tokens_at(side)).all())
     if not is_right:

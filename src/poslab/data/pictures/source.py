@@ -13,8 +13,8 @@ from poslab.data.examples.columns import Splits
 from poslab.data.kinds.pictures import PICTURES, Pictures
 from poslab.data.source import PreparedSource
 
-MOST_PATCHES = 65_536
-"""Most patches of a picture: 256 times 256."""
+MOST_PATCHES, MOST_PIXELS = 256, 2048
+"""Most patches and most pixels of a side."""
 
 
 class PictureSource(PreparedSource):
@@ -24,7 +24,8 @@ class PictureSource(PreparedSource):
     whole patches allow, and has at most as many of them. The patch stays the same, so a larger side is more tokens.
 
     Args:
-        side: in pixels, of the pictures of training and validation; a multiple of `patch` (default 28).
+        side: in pixels, of the pictures of training and validation; 1 to 256 times `patch`, and at most 2048 (default
+            28).
         sides: of the pictures of the test, each of which has all its pictures at each side; `side` is added.
         patch: side of a patch in pixels, at least 1 (default 4).
         sequence_length: at least the patches of a training picture; the training length for hyperparameters of
@@ -50,7 +51,7 @@ class PictureSource(PreparedSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("patch", self.patch, least=1)
+        require_integer("patch", self.patch, least=1, most=MOST_PIXELS)
         for name, sides in (("side", [self.side]), ("sides", self.sides)):
             for side in sides:
                 require_integer(name, side, least=1)
@@ -70,8 +71,8 @@ class PictureSource(PreparedSource):
 
     def require_whole(self, name: str, side: int) -> None:
         """Raise ValueError, beginning with a name, for a side that patches do not fill, or too many do."""
-        if side % self.patch or self.tokens_at(side) > MOST_PATCHES:
-            most = math.isqrt(MOST_PATCHES)
+        most = min(MOST_PATCHES, MOST_PIXELS // self.patch)
+        if side % self.patch or not 1 <= side // self.patch <= most:
             raise ValueError(f"{name} must be 1 to {most} times patch={self.patch} pixels, got {side}")
 
     @property
