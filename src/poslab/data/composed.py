@@ -17,14 +17,14 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
     Where the sequence length of an algorithmic dataset or of one of pictures is null, it becomes that of its longest
-    training example, which encodings then follow too. Values that a pretrained model gives itself are left out. The key
+    training example, which encodings then follow too, as they follow the grid of a picture. Values that a pretrained model gives itself are left out. The key
     `trust` decides which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
     """
     follows = any(OmegaConf.select(composed, f"dataset.{key}") is not None for key in ("task", "patch"))
-    if follows and composed.dataset.get("sequence_length", 0) is None:
+    if follows and None in (composed.dataset.get("sequence_length", 0), composed.dataset.get("grid", 0)):
         from poslab.data.algorithmic.examples import AlgorithmicExamples
         from poslab.data.pictures.source import PictureSource
 
@@ -33,7 +33,10 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
         node = {key: value for key, value in dataset.items() if key != "sequence_length"}
         kind = AlgorithmicExamples | PictureSource
         source = build({"trust": trust, "dataset": node}, "dataset", kind, sequence_length=0)
-        composed.dataset.sequence_length = source.most_tokens_trained
+        if composed.dataset.sequence_length is None:
+            composed.dataset.sequence_length = source.most_tokens_trained
+        if isinstance(source, PictureSource):
+            composed.dataset.grid = list(source.grid_trained)
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     plain: dict[str, Any] = {str(key): value for key, value in config.items()}

@@ -30,6 +30,8 @@ class PictureSource(PreparedSource):
         patch: side of a patch in pixels, at least 1 (default 4).
         sequence_length: at least the patches of a training picture; the training length for hyperparameters of
             encodings that follow it.
+        grid: rows and columns of the patches of a training picture, for hyperparameters of encodings that follow it;
+            None is those of a square picture.
         test_examples: the most pictures of validation and of test, drawn at random and the same for all seeds, at least
             1; None is all of them (default 2000).
         deduplicate: drop pictures that equal an earlier one, and those of training that equal one held out (default
@@ -44,6 +46,7 @@ class PictureSource(PreparedSource):
     sides: Sequence[int] = (16, 28, 56, 112)
     patch: int = 4
     sequence_length: int
+    grid: Sequence[int] | None = None
     test_examples: int | None = 2000
     deduplicate: bool = True
 
@@ -59,6 +62,10 @@ class PictureSource(PreparedSource):
         if self.test_examples is not None:
             require_integer("test_examples", self.test_examples, least=1)
         require_integer("sequence_length", self.sequence_length, least=0)
+        for size in self.grid_trained:
+            require_integer("grid", size, least=1)
+        if len(self.grid_trained) != 2:
+            raise ValueError(f"grid must be rows and columns, got {list(self.grid_trained)}")
 
     def check(self) -> None:
         """Raise ValueError for mistakes on the disk, and for a `sequence_length` below the patches of a picture."""
@@ -79,6 +86,11 @@ class PictureSource(PreparedSource):
     def most_tokens_trained(self) -> int:
         """The patches of a square picture of training."""
         return self.tokens_at(self.side)
+
+    @property
+    def grid_trained(self) -> Sequence[int]:
+        """Rows and columns of the patches of a picture of training."""
+        return [self.side // self.patch] * 2 if self.grid is None else self.grid
 
     def tokens_at(self, side: int) -> int:
         """Return the most patches of a picture at a side."""
