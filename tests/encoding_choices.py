@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ def composed_alone(choice: str) -> DictConfig:
         return compose(choice, overrides=["+dataset.sequence_length=512"])
 
 
-def factory(name: str, training_length: int = 512, **hyperparameters: Any) -> EncodingFactory:
-    """The factory that `encoding=name` gives, under other hyperparameters where they are named."""
+def factory(
+    name: str, training_length: int = 512, grid: Sequence[int] | None = None, **hyperparameters: Any
+) -> EncodingFactory:
+    """The factory that `encoding=name` gives for a text or for pictures, under other hyperparameters that are named."""
     config = composed_alone(f"encoding/{name}").copy()
-    config.dataset.sequence_length = training_length
+    config.dataset = {"sequence_length": training_length, **({} if grid is None else {"grid": list(grid)})}
     made: EncodingFactory = instantiate(config.encoding, **hyperparameters)
     return made
 
@@ -59,11 +62,11 @@ def encoding(name: str, causal: bool = True, **shape: int) -> PositionalEncoding
     return stack(name, causal, **shape).layer(0)
 
 
-def small_model(kind: Any, name: str, **arguments: Any) -> Any:
+def small_model(kind: Any, name: str, grid: Sequence[int] | None = None, **arguments: Any) -> Any:
     """A model of a class with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2} | arguments
-    return stacked(kind, VOCAB_SIZE, factory(name), digits=DIGITS, **sizes).eval()
+    return stacked(kind, VOCAB_SIZE, factory(name, grid=grid), digits=DIGITS, **sizes).eval()
 
 
 small_decoder = partial(small_model, Decoder)

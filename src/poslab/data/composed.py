@@ -17,8 +17,8 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
     Where the sequence length of an algorithmic dataset or of one of pictures is null, it becomes that of its longest
-    training example, which encodings then follow too, as they follow the grid of a picture. Values that a pretrained model gives itself are left out. The key
-    `trust` decides which classes are built, so it must be the user's.
+    training example, which encodings then follow too, as they follow the grid of a picture. Values that a pretrained
+    model gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
 
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.

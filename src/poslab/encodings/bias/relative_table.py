@@ -60,6 +60,8 @@ class RelativeTable(OffsetBias):
     def _within_grid(self, positions: Positions) -> Positions:
         """Return positions whose larger grids are resized to the table."""
         places = positions.places
+        if places is not None:
+            places.require_axes(self.num_axes, type(self).__name__)
         if places is None or all(a <= b for a, b in zip(places.largest, self.grid, strict=True)):
             return positions
         here = places.sizes.new_tensor(self.grid)
