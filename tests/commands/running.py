@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from .warm import WarmProcess, is_ours, words_and_environment
+from .warm import WarmProcess, is_copy, is_ours, words_and_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +115,7 @@ class Running:
 
     def descendants(self) -> list[psutil.Process]:
         """The processes that it has started."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in psutil.Process(self.process.pid).children(recursive=True) if not is_copy(one)]
 
     def workers(self) -> list[psutil.Process]:
         """Those of its processes that train, by rank."""

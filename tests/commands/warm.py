@@ -85,9 +85,25 @@ def words_and_environment(process: psutil.Process) -> tuple[list[str], dict[str,
     return process.cmdline(), process.environ()
 
 
+def is_copy(process: psutil.Process) -> bool:
+    """Return whether a process is a copy of a command that waits for children to fork, and no part of the command."""
+    with contextlib.suppress(psutil.Error):
+        return words_and_environment(process)[0] == WAITING
+    return False
+
+
+WAITING = ["waiting"]
+
+
 def _note(pid: int) -> Path:
     """The file that says what a process is that has not begun as such."""
     return Path(tempfile.gettempdir()) / f"poslab-tests-{os.getuid()}" / str(pid)
+
+
+def _write_note(words: list[str], environment: dict[str, str]) -> None:
+    """Say what this process is."""
+    _note(os.getpid()).parent.mkdir(exist_ok=True)
+    _note(os.getpid()).write_text(json.dumps([words, environment, psutil.Process().create_time()]))
 
 
 def _run(
@@ -153,6 +169,7 @@ def _let_children_begin_warm() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
+        _write_note(WAITING, {})
         _fork_on_demand(theirs)
     theirs.close()
     execute_child = subprocess.Popen._execute_child  # type: ignore[attr-defined]
@@ -194,8 +211,7 @@ def _fork_on_demand(requests: socket.socket) -> NoReturn:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if new_session:
                 os.setsid()
-            _note(os.getpid()).parent.mkdir(exist_ok=True)
-            _note(os.getpid()).write_text(json.dumps([words, environment, psutil.Process().create_time()]))
+            _write_note(words, environment)
             _take(files, directory, environment)
             _let_children_begin_warm()
             _become(words[2], words[3:])
