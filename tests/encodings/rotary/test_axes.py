@@ -326,3 +326,17 @@ def test_a_head_too_narrow_for_the_axes_is_refused():
     positions = Positions.grid(2, 2, 2)
     with pytest.raises(ValueError, match=r"^fraction must turn a pair of channels for each of 3 axes, got 2 pairs$"):
         Rotary(4, allocation=axial).prepare(positions, positions)
+
+
+@pytest.mark.parametrize("layout", ["half_split", "blocks"])
+def test_it_compiles_into_one_graph_with_places_in_it(layout):
+    rotary, query = Rotary(D, layout=layout, allocation=axial), queries_and_keys(12)[0]
+
+    def rotate(query: Tensor, sizes: Tensor) -> Tensor:
+        positions = Positions.grids(sizes, 12, (3, 4))
+        return rotary.rotate_query(query, rotary.prepare(positions, positions))
+
+    torch._dynamo.reset()
+    sizes = torch.tensor([[3, 4]])
+    compiled = torch.compile(rotate, fullgraph=True, backend="eager")(query, sizes)
+    torch.testing.assert_close(compiled, rotate(query, sizes), rtol=0, atol=1e-6)
