@@ -32,6 +32,7 @@ from poslab.encodings import (
     Temperature,
     Tokens,
 )
+from poslab.encodings.sampling.places import PlaceSampler, SequenceSampler
 
 MakeStack = Callable[[bool], StackEncodings]
 """Makes the encodings of a stack that is causal or not, with fresh parameters from torch's global generator."""
@@ -267,7 +268,9 @@ def draw_temperature(temperature: Temperature) -> Figure:
 
 @styled
 def draw_positions(sampler: PositionSampler) -> Figure:
-    """Draw how far three training texts are moved."""
+    """Draw how far three training texts are moved, or where patches are."""
+    if isinstance(sampler, PlaceSampler):
+        return draw_places(sampler)
     figure, axes = _axes("place of a token in its text", "drawn position - place")
     for seed, colour in enumerate(QUERY_COLOURS):
         torch.manual_seed(seed)
@@ -275,6 +278,24 @@ def draw_positions(sampler: PositionSampler) -> Figure:
         moved_T = sampler.train()(places, 1).ids.reshape(-1) - places.ids
         axes.plot(places.ids, moved_T, color=colour, linewidth=1, label=f"draw {seed + 1}")
     _show_flatness(axes)
+    _legend(axes)
+    return figure
+
+
+def draw_places(sampler: PlaceSampler) -> Figure:
+    """Draw the coordinates of a picture, or of a picture between words, on each axis."""
+    figure, axes = _axes("place of a token in storage", "coordinate")
+    picture = torch.tensor([[6, 6]])
+    if isinstance(sampler, SequenceSampler):
+        word = torch.ones(6, 3, dtype=torch.int64)
+        picture = torch.cat([word, torch.tensor([[1, 5, 5]]), word])
+    positions = Positions.grids(picture, int(picture.prod(-1).sum()), picture.amax(0).tolist())
+    torch.manual_seed(0)
+    places = sampler.train()(positions, 1).places
+    assert places is not None
+    coordinates = places.coordinates.reshape(-1, len(places.axes))
+    for axis, (name, colour) in enumerate(zip(places.axes, QUERY_COLOURS, strict=False)):
+        axes.plot(positions.ids, coordinates[:, axis], color=colour, linewidth=1, marker=".", markersize=3, label=name)
     _legend(axes)
     return figure
 

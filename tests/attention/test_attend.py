@@ -50,7 +50,9 @@ def test_every_exact_route_gives_the_output_and_gradients_of_the_dense_one(name,
 def test_a_bias_of_positions_that_are_not_contiguous_is_refused_by_the_distance_route_alone():
     alibi, scattered = encoding("alibi"), Positions(torch.tensor([0, 3, 4]), 5)
     scenario = Scenario(scattered, scattered, Visibility(), lambda b, i, j: j <= i)
-    with pytest.raises(ValueError, match=r"^attention must not be distance where positions are neither contiguous nor cells of a grid$"):
+    with pytest.raises(
+        ValueError, match=r"^attention must not be distance where positions are neither contiguous nor cells of a grid$"
+    ):
         attended(alibi, scenario, *inputs(3, 3), "distance")
     assert torch.equal(attended(alibi, scenario, *inputs(3, 3)), attended(alibi, scenario, *inputs(3, 3), "blockwise"))
 

@@ -90,11 +90,8 @@ def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
         return typed("-sc", "query=bash", directory=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
 
     assert completed("poslab ex") == ["export", "explore"]
-    assert completed("poslab train encoding=rot") == [
-        "encoding=rotary",
-        "encoding=rotary_proportional",
-        "encoding=rotten",
-    ]
+    assert completed("poslab train encoding=rotary_p") == ["encoding=rotary_proportional"]
+    assert completed("poslab train encoding=rott") == ["encoding=rotten"]
     assert completed("poslab evaluate str") == ["stride="]
     assert completed("poslab sweep n_t") == ["n_trials="]
     assert completed("poslab sweep sweep=rotary_") == ["sweep=rotary_base"]
