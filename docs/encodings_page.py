@@ -108,8 +108,8 @@ To use one in attention of your own: [in your model](in-your-model.md).
 """
 MADE = "`python docs/make.py` makes this page. Do not edit it by hand. [Encodings](../encodings.md) has all of them."
 POSITIONS_CAPTION = (
-    "How far three texts of 512 tokens are moved in training; where positions are those of patches, the coordinates of a "
-    "picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
+    "How far three texts of 512 tokens are moved in training; where positions are those of patches, the coordinates of "
+    "a picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
 )
 
 LEGEND = "Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j."
