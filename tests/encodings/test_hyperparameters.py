@@ -103,7 +103,7 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("Rotary", {"fraction": 0.0}, r"fraction must be a number in \(0, 1\], got 0.0"),
         ("Rotary", {"fraction": 1.5}, r"fraction must be a number in \(0, 1\], got 1.5"),
         ("Rotary", {"fraction": 0.2}, "fraction must turn an even, positive number .* 8 channels, got 0.2, .*"),
-        ("Rotary", {"layout": "half"}, "layout must be one of half_split, interleaved, got 'half'.*"),
+        ("Rotary", {"layout": "half"}, "layout must be one of half_split, interleaved, blocks, got 'half'.*"),
         ("XPos", {"head_dim": 7}, "head_dim must be even, got 7"),
         ("XPos", {"base": 1.0}, "base must be a number greater than 1, got 1.0"),
         ("XPos", {"scale_base": 0.0}, "scale_base must be a positive number, got 0.0"),
