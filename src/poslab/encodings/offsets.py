@@ -122,6 +122,13 @@ class BiasOfLattice:
         return functional.embedding(numbers_BRS, self.values.T).movedim(-1, -3)
 
 
+def bias_of_places(
+    queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor]
+) -> BiasOfLattice | BiasOfOffsets:
+    """Return the bias of a function of offsets, as a lattice where there is one."""
+    return BiasOfLattice.between(queries, keys, bias_of) or BiasOfOffsets(queries, keys, bias_of)
+
+
 def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:
     """Return for each token a number, (1 or B, T), whose differences are those of offsets, counted row after row."""
     numbers = torch.zeros_like(places.grids)

@@ -102,6 +102,12 @@ def test_a_grid_of_one_axis_is_the_learned_encoding_of_a_text_and_ends_like_it(m
         added(ours, Positions.range(2, 15))
 
 
+def test_a_text_past_a_side_of_a_grid_is_at_its_last_cell():
+    ours = learned(LearnedGrid, [3, 5])
+    expected = ours.table[[0, 1, 2, 2, 2, 2], [0, 1, 2, 3, 4, 4]]
+    assert ours.max_length is None and torch.equal(added(ours, Positions.range(6))[0], expected)
+
+
 @pytest.mark.parametrize("made", [LearnedGrid, LearnedAxes])
 def test_real_positions_of_a_text_are_refused(made):
     with pytest.raises(ValueError, match=r"^positions must be integers for learned positions, got real numbers: "):

@@ -46,7 +46,6 @@ class FourierFeatures(PositionalEncoding):
     """
 
     relative = False
-    reads_axes = True
 
     def __init__(
         self,
@@ -56,6 +55,7 @@ class FourierFeatures(PositionalEncoding):
     ) -> None:
         super().__init__()
         self.grid, self.num_bands = tuple(grid), num_bands
+        self.reads_axes = len(grid) > 1
         self.projection = nn.Linear(len(grid) * (2 * num_bands + 1), d_model, bias=False)
 
     def features(self, positions: Positions) -> Tensor:

@@ -23,13 +23,13 @@ class _OfCells(PositionalEncoding):
     """Base class of learned vectors that are resampled for grids of other sizes."""
 
     relative = False
-    reads_axes = True
 
     def __init__(self, grid: Sequence[int], interpolation: Interpolation) -> None:
         super().__init__()
         self.grid = tuple(grid)
         self.interpolation = interpolation
-        self.max_length = grid[0] if len(grid) == 1 else None
+        self.reads_axes = len(grid) > 1
+        self.max_length = None if self.reads_axes else grid[0]
 
     def at_cells(self, cells_A: tuple[Tensor, ...]) -> Tensor:
         """Return the vectors of whole cells, given on each axis, (..., T, M) float32."""
@@ -42,7 +42,8 @@ class _OfCells(PositionalEncoding):
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         places = positions.places
         if places is None:
-            vectors = self.at_cells((self._ids(positions),) * len(self.grid))
+            ids = self._ids(positions)
+            vectors = self.at_cells(tuple(ids.clamp_max(cells - 1) for cells in self.grid))
         else:
             places.require_axes(len(self.grid), type(self).__name__)
             vectors = self._of_places(places)
@@ -51,15 +52,15 @@ class _OfCells(PositionalEncoding):
         return x_BTM + vectors.to(x_BTM.dtype)
 
     def _ids(self, positions: Positions) -> Tensor:
-        """Return the ids of a text, whose tokens are at the same number on every axis."""
+        """Return the ids of a text, which are its cells on every axis; a grid of one axis ends it."""
         if positions.ids.is_floating_point():
             raise ValueError(
                 "positions must be integers for learned positions, got real numbers: a text has no size to which a "
                 "table could be resampled; choose positions that are integers, or another encoding"
             )
-        if positions.stop > min(self.grid):
+        if self.max_length is not None and positions.stop > self.max_length:
             raise ValueError(
-                f"max_length={min(self.grid)} learned positions, the cells of grid on an axis, end before position "
+                f"max_length={self.max_length} learned positions, the cells of grid, end before position "
                 f"{positions.stop - 1} of a text; train with a larger grid, or choose an encoding without an end"
             )
         return positions.ids
@@ -99,8 +100,9 @@ class LearnedGrid(_OfCells):
     Parameters: `table` (G_1, ..., G_A, M), once for the whole model; normal with standard deviation 0.02.
 
     Causal and bidirectional. Claimed to carry over to somewhat larger pictures, best after some training there. A text
-    has no size: its tokens are at the same cell on every axis, without resampling, and end at the shortest. A token
-    that stands nowhere has no vector. Costs N numbers per token and N * M products, once before the first layer.
+    has no size: its tokens are at the same number on every axis, without resampling. A grid of one axis ends a text, as
+    `Learned` does; on several, a token past a side is at its last cell. A token that stands nowhere has no vector.
+    Costs N numbers per token and N * M products, once before the first layer.
 
     Traps: transformers resizes the table of ViT by a bicubic kernel with a = -3/4 and without antialias, which differs
     where pictures become smaller. A grid of one cell, as of a token of text among pictures, gets the mean of the table.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.distance import BiasOfPairs, BiasTable, Pairs
-from poslab.encodings.offsets import BiasOfLattice, BiasOfOffsets, LogitBias, Metric, length_of
+from poslab.encodings.offsets import LogitBias, Metric, bias_of_places, length_of
 from poslab.encodings.positions import Positions
 
 
@@ -35,9 +35,8 @@ class DistanceBias(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
         on_a_text = query_positions.places is None and key_positions.places is None
-        if self.reads_axes and not on_a_text:
-            lattice = BiasOfLattice.between(query_positions, key_positions, self.bias_of)
-            return lattice or BiasOfOffsets(query_positions, key_positions, self.bias_of)
+        if self.metric is not None and not on_a_text:
+            return bias_of_places(query_positions, key_positions, self.bias_of)
         if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
             return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
@@ -62,7 +61,7 @@ class OffsetBias(DistanceBias):
     def __init__(self, num_axes: int) -> None:
         super().__init__()
         self.num_axes = num_axes
-        self.reads_axes = True
+        self.reads_axes = num_axes > 1
 
     def bias_of(self, offset: Tensor) -> Tensor:
         raise NotImplementedError
@@ -71,7 +70,9 @@ class OffsetBias(DistanceBias):
         return self.bias_of(distance.unsqueeze(-1).expand(*distance.shape, self.num_axes))
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
-        for positions in (query_positions, key_positions):
-            if positions.places is not None:
-                positions.places.require_axes(self.num_axes, type(self).__name__)
+        places = [positions.places for positions in (query_positions, key_positions) if positions.places is not None]
+        for own in places:
+            own.require_axes(self.num_axes, type(self).__name__)
+        if places:
+            return bias_of_places(query_positions, key_positions, self.bias_of)
         return super().prepare(query_positions, key_positions)

@@ -60,9 +60,10 @@ class RelativeTable(OffsetBias):
     def _within_grid(self, positions: Positions) -> Positions:
         """Return positions whose larger grids are resized to the table."""
         places = positions.places
-        if places is not None:
-            places.require_axes(self.num_axes, type(self).__name__)
-        if places is None or all(a <= b for a, b in zip(places.largest, self.grid, strict=True)):
+        if places is None:
+            return positions
+        places.require_axes(self.num_axes, type(self).__name__)
+        if all(size <= cells for size, cells in zip(places.largest, self.grid, strict=True)):
             return positions
         here = places.sizes.new_tensor(self.grid)
         share = (2 * here - 1) / (2 * torch.maximum(places.sizes, here) - 1)
