@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
 import signal
+import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
@@ -116,6 +120,18 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
 
 
 @pytest.mark.slow
+def suspend_without_a_lock(process: psutil.Process, database: Path) -> None:
+    """Suspend a process while it writes nothing: a database that it had locked would be locked for all."""
+    while True:
+        process.suspend()
+        with contextlib.suppress(sqlite3.OperationalError), sqlite3.connect(database, timeout=0.5) as connection:
+            connection.execute("begin immediate")
+            connection.rollback()
+            return
+        process.resume()
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     ("limit", "cause"),
     [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST.reason)],
@@ -126,7 +142,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tm
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
     worker = next(p for p in running.descendants() if "poslab.tuning.worker" in words_and_environment(p)[0])
-    worker.suspend()
+    suspend_without_a_lock(worker, out / "study.db")
     ended = running.wait(120)
 
     assert ended.status == 0, ended
