@@ -119,7 +119,8 @@ class StopOnSignals(L.Callback):
                     break
             else:
                 return
-            while select.select([numbers], [], [], SECONDS_TO_UNWIND)[0]:
+            end = now + SECONDS_TO_UNWIND  # however many signals come
+            while (left := end - time.monotonic()) > 0 and select.select([numbers], [], [], left)[0]:
                 if not numbers.read(1):
                     return
         interrupted = RunInterruptedError(number[0])
