@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from itertools import chain
@@ -107,7 +107,7 @@ def _flat(factory: Callable[..., Any]) -> Callable[..., Any]:
 def _value(value: Any, name: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence):
         return [_value(item, name) for item in value]
     if callable(value):
         return _node(value, None)
