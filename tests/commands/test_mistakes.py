@@ -63,7 +63,7 @@ MISTAKES = {
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
     "did you mean 'encoding.max_distance'?",
     "encoding=alibi encoding.num_buckets=4": "encoding.num_buckets: there is no such key here; "
-    "it is one of encoding=deberta, encoding=t5 and encoding=tupe\n",
+    "it is one of encoding=deberta, encoding=t5, encoding=t5_axes and encoding=tupe\n",
     "encoding=alibi encoding.base=4": "encoding.base: there is no such key here; it is one of ",
     "encoding=yarn encoding.scaling.factor=0": "encoding.scaling.factor must be a number of at least 1, got 0",
     "encoding=per_layer encoding.windows=[4]": "encoding.windows must have one entry for each of the 2 encodings",
