@@ -170,7 +170,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    kept, of_rows = ctx.saved_tensors[:-OF_ROWS], ctx.saved_tensors[-OF_ROWS:]
+    saved = ctx.saved_tensors  # read once: checkpointed activations are given out once
+    kept, of_rows = saved[:-OF_ROWS], saved[-OF_ROWS:]
     learns = ctx.needs_input_grad[3]
     settings = (ctx.nearest, ctx.furthest, ctx.scale, *of_rows)
     q, k, v, bias = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings)
