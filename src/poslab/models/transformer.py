@@ -20,7 +20,7 @@ from poslab.models.patches import PatchEmbedding
 from poslab.models.reading import Reading, end_of_positions
 from poslab.models.stack_config import StackConfig
 
-Number = Annotated[int, Range(at_least=0)]
+Number = Annotated[int, Range(at_least=0), Range(at_most=10_000)]
 """Number of registers."""
 
 

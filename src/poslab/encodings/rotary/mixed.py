@@ -27,7 +27,7 @@ class RotaryMixed(PositionalEncoding):
     A pair of channels so has a direction as well as a speed: it turns along diagonals too, where the pairs of
     `Rotary` under an allocation read one axis each.
 
-    Use it for pictures when an encoding may have parameters: its authors find it ahead of axial rotary most of all at
+    Use it when an encoding of pictures may have parameters: its authors find it ahead of axial rotary most of all at
     other resolutions than that of training.
 
     Args:
