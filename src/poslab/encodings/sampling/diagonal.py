@@ -27,8 +27,6 @@ class Diagonal(SequenceSampler):
     For sequences of text and clips that have an axis `time`. A text alone stays as it is. The same in training and
     evaluation. Costs a cumulative sum.
 
-    Trap: the paper's formula lets text go on stride - 1 positions later than its code, which this follows.
-
     Source: Wei et al., "VideoRoPE: What Makes for Good Video Rotary Position Embedding?" (ICML 2025), section 4.
     """
 

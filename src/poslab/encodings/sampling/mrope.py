@@ -20,7 +20,7 @@ class MRope(SequenceSampler):
     it is. The same in training and evaluation. Costs a cumulative sum.
 
     Trap: after a clip of more frames than a side has patches, Qwen2-VL in transformers lets text go on within the
-    clip's times; here and in the paper it goes on after the largest position.
+    clip's times; here it goes on after the largest position.
 
     Source: Wang et al., "Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any Resolution" (2024),
     section 2.1.
