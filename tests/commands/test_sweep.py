@@ -132,6 +132,7 @@ def suspend_without_a_lock(process: psutil.Process, database: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "cause"),
     [("hang_after=5", "nothing new for 5 seconds"), ("lost_after=6", LOST.reason)],

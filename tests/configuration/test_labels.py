@@ -79,8 +79,10 @@ def test_the_label_of_one_run_names_what_differs_from_its_choices(overrides, exp
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
-def test_an_encoding_as_it_is_chosen_is_its_own_label(name):
-    assert label(config(f"encoding={name}")) == name
+def test_an_encoding_as_it_is_chosen_is_found_by_its_configuration_and_is_its_own_label(name):
+    chosen = config(f"encoding={name}")
+    assert choice_name(CONF, "encoding", chosen["encoding"]) == name
+    assert label(chosen) == name
 
 
 def test_two_runs_have_two_labels_though_four_keys_are_alike():
@@ -144,11 +146,6 @@ def test_keys_that_end_alike_are_told_apart():
         config("model.num_layers=3", "trainer.max_steps=20"),
     )
     assert labels([one, other], CONF) == ["rotary num_layers=2 max_steps=10", "rotary num_layers=3 max_steps=20"]
-
-
-@pytest.mark.parametrize("name", EVERY_ENCODING)
-def test_every_encoding_is_found_by_its_configuration(name):
-    assert choice_name(CONF, "encoding", config(f"encoding={name}")["encoding"]) == name
 
 
 def test_a_class_of_ones_own_has_its_own_name():

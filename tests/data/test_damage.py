@@ -275,12 +275,13 @@ PLACES_AND_LABELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, change",
     [
         *(pytest.param(texts, change, id=way) for way, change in HOSTILE.items()),
         *((classes, change) for change in OF_EXAMPLES),
-        *(pytest.param(source, rewrite(*of), marks=pytest.mark.slow) for source, *of in PLACES_AND_LABELS),
+        *((source, rewrite(*of)) for source, *of in PLACES_AND_LABELS),
     ],
 )
 def test_prepared_data_of_a_stranger_is_prepared_again(

@@ -93,6 +93,7 @@ def composed(name: str, words: list[str]) -> Any:
         return made(written_in_full(overrides, known_keys(name, overrides)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", OURS, ids=lambda words: " ".join(words)[10:70])
 def test_a_command_is_read_as_it_stands(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

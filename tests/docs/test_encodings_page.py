@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from poslab.encodings import PositionalEncoding, StackEncodings
-from tests.encoding_choices import composed
+from tests.encoding_choices import composed, composed_alone
 
 TEXTS = {path: path.read_text(encoding="utf-8") for path in (PAGE, *sorted(FOLDER.iterdir()))}
 GROUPS = ("encoding", "positions", "temperature")
@@ -68,7 +68,7 @@ def test_what_the_pages_say_is_what_the_code_says_now(made):
 def test_every_choice_is_given_a_section_with_its_picture_and_hyperparameters(path, made):
     (text,) = ("\n".join(found[title(path)]) for found in map(sections, made.values()) if title(path) in found)
     assert len(re.findall(r"!\[.*\]\(.*\)", text)) == 1
-    for key in keys(composed(f"{path.parent.name}={path.stem}")[path.parent.name], path.parent.name):
+    for key in keys(composed_alone(f"{path.parent.name}/{path.stem}")[path.parent.name], path.parent.name):
         assert f"| `{key}` |" in text
     if path.parent.name == "encoding":
         assert re.search(rf"^\| \[{path.stem}\]\(encodings/\w+\.md#{path.stem}\) \| ", made[PAGE], re.M)

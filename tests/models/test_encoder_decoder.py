@@ -31,6 +31,7 @@ def test_token_by_token_it_gives_the_logits_of_the_full_pass(name):
         torch.testing.assert_close(written(model, source, target, real), model(source, target, real), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CROSSING)
 def test_with_an_encoding_between_source_and_target_too(name):
     model, source, target = small("rotary", cross_encoding=factory(name)), some_tokens(2, 13), some_tokens(2, 17)

@@ -157,6 +157,7 @@ def test_the_gradient_of_a_batch_reaches_every_weight():
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 
+@pytest.mark.slow
 def test_a_compiled_model_reads_patches():
     torch._dynamo.reset()
     model, batch = model_of("rotary", registers=1), batch_of(SIZES)

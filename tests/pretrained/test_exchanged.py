@@ -191,6 +191,7 @@ def test_the_bias_of_t5_trains_in_memory_that_is_linear_in_the_length(name):
     assert growth(exchanged) < 2.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "llama"])
 @pytest.mark.parametrize("encoding", ["t5", "learned", "own"])
 def test_a_model_compiles_into_one_graph(name, encoding):

@@ -67,7 +67,7 @@ def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> N
 def compare_blocks(subject: Subject, case: Case) -> None:
     """Require of blocks of the queries, and of the last ones, the output and gradients of all in one block."""
     for num_queries, blocks in ((LENGTH, (7,)), (9, (7, 1))):
-        for encoding in subject.stack(case.causal).of_layers:
+        for encoding in subject.kinds(case.causal):
             asking = slice(LENGTH - num_queries, LENGTH)
             whole, *parts = (
                 output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
@@ -80,9 +80,9 @@ def check_contiguous_positions_are_no_others(subject: Subject) -> None:
     """Compare contiguous positions with the same ids not marked so, for the last tokens or, if bidirectional, any."""
     ids = torch.arange(300 - LENGTH, 300)
     for causal in subject.directions:
-        encodings = subject.stack(causal)
+        kinds = subject.kinds(causal)
         for asking in (slice(0, LENGTH), slice(13, LENGTH), *([] if causal else [slice(0, 5), slice(4, 16)])):
-            for encoding in encodings.of_layers:
+            for encoding in kinds:
                 shortcut, plain = (
                     output_by_blocks(subject, encoding, Case(positions, causal), asking)
                     for positions in (Positions(ids, 300, contiguous) for contiguous in (True, False))

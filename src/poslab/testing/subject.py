@@ -14,6 +14,7 @@ from poslab.attention import MultiHeadAttention, Visibility
 from poslab.encodings import (
     EncodingFactory,
     PerLayer,
+    PositionalEncoding,
     Positions,
     StackEncodings,
     StackShape,
@@ -55,6 +56,10 @@ class Subject:
         encodings = StackEncodings(self.factory, self.shape(causal), self.temperature)
         stir(encodings)
         return encodings.eval()
+
+    def kinds(self, causal: bool = True) -> list[PositionalEncoding]:
+        """Return an encoding for each set of hyperparameters in its stack; layers of one differ in weights alone."""
+        return list({repr(encoding): encoding for encoding in self.stack(causal).of_layers}.values())
 
     @functools.cached_property
     def attention(self) -> MultiHeadAttention:
