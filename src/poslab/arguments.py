@@ -202,13 +202,12 @@ def _described(hint: Any, value: Any) -> str:
     if origin is Literal:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):
-        if _is_record(hint):
-            kinds = [_described(kind, None) for kind in get_args(hint)]
-            items_are = f"each {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
-            return f"a list of {len(kinds)} items, {items_are}"
-        item = _item_kinds(hint, 1)[0]
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-        return f"a list, each item {_described(item, next((one for one in items if not _fits(one, item)), None))}"
+        kinds = list(get_args(hint)) if _is_record(hint) else _item_kinds(hint, 1)
+        if len(set(kinds)) > 1:
+            return f"a list of {len(kinds)} items, {', '.join(_described(kind, None) for kind in kinds)}"
+        item = _described(kinds[0], next((one for one in items if not _fits(one, kinds[0])), None))
+        return f"a list of {len(kinds)} items, each {item}" if _is_record(hint) else f"a list, each item {item}"
     if origin in (dict, Mapping):
         return "values by name"
     names = {int: INTEGER, float: NUMBER, bool: "true or false", str: "text", types.NoneType: "null", Any: "anything"}

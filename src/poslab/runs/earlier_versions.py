@@ -6,7 +6,8 @@ from typing import Any
 
 MOVED = {
     "poslab.training.settings.TrainerSettings": "poslab.runs.trainer_settings.TrainerSettings",
-    "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizer.AdamWithCosine",
+    "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizers.adamw.AdamW",
+    "poslab.runs.optimizer.AdamWithCosine": "poslab.runs.optimizers.adamw.AdamW",
 }
 """Classes of a `_target_` by their earlier places."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from poslab.data.sources import AnySource
     from poslab.models import ModelRecipe
     from poslab.objectives.objective import Objective
-    from poslab.runs.optimizer import AdamWithCosine
+    from poslab.runs.optimizers import OptimizerSettings
     from poslab.runs.trainer_settings import TrainerSettings
     from poslab.start import Start
     from poslab.tasks.task import Task
@@ -56,7 +56,7 @@ class Recipe:
     task: type[Task]
     model: ModelRecipe
     objective: Objective
-    optimizer: AdamWithCosine
+    optimizer: OptimizerSettings
     adapt: Adaptation
     start: Start
     trainer: TrainerSettings
@@ -81,12 +81,12 @@ class Recipe:
 
         # These import torch, which takes a second; the mistakes above are reported without it.
         from poslab.adaptation import Adaptation
-        from poslab.runs.optimizer import AdamWithCosine
+        from poslab.runs.optimizers import OptimizerSettings
         from poslab.runs.trainer_settings import TrainerSettings
         from poslab.start import Start
 
         trainer = build(config, "trainer", TrainerSettings)
-        optimizer = build(config, "optimizer", AdamWithCosine)
+        optimizer = build(config, "optimizer", OptimizerSettings)
         adapt = build(ADDED | dict(config), "adapt", Adaptation)
         start = build(ADDED | dict(config), "start", Start)
         model = _model(config)

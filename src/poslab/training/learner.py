@@ -20,7 +20,7 @@ from poslab.data.batch import Batch
 from poslab.models import Model
 from poslab.objectives.objective import Objective, Teacher
 from poslab.runs.errors import NonFiniteLossError
-from poslab.runs.optimizer import AdamWithCosine
+from poslab.runs.optimizers import OptimizerSettings
 from poslab.tasks.task import Task
 from poslab.training.environment import peak_memory_mb
 
@@ -50,7 +50,7 @@ class Learner(L.LightningModule):
         model: Model,
         task: Task,
         objective: Objective,
-        optimizer: AdamWithCosine,
+        optimizer: OptimizerSettings,
         *,
         batch_size: int,
         lengths: Mapping[str, Sequence[int]],
@@ -176,7 +176,8 @@ class Learner(L.LightningModule):
             if number:
                 metrics[name] = total / number
         metrics["gradient_norm"] = float(self._gradient_norm)
-        metrics["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        settings = self.optimizer_settings
+        metrics["learning_rate"] = settings.lr * settings.lr_fraction(step - 1, self.trainer.max_steps)
         if self.training_seconds:
             metrics["tokens_per_second"] = self.tokens_per_second
         self.record({f"train/{name}": value for name, value in metrics.items()})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import Positions, RotaryMixed
-from poslab.runs.optimizer import parameter_groups
+from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
 
 HEADS, GROUPS = 4, 2

@@ -8,11 +8,11 @@ from torch import nn
 
 from poslab.adaptation.low_rank import LowRank
 from poslab.encodings import PositionalEncoding
-from poslab.runs.optimizer import AdamWithCosine
+from poslab.runs.optimizers import AdamW
 from tests.encoding_choices import small_decoder
 
 
-def decay_and_lr(model: nn.Module, optimizer: AdamWithCosine, max_steps: int = 100) -> dict[str, tuple[float, float]]:
+def decay_and_lr(model: nn.Module, optimizer: AdamW, max_steps: int = 100) -> dict[str, tuple[float, float]]:
     """Weight decay and peak learning rate by parameter name."""
     made, _ = optimizer.build(model, max_steps)
     by_id = {id(p): (g["weight_decay"], g["initial_lr"]) for g in made.param_groups for p in g["params"]}
@@ -23,7 +23,7 @@ def decay_and_lr(model: nn.Module, optimizer: AdamWithCosine, max_steps: int = 1
 @pytest.mark.parametrize("tied", [True, False])
 def test_only_the_matrices_of_linear_layers_decay(tied):
     model = small_decoder("learned", tie_embeddings=tied, qk_norm=True)
-    decaying = {name for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1e-3)).items() if decay}
+    decaying = {name for name, (decay, _) in decay_and_lr(model, AdamW(lr=1e-3)).items() if decay}
     matrices = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if tied:  # its matrix is that of the embeddings
         matrices.remove("output")
@@ -33,7 +33,7 @@ def test_only_the_matrices_of_linear_layers_decay(tied):
 @pytest.mark.parametrize("encoding", ["learned", "t5"])
 def test_what_an_encoding_learns_never_decays_and_has_its_own_learning_rate(encoding):
     model = small_decoder(encoding)
-    optimizer = AdamWithCosine(lr=2e-3, encoding_lr_multiplier=5.0, weight_decay=0.3)
+    optimizer = AdamW(lr=2e-3, encoding_lr_multiplier=5.0, weight_decay=0.3)
     own = {name: value for name, value in decay_and_lr(model, optimizer).items() if name.startswith("encodings.")}
     others = {name: value for name, value in decay_and_lr(model, optimizer).items() if name not in own}
     assert set(own.values()) == {(0.0, 2e-3 * 5.0)}
@@ -47,7 +47,7 @@ def test_a_linear_layer_within_an_encoding_does_not_decay_either():
             self.matrix = nn.Linear(3, 3)
 
     model = nn.ModuleDict({"encoding": WithMatrix(), "layer": nn.Linear(3, 3)})
-    decays = {name: decay for name, (decay, _) in decay_and_lr(model, AdamWithCosine(lr=1.0)).items()}
+    decays = {name: decay for name, (decay, _) in decay_and_lr(model, AdamW(lr=1.0)).items()}
     of_encoding = {"encoding.matrix.weight": 0.0, "encoding.matrix.bias": 0.0}
     assert decays == {**of_encoding, "layer.weight": 0.1, "layer.bias": 0.0}
 
@@ -55,7 +55,7 @@ def test_a_linear_layer_within_an_encoding_does_not_decay_either():
 def test_the_factors_of_updates_decay_and_frozen_weights_are_left_out():
     model = small_decoder("t5", qk_norm=True)
     LowRank(rank=2).apply(model)
-    made, _ = AdamWithCosine(lr=1e-3).build(model, 100)
+    made, _ = AdamW(lr=1e-3).build(model, 100)
     by_id = {id(p): (g["weight_decay"], g["initial_lr"]) for g in made.param_groups for p in g["params"]}
     found = {name: by_id.get(id(parameter)) for name, parameter in model.named_parameters()}
     for name, group in found.items():
@@ -70,11 +70,11 @@ def test_the_factors_of_updates_decay_and_frozen_weights_are_left_out():
 def test_a_transposed_matrix_of_transformers_decays_as_others_do():
     from transformers.pytorch_utils import Conv1D
 
-    decays = {name: decay for name, (decay, _) in decay_and_lr(Conv1D(3, 2), AdamWithCosine(lr=1.0)).items()}
+    decays = {name: decay for name, (decay, _) in decay_and_lr(Conv1D(3, 2), AdamW(lr=1.0)).items()}
     assert decays == {"weight": 0.1, "bias": 0.0}
 
 
-def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:
+def learning_rates(optimizer: AdamW, max_steps: int) -> list[float]:
     """The learning rate that each step is made with."""
     made, schedule = optimizer.build(nn.Linear(2, 2), max_steps)
     rates = []
@@ -86,7 +86,7 @@ def learning_rates(optimizer: AdamWithCosine, max_steps: int) -> list[float]:
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
-    optimizer = AdamWithCosine(lr=1.0, warmup_fraction=0.4, final_lr_fraction=0.2)
+    optimizer = AdamW(lr=1.0, warmup_fraction=0.4, final_lr_fraction=0.2)
     # 4 of 10 steps on the way up, in fifths; then (1 + cos(pi k / 6)) / 2 of what is above 0.2.
     half_root3 = math.sqrt(3) / 2
     cosine = [1.0, (1 + half_root3) / 2, 0.75, 0.5, 0.25, (1 - half_root3) / 2]
@@ -95,16 +95,59 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
 
 
 def test_without_warm_up_the_first_step_has_the_full_learning_rate():
-    optimizer = AdamWithCosine(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0)
+    optimizer = AdamW(lr=3.0, warmup_fraction=0.0, final_lr_fraction=0.0)
     assert learning_rates(optimizer, 2) == pytest.approx([3.0, 1.5])
 
 
 def test_a_run_of_warm_up_alone_never_divides_by_zero():
-    assert learning_rates(AdamWithCosine(lr=1.0, warmup_fraction=1.0), 3) == pytest.approx([0.25, 0.5, 0.75])
+    assert learning_rates(AdamW(lr=1.0, warmup_fraction=1.0), 3) == pytest.approx([0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "theirs", "settings"),
+    [
+        ("cosine", "cosine", {}),
+        ("linear", "linear", {}),
+        ("constant", "constant", {}),
+        ("warmup_stable_decay", "warmup_stable_decay", {"decay_type": "linear", "min_lr_ratio": 0.1}),
+    ],
+)
+def test_schedules_are_those_of_transformers(schedule, theirs, settings):
+    from transformers import get_scheduler
+
+    last = settings.get("min_lr_ratio", 0.0)
+    ours = AdamW(lr=1.0, schedule=schedule, warmup_fraction=0.0, decay_fraction=0.25, final_lr_fraction=last)
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+    their_schedule = get_scheduler(
+        theirs,
+        optimizer,
+        num_warmup_steps=0,
+        num_training_steps=20,
+        scheduler_specific_kwargs={"num_decay_steps": 5, **settings} if settings else None,
+    )
+    their_rates = []
+    for _ in range(20):
+        their_rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        their_schedule.step()
+    assert learning_rates(ours, 20) == pytest.approx(their_rates)
+
+
+def test_lower_layers_learn_more_slowly_and_embeddings_as_if_below_the_first():
+    model = small_decoder("t5", num_layers=3, tie_embeddings=False)
+    settings = AdamW(lr=1.0, layer_lr_decay=0.5, encoding_lr_multiplier=3.0)
+    rates = {name: lr for name, (_, lr) in decay_and_lr(model, settings).items()}
+    for name, rate in rates.items():
+        if name.startswith("blocks."):
+            assert rate == 0.5 ** (2 - int(name.split(".")[1])), name
+        elif name.startswith("embedding."):
+            assert rate == 0.125
+        else:
+            assert rate == (3.0 if name.startswith("encodings.") else 1.0), name
 
 
 def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step():
-    made, schedule = AdamWithCosine(lr=1.0, encoding_lr_multiplier=7.0).build(small_decoder("t5"), 20)
+    made, schedule = AdamW(lr=1.0, encoding_lr_multiplier=7.0).build(small_decoder("t5"), 20)
     for _ in range(20):
         rates = [group["lr"] for group in made.param_groups]
         assert rates[-1] == pytest.approx(7.0 * rates[0])
@@ -113,7 +156,7 @@ def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step():
 
 
 def test_its_moments_are_those_that_were_asked_for():
-    made, _ = AdamWithCosine(lr=1.0, betas=(0.8, 0.7)).build(nn.Linear(2, 2), 1)
+    made, _ = AdamW(lr=1.0, betas=(0.8, 0.7)).build(nn.Linear(2, 2), 1)
     assert isinstance(made, torch.optim.AdamW)
     assert {group["betas"] for group in made.param_groups} == {(0.8, 0.7)}
 
@@ -125,16 +168,22 @@ def test_its_moments_are_those_that_were_asked_for():
         ({"lr": math.nan}, "lr must be a positive number, got nan"),
         ({"lr": math.inf}, "lr must be a positive number, got inf"),
         ({"encoding_lr_multiplier": -1.0}, "encoding_lr_multiplier must be a positive number, got -1.0"),
-        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
-        ({"weight_decay": math.nan}, "weight_decay must not be negative, got nan"),
-        ({"betas": (0.9,)}, "betas must be two numbers in [0, 1), got [0.9]"),
-        ({"betas": (0.9, 1.0)}, "betas must be two numbers in [0, 1), got [0.9, 1.0]"),
-        ({"warmup_fraction": 1.5}, "warmup_fraction must lie in [0, 1], got 1.5"),
-        ({"final_lr_fraction": -0.5}, "final_lr_fraction must lie in [0, 1], got -0.5"),
-        ({"gradient_clip": 0.0}, "gradient_clip must be positive or null, got 0.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be a number of at least 0, got -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay must be a number of at least 0, got nan"),
+        ({"betas": (0.9,)}, "betas must be a list of 2 items, each a number, got (0.9,)"),
+        ({"betas": (0.9, 1.0)}, "betas must be a list of 2 items, each a number in [0, 1), got (0.9, 1.0)"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction must be a number in [0, 1], got 1.5"),
+        ({"final_lr_fraction": -0.5}, "final_lr_fraction must be a number in [0, 1], got -0.5"),
+        ({"layer_lr_decay": 0.0}, "layer_lr_decay must be a number in (0, 1], got 0.0"),
+        ({"decay_fraction": 2.0}, "decay_fraction must be a number in (0, 1], got 2.0"),
+        (
+            {"schedule": "step"},
+            "schedule must be one of cosine, linear, constant, warmup_stable_decay, got 'step'",
+        ),
+        ({"gradient_clip": 0.0}, "gradient_clip must be a positive number or null, got 0.0"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(change, message):
     with pytest.raises(ValueError) as error:
-        AdamWithCosine(**{"lr": 1e-3, **change})  # type: ignore[arg-type]
+        AdamW(**{"lr": 1e-3, **change})  # type: ignore[arg-type]
     assert str(error.value) == message

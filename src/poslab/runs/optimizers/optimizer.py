@@ -1,0 +1,127 @@
+"""Groups of parameters with their learning rates and decay, and the schedule of a run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from poslab.adaptation.parts import is_linear, parameters_of_embeddings, parameters_of_encodings, unique
+from poslab.arguments import Range, with_checked_arguments
+from poslab.models import Model
+from poslab.runs.optimizers.schedule import Schedule, fraction_left
+
+Positive = Annotated[float, Range(above=0)]
+Fraction = Annotated[float, Range(at_least=0, at_most=1)]
+Decay = Annotated[float, Range(at_least=0, below=1)]
+"""Decay rate of a moment or momentum, in [0, 1)."""
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(ABC):
+    """Settings of an optimizer and of the learning rate over a run.
+
+    Only the matrices of linear layers decay, or those of their updates of low rank: never norms, token embeddings, or
+    anything that an encoding learns (slopes, bias tables, frequencies), where zero means something else than "small".
+
+    Args:
+        lr: learning rate after the warm-up; positive.
+        encoding_lr_multiplier: learning rate of encoding parameters over `lr`; positive.
+        layer_lr_decay: learning rate of a layer over that of the layer after it, in (0, 1]. Token embeddings count as
+            the layer before the first; what is outside of layers otherwise, such as the output layer, has `lr`.
+        weight_decay: decay of the matrices of linear layers; not negative.
+        warmup_fraction: share of the steps in which the learning rate rises from 0, in [0, 1].
+        schedule: shape of the learning rate after them; see `Schedule`.
+        decay_fraction: share of the steps after the warm-up in which `warmup_stable_decay` falls, in (0, 1].
+        final_lr_fraction: learning rate at the end over `lr`, in [0, 1]; `constant` does not read it.
+        gradient_clip: largest norm of the gradient; null does not clip.
+    """
+
+    lr: Positive
+    encoding_lr_multiplier: Positive = 5.0
+    layer_lr_decay: Annotated[float, Range(above=0, at_most=1)] = 1.0
+    weight_decay: Annotated[float, Range(at_least=0)] = 0.1
+    warmup_fraction: Fraction = 0.1
+    schedule: Schedule = "cosine"
+    decay_fraction: Annotated[float, Range(above=0, at_most=1)] = 0.2
+    final_lr_fraction: Fraction = 0.02
+    gradient_clip: Positive | None = 1.0
+
+    @abstractmethod
+    def optimizer(self, model: nn.Module) -> Optimizer:
+        """Return the optimizer of a model, with the highest learning rate of each group."""
+
+    def build(self, model: nn.Module, max_steps: int) -> tuple[Optimizer, LambdaLR]:
+        """Return the optimizer of a model, and its schedule over a run, stepped once per optimizer step."""
+        optimizer = self.optimizer(model)
+        return optimizer, LambdaLR(optimizer, lambda step: self.lr_fraction(step, max_steps))
+
+    def lr_fraction(self, step: int, max_steps: int) -> float:
+        """Return the learning rate of a step, counted from 0, over `lr`."""
+        warmup = round(self.warmup_fraction * max_steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = (step - warmup) / max(1, max_steps - warmup)
+        return self.final_lr_fraction + (1 - self.final_lr_fraction) * fraction_left(
+            self.schedule, progress, self.decay_fraction
+        )
+
+    def groups(self, model: nn.Module, among: Callable[[nn.Parameter], bool] = lambda _: True) -> list[dict[str, Any]]:
+        """Return groups of the parameters that learn, among some, each with `params`, `lr` and `weight_decay`."""
+        decaying, other, encoding = parameter_groups(model)
+        above = _layers_above(model) if self.layer_lr_decay != 1 else {}
+        groups = []
+        for parameters, weight_decay, lr in (
+            (decaying, self.weight_decay, self.lr),
+            (other, 0.0, self.lr),
+            (encoding, 0.0, self.lr * self.encoding_lr_multiplier),
+        ):
+            by_depth: dict[int, list[nn.Parameter]] = {}
+            for parameter in filter(among, parameters):
+                by_depth.setdefault(above.get(id(parameter), 0), []).append(parameter)
+            groups += [
+                {"params": of_depth, "weight_decay": weight_decay, "lr": lr * self.layer_lr_decay**depth}
+                for depth, of_depth in sorted(by_depth.items())
+            ]
+        return groups
+
+
+def _layers_above(model: nn.Module) -> dict[int, int]:
+    """Return the number of layers above a parameter, by its id; what is not there stands above all of them."""
+    layers = _layers_of(model)
+    embeddings = {id(parameter): len(layers) for parameter in parameters_of_embeddings(model)}
+    of_layers = {
+        id(parameter): len(layers) - 1 - place for place, layer in enumerate(layers) for parameter in layer.parameters()
+    }
+    return embeddings | of_layers
+
+
+def matrices_of_layers(model: nn.Module) -> list[nn.Parameter]:
+    """Return the matrices of linear layers within the layers of a model, without those of encodings."""
+    within = {id(parameter) for layer in _layers_of(model) for parameter in layer.parameters()}
+    return [parameter for parameter in parameter_groups(model)[0] if id(parameter) in within]
+
+
+def _layers_of(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a model, from the input to the output; none where it declares none."""
+    return list(model.attention_sites) if isinstance(model, Model) else []
+
+
+def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Return the parameters that decay, all others, and those of encodings and temperatures, as far as they learn."""
+    encoding = parameters_of_encodings(model)
+    embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
+    set_apart = {id(p) for p in [*encoding, *embedding]}
+    # The parameters of a linear layer, not its weight: that may be a sum of a frozen one and an update.
+    linear = unique(p for m in model.modules() if is_linear(m) for p in m.parameters() if p.ndim == 2)
+    decaying = [p for p in linear if id(p) not in set_apart]
+    placed = {id(p) for p in [*decaying, *encoding]}
+    other = unique(p for p in model.parameters() if id(p) not in placed)
+    decaying, other, encoding = ([p for p in part if p.requires_grad] for part in (decaying, other, encoding))
+    return decaying, other, encoding
