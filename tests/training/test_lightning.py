@@ -189,10 +189,10 @@ def test_an_argument_that_a_logger_needs_is_named_before_training():
         check(composed(f"+logger.other._target_={__name__}.Needing", "trust=[tests]"))
 
 
-@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+@pytest.mark.skipif(find_spec("comet_ml") is not None, reason="comet_ml is installed")
 def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path):
-    named = "+logger.other._target_=lightning.pytorch.loggers.WandbLogger"
-    with pytest.raises(ValueError, match=r"^logger\.other needs a package that is not installed: .*wandb"):
+    named = "+logger.other._target_=lightning.pytorch.loggers.CometLogger"
+    with pytest.raises(ValueError, match=r"^logger\.other needs a package that is not installed: .*comet"):
         run_of(small(tmp_path, named, "trust=[lightning]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

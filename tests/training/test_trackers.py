@@ -1,0 +1,115 @@
+"""Loggers of other services get what TensorBoard gets, read by the services' own readers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from poslab.runs.directory import RunDirectory
+from tests.training.runs import recorded, run_of, small, stop_run
+
+Values = dict[str, list[tuple[int, float]]]
+
+MORE = ("trainer.max_steps=6", "trainer.validations=3")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No service is asked."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def of_tensorboard(run: RunDirectory) -> Values:
+    """The metrics of the events, without those of the encoding and of lengths."""
+    events = EventAccumulator(str(run.path), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.partition("/")[0] in ("train", "validation", "test")]
+    return {tag: [(event.step, pytest.approx(event.value, rel=1e-6)) for event in events.Scalars(tag)] for tag in tags}
+
+
+def logged(file: Path) -> Iterator[bytes]:
+    """Yield the records of a log in LevelDB's format, behind the seven bytes of W&B's header."""
+    data, place, record = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        _, size, part = struct.unpack_from("<IHB", data, place)
+        if part == 0:  # the rest of a block of 32 KiB
+            place += -place % 2**15
+            continue
+        record += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if -place % 2**15 < 7:
+            place += -place % 2**15
+        if part in (1, 4):  # a whole record, or the last part of one
+            yield record
+            record = b""
+
+
+def of_wandb(run: RunDirectory) -> Values:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: Values = {}
+    for file in sorted(run.path.parent.glob("wandb/offline-run-*/*.wandb")):
+        for record in map(Record.FromString, logged(file)):
+            items = {item.key or "/".join(item.nested_key): float(item.value_json) for item in record.history.item}
+            for tag, value in items.items():
+                if tag != "step" and not tag.startswith("_"):
+                    found.setdefault(tag, []).append((int(items["step"]), value))
+    return found
+
+
+def of_mlflow(run: RunDirectory) -> Values:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run.path.parent / 'mlflow.db'}")
+    identity = (run.path / "mlflow_id").read_text().strip()
+    kept = client.get_run(identity)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["encoding"] == "rotary"
+    names = {tag.replace("_at_", "@"): tag for tag in kept.data.metrics}
+    return {
+        tag: [(metric.step, metric.value) for metric in client.get_metric_history(identity, name)]
+        for tag, name in names.items()
+    }
+
+
+def of_aim(run: RunDirectory) -> Values:
+    import aim
+
+    identity = (run.path / "aim_id").read_text().strip()
+    # Not read_only: that finds a run only once Aim's own server has indexed it.
+    kept = aim.Run(identity, repo=str(run.path.parent), system_tracking_interval=None, log_system_params=False)
+    tables = {metric.name: metric.dataframe() for metric in kept.metrics()}
+    return {
+        name: list(zip(table["step"].tolist(), table["value"].tolist(), strict=True)) for name, table in tables.items()
+    }
+
+
+READERS: dict[str, Callable[[RunDirectory], Values]] = {"wandb": of_wandb, "mlflow": of_mlflow, "aim": of_aim}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_it_gets_what_tensorboard_gets_and_goes_on_when_the_run_resumes(name, tmp_path):
+    pytest.importorskip(name)
+    config = small(tmp_path, *MORE, f"logger=[tensorboard,csv,{name}]")
+    stopped = stop_run(config, tmp_path / "runs" / "run", step=2)
+    identity = (stopped.path / f"{name}_id").read_text()
+    run = run_of(config, stopped.path, stopped.last_checkpoint)
+    assert (run.path / f"{name}_id").read_text() == identity
+    expected, found = of_tensorboard(run), READERS[name](run)
+    for tag, values in expected.items():
+        assert dict(found[tag]) == dict(values), tag
+    assert {tag for _, tag, _ in recorded(run)} <= found.keys()
+
+
+def test_an_id_that_is_none_is_refused(tmp_path):
+    pytest.importorskip("mlflow")
+    config = small(tmp_path, *MORE, "logger=[csv,mlflow]")
+    stopped = stop_run(config, tmp_path / "runs" / "run", step=2)
+    (stopped.path / "mlflow_id").write_text("../../etc")
+    with pytest.raises(ValueError, match="mlflow_id is damaged: it is not the id of a run"):
+        run_of(config, stopped.path, stopped.last_checkpoint)
