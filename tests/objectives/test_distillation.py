@@ -20,7 +20,7 @@ from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
 from poslab.objectives.distillation import Distillation
 from poslab.objectives.divergence import DIVERGENCES, log_probabilities
-from poslab.objectives.objective import OwnLoss, Step, Teacher
+from poslab.objectives.objective import ObjectiveSums, OwnLoss, Teacher
 from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
 from poslab.tasks.classification import Classification, MultiLabelClassification
 from poslab.tasks.language_modelling import LanguageModelling
@@ -109,11 +109,11 @@ def model_of(case: Case, seed: int, d_model: int = 16) -> Any:
 
 def step_of(
     case: Case, rows: Sequence[int], longest: int = 64, student: Model | None = None, **settings: Any
-) -> tuple[Step, Any]:
+) -> tuple[ObjectiveSums, Any]:
     teacher = Teacher(model_of(case, seed=1).eval(), longest, "a run")
     student = model_of(case, seed=2) if student is None else student
     batch = case.collate(case.task, rows)
-    return Distillation(teacher="a run", **settings).step(case.task, student, batch, teacher), batch
+    return Distillation(teacher="a run", **settings).sums(case.task, student, batch, teacher), batch
 
 
 def gradient(loss: Tensor, model: nn.Module) -> Tensor:
@@ -153,8 +153,8 @@ def test_a_row_that_does_not_count_adds_nothing(name):
     name_of_targets = next(field for field in ("targets", "classes", "spans") if field in batch._fields)
     targets = getattr(batch, name_of_targets).clone()
     targets[2] = IGNORE
-    filled = objective.step(case.task, student, batch._replace(**{name_of_targets: targets}), teacher)
-    alone = objective.step(case.task, student, case.collate(case.task, [0, 3]), teacher)
+    filled = objective.sums(case.task, student, batch._replace(**{name_of_targets: targets}), teacher)
+    alone = objective.sums(case.task, student, case.collate(case.task, [0, 3]), teacher)
     torch.testing.assert_close(filled.loss, alone.loss, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(filled.terms, alone.terms, atol=1e-5, rtol=1e-5)
 
@@ -251,7 +251,7 @@ def test_a_teacher_of_another_width_is_only_asked():
     case = CASES["next tokens"]
     teacher = model_of(case, 1, d_model=32).eval()
     student, batch = model_of(case, 2), case.collate(case.task, range(4))
-    step = Distillation(teacher="a run").step(case.task, student, batch, Teacher(teacher, 64, "a run"))
+    step = Distillation(teacher="a run").sums(case.task, student, batch, Teacher(teacher, 64, "a run"))
     step.loss.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(parameter.grad is not None for parameter in student.parameters())
@@ -269,7 +269,7 @@ def test_every_parameter_has_a_gradient_where_the_teacher_is_all_that_counts(mat
 def test_the_loss_of_the_task_alone_is_its_sums():
     case = CASES["next tokens"]
     model, batch = model_of(case, 1), case.collate(case.task, range(4))
-    step = OwnLoss().step(case.task, model, batch, None)
+    step = OwnLoss().sums(case.task, model, batch, None)
     assert step.own == case.task.loss(model, batch)
     assert step.loss is step.own.loss and not step.terms
 

@@ -14,7 +14,7 @@ from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import with_usual
 from poslab.io.reading import LOADER
 
-GROUPS = ("positions", "temperature", "model", "objective", "optimizer", "adapt", "start", "dataset")
+GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named in place of the class that it makes."""
 
 APART = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")

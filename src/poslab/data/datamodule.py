@@ -10,7 +10,7 @@ from poslab.data import cache
 from poslab.data.batch import Batch
 from poslab.data.corpus import Corpus
 from poslab.data.loaders import RunLoader, training_loader
-from poslab.data.order import BatchPlan, WindowOrder
+from poslab.data.order import BatchPlan, IndependentOrder, WindowOrder
 from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.streaming import StreamLoader
@@ -99,10 +99,22 @@ class TextDataModule(RunData):
         if corpus.streaming:
             return StreamLoader(corpus, self.tokenizer, self.task.collate, plan)
         tokens = self._tokens["train"]
+        if self.draws_independently:
+            rows = self._rows_of_training()
+            drawn = IndependentOrder(len(rows), corpus.batch_size, corpus.seed)
+            return training_loader(rows, plan, drawn.items, corpus.num_workers)
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
         windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
         return training_loader(windows, plan, order.items, corpus.num_workers)
+
+    @property
+    def num_rows(self) -> int | None:
+        return None if self.corpus.streaming else len(self._rows_of_training())
+
+    def _rows_of_training(self) -> EvaluationWindows:
+        """Return the windows of the training text that do not overlap."""
+        return EvaluationWindows(self._tokens["train"], self.corpus.sequence_length, self.task.collate)
 
     def held_out(self, split: str, length: int) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):

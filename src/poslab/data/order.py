@@ -102,6 +102,31 @@ class ExampleOrder(PassOrder):
         return np.concatenate([batches[generator.permutation(len(batches))].ravel(), last])
 
 
+class IndependentOrder:
+    """Batches in which each of the same rows is with probability batch_size / num_rows, whatever the others are.
+
+    A batch has `batch_size` rows on average. One that would have none has number `num_rows`, a row that does not count.
+
+    Args:
+        num_rows: rows N, numbered from 0.
+        batch_size: expected rows of a global batch.
+        seed: of the draws; those of a step follow from it and the step.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def items(self, places: range) -> list[int]:
+        """Return the rows of a micro-batch, of which the steps of a `BatchPlan` have `batch_size / len(places)`."""
+        step, first = divmod(places.start, self.batch_size)
+        draws = np.random.default_rng([self.seed, step]).random(self.num_rows)
+        drawn = np.flatnonzero(draws < self.batch_size / self.num_rows)
+        of_part = drawn[first // len(places) :: self.batch_size // len(places)]
+        return [int(row) for row in of_part] or [self.num_rows]
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """The places of the stream for this process, micro-batch by micro-batch.

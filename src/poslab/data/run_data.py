@@ -67,6 +67,9 @@ class RunData(pl.LightningDataModule, ABC):
     tokenizer: Tokenizer
     vocab_size: int
 
+    draws_independently = False
+    """True if each row of training is in a batch with the same probability, whatever the others are."""
+
     length_means: ClassVar[str] = "number of tokens"
     """The meaning of the lengths of `lengths_of`."""
 
@@ -103,6 +106,11 @@ class RunData(pl.LightningDataModule, ABC):
     def longest_trained(self) -> int:
         """The longest window or example of training, in the measure of `lengths_of`."""
         return self.training_length
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows of training, after `setup`; None if they are not a fixed set."""
+        return None
 
     @abstractmethod
     def lengths_of(self, split: str) -> list[int]:

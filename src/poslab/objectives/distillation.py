@@ -16,7 +16,7 @@ from torch import Tensor
 
 from poslab.models import Model
 from poslab.objectives.divergence import DISTANCES, DIVERGENCES, Distance, Divergence, log_probabilities
-from poslab.objectives.objective import Objective, Step, Teacher
+from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.tasks.task import Task
 
 UNTOUCHED = "untouched"
@@ -82,7 +82,7 @@ class Distillation(Objective):
         """Return what the student learns of a teacher."""
         return self.match or ("logits" if teacher.predicts else "hidden")
 
-    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+    def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         assert teacher is not None
         read, match = task.first_tokens(batch, teacher.longest), self.matched(teacher)
         if match == "hidden":
@@ -108,7 +108,7 @@ class Distillation(Objective):
         # The loss of the task stays in the graph at a weight of 1 too: all parameters then have a gradient, as
         # processes that share them expect.
         loss = own.loss + self.weight * (term - taught.loss)
-        return Step(loss, own, ((term.detach(), taught.counted),))
+        return ObjectiveSums(loss, own, ((term.detach(), taught.counted),))
 
     def _distance(self, theirs_BTM: Tensor, ours_BTM: Tensor, weight: Tensor, read: Any) -> Tensor:
         """Return the sum over sequences of their mean distance, each weighed by its predictions."""

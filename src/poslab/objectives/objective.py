@@ -12,7 +12,7 @@ from poslab.models import Model
 from poslab.tasks.task import Sums, Task
 
 
-class Step(NamedTuple):
+class ObjectiveSums(NamedTuple):
     """The sums of an objective over a batch, each a scalar tensor.
 
     Args:
@@ -55,7 +55,7 @@ class Objective(ABC):
     """The names of the means that it records beside the metrics of the task, such as `distillation`."""
 
     @abstractmethod
-    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+    def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         """Return the sums of a model in training on a batch; `teacher` is None for objectives that have none."""
 
 
@@ -63,6 +63,6 @@ class Objective(ABC):
 class OwnLoss(Objective):
     """The loss of the task alone."""
 
-    def step(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> Step:
+    def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         sums = task.loss(model, batch)
-        return Step(sums.loss, sums)
+        return ObjectiveSums(sums.loss, sums)

@@ -20,6 +20,7 @@ OFFLINE = (
 ADDED: dict[str, Any] = {
     "adapt": {"_target_": "poslab.adaptation.full.Full"},
     "objective": {"_target_": "poslab.objectives.objective.OwnLoss"},
+    "step": {"_target_": "poslab.steps.step.Standard"},
     "start": {"_target_": "poslab.start.fresh.Fresh"},
     "callbacks": {},
     "logger": {

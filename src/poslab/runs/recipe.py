@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from poslab.runs.optimizers import OptimizerSettings
     from poslab.runs.trainer_settings import TrainerSettings
     from poslab.start import Start
+    from poslab.steps import Step
     from poslab.tasks.task import Task
 
 
@@ -43,6 +44,7 @@ class Recipe:
         task: class of its task; `task.of` makes the task from data that is set up.
         model: recipe of its model, which lacks the vocabulary.
         objective: what it learns: the loss of the task, or a teacher too.
+        step: how the gradient of a step is made.
         optimizer: optimizer and schedule.
         adapt: choice of the weights that learn.
         start: how its encoding begins, in a model that has had others.
@@ -56,6 +58,7 @@ class Recipe:
     task: type[Task]
     model: ModelRecipe
     objective: Objective
+    step: Step
     optimizer: OptimizerSettings
     adapt: Adaptation
     start: Start
@@ -99,13 +102,15 @@ class Recipe:
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.objectives.objective import Objective
+        from poslab.steps import Step
         from poslab.tasks.choice import task_for
 
         task = task_for(source.kind, model.kind, capabilities)
         task.check(source, model.positions)
         objective = build(ADDED | dict(config), "objective", Objective)
+        step = build(ADDED | dict(config), "step", Step)
         init_from = None if init_from is None else str(init_from)
-        return cls(source, task, model, objective, optimizer, adapt, start, trainer, seed, init_from, config)
+        return cls(source, task, model, objective, step, optimizer, adapt, start, trainer, seed, init_from, config)
 
     @property
     def encoding_name(self) -> str:

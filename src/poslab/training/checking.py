@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poslab.configuration.build import full_keys
+from poslab.data.kinds.windows import WINDOWS
 from poslab.runs.earlier_versions import ADDED
 from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
@@ -43,6 +45,9 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
         from poslab.training.first_encoding import check_start
 
         check_start(recipe, model)
+    lengths_vary = recipe.source.kind is not WINDOWS
+    with full_keys("step", recipe.config):
+        recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)
     if recipe.config.get("objective", ADDED["objective"]) != ADDED["objective"]:
         from poslab.training.teacher import check_teacher
 

@@ -23,6 +23,7 @@ from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, first_alone
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
+from poslab.steps import Situation
 from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
@@ -36,6 +37,7 @@ def prepared_data(recipe: Recipe) -> RunData:
         ValueError: naming the key, if it cannot be had or is too short.
     """
     datamodule = recipe.data()
+    datamodule.draws_independently = recipe.step.draws_independently
     with full_keys("dataset", recipe.config):
         first_alone(datamodule.prepare_data)
         datamodule.setup()
@@ -85,11 +87,13 @@ def learner_of(
         if not found:
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
+    situation = Situation(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.num_rows)
     return Learner(
         model,
         task,
         recipe.objective,
         recipe.optimizer,
+        recipe.step.begin(situation),
         batch_size=datamodule.batch_size,
         lengths=lengths,
         longest_trained=datamodule.longest_trained,

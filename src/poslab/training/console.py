@@ -185,12 +185,16 @@ def words(name: str) -> str:
 def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
     """Return the cost of a run and its directory, from its final metrics."""
     seconds = round(metrics["train/seconds"])
+    privacy = {}
+    if "train/epsilon" in metrics:
+        privacy["privacy"] = f"epsilon {metrics['train/epsilon']:.3g}, delta {metrics['train/delta']:.3g} for each row"
     return facts_table(
         {
             "parameters": f"{metrics['parameters']:,}",
             "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
             f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
+            **privacy,
             "written to": str(run.path),
         }
     )

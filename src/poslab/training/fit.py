@@ -147,6 +147,7 @@ def train_here(
         "train/tokens_per_second": learner.tokens_per_second,
         "train/seconds": learner.training_seconds,
         "steps": trainer.global_step,
+        **{f"train/{name}": value for name, value in learner.gradients.metrics(trainer.global_step).items()},
     }
     tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
 

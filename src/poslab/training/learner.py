@@ -21,6 +21,7 @@ from poslab.models import Model
 from poslab.objectives.objective import Objective, Teacher
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.optimizers import OptimizerSettings
+from poslab.steps import Gradients
 from poslab.tasks.task import Task
 from poslab.training.environment import peak_memory_mb
 
@@ -37,6 +38,7 @@ class Learner(L.LightningModule):
         task: makes loss and predictions of a batch.
         objective: makes the loss of a training step.
         optimizer: settings of the optimizer.
+        gradients: makes the gradients of a step.
         batch_size: windows or examples in the global batch.
         lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or lengths of examples.
         longest_trained: the largest length in training.
@@ -51,6 +53,7 @@ class Learner(L.LightningModule):
         task: Task,
         objective: Objective,
         optimizer: OptimizerSettings,
+        gradients: Gradients,
         *,
         batch_size: int,
         lengths: Mapping[str, Sequence[int]],
@@ -65,6 +68,7 @@ class Learner(L.LightningModule):
         self.objective = objective
         self.teacher = teacher
         self.optimizer_settings = optimizer
+        self.gradients = gradients
         self.batch_size = batch_size
         self.lengths = lengths
         self.seed = seed
@@ -116,25 +120,24 @@ class Learner(L.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        step = self.objective.step(self.task, self.model, batch, self.teacher)
-        self._step_sums[:3] += torch.stack([step.own.loss.detach(), step.own.correct, step.own.counted])
+        sums = self.gradients.sums(self.objective, self.task, self.model, batch, self.teacher)
+        self._step_sums[:3] += torch.stack([sums.own.loss.detach(), sums.own.correct, sums.own.counted])
         self._step_sums[3] += batch.num_tokens
-        if step.terms:
-            self._step_sums[5:] += torch.stack([number for term in step.terms for number in term])
-        # As if each row counted once; `on_before_optimizer_step` corrects it to the mean over all that count.
+        if sums.terms:
+            self._step_sums[5:] += torch.stack([number for term in sums.terms for number in term])
+        # As if each row counted once; the end of the step corrects it to the mean over all that count.
         rows = self.batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
-        return step.loss / rows
+        return sums.loss / rows
+
+    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        self.gradients.backward(loss)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Divide the gradient by the number of tokens or examples in the global batch.
-
-        Before, it is a mean over micro-batches (by Lightning), processes (by DDP) and rows of sums.
-        """
+        """Add up the sums of the step over micro-batches and processes, and finish its gradients."""
         self._step_sums[4] = float(self.stop_requested)
         self._step_sums = self.trainer.strategy.reduce(self._step_sums, reduce_op="sum")
-        correction = self.batch_size / self._step_sums[2]
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_([g.to_local() if isinstance(g, DTensor) else g for g in gradients], correction)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.gradients.finish(parameters, self._step_sums[2], self.trainer.global_step)
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -178,6 +181,7 @@ class Learner(L.LightningModule):
         metrics["gradient_norm"] = float(self._gradient_norm)
         settings = self.optimizer_settings
         metrics["learning_rate"] = settings.lr * settings.lr_fraction(step - 1, self.trainer.max_steps)
+        metrics |= self.gradients.metrics(step)
         if self.training_seconds:
             metrics["tokens_per_second"] = self.tokens_per_second
         self.record({f"train/{name}": value for name, value in metrics.items()})

@@ -11,7 +11,7 @@ from poslab.data.cache import SPLITS, read_facts
 from poslab.data.examples.preparation import Facts, prepare
 from poslab.data.examples.source import ExampleSource
 from poslab.data.loaders import RunLoader, training_loader
-from poslab.data.order import BatchPlan, ExampleOrder
+from poslab.data.order import BatchPlan, ExampleOrder, IndependentOrder
 from poslab.data.overlap import STRING_BYTES
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.tokenizers import load_tokenizer
@@ -85,10 +85,17 @@ class ExampleDataModule(RunData):
     def training_batches(self, plan: BatchPlan) -> RunLoader:
         source = self.source
         repeat = source.batch_size if source.overfit else None
-        order = ExampleOrder(self._lengths["train"], source.batch_size, source.seed, repeat)
-        everything = np.arange(len(self._lengths["train"]))
-        batches = self._batches("train", everything, self.task.columns)
+        lengths = self._lengths["train"]
+        batches = self._batches("train", np.arange(len(lengths)), self.task.columns)
+        if self.draws_independently:
+            drawn = IndependentOrder(len(lengths), source.batch_size, source.seed)
+            return training_loader(batches, plan, drawn.items, source.num_workers)
+        order = ExampleOrder(lengths, source.batch_size, source.seed, repeat)
         return training_loader(batches, plan, order.items, source.num_workers)
+
+    @property
+    def num_rows(self) -> int | None:
+        return len(self._lengths["train"])
 
     def held_out(self, split: str, length: int) -> "ExampleBatches":
         if length not in (known := self._lengths_of_all(split)):

@@ -1,0 +1,210 @@
+"""Private steps: clipped gradients of rows and noise, against a loop and Opacus."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poslab.data.batch import TokenBatch
+from poslab.data.order import BatchPlan, IndependentOrder
+from poslab.objectives.objective import OwnLoss
+from poslab.runs.directory import RunDirectory
+from poslab.steps import Situation
+from poslab.steps.private import Private, PrivateGradients
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.training.checking import check
+from tests.encoding_choices import EVERY_ENCODING, small_decoder, some_tokens
+from tests.training.runs import recorded, run_of, small, stop_run, weights
+
+TASK = LanguageModelling({"train": 1.0})
+ROWS, CLIP = 7, 0.05
+RUN = Situation(batch_size=8, max_steps=20, seed=3, num_rows=100)
+PRIVATE = ("step=private", "step.delta=1e-3", "trainer.max_steps=4", "trainer.validations=2", "dataset.batch_size=4")
+
+
+def some_batch(rows: int = ROWS) -> TokenBatch:
+    tokens = some_tokens(rows, 12)
+    return TokenBatch(tokens[:, :-1], tokens[:, 1:])
+
+
+def gradients_of(model: nn.Module, settings: Private, batch: TokenBatch) -> dict[str, Tensor]:
+    """The gradients that the optimizer sees after one micro-batch, in step 5."""
+    ours = settings.begin(RUN)
+    sums = ours.sums(OwnLoss(), TASK, model, batch, None)
+    ours.backward(sums.loss)
+    ours.finish(list(model.parameters()), sums.own.counted, 5)
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def rows_by_a_loop(model: nn.Module, batch: TokenBatch) -> list[list[Tensor]]:
+    """The gradient of the mean loss of each row, by a forward and a backward pass for each."""
+    found = []
+    for row in range(len(batch.tokens)):
+        alone = TokenBatch(batch.tokens[row : row + 1], batch.targets[row : row + 1])
+        loss = TASK.loss(model, alone)
+        found.append(list(torch.autograd.grad(loss.loss / loss.counted, list(model.parameters()))))
+    return found
+
+
+def noise_of(settings: Private, model: nn.Module) -> dict[str, Tensor]:
+    """The noise of step 5: what is left of the gradient of a batch without a row that counts."""
+    nothing = some_batch(1)
+    nothing = nothing._replace(targets=torch.full_like(nothing.targets, -100))
+    return gradients_of(copy.deepcopy(model), settings, nothing)
+
+
+SOME = ["none", "rotary", "learned", "t5", "fire", "forgetting", "shaw", "path"]
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("chunk", [3, 16])
+def test_the_gradients_are_those_of_a_loop_over_rows(name, chunk):
+    model, settings = small_decoder(name), Private(clip=CLIP, chunk=chunk)
+    clipped = []
+    for row in rows_by_a_loop(model, some_batch()):
+        norm = torch.sqrt(sum((g**2).sum() for g in row))
+        assert norm > CLIP
+        clipped.append([g * (CLIP / norm) for g in row])
+    noise = noise_of(settings, model)
+    found = gradients_of(model, settings, some_batch())
+    for (parameter, gradient), *rows in zip(found.items(), *clipped, strict=True):
+        expected = sum(rows) / RUN.batch_size + noise[parameter]
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6, msg=parameter)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_every_encoding_has_gradients_of_rows(name):
+    model = small_decoder(name)
+    found = gradients_of(model, Private(clip=CLIP), some_batch(3))
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_the_gradients_are_those_of_opacus_with_the_same_noise(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from opacus.optimizers import DPOptimizer
+
+    model, settings = small_decoder(name), Private(clip=CLIP)
+    theirs = copy.deepcopy(model)
+    for parameter, *of_rows in zip(theirs.parameters(), *rows_by_a_loop(theirs, some_batch()), strict=True):
+        parameter.grad_sample = torch.stack(of_rows)
+    sigma = settings.begin(RUN).sigma
+    seed = int(np.random.SeedSequence((RUN.seed, 5, 0x401E)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    optimizer = DPOptimizer(
+        torch.optim.SGD(theirs.parameters(), lr=1.0),
+        noise_multiplier=sigma,
+        max_grad_norm=CLIP,
+        expected_batch_size=RUN.batch_size,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    optimizer.pre_step()
+    found = gradients_of(model, settings, some_batch())
+    for name_of, parameter in theirs.named_parameters():
+        torch.testing.assert_close(found[name_of], parameter.grad, rtol=1e-4, atol=1e-6, msg=name_of)
+
+
+def test_epsilon_is_that_of_opacus_and_ends_below_what_was_asked():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from opacus.accountants import PRVAccountant
+
+        gradients = Private(epsilon=2.0, delta=1e-4).begin(RUN)
+        assert isinstance(gradients, PrivateGradients)
+        accountant = PRVAccountant()
+        for _ in range(RUN.max_steps):
+            accountant.step(noise_multiplier=gradients.sigma, sample_rate=RUN.batch_size / 100)
+        assert gradients.metrics(RUN.max_steps)["epsilon"] == accountant.get_epsilon(1e-4)
+        assert 1.9 < gradients.metrics(RUN.max_steps)["epsilon"] <= 2.0
+        assert gradients.metrics(0)["epsilon"] == 0.0
+        assert gradients.metrics(5)["epsilon"] < gradients.metrics(10)["epsilon"]
+
+
+def test_noise_has_the_deviation_that_is_needed():
+    settings = Private(clip=2.0)
+    model = nn.Linear(400, 300)
+    gradients = settings.begin(RUN)
+    gradients.finish(list(model.parameters()), torch.tensor(0), 1)
+    assert model.weight.grad.std() * RUN.batch_size == pytest.approx(gradients.sigma * 2.0, rel=0.02)
+
+
+def test_each_row_is_drawn_with_the_same_probability_independently_of_others():
+    order = IndependentOrder(num_rows=50, batch_size=10, seed=1)
+    steps = [order.items(range(10 * step, 10 * step + 10)) for step in range(2000)]
+    drawn = np.zeros((2000, 50))
+    for step, rows in enumerate(steps):
+        assert len(set(rows)) == len(rows)
+        drawn[step, rows] = 1
+    assert drawn.mean(0) == pytest.approx(0.2, abs=0.04)
+    assert drawn.sum(1).std() == pytest.approx(np.sqrt(50 * 0.2 * 0.8), rel=0.1)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(50)).max() < 0.12
+
+
+def test_micro_batches_share_the_rows_of_a_step_and_a_resumed_run_draws_the_same():
+    order = IndependentOrder(num_rows=50, batch_size=10, seed=1)
+    whole = [sorted(order.items(places)) for places in BatchPlan(10, last_step=4)]
+    parts = [order.items(places) for places in BatchPlan(10, accumulate=2, first_step=2, last_step=4)]
+    assert [sorted(parts[0] + parts[1]), sorted(parts[2] + parts[3])] == whole[2:]
+
+
+def test_a_batch_without_rows_has_one_that_does_not_count():
+    order = IndependentOrder(num_rows=50, batch_size=1, seed=1)
+    assert any(order.items(range(step, step + 1)) == [50] for step in range(20))
+
+
+@pytest.mark.parametrize("more", [(), ("trainer.micro_batch_size=2",)], ids=["whole", "micro-batches"])
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(more, tmp_path):
+    config = small(tmp_path, *PRIVATE, *more, "encoding=t5")
+    whole = run_of(config, tmp_path / "whole")
+    stopped = stop_run(config, tmp_path / "stopped", step=2)
+    again = run_of(config, stopped.path, stopped.last_checkpoint)
+    before, after = weights(whole.last_checkpoint), weights(again.last_checkpoint)
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+def test_a_run_says_what_it_has_spent(tmp_path):
+    run: RunDirectory = run_of(small(tmp_path, *PRIVATE), tmp_path / "run")
+    spent = [value for _, tag, value in recorded(run) if tag == "train/epsilon"]
+    assert spent == sorted(spent)
+    assert run.metrics()["train/epsilon"] == spent[-1] <= 8.0
+    assert run.metrics()["train/delta"] == 1e-3
+    assert "for each row" in run.log_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["optimizer.gradient_clip=1"], "optimizer.gradient_clip must be null with step=private"),
+        (["trainer.compile=true"], "trainer.compile must be false with step=private"),
+        (["trainer=ddp_cpu"], "step=private needs a single process, got 2"),
+        (["step.clip=0"], "step.clip must be a positive number, got 0"),
+        (["step.delta=0.5"], "step.delta must be below one over the .* rows of training"),
+        (["dataset.batch_size=40000"], "dataset.batch_size must be at most the .* rows of training, got 40000"),
+    ],
+)
+def test_what_would_break_the_guarantee_is_refused(more, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        run_of(small(tmp_path, *PRIVATE, *more), tmp_path / "run")
+
+
+def test_encodings_that_read_the_length_of_a_padded_batch_are_refused():
+    model = small_decoder("rope_dynamic_ntk")
+    config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
+    Private().check(config, model, 1, lengths_vary=False)
+    with pytest.raises(ValueError, match="needs an encoding that does not depend on the length of a text"):
+        Private().check(config, model, 1, lengths_vary=True)
+
+
+def test_generated_data_have_no_rows():
+    with pytest.raises(ValueError, match="needs a fixed set of rows, which this dataset is not"):
+        Private().begin(Situation(8, 10, 1, None))
+
+
+def test_a_choice_of_private_steps_is_checked_with_the_rest(tmp_path):
+    assert check(small(tmp_path, *PRIVATE)).step == Private(delta=1e-3)
