@@ -124,7 +124,7 @@ class Captioning(TargetWriting):
     def check(cls, source: Any, positions: PositionSampler | None) -> None:
         if isinstance(positions, Centred):
             raise ValueError(
-                "positions must not be centred where text follows a picture: all of it would be in its middle"
+                "positions must not be centred where text follows a picture: all of it would stand in the middle"
             )
 
     @classmethod
