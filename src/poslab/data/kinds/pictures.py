@@ -29,3 +29,6 @@ class Pictures(Kind):
 
 
 PICTURES = Pictures("picture")
+
+PIXELS = Pictures("pixel")
+"""The same, where each pixel is a token; classes are not read."""

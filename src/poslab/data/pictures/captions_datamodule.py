@@ -31,7 +31,7 @@ class CaptionDataModule(PictureDataModule):
         self.captions = [np.append(tokens[:most], self.tokenizer.end_id).astype(np.int64) for tokens in whole]
 
     def report_lines(self) -> list[str]:
-        lines, source = super().report_lines()[:1], self.source
+        lines, source = super().report_lines(), self.source
         cut = f", {self.num_cut:,} of them cut after {source.caption_length} tokens" if self.num_cut else ""
         captions = f"{len(self.captions):,} different captions ({source.tokenizer}, {self.vocab_size:,} tokens){cut}"
         return [*lines, captions]

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import read_facts
+from poslab.data.kinds.pictures import PICTURES
 from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
 from poslab.data.pictures.preparation import Facts, StoredPictures, prepare
@@ -32,7 +33,7 @@ class PictureDataModule(RunData):
     def __init__(self, source: PictureSource) -> None:
         super().__init__(source)
         self.source = source
-        self.tokenizer = SymbolTokenizer([])  # no token is a word
+        self.tokenizer = SymbolTokenizer(source.symbols)
         self.vocab_size = self.tokenizer.vocab_size
         self._stored: dict[tuple[str, int], StoredPictures] = {}
 
@@ -87,7 +88,7 @@ class PictureDataModule(RunData):
         return [
             f"{source.title}: {counts} pictures in {colours}, {source.patches_at(source.side)} patches of "
             f"{source.patch} x {source.patch} pixels at a side of {source.side}",
-            f"{len(facts.classes)} classes: {shown}",
+            *([f"{len(facts.classes)} classes: {shown}"] if source.kind is PICTURES else []),
         ]
 
     def _batches(self, split: str, side: int) -> "PictureBatches":

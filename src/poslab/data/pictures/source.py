@@ -119,6 +119,11 @@ class PictureSource(PreparedSource):
         return picture_HWC if size == (height, width) else _resized(picture_HWC, *size)
 
     @property
+    def symbols(self) -> Sequence[str]:
+        """Names of its tokens, in the order of their numbers; none where these are patches or text."""
+        return []
+
+    @property
     @abstractmethod
     def channels(self) -> int:
         """The numbers of a pixel: 1 of grey pictures, 3 of red, green and blue."""
