@@ -150,4 +150,4 @@ def test_a_missing_package_is_named(tmp_path):
 
 def test_an_experiment_has_a_small_form_for_pixels():
     config = composed("dataset=pixels", "experiment=small", "encoding=learned")
-    assert config["model"]["d_model"] == 64 and config["encoding"]["max_length"] == 196
+    assert config["dataset"]["test_examples"] == 500 and config["encoding"]["max_length"] == 196
