@@ -7,7 +7,7 @@ import numpy as np
 from poslab.data.batch import Collate
 from poslab.data.pictures.captions import CaptionSource
 from poslab.data.pictures.datamodule import PictureBatches, PictureDataModule
-from poslab.data.pictures.preparation import StoredPictures, prepare
+from poslab.data.pictures.preparation import StoredPictures
 from poslab.data.tokenizers import load_tokenizer
 
 
@@ -23,7 +23,7 @@ class CaptionDataModule(PictureDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        self.tokenizer = load_tokenizer(prepare(self.source, self.source.side))
+        self.tokenizer = load_tokenizer(self.source.cache / self._prepared)
         self.vocab_size = self.tokenizer.vocab_size
         whole = [self.tokenizer.encode(caption) for caption in self.facts.classes]
         most = self.source.caption_length - 1
