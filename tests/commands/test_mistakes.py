@@ -47,8 +47,8 @@ MISTAKES = {
     "experiment=kazemnejad2023/copy": "experiment=kazemnejad2023/copy: that is written experiment=kazemnejad2023 "
     "dataset=copy\n",
     "experiment=ruoss2023": "experiment=ruoss2023 must go with a dataset of chomsky, got dataset=python_docs: ",
-    "experiment=small dataset=wikitext103": "experiment=small must go with a dataset of chomsky or classes or "
-    "length_generalization or pairs or pictures, got dataset=wikitext103: ",
+    "experiment=small dataset=wikitext103": "experiment=small must go with a dataset of captions or chomsky or "
+    "classes or length_generalization or pairs or pictures or pixels, got dataset=wikitext103: ",
     "experiment=families/small_classes": "experiment=families/small_classes is a part of experiments",
     "callbacks={a:1}": "callbacks must be a list of choices of conf/callbacks, such as callbacks=[A,B], got {a:1}\n",
     "logger=csv,tensorboard": "logger=csv,tensorboard: several choices are a list, such as logger=[csv,tensorboard]\n",

@@ -68,12 +68,13 @@ def first_sentence(comment: str) -> str:
 
 
 def family(dataset: str) -> str:
-    """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it."""
-    for file in _parts("dataset", dataset):
-        for default in _defaults(file):
-            if isinstance(default, dict) and FAMILY in default:
-                return str(default[FAMILY])
-    return ""
+    """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it.
+
+    That of a file goes before those of the files that it begins with, as in Hydra.
+    """
+    every = (default for file in _parts("dataset", dataset) for default in _defaults(file))
+    named = [str(default[FAMILY]) for default in every if isinstance(default, dict) and FAMILY in default]
+    return named[-1] if named else ""
 
 
 def keys(group: str, choice: str) -> dict[str, str]:

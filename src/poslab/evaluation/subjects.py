@@ -22,6 +22,7 @@ from poslab.configuration.build import full_keys
 from poslab.configuration.labels import choice_of, label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
+from poslab.data.pictures.source import PictureSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention_rows import is_readable
@@ -131,8 +132,8 @@ class Subject:
 
     @property
     def reads_pictures(self) -> bool:
-        """True if its tokens are patches of pictures, which have no text."""
-        return "patches" in self.task.needs
+        """True if its tokens are patches or pixels of pictures, which have no text."""
+        return isinstance(self.recipe.source, PictureSource)
 
     @property
     def tokens(self) -> np.ndarray:

@@ -124,6 +124,8 @@ class Recipe:
         from poslab.data.datamodule import TextDataModule
         from poslab.data.examples.datamodule import ExampleDataModule
         from poslab.data.examples.source import ExampleSource
+        from poslab.data.pictures.captions import CaptionSource
+        from poslab.data.pictures.captions_datamodule import CaptionDataModule
         from poslab.data.pictures.datamodule import PictureDataModule
         from poslab.data.pictures.source import PictureSource
 
@@ -131,6 +133,8 @@ class Recipe:
             return TextDataModule(self.source)
         if isinstance(self.source, ExampleSource):
             return ExampleDataModule(self.source, joined=self.task.joins_texts)
+        if isinstance(self.source, CaptionSource):
+            return CaptionDataModule(self.source)
         if isinstance(self.source, PictureSource):
             return PictureDataModule(self.source)
         return AlgorithmicDataModule(self.source)

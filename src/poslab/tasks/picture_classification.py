@@ -18,13 +18,13 @@ from poslab.data.batch import IGNORE
 from poslab.data.kinds.kind import Rows
 from poslab.data.kinds.pictures import PICTURES
 from poslab.data.pictures.folder import read_picture
-from poslab.data.pictures.patches import patches_of
+from poslab.data.pictures.patches import normalised, patches_of
 from poslab.data.pictures.source import PictureSource
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.models import Model
 from poslab.tasks.classification import ClassPrediction
-from poslab.tasks.record import NamedOutputs
+from poslab.tasks.record import NamedOutputs, TaskRecord
 from poslab.tasks.task import LengthWords, Prediction, Search, device_of
 
 OF_SIDES = LengthWords("a side in pixels", ("at", "a side of {:,} pixels"), "pictures with a side of {:,} pixels")
@@ -64,13 +64,13 @@ class PictureBatch(NamedTuple):
 
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
-class PicturesRecord(NamedOutputs):
-    """The record of a classification of pictures.
+class PatchesRecord(TaskRecord):
+    """The record of a task that reads patches of pictures.
 
     Args:
         patch: side of a patch in pixels.
         mean, deviation: of each number of a pixel over the pictures of training; 1 of grey ones, 3 of others.
-        others: those of `NamedOutputs`.
+        others: those of `TaskRecord`.
     """
 
     patch: Annotated[int, Range(1, 1000)] = 1
@@ -78,13 +78,22 @@ class PicturesRecord(NamedOutputs):
     deviation: list[float]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if len(self.mean) not in (1, 3) or len(self.deviation) != len(self.mean) or not min(self.deviation) > 0:
             raise ValueError("mean and deviation must be of 1 or 3 numbers of a pixel, and deviations above 0")
 
     @property
     def patch_width(self) -> int:
         return self.patch * self.patch * len(self.mean)
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class PicturesRecord(NamedOutputs, PatchesRecord):
+    """The record of a classification of pictures; arguments are those of `NamedOutputs` and `PatchesRecord`."""
+
+    def __post_init__(self) -> None:
+        NamedOutputs.__post_init__(self)
+        PatchesRecord.__post_init__(self)
 
 
 class PictureClassification(ClassPrediction):
@@ -129,13 +138,12 @@ class PictureClassification(ClassPrediction):
 
     def collate(self, rows: Rows, counts: np.ndarray) -> PictureBatch:
         """Return the batch of pictures, (H, W, numbers of a pixel) uint8 of whole patches each."""
-        patch, pixels = self.source.patch, self.source.patch**2
+        patch = self.source.patch
         cut = [patches_of(picture, patch) for picture in rows["picture"]]
         sizes_B2 = np.array([picture.shape[:2] for picture in rows["picture"]], dtype=np.int64) // patch
         real_BT = np.arange(max(map(len, cut))) < sizes_B2.prod(-1)[:, None]
-        mean_P, deviation_P = (np.tile(np.array(x, np.float32), pixels) for x in (self.mean, self.deviation))
-        patches_BTP = np.zeros((*real_BT.shape, len(mean_P)), dtype=np.float32)
-        patches_BTP[real_BT] = (np.concatenate(cut) - mean_P) / deviation_P
+        patches_BTP = np.zeros((*real_BT.shape, cut[0].shape[-1]), dtype=np.float32)
+        patches_BTP[real_BT] = normalised(np.concatenate(cut), self.mean, self.deviation)
         high, wide = sizes_B2.max(0).tolist()
         are_alike = bool((sizes_B2 == (high, wide)).all())
         return PictureBatch(

@@ -5,6 +5,7 @@ Dimension letters: B pairs, T tokens.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,50 +25,26 @@ from poslab.tasks.writing import encoded, written
 from poslab.tasks.written_text import MEANS, Comparison, compare, corpus_scores
 
 
-class SequenceToSequence(TargetPrediction):
-    """Write the target of a source, which the model reads as a whole.
+class TargetWriting(TargetPrediction):
+    """A task whose test writes targets by greedy decoding and compares them with the right ones.
 
-    The test also writes targets by greedy decoding and compares them with the right ones, both as the tokenizer decodes
-    them. Metrics are from 0 to 100: BLEU and chrF are sacrebleu's of all texts together; ROUGE-1, 2 and L (F measure)
-    and exact match are means over texts.
+    Both are compared as the tokenizer decodes them. Metrics are from 0 to 100: BLEU and chrF are sacrebleu's of all
+    texts together; ROUGE-1, 2 and L (F measure) and exact match are means over texts.
 
     Args:
         tokenizer: of the texts.
-        longest: the most tokens that the test writes; at most 2 S + 50 for a source of S tokens.
-        source_length: the most tokens of a source that are read, its end included; None reads all.
     """
 
-    kind = PAIRS
-    needs = frozenset({"source", "cache"})
     heeds = ("max_new_tokens", "beams")
     writes_in_tests = True
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "rouge_l", "exact_match", "loss")
-    columns = ("source_tokens", "target_tokens")
 
-    def __init__(self, tokenizer: Tokenizer, longest: int = 0, source_length: int | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.longest = longest
-        self.source_length = source_length
 
-    @classmethod
-    def of(cls, data: Any) -> Self:
-        return cls(data.tokenizer, longest=2 * max(map(len, data.examples("train")["target_tokens"])))
-
-    @classmethod
-    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
-        if record.outputs is not None:
-            raise ValueError("it has not learned to write")
-        return cls(tokenizer, source_length=source.source_length)
-
-    def collate(self, rows: Rows, counts: np.ndarray) -> PairBatch | TokenBatch:
-        """Return a batch; a target begins, as it ends, with the token that ends a document."""
-        source, real_source = padded([np.asarray(row) for row in rows["source_tokens"]])
-        targets, real_target = padded([np.asarray(row) for row in rows["target_tokens"]])
-        target = targets.roll(1, dims=1)
-        target[:, 0] = self.tokenizer.end_id
-        targets = targets.masked_fill(~real_target, IGNORE)
-        targets[torch.from_numpy(~counts)] = IGNORE
-        return PairBatch(source, unless_whole(real_source), target, targets)
+    @abstractmethod
+    def written(self, model: Model, batch: Any) -> list[Tensor]:
+        """Return the texts that greedy decoding writes for the sources of a batch."""
 
     def observe(self, model: Model, batch: Any, split: str) -> Observation:
         sums = self.loss(model, batch)
@@ -93,8 +70,49 @@ class SequenceToSequence(TargetPrediction):
             if counts
         ]
 
+    def metrics(self, split: str) -> Measurement:
+        return WritingMeasurement(self, split)
+
+
+class SequenceToSequence(TargetWriting):
+    """Write the target of a source, which the model reads as a whole.
+
+    Args:
+        tokenizer: of the texts.
+        longest: the most tokens that the test writes; at most 2 S + 50 for a source of S tokens.
+        source_length: the most tokens of a source that are read, its end included; None reads all.
+    """
+
+    kind = PAIRS
+    needs = frozenset({"source", "cache"})
+    columns = ("source_tokens", "target_tokens")
+
+    def __init__(self, tokenizer: Tokenizer, longest: int = 0, source_length: int | None = None) -> None:
+        super().__init__(tokenizer)
+        self.longest = longest
+        self.source_length = source_length
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        return cls(data.tokenizer, longest=2 * max(map(len, data.examples("train")["target_tokens"])))
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:
+        if record.outputs is not None:
+            raise ValueError("it has not learned to write")
+        return cls(tokenizer, source_length=source.source_length)
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> PairBatch | TokenBatch:
+        """Return a batch; a target begins, as it ends, with the token that ends a document."""
+        source, real_source = padded([np.asarray(row) for row in rows["source_tokens"]])
+        targets, real_target = padded([np.asarray(row) for row in rows["target_tokens"]])
+        target = targets.roll(1, dims=1)
+        target[:, 0] = self.tokenizer.end_id
+        targets = targets.masked_fill(~real_target, IGNORE)
+        targets[torch.from_numpy(~counts)] = IGNORE
+        return PairBatch(source, unless_whole(real_source), target, targets)
+
     def written(self, model: Model, batch: Any) -> list[Tensor]:
-        """Return the texts that greedy decoding writes for the sources of a batch."""
         decoding, first, real, room = self._begun(model, batch)
         # The limit keeps a text without end, as of an untrained model, from holding up the others. It is of each
         # source alone, so that its text is the same whatever else is in its batch.
@@ -107,9 +125,6 @@ class SequenceToSequence(TargetPrediction):
         """Return the decoding of a batch, its first tokens, the mask of its sources, and its room in tokens."""
         real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
         return model.begin(batch.source, batch.real_source), batch.target[:, :1], real, model.max_length
-
-    def metrics(self, split: str) -> Measurement:
-        return WritingMeasurement(self, split)
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         tokens = encoded(self.tokenizer, text)

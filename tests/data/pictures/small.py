@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from poslab.data.pictures.fashion_mnist import CLASSES, FILES
+
+COLOURS = ("red", "green", "blue", "white")
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -44,4 +46,21 @@ def write_pictures(folder: Path, sizes: Sequence[tuple[int, int]], count: int = 
             shape = (height, width, 3) if mode == "RGB" else (height, width)
             pixels = generator.integers(0, 256, shape).astype(np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+CAPTIONS = [f"{number} {colour}." for number in ("one", "two", "three", "four", "five") for colour in COLOURS]
+"""Twenty captions: a number of bars, and their colour."""
+
+
+def write_captioned(folder: Path, sizes: Sequence[tuple[int, int]] = ((8, 8), (12, 4)), count: int = 20) -> Path:
+    """Write PNG files of these widths and heights, with the first of `CAPTIONS`, into a new folder and one below it."""
+    (folder / "below").mkdir(parents=True)
+    for number, caption in enumerate(CAPTIONS[:count]):
+        width, height = sizes[number % len(sizes)]
+        pixels = np.random.default_rng(number).integers(0, 30, (height, width, 3))
+        pixels[:, : 2 * (1 + number // len(COLOURS))] += np.array(ImageColor.getrgb(caption.split()[1][:-1])) // 2
+        path = folder / ("below" if number % 2 else "") / f"{number}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        path.with_suffix(".txt").write_text(f"{caption}\nmore\n")
     return folder

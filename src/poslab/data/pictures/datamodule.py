@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import read_facts
+from poslab.data.kinds.pictures import PICTURES
 from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
 from poslab.data.pictures.preparation import Facts, StoredPictures, prepare
@@ -32,7 +33,7 @@ class PictureDataModule(RunData):
     def __init__(self, source: PictureSource) -> None:
         super().__init__(source)
         self.source = source
-        self.tokenizer = SymbolTokenizer([])  # no token is a word
+        self.tokenizer = SymbolTokenizer(source.symbols)
         self.vocab_size = self.tokenizer.vocab_size
         self._stored: dict[tuple[str, int], StoredPictures] = {}
 
@@ -85,15 +86,18 @@ class PictureDataModule(RunData):
         shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
         colours = "grey" if facts.channels == 1 else "colour"
         return [
-            f"{source.title}: {counts} pictures in {colours}, {source.most_tokens_trained} patches of {source.patch} x "
-            f"{source.patch} pixels at a side of {source.side}",
-            f"{len(facts.classes)} classes: {shown}",
+            f"{source.title}: {counts} pictures in {colours}, {source.patches_at(source.side)} patches of "
+            f"{source.patch} x {source.patch} pixels at a side of {source.side}",
+            *([f"{len(facts.classes)} classes: {shown}"] if source.kind is PICTURES else []),
         ]
 
     def _batches(self, split: str, side: int) -> "PictureBatches":
+        return PictureBatches(self._stored_at(split, side), self.source.patch, self.facts.classes, self.task.collate)
+
+    def _stored_at(self, split: str, side: int) -> StoredPictures:
         if (split, side) not in self._stored:
             self._stored[split, side] = StoredPictures(prepare(self.source, side), split, self.facts.channels)
-        return PictureBatches(self._stored[split, side], self.source.patch, self.facts.classes, self.task.collate)
+        return self._stored[split, side]
 
 
 class PictureBatches:
@@ -102,18 +106,18 @@ class PictureBatches:
     Args:
         stored: the pictures.
         patch: side of a patch in pixels.
-        classes: names of their classes.
+        labels: names of the classes, or tokens of the captions, in the order of their numbers.
         collate: makes a batch of the columns `picture` and `label`.
     """
 
-    def __init__(self, stored: StoredPictures, patch: int, classes: Sequence[str], collate: Collate) -> None:
+    def __init__(self, stored: StoredPictures, patch: int, labels: Sequence[Any], collate: Collate) -> None:
         self.stored = stored
         self.num_tokens = (stored.sizes // patch).prod(-1, dtype=np.int64)
-        self.classes = classes
+        self.labels = labels
         self.collate = collate
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = [min(number, len(self.stored) - 1) for number in numbers]
-        labels = [self.classes[label] for label in self.stored.labels[within]]
+        labels = [self.labels[label] for label in self.stored.labels[within]]
         rows = {"picture": [self.stored[number] for number in within], "label": labels}
         return self.collate(rows, np.asarray(numbers) < len(self.stored))

@@ -51,7 +51,7 @@ class FashionMnist(PictureSource):
         for path in self._paths:
             if not path.is_file():
                 raise ValueError(
-                    f"dataset=fashion_mnist needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
+                    f"dataset={self.title} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
                 )
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class PictureFolder(PictureSource):
 
     @cached_property
     def channels(self) -> int:
-        return 1 if all(_mode(path) in ("1", "L") for path in self._files) else 3
+        return channels_of(self._files)
 
     def examples(self) -> Splits:
         return {
@@ -117,6 +117,11 @@ def read_picture(argument: str, path: Path, channels: int) -> np.ndarray:
         picture = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
     pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def channels_of(paths: Iterable[Path]) -> int:
+    """Return the numbers of a pixel: 1 if all pictures are grey, else 3."""
+    return 1 if all(_mode(path) in ("1", "L") for path in paths) else 3
 
 
 def _mode(path: Path) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.examples.splitting import split_examples
-from poslab.data.kinds.classes import CLASSES
 from poslab.data.pictures.source import PictureSource
+from poslab.data.preparation import make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
+from poslab.data.source import Source
 from poslab.data.splitting import random_order
+from poslab.data.tokenizers import load_tokenizer
 
 # Raise it with every change of the pictures that come of the same source: old ones are then not found.
 VERSION = 1
@@ -29,7 +31,7 @@ class Facts:
 
     Args:
         num_examples: by split; `train` is at the side of training alone.
-        classes: their names, in the order of their numbers.
+        classes: names of the classes, or captions, in the order of their numbers.
         channels: numbers of a pixel.
         mean, deviation: of each of them over all pixels of training, from 0 to 255; empty at another side.
     """
@@ -50,7 +52,7 @@ class StoredPictures:
 
     Attributes:
         sizes: (N, 2), height and width of each.
-        labels: (N,), numbers of their classes.
+        labels: (N,), numbers of their classes or captions.
     """
 
     def __init__(self, folder: Path, split: str, channels: int) -> None:
@@ -87,7 +89,7 @@ def prepare(source: PictureSource, side: int) -> Path:
     if cache.is_kept(folder, partial(_check, source, side)):
         return folder
     splits = split_examples(source)
-    classes = CLASSES.labels(splits).names
+    classes = source.kind.labels(splits)
     number_of = {name: number for number, name in enumerate(classes)}
     counts: dict[str, int] = {}
     mean, deviation = list[float](), list[float]()
@@ -101,6 +103,8 @@ def prepare(source: PictureSource, side: int) -> Path:
             counts[name] = len(rows)
             if name == "train":
                 mean, deviation = _moments(sums)
+        if isinstance(source, Source):
+            make_tokenizer(source, iter([splits["train"]["label"][:]])).save(temporary)
         cache.write_facts(temporary, Facts(counts, classes, source.channels, mean, deviation))
     return folder
 
@@ -134,6 +138,8 @@ def _moments(counts: np.ndarray) -> tuple[list[float], list[float]]:
 def _check(source: PictureSource, side: int, folder: Path) -> None:
     """Raise ValueError unless a folder holds as many pictures as it says, of whole patches and of its classes."""
     facts = cache.read_facts(folder, Facts)
+    if isinstance(source, Source):
+        load_tokenizer(folder)
     cache.require_splits(splits_at(source, side), facts.num_examples)
     moments = facts.channels if side == source.side else 0
     is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == moments
@@ -147,7 +153,7 @@ def _check(source: PictureSource, side: int, folder: Path) -> None:
         labels, (rows, rest) = stored.labels, np.divmod(stored.sizes, source.patch)
         is_right &= stored.is_whole and len(stored) == count
         is_right &= bool(((labels >= 0) & (labels < len(facts.classes))).all() and (rows > 0).all() and not rest.any())
-        is_right &= bool((rows.prod(-1, dtype=np.int64) <= source.tokens_at(side)).all())
+        is_right &= bool((rows.prod(-1, dtype=np.int64) <= source.patches_at(side)).all())
     if not is_right:
         raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
 
@@ -162,4 +168,5 @@ def _settings(source: PictureSource, side: int) -> dict[str, object]:
         "test_examples": source.test_examples,
         "sides": [side, source.side],
         "patch": source.patch,
+        **(tokenizer_settings(source) if isinstance(source, Source) else {}),
     }

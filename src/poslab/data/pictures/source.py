@@ -52,6 +52,9 @@ class PictureSource(PreparedSource):
 
     kind: ClassVar[Pictures] = PICTURES
 
+    axes: ClassVar[tuple[str, ...]] = ("height", "width")
+    """Names of the axes on which its tokens have places, of which `grid` has the sizes."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_integer("patch", self.patch, least=1, most=MOST_PIXELS)
@@ -64,16 +67,18 @@ class PictureSource(PreparedSource):
         require_integer("sequence_length", self.sequence_length, least=0)
         for size in self.grid_trained:
             require_integer("grid", size, least=1)
-        if len(self.grid_trained) != 2:
-            raise ValueError(f"grid must be rows and columns, got {list(self.grid_trained)}")
+        if len(self.grid_trained) != len(self.axes):
+            raise ValueError(f"grid must have a size for {' and '.join(self.axes)}, got {list(self.grid_trained)}")
 
     def check(self) -> None:
         """Raise ValueError for mistakes on the disk, and for a `sequence_length` below the patches of a picture."""
         super().check()
         if (most := self.most_tokens_trained) > self.sequence_length:
+            more = most - self.patches_at(self.side)
+            text = f" and {more} tokens of text" if more else ""
             raise ValueError(
-                f"sequence_length must be at least {most}, the patches of a picture with a side of {self.side} pixels, "
-                f"got {self.sequence_length}"
+                f"sequence_length must be at least {most}, the patches of a picture with a side of {self.side} pixels"
+                f"{text}, got {self.sequence_length}"
             )
 
     def require_whole(self, name: str, side: int) -> None:
@@ -84,7 +89,7 @@ class PictureSource(PreparedSource):
 
     @property
     def most_tokens_trained(self) -> int:
-        """The patches of a square picture of training."""
+        """The most tokens of an example of training."""
         return self.tokens_at(self.side)
 
     @property
@@ -92,9 +97,13 @@ class PictureSource(PreparedSource):
         """Rows and columns of the patches of a picture of training."""
         return [self.side // self.patch] * 2 if self.grid is None else self.grid
 
-    def tokens_at(self, side: int) -> int:
-        """Return the most patches of a picture at a side."""
+    def patches_at(self, side: int) -> int:
+        """Return the most patches of a picture at a side, those of a square one."""
         return (side // self.patch) ** 2
+
+    def tokens_at(self, side: int) -> int:
+        """Return the most tokens of an example at a side: patches, and those of a text about them."""
+        return self.patches_at(side)
 
     def at_side(self, picture_HWC: np.ndarray, side: int) -> np.ndarray:
         """Return a picture of bytes at a side, resized bicubically in float32 without aliasing, and rounded to bytes.
@@ -102,12 +111,17 @@ class PictureSource(PreparedSource):
         Of n patches that a square has, a picture H high and W wide has floor(sqrt(n H / W)) rows of
         floor(sqrt(n W / H)), at least one of either.
         """
-        most, (height, width) = self.tokens_at(side), picture_HWC.shape[:2]
+        most, (height, width) = self.patches_at(side), picture_HWC.shape[:2]
         rows, columns = (
             min(most, max(1, math.isqrt(most * one // other))) for one, other in ((height, width), (width, height))
         )
         size = rows * self.patch, columns * self.patch
         return picture_HWC if size == (height, width) else _resized(picture_HWC, *size)
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Names of its tokens, in the order of their numbers; none where these are patches or text."""
+        return []
 
     @property
     @abstractmethod

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from poslab.arguments import Count
 from poslab.encodings.places import Places
-from poslab.encodings.sampling.places import PlaceSampler
+from poslab.encodings.sampling.places import PlaceSampler, starts
 
 
 class Interpolated(PlaceSampler):
     """Cells scaled to the grid of training, so that a larger picture has positions between the trained ones (EVA-02).
 
-        p = i * n_train / n    for cell i of n
+        p = s + i * n_train / n    for cell i of n
+
+    s is 0 in a picture alone. Text behind it goes on after its largest position, as under `MRope`.
 
     Use it for pictures that are tested at higher resolutions than that of training, or to load such a model.
 
@@ -35,4 +37,6 @@ class Interpolated(PlaceSampler):
     def moved(self, places: Places) -> Places:
         if len(self.grid) != len(places.axes):
             raise ValueError(f"grid must have a number for each axis, {', '.join(places.axes)}, got {list(self.grid)}")
-        return places.at(places.cells * (places.sizes.new_tensor(self.grid) / places.sizes))
+        scale = places.sizes.new_tensor(self.grid) / places.sizes
+        start, end = starts(places, ((places.sizes - 1) * scale).amax(-1) + 1)
+        return places.at(places.cells * scale + start.unsqueeze(-1), end)

@@ -1,0 +1,29 @@
+"""Pictures and their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from poslab.data.kinds.pictures import Pictures
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Captions(Pictures):
+    """Pictures and their captions, in the columns of `Pictures`, whose `label` is the caption.
+
+    A picture may have several captions. No two splits share a picture, or a caption: its `document` is the normal form
+    of the caption.
+    """
+
+    texts = ("picture", "label")
+    stratify_by = None
+
+    def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
+        """Return the different captions of all splits, sorted."""
+        return sorted({caption for examples in splits.values() for caption in examples["label"]})
+
+
+CAPTIONS = Captions("caption")

@@ -1,0 +1,205 @@
+"""The task of writing the caption of a picture behind its patches.
+
+Dimension letters: B pictures, T tokens (patches, then text), P numbers of a patch, G grids of a row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poslab.data.batch import IGNORE
+from poslab.data.kinds.captions import CAPTIONS
+from poslab.data.kinds.kind import Rows
+from poslab.data.pictures.captions import CaptionSource
+from poslab.data.pictures.folder import read_picture
+from poslab.data.pictures.patches import normalised, patches_of
+from poslab.data.tokenizers import Tokenizer
+from poslab.encodings import Centred, MRope, Positions, PositionSampler
+from poslab.encodings.tokens import PADDING, PATCH
+from poslab.generation.beam_search import beam_search
+from poslab.models import Model
+from poslab.tasks.picture_classification import OF_SIDES, PatchesRecord
+from poslab.tasks.sequence_to_sequence import TargetWriting
+from poslab.tasks.task import Prediction, Search, device_of
+
+
+class CaptionBatch(NamedTuple):
+    """Pictures with the beginnings of their captions, in one row each: patches, then tokens of text.
+
+    Args:
+        tokens: (B, T) int64, `PATCH`, then the caption without its end, then `PADDING`.
+        patches: (B, T, P) float32, pixels of the patches; 0 elsewhere.
+        targets: (B, T) int64, the caption and its end, from the last patch on; `IGNORE` elsewhere.
+        rows, columns: of the highest and of the widest picture, in patches.
+        sizes: (B, 2) int64, rows and columns of each picture; None if all have `rows` and `columns`.
+    """
+
+    tokens: Tensor
+    patches: Tensor
+    targets: Tensor
+    rows: int
+    columns: int
+    sizes: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> Tensor:
+        return (self.tokens != PADDING).sum()
+
+    @property
+    def positions(self) -> Positions:
+        """Places on time, height and width; the text lies on the diagonal behind the picture, as under M-RoPE."""
+        length, device = self.tokens.shape[1], self.tokens.device
+        most = torch.tensor([self.rows, self.columns], device=device)
+        sizes = most if self.sizes is None else self.sizes  # (2,) or (B, 2)
+        picture = torch.cat([torch.ones_like(sizes[..., :1]), sizes], dim=-1)
+        is_text = torch.arange(length, device=device) < length - sizes.prod(-1, keepdim=True)
+        text = is_text.long().unsqueeze(-1).expand(*is_text.shape, 3)  # grids of one cell each
+        grids = torch.cat([picture.unsqueeze(-2), text], dim=-2)
+        positions = Positions.grids(grids, length, (1, self.rows, self.columns))
+        return MRope()(positions, len(self.tokens))
+
+    def pictures(self, rows_R: Tensor, num_patches: int) -> CaptionBatch:
+        """Return the pictures of these rows, which have so many patches each, without text."""
+        tokens, patches, targets = (part[rows_R, :num_patches] for part in self[:3])
+        return CaptionBatch(
+            tokens, patches, targets, self.rows, self.columns, None if self.sizes is None else self.sizes[rows_R]
+        )
+
+
+class CaptionDecoding:
+    """Captions that a model writes, a `Decoding`; the first tokens that it reads are the patches.
+
+    Args:
+        model: in evaluation mode.
+        batch: pictures of as many patches each, without text.
+    """
+
+    def __init__(self, model: Model, batch: CaptionBatch) -> None:
+        self.model = model
+        self.batch = batch
+        self.cache = model.new_cache()
+
+    def next_logits(self, tokens_BT: Tensor) -> Tensor:
+        """Return logits of the token that follows these new ones, (B, V)."""
+        named: dict[str, Any] = {}
+        if not self.cache:
+            named = {"positions": self.batch.positions, "patches": self.batch.patches}
+        return self.model.logits(self.model.hidden_states(tokens_BT, cache=self.cache, **named)[:, -1])
+
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these rows, each any number of times."""
+        self.cache.select(rows_R)
+
+
+class Captioning(TargetWriting):
+    """Write the caption of each picture: a decoder reads its patches, and continues them with text.
+
+    Only tokens of the caption and its end count, of which the first is predicted at the last patch. The test also
+    writes captions by greedy decoding, with the metrics of `TargetWriting`.
+
+    Args:
+        tokenizer: of the captions.
+        source: of the pictures.
+        mean, deviation: of each number of a pixel in training, by which all are normalised.
+    """
+
+    kind = CAPTIONS
+    needs = frozenset({"causal", "cache", "patches"})
+    record_type = PatchesRecord
+    pools_lengths = False
+    length_words = OF_SIDES
+
+    def __init__(self, tokenizer: Tokenizer, source: CaptionSource, mean: list[float], deviation: list[float]) -> None:
+        super().__init__(tokenizer)
+        self.source = source
+        self.mean = mean
+        self.deviation = deviation
+
+    @classmethod
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        if isinstance(positions, Centred):
+            raise ValueError(
+                "positions must not be centred where text follows a picture: all of it would stand in the middle"
+            )
+
+    @classmethod
+    def of(cls, data: Any) -> Captioning:
+        return cls(data.tokenizer, data.source, data.facts.mean, data.facts.deviation)
+
+    @classmethod
+    def restored(cls, record: Any, tokenizer: Any, source: Any) -> Captioning:
+        if record.outputs is not None or record.patch != source.patch:
+            raise ValueError(f"it has learned no captions of patches of {source.patch} x {source.patch} pixels")
+        return cls(tokenizer, source, record.mean, record.deviation)
+
+    def record(self) -> PatchesRecord:
+        return PatchesRecord(patch=self.source.patch, mean=self.mean, deviation=self.deviation)
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> CaptionBatch:
+        """Return the batch of pictures, (H, W, numbers of a pixel) uint8, and tokens of captions with their end."""
+        patch, captions = self.source.patch, rows["label"]
+        cut = [normalised(patches_of(picture, patch), self.mean, self.deviation) for picture in rows["picture"]]
+        length = max(len(own) + len(caption) - 1 for own, caption in zip(cut, captions, strict=True))
+        tokens_BT, targets_BT = (np.full((len(cut), length), fill, np.int64) for fill in (PADDING, IGNORE))
+        patches_BTP = np.zeros((*tokens_BT.shape, cut[0].shape[-1]), np.float32)
+        for row, (own, caption) in enumerate(zip(cut, captions, strict=True)):
+            first, end = len(own), len(own) + len(caption) - 1
+            tokens_BT[row, :first], patches_BTP[row, :first] = PATCH, own
+            tokens_BT[row, first:end] = caption[:-1]
+            if counts[row]:
+                targets_BT[row, first - 1 : end] = caption
+        sizes_B2 = np.array([picture.shape[:2] for picture in rows["picture"]], np.int64) // patch
+        high, wide = sizes_B2.max(0).tolist()
+        are_alike = bool((sizes_B2 == (high, wide)).all())
+        tokens, patches, targets = map(torch.from_numpy, (tokens_BT, patches_BTP, targets_BT))
+        return CaptionBatch(tokens, patches, targets, high, wide, None if are_alike else torch.from_numpy(sizes_B2))
+
+    def logits(self, model: Model, batch: Any) -> Tensor:
+        # Padding comes last, where no token sees it.
+        logits_BTV: Tensor = model(batch.tokens, batch.positions, patches=batch.patches)
+        return logits_BTV
+
+    def hidden_states(self, model: Model, batch: Any) -> Tensor:
+        named: dict[str, Any] = {"patches": batch.patches}  # which a model that does not declare them cannot take
+        return model.hidden_states(batch.tokens, batch.positions, **named)
+
+    def first_tokens(self, batch: Any, length: int) -> CaptionBatch:
+        tokens, patches, targets = (part[:, :length] for part in batch[:3])
+        return batch if batch.tokens.shape[1] <= length else CaptionBatch(tokens, patches, targets, *batch[3:])
+
+    def written(self, model: Model, batch: CaptionBatch) -> list[Tensor]:
+        """Return the captions that greedy decoding writes for the pictures of a batch.
+
+        Pictures of as many patches are read together, so that none is padded.
+        """
+        num_patches_B = (batch.tokens == PATCH).sum(-1)
+        texts: dict[int, Tensor] = {}
+        for count in num_patches_B.unique().tolist():
+            rows_R = (num_patches_B == count).nonzero()[:, 0]
+            written = self._written(
+                model, batch.pictures(rows_R, count), Search(max_new_tokens=self.source.caption_length)
+            )
+            texts |= dict(zip(rows_R.tolist(), written, strict=True))
+        return [texts[row] for row in range(len(num_patches_B))]
+
+    def _written(self, model: Model, batch: CaptionBatch, search: Search) -> list[Tensor]:
+        most, first = search.max_new_tokens, batch.tokens
+        if model.max_length is not None:
+            most = max(1, min(most, model.max_length - first.shape[1]))
+        decoding, end = CaptionDecoding(model, batch), self.tokenizer.end_id
+        beams, penalty = search.beams, search.length_penalty
+        return beam_search(decoding, first, max_new_tokens=most, end_id=end, beams=beams, length_penalty=penalty)
+
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Write the caption of the picture in a file, which is named by its path."""
+        picture = self.source.at_side(read_picture("prompt", Path(text).expanduser(), len(self.mean)), self.source.side)
+        only_end = np.array([self.tokenizer.end_id])
+        batch = self.collate({"picture": [picture], "label": [only_end]}, np.array([True]))
+        tokens, patches, targets = (part.to(device_of(model)) for part in batch[:3])
+        (written,) = self._written(model, CaptionBatch(tokens, patches, targets, *batch[3:]), search)
+        return Prediction(self.tokenizer.decode(written.tolist()).strip())

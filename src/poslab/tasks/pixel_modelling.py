@@ -1,0 +1,105 @@
+"""The task of predicting the next pixel of a picture.
+
+Dimension letters: B pictures, T pixels, U = T + 1 (all pixels of a picture).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poslab.data.batch import IGNORE
+from poslab.data.kinds.kind import Rows
+from poslab.data.kinds.pictures import PIXELS
+from poslab.data.pictures.pixels import Pixels
+from poslab.encodings import Positions
+from poslab.models import Model
+from poslab.tasks.picture_classification import OF_SIDES
+from poslab.tasks.record import TaskRecord
+from poslab.tasks.task import Observation, Scores
+from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
+
+
+class PixelBatch(NamedTuple):
+    """Pictures of one size, and the pixel that follows each pixel but the last.
+
+    Args:
+        tokens, targets: levels, (B, T) int64; the targets of rows that do not count are `IGNORE`.
+        rows, columns: of each picture.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    rows: int
+    columns: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.tokens.numel()
+
+    @property
+    def positions(self) -> Positions:
+        """Positions of the pixels, of which encodings of one axis read the order in storage."""
+        most = (self.rows, self.columns)
+        return Positions.grids(torch.tensor([most], device=self.tokens.device), self.tokens.shape[1], most)
+
+
+class PixelModelling(TokenPrediction):
+    """Predict each pixel of a picture but the first from those before it, row after row.
+
+    The model knows the place of the last pixel on the grid, and so that of the next one. `bits_per_pixel` is the mean
+    of -log2 p over the predicted pixels.
+
+    Args:
+        source: of the pictures.
+    """
+
+    kind = PIXELS
+    needs = frozenset({"causal"})
+    headline = "bits_per_pixel"
+    validated = ("loss", "bits_per_pixel", "perplexity", "accuracy")
+    shown = ("bits_per_pixel", "loss", "accuracy")
+    open_ended = TokenPrediction.open_ended | {"bits_per_pixel"}
+    pools_lengths = False
+    length_words = OF_SIDES
+
+    def __init__(self, source: Pixels) -> None:
+        self.source = source
+
+    @classmethod
+    def of(cls, data: Any) -> PixelModelling:
+        return cls(data.source)
+
+    @classmethod
+    def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> PixelModelling:
+        raise ValueError("it has learned to predict pixels, and answers nothing")
+
+    def collate(self, rows: Rows, counts: np.ndarray) -> PixelBatch:
+        """Return the batch of pictures of one size, (H, W, 1) uint8 each."""
+        pictures = np.stack(rows["picture"])
+        levels_BU = torch.from_numpy(self.source.levels_of(pictures).reshape(len(pictures), -1))
+        targets_BT = levels_BU[:, 1:].masked_fill(torch.from_numpy(~counts).unsqueeze(-1), IGNORE)
+        return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *pictures.shape[1:3])
+
+    def logits(self, model: Model, batch: Any) -> Tensor:
+        logits_BTV: Tensor = model(batch.tokens, batch.positions)
+        return logits_BTV
+
+    def hidden_states(self, model: Model, batch: Any) -> Tensor:
+        return model.hidden_states(batch.tokens, batch.positions)
+
+    def first_tokens(self, batch: Any, length: int) -> Any:
+        if batch.tokens.shape[1] <= length:
+            return batch
+        return batch._replace(tokens=batch.tokens[:, :length], targets=batch.targets[:, :length])
+
+    def scores(self, observation: Observation) -> Scores:
+        loss, counted = observation.sums.loss.item(), int(observation.sums.counted)
+        return {"bits_per_pixel": (loss / math.log(2), counted), **super().scores(observation)}
+
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        return {"bits_per_pixel": loss / math.log(2), **with_perplexity(loss, accuracy)}

@@ -1,0 +1,244 @@
+"""Sources of captions read what is there, divide it by caption, and refuse what is damaged in one sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poslab.data import cache
+from poslab.data.examples.normal_form import normal_form
+from poslab.data.pictures.captions import CaptionFolder, CaptionSource
+from poslab.data.pictures.captions_datamodule import CaptionDataModule
+from poslab.data.pictures.emoji import Emoji
+from poslab.data.pictures.preparation import prepare
+from poslab.data.pictures.stamps import Stamps
+from poslab.tasks.captioning import Captioning
+
+from .small import CAPTIONS, write_captioned
+
+COMMON: dict[str, Any] = {
+    **{"side": 8, "sides": [16], "patch": 4, "sequence_length": 36, "batch_size": 4, "tokenizer": "bytes"},
+    **{"validation_fraction": 0.2, "test_fraction": 0.2},
+}
+
+
+def folder_of(tmp_path: Path, **arguments: Any) -> CaptionFolder:
+    path = tmp_path / "pictures"
+    if not path.exists():
+        write_captioned(path)
+    return CaptionFolder(**COMMON | {"path": str(path), "cache_dir": str(tmp_path / "cache")} | arguments)
+
+
+def opened(source: CaptionSource) -> CaptionDataModule:
+    data = CaptionDataModule(source)
+    data.prepare_data()
+    data.setup()
+    data.connect(Captioning.of(data), None)
+    return data
+
+
+def captions_in(data: CaptionDataModule, split: str, side: int = 8) -> list[str]:
+    return [data.facts.classes[number] for number in data.held_out(split, side).stored.labels]
+
+
+def test_a_caption_is_the_first_line_beside_its_picture(tmp_path):
+    source = folder_of(tmp_path)
+    (tmp_path / "pictures" / ".hidden").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / ".hidden" / "x.png")
+    assert sorted(caption for _, caption in source.captioned) == sorted(CAPTIONS)
+    path, _ = next(one for one in source.captioned if one.caption == "two red.")
+    assert path.name == "4.png" and source.channels == 3
+    (tmp_path / "pictures" / "4.txt").write_bytes("\ufeff  ein \t Schiff \r\nmore".encode())
+    assert "ein Schiff" in {caption for _, caption in folder_of(tmp_path).captioned}
+
+
+def test_no_two_splits_share_a_caption_or_a_picture(tmp_path):
+    path = write_captioned(tmp_path / "pictures")
+    for number, copy in enumerate([1, 1, 2, 3]):  # of other pixels, under captions that read the same
+        Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(path / f"copy{number}.png")
+        (path / f"copy{number}.txt").write_text(CAPTIONS[copy].upper().rstrip("."))
+    data = opened(folder_of(tmp_path))
+    of = {split: {normal_form(caption) for caption in captions_in(data, split)} for split in cache.SPLITS}
+    assert set.union(*of.values()) == set(map(normal_form, CAPTIONS))
+    assert sum(map(len, of.values())) == len(CAPTIONS)
+    assert sum(data.facts.num_examples.values()) == 24
+
+
+def test_tokens_of_an_item_are_its_patches_and_those_of_its_caption(tmp_path):
+    data = opened(folder_of(tmp_path))
+    items = data.held_out("test", 16)
+    for number, caption in enumerate(captions_in(data, "test", 16)):
+        batch = items.__getitems__([number])
+        patches = np.prod(items.stored[number].shape[:2]) // 16
+        assert items.num_tokens[number] == patches + len(caption) == batch.tokens.shape[1]
+        assert data.tokenizer.decode(batch.tokens[0, patches:].tolist()) == caption
+    assert data.lengths_of("test") == [8, 16]
+    data.max_length = 36  # 4 patches and 32 tokens
+    assert data.lengths_of("test") == [8]
+
+
+def test_a_long_caption_is_cut_and_counted(tmp_path):
+    data = opened(folder_of(tmp_path, caption_length=9))
+    assert data.num_cut == sum(len(caption) > 8 for caption in CAPTIONS) > 0
+    assert max(map(len, data.captions)) == 9 and all(tokens[-1] == 256 for tokens in data.captions)
+    assert (
+        f"20 different captions (bytes, 257 tokens), {data.num_cut} of them cut after 9 tokens" in data.report_lines()
+    )
+
+
+def test_a_vocabulary_is_learned_of_the_captions_of_training_alone(tmp_path):
+    data = opened(folder_of(tmp_path, tokenizer="bpe", vocab_size=300))
+    trained = " ".join(captions_in(data, "train"))
+    learned = [data.tokenizer.decode([token]) for token in range(257, data.vocab_size)]
+    assert learned and all(piece in trained for piece in learned)
+    one, other = (prepare(folder_of(tmp_path, tokenizer="bpe", vocab_size=size), 8) for size in (300, 301))
+    assert one != other
+
+
+def test_a_folder_without_its_tokenizer_is_made_again(tmp_path, capsys):
+    source = folder_of(tmp_path)
+    folder = prepare(source, 8)
+    (folder / "tokenizer.json").write_text('{"poslab": "symbols", "symbols": [1]}')
+    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
+    assert prepare(source, 8) == folder and "the data is prepared again" in capsys.readouterr().err
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no text": (lambda path: (path / "0.txt").unlink(), r"the caption of each picture in a text file beside it"),
+    "an empty text": (lambda path: (path / "0.txt").write_text(""), r"captions, but the first line of .*0\.txt' is"),
+    "an empty line": (lambda path: (path / "0.txt").write_text("\na ship"), r"captions, but the first line of"),
+    "spaces": (lambda path: (path / "0.txt").write_text(" \t \n"), r"captions, but the first line of .*0\.txt' is"),
+    "bytes": (lambda path: (path / "0.txt").write_bytes(b"\xff\xfe"), r"captions in UTF-8: .*0\.txt is not UTF-8"),
+    "a long text": (lambda path: (path / "0.txt").write_text("x" * 300_000), r"captions in UTF-8: .* at most 200,000"),
+    "an empty picture": (lambda path: (path / "0.png").write_text(""), r"pictures, but .*0\.png' is empty"),
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_a_hostile_file_is_one_sentence(tmp_path, way):
+    change, message = HOSTILE[way]
+    source = folder_of(tmp_path)
+    change(tmp_path / "pictures")
+    with pytest.raises(ValueError, match=rf"^path must hold {message}") as refused:
+        source.check()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_picture_that_is_none_is_refused_where_it_is_read(tmp_path):
+    source = folder_of(tmp_path)
+    (tmp_path / "pictures" / "0.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"^path must hold whole pictures, but .*0\.png"):
+        prepare(source, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "nowhere"}, r"^path must be a folder, got 'nowhere'"),
+        ({"path": None}, r"^path must be a name or path, got None$"),
+        ({"caption_length": 1}, r"^caption_length must be an integer of at least 2, got 1$"),
+        ({"tokenizer": "bp"}, r"^tokenizer must be bytes, bpe or the path of a tokenizer.json, got 'bp'; did you"),
+        ({"grid": [2, 2]}, r"^grid must have a size for time and height and width, got \[2, 2\]$"),
+        (
+            {"sequence_length": 35},
+            r"^sequence_length must be at least 36, the patches of a picture with a side of 8 pixels and 32 tokens of",
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        folder_of(tmp_path, **arguments).check()
+
+
+def write_stamps(folder: Path) -> Path:
+    write_captioned(folder, count=4)
+    (folder / "0.txt").write_text("A ship.\nfr.utf8=Un  bateau.\nde.utf8=Ein Schiff = Boot.\nes.utf8=\nnoise\n")
+    (folder / "2.txt").write_text("A dog.\nfr.utf8=Un chien.\n")
+    (folder / "below" / "1.txt").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("language", "captions"),
+    [
+        ("en", ["A ship.", "A dog.", "one white."]),
+        ("fr", ["Un bateau.", "Un chien."]),
+        ("de", ["Ein Schiff = Boot."]),
+    ],
+)
+def test_stamps_have_captions_in_a_language_or_are_left_out(tmp_path, language, captions):
+    source = Stamps(**COMMON | {"folder": str(write_stamps(tmp_path / "s")), "language": language})
+    assert [caption for _, caption in source.captioned] == captions
+
+
+def test_a_language_without_captions_is_refused(tmp_path):
+    source = Stamps(**COMMON | {"folder": str(write_stamps(tmp_path / "s")), "language": "frr"})
+    with pytest.raises(ValueError, match=r"^language must be one of de, en, es, fr, got 'frr'; did you mean 'fr'"):
+        source.check()
+
+
+def test_a_missing_package_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"needs .*, from Debian's package tuxpaint-stamps-default: apt-get install"):
+        Stamps(**COMMON | {"folder": str(tmp_path / "none")}).check()
+
+
+@pytest.mark.skipif(not Path(Stamps.folder).is_dir(), reason="needs Debian's tuxpaint-stamps-default")
+def test_the_stamps_of_the_package_are_those_of_the_docstring():
+    source = Stamps(**COMMON)
+    assert len(source.captioned) == 951
+    assert np.mean([len(caption.split()) for _, caption in source.captioned]) == pytest.approx(4.0, abs=0.1)
+    assert len(Stamps(**COMMON | {"language": "fr"}).captioned) > 900
+
+
+def write_emoji(folder: Path, vendor: str = "somebody", **changes: Any) -> Path:
+    drawn = folder / "img" / vendor / "64"
+    drawn.mkdir(parents=True)
+    listed = [{"name": f"FACE {number}", "image": f"1f6{number}.png", "unified": f"1F6{number}"} for number in range(5)]
+    for emoji in listed[:4]:
+        Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(drawn / emoji["image"])
+    listed[0] |= changes
+    (folder / "emoji.json").write_text(json.dumps(listed))
+    return folder
+
+
+def test_emoji_are_those_of_a_vendor_that_are_drawn(tmp_path):
+    source = Emoji(**COMMON | {"path": str(write_emoji(tmp_path / "e"))})
+    assert [(path.name, caption) for path, caption in source.captioned] == [
+        (f"1f6{number}.png", f"face {number}") for number in range(4)
+    ]
+    assert (next(source.pictures([0], 8)) == 255).all()  # transparent places are white
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": None}, r"^path must hold emoji with a name and an image, but emoji.json has"),
+        ({"name": " "}, r"^path must hold emoji with a name and an image, but emoji.json has"),
+        ({"image": "../64/1f60.png"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
+        ({"image": "/etc/passwd"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
+    ],
+)
+def test_a_hostile_list_of_emoji_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Emoji(**COMMON | {"path": str(write_emoji(tmp_path / "e", **changes))}).check()
+
+
+def test_a_folder_of_other_emoji_is_refused(tmp_path):
+    def refused(message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Emoji(**COMMON | {"path": str(tmp_path / "e")}).check()
+
+    refused(
+        r"^path must be the folder of a package with emoji.json, such as that of npm install emoji-datasource-google"
+    )
+    write_emoji(tmp_path / "e")
+    (tmp_path / "e" / "img" / "other" / "64").mkdir(parents=True)
+    refused(r"^path must hold the pictures of one vendor in img/VENDOR/64, but .* has 2 such folders$")
+    (tmp_path / "e" / "img" / "other").rename(tmp_path / "gone")
+    for text in ("{", "[1]", "{}", "[" * 100_000):
+        (tmp_path / "e" / "emoji.json").write_text(text)
+        refused(r"^path must hold emoji.json")
