@@ -267,7 +267,7 @@ class _RotateHalfSplit(_KeepsTables):
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         half = cos.shape[-1]
-        if torch.compiler.is_compiling():
+        if _is_traced():
             swapped = x[..., : 2 * half].unflatten(-1, (2, half)).flip(-2).flatten(-2)
             return _turned_in_one_loop(x, swapped, torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
@@ -284,7 +284,7 @@ class _RotateInterleaved(_KeepsTables):
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turning = 2 * cos.shape[-1]
-        if torch.compiler.is_compiling():
+        if _is_traced():
             swapped = x[..., :turning].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
             signed_sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
             return _turned_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
@@ -294,6 +294,11 @@ class _RotateInterleaved(_KeepsTables):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return rotate_interleaved(gradients[0], cos, -sin), None, None
+
+
+def _is_traced() -> bool:
+    """Return True under a compiler or a transform of torch.func, neither of which knows parts that change in place."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
