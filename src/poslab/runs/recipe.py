@@ -119,15 +119,15 @@ class Recipe:
         from poslab.data.datamodule import TextDataModule
         from poslab.data.examples.datamodule import ExampleDataModule
         from poslab.data.examples.source import ExampleSource
-        from poslab.data.pictures.datamodule import PictureDataModule
-        from poslab.data.pictures.source import PictureSource
+        from poslab.data.patched.datamodule import PatchedDataModule
+        from poslab.data.patched.source import PatchedSource
 
         if isinstance(self.source, Corpus):
             return TextDataModule(self.source)
         if isinstance(self.source, ExampleSource):
             return ExampleDataModule(self.source, joined=self.task.joins_texts)
-        if isinstance(self.source, PictureSource):
-            return PictureDataModule(self.source)
+        if isinstance(self.source, PatchedSource):
+            return PatchedDataModule(self.source)
         return AlgorithmicDataModule(self.source)
 
     def callbacks(self) -> dict[str, L.Callback]:
