@@ -121,11 +121,15 @@ class Recipe:
         from poslab.data.examples.source import ExampleSource
         from poslab.data.patched.datamodule import PatchedDataModule
         from poslab.data.patched.source import PatchedSource
+        from poslab.data.sounds.datamodule import SoundDataModule
+        from poslab.data.sounds.source import SoundSource
 
         if isinstance(self.source, Corpus):
             return TextDataModule(self.source)
         if isinstance(self.source, ExampleSource):
             return ExampleDataModule(self.source, joined=self.task.joins_texts)
+        if isinstance(self.source, SoundSource):
+            return SoundDataModule(self.source)
         if isinstance(self.source, PatchedSource):
             return PatchedDataModule(self.source)
         return AlgorithmicDataModule(self.source)
