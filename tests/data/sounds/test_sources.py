@@ -23,16 +23,16 @@ COMMON: dict[str, Any] = {"seconds": 0.2, "length_multiples": [2], "sequence_len
 
 def test_a_folder_of_sounds_is_read_by_class(tmp_path):
     folder = write_sounds(tmp_path / "s", count=3)
-    soundfile.write(folder / "low" / "x.OGG", tone(0.2, 400), 16_000, format="OGG")
-    (folder / "low" / "notes.txt").write_text("not a sound")
-    os.mkfifo(folder / "low" / "pipe.wav")
+    soundfile.write(folder / "rising" / "x.OGG", tone(0.2, 400), 16_000, format="OGG")
+    (folder / "rising" / "notes.txt").write_text("not a sound")
+    os.mkfifo(folder / "rising" / "pipe.wav")
     source = SoundFolder(path=str(folder), **COMMON)
     source.check()
     train = source.examples()["train"]
-    assert list(train["label"]) == ["high"] * 3 + ["low"] * 4 and "document" not in train.column_names
+    assert list(train["label"]) == ["falling"] * 3 + ["rising"] * 4 and "document" not in train.column_names
     spectra = list(source.arrays([0, 2], 20))
     assert [spectrum.shape for spectrum in spectra] == [(18, 80, 1), (48, 80, 1)]  # whole, whatever the length
-    expected = normalised_log_mel(read_sound("path", folder / "high" / "002.wav"))
+    expected = normalised_log_mel(read_sound("path", folder / "falling" / "002.wav"))
     assert spectra[1].dtype == np.float16 and np.abs(spectra[1][..., 0] - expected).max() < 4e-3
 
 
