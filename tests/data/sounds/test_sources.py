@@ -79,6 +79,12 @@ def test_a_missing_package_is_named(tmp_path, source, message):
         source(folder=str(tmp_path), **COMMON).check()
 
 
+def test_a_single_class_is_refused(tmp_path):
+    folder = write_captions(tmp_path / "s", ["fr"], ["cat", "dog"])
+    with pytest.raises(ValueError, match=r"^dataset=spoken_captions must have sounds of at least two classes, got fr$"):
+        SpokenCaptions(folder=str(folder), least_captions=2, **COMMON).check()
+
+
 @pytest.mark.parametrize(
     ("source", "classes", "least"),
     [(SpokenCaptions, ["bg", "ca", "es", "fr", "ro", "ru"], 5000), (Prompts, ["en", "es", "fr", "it", "ru"], 2700)],

@@ -36,7 +36,7 @@ class PatchedDataModule(RunData):
         self._stored: dict[tuple[str, int], StoredArrays] = {}
 
     def prepare_data(self) -> None:
-        for length in self.lengths_asked:
+        for length in sorted({self.source.stored_length(length) for length in self.lengths_asked}):
             prepare(self.source, length)
 
     def setup(self, stage: str | None = None) -> None:
@@ -114,10 +114,16 @@ class ArrayBatches:
 
     def __init__(self, stored: StoredArrays, source: PatchedSource, classes: Sequence[str], collate: Collate) -> None:
         self.stored = stored
-        self.num_tokens = source.cells_of(stored.sizes).prod(-1, dtype=np.int64)
+        self.source = source
         self.labels = stored.labels
         self.classes = classes
         self.collate = collate
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Patches of each array, (N,)."""
+        cells_NA = self.source.cells_of(self.stored.sizes)
+        return cells_NA.prod(-1, dtype=np.int64)
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = [min(number, len(self.labels) - 1) for number in numbers]

@@ -20,9 +20,6 @@ class SoundDataModule(PatchedDataModule):
 
     source: SoundSource
 
-    def __init__(self, source: SoundSource) -> None:
-        super().__init__(source)
-
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared sounds; ValueError if a split has none that is long enough."""
         super().setup(stage)
@@ -44,6 +41,10 @@ class SoundDataModule(PatchedDataModule):
     def report_lines(self) -> list[str]:
         counts = [f"{self._num_fitting('test', length):,} of {length} frames" for length in self.lengths_asked]
         return [*super().report_lines(), f"sounds of the test that are long enough: {', '.join(counts)}"]
+
+    def stored(self, split: str, length: int) -> StoredArrays:
+        """Return the whole sounds of a split, which serve all lengths."""
+        return super().stored(split, self.longest_trained)
 
     def _num_fitting(self, split: str, length: int) -> int:
         return int((self.stored(split, length).sizes[:, 0] >= length).sum())
@@ -67,9 +68,12 @@ class CropBatches(ArrayBatches):
     ) -> None:
         super().__init__(stored, source, classes, collate)
         self.fitting = np.flatnonzero(stored.sizes[:, 0] >= length)
-        self.num_tokens = np.full(len(self.fitting), source.tokens_at(length))
         self.labels = stored.labels[self.fitting]
         self.length = length
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.full(len(self.fitting), self.source.tokens_at(self.length))
 
     def array(self, number: int, place: float = 0.0) -> np.ndarray:
         """Return a crop, (bins, frames, 1); `place`, from 0 to 1, is that of its beginning among all there are."""

@@ -61,6 +61,8 @@ class SoundSource(PatchedSource):
     dtype = "float16"
     channels = 1
     length_means = "duration of a crop in frames of 10 ms"
+    path_argument = "folder"
+    """Name of the argument that names the files, for messages."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.patch, int) and not (isinstance(self.patch, Sequence) and len(self.patch) == 2):
@@ -84,7 +86,8 @@ class SoundSource(PatchedSource):
     def check(self) -> None:
         super().check()
         require_reader(f"dataset={self.title}")
-        assert self.sounds
+        if len(classes := {sound.label for sound in self.sounds}) < 2:
+            raise ValueError(f"dataset={self.title} must have sounds of at least two classes, got {', '.join(classes)}")
 
     def require_length(self, name: str, length: int) -> None:
         width = self.patch_sizes[1]
@@ -155,6 +158,3 @@ class SoundSource(PatchedSource):
         for number in numbers:
             wave = read_sound(self.path_argument, self.sounds[number].path)
             yield normalised_log_mel(wave)[..., None].astype(self.dtype)
-
-    path_argument = "folder"
-    """Name of the argument that names the files, for messages."""
