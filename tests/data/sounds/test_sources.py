@@ -116,6 +116,7 @@ def test_a_patch_is_of_frames_or_of_bins_and_frames(tmp_path, arguments, axes, p
     [
         ({"seconds": 0.21}, r"^seconds must be a multiple of 0.04, the seconds of a patch, up to 600, got 0.21$"),
         ({"seconds": 0}, r"^seconds must be a multiple of 0.04"),
+        ({"seconds": 1e-9}, r"^seconds must be a multiple of 0.04"),
         ({"seconds": 604}, r"^seconds must be a multiple of 0.04"),
         ({"seconds": "long"}, r"^seconds must be a number, got 'long'$"),
         ({"seconds": float("nan")}, r"^seconds must be a multiple"),

@@ -73,8 +73,9 @@ class SoundSource(PatchedSource):
             raise ValueError(f"patch must have bins that divide {BINS}, got {list(self.patch_sizes)}")
         if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float):
             raise ValueError(f"seconds must be a number, got {self.seconds!r}")
-        frames, width = self.seconds * FRAMES_PER_SECOND, self.patch_sizes[1]
-        if not 0 < frames <= MOST_FRAMES or abs(frames / width - round(frames / width)) > 1e-6:
+        width = self.patch_sizes[1]
+        patches = self.seconds * FRAMES_PER_SECOND / width
+        if not 0.5 < patches <= MOST_FRAMES / width or abs(patches - round(patches)) > 1e-6:
             raise ValueError(
                 f"seconds must be a multiple of {width / FRAMES_PER_SECOND:g}, the seconds of a patch, up to "
                 f"{MOST_SECONDS}, got {self.seconds}"
