@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.examples.example_files import ExampleFiles
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.source import PatchedSource
 from poslab.data.source import Source
 from poslab.data.sources import AnySource
 
@@ -62,7 +62,7 @@ def composed(choice: str) -> dict[str, Any]:
     return {str(key): value for key, value in node.items()}
 
 
-@pytest.mark.parametrize("choice", [choice for choice in choices_of(Source) if choice not in choices_of(PictureSource)])
+@pytest.mark.parametrize("choice", [choice for choice in choices_of(Source) if choice not in choices_of(PatchedSource)])
 def test_a_choice_shows_every_argument_of_its_class_with_its_default_unless_it_is_a_preset(choice: str) -> None:
     fields = {field.name: field.default for field in dataclasses.fields(CLASSES[choice])}
     node = {key: tuple(value) if isinstance(value, list) else value for key, value in composed(choice).items()}
@@ -71,8 +71,8 @@ def test_a_choice_shows_every_argument_of_its_class_with_its_default_unless_it_i
         assert node == fields | {"seed": 3, "_target_": node["_target_"]}
 
 
-@pytest.mark.parametrize("choice", choices_of(PictureSource))
-def test_a_choice_of_pictures_shows_every_argument_of_its_class(choice: str) -> None:
+@pytest.mark.parametrize("choice", choices_of(PatchedSource))
+def test_a_choice_of_patches_shows_every_argument_of_its_class(choice: str) -> None:
     """With its default, but for the sequence length, which follows from others."""
     fields = {field.name: field.default for field in dataclasses.fields(CLASSES[choice])}
     node = {key: tuple(value) if isinstance(value, list) else value for key, value in composed(choice).items()}

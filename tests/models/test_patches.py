@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from poslab.data.pictures.source import PictureSource
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
 from poslab.models import Decoder, Encoder, Outputs
-from poslab.tasks.picture_classification import PictureBatch, PictureClassification
+from poslab.tasks.patch_classification import PatchBatch
+from poslab.tasks.picture_classification import PictureClassification
 from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_model, some_tokens
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
@@ -23,16 +25,17 @@ OF_PICTURES = [name for name in EVERY_ENCODING if not encoding(name).causal_only
 class Source:
     """The part of a source of pictures that their task reads."""
 
-    patch = 2
+    patch_sizes, axes = (2, 2), ("height", "width")
+    cells_of = PictureSource.cells_of
 
 
 TASK: Any = PictureClassification(["a", "b", "c"], Source(), [120.0, 100.0, 80.0], [60.0, 50.0, 40.0])  # type: ignore[arg-type]
 
 
-def batch_of(sizes: list[tuple[int, int]]) -> PictureBatch:
+def batch_of(sizes: list[tuple[int, int]]) -> PatchBatch:
     """Pictures in colour of these sizes in patches; those of one size are always the same."""
     pictures = [np.random.default_rng(size).integers(0, 256, (2 * size[0], 2 * size[1], 3)) for size in sizes]
-    rows = {"picture": [picture.astype(np.uint8) for picture in pictures], "label": ["b"] * len(sizes)}
+    rows = {"array": [picture.astype(np.uint8) for picture in pictures], "label": ["b"] * len(sizes)}
     return TASK.collate(rows, np.full(len(sizes), True))
 
 
@@ -62,7 +65,7 @@ def test_that_holds_with_registers_too(kind, pooling):
 
 def test_positions_are_the_places_of_a_double_loop():
     batch = batch_of(SIZES)
-    assert (batch.rows, batch.columns, tuple(batch.tokens.shape)) == (5, 5, (5, 12))
+    assert (list(batch.grid.values()), tuple(batch.tokens.shape)) == ([5, 5], (5, 12))
     places = batch.positions.places
     assert places is not None and places.largest == (5, 5)
     for row, (high, wide) in enumerate(SIZES):

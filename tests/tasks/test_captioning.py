@@ -55,7 +55,7 @@ class Tokens(ByteTokenizer):
 class Source:
     """The part of a source of captions that their task reads."""
 
-    patch = 2
+    patch_sizes = (2, 2)
     caption_length = 9
 
 
@@ -67,7 +67,7 @@ def batch_of(*rows: int, counts: bool = True) -> CaptionBatch:
     shapes = [(2 * high, 2 * wide, 3) for high, wide in (SIZES[row] for row in rows)]
     pictures = [np.random.default_rng(shape).integers(0, 256, shape).astype(np.uint8) for shape in shapes]
     captions = [np.array(TEXTS[row]) for row in rows]
-    batch: CaptionBatch = TASK.collate({"picture": pictures, "label": captions}, np.full(len(rows), counts))
+    batch: CaptionBatch = TASK.collate({"array": pictures, "label": captions}, np.full(len(rows), counts))
     return batch
 
 
@@ -218,7 +218,7 @@ LEARNS = ("trainer.max_steps=150", "optimizer.lr=1e-2")
 def test_captions_of_training_are_learned_by_heart_from_the_pictures(trained):
     run = trained(*LEARNS)
     (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.ckpt")
-    stored = data._stored_at("train", 8)
+    stored = data.stored("train", 8)
     batch = data._batches("train", 8).__getitems__(list(range(len(stored))))
     written = [data.tokenizer.decode(text.tolist()) for text in task.written(model, batch)]
     right = [data.facts.classes[number] for number in stored.labels]

@@ -21,7 +21,7 @@ from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject
 from poslab.runs.directory import RunDirectory
-from poslab.tasks.picture_classification import PicturesRecord
+from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.training.checking import check
 from tests.commands.running import Running, python
 from tests.data.pictures.small import bars, write_fashion, write_pictures
@@ -173,29 +173,37 @@ def test_a_teacher_that_reads_fewer_patches_predicts_nothing_of_a_whole_picture(
     assert task.logits(poslab.load(trained().path), cut).shape == (2, 8)
 
 
-GOOD: dict[str, Any] = {"outputs": [2, True], "classes": ["a", "b"], "patch": 4, "mean": [1.0], "deviation": [2.0]}
+GOOD: dict[str, Any] = {"outputs": [2, True], "classes": ["a", "b"], "patch": [4, 4], "mean": [1.0], "deviation": [2.0]}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"patch": 0}, {"patch": 10**9}, {"mean": [1.0] * 2, "deviation": [1.0] * 2}, {"mean": "x"}, {"mean": []}),
+        *(
+            {"patch": [0, 4]},
+            {"patch": [10**9, 1]},
+            {"patch": []},
+            {"patch": 4},
+            {"mean": [1.0] * 2, "deviation": [1.0] * 2},
+            {"mean": "x"},
+            {"mean": []},
+        ),
         *({"deviation": [0.0]}, {"deviation": [float("nan")]}, {"classes": ["a"]}, {"outputs": None}),
     ],
 )
 def test_a_damaged_record_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     file = tmp_path / "task.json"
     file.write_text(json.dumps(GOOD))
-    assert PicturesRecord.read(file).patch_width == 16
+    assert ClassesOfPatchesRecord.read(file).patch_width == 16
     file.write_text(json.dumps(GOOD | changes))
     with pytest.raises(ValueError, match=r"task.json is damaged"):
-        PicturesRecord.read(file)
+        ClassesOfPatchesRecord.read(file)
 
 
 def test_a_record_of_other_patches_than_those_of_the_checkpoint_is_refused(trained, tmp_path):
     path = shutil.copytree(trained().path, tmp_path / "run")
     record = json.loads((path / "task.json").read_text())
-    (path / "task.json").write_text(json.dumps(record | {"patch": 500}))
+    (path / "task.json").write_text(json.dumps(record | {"patch": [500, 500]}))
     with pytest.raises(ValueError, match=r"^the checkpoint .* does not fit the model in .*config.yaml$"):
         poslab.load(path)
 

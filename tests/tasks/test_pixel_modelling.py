@@ -31,7 +31,7 @@ SOURCE = Pixels(side=4, sides=[], sequence_length=16, levels=16)
 def batch_of(rows: int, columns: int, counts: bool = True) -> PixelBatch:
     shape = (2, rows, columns, 1)
     pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return PixelModelling(SOURCE).collate({"picture": list(pictures)}, np.array([True, counts]))
+    return PixelModelling(SOURCE).collate({"array": list(pictures)}, np.array([True, counts]))
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 256])

@@ -16,8 +16,8 @@ from poslab.io.packages import in_package
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
-    Where the sequence length of an algorithmic dataset or of one of pictures is null, it becomes that of its longest
-    training example, which encodings then follow too, as they follow the grid of a picture. Values that a pretrained
+    Where the sequence length of an algorithmic dataset or of one of patches is null, it becomes that of its longest
+    training example, which encodings then follow too, as they follow the grid of its patches. Values that a pretrained
     model gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
 
     Raises:
@@ -26,16 +26,16 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     follows = any(OmegaConf.select(composed, f"dataset.{key}") is not None for key in ("task", "patch"))
     if follows and None in (composed.dataset.get("sequence_length", 0), composed.dataset.get("grid", 0)):
         from poslab.data.algorithmic.examples import AlgorithmicExamples
-        from poslab.data.pictures.source import PictureSource
+        from poslab.data.patched.source import PatchedSource
 
         trust, dataset = (OmegaConf.to_container(composed[key], resolve=True) for key in ("trust", "dataset"))
         assert isinstance(dataset, dict)
         node = {key: value for key, value in dataset.items() if key != "sequence_length"}
-        kind = AlgorithmicExamples | PictureSource
+        kind = AlgorithmicExamples | PatchedSource
         source = build({"trust": trust, "dataset": node}, "dataset", kind, sequence_length=0)
         if composed.dataset.sequence_length is None:
             composed.dataset.sequence_length = source.most_tokens_trained
-        if isinstance(source, PictureSource):
+        if isinstance(source, PatchedSource):
             composed.dataset.grid = list(source.grid_trained)
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)

@@ -51,3 +51,32 @@ def matching_files(argument: str, pattern: str) -> list[Path]:
     if glob.has_magic(pattern):
         raise ValueError(f"{argument} names {pattern!r}, which matches no file")
     raise ValueError(f"{argument} names {pattern!r}, which does not exist{nearest(pattern, neighbours(pattern))}")
+
+
+def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], content: str) -> list[Path]:
+    """Return the files in the folders of a folder, one of each class, class by class, in order of their paths.
+
+    Args:
+        argument: name of the argument that names the folder, for messages.
+        folder: as a user types it.
+        suffixes: of the files, in small letters; others are not read.
+        content: what files hold, for messages.
+
+    Raises:
+        ValueError: for fewer than two classes, and for one without files.
+    """
+    place = Path(os.path.expanduser(folder))
+    if not place.is_dir():
+        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
+    classes = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
+    if len(classes) < 2:
+        what = f"a folder for each class, at least two, but {folder!r} holds {len(classes)}"
+        raise ValueError(f"{argument} must hold {what}")
+    files = []
+    for one in classes:
+        own = sorted(path for path in one.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+        if not own:
+            what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
+            raise ValueError(f"{argument} must hold {what}")
+        files += own
+    return files

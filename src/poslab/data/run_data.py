@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import numpy as np
@@ -70,7 +70,7 @@ class RunData(pl.LightningDataModule, ABC):
     draws_independently = False
     """True if each row of training is in a batch with the same probability, whatever the others are."""
 
-    length_means: ClassVar[str] = "number of tokens"
+    length_means: str = "number of tokens"
     """The meaning of the lengths of `lengths_of`."""
 
     def __init__(self, source: AnySource) -> None:

@@ -3,6 +3,6 @@
 from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.corpus import Corpus
 from poslab.data.examples.source import ExampleSource
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.source import PatchedSource
 
-AnySource = Corpus | ExampleSource | AlgorithmicExamples | PictureSource
+AnySource = Corpus | ExampleSource | AlgorithmicExamples | PatchedSource

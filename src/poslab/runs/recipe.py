@@ -124,10 +124,12 @@ class Recipe:
         from poslab.data.datamodule import TextDataModule
         from poslab.data.examples.datamodule import ExampleDataModule
         from poslab.data.examples.source import ExampleSource
+        from poslab.data.patched.datamodule import PatchedDataModule
+        from poslab.data.patched.source import PatchedSource
         from poslab.data.pictures.captions import CaptionSource
         from poslab.data.pictures.captions_datamodule import CaptionDataModule
-        from poslab.data.pictures.datamodule import PictureDataModule
-        from poslab.data.pictures.source import PictureSource
+        from poslab.data.sounds.datamodule import SoundDataModule
+        from poslab.data.sounds.source import SoundSource
 
         if isinstance(self.source, Corpus):
             return TextDataModule(self.source)
@@ -135,8 +137,10 @@ class Recipe:
             return ExampleDataModule(self.source, joined=self.task.joins_texts)
         if isinstance(self.source, CaptionSource):
             return CaptionDataModule(self.source)
-        if isinstance(self.source, PictureSource):
-            return PictureDataModule(self.source)
+        if isinstance(self.source, SoundSource):
+            return SoundDataModule(self.source)
+        if isinstance(self.source, PatchedSource):
+            return PatchedDataModule(self.source)
         return AlgorithmicDataModule(self.source)
 
     def callbacks(self) -> dict[str, L.Callback]:

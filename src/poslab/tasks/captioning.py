@@ -15,15 +15,16 @@ from torch import Tensor
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.captions import CAPTIONS
 from poslab.data.kinds.kind import Rows
+from poslab.data.patched.patches import normalised, patches_of
 from poslab.data.pictures.captions import CaptionSource
 from poslab.data.pictures.folder import read_picture
-from poslab.data.pictures.patches import normalised, patches_of
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Centred, MRope, Positions, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.generation.beam_search import beam_search
 from poslab.models import Model
-from poslab.tasks.picture_classification import OF_SIDES, PatchesRecord
+from poslab.tasks.patch_classification import PatchesRecord
+from poslab.tasks.picture_classification import OF_SIDES
 from poslab.tasks.sequence_to_sequence import TargetWriting
 from poslab.tasks.task import Prediction, Search, device_of
 
@@ -133,17 +134,17 @@ class Captioning(TargetWriting):
 
     @classmethod
     def restored(cls, record: Any, tokenizer: Any, source: Any) -> Captioning:
-        if record.outputs is not None or record.patch != source.patch:
+        if record.outputs is not None or tuple(record.patch) != source.patch_sizes:
             raise ValueError(f"it has learned no captions of patches of {source.patch} x {source.patch} pixels")
         return cls(tokenizer, source, record.mean, record.deviation)
 
     def record(self) -> PatchesRecord:
-        return PatchesRecord(patch=self.source.patch, mean=self.mean, deviation=self.deviation)
+        return PatchesRecord(patch=list(self.source.patch_sizes), mean=self.mean, deviation=self.deviation)
 
     def collate(self, rows: Rows, counts: np.ndarray) -> CaptionBatch:
         """Return the batch of pictures, (H, W, numbers of a pixel) uint8, and tokens of captions with their end."""
-        patch, captions = self.source.patch, rows["label"]
-        cut = [normalised(patches_of(picture, patch), self.mean, self.deviation) for picture in rows["picture"]]
+        patch, captions = self.source.patch_sizes, rows["label"]
+        cut = [normalised(patches_of(picture, patch), self.mean, self.deviation) for picture in rows["array"]]
         length = max(len(own) + len(caption) - 1 for own, caption in zip(cut, captions, strict=True))
         tokens_BT, targets_BT = (np.full((len(cut), length), fill, np.int64) for fill in (PADDING, IGNORE))
         patches_BTP = np.zeros((*tokens_BT.shape, cut[0].shape[-1]), np.float32)
@@ -153,7 +154,7 @@ class Captioning(TargetWriting):
             tokens_BT[row, first:end] = caption[:-1]
             if counts[row]:
                 targets_BT[row, first - 1 : end] = caption
-        sizes_B2 = np.array([picture.shape[:2] for picture in rows["picture"]], np.int64) // patch
+        sizes_B2 = np.array([picture.shape[:2] for picture in rows["array"]], np.int64) // np.array(patch)
         high, wide = sizes_B2.max(0).tolist()
         are_alike = bool((sizes_B2 == (high, wide)).all())
         tokens, patches, targets = map(torch.from_numpy, (tokens_BT, patches_BTP, targets_BT))
@@ -199,7 +200,7 @@ class Captioning(TargetWriting):
         """Write the caption of the picture in a file, which is named by its path."""
         picture = self.source.at_side(read_picture("prompt", Path(text).expanduser(), len(self.mean)), self.source.side)
         only_end = np.array([self.tokenizer.end_id])
-        batch = self.collate({"picture": [picture], "label": [only_end]}, np.array([True]))
+        batch = self.collate({"array": [picture], "label": [only_end]}, np.array([True]))
         tokens, patches, targets = (part.to(device_of(model)) for part in batch[:3])
         (written,) = self._written(model, CaptionBatch(tokens, patches, targets, *batch[3:]), search)
         return Prediction(self.tokenizer.decode(written.tolist()).strip())

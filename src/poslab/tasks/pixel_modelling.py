@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.kind import Rows
-from poslab.data.kinds.pictures import PIXELS
+from poslab.data.kinds.patched import PIXELS
 from poslab.data.pictures.pixels import Pixels
 from poslab.encodings import Positions
 from poslab.models import Model
@@ -80,7 +80,7 @@ class PixelModelling(TokenPrediction):
 
     def collate(self, rows: Rows, counts: np.ndarray) -> PixelBatch:
         """Return the batch of pictures of one size, (H, W, 1) uint8 each."""
-        pictures = np.stack(rows["picture"])
+        pictures = np.stack(rows["array"])
         levels_BU = torch.from_numpy(self.source.levels_of(pictures).reshape(len(pictures), -1))
         targets_BT = levels_BU[:, 1:].masked_fill(torch.from_numpy(~counts).unsqueeze(-1), IGNORE)
         return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *pictures.shape[1:3])

@@ -14,7 +14,7 @@ from poslab.data.examples.normal_form import normal_form
 from poslab.data.pictures.captions import CaptionFolder, CaptionSource
 from poslab.data.pictures.captions_datamodule import CaptionDataModule
 from poslab.data.pictures.emoji import Emoji
-from poslab.data.pictures.preparation import prepare
+from poslab.data.patched.preparation import prepare
 from poslab.data.pictures.stamps import Stamps
 from poslab.tasks.captioning import Captioning
 
@@ -142,7 +142,7 @@ def test_a_picture_that_is_none_is_refused_where_it_is_read(tmp_path):
         ({"path": None}, r"^path must be a name or path, got None$"),
         ({"caption_length": 1}, r"^caption_length must be an integer of at least 2, got 1$"),
         ({"tokenizer": "bp"}, r"^tokenizer must be bytes, bpe or the path of a tokenizer.json, got 'bp'; did you"),
-        ({"grid": [2, 2]}, r"^grid must have a size for time and height and width, got \[2, 2\]$"),
+        ({"grid": [2, 2]}, r"^grid must be patches on the axes time, height, width, got \[2, 2\]$"),
         (
             {"sequence_length": 35},
             r"^sequence_length must be at least 36, the patches of a picture with a side of 8 pixels and 32 tokens of",
@@ -210,7 +210,7 @@ def test_emoji_are_those_of_a_vendor_that_are_drawn(tmp_path):
     assert [(path.name, caption) for path, caption in source.captioned] == [
         (f"1f6{number}.png", f"face {number}") for number in range(4)
     ]
-    assert (next(source.pictures([0], 8)) == 255).all()  # transparent places are white
+    assert (next(source.arrays([0], 8)) == 255).all()  # transparent places are white
 
 
 @pytest.mark.parametrize(

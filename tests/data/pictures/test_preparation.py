@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from poslab.data import cache
-from poslab.data.pictures.datamodule import PictureDataModule
+from poslab.data.patched.datamodule import PatchedDataModule
+from poslab.data.patched.patches import patches_of
+from poslab.data.patched.preparation import Facts, StoredArrays, prepare
 from poslab.data.pictures.fashion_mnist import FashionMnist
 from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.glyphs import Glyphs
-from poslab.data.pictures.patches import patches_of
-from poslab.data.pictures.preparation import Facts, StoredPictures, prepare
 from poslab.data.pictures.source import PictureSource
 from poslab.tasks.picture_classification import PictureClassification
 
@@ -29,8 +29,8 @@ def fashion(tmp_path: Path, **arguments: Any) -> FashionMnist:
     return FashionMnist(**settings | arguments)
 
 
-def opened(source: PictureSource) -> PictureDataModule:
-    data = PictureDataModule(source)
+def opened(source: PictureSource) -> PatchedDataModule:
+    data = PatchedDataModule(source)
     data.prepare_data()
     data.setup()
     data.connect(PictureClassification.of(data), None)
@@ -40,11 +40,11 @@ def opened(source: PictureSource) -> PictureDataModule:
 def test_stored_pictures_are_those_of_the_source_at_each_side(tmp_path):
     source = fashion(tmp_path)
     numbers = {side: {} for side in (8, 16)}
-    everything = {side: [p.tobytes() for p in source.pictures(range(240), side)] for side in (8, 16)}
+    everything = {side: [p.tobytes() for p in source.arrays(range(240), side)] for side in (8, 16)}
     for side, splits in ((8, cache.SPLITS), (16, cache.SPLITS[1:])):
         folder = prepare(source, side)
         for name in splits:
-            stored = StoredPictures(folder, name, 1)
+            stored = StoredArrays(folder, name, 2, 1)
             found = [everything[side].index(stored[number].tobytes()) for number in range(len(stored))]
             assert [int(label) for label in stored.labels] == [
                 sorted({"T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker"}).index(label)
@@ -69,7 +69,7 @@ def test_mean_and_deviation_are_those_of_training(tmp_path):
         cache_dir=str(tmp_path / "cache"),
     )
     folder = prepare(source, 8)
-    facts, stored = cache.read_facts(folder, Facts), StoredPictures(folder, "train", 3)
+    facts, stored = cache.read_facts(folder, Facts), StoredArrays(folder, "train", 2, 3)
     pixels = np.concatenate([stored[number].reshape(-1, 3) for number in range(len(stored))]).astype(np.float64)
     assert facts.mean == pytest.approx(pixels.mean(0).tolist()) and facts.channels == 3
     assert facts.deviation == pytest.approx(pixels.std(0).tolist())
@@ -80,7 +80,7 @@ def test_no_two_splits_share_a_font(tmp_path):
     data = opened(source)
     assert data.facts.classes == sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
     drawn: dict[bytes, set[str]] = {}
-    for number, picture in enumerate(source.pictures(range(21 * 62), 8)):
+    for number, picture in enumerate(source.arrays(range(21 * 62), 8)):
         drawn.setdefault(picture.tobytes(), set()).add(source._row(number)[0])
     fonts = {}
     for split in cache.SPLITS:
@@ -112,7 +112,7 @@ def test_a_batch_has_patches_row_after_row_and_rows_that_do_not_count(tmp_path):
     items = data.held_out("test", 16)
     batch = items.__getitems__([38, 39, 40])
     assert (batch.classes == -100).tolist() == [False, False, True]
-    assert batch.sizes is None and batch.real is None and (batch.rows, batch.columns) == (4, 4)
+    assert batch.sizes is None and batch.real is None and batch.grid == {"height": 4, "width": 4}
     expected = (items.stored[39].astype(np.float64) - data.facts.mean[0]) / data.facts.deviation[0]
     for row in range(4):
         for column in range(4):
@@ -123,7 +123,7 @@ def test_a_batch_has_patches_row_after_row_and_rows_that_do_not_count(tmp_path):
 @pytest.mark.parametrize(("height", "width", "channels", "patch"), [(6, 9, 3, 3), (4, 8, 1, 4), (5, 3, 3, 1)])
 def test_patches_are_those_of_a_double_loop_and_go_back(height, width, channels, patch):
     picture = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
-    patches, back = patches_of(picture, patch), np.zeros_like(picture)
+    patches, back = patches_of(picture, (patch, patch)), np.zeros_like(picture)
     number = 0
     for top in range(0, height, patch):
         for left in range(0, width, patch):
@@ -152,7 +152,7 @@ WAYS = {
     "sizes of 0": lambda folder: np.zeros((40, 2), np.int32).tofile(folder / "test.sizes"),
     "sizes that patches do not fill": lambda folder: np.full((40, 2), [1, 64], np.int32).tofile(folder / "test.sizes"),
     "sizes of other pictures": lambda folder: np.full((40, 2), [4, 16], np.int32).tofile(folder / "test.sizes"),
-    "pixels without end": lambda folder: (folder / "test.pixels").write_bytes(bytes(9999)),
+    "pixels without end": lambda folder: (folder / "test.values").write_bytes(bytes(9999)),
 }
 
 

@@ -30,7 +30,7 @@ def test_idx_files_are_read_as_they_were_written(tmp_path):
     (pictures, labels), (tested, _) = bars(200, seed=0), bars(40, seed=1)
     assert [CLASSES[label] for label in labels] == list(splits["train"]["label"])
     assert list(splits["test"]["number"]) == list(range(200, 240))
-    read = np.stack(list(source.pictures([3, 200], 8)))
+    read = np.stack(list(source.arrays([3, 200], 8)))
     assert np.array_equal(read, np.stack([pictures[3], tested[0]])[..., None])
 
 
@@ -112,14 +112,14 @@ def test_every_font_has_all_characters_and_draws_them_whole():
                 assert (extent(alone) >= extent(roomy) - 2).all(), (font, character, place)
             of_font.add(alone.tobytes())
         assert len(of_font) == len(CHARACTERS)
-    assert len(list(source.pictures(range(3), 64))) == 3
+    assert len(list(source.arrays(range(3), 64))) == 3
 
 
 def test_a_glyph_is_drawn_at_a_side_not_resized():
     """At twice the side it is the same character at the same place, with edges as sharp."""
     source = Glyphs(variants=2, side=32, sides=[], sequence_length=64)
     numbers = list(range(0, 2604, 41))
-    small, large = (np.stack(list(source.pictures(numbers, side)))[..., 0] / 255 for side in (32, 64))
+    small, large = (np.stack(list(source.arrays(numbers, side)))[..., 0] / 255 for side in (32, 64))
     halved = large.reshape(-1, 32, 2, 32, 2).mean((2, 4))
     assert np.abs(halved - small).mean() < 0.05
     resized = np.stack([np.asarray(Image.fromarray((one * 255).astype(np.uint8)).resize((64, 64))) for one in small])
@@ -163,7 +163,7 @@ def test_a_folder_of_pictures_is_read_by_class(tmp_path):
     source = PictureFolder(path=str(folder), **COMMON)
     train = source.examples()["train"]
     assert list(train["label"]) == ["cat"] * 6 + ["dog"] * 7
-    shapes = [picture.shape for picture in source.pictures([0, 1, 12], 16)]
+    shapes = [picture.shape for picture in source.arrays([0, 1, 12], 16)]
     assert shapes == [(16, 16, 3), (8, 20, 3), (16, 16, 3)]
 
 
@@ -172,7 +172,7 @@ def test_grey_files_are_grey_and_a_single_one_in_colour_makes_all_colour(tmp_pat
     assert PictureFolder(path=str(folder), **COMMON).channels == 1
     Image.new("RGB", (8, 8)).save(folder / "dog" / "x.png")
     source = PictureFolder(path=str(folder), **COMMON)
-    assert source.channels == 3 and next(source.pictures([0], 8)).shape == (8, 8, 3)
+    assert source.channels == 3 and next(source.arrays([0], 8)).shape == (8, 8, 3)
 
 
 def test_transparent_places_are_white_and_pictures_are_upright(tmp_path):
@@ -220,7 +220,7 @@ def test_a_hostile_file_is_one_sentence_that_names_it(tmp_path, way):
     (folder / "cat" / "bad.png").write_bytes(HOSTILE[way]())
     source = PictureFolder(path=str(folder), **COMMON)
     with pytest.raises(ValueError, match=r"^path must hold whole pictures, but .*bad\.png") as refused:
-        list(source.pictures(range(7), 8))
+        list(source.arrays(range(7), 8))
     assert "\n" not in str(refused.value)
 
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.source import ExampleSource
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.source import PatchedSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def split_examples(source: ExampleSource | PictureSource) -> "dict[str, Dataset]":
+def split_examples(source: ExampleSource | PatchedSource) -> "dict[str, Dataset]":
     """Return the examples of a source as `train`, `validation` and `test`.
 
     A published test stays as it is; examples of published validation and training that read as a held-out one are

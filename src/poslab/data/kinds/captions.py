@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from poslab.data.kinds.pictures import Pictures
+from poslab.data.kinds.patched import PatchedArrays
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Captions(Pictures):
-    """Pictures and their captions, in the columns of `Pictures`, whose `label` is the caption.
+class Captions(PatchedArrays):
+    """Pictures and their captions, in the columns of `PatchedArrays`, whose `label` is the caption.
 
     A picture may have several captions. No two splits share a picture, or a caption: its `document` is the normal form
     of the caption.
     """
 
-    texts = ("picture", "label")
+    texts = ("content", "label")
     stratify_by = None
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:

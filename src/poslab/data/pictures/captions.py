@@ -84,25 +84,24 @@ class CaptionSource(PictureSource, Source):
     def channels(self) -> int:
         return channels_of(self._paths)
 
-    @property
-    def grid_trained(self) -> Sequence[int]:
-        return [1, *super().grid_trained] if self.grid is None else self.grid
-
     def tokens_at(self, side: int) -> int:
         return self.patches_at(side) + self.caption_length
+
+    def cells_at(self, side: int) -> list[int]:
+        return [1, *super().cells_at(side)]
 
     def examples(self) -> Splits:
         captions = [caption for _, caption in self.captioned]
         return {
             "train": as_examples(
-                picture=[fingerprint([path]) for path in self._paths],
+                content=[fingerprint([path]) for path in self._paths],
                 label=captions,
                 number=list(range(len(captions))),
                 document=list(map(normal_form, captions)),
             )
         }
 
-    def pictures(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
         for number in numbers:
             yield self.at_side(read_picture(self.argument, self._paths[number], self.channels), side)
 

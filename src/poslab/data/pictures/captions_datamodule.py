@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from poslab.data.batch import Collate
+from poslab.data.patched.datamodule import ArrayBatches, PatchedDataModule
+from poslab.data.patched.preparation import StoredArrays
 from poslab.data.pictures.captions import CaptionSource
-from poslab.data.pictures.datamodule import PictureBatches, PictureDataModule
-from poslab.data.pictures.preparation import StoredPictures
 from poslab.data.tokenizers import load_tokenizer
 
 
-class CaptionDataModule(PictureDataModule):
+class CaptionDataModule(PatchedDataModule):
     """Pictures and their captions; a length is a side, at which the test has all of its pictures.
 
-    Attributes after `setup`, beside those of `PictureDataModule`:
+    Attributes after `setup`, beside those of `PatchedDataModule`:
         captions: tokens of each caption, its end included, in the order of their numbers.
         num_cut: captions that are cut.
     """
@@ -36,18 +36,25 @@ class CaptionDataModule(PictureDataModule):
         captions = f"{len(self.captions):,} different captions ({source.tokenizer}, {self.vocab_size:,} tokens){cut}"
         return [*lines, captions]
 
-    def _batches(self, split: str, side: int) -> "CaptionBatches":
-        return CaptionBatches(self._stored_at(split, side), self.source.patch, self.captions, self.task.collate)
+    def _batches(self, split: str, length: int) -> "CaptionBatches":
+        return CaptionBatches(self.stored(split, length), self.source, self.captions, self.task.collate)
 
 
-class CaptionBatches(PictureBatches):
+class CaptionBatches(ArrayBatches):
     """Batches of pictures and captions by number; `label` is the tokens of a caption.
 
     Args:
-        stored, patch, collate: as of `PictureBatches`.
+        stored, source, collate: as of `ArrayBatches`.
         captions: their tokens, in the order of their numbers.
     """
 
-    def __init__(self, stored: StoredPictures, patch: int, captions: Sequence[np.ndarray], collate: Collate) -> None:
-        super().__init__(stored, patch, captions, collate)
-        self.num_tokens = self.num_tokens + np.array([len(tokens) - 1 for tokens in captions])[stored.labels]
+    def __init__(
+        self, stored: StoredArrays, source: CaptionSource, captions: Sequence[np.ndarray], collate: Collate
+    ) -> None:
+        super().__init__(stored, source, captions, collate)
+        self.num_written = np.array([len(tokens) - 1 for tokens in captions])[stored.labels]
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Tokens of each example, (N,): patches, and its caption without the end."""
+        return super().num_tokens + self.num_written

@@ -62,14 +62,14 @@ class FashionMnist(PictureSource):
         splits, first = {}, 0
         for split, (pictures, labels) in self._arrays.items():
             splits[split] = as_examples(
-                picture=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in pictures],
+                content=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in pictures],
                 label=[CLASSES[label] for label in labels],
                 number=list(range(first, first + len(pictures))),
             )
             first += len(pictures)
         return splits
 
-    def pictures(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
         everything = np.concatenate([pictures for pictures, _ in self._arrays.values()])
         for number in numbers:
             yield self.at_side(everything[number, ..., None], side)

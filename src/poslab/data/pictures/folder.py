@@ -1,6 +1,5 @@
 """A user's own pictures, in one folder for each class."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -9,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from poslab.arguments import nearest
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.paths import neighbours, require_content
+from poslab.data.paths import files_of_classes, require_content
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import require_text
 from poslab.io.terminal import one_line
@@ -58,13 +56,13 @@ class PictureFolder(PictureSource):
     def examples(self) -> Splits:
         return {
             "train": as_examples(
-                picture=[fingerprint([path]) for path in self._files],
+                content=[fingerprint([path]) for path in self._files],
                 label=[path.parent.name for path in self._files],
                 number=list(range(len(self._files))),
             )
         }
 
-    def pictures(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
         for number in numbers:
             yield self.at_side(read_picture("path", self._files[number], self.channels), side)
 
@@ -72,21 +70,7 @@ class PictureFolder(PictureSource):
     def _files(self) -> list[Path]:
         """The pictures of all classes, in order of their paths; ValueError for a class without one."""
         assert self.path is not None
-        folder = Path(os.path.expanduser(self.path))
-        if not folder.is_dir():
-            raise ValueError(f"path must be a folder, got {self.path!r}{nearest(self.path, neighbours(self.path))}")
-        classes = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
-        if len(classes) < 2:
-            what = f"a folder for each class, at least two, but {self.path!r} holds {len(classes)}"
-            raise ValueError(f"path must hold {what}")
-        files = []
-        for one in classes:
-            own = sorted(path for path in one.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not own:
-                what = f"pictures ({', '.join(SUFFIXES)}) in the folder of each class, but {str(one)!r} has none"
-                raise ValueError(f"path must hold {what}")
-            files += own
-        return files
+        return files_of_classes("path", self.path, SUFFIXES, "pictures")
 
 
 def read_picture(argument: str, path: Path, channels: int) -> np.ndarray:

@@ -57,18 +57,18 @@ class Glyphs(PictureSource):
 
     def examples(self) -> Splits:
         numbers = range(len(FONTS) * len(CHARACTERS) * self.variants)
-        drawn = self.pictures(numbers, self.side)
+        drawn = self.arrays(numbers, self.side)
         rows = [self._row(number) for number in numbers]
         return {
             "train": as_examples(
-                picture=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in drawn],
+                content=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in drawn],
                 label=[character for _, character, _ in rows],
                 number=list(numbers),
                 document=[font for font, _, _ in rows],
             )
         }
 
-    def pictures(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
         for number in numbers:
             font, character, _ = self._row(number)
             yield _drawn(font, character, side, *np.random.default_rng(number).random(3))[..., None]

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from poslab.data.bounds import require_integer
-from poslab.data.kinds.pictures import PIXELS, Pictures
+from poslab.data.kinds.patched import PIXELS, PatchedArrays
 from poslab.data.pictures.fashion_mnist import FashionMnist
 
 
@@ -31,7 +31,7 @@ class Pixels(FashionMnist):
     levels: int = 16
 
     title = "pixels"
-    kind: ClassVar[Pictures] = PIXELS
+    kind: ClassVar[PatchedArrays] = PIXELS
 
     def __post_init__(self) -> None:
         super().__post_init__()

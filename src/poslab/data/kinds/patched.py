@@ -1,4 +1,4 @@
-"""Pictures and their classes."""
+"""Arrays that are cut into patches, and their classes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Pictures(Kind):
-    """Pictures and their classes, in columns.
+class PatchedArrays(Kind):
+    """Arrays, such as pictures, and their classes, in columns.
 
-    `picture` identifies a picture: equal ones are the same, and never in two splits. `label` is its class, `number` its
+    `content` identifies an array: equal ones are the same, and never in two splits. `label` is its class, `number` its
     place in the source, and an optional `document` names what no two splits share, such as a font.
     """
 
-    texts: ClassVar[tuple[str, ...]] = ("picture",)
-    read: ClassVar[tuple[str, ...]] = ("picture",)
+    texts: ClassVar[tuple[str, ...]] = ("content",)
+    read: ClassVar[tuple[str, ...]] = ("content",)
     stratify_by: ClassVar[str | None] = "label"
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
@@ -28,7 +28,9 @@ class Pictures(Kind):
         return CLASSES.labels(splits).names
 
 
-PICTURES = Pictures("picture")
+PICTURES = PatchedArrays("picture")
+SOUNDS = PatchedArrays("sound")
+VIDEOS = PatchedArrays("video")
 
-PIXELS = Pictures("pixel")
-"""The same, where each pixel is a token; classes are not read."""
+PIXELS = PatchedArrays("pixel")
+"""Pictures of which each pixel is a token; classes are not read."""

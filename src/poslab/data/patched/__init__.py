@@ -1,0 +1,4 @@
+"""Data whose examples are arrays that are cut into patches: pictures, sounds and videos.
+
+All sources are subclasses of `source.PatchedSource`.
+"""

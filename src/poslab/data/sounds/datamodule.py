@@ -1,0 +1,106 @@
+"""The batches of a run over sounds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from poslab.data.batch import Batch, Collate
+from poslab.data.loaders import RunLoader, training_loader
+from poslab.data.order import BatchPlan, ExampleOrder
+from poslab.data.patched.datamodule import ArrayBatches, PatchedDataModule
+from poslab.data.patched.preparation import StoredArrays
+from poslab.data.sounds.source import SoundSource
+
+
+class SoundDataModule(PatchedDataModule):
+    """Sounds and their classes, cropped to a length; the test has at each length the sounds that are that long.
+
+    A crop of training begins at a frame that follows from the seed and the place in the stream of training.
+    """
+
+    source: SoundSource
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the prepared sounds; ValueError if a split has none that is long enough."""
+        super().setup(stage)
+        for split in self.facts.num_examples:
+            if not self._num_fitting(split, self.longest_trained):
+                raise ValueError(
+                    f"seconds must be at most the duration of some sounds of {split}, got {self.source.seconds}"
+                )
+
+    def lengths_of(self, split: str) -> list[int]:
+        return [length for length in super().lengths_of(split) if self._num_fitting(split, length)]
+
+    def training_batches(self, plan: BatchPlan) -> RunLoader:
+        source, crops = self.source, self._batches("train", self.longest_trained)
+        repeat = source.batch_size if source.overfit else None
+        order = ExampleOrder(crops.num_tokens, source.batch_size, source.seed, repeat)
+        return training_loader(TrainingCrops(crops, order), plan, list, source.num_workers)
+
+    @property
+    def num_rows(self) -> int | None:
+        return None  # crops are no fixed set
+
+    def report_lines(self) -> list[str]:
+        counts = [f"{self._num_fitting('test', length):,} of {length} frames" for length in self.lengths_asked]
+        return [*super().report_lines(), f"sounds of the test that are long enough: {', '.join(counts)}"]
+
+    def stored(self, split: str, length: int) -> StoredArrays:
+        """Return the whole sounds of a split, which serve all lengths."""
+        return super().stored(split, self.longest_trained)
+
+    def _num_fitting(self, split: str, length: int) -> int:
+        return int((self.stored(split, length).sizes[:, 0] >= length).sum())
+
+    def _batches(self, split: str, length: int) -> "CropBatches":
+        stored = self.stored(split, length)
+        return CropBatches(stored, self.source, self.facts.classes, self.task.collate, length)
+
+
+class CropBatches(ArrayBatches):
+    """Batches of the sounds that have a length, cropped to it at their beginning.
+
+    Args:
+        stored: the sounds, (frames, bins, 1) each.
+        source, classes, collate: as of `ArrayBatches`.
+        length: in frames.
+    """
+
+    def __init__(
+        self, stored: StoredArrays, source: SoundSource, classes: Sequence[str], collate: Collate, length: int
+    ) -> None:
+        super().__init__(stored, source, classes, collate)
+        self.fitting = np.flatnonzero(stored.sizes[:, 0] >= length)
+        self.labels = stored.labels[self.fitting]
+        self.length = length
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.full(len(self.fitting), self.source.tokens_at(self.length))
+
+    def array(self, number: int, place: float = 0.0) -> np.ndarray:
+        """Return a crop, (bins, frames, 1); `place`, from 0 to 1, is that of its beginning among all there are."""
+        whole = self.stored[self.fitting[number]]
+        first = int(place * (len(whole) - self.length + 1))
+        return whole[first : first + self.length].swapaxes(0, 1)
+
+
+class TrainingCrops:
+    """Batches of training by places of its stream, as which neighbours come.
+
+    Args:
+        crops: the sounds.
+        order: the sounds at the places.
+    """
+
+    def __init__(self, crops: CropBatches, order: ExampleOrder) -> None:
+        self.crops = crops
+        self.order = order
+
+    def __getitems__(self, places: Sequence[int]) -> Batch:
+        numbers = self.order.items(range(places[0], places[-1] + 1))
+        draws = places if self.order.repeat is None else [place % self.order.repeat for place in places]
+        begins = [np.random.default_rng([self.order.seed, place]).random() for place in draws]
+        arrays = [self.crops.array(number, begin) for number, begin in zip(numbers, begins, strict=True)]
+        return self.crops.batch(numbers, arrays, np.full(len(numbers), True))

@@ -1,0 +1,65 @@
+"""Files of sounds, read within bounds. Dimension letters: N samples, C channels."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from poslab.data.sounds.log_mel import RATE
+from poslab.io.terminal import one_line
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga")
+FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
+"""As libsndfile names them."""
+
+RATES = (4_000, 192_000)
+MOST_SECONDS, MOST_CHANNELS = 600, 8
+"""Bounds of a file; a few bytes can ask for any numbers."""
+
+LOUDEST = 1000
+"""The largest value of a sound, of which 1 is full scale; the Ogg files of many recordings go somewhat beyond that."""
+
+
+def require_reader(name: str) -> None:
+    """Raise ValueError, beginning with a name, unless the package that reads sounds is installed."""
+    if importlib.util.find_spec("soundfile") is None:
+        raise ValueError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
+
+
+def read_sound(argument: str, path: Path) -> np.ndarray:
+    """Return the sound of a file at 16 kHz, (N,) float32; several channels become their mean.
+
+    Args:
+        argument: name of the argument that names the file, for messages.
+        path: of a WAV, FLAC, Ogg Vorbis or Opus file.
+
+    Raises:
+        ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has a rate
+            beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. A file that is cut may be read as far
+            as it goes.
+    """
+    require_reader(argument)
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.format not in FORMATS:
+                raise ValueError(f"it is a file of the format {file.format}")
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise ValueError(f"it has {file.samplerate:,} samples in a second")
+            if file.channels > MOST_CHANNELS or file.frames > MOST_SECONDS * file.samplerate:
+                seconds = file.frames / file.samplerate
+                raise ValueError(f"it has {file.channels} channels of {seconds:,.0f} seconds")
+            rate = file.samplerate
+            wave_NC = file.read(file.frames, dtype="float32", always_2d=True)  # of Ogg, the number is an estimate
+        if not np.abs(wave_NC).max(initial=0) <= LOUDEST:
+            raise ValueError(f"it has values that are not numbers up to {LOUDEST:,}")
+    except Exception as error:  # whatever the library meets in a file that is not as it should be
+        reason = one_line(str(error))
+        raise ValueError(f"{argument} must hold whole sounds, but {str(path)!r} is not one: {reason}") from error
+    wave_N = wave_NC.mean(1)
+    common = math.gcd(rate, RATE)
+    resampled: np.ndarray = resample_poly(wave_N, RATE // common, rate // common) if rate != RATE else wave_N
+    return resampled

@@ -1,0 +1,161 @@
+"""The base class of all sources of sounds. Dimension letters: N sounds."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from poslab.data.bounds import require_integer
+from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.kinds.patched import SOUNDS
+from poslab.data.patched.source import PatchedSource
+from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
+from poslab.data.sounds.reading import MOST_SECONDS, read_sound, require_reader
+
+MOST_FRAMES = MOST_SECONDS * FRAMES_PER_SECOND
+
+
+class Sound(NamedTuple):
+    """A file of a sound.
+
+    Args:
+        path: of the file.
+        label: its class.
+        document: what no two splits share; empty for the sound itself.
+    """
+
+    path: Path
+    label: str
+    document: str = ""
+
+
+class SoundSource(PatchedSource):
+    """A source of sounds of several classes, whose log-mel spectrogram is cut into patches, the tokens of a model.
+
+    A spectrogram has 80 bins of frequency and 100 frames in a second, each of 25 ms; every sound is resampled to 16
+    kHz, and the mean of each of its bins is taken away. All sounds are cropped to one length, since their duration
+    alone can tell classes apart: in training at a place that is drawn by seed and step, in validation and test at their
+    beginning. Those that are shorter do not count, so the test has fewer sounds at larger lengths.
+
+    Args:
+        seconds: length of the crops of training and validation, a multiple of the frames of a patch (default 1.2).
+        length_multiples: lengths of the test, as multiples of that, at least 1; 1 is added.
+        patch: frames of a patch that has all bins, so that time is the only axis (default 4); or bins and frames, so
+            that frequency and time are axes.
+        test_fraction: here 0.2.
+        test_examples: here None, which is all of them.
+        others: those of `PatchedSource`.
+    """
+
+    test_fraction: float = 0.2
+    test_examples: int | None = None
+    seconds: float = 1.2
+    length_multiples: Sequence[int] = (1, 2, 4)
+    patch: int | Sequence[int] = 4
+
+    kind = SOUNDS
+    dtype = "float16"
+    channels = 1
+    length_means = "duration of a crop in frames of 10 ms"
+    path_argument = "folder"
+    """Name of the argument that names the files, for messages."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.patch, int) and not (isinstance(self.patch, Sequence) and len(self.patch) == 2):
+            raise ValueError(f"patch must be frames, or bins and frames, got {self.patch!r}")
+        for size, most in zip(self.patch_sizes, (BINS, MOST_FRAMES), strict=True):
+            require_integer("patch", size, least=1, most=most)
+        if BINS % self.patch_sizes[0]:
+            raise ValueError(f"patch must have bins that divide {BINS}, got {list(self.patch_sizes)}")
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float):
+            raise ValueError(f"seconds must be a number, got {self.seconds!r}")
+        width = self.patch_sizes[1]
+        patches = self.seconds * FRAMES_PER_SECOND / width
+        if not 0.5 < patches <= MOST_FRAMES / width or abs(patches - round(patches)) > 1e-6:
+            raise ValueError(
+                f"seconds must be a multiple of {width / FRAMES_PER_SECOND:g}, the seconds of a patch, up to "
+                f"{MOST_SECONDS}, got {self.seconds}"
+            )
+        for multiple in self.length_multiples:
+            require_integer("length_multiples", multiple, least=1, most=MOST_FRAMES // self.trained_length)
+        super().__post_init__()
+
+    def check(self) -> None:
+        super().check()
+        require_reader(f"dataset={self.title}")
+        if len(classes := {sound.label for sound in self.sounds}) < 2:
+            raise ValueError(f"dataset={self.title} must have sounds of at least two classes, got {', '.join(classes)}")
+
+    def require_length(self, name: str, length: int) -> None:
+        width = self.patch_sizes[1]
+        if length % width or not 1 <= length <= MOST_FRAMES:
+            raise ValueError(f"{name} must be 1 to {MOST_FRAMES // width} times patch={width} frames, got {length}")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return ("time",) if isinstance(self.patch, int) else ("frequency", "time")
+
+    @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        return (BINS, self.patch) if isinstance(self.patch, int) else tuple(self.patch)
+
+    @property
+    def trained_length(self) -> int:
+        return round(self.seconds * FRAMES_PER_SECOND)
+
+    @cached_property
+    def all_lengths(self) -> list[int]:
+        return sorted({self.trained_length * multiple for multiple in (1, *self.length_multiples)})
+
+    def cells_at(self, length: int) -> list[int]:
+        bins, frames = self.patch_sizes
+        return [BINS // bins, length // frames][-len(self.axes) :]
+
+    def stored_length(self, length: int) -> int:
+        return self.trained_length
+
+    def form(self, length: int) -> list[int]:
+        return []
+
+    def may_have(self, sizes_N2: np.ndarray, length: int) -> bool:
+        frames_N, bins_N = sizes_N2.T
+        return bool((bins_N == BINS).all() and (frames_N >= 0).all() and (frames_N <= MOST_FRAMES).all())
+
+    @property
+    def one_trained(self) -> str:
+        return f"a crop of {self.seconds:g} seconds"
+
+    def in_words(self, counts: str) -> str:
+        patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch_sizes))} bins and frames"
+        return f"{counts} sounds, {patches} in {self.seconds:g} seconds"
+
+    @property
+    @abstractmethod
+    def sounds(self) -> list[Sound]:
+        """All sounds in an order that does not change; errors are those of `examples`."""
+
+    @cached_property
+    def identity(self) -> str:
+        sounds = self.sounds
+        return fingerprint([one.path for one in sounds], [[one.label, one.document] for one in sounds])
+
+    def examples(self) -> Splits:
+        sounds = self.sounds
+        columns: dict[str, list[Any]] = {
+            "content": [fingerprint([one.path]) for one in sounds],
+            "label": [one.label for one in sounds],
+            "number": list(range(len(sounds))),
+        }
+        if sounds[0].document:
+            columns["document"] = [one.document for one in sounds]
+        return {"train": as_examples(**columns)}
+
+    def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
+        """Yield whole spectrograms, (frames, 80, 1), whatever the length: frames come first, to be cropped."""
+        for number in numbers:
+            wave = read_sound(self.path_argument, self.sounds[number].path)
+            yield normalised_log_mel(wave)[..., None].astype(self.dtype)

@@ -1,0 +1,160 @@
+"""Pictures that move over a canvas. Dimension letters: N videos, T frames, H height, W width."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from poslab.data.bounds import require_integer
+from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.kinds.patched import VIDEOS
+from poslab.data.patched.source import PatchedSource
+from poslab.data.pictures.fashion_mnist import FashionMnist
+
+DIRECTIONS = {
+    "up": (-1, 0),
+    "up right": (-1, 1),
+    "right": (0, 1),
+    "down right": (1, 1),
+    "down": (1, 0),
+    "down left": (1, -1),
+    "left": (0, -1),
+    "up left": (-1, -1),
+}
+"""Pixels down and to the right in one frame, at a speed of 1."""
+
+SPEEDS = (1, 2, 3)
+"""Pixels of a frame; all are equally likely."""
+
+MOST_FRAMES, MOST_PIXELS = 1024, 256
+
+
+class Path(NamedTuple):
+    """The path of a picture: its place in the first frame, a direction and a speed."""
+
+    place: tuple[int, int]
+    direction: str
+    speed: int
+
+
+class MovingPictures(PatchedSource):
+    """Real pictures of Fashion-MNIST that move over a black canvas along a drawn path; the class is the direction.
+
+    A picture keeps one of eight directions and one of three speeds, and what leaves the canvas at an edge comes in at
+    the opposite one. A video that is played backwards has the opposite class, so the order of frames matters. The path
+    of a picture is a function of its number; a longer video goes on along it.
+
+    Args:
+        frames: of a video of training and validation, a multiple of those of a patch (default 8).
+        test_frames: of the videos of the test, each of which has all its videos at each of these; `frames` is added.
+        canvas: side of a frame in pixels, a multiple of that of a patch, at most 256 (default 24).
+        side: of the picture in pixels, at least 1 and at most `canvas` (default 12).
+        patch: frames, rows and columns of a patch (default 1, 4, 4). One of several frames shows a part of the motion.
+        folder: as of `FashionMnist`.
+        others: those of `PatchedSource`; `test_examples` is 1000 here.
+    """
+
+    batch_size: int = 32
+    test_examples: int | None = 1000
+    frames: int = 8
+    test_frames: Sequence[int] = (4, 8, 16, 32)
+    canvas: int = 24
+    side: int = 12
+    patch: Sequence[int] = (1, 4, 4)
+    folder: str = FashionMnist.folder
+
+    title = "moving_pictures"
+    kind = VIDEOS
+    axes = ("time", "height", "width")
+    channels = 1
+    length_means = "number of frames"
+
+    def __post_init__(self) -> None:
+        if len(self.patch) != 3:
+            raise ValueError(f"patch must be frames, rows and columns, got {list(self.patch)}")
+        for size, most in zip(self.patch, (MOST_FRAMES, MOST_PIXELS, MOST_PIXELS), strict=True):
+            require_integer("patch", size, least=1, most=most)
+        require_integer("canvas", self.canvas, least=1, most=MOST_PIXELS)
+        if any(self.canvas % size for size in self.patch[1:]):
+            sides = " and ".join(map(str, self.patch[1:]))
+            raise ValueError(f"canvas must be a multiple of {sides}, the sides of a patch, got {self.canvas}")
+        require_integer("side", self.side, least=1, most=self.canvas)
+        for name, lengths in (("frames", [self.frames]), ("test_frames", self.test_frames)):
+            for length in lengths:
+                require_integer(name, length, least=1)
+                self.require_length(name, length)
+        super().__post_init__()
+
+    def check(self) -> None:
+        super().check()
+        self._stills.check()
+
+    def require_length(self, name: str, length: int) -> None:
+        most = MOST_FRAMES // self.patch[0]
+        if length % self.patch[0] or not 1 <= length // self.patch[0] <= most:
+            raise ValueError(f"{name} must be 1 to {most} times patch={self.patch[0]} frames, got {length}")
+
+    @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        return tuple(self.patch)
+
+    @property
+    def trained_length(self) -> int:
+        return self.frames
+
+    @cached_property
+    def all_lengths(self) -> list[int]:
+        return sorted({self.frames, *self.test_frames})
+
+    def cells_at(self, length: int) -> list[int]:
+        frames, rows, columns = self.patch
+        return [length // frames, self.canvas // rows, self.canvas // columns]
+
+    def may_have(self, sizes_N3: np.ndarray, length: int) -> bool:
+        return bool((sizes_N3 == (length, self.canvas, self.canvas)).all())
+
+    @property
+    def one_trained(self) -> str:
+        return f"a video of {self.frames} frames"
+
+    def in_words(self, counts: str) -> str:
+        patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch))} frames and pixels"
+        return f"{counts} videos of drawn paths, {patches} in {self.frames} frames of {self.canvas} x {self.canvas}"
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self._stills.identity} {self.canvas} {self.side}"
+
+    def examples(self) -> Splits:
+        return {
+            split: as_examples(
+                content=stills["content"][:],
+                label=[self.path(number).direction for number in stills["number"]],
+                number=stills["number"][:],
+            )
+            for split, stills in self._stills.examples().items()
+        }
+
+    def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
+        for number, still in zip(numbers, self._stills.arrays(numbers, self.side), strict=True):
+            yield moving(still[..., 0], self.canvas, self.path(number), length)[..., None]
+
+    def path(self, number: int) -> Path:
+        """Return the path of the picture of a number."""
+        *place, direction, speed = np.random.default_rng(number).integers(
+            [self.canvas, self.canvas, len(DIRECTIONS), len(SPEEDS)]
+        )
+        return Path((int(place[0]), int(place[1])), list(DIRECTIONS)[direction], SPEEDS[speed])
+
+    @cached_property
+    def _stills(self) -> FashionMnist:
+        return FashionMnist(folder=self.folder, side=self.side, sides=[], patch=self.side, sequence_length=1)
+
+
+def moving(picture_HW: np.ndarray, canvas: int, path: Path, frames: int) -> np.ndarray:
+    """Return the video of a picture that moves along a path, (T, canvas, canvas); edges of the canvas are joined."""
+    first = np.zeros((canvas, canvas), picture_HW.dtype)
+    first[: len(picture_HW), : len(picture_HW)] = picture_HW
+    steps_T2 = np.array(path.place) + np.arange(frames)[:, None] * path.speed * np.array(DIRECTIONS[path.direction])
+    return np.stack([np.roll(first, step, (0, 1)) for step in steps_T2])

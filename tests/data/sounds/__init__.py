@@ -1,0 +1,1 @@
+"""Tests of the sources of sounds, and of their spectrograms and crops."""

@@ -1,0 +1,110 @@
+"""Pictures move along their paths, and only the order of frames tells a direction from its opposite."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poslab.data.patched.patches import patches_of
+from poslab.data.patched.preparation import StoredArrays, prepare
+from poslab.data.video.moving_pictures import DIRECTIONS, SPEEDS, MovingPictures, moving
+from poslab.data.video.moving_pictures import Path as Route
+from tests.data.pictures.small import write_fashion
+
+OPPOSITE = {
+    name: next(other for other, (y, x) in DIRECTIONS.items() if (-y, -x) == step) for name, step in DIRECTIONS.items()
+}
+
+
+def source_of(tmp_path: Path, **arguments: Any) -> MovingPictures:
+    folder = tmp_path / "files"
+    if not folder.exists():
+        write_fashion(folder)
+    settings: dict[str, Any] = {"folder": str(folder), "cache_dir": str(tmp_path / "cache"), "canvas": 12, "side": 8}
+    settings |= {"frames": 4, "test_frames": [2, 8], "sequence_length": 36, "batch_size": 16}
+    return MovingPictures(**settings | arguments)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_frame_is_the_first_one_moved_and_edges_are_joined(direction, speed):
+    """As a double loop over the pixels has it."""
+    picture = np.random.default_rng(0).integers(1, 256, (3, 3)).astype(np.uint8)
+    video = moving(picture, 7, Route((5, 2), direction, speed), 6)
+    down, right = DIRECTIONS[direction]
+    expected = np.zeros((6, 7, 7), np.uint8)
+    for frame, y, x in itertools.product(range(6), range(3), range(3)):
+        expected[frame, (5 + y + frame * speed * down) % 7, (2 + x + frame * speed * right) % 7] = picture[y, x]
+    assert np.array_equal(video, expected)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_video_backwards_is_one_of_the_opposite_class(direction):
+    picture = np.random.default_rng(0).integers(1, 256, (4, 4)).astype(np.uint8)
+    video = moving(picture, 12, Route((3, 8), direction, 2), 5)
+    last = tuple((place + 4 * 2 * step) % 12 for place, step in zip((3, 8), DIRECTIONS[direction], strict=True))
+    assert np.array_equal(video[::-1], moving(picture, 12, Route(last, OPPOSITE[direction], 2), 5))
+
+
+def test_a_longer_video_goes_on_along_the_path(tmp_path):
+    source = source_of(tmp_path)
+    for short, long in zip(source.arrays(range(20), 4), source.arrays(range(20), 8), strict=True):
+        assert short.shape == (4, 12, 12, 1) and np.array_equal(short, long[:4])
+
+
+def test_paths_are_a_function_of_the_number_and_cover_all_directions_and_speeds(tmp_path):
+    source = source_of(tmp_path)
+    paths = [source.path(number) for number in range(500)]
+    assert paths == [source_of(tmp_path, seed=7).path(number) for number in range(500)]
+    assert {(path.direction, path.speed) for path in paths} == set(itertools.product(DIRECTIONS, SPEEDS))
+    assert {path.place[0] for path in paths} == {path.place[1] for path in paths} == set(range(12))
+
+
+def test_prepared_videos_are_those_of_the_source_with_their_classes(tmp_path):
+    source = source_of(tmp_path)
+    folder = prepare(source, 4)
+    made = {video.tobytes(): source.path(number) for number, video in enumerate(source.arrays(range(240), 4))}
+    classes, seen = sorted(DIRECTIONS), 0
+    for split in ("train", "validation", "test"):
+        stored = StoredArrays(folder, split, 3, 1)
+        for number, label in enumerate(stored.labels):
+            path = made[stored[number].tobytes()]
+            assert stored[number].shape == (4, 12, 12, 1) and path.direction == classes[label]
+            seen += 1
+    assert seen == 240
+
+
+@pytest.mark.parametrize("patch", [(1, 2, 3), (2, 2, 1), (4, 4, 6)])
+def test_patches_of_a_video_are_those_of_a_loop(patch):
+    video = np.random.default_rng(0).integers(0, 256, (4, 4, 6, 2)).astype(np.uint8)
+    patches, number = patches_of(video, patch), 0
+    starts = [range(0, size, side) for size, side in zip(video.shape, patch, strict=False)]
+    for corner in itertools.product(*starts):
+        places = itertools.product(*(range(first, first + side) for first, side in zip(corner, patch, strict=True)))
+        assert patches[number].tolist() == [value for place in places for value in video[place].tolist()]
+        number += 1
+    assert number == len(patches)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"patch": [4, 4]}, r"^patch must be frames, rows and columns, got \[4, 4\]$"),
+        ({"patch": [0, 4, 4]}, r"^patch must be an integer from 1 to 1024, got 0$"),
+        ({"patch": [2, 4, 4], "frames": 5}, r"^frames must be 1 to 512 times patch=2 frames, got 5$"),
+        ({"patch": [2, 4, 4], "test_frames": [4, 7]}, r"^test_frames must be 1 to 512 times patch=2 frames, got 7$"),
+        ({"canvas": 10}, r"^canvas must be a multiple of 4 and 4, the sides of a patch, got 10$"),
+        ({"side": 13}, r"^side must be an integer from 1 to 12, got 13$"),
+        ({"frames": 1025}, r"^frames must be 1 to 1024 times patch=1 frames, got 1025$"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        source_of(tmp_path, **arguments)
+
+
+def test_a_missing_package_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"needs .*, from Debian's package dataset-fashion-mnist: apt-get install"):
+        source_of(tmp_path, folder=str(tmp_path)).check()

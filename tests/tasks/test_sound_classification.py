@@ -1,0 +1,124 @@
+"""Sounds are classified from patches of their spectrograms, tested at longer crops, evaluated and served."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import soundfile
+import torch
+from torch.nn import functional
+
+import poslab
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.measure import measure
+from poslab.evaluation.settings import Settings
+from poslab.evaluation.subjects import subject
+from poslab.runs.directory import RunDirectory
+from poslab.training.checking import check
+from tests.data.sounds.small import sweep, write_sounds
+from tests.training.runs import composed, opened, run_of
+
+TINY = (
+    *("model.d_model=32", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=16", "trainer=cpu"),
+    *("trainer.precision=32-true", "trainer.validations=2", "trainer.log_every=1", "trainer.max_steps=6"),
+)
+LEARNS = ("trainer.max_steps=30", "optimizer.lr=1e-2")
+
+
+@pytest.fixture(scope="module")
+def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """Words of a run on sounds of 18, 28 and 48 frames, with crops of 16."""
+    folder = tmp_path_factory.mktemp("sounds")
+    data = [f"dataset.path={write_sounds(folder / 's')}", f"dataset.cache_dir={folder}/cache", "dataset.seconds=0.16"]
+    return lambda *more: ["dataset=sounds", *data, *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
+    """Trains a run, once for all tests that read it."""
+
+    @cache
+    def trained(*overrides: str) -> RunDirectory:
+        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
+
+    return trained
+
+
+def test_a_run_learns_and_is_tested_at_every_length_that_sounds_have(trained):
+    run = trained(*LEARNS)
+    metrics = run.metrics()
+    assert metrics["test/accuracy@16"] > 90  # chance is 50
+    tested = {tag.removeprefix("test/accuracy") for tag in metrics if tag.startswith("test/accuracy")}
+    assert tested == {"", "@16", "@32"} and metrics["test/accuracy"] == metrics["test/accuracy@16"]
+    log = run.log_file.read_text()
+    assert "by length of a crop in frames of 10 ms" in log and "sounds of the test that are long enough" in log
+
+
+def test_items_have_the_metrics_of_the_test_and_its_loss_is_that_of_all_sounds_one_by_one(trained):
+    run = trained(*LEARNS)
+    measured = measure(run.path)
+    for (metric, length), scores in measured.scores.items():
+        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{length}"], rel=1e-5)
+    (data, task), model = opened(run.config()), poslab.load(run.path)
+    items, loss = data.held_out("test", 32), 0.0
+    for number in range(len(items.num_tokens)):
+        with torch.no_grad():
+            batch = items.__getitems__([number])
+            loss += functional.cross_entropy(task.logits(model, batch), batch.classes).item()
+    assert run.metrics()["test/loss@32"] == pytest.approx(loss / len(items.num_tokens), rel=1e-5)
+
+
+def test_an_evaluation_shows_what_needs_no_text(trained):
+    made = evaluate([subject(trained(*LEARNS).path)], Settings(), announce=lambda part: None)
+    assert {"accuracy@16", "accuracy@32"} <= made.metrics.keys()
+    assert made.lead is not None and "at 16 frames, the training length" in made.lead.text
+
+
+def test_a_sound_is_served_by_its_path(trained, tmp_path):
+    classify = poslab.serve(trained(*LEARNS).path)
+    for label in ("falling", "rising"):
+        soundfile.write(tmp_path / "one.flac", sweep(0.7, label == "rising", 44_100), 44_100)
+        assert classify(str(tmp_path / "one.flac")).text == label
+    soundfile.write(tmp_path / "short.wav", sweep(0.1, True), 16_000)
+    with pytest.raises(ValueError, match=r"^prompt must be a sound of at least 0.16 seconds, got .*short.wav'$"):
+        classify(str(tmp_path / "short.wav"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole sounds, but .*nowhere.wav"):
+        classify(str(tmp_path / "nowhere.wav"))
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        *("rotary", "learned", "t5", "rotary_axial", "learned_grid", "sinusoidal_grid"),
+        *("rotary_axial dataset.patch=[16,8]", "learned_axes dataset.patch=[16,8]", "none model=decoder"),
+    ],
+)
+def test_encodings_of_one_axis_and_of_two_read_sounds(words_of, encoding, tmp_path):
+    words = words_of(f"encoding={encoding.split()[0]}", *encoding.split()[1:], "trainer.max_steps=2")
+    assert {"test/accuracy@16"} <= run_of(composed(*words), tmp_path / "run").metrics().keys()
+
+
+def test_hyperparameters_follow_the_patches_of_a_crop():
+    one = composed("dataset=spoken_captions", "encoding=learned_grid", "dataset.patch=[16,8]")
+    assert one["dataset"]["sequence_length"] == 75 and one["encoding"]["grid"] == [5, 15]
+    other = composed("dataset=prompts", "encoding=learned", "experiment=small")
+    assert other["encoding"]["max_length"] == 30 and other["model"]["d_model"] == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=encoder_decoder"], r"^model must be decoder or encoder for sound data, got encoder_decoder$"),
+        (["dataset.seconds=0.17"], r"^dataset.seconds must be a multiple of 0.04, the seconds of a patch"),
+        (["dataset.patch=[16,8,1]"], r"^dataset.patch must be frames, or bins and frames, got \[16, 8, 1\]$"),
+        (["dataset.patch=soon"], r"^dataset.patch must be "),
+        (
+            ["dataset.sequence_length=3"],
+            r"^dataset.sequence_length must be at least 4, the patches of a crop of 0.16",
+        ),
+        (["dataset.path=/nowhere"], r"^dataset.path must be a folder, got '/nowhere'"),
+    ],
+)
+def test_mistakes_are_one_sentence(words_of, words, message):
+    with pytest.raises(ValueError, match=message):
+        check(composed(*words_of(*words)))
