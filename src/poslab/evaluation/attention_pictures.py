@@ -37,6 +37,8 @@ LEAST_ATTENTION = 1e-6
 _STATISTICS = {
     "entropy": "entropy (nats)",
     "mean_distance": "mean attended distance (tokens)",
+    "cells_away": "mean attended distance (cells)",
+    "nowhere": "share on registers (%)",
     "first_token": "share on the first token (%)",
     "last_token": "share on the last token (%)",
     "previous_token": "share on the previous token (%)",
@@ -91,14 +93,16 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
         panel.set_title(fill(title, 48 // columns), fontsize="medium")
         panel.set_xlabel("head", fontsize="small")
         panel.set_ylabel("layer", fontsize="small")
-    return Picture(
-        name="attention_statistics",
-        title="What the heads attend to",
-        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
-        "is an attention sink, one on the previous token a head that looks one back.",
-        source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token",
-        figure=figure,
-    )
+    caption = "Each cell is one head. Low entropy is attention to a few tokens; "
+    source = "Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token"
+    if "cells_away" in statistics:
+        caption += "the distance is in patches, in a straight line."
+        caption += " A large share on registers is an attention sink." * ("nowhere" in statistics)
+        source = "Darcet et al., Vision Transformers Need Registers (ICLR 2024)" if "nowhere" in statistics else ""
+    else:
+        caption += "a large share on the first token is an attention sink, one on the previous token a head that looks "
+        caption += "one back."
+    return Picture("attention_statistics", "What the heads attend to", caption, figure, source=source)
 
 
 def divergence_picture(divergence: pd.DataFrame) -> Picture:
@@ -144,7 +148,7 @@ def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "s
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
-        caption="Each square is one head on one text: rows are queries, columns keys (darker is more, on a scale of "
+        caption="Each square is one head on one example: rows are queries, columns keys (darker is more, on a scale of "
         "square roots). A diagonal line is attention at a fixed distance, a vertical one attention to one token from "
         "everywhere.",
         figure=figure,

@@ -24,7 +24,8 @@ from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.attention_rows import is_readable
+from poslab.evaluation.attention_rows import is_readable, reached_attention
+from poslab.evaluation.grids import Grid
 from poslab.io.reading import read_json
 from poslab.models import ForwardPass, Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
@@ -36,11 +37,12 @@ from poslab.tasks.task import Task, device_of
 WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
 
-Ability = Literal["predictions", "next_tokens", "attention", "rotation", "embeddings"]
+Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation", "embeddings"]
 
 ABILITIES: dict[Ability, str] = {
     "predictions": "an output layer with weights",
     "next_tokens": "a model that predicts the next token of a text",
+    "gradients": "a model that predicts the next token of a text, or reads patches",
     "attention": "attention weights that can be read",
     "rotation": "an encoding that turns queries and keys",
     "embeddings": "a pretrained encoder on running text",
@@ -118,11 +120,13 @@ class Subject:
     def abilities(self) -> frozenset[Ability]:
         """Abilities that parts of an evaluation can build on."""
         turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
+        turns = turns or (self.reads_pictures and any(x.reads_axes and x.rotates for x in self.model.encodings))
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = self.run is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
             "predictions": predicts,
             "next_tokens": self.text is not None and predicts,
+            "gradients": predicts and (self.text is not None or self.reads_pictures),
             "attention": is_readable(self.model),
             "rotation": turns,
             "embeddings": is_encoder and isinstance(self.data, TextDataModule),
@@ -190,6 +194,11 @@ class Subject:
         """Words for the place of a figure: a preposition, and a length to be filled in."""
         return self.task.length_words.at
 
+    def place_of(self, length: int) -> str:
+        """Return a length in words, with its preposition: `at a side of 28 pixels`."""
+        preposition, words = self.at
+        return f"{preposition} {words.format(length)}"
+
     def stack_title(self, stack: str) -> str:
         """Return the name of a stack of its model in words; nothing if there is only one."""
         words = {"self": "decoder", "cross": "cross-attention"}
@@ -211,6 +220,20 @@ class Subject:
         starts = starts[:WINDOWS]
         windows = tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
         return torch.from_numpy(windows).to(self.device)
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Grid of the patches of a training example; None for a text."""
+        return self.grid_at(self.trained_lengths[-1]) if self.reads_pictures else None
+
+    def grid_at(self, length: int) -> Grid | None:
+        """Return the grid of the first held-out example of a length, as the encodings read it."""
+        first, *_ = reached_attention(self.model, partial(_read, self.task, self.example(length, 0)))
+        return Grid.of(first.context.key_positions)
+
+    def example(self, length: int, number: int) -> Any:
+        """Return the batch of one held-out example of a length."""
+        return on_device(self.data.held_out(self.split, length).__getitems__([number]), self.device)
 
     @property
     def reach(self) -> int:
