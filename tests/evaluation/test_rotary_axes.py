@@ -12,7 +12,7 @@ from poslab.encodings.rotary.scalings import rope_dynamic_ntk
 from poslab.encodings.sampling.centred import Centred
 from poslab.encodings.sampling.interpolated import Interpolated
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.rotary_axes import axis_figures, axis_sentences, axis_turns
+from poslab.evaluation.rotary_axes import axis_figures, axis_sentence, axis_turns
 from tests.report.phone import smallest_label
 
 HEAD_DIM = 32
@@ -81,17 +81,18 @@ def test_a_scaling_counts_at_the_length_of_each_grid():
     assert (scaled["turns at (24, 24)"][slowest] < 0.6 * unscaled["turns at (24, 24)"][slowest]).all()
 
 
-def test_what_is_true_of_both_axes_is_said_once_and_a_wide_grid_has_two_sentences():
+def test_what_is_true_of_both_axes_is_said_once():
     rotary = stack(partial(Rotary, base=100, allocation=allocations.axial))
     square = grids((8, 8), (32, 32))
-    (sentence,) = axis_sentences(axis_turns(rotary, square), square)
-    assert sentence == (
-        "Along the height and the width alike, 1 of 8 pairs of channels complete a turn from edge to edge at (8, 8) (8 "
-        "cells), and 3 at (32, 32) (32 cells): those that complete none in training meet new angles there."
+    assert axis_sentence("a", axis_turns(rotary, square), square) == (
+        "In a, along the height and the width alike, 1 of 8 pairs of channels complete a turn from edge to edge at "
+        "(8, 8) (8 cells), and 3 at (32, 32) (32 cells). Pairs that complete none in training meet new angles there."
     )
     wide = grids((2, 8))
-    first, second = axis_sentences(axis_turns(rotary, wide), wide)
-    assert first.startswith("Along the height, 0 of 8") and second.startswith("Along the width, 1 of 8")
+    assert axis_sentence("a", axis_turns(rotary, wide), wide) == (
+        "In a, along the height, 0 of 8 pairs of channels complete a turn from edge to edge at (2, 8) (2 cells); along "
+        "the width, 1 of 8 pairs of channels complete a turn from edge to edge at (2, 8) (8 cells)."
+    )
 
 
 @pytest.mark.parametrize("sampler", [Interpolated(grid=[8, 8]), Centred()])
@@ -105,6 +106,7 @@ def test_positions_that_a_sampler_brings_into_a_range_are_read_where_they_are(sa
     turns = axis_turns(encodings, found)
     assert (turns["turns at (32, 32)"] < 1.2 * turns["turns at (8, 8)"]).all()
     wavelength = turns["wavelength in cells"] * turns["turns at (8, 8)"]
+    assert "few angles are new" in axis_sentence("a", turns, found)
     assert wavelength.tolist() == pytest.approx([7] * len(turns))
 
 

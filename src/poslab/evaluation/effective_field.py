@@ -120,7 +120,7 @@ def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
 
 def cumulative_picture(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
     """Draw the share of the gradient within a distance of the middle patch, by the name of a model and of a size."""
-    figure = new_figure(WIDTH, 3.8)
+    figure = new_figure(WIDTH, 3.4 + 0.22 * len(fields))
     panel = figure.subplots()
     models, sizes = (list(dict.fromkeys(names)) for names in zip(*fields, strict=True))
     for (model, size), field in fields.items():
@@ -132,7 +132,7 @@ def cumulative_picture(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Pictur
             within.index, within, color=style(models.index(model))["color"], linestyle=line, linewidth=1.3, label=label
         )
     panel.set(xlim=(0, None), ylim=(0, 1.03))
-    panel.set(xlabel="distance from the middle patch (cells)", ylabel="cumulative share of the gradient")
+    panel.set(xlabel="distance from the middle patch (cells)", ylabel="share of the gradient within it")
     labels = panel.get_legend_handles_labels()[1]
     figure.legend(loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False, fontsize="small")
     return Picture(

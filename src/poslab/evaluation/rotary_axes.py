@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 MOST_MAPS = 48
 """Most heads, of all layers, whose cosines are drawn."""
 
+NEW_ANGLES = 1.25
+"""Ratio of the ranges of coordinates above which a larger grid is said to have new angles."""
+
 SOURCE = "Heo et al., Rotary Position Embedding for Vision Transformer (ECCV 2024), section 3"
 
 
@@ -92,28 +95,26 @@ def axis_figures(encodings: StackEncodings, grids: Mapping[str, Grid], turns: pd
     return figures
 
 
-def axis_sentences(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> list[str]:
-    """Return what `axis_turns` says in a sentence for each axis; axes of which the same is true share one."""
+def axis_sentence(name: str, turns: pd.DataFrame, grids: Mapping[str, Grid]) -> str:
+    """Return what `axis_turns` says of each axis; axes of which the same is true share words."""
     said: dict[str, list[str]] = {}
-    (first, trained), *_ = grids.items()
-    last, largest = list(grids.items())[-1]
+    (first, trained), (last, largest) = next(iter(grids.items())), list(grids.items())[-1]
     for number, axis in enumerate(trained.axes):
-        if trained.sizes[number] == 1:
-            continue
         own = turns[turns["axis"] == axis]
-        if len(own) == 0:
-            said.setdefault("no pair of channels turns", []).append(axis)
-            continue
         complete, later = (int((own[_turns(place)] >= 1).sum()) for place in (first, last))
         words = f"{complete} of {len(own)} pairs of channels complete a turn from edge to edge {first}"
         words += f" ({trained.sizes[number]} cells)"
-        if largest.span[number] > 1.01 * trained.span[number]:
+        if last != first:
             words += f", and {later} {last} ({largest.sizes[number]} cells)"
-            words += ": those that complete none in training meet new angles there" if complete < len(own) else ""
-        elif last != first:
-            words += ", and larger grids have no new angles, since their coordinates span the same range"
-        said.setdefault(words, []).append(axis)
-    return [f"Along the {' and the '.join(axes)}{' alike' * (len(axes) > 1)}, {words}." for words, axes in said.items()]
+        if len(own):
+            said.setdefault(words, []).append(axis)
+    each = [f"along the {' and the '.join(axes)}{' alike' * (len(axes) > 1)}, {words}" for words, axes in said.items()]
+    sentence = f"In {name}, {'; '.join(each)}."
+    if max(largest.span) > NEW_ANGLES * max(trained.span) and (turns[_turns(first)] < 1).any():
+        sentence += " Pairs that complete none in training meet new angles there."
+    elif last != first and max(largest.span) <= NEW_ANGLES * max(trained.span):
+        sentence += " Its positions bring larger grids into nearly the same range, so that few angles are new there."
+    return sentence
 
 
 def _turns(place: str) -> str:
@@ -164,7 +165,7 @@ def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pictu
     names = list(dict.fromkeys(turns["layers"]))
     columns = min(3, len(names))
     labels = {"xlabel": f"turns along {right}", "ylabel": f"turns along {down}"}
-    figure, panels = panel_grid(len(names), columns, WIDTH, WIDTH / columns, 0.6, True, True, **labels)
+    figure, panels = panel_grid(len(names), columns, WIDTH, 0.5 + WIDTH / columns, 0.8, True, True, **labels)
     for panel, name in zip(panels.flat, names, strict=False):
         for head, own in plane[plane["layers"] == name].groupby("head"):
             colour = head_style(int(head))["color"]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.rotary_axes import axis_figures, axis_sentences, axis_turns
+from poslab.evaluation.rotary_axes import axis_figures, axis_sentence, axis_turns
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, titled
@@ -34,7 +34,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         turns = axis_turns(one.model.encodings, grids) if grids else pd.DataFrame()
         if len(turns):
             figures += titled(one, subjects, axis_figures(one.model.encodings, grids, turns))
-            remarks.append(f"{one.name} turns: {' '.join(axis_sentences(turns, grids))}")
+            remarks.append(axis_sentence(one.name, turns, grids))
             continue
         turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
         if turning is not None:
