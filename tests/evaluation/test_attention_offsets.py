@@ -102,7 +102,7 @@ def test_statistics_of_a_grid_have_cells_in_place_of_distances_in_storage():
     assert list(merged.columns) == ["layer", "head", "entropy", "own_token", "cells_away", "nowhere", "attended"]
     one_axis = [reading_of((7,))]
     sound = with_cells(attention_statistics(model, one_axis), attention_on_grids(model, one_axis))
-    assert {"mean_distance", "nowhere"} <= set(sound.columns) and "cells_away" not in sound
+    assert {"cells_away", "previous_token", "nowhere"} <= set(sound.columns) and "mean_distance" not in sound
 
 
 def test_sums_by_offset_are_those_of_a_loop():

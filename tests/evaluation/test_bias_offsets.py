@@ -41,6 +41,14 @@ def test_encodings_of_one_axis_have_a_curve_and_those_of_several_a_map():
     assert len(bias_by_offset(stack("rotary_axial"), SIZES, AXES)) == 0
 
 
+def test_a_clip_has_maps_at_the_same_time():
+    axes = ("time", "height", "width")
+    bias = bias_by_offset(stack("alibi_grid"), (2, 3, 5), axes)
+    assert set(bias["time"]) == {-1, 0, 1}
+    (picture,) = bias_maps(bias, axes)
+    assert picture.figure.axes[0].images[0].get_array().shape == (5, 9)
+
+
 def test_maps_are_white_at_zero_and_of_the_start_only_where_it_differs():
     learned, start = stack("relative_table"), stack("relative_table", seed=1)
     pictures = list(bias_maps(bias_by_offset(learned, SIZES, AXES, start), AXES))

@@ -84,6 +84,16 @@ def test_a_model_without_attention_between_patches_depends_on_its_own_alone():
     assert cells_away_if_even(field) == pytest.approx(sum(even) / 16)
 
 
+def test_a_clip_has_a_map_of_its_middle_frame_and_a_sound_has_lines_alone():
+    model = model_of(Encoder, "rotary_axial", d_model=96)
+    clip = {("a", "of 3 frames"): effective_field(model, TASK, [batch_of(3, 2, 4)])}
+    assert field_maps(clip).figure.axes[0].images[0].get_array().shape == (2, 4)
+    assert len(cumulative_picture(clip).figure.axes[0].lines) == 1
+    sound = effective_field(model, TASK, [batch_of(9)])
+    assert sound["time"].tolist() == list(range(-4, 5))
+    assert len(cumulative_picture({("a", "of 1 s"): sound}).figure.axes[0].lines) == 1
+
+
 def test_pictures_have_a_map_and_a_line_for_each_model_and_size():
     model = model_of(Encoder, "rotary_axial")
     fields = {

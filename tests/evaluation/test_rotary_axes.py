@@ -1,6 +1,7 @@
 """Turns along each axis, against angles of a rotation that are written out."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -135,6 +136,33 @@ def test_the_mean_cosine_at_an_offset_is_that_of_both_axes_together():
     for y, x in ((1, 0), (0, 2), (-2, 5)):
         expected = sum(math.cos(y * t) + math.cos(x * t) for t in theta) / 16
         assert float(cosines[3 + y, 6 + x]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "encoding", [partial(Rotary, base=100, allocation=allocations.sections), partial(RotaryMixed, axes=3)]
+)
+def test_on_one_axis_every_pair_reads_it(encoding):
+    encoding_of_head, found = partial(encoding, head_dim=48), grids((9,))
+    encodings = StackEncodings(encoding_of_head, replace(SHAPE, head_dim=48))
+    turns, positions = axis_turns(encodings, found), Positions.grid(9)
+    tables = encodings.layer(0).prepare(positions, positions)
+    angle = torch.atan2(tables.query_sin, tables.query_cos).detach()[..., 1, :].abs().flatten()[:24]
+    own = turns[turns["layers"] == turns["layers"].iloc[0]]
+    assert own["turns at (9,)"].tolist()[:24] == pytest.approx((8 * angle / (2 * math.pi)).tolist(), rel=1e-4)
+    assert [figure.name for figure in axis_figures(encodings, found, turns)] == [
+        "rotary_axes",
+        "rotary_axis_wavelengths",
+    ]
+
+
+def test_a_clip_has_its_three_axes():
+    for encoding in (partial(Rotary, base=100, allocation=allocations.axial), partial(RotaryMixed, axes=3)):
+        encodings = StackEncodings(encoding, replace(SHAPE, head_dim=48))
+        found = grids((4, 3, 6), (8, 3, 6))
+        turns = axis_turns(encodings, found)
+        figures = {figure.name: figure for figure in axis_figures(encodings, found, turns)}
+        assert figures["rotary_cosines"].figure.axes[0].images[0].get_array().shape == (5, 11)
+        assert axis_sentence("a", turns, found).count("along the") == 3
 
 
 def test_a_rotation_by_the_order_in_storage_has_no_axes():

@@ -105,14 +105,14 @@ def attention_on_grids(
 def with_cells(statistics: pd.DataFrame, grids: AttentionOnGrids) -> pd.DataFrame:
     """Return `attention_statistics` with what is known of grids.
 
-    On several axes, it takes the place of distances in storage, of its first token, and of the tokens beside one.
+    Distances in cells take the place of those in storage, and on several axes nothing is left that speaks of the order
+    in storage: its first token, and the tokens beside one.
     """
-    kept = statistics
+    in_storage = ["mean_distance"]
     if len(grids.axes) > 1:
-        in_storage = ("mean_distance", "first_token", "previous_token", "next_token")
-        kept = statistics.drop(columns=[name for name in in_storage if name in statistics])
-    added = grids.by_head if len(grids.axes) > 1 else grids.by_head.drop(columns="cells_away")
-    merged = kept.merge(added, on=list(OF_HEADS))
+        in_storage += ["first_token", "previous_token", "next_token"]
+    kept = statistics.drop(columns=[name for name in in_storage if name in statistics])
+    merged = kept.merge(grids.by_head, on=list(OF_HEADS))
     return merged[[*merged.columns.drop("attended"), "attended"]]
 
 

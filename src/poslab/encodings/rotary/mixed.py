@@ -72,7 +72,8 @@ class RotaryMixed(PositionalEncoding):
         return {"frequencies": self.frequencies.to(torch.float32)}
 
     def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor:
-        return self.learned()["frequencies"]
+        frequencies_AGP = self.learned()["frequencies"]
+        return frequencies_AGP if len(lengths) > 1 else frequencies_AGP.sum(0, keepdim=True)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         keys = key_positions.coordinates_for_heads

@@ -54,8 +54,9 @@ def _of_patches(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         lengths = settings.lengths or one.data.lengths_of(one.split)
         words = []
         for length in dict.fromkeys([one.trained_lengths[-1], max(lengths)]):
-            number = min(PICTURES, int(np.size(one.data.held_out(one.split, length).num_tokens)))
-            examples = (one.example(length, place) for place in range(number))
+            held = len(one.data.held_out(one.split, length).num_tokens)
+            places = np.linspace(0, held - 1, min(PICTURES, held)).astype(int)  # of all classes, if they are in order
+            examples = (one.example(length, int(place)) for place in places)
             field = effective_field(one.model, one.task, examples, settings.seed)
             fields[one.name, one.place_of(length)] = field
             evaluation.metrics[tag(one, subjects, f"receptive_field@{length}")] = away = cells_away(field)

@@ -1,4 +1,4 @@
-"""Wavelengths of a rotary encoding along each axis, or on a text, where the bound on its base counts too."""
+"""Wavelengths of a rotary encoding, along each axis of pictures; for texts also the bound on its base."""
 
 from __future__ import annotations
 
