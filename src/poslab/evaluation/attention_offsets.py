@@ -121,6 +121,7 @@ def sums_by_offset(offset_NA: Tensor, values_NH: Tensor, axes: Sequence[str]) ->
 
     The index has a level for each axis; the offsets, (N, A) integers, are those that occur.
     """
+    offset_NA, values_NH = offset_NA.cpu(), values_NH.cpu()  # where sums have one order
     reach_A = offset_NA.abs().amax(0) if len(offset_NA) else offset_NA.new_zeros(len(axes))
     sides = (2 * reach_A + 1).tolist()
     number_N = torch.zeros_like(offset_NA[:, 0])
@@ -128,10 +129,10 @@ def sums_by_offset(offset_NA: Tensor, values_NH: Tensor, axes: Sequence[str]) ->
         number_N = number_N * side + on_axis + reach
     counted_NH = torch.cat([values_NH, torch.ones_like(values_NH[:, :1])], dim=-1).double()
     sums = counted_NH.new_zeros(int(np.prod(sides)), counted_NH.shape[1]).index_add_(0, number_N, counted_NH)
-    found = sums[:, -1].cpu().numpy() > 0
-    offsets = np.stack(np.unravel_index(np.flatnonzero(found), sides)) - reach_A.cpu().numpy()[:, None]
+    found = sums[:, -1].numpy() > 0
+    offsets = np.stack(np.unravel_index(np.flatnonzero(found), sides)) - reach_A.numpy()[:, None]
     columns = [*range(values_NH.shape[1]), "pairs"]
-    return pd.DataFrame(sums.cpu().numpy()[found], pd.MultiIndex.from_arrays(offsets, names=axes), columns)
+    return pd.DataFrame(sums.numpy()[found], pd.MultiIndex.from_arrays(list(offsets), names=list(axes)), columns)
 
 
 class _Tokens(NamedTuple):

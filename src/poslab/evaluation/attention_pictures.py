@@ -96,7 +96,7 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     caption = "Each cell is one head. Low entropy is attention to a few tokens; "
     source = "Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token"
     if "cells_away" in statistics:
-        caption += "the distance is in patches, in a straight line."
+        caption += "the distance is in cells, which are the places of patches, in a straight line."
         caption += " A large share on registers is an attention sink." * ("nowhere" in statistics)
         source = "Darcet et al., Vision Transformers Need Registers (ICLR 2024)" if "nowhere" in statistics else ""
     else:

@@ -46,7 +46,7 @@ def bias_by_offset(
         if (bias := _bias(encoding, sizes, axes)) is None:
             continue
         started = None if before is None else _bias(before, sizes, axes)
-        for head in bias:
+        for head in range(bias.shape[1]):
             frame = bias[head].rename("bias").reset_index()
             frame.insert(0, "layers", layers)
             frame.insert(1, "head", head)

@@ -155,7 +155,9 @@ def draw_map(panel: Axes, frame: pd.DataFrame, value: str, axes: Sequence[str], 
     table = table.reindex(index=range(top, bottom + 1), columns=range(left, right + 1))
     extent = (left - 0.5, right + 0.5, bottom + 0.5, top - 0.5)
     image = panel.imshow(table, cmap=colours, norm=norm, extent=extent, interpolation="nearest")
-    panel.plot(0, 0, marker="s", markersize=3, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.8)
+    is_dark = np.mean(image.cmap(norm(float(table.to_numpy()[-top, -left])))[:3]) < 0.5
+    edge = "white" if is_dark else "black"
+    panel.plot(0, 0, marker="s", markersize=3, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=0.8)
     panel.set(xticks=sorted({left, 0, right}), yticks=sorted({top, 0, bottom}))
     panel.tick_params(length=1.5, pad=1, labelsize="small")
     return image
