@@ -76,11 +76,6 @@ class PositionalEncoding(Described):
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
 
     @property
-    def rotates(self) -> bool:
-        """True if it rotates queries and keys, or mixes position into them in another way."""
-        return bool(self.hooks & {"rotate_query", "rotate_key"})
-
-    @property
     def only_turns(self) -> bool:
         """True if it only rotates queries and keys, so that the bound on the base of rotary holds."""
         return False

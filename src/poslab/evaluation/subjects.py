@@ -120,7 +120,8 @@ class Subject:
     def abilities(self) -> frozenset[Ability]:
         """Abilities that parts of an evaluation can build on."""
         turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
-        turns = turns or (self.reads_pictures and any(x.reads_axes and x.rotates for x in self.model.encodings))
+        turning = [x for x in self.model.encodings if x.reads_axes and "rotate_query" in x.hooks]
+        turns = turns or (self.reads_pictures and bool(turning))
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = self.run is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
