@@ -79,6 +79,12 @@ def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
     assert "learned_bias_relative_table" not in figures and "rotary_axes_relative_table" not in figures
 
 
+def test_a_picture_of_many_patches_has_its_maps(trained):
+    run = trained("encoding=none", "dataset.side=36", "dataset.sides=[]")  # 81 patches, more than a text with labels
+    figures = named(evaluated(run, parts=["attention"]))
+    assert figures["attention_overview"].figure.axes[0].images[0].get_array().shape == (81, 81)
+
+
 def test_a_decoder_of_pictures_attends_to_earlier_cells_alone(trained):
     made = evaluated(trained("model=decoder", "encoding=rotary"), parts=["attention", "receptive_field", "rotary"])
     frame = made.frames["attention_by_offset"]

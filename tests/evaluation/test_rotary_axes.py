@@ -128,6 +128,13 @@ def test_figures_are_those_that_say_something_of_a_rotation(encoding, names):
     assert all(smallest_label(figures[name]) >= 8 for name in figures if name != "rotary_axes")
 
 
+def test_mixtures_of_a_single_head_have_their_directions():
+    encodings, found = StackEncodings(partial(RotaryMixed, axes=2), replace(SHAPE, num_kv_heads=1)), grids((4, 7))
+    figures = {figure.name: figure for figure in axis_figures(encodings, found, axis_turns(encodings, found))}
+    points = figures["rotary_directions"].figure.axes[0].collections[0].get_offsets()
+    assert points.shape == (HEAD_DIM // 2, 2)
+
+
 def test_the_mean_cosine_at_an_offset_is_that_of_both_axes_together():
     encodings, found = stack(partial(Rotary, base=100, allocation=allocations.axial)), grids((4, 7))
     figures = axis_figures(encodings, found, axis_turns(encodings, found))
@@ -162,7 +169,9 @@ def test_a_clip_has_its_three_axes():
         turns = axis_turns(encodings, found)
         figures = {figure.name: figure for figure in axis_figures(encodings, found, turns)}
         assert figures["rotary_cosines"].figure.axes[0].images[0].get_array().shape == (5, 11)
-        assert axis_sentence("a", turns, found).count("along the") == 3
+        sentence = axis_sentence("a", turns, found)
+        assert "along the time, " in sentence and sentence.endswith("meet new angles there along the time.")
+        assert sentence.count("at (8, 3, 6)") == 1
 
 
 def test_a_rotation_by_the_order_in_storage_has_no_axes():

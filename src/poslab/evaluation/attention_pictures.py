@@ -23,6 +23,9 @@ from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid,
 LONGEST_TEXT = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
 
+MOST_QUERIES = 1024
+"""Queries of a map; only examples without labels, such as pictures, have more than `LONGEST_TEXT`."""
+
 WIDE = 8.0
 
 MOST_WORDS = 8
@@ -205,13 +208,13 @@ def attention_maps(
 
 
 def _maps(model: Model, read: Tensor | ForwardPass, stack: str) -> np.ndarray:
-    """Return the attention weights of one short text, (L, H, T, S)."""
+    """Return the attention weights of one example, (L, H, T, S), of its first `MOST_QUERIES`."""
     if isinstance(read, Tensor):
         if not 1 <= len(read) <= LONGEST_TEXT:
             raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(read)}")
         read = read.unsqueeze(0)
-    blocks = attention_rows(model, read, rows=LONGEST_TEXT, stack=stack)
-    return torch.stack([block.weights[0] for block in blocks]).float().cpu().numpy()
+    blocks = attention_rows(model, read, rows=MOST_QUERIES, stack=stack)
+    return torch.stack([block.weights[0] for block in blocks if block.start == 0]).float().cpu().numpy()
 
 
 def _draw_map(panel: Axes, weights_TS: np.ndarray, causal: bool) -> None:

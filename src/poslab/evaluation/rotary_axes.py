@@ -104,15 +104,18 @@ def axis_sentence(name: str, turns: pd.DataFrame, grids: Mapping[str, Grid]) -> 
         complete, later = (int((own[_turns(place)] >= 1).sum()) for place in (first, last))
         words = f"{complete} of {len(own)} pairs of channels complete a turn from edge to edge {first}"
         words += f" ({trained.sizes[number]} cells)"
-        if last != first:
+        if largest.sizes[number] != trained.sizes[number]:
             words += f", and {later} {last} ({largest.sizes[number]} cells)"
         if len(own):
             said.setdefault(words, []).append(axis)
     each = [f"along the {' and the '.join(axes)}{' alike' * (len(axes) > 1)}, {words}" for words, axes in said.items()]
     sentence = f"In {name}, {'; '.join(each)}."
-    if max(largest.span) > NEW_ANGLES * max(trained.span) and (turns[_turns(first)] < 1).any():
-        sentence += " Pairs that complete none in training meet new angles there."
-    elif last != first and max(largest.span) <= NEW_ANGLES * max(trained.span):
+    spans = list(zip(trained.axes, trained.span, largest.span, strict=True))
+    growing = [axis for axis, before, after in spans if after > NEW_ANGLES * before]
+    if len(turns[turns["axis"].isin(growing) & (turns[_turns(first)] < 1)]):
+        where = "" if len(growing) == len(spans) else f" along the {' and the '.join(growing)}"
+        sentence += f" Pairs that complete none in training meet new angles there{where}."
+    elif largest.sizes != trained.sizes and not growing:
         sentence += " Its positions bring larger grids into nearly the same range, so that few angles are new there."
     return sentence
 
@@ -134,9 +137,12 @@ def _wavelengths_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pict
             colour = COLOURS[number]
             panel.scatter(own["pair"], own["wavelength in cells"], s=16, color=colour, alpha=0.8, label=axis, zorder=3)
         for place, line in zip(ends, ("-", "--"), strict=False):
-            for number, step in enumerate(sorted({size - 1 for size in grids[place].sizes if size > 1})):
-                label = f"edge to edge {place}" if number == 0 else None
-                panel.axhline(step, color="black" if line == "-" else "0.5", linestyle=line, linewidth=1, label=label)
+            sizes = grids[place].sizes
+            several = [number for number, size in enumerate(sizes) if size > 1]
+            for number in several:
+                size, label = sizes[number], f"edge to edge {place}" if number == several[0] else None
+                colour = "0.4" if len({sizes[other] for other in several}) == 1 else COLOURS[number]
+                panel.axhline(size - 1, color=colour, linestyle=line, linewidth=1, label=label)
         panel.set_yscale("log")
         panel.set_title(name if len(names) > 1 else "", fontsize="medium")
     figure.legend(
@@ -146,7 +152,8 @@ def _wavelengths_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pict
         name="rotary_axis_wavelengths",
         title="Wavelengths along each axis",
         caption="Each point is a pair of channels at the number of cells of a full turn along an axis that it reads. "
-        "Points above the solid line complete no turn within a grid of training.",
+        "Points above the solid line (of the colour of the axis, where axes differ) complete no turn within a grid of "
+        "training.",
         source=SOURCE,
         figure=figure,
     )
@@ -157,7 +164,7 @@ def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pictu
     (place, trained), *_ = grids.items()
     down, right = trained.axes[-2:]
     factor = dict(zip(trained.axes, np.array(trained.span) / (2 * np.pi), strict=True))
-    signed = turns.assign(turns=turns["frequency"] * turns["axis"].map(factor))
+    signed = turns.assign(turns=turns["frequency"] * turns["axis"].map(factor), head=turns["head"].fillna(0))
     plane = signed.pivot_table(
         index=["layers", "head", "pair"], columns="axis", values="turns", fill_value=0.0
     ).reset_index()
@@ -210,13 +217,14 @@ def _cosines_picture(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Pi
     cosines = pd.concat(frames, ignore_index=True)
     words = ("layers", "head") if cosines["head"].nunique() > 1 else ("layers", "layers")
     figure = maps_of_heads(cosines, "cosine", words, axes, "mean cosine", signs_differ)
+    here = f", and none on {' and '.join(axes[:-2])}," if len(axes) > 2 else ""
     high, wide = (size - 0.5 for size in trained.sizes[-2:])
     for panel in figure.axes[: len(frames)]:
         panel.add_patch(Rectangle((-wide, -high), 2 * wide, 2 * high, fill=False, linewidth=0.8))
     return Picture(
         name="rotary_cosines",
         title="Mean cosine of the rotary frequencies by offset",
-        caption="Where it is above zero, a key at that offset which resembles the query scores above others on "
+        caption=f"Where it is above zero, a key at that offset{here} which resembles the query scores above others on "
         f"average, and below zero it scores below them. The grid is that {place}, and the middle the query's own cell; "
         "within the thin line are the offsets of training.",
         source=SOURCE,
