@@ -211,12 +211,11 @@ def _cosines_picture(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Pi
             angle = offsets[0][:, None, None] * turning_2P[0] + offsets[1][:, None] * turning_2P[1]
             places = np.array(list(itertools.product(*offsets)))
             frame = pd.DataFrame(places, columns=list(axes[-2:])).assign(cosine=np.cos(angle).mean(-1).ravel())
-            frames.append(frame.assign(layers=layers, head=head))
+            frames.append(frame.assign(layers=layers, head=head if spectrum_AHP.shape[1] > 1 else "all heads"))
     if len(frames) > MOST_MAPS:
         return None
     cosines = pd.concat(frames, ignore_index=True)
-    words = ("layers", "head") if cosines["head"].nunique() > 1 else ("layers", "layers")
-    figure = maps_of_heads(cosines, "cosine", words, axes, "mean cosine", signs_differ)
+    figure = maps_of_heads(cosines, "cosine", ("layers", "head"), axes, "mean cosine", signs_differ)
     here = f", and none on {' and '.join(axes[:-2])}," if len(axes) > 2 else ""
     high, wide = (size - 0.5 for size in trained.sizes[-2:])
     for panel in figure.axes[: len(frames)]:
