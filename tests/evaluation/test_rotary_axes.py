@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from poslab.encodings import Positions, Rotary, RotaryMixed, StackEncodings, StackShape
+from poslab.encodings import PerLayer, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
 from poslab.encodings.sampling.centred import Centred
@@ -133,6 +133,16 @@ def test_mixtures_of_a_single_head_have_their_directions():
     figures = {figure.name: figure for figure in axis_figures(encodings, found, axis_turns(encodings, found))}
     points = figures["rotary_directions"].figure.axes[0].collections[0].get_offsets()
     assert points.shape == (HEAD_DIM // 2, 2)
+
+
+def test_layers_of_different_rotations_stand_in_one_figure():
+    pattern = PerLayer([partial(Rotary, base=100, allocation=allocations.axial), partial(RotaryMixed, axes=2)])
+    encodings, found = stack(pattern), grids((3, 4))
+    turns = axis_turns(encodings, found)
+    assert turns["layers"].unique().tolist() == ["layer 0", "layer 1"]
+    figures = {figure.name: figure for figure in axis_figures(encodings, found, turns)}
+    drawn = [panel for panel in figures["rotary_cosines"].figure.axes if panel.images]
+    assert len(drawn) == 1 + 2  # all heads of the first, and the key-value heads of the second
 
 
 def test_the_mean_cosine_at_an_offset_is_that_of_both_axes_together():

@@ -124,6 +124,9 @@ def maps_of_heads(
     image = None
     for (row, column), own in np.ndenumerate(panels):
         of_panel = frame[(frame[by[0]] == rows[row]) & (frame[by[1]] == columns[column])]
+        if not len(of_panel):  # a pattern of encodings, of which one has a map for all heads
+            own.set_axis_off()
+            continue
         image = draw_map(own, of_panel, value, axes[-2:], colours, norm)
         if row < len(rows) - 1 or len(columns) > MOST_PANELS_OF_A_ROW:
             own.set_xticklabels([])
