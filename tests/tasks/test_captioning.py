@@ -264,8 +264,8 @@ def test_items_have_the_metrics_of_the_test(trained):
 def test_an_evaluation_shows_what_needs_no_text(trained):
     made = evaluate([subject(trained().path)], Settings(), announce=lambda part: None)
     figures = {figure.name for section in made.every_section for figure in section.figures}
-    assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head"}
-    assert made.left_out.keys() == {"retrieval", "receptive_field", "encoding"}
+    assert figures >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
+    assert made.left_out.keys() == {"retrieval", "encoding"}
     assert {"chrf@8", "chrf@16"} <= made.metrics.keys()
 
 

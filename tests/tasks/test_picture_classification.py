@@ -96,13 +96,13 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     made = evaluate([subject(trained("encoding=t5", "model.registers=1").path)], Settings(), announce=lambda part: None)
     figures = {figure.name for section in made.every_section for figure in section.figures}
     assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head", "learned_bias"}
-    assert made.left_out.keys() == {"retrieval", "receptive_field", "rotary"}
+    assert made.left_out.keys() == {"retrieval", "rotary"}
     assert {"accuracy@4", "accuracy@8", "accuracy@16"} <= made.metrics.keys()
     assert made.lead is not None and "at a side of 8 pixels, the training length" in made.lead.text
 
 
 def test_a_text_is_refused_with_pictures(trained):
-    with pytest.raises(ValueError, match=r"^text must be null for runs on pictures, got 'a ship'$"):
+    with pytest.raises(ValueError, match=r"^text must be null for runs on picture data, got 'a ship'$"):
         short_reading(subject(trained().path), "a ship")
 
 

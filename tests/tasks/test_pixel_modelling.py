@@ -114,7 +114,7 @@ def test_bits_per_pixel_are_those_of_all_pictures_one_by_one(trained):
 def test_a_run_is_evaluated_and_answers_nothing(trained):
     made = evaluate([subject(trained().path)], Settings(), announce=lambda part: None)
     figures = {figure.name for section in made.every_section for figure in section.figures}
-    assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head"}
+    assert figures >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
     assert {"bits_per_pixel@4", "bits_per_pixel@8"} <= made.metrics.keys()
     with pytest.raises(ValueError, match=r"cannot answer: it has learned to predict pixels, and answers nothing$"):
         poslab.serve(trained().path)

@@ -26,8 +26,8 @@ class PositionalEncoding(Described):
 
     The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
     does nothing must stay as it is here. `prepare` is not a hook: it makes what the others read, and is always called.
-    Nor are `learned`, `vectors`, `spectrum` and `content_positions`, which reports call, and `rows` and `fit`, by which
-    an encoding begins near that of a trained model.
+    Nor are `learned`, `vectors`, `spectrum`, `spectrum_on_axes` and `content_positions`, which reports call, and `rows`
+    and `fit`, by which an encoding begins near that of a trained model.
 
     Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
     `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
@@ -205,6 +205,15 @@ class PositionalEncoding(Described):
 
         Usually one for each pair of channels, and 0 for a channel that stands still. Some depend on the length of the
         text, in tokens.
+        """
+        return None
+
+    def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor | None:
+        """Return the inverse frequencies by which queries and keys rotate along each axis; None if they do not.
+
+        They are (A, H, N) radians per step, H is 1 where all heads are alike, and a pair of channels that does not read
+        an axis has 0 there. Some depend on the lengths of the A axes (`Positions.lengths`). None also where a rotation
+        reads the order in storage.
         """
         return None
 

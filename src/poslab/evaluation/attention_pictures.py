@@ -23,6 +23,9 @@ from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid,
 LONGEST_TEXT = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
 
+MOST_QUERIES = 1024
+"""Queries of a map; only examples without labels, such as pictures, have more than `LONGEST_TEXT`."""
+
 WIDE = 8.0
 
 MOST_WORDS = 8
@@ -37,6 +40,8 @@ LEAST_ATTENTION = 1e-6
 _STATISTICS = {
     "entropy": "entropy (nats)",
     "mean_distance": "mean attended distance (tokens)",
+    "cells_away": "mean attended distance (cells)",
+    "nowhere": "share on registers (%)",
     "first_token": "share on the first token (%)",
     "last_token": "share on the last token (%)",
     "previous_token": "share on the previous token (%)",
@@ -91,14 +96,16 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
         panel.set_title(fill(title, 48 // columns), fontsize="medium")
         panel.set_xlabel("head", fontsize="small")
         panel.set_ylabel("layer", fontsize="small")
-    return Picture(
-        name="attention_statistics",
-        title="What the heads attend to",
-        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token "
-        "is an attention sink, one on the previous token a head that looks one back.",
-        source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token",
-        figure=figure,
-    )
+    caption = "Each cell is one head. Low entropy is attention to a few tokens; "
+    source = "Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024), for the first token"
+    if "cells_away" in statistics:
+        caption += "the distance is in cells, which are the places of patches, in a straight line."
+        caption += " A large share on registers is an attention sink." * ("nowhere" in statistics)
+        source = "Darcet et al., Vision Transformers Need Registers (ICLR 2024)" if "nowhere" in statistics else ""
+    else:
+        caption += "a large share on the first token is an attention sink, one on the previous token a head that looks "
+        caption += "one back."
+    return Picture("attention_statistics", "What the heads attend to", caption, figure, source=source)
 
 
 def divergence_picture(divergence: pd.DataFrame) -> Picture:
@@ -144,7 +151,7 @@ def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "s
     return Picture(
         name="attention_overview",
         title="Attention maps of all heads",
-        caption="Each square is one head on one text: rows are queries, columns keys (darker is more, on a scale of "
+        caption="Each square is one head on one example: rows are queries, columns keys (darker is more, on a scale of "
         "square roots). A diagonal line is attention at a fixed distance, a vertical one attention to one token from "
         "everywhere.",
         figure=figure,
@@ -201,13 +208,13 @@ def attention_maps(
 
 
 def _maps(model: Model, read: Tensor | ForwardPass, stack: str) -> np.ndarray:
-    """Return the attention weights of one short text, (L, H, T, S)."""
+    """Return the attention weights of one example, (L, H, T, S), of its first `MOST_QUERIES`."""
     if isinstance(read, Tensor):
         if not 1 <= len(read) <= LONGEST_TEXT:
             raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(read)}")
         read = read.unsqueeze(0)
-    blocks = attention_rows(model, read, rows=LONGEST_TEXT, stack=stack)
-    return torch.stack([block.weights[0] for block in blocks]).float().cpu().numpy()
+    blocks = attention_rows(model, read, rows=MOST_QUERIES, stack=stack)
+    return torch.stack([block.weights[0] for block in blocks if block.start == 0]).float().cpu().numpy()
 
 
 def _draw_map(panel: Axes, weights_TS: np.ndarray, causal: bool) -> None:

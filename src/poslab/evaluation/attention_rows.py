@@ -74,7 +74,7 @@ def attention_rows(
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return _rows_of(reached_attention(model, read, positions, stack), rows)
+    return rows_of(reached_attention(model, read, positions, stack), rows)
 
 
 def reached_attention(
@@ -112,7 +112,8 @@ def _observed(model: Model, read: ForwardPass) -> list[Reached]:
     return seen
 
 
-def _rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
+def rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
+    """Yield the weights of `attention_rows` from what reached the attention of each layer."""
     for layer, reached in enumerate(seen):
         context = reached.context
         with torch.no_grad():  # never around a yield: it would hold for the caller as well

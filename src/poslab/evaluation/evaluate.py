@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from poslab.evaluation import parts
@@ -35,4 +36,6 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
         if not made.sections:
             evaluation.left_out[part] = "has nothing to show"
         evaluation.add(made)
+    if evaluation.lead is not None:
+        evaluation.lead = replace(evaluation.lead, text="\n\n".join([evaluation.lead.text, *evaluation.remarks]))
     return evaluation

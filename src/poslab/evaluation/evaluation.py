@@ -23,6 +23,7 @@ class Evaluation:
         metrics: numbers by tag.
         frames: tables for files of their own, by name.
         lead: section that the report begins with.
+        remarks: sentences that the lead ends with, whichever part it is of.
         left_out: reasons why parts have nothing to show, by the name of the part.
     """
 
@@ -30,6 +31,7 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     lead: Section | None = None
+    remarks: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -43,6 +45,7 @@ class Evaluation:
         self.metrics |= part.metrics
         self.frames |= part.frames
         self.lead = self.lead or part.lead
+        self.remarks += part.remarks
 
     def write(
         self, directory: Path, title: str, facts: Mapping[str, str], figure_width: float | None = None

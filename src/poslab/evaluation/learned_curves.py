@@ -24,7 +24,11 @@ DRAWN = 400
 
 
 def learned_bias(
-    encodings: StackEncodings, length: int, start: StackEncodings | None = None, most: int | None = None
+    encodings: StackEncodings,
+    length: int,
+    start: StackEncodings | None = None,
+    most: int | None = None,
+    on_axes: bool = False,
 ) -> pd.DataFrame:
     """Return the biases that a stack adds to the logits of the last query of a text, by distance of the key.
 
@@ -37,6 +41,8 @@ def learned_bias(
         length: tokens N of the text.
         start: the same encodings before training, for the column `start`; None leaves it out.
         most: about how many distances to one side, dense near 0 and sparse far away; None is all.
+        on_axes: True where tokens stand on several axes: the encodings that read these have a bias of offsets
+            (`bias_by_offset`), and are left out.
 
     Returns:
         Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1; from -(N - 1) on if not
@@ -54,6 +60,8 @@ def learned_bias(
         distances = np.concatenate([-distances[:0:-1], distances])
     frames = [pd.DataFrame(columns=["layers", "head", "distance", "bias"])]
     for layers, encoding, before in served(encodings, start):
+        if on_axes and (biased := biased_part(encoding)) is not None and biased.reads_axes:
+            continue
         if (bias_HN := _bias(encoding, length, both_ways)) is None:
             continue
         places = itertools.product([layers], range(len(bias_HN)), distances)
@@ -120,11 +128,11 @@ def served(
 
 def num_learned_biases(encodings: StackEncodings) -> int:
     """Return how many encodings of a stack have a bias that learns."""
-    biases = [_biased_part(encoding) for encoding in encodings]
+    biases = [biased_part(encoding) for encoding in encodings]
     return sum(bias is not None and next(bias.parameters(), None) is not None for bias in biases)
 
 
-def _biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
+def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
     """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it holds a T5."""
     parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
     return next(parts, None)
@@ -136,7 +144,7 @@ def _bias(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor 
 
     For both ways, (H, 2 N - 1), that of the first token at distances -(N - 1), ..., -1 comes before it.
     """
-    outermost = _biased_part(encoding)
+    outermost = biased_part(encoding)
     if outermost is None:
         return None
     device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))

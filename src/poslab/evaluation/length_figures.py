@@ -35,6 +35,7 @@ def lines_by_length(
     ylabel: str = "",
     least: Mapping[str, float],
     sharey: bool = False,
+    multiples_of: int | None = None,
 ) -> Figure:
     """Return a picture with a panel for each metric, and in it a line with its interval for each model.
 
@@ -46,12 +47,13 @@ def lines_by_length(
         xlabel, ylabel: of the axes.
         least: least span of the axis of each panel, so that noise does not look like a steep gain.
         sharey: whether panels have one axis.
+        multiples_of: as of `length_name`, for the ticks.
     """
     rows = rows[rows["length"] != ALL].sort_values("length", kind="stable")
     lengths = sorted(set(rows["length"]))
     figure, panels = panel_grid(len(titles), 1, WIDTH, 2.6, 0.8, sharex=True, sharey=sharey, xlabel=xlabel)
     for panel, (name, title) in zip(panels.flat, titles.items(), strict=False):
-        _length_axis(panel, lengths)
+        _length_axis(panel, lengths, multiples_of)
         for training_length in sorted(set(training_lengths.values())):
             panel.axvline(training_length, color="0.6", linestyle=":")
         own = rows[rows[by] == name]
@@ -69,16 +71,16 @@ def lines_by_length(
     return figure
 
 
-def _length_axis(panel: Axes, lengths: Sequence[int]) -> None:
+def _length_axis(panel: Axes, lengths: Sequence[int], multiples_of: int | None) -> None:
     if all(second >= LEAST_RATIO * first for first, second in itertools.pairwise(lengths)):
         panel.set_xscale("log", base=2)
-        panel.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45, ha="right")
+        panel.set_xticks(lengths, [length_name(length, multiples_of) for length in lengths], rotation=45, ha="right")
         panel.xaxis.set_minor_locator(NullLocator())
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def overview(rows: pd.DataFrame, by: str, decimals: Mapping[str, int]) -> pd.DataFrame:
+def overview(rows: pd.DataFrame, by: str, decimals: Mapping[str, int], multiples_of: int | None = None) -> pd.DataFrame:
     """Return a row for each panel and model, and a column for each length, with values as text.
 
     A table of one panel leaves out its column.
@@ -87,6 +89,7 @@ def overview(rows: pd.DataFrame, by: str, decimals: Mapping[str, int]) -> pd.Dat
         rows: a table of metrics by length.
         by: column of the panels.
         decimals: number of decimals, by panel in order.
+        multiples_of: as of `length_name`, for the columns.
     """
     lengths = sorted(set(rows["length"]))
     values = rows.set_index([by, "model", "length"])["value"]
@@ -95,17 +98,23 @@ def overview(rows: pd.DataFrame, by: str, decimals: Mapping[str, int]) -> pd.Dat
         line = {by: panel.replace("_", " "), "model": model}
         for length in sorted(lengths, key=lambda length: (length == ALL, length)):
             value = values.get((panel, model, length), np.nan)
-            line[length_name(length)] = None if np.isnan(value) else f"{value:,.{decimals[panel]}f}".replace("-", "−")
+            line[length_name(length, multiples_of)] = (
+                None if np.isnan(value) else f"{value:,.{decimals[panel]}f}".replace("-", "−")
+            )
         lines.append(line)
     frame = pd.DataFrame(lines)
     return frame.drop(columns=by) if frame[by].nunique() == 1 else frame
 
 
-def length_name(length: int) -> str:
-    """Return a length as the name of a column."""
-    return "all" if length == ALL else f"{length:,}"
+def length_name(length: int, multiples_of: int | None = None) -> str:
+    """Return a length as the name of a column, and if asked as a multiple of that of training: `112 (4x)`."""
+    if length == ALL:
+        return "all"
+    return f"{length:,}" if multiples_of is None else f"{length:,} ({length / multiples_of:.2g}x)"
 
 
-def overview_table(rows: pd.DataFrame, by: str, decimals: Mapping[str, int], caption: str) -> Table:
+def overview_table(
+    rows: pd.DataFrame, by: str, decimals: Mapping[str, int], caption: str, multiples_of: int | None = None
+) -> Table:
     """Return the table that a report begins with; arguments as of `overview`."""
-    return Table("overview", "At a glance", caption, overview(rows, by, decimals))
+    return Table("overview", "At a glance", caption, overview(rows, by, decimals, multiples_of))

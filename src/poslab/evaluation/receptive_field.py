@@ -56,8 +56,7 @@ def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
     length = windows.shape[1] - 1
     total_T = torch.zeros(length, dtype=torch.float64, device=windows.device)
     for window_BT in windows.split(max(1, TOKENS_AT_ONCE // length)):
-        norms_BT = _gradients(model, window_BT[:, :-1], window_BT[:, -1]).double().norm(dim=-1)
-        total_T += (norms_BT / norms_BT.sum(-1, keepdim=True)).sum(0)
+        total_T += shares_of(_gradients(model, window_BT[:, :-1], window_BT[:, -1])).sum(0)
     gradient = pd.Series((total_T.flip(0) / len(windows)).cpu().numpy())
     return pd.DataFrame({"distance": range(length), "gradient": gradient, "cumulative": gradient.cumsum()})
 
@@ -100,6 +99,12 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
         "2023)",
         figure=figure,
     )
+
+
+def shares_of(gradient: Tensor) -> Tensor:
+    """Return the norms of gradients (..., T, M) as shares of their sum over the T tokens, (..., T) float64."""
+    norms = gradient.double().norm(dim=-1)
+    return norms / norms.sum(-1, keepdim=True)
 
 
 def _gradients(model: Model, tokens_BT: Tensor, next_B: Tensor) -> Tensor:

@@ -39,9 +39,9 @@ def short_reading(one: Subject, text: str | None) -> ShortReading:
     Raises:
         ValueError: for a text that is empty, or has other symbols than those of the task, and for any with pictures.
     """
-    if one.reads_pictures:
+    if one.reads_patches:
         if text is not None:
-            raise ValueError(f"text must be null for runs on pictures, got {text!r:.40}")
+            raise ValueError(f"text must be null for runs on {one.recipe.source.kind.name} data, got {text!r:.40}")
         batch = _short_example(one)
         return ShortReading(lambda model: one.task.hidden_states(model, batch), {})
     if "source" in one.model.capabilities:

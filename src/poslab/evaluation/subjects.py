@@ -22,10 +22,11 @@ from poslab.configuration.build import full_keys
 from poslab.configuration.labels import choice_of, label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.attention_rows import is_readable
+from poslab.evaluation.attention_rows import is_readable, reached_attention
+from poslab.evaluation.grids import Grid
 from poslab.io.reading import read_json
 from poslab.models import ForwardPass, Model
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
@@ -37,11 +38,12 @@ from poslab.tasks.task import Task, device_of
 WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
 
-Ability = Literal["predictions", "next_tokens", "attention", "rotation", "embeddings"]
+Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation", "embeddings"]
 
 ABILITIES: dict[Ability, str] = {
     "predictions": "an output layer with weights",
     "next_tokens": "a model that predicts the next token of a text",
+    "gradients": "a model that predicts the next token of a text, or reads patches",
     "attention": "attention weights that can be read",
     "rotation": "an encoding that turns queries and keys",
     "embeddings": "a pretrained encoder on running text",
@@ -119,11 +121,14 @@ class Subject:
     def abilities(self) -> frozenset[Ability]:
         """Abilities that parts of an evaluation can build on."""
         turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
+        turning = [x for x in self.model.encodings if x.reads_axes and "rotate_query" in x.hooks]
+        turns = turns or (self.reads_patches and bool(turning))
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = self.run is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
             "predictions": predicts,
             "next_tokens": self.text is not None and predicts,
+            "gradients": predicts and (self.text is not None or "patches" in self.task.needs),
             "attention": is_readable(self.model),
             "rotation": turns,
             "embeddings": is_encoder and isinstance(self.data, TextDataModule),
@@ -131,9 +136,9 @@ class Subject:
         return frozenset(ability for ability, own in has.items() if own)
 
     @property
-    def reads_pictures(self) -> bool:
+    def reads_patches(self) -> bool:
         """True if its tokens are patches or pixels of pictures, which have no text."""
-        return isinstance(self.recipe.source, PictureSource)
+        return isinstance(self.recipe.source, PatchedSource)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -191,6 +196,11 @@ class Subject:
         """Words for the place of a figure: a preposition, and a length to be filled in."""
         return self.task.length_words.at
 
+    def place_of(self, length: int) -> str:
+        """Return a length in words, with its preposition: `at a side of 28 pixels`."""
+        preposition, words = self.at
+        return f"{preposition} {words.format(length)}"
+
     def stack_title(self, stack: str) -> str:
         """Return the name of a stack of its model in words; nothing if there is only one."""
         words = {"self": "decoder", "cross": "cross-attention"}
@@ -212,6 +222,20 @@ class Subject:
         starts = starts[:WINDOWS]
         windows = tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
         return torch.from_numpy(windows).to(self.device)
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Grid of the patches of a training example; None for a text."""
+        return self.grid_at(self.trained_lengths[-1]) if self.reads_patches else None
+
+    def grid_at(self, length: int) -> Grid | None:
+        """Return the grid of the first held-out example of a length, as the encodings read it."""
+        first, *_ = reached_attention(self.model, partial(_read, self.task, self.example(length, 0)))
+        return Grid.of(first.context.key_positions)
+
+    def example(self, length: int, number: int) -> Any:
+        """Return the batch of one held-out example of a length."""
+        return on_device(self.data.held_out(self.split, length).__getitems__([number]), self.device)
 
     @property
     def reach(self) -> int:

@@ -53,6 +53,7 @@ def metrics_figures(
     open_ended: Collection[str],
     training_lengths: Mapping[str, int],
     length_means: str,
+    multiples_of: int | None = None,
 ) -> list[ReportFigure]:
     """Return the table of `metrics_by_length` and, of metrics that differ at several lengths, a picture.
 
@@ -62,6 +63,7 @@ def metrics_figures(
         open_ended: metrics that are no shares.
         training_lengths: longest length of training, by model.
         length_means: what a length is.
+        multiples_of: as of `length_name`, for the picture.
     """
     figures: list[ReportFigure] = []
     of_lengths = rows[rows["length"] != ALL]
@@ -78,6 +80,7 @@ def metrics_figures(
             titles=titles,
             xlabel=length_means,
             least={metric: LEAST_LOSS if metric in open_ended else LEAST_SHARE for metric in drawn},
+            multiples_of=multiples_of,
         )
         caption = (
             "Of a loss less is better; anything else is from 0 to 100, and more is better. The dotted line is the "

@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.encodings import StackEncodings
+from poslab.encodings import Positions, StackEncodings
+from poslab.evaluation.grids import Grid
 from poslab.runs.checkpoint import ENCODING_CURVES
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
@@ -33,13 +34,14 @@ class EncodingCurves(L.Callback):
     Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation; the
     picture of the bias, beside its initial state, only if all writing takes less than 1 % of the training time so far.
     Encodings without parameters and models that are sharded among processes (FSDP) are left out. The picture reaches
-    twice as far as the training length, in tokens.
+    twice as far as the training length, in tokens; on several axes it has the offsets of the grid of the first example.
     """
 
     def __init__(self, training_length: int) -> None:
         self.training_length = training_length
         self.spent = 0.0
         self._cost: float | None = None
+        self._grid: Grid | None = None
         self._start: dict[str, Tensor] = {}
 
     @property
@@ -59,6 +61,13 @@ class EncodingCurves(L.Callback):
             self._start = {name: x.detach().cpu().clone() for name, x in encodings.state_dict().items()}
 
     @rank_zero_only
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if self._grid is None and isinstance(positions := getattr(batch, "positions", None), Positions):
+            self._grid = Grid.of(positions)
+
+    @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         encodings, step = _encodings(pl_module), trainer.global_step
@@ -66,6 +75,7 @@ class EncodingCurves(L.Callback):
         if board is None or not _are_whole(encodings):
             return
         began = time.perf_counter()
+        from poslab.evaluation.bias_offsets import bias_by_offset, bias_maps
         from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias, num_learned_biases
         from poslab.evaluation.learned_parameters import learned_parameters
 
@@ -78,8 +88,15 @@ class EncodingCurves(L.Callback):
         if panels and self._start and self.spent + (written - began) + cost <= SHARE * pl_module.training_seconds:
             start = copy.deepcopy(encodings)
             start.load_state_dict(self._start)
-            bias = learned_bias(encodings, encodings.max_length or 2 * self.training_length, start, DRAWN)
-            board.experiment.add_figure("encoding/bias", bias_picture(bias, self.training_length).figure, step)
+            length = encodings.max_length or 2 * self.training_length
+            on_axes = self._grid is not None and len(self._grid.sizes) > 1
+            bias = learned_bias(encodings, length, start, DRAWN, on_axes)
+            if len(bias):
+                board.experiment.add_figure("encoding/bias", bias_picture(bias, self.training_length).figure, step)
+            if self._grid is not None and on_axes:
+                bias = bias_by_offset(encodings, self._grid.sizes, self._grid.axes)
+                for picture in bias_maps(bias, self._grid.axes) if len(bias) else ():
+                    board.experiment.add_figure("encoding/bias_by_offset", picture.figure, step)
             self._cost = time.perf_counter() - written
         self.spent += time.perf_counter() - began
 

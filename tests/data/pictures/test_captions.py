@@ -11,10 +11,10 @@ from PIL import Image
 
 from poslab.data import cache
 from poslab.data.examples.normal_form import normal_form
+from poslab.data.patched.preparation import prepare
 from poslab.data.pictures.captions import CaptionFolder, CaptionSource
 from poslab.data.pictures.captions_datamodule import CaptionDataModule
 from poslab.data.pictures.emoji import Emoji
-from poslab.data.patched.preparation import prepare
 from poslab.data.pictures.stamps import Stamps
 from poslab.tasks.captioning import Captioning
 

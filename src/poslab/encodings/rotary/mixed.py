@@ -5,6 +5,7 @@ Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -69,6 +70,10 @@ class RotaryMixed(PositionalEncoding):
 
     def learned(self) -> dict[str, Tensor]:
         return {"frequencies": self.frequencies.to(torch.float32)}
+
+    def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor:
+        frequencies_AGP = self.learned()["frequencies"]
+        return frequencies_AGP if len(lengths) > 1 else frequencies_AGP.sum(0, keepdim=True)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         keys = key_positions.coordinates_for_heads

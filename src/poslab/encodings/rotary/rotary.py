@@ -149,6 +149,15 @@ class Rotary(PositionalEncoding):
         """Return the inverse frequencies of the pairs on a text, (r / 2,) float32."""
         return self.scaled_frequencies(length)[0]
 
+    def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor | None:
+        if self.allocation is None:
+            return None
+        axes, frequencies, _ = self._allocated(lengths, None)
+        axes = axes if len(lengths) > 1 else [0] * len(axes)
+        on_axes = torch.zeros(len(lengths), 1, len(axes))
+        on_axes[axes, 0, range(len(axes))] = frequencies
+        return on_axes
+
     def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
         """Return the inverse frequencies, (r / 2,) float32, and the attention factor at this length of the text."""
         if self.allocation is not None:

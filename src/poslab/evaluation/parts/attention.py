@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
+from torch import Tensor
 
+from poslab.evaluation.attention_offsets import AttentionOnGrids, attention_on_grids, with_cells
 from poslab.evaluation.attention_pictures import (
     attention_maps,
     attention_overview,
@@ -20,6 +22,7 @@ from poslab.evaluation.attention_statistics import (
     attention_statistics,
 )
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.offset_pictures import attention_offset_pictures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.side_by_side import named, slug_of, titled
@@ -37,33 +40,79 @@ LAYERS_OF_MAPS = 6
 def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section; it leaves out models whose attention cannot be read."""
     readable = [one for one in subjects if one.abilities >= NEEDS]
+    evaluation = Evaluation()
     figures: list[ReportFigure] = []
-    frames = {}
+    frames, offsets = {}, {}
     for one in readable:
         for stack in one.model.stacks:
             title = one.stack_title(stack)
-            frames[one.name, title] = attention_statistics(one.model, one.readings(), stack=stack)
-            pictures = [statistics_picture(frames[one.name, title]), *_pictures(one, stack, settings)]
+            statistics = attention_statistics(one.model, one.readings(), stack=stack)
+            grids = _on_grids(one, stack)
+            if grids is not None:
+                offsets[one.name, title] = grids.by_offset
+                statistics = with_cells(statistics, grids)
+                evaluation.remarks.append(_sentence(f"{one.name} ({title})" if title else one.name, grids))
+            frames[one.name, title] = statistics
+            pictures = [statistics_picture(statistics), *_pictures(one, stack, settings, grids)]
             figures += titled(one, subjects, named(pictures, slug_of(title), title))
     figures += _divergences(readable)
-    table = pd.concat(frames, names=["model", "stack"]).reset_index(["model", "stack"])
-    figures.append(
-        Table(
-            name="attention_by_head",
-            title="Every head in numbers",
-            caption="Means over the queries of texts as long as in training: entropy in nats, distance in tokens, and "
-            "the shares of the first token, of the query's own and of those beside it. Attended is the sum of the "
-            "weights of a query: 1 under a softmax, at most 1 under stick-breaking.",
-            frame=table if (table["stack"] != "").any() else table.drop(columns="stack"),
-        )
+    caption = (
+        "Means over the queries of texts as long as in training: entropy in nats, distance in tokens, and "
+        "the shares of the first token, of the query's own and of those beside it. "
     )
+    if offsets:
+        caption = (
+            "Means over the queries of examples as large as in training: entropy in nats, the distance of attended "
+            "cells in a straight line, and the shares of the query's own token and of registers, which stand nowhere. "
+        )
+        evaluation.frames["attention_by_offset"] = _joined(offsets)
+    caption += "Attended is the sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking."
+    figures.append(Table("attention_by_head", "Every head in numbers", caption, frame=_joined(frames)))
     text = "The attention of each head, in texts as long as those of training, and token by token in a short one."
-    return Evaluation([Section("What the heads look at", text, figures)])
+    if offsets:
+        text = "\n\n".join(
+            ["The attention of each head, in examples as large as those of training.", *evaluation.remarks]
+        )
+    evaluation.sections.append(Section("What the heads look at", text, figures))
+    return evaluation
 
 
-def _pictures(one: Subject, stack: str, settings: Settings) -> Iterator[Picture]:
-    """Yield the attention of a stack over distance, and its maps."""
-    if attends_to_itself(stack):
+def _joined(frames: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of frames by model and stack; there is no column of stacks where each model has only one."""
+    table = pd.concat(frames, names=["model", "stack"]).reset_index(["model", "stack"])
+    return table if (table["stack"] != "").any() else table.drop(columns="stack")
+
+
+def _on_grids(one: Subject, stack: str) -> AttentionOnGrids | None:
+    """Return the attention of a stack between the cells of grids; None for one of texts."""
+    read = one.readings()
+    if isinstance(read, Tensor) or not one.reads_patches or not attends_to_itself(stack):
+        return None
+    return attention_on_grids(one.model, read, stack=stack)
+
+
+def _sentence(name: str, grids: AttentionOnGrids) -> str:
+    """Return what the attention of all heads says of cells and of tokens that stand nowhere."""
+    away, even = grids.by_head["cells_away"].mean(), grids.cells_away_if_even
+    words = f"In {name}, attention goes {away:.1f} cells away on average ({even:.1f} if all cells had the same)"
+    if "nowhere" not in grids.by_head:
+        return f"{words}."
+    most = max(grids.by_head.to_dict("records"), key=lambda row: float(row["nowhere"]))
+    return (
+        f"{words}, and {100 * grids.by_head['nowhere'].mean():.1f} % of it goes to registers, which stand nowhere (at "
+        f"most {100 * most['nowhere']:.1f} %, in head {most['head']} of layer {most['layer']})."
+    )
+
+
+def _pictures(one: Subject, stack: str, settings: Settings, grids: AttentionOnGrids | None) -> Iterator[Picture]:
+    """Yield the attention of a stack over offsets and distance, and its maps.
+
+    On several axes, a distance in storage matters to encodings that read it.
+    """
+    if grids is not None:
+        yield from attention_offset_pictures(grids)
+    reads_storage = not all(encoding.reads_axes for encoding in one.model.stacks[stack].of_layers)
+    if attends_to_itself(stack) and (grids is None or len(grids.axes) == 1 or reads_storage):
         yield distance_picture(attention_by_distance(one.model, one.readings(), stack=stack), one.training_length)
     short = short_reading(one, settings.text)
     yield attention_overview(one.model, short.read, stack)

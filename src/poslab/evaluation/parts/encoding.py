@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from poslab.encodings import StackEncodings
+from poslab.evaluation.bias_offsets import bias_by_offset, bias_maps
 from poslab.evaluation.content_positions import content_positions, content_positions_picture
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
@@ -66,7 +67,11 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
         title = one.stack_title(stack)
         start = None if starts is None else starts[stack]
         yield from named(_of_stack(one, encodings, start), slug_of(title), title)
-    if "source" not in one.model.capabilities and not one.reads_pictures:
+        if one.grid is not None and len(one.grid.axes) > 1:
+            bias = bias_by_offset(encodings, one.grid.sizes, one.grid.axes, start)
+            if bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any():
+                yield from named(bias_maps(bias, one.grid.axes), slug_of(title), title)
+    if "source" not in one.model.capabilities and not one.reads_patches:
         tokens_T = short_text(one, settings.text)
         if len(positions := content_positions(one.model, tokens_T)):
             yield content_positions_picture(positions, token_labels(one, tokens_T))
@@ -74,7 +79,7 @@ def _learned(one: Subject, settings: Settings) -> Iterator[ReportFigure]:
 
 def _of_stack(one: Subject, encodings: StackEncodings, start: StackEncodings | None) -> Iterator[ReportFigure]:
     length = encodings.max_length or 2 * one.training_length
-    bias = learned_bias(encodings, length, start, DRAWN)
+    bias = learned_bias(encodings, length, start, DRAWN, on_axes=one.grid is not None and len(one.grid.axes) > 1)
     if bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any():  # the same everywhere is no position
         yield bias_picture(bias, one.training_length)
     if len(norms := table_norms(encodings, start)):

@@ -94,7 +94,10 @@ def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     if len(set(rows["length"]) - {ALL}) == 1:  # which is all
         rows = rows[rows["length"] != ALL]
     shown = metrics_shown(rows, task)
-    figures = metrics_figures(rows, shown, task.open_ended, training_lengths(subjects), data.length_means)
+    trained = training_lengths(subjects)
+    # The whole of a picture or a sound has a size, so that a multiple of that of training says how much larger it is.
+    multiples_of = max(trained.values()) if subjects[0].reads_patches and len(set(trained.values())) == 1 else None
+    figures = metrics_figures(rows, shown, task.open_ended, trained, data.length_means, multiples_of)
     text = f"The items of the {subjects[0].split} split at each length. A length is the {data.length_means}."
     evaluation.sections.append(Section("Metrics by length", text, figures))
     scores = {
@@ -107,9 +110,9 @@ def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     }
     is_share = task.headline not in task.open_ended
     form = f"an {task.headline} of {{}} %" if is_share else f"a {task.headline} of {{}}"
-    headline = Headline(form, is_share, scores, training_lengths(subjects), subjects[0].at, settings.seed)
+    headline = Headline(form, is_share, scores, trained, subjects[0].at, settings.seed)
     caption = f"Columns are lengths: the {data.length_means}. A dash is beyond the end of the encoding. {ONE_SEED}"
     decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
-    table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption)
+    table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption, multiples_of)
     evaluation.lead = Section("Conclusion", "\n\n".join(conclusion(headline)), [table])
     return evaluation
