@@ -18,7 +18,7 @@ from poslab.tasks.task import Task
 
 @dataclass(frozen=True)
 class Situation:
-    """What a step needs to know of the run.
+    """Facts of a run that a step needs.
 
     Args:
         batch_size: rows of a global batch, or their expected number where rows are drawn independently.
@@ -69,7 +69,7 @@ class Step(ABC):
 
     @abstractmethod
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
-        """Check that a run can make its steps so, as far as it can be told without data.
+        """Check that a run can make its steps so, as far as it can be known without data.
 
         Args:
             config: of the run.

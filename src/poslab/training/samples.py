@@ -1,4 +1,4 @@
-"""What a model writes while it learns, as text in TensorBoard."""
+"""Samples of a model while it learns, as text in TensorBoard."""
 
 from __future__ import annotations
 

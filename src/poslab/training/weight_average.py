@@ -16,7 +16,7 @@ from poslab.arguments import CheckedArguments, Range
 
 
 class WeightAverage(CheckedArguments, WeightAveraging):
-    """Lightning's callback with an average that does not remember the first weights for long.
+    """Lightning's callback with an average in which the first weights soon count little.
 
     After step t = 0, 1, ... the average moves by `1 - min(decay, (1 + t) / (10 + t))` of the way to the weights, as in
     TensorFlow's moving average with `num_updates`. Validations, the test and `state_dict` of checkpoints have the
