@@ -20,7 +20,7 @@ class WeightAverage(CheckedArguments, WeightAveraging):
 
     After step t = 0, 1, ... the average moves by `1 - min(decay, (1 + t) / (10 + t))` of the way to the weights, as in
     TensorFlow's moving average with `num_updates`. Validations, the test and `state_dict` of checkpoints have the
-    average; training goes on with the weights themselves, which a checkpoint holds too.
+    average; training continues from the weights themselves, which a checkpoint holds too.
 
     Args:
         decay: share of the average that a step leaves, in [0, 1), once the run is old enough.
