@@ -123,7 +123,7 @@ def gradient(loss: Tensor, model: nn.Module) -> Tensor:
 MATCHED = [
     (name, match)
     for name, case in CASES.items()
-    for match in ("logits", "hidden")
+    for match in ("logits", "hidden", "attention", "relations")
     if match == "logits" or case.kind is not EncoderDecoder  # which reads a source
 ]
 
@@ -257,7 +257,7 @@ def test_a_teacher_of_another_width_is_only_asked():
     assert all(parameter.grad is not None for parameter in student.parameters())
 
 
-@pytest.mark.parametrize("match", ["logits", "hidden"])
+@pytest.mark.parametrize("match", ["logits", "hidden", "attention", "relations"])
 def test_every_parameter_has_a_gradient_where_the_teacher_is_all_that_counts(match):
     case = CASES["tags"]
     student = model_of(case, 2)

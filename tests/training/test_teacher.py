@@ -161,6 +161,18 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
         ("objective.match=hidden", "trainer.compile=true"),
         "trainer.compile must be false where objective.match=hidden",
     ),
+    "compiled attention": (
+        ("objective.match=attention", "trainer.compile=true"),
+        "trainer.compile must be false where objective.match=attention",
+    ),
+    "relation heads": (
+        ("objective.match=relations", "objective.relation_heads=3"),
+        "objective.relation_heads must divide 16, the width of all heads of the student, got 3",
+    ),
+    "two stacks": (
+        ("model=encoder_decoder", "objective.match=relations"),
+        "objective.match must be logits for EncoderDecoder, which has no single stack of attention layers",
+    ),
     "source": (
         ("model=encoder_decoder", "objective.match=hidden"),
         "objective.match must be logits for EncoderDecoder, which has no hidden states",

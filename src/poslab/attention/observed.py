@@ -5,25 +5,28 @@ Dimension letters: B batch, H heads, G key-value heads, T tokens, S keys, D head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from poslab.attention.attend import as_they_meet
 from poslab.attention.blockwise import in_float32_for_each_head
 from poslab.attention.context import AttentionContext
+from poslab.encodings import PositionalEncoding
 
 
 class Reached(NamedTuple):
-    """Queries (B, H, T, D), keys (B, G, S, D) and state (B, H, S, E) that reach the attention of a layer, not rotated.
+    """Queries (B, H, T, D), keys and values (B, G, S, D), and state (B, H, S, E) that reach a layer's attention.
 
-    The rotation of a model that keeps its own positions is in the queries and keys already.
+    They are not rotated. The rotation of a model that keeps its own positions is in the queries and keys already.
     """
 
     queries: Tensor
     keys: Tensor
+    values: Tensor
     state: Tensor | None
     context: AttentionContext
 
@@ -46,7 +49,7 @@ class ObservedContext(AttentionContext):
     show: Show = lambda reached: None
 
     def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
-        self.show(Reached(q_BHTD, k_BGSD, state_BHSE, self))
+        self.show(Reached(q_BHTD, k_BGSD, v_BGSD, state_BHSE, self))
         return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
 
 
@@ -67,3 +70,23 @@ def observed(
     if not any(map(is_new, (*positional, *named.values()))):
         return None
     return tuple(map(observe, positional)), {name: observe(given) for name, given in named.items()}
+
+
+def of_encodings(seen: Sequence[Reached], encodings: Iterable[PositionalEncoding]) -> list[Reached]:
+    """Return what reached attention under these encodings, such as those of a stack."""
+    own = {id(encoding) for encoding in encodings}
+    return [one for one in seen if id(one.context.encoding) in own]
+
+
+@contextmanager
+def reaching(model: nn.Module) -> Iterator[list[Reached]]:
+    """Yield a list that gets, layer by layer, what reaches attention while a model reads, with its gradients."""
+    seen: list[Reached] = []
+
+    def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return observed(seen.append, positional, named)
+
+    with ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield seen

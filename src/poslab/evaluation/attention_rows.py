@@ -6,15 +6,14 @@ a token's state, L layers.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK, weights_of_block
-from poslab.attention.observed import Reached, observed
+from poslab.attention.observed import Reached, of_encodings, reaching
 from poslab.encodings import Positions
 from poslab.models import ForwardPass, Model
 
@@ -92,22 +91,12 @@ def reached_attention(
         seen = _observed(model, lambda model: model.hidden_states(tokens_BT, positions))
     else:
         seen = _observed(model, read)
-    if len(model.stacks) == 1:
-        return seen
-    own = {id(encoding) for encoding in model.stacks[stack]}
-    return [one for one in seen if id(one.context.encoding) in own]
+    return of_encodings(seen, model.stacks[stack]) if len(model.stacks) > 1 else seen
 
 
 def _observed(model: Model, read: ForwardPass) -> list[Reached]:
     """Return what reaches attention while a model reads: every context that a module is given shows it."""
-    seen: list[Reached] = []
-
-    def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        return observed(seen.append, positional, named)
-
-    with contextlib.ExitStack() as hooks, torch.no_grad():
-        for module in model.modules():
-            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+    with reaching(model) as seen, torch.no_grad():
         read(model)
     return seen
 

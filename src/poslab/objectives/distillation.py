@@ -14,7 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from poslab.attention.observed import reaching
 from poslab.models import Model
+from poslab.objectives.attention_match import Rotation, attention_distance, last_layer, relation_distance
 from poslab.objectives.divergence import DISTANCES, DIVERGENCES, Distance, Divergence, log_probabilities
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.tasks.task import Task
@@ -22,7 +24,7 @@ from poslab.tasks.task import Task
 UNTOUCHED = "untouched"
 """The teacher that is the pretrained model of a run with its own positions."""
 
-Match = Literal["logits", "hidden"]
+Match = Literal["logits", "hidden", "attention", "relations"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ class Distillation(Objective):
     falls with the square of the temperature t; the factor t^2 keeps its size.
 
     With `match="hidden"` the distance of hidden states, averaged over the tokens of a sequence that are not padding,
-    stands in place of t^2 D, once for each prediction in the sequence. Then temperature and divergence have no effect.
+    stands in place of t^2 D, once for each prediction in the sequence. With `match="attention"` that is the divergence
+    D of the attention weights in the last layers of both, and with `match="relations"` that of the relations of queries
+    with queries, keys with keys and values with values there (`attention_match.py`): neither asks for the same width,
+    depth or encoding. Temperature has no effect on them, and the divergence none on hidden states.
 
     The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; that of a
     whole sequence, such as a class, only if it has read all of it.
@@ -52,10 +57,14 @@ class Distillation(Objective):
         divergence: D: forward KL(p, q), which covers all that the teacher holds possible; reverse KL(q, p), which keeps
             to what it holds probable; or Jensen-Shannon, which is symmetric.
         distance: of hidden states: 1 less their cosine, or their mean squared error.
+        relation_heads: parts of the width of queries, keys and values, of which each has relations; a divisor of both
+            widths. None is the number of heads of the student. More make finer relations (MiniLMv2: 48).
+        rotation: relations of queries and keys `before` their rotation by position, so of content alone, or `after`.
         within: most tokens that the teacher reads; None is its training length.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2, for t^2; Agarwal et
-    al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences.
+    al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences; Wang et al., "MiniLM" (NeurIPS
+    2020) and "MiniLMv2" (2021), for attention and relations.
     """
 
     terms = ("distillation",)
@@ -66,6 +75,8 @@ class Distillation(Objective):
     temperature: float = 2.0
     divergence: Divergence = "forward"
     distance: Distance = "cosine"
+    relation_heads: int | None = None
+    rotation: Rotation = "before"
     within: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,6 +86,8 @@ class Distillation(Objective):
             raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be a positive number, got {self.temperature}")
+        if self.relation_heads is not None and self.relation_heads < 1:
+            raise ValueError(f"relation_heads must be a positive integer or null, got {self.relation_heads}")
         if self.within is not None and self.within < 1:
             raise ValueError(f"within must be a positive integer or null, got {self.within}")
 
@@ -90,16 +103,30 @@ class Distillation(Objective):
                 theirs = task.hidden_states(teacher.model, read)
             with recorded_hidden_states(model) as states:
                 logits = task.logits(model, batch)
-        else:
+        elif match == "logits":
             with torch.no_grad():
                 theirs = task.logits(teacher.model, read)
             logits = task.logits(model, batch)
+        else:
+            with torch.no_grad(), reaching(teacher.model) as seen_by_teacher:
+                task.logits(teacher.model, read)
+            with reaching(model) as seen:
+                logits = task.logits(model, batch)
         own = task.sums(logits, batch)
         is_pooled = task.outputs is not None and task.outputs.pooled
         first = logits if is_pooled else logits[:, : teacher.longest]
         taught = own if read is batch else task.sums(first, read)
         if match == "hidden":
-            term = self._distance(theirs, states[-1], task.distributions(first, read).weight, read)
+            distance_BT = DISTANCES[self.distance](theirs, states[-1][:, : theirs.shape[1]])
+            term = _mean_distance(distance_BT, task.distributions(first, read).weight, read)
+        elif match != "logits":
+            layers = last_layer(teacher.model, seen_by_teacher), last_layer(model, seen)
+            distance_BT = (
+                attention_distance(*layers, self.divergence)
+                if match == "attention"
+                else relation_distance(*layers, self.divergence, self.relation_heads, self.rotation)
+            )
+            term = _mean_distance(distance_BT, task.distributions(first, read).weight, read)
         else:
             ours, weight = task.distributions(first, read)
             log_p = log_probabilities(task.distributions(theirs, read).logits, self.temperature)
@@ -110,14 +137,14 @@ class Distillation(Objective):
         loss = own.loss + self.weight * (term - taught.loss)
         return ObjectiveSums(loss, own, ((term.detach(), taught.counted),))
 
-    def _distance(self, theirs_BTM: Tensor, ours_BTM: Tensor, weight: Tensor, read: Any) -> Tensor:
-        """Return the sum over sequences of their mean distance, each weighed by its predictions."""
-        distance_BT = DISTANCES[self.distance](theirs_BTM, ours_BTM[:, : theirs_BTM.shape[1]])
-        predictions_B = weight.flatten(1).sum(-1) if weight.dim() > 1 else weight
-        if read.real is None:
-            return (distance_BT.mean(-1) * predictions_B).sum()
-        real_BT = read.real.to(distance_BT.dtype)
-        return ((distance_BT * real_BT).sum(-1) / real_BT.sum(-1) * predictions_B).sum()
+
+def _mean_distance(distance_BT: Tensor, weight: Tensor, read: Any) -> Tensor:
+    """Return the sum over sequences of their mean distance, each weighed by its predictions."""
+    predictions_B = weight.flatten(1).sum(-1) if weight.dim() > 1 else weight
+    if read.real is None:
+        return (distance_BT.mean(-1) * predictions_B).sum()
+    real_BT = read.real.to(distance_BT.dtype)
+    return ((distance_BT * real_BT).sum(-1) / real_BT.sum(-1) * predictions_B).sum()
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class _LayerSums:
         real_BT = real_BT.expand(batch, -1)
         q_BHTD, k_BHTD, scale = reached.as_they_meet()
         without = replace(context, encoding=NoPosition(), tables=None)
-        plain = Reached(seen.plain_queries, seen.plain_keys, None, without)
+        plain = reached._replace(queries=seen.plain_queries, keys=seen.plain_keys, state=None, context=without)
         plain_q_BHTD, plain_k_BHTD, plain_scale = plain.as_they_meet()
         for start in range(0, length, BLOCK):
             rows = slice(start, min(start + BLOCK, length))

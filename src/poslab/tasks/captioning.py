@@ -48,8 +48,13 @@ class CaptionBatch(NamedTuple):
     sizes: Tensor | None = None
 
     @property
+    def real(self) -> Tensor:
+        """False at padding, (B, T)."""
+        return self.tokens != PADDING
+
+    @property
     def num_tokens(self) -> Tensor:
-        return (self.tokens != PADDING).sum()
+        return self.real.sum()
 
     @property
     def positions(self) -> Positions:

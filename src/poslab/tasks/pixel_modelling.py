@@ -38,6 +38,11 @@ class PixelBatch(NamedTuple):
     columns: int
 
     @property
+    def real(self) -> None:
+        """None, for there is no padding."""
+        return None
+
+    @property
     def num_tokens(self) -> int:
         return self.tokens.numel()
 

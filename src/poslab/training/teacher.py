@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from poslab.configuration.build import full_keys, trusted_packages
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
+from poslab.encodings import StackShape
 from poslab.models import Model
 from poslab.objectives.distillation import UNTOUCHED, Distillation
 from poslab.objectives.objective import Teacher
@@ -31,9 +32,17 @@ def check_teacher(recipe: Recipe, student: Model) -> None:
         return
     loaded = _loaded(recipe, objective)
     match, teacher = objective.matched(loaded), loaded.model
+    if match != "logits" and recipe.trainer.compile:
+        raise ValueError(f"trainer.compile must be false where objective.match={match}")
+    if match in ("attention", "relations"):
+        for model in (student, teacher):
+            if len(model.stacks) > 1 or not model.attention_layers:
+                raise ValueError(
+                    f"objective.match must be logits for {_named(model)}, which has no single stack of attention layers"
+                )
+        _check_relations(objective, *(model.encodings.shape for model in (student, teacher)))
+        return
     if match == "hidden":
-        if recipe.trainer.compile:
-            raise ValueError("trainer.compile must be false where objective.match=hidden")
         for model in (student, teacher):
             if type(model).hidden_states is Model.hidden_states:
                 raise ValueError(f"objective.match must be logits for {_named(model)}, which has no hidden states")
@@ -51,6 +60,17 @@ def check_teacher(recipe: Recipe, student: Model) -> None:
             f"objective.teacher={objective.teacher} must be a model for the task of this run, got {_named(teacher)}, "
             f"which lacks {lacking[0]}"
         )
+
+
+def _check_relations(objective: Distillation, ours: StackShape, theirs: StackShape) -> None:
+    """Raise ValueError if relation heads do not divide the widths of all heads of student and teacher."""
+    heads = objective.relation_heads or ours.num_heads
+    for whose, shape in (("student", ours), ("teacher", theirs)):
+        width = shape.num_heads * shape.head_dim
+        if objective.match == "relations" and width % heads:
+            raise ValueError(
+                f"objective.relation_heads must divide {width}, the width of all heads of the {whose}, got {heads}"
+            )
 
 
 def teacher_of(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> Teacher | None:
@@ -141,7 +161,7 @@ def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tok
             f"objective.teacher={objective.teacher} must have the tokenizer of this run, got another one: "
             f"{known.vocab_size:,} tokens there, {tokenizer.vocab_size:,} here"
         )
-    if objective.match == "hidden":  # None is logits, for a run
+    if objective.match not in (None, "logits"):  # None is logits, for a run
         if theirs.extra_tokens < ours.extra_tokens:
             raise ValueError(
                 f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "
