@@ -212,6 +212,7 @@ def test_a_run_says_what_it_has_spent(tmp_path):
         (["trainer.compile=true"], "trainer.compile must be false with step=private"),
         (["trainer=ddp_cpu"], "step=private needs a single process, got 2"),
         (["trainer.precision=bf16-true"], "trainer.precision must not be bf16-true with step=private"),
+        (["dataset.overfit=true"], "dataset.overfit must be false with step=private"),
         (["step.epsilon=1e-6"], "step.epsilon=1e-06 with step.delta=0.001 is out of the accountant's range"),
         (["step.clip=0"], "step.clip must be a positive number, got 0"),
         (["step.delta=0.5"], "step.delta must be below one over the .* rows of training"),

@@ -40,8 +40,9 @@ class Private(Step):
     training with probability L / N, independently. sigma is the smallest multiplier with which all steps of the run
     together are (epsilon, delta)-private by the accountant of Opacus (PRV).
 
-    The guarantee is about a row, not about a document or an author with several rows. Draws and noise follow from the
-    seed, so that a run can resume: whoever knows the seed knows them. The generators are not cryptographic.
+    The guarantee is about a row, not about a document or an author with several rows, and about the weights: recorded
+    figures of training such as `train/loss` are exact. Draws and noise follow from the seed, so that a run can resume:
+    whoever knows the seed knows them. The generators are not cryptographic.
 
     Args:
         epsilon: bound on the privacy loss of the whole run; smaller is more private.
@@ -81,6 +82,8 @@ class Private(Step):
                 "trainer.precision must not be bf16-true with step=private: sums of gradients would be rounded by more "
                 "than the noise allows for; choose bf16-mixed or 32-true"
             )
+        if config.get("dataset", {}).get("overfit"):
+            raise ValueError("dataset.overfit must be false with step=private, which draws every row in each step")
         if (config.get("start") or {}).get("batches"):
             raise ValueError(
                 "start must not be fitted with step=private: it reads rows of training without clipping or noise"
