@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from poslab.data.batch import TokenBatch
 from poslab.data.order import BatchPlan, IndependentOrder
+from poslab.encodings.sampling.randomized import Randomized
+from poslab.models import Encoder, EncoderDecoder
 from poslab.objectives.objective import OwnLoss
 from poslab.runs.directory import RunDirectory
 from poslab.steps import Situation
 from poslab.steps.private import Private, PrivateGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
-from tests.encoding_choices import EVERY_ENCODING, small_decoder, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, factory, small_decoder, small_model, some_tokens
 from tests.training.runs import recorded, run_of, small, stop_run, weights
 
 TASK = LanguageModelling({"train": 1.0})
@@ -86,7 +88,7 @@ def test_every_encoding_has_gradients_of_rows(name):
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_the_gradients_are_those_of_opacus_with_the_same_noise(name):
+def test_the_gradients_are_those_of_opacus_with_the_same_noise(name, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from opacus.optimizers import DPOptimizer
@@ -96,13 +98,17 @@ def test_the_gradients_are_those_of_opacus_with_the_same_noise(name):
     for parameter, *of_rows in zip(theirs.parameters(), *rows_by_a_loop(theirs, some_batch()), strict=True):
         parameter.grad_sample = torch.stack(of_rows)
     sigma = settings.begin(RUN).sigma
-    seed = int(np.random.SeedSequence((RUN.seed, 5, 0x401E)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    generator = np.random.default_rng((RUN.seed, 5, 0x401E))
+
+    def noise(std: float, reference: Tensor, **_: object) -> Tensor:
+        return std * torch.from_numpy(generator.standard_normal(tuple(reference.shape), np.float32))
+
+    monkeypatch.setattr("opacus.optimizers.optimizer._generate_noise", noise)
     optimizer = DPOptimizer(
         torch.optim.SGD(theirs.parameters(), lr=1.0),
         noise_multiplier=sigma,
         max_grad_norm=CLIP,
         expected_batch_size=RUN.batch_size,
-        generator=torch.Generator().manual_seed(seed),
     )
     optimizer.pre_step()
     found = gradients_of(model, settings, some_batch())
@@ -132,6 +138,28 @@ def test_noise_has_the_deviation_that_is_needed():
     gradients = settings.begin(RUN)
     gradients.finish(list(model.parameters()), torch.tensor(0), 1)
     assert model.weight.grad.std() * RUN.batch_size == pytest.approx(gradients.sigma * 2.0, rel=0.02)
+
+
+def test_padded_rows_of_an_encoder_have_gradients_under_deberta():
+    batch = some_batch(2)._replace(real=torch.arange(11) < torch.tensor([[11], [7]]))
+    found = gradients_of(small_model(Encoder, "deberta"), Private(clip=CLIP), batch)
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+def test_no_two_steps_have_the_same_noise():
+    settings, model = Private(), nn.Linear(8, 8)
+    gradients, found = settings.begin(RUN), []
+    for step in (41337, 82925):  # 32 bits of their seeds are the same, under the seed of RUN
+        gradients.finish(list(model.parameters()), torch.tensor(0), step)
+        found.append(model.weight.grad.clone())
+        model.zero_grad()
+    assert not torch.equal(*found)
+
+
+def test_a_parameter_that_is_one_number_has_gradients_of_rows():
+    model = small_decoder("rotary")
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    assert gradients_of(model, Private(clip=CLIP), some_batch(3))["scale"].shape == ()
 
 
 def test_each_row_is_drawn_with_the_same_probability_independently_of_others():
@@ -183,6 +211,9 @@ def test_a_run_says_what_it_has_spent(tmp_path):
         (["optimizer.gradient_clip=1"], "optimizer.gradient_clip must be null with step=private"),
         (["trainer.compile=true"], "trainer.compile must be false with step=private"),
         (["trainer=ddp_cpu"], "step=private needs a single process, got 2"),
+        (["trainer.precision=bf16-true"], "trainer.precision must not be bf16-true with step=private"),
+        (["dataset.overfit=true"], "dataset.overfit must be false with step=private"),
+        (["step.epsilon=1e-6"], "step.epsilon=1e-06 with step.delta=0.001 is out of the accountant's range"),
         (["step.clip=0"], "step.clip must be a positive number, got 0"),
         (["step.delta=0.5"], "step.delta must be below one over the .* rows of training"),
         (["dataset.batch_size=40000"], "dataset.batch_size must be at most the .* rows of training, got 40000"),
@@ -199,6 +230,37 @@ def test_encodings_that_read_the_length_of_a_padded_batch_are_refused():
     Private().check(config, model, 1, lengths_vary=False)
     with pytest.raises(ValueError, match="needs an encoding that does not depend on the length of a text"):
         Private().check(config, model, 1, lengths_vary=True)
+
+
+def test_an_encoding_of_the_cross_attention_that_reads_the_length_of_a_padded_batch_is_refused():
+    config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
+    model = small_model(EncoderDecoder, "rotary", cross_encoding=factory("rope_dynamic_ntk"))
+    with pytest.raises(ValueError, match="needs an encoding that does not depend on the length of a text"):
+        Private().check(config, model, 1, lengths_vary=True)
+
+
+def test_positions_that_depend_on_the_longest_row_of_a_batch_are_refused():
+    model, config = small_decoder("rotary"), {"trainer": {}, "optimizer": {"gradient_clip": None}}
+    model.position_sampler = Randomized()
+    Private().check(config, model, 1, lengths_vary=False)
+    with pytest.raises(ValueError, match="positions must not be randomized with step=private"):
+        Private().check(config, model, 1, lengths_vary=True)
+
+
+def test_a_start_that_reads_rows_of_training_is_refused():
+    config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
+    Private().check({**config, "start": {"_target_": "poslab.start.rows.Copied"}}, small_decoder("t5"), 1, False)
+    with pytest.raises(ValueError, match="start must not be fitted with step=private"):
+        Private().check(
+            {**config, "start": {"_target_": "poslab.start.fitted.Fitted", "batches": 4}}, small_decoder("t5"), 1, False
+        )
+
+
+def test_a_run_survives_steps_without_a_row(tmp_path):
+    more = ("dataset.batch_size=1", "trainer.max_steps=6", "seed=42")
+    run = run_of(small(tmp_path, *PRIVATE, *more), tmp_path / "run")
+    steps = {tag: [step for step, name, _ in recorded(run) if name == tag] for tag in ("train/loss", "train/epsilon")}
+    assert len(steps["train/loss"]) < len(steps["train/epsilon"]) == 6
 
 
 def test_generated_data_have_no_rows():

@@ -113,3 +113,29 @@ def test_an_id_that_is_none_is_refused(tmp_path):
     (stopped.path / "mlflow_id").write_text("../../etc")
     with pytest.raises(ValueError, match="mlflow_id is damaged: it is not the id of a run"):
         run_of(config, stopped.path, stopped.last_checkpoint)
+
+
+def test_a_server_that_cannot_be_had_is_one_sentence_and_leaves_no_run(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://bar")
+    with pytest.raises(ValueError, match=r"^logger=mlflow: .*foo://bar"):
+        run_of(small(tmp_path, "logger=[tensorboard,csv,mlflow]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_account_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+
+    def refuse(**_: object) -> None:
+        raise wandb.errors.UsageError("No API key configured.\nUse `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(ValueError, match=r"^logger=wandb: No API key configured\.$"):
+        run_of(small(tmp_path, "logger=[csv,wandb]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_refuses_a_run_leaves_its_directory_free(tmp_path):
+    with pytest.raises(ValueError, match=r"callbacks\.samples needs TensorBoard"):
+        run_of(small(tmp_path, "callbacks=samples", "logger=csv"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

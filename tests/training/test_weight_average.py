@@ -13,6 +13,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
+from poslab.training.samples import Samples
 from tests.training.runs import recorded, run_of, small, stop_run, weights
 
 STEPS = 6
@@ -67,3 +68,15 @@ def test_a_resumed_run_ends_with_the_same_average(tmp_path):
 def test_a_decay_that_never_forgets_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"callbacks\.ema\.decay must be a number in \[0, 1\), got 1\.0"):
         check(small(tmp_path, "callbacks=[ema]", "callbacks.ema.decay=1.0"))
+
+
+@pytest.mark.parametrize("order", ["[ema,samples]", "[samples,ema]"])
+def test_samples_are_of_the_average_in_any_order_of_callbacks(order, tmp_path, monkeypatch):
+    seen = []
+
+    def see(self: Samples, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        seen.append({name: weight.clone() for name, weight in learner.model.state_dict().items()})
+
+    monkeypatch.setattr(Samples, "_write", see)
+    run = run_of(small(tmp_path, f"callbacks={order}", "logger=[tensorboard,csv]"), tmp_path / "run")
+    assert all(torch.equal(weight, seen[-1][name]) for name, weight in weights(run.last_checkpoint).items())

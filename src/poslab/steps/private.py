@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.configuration.command_line import pip_install
+from poslab.encodings.sampling.randomized import Randomized
 from poslab.models import Model
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.steps.step import Gradients, Situation, Step
@@ -39,8 +40,9 @@ class Private(Step):
     training with probability L / N, independently. sigma is the smallest multiplier with which all steps of the run
     together are (epsilon, delta)-private by the accountant of Opacus (PRV).
 
-    The guarantee is about a row, not about a document or an author with several rows. Draws and noise follow from the
-    seed, so that a run can resume: whoever knows the seed knows them. The generators are not cryptographic.
+    The guarantee is about a row, not about a document or an author with several rows, and about the weights: recorded
+    figures of training such as `train/loss` are exact. Draws and noise follow from the seed, so that a run can resume:
+    whoever knows the seed knows them. The generators are not cryptographic.
 
     Args:
         epsilon: bound on the privacy loss of the whole run; smaller is more private.
@@ -64,10 +66,27 @@ class Private(Step):
             raise ValueError(f"step=private needs a single process, got {processes}: trainer.devices=1")
         if config["trainer"].get("compile"):
             raise ValueError("trainer.compile must be false with step=private, which takes gradients row by row")
-        if lengths_vary and any(encoding.depends_on_length for encoding in model.encodings):
+        stacks = model.stacks.values()
+        if lengths_vary and any(encoding.depends_on_length for stack in stacks for encoding in stack):
             raise ValueError(
                 "step=private needs an encoding that does not depend on the length of a text: in a padded batch, the "
                 "gradient of a row would depend on the longest row"
+            )
+        if lengths_vary and any(isinstance(module, Randomized) for module in model.modules()):
+            raise ValueError(
+                "positions must not be randomized with step=private on rows of several lengths: it draws as many "
+                "positions as the longest row of a batch has tokens"
+            )
+        if config["trainer"].get("precision") == "bf16-true":
+            raise ValueError(
+                "trainer.precision must not be bf16-true with step=private: sums of gradients would be rounded by more "
+                "than the noise allows for; choose bf16-mixed or 32-true"
+            )
+        if config.get("dataset", {}).get("overfit"):
+            raise ValueError("dataset.overfit must be false with step=private, which draws every row in each step")
+        if (config.get("start") or {}).get("batches"):
+            raise ValueError(
+                "start must not be fitted with step=private: it reads rows of training without clipping or noise"
             )
         if config["optimizer"].get("gradient_clip") is not None:
             raise ValueError(
@@ -90,7 +109,9 @@ class Private(Step):
                 f"step.delta must be below one over the {run.num_rows:,} rows of training ({1 / run.num_rows:.2g}), "
                 f"got {self.delta:g}"
             )
-        return PrivateGradients(self, run)
+        gradients = PrivateGradients(self, run)
+        gradients.sigma  # noqa: B018, raises now rather than after the first step
+        return gradients
 
 
 class PrivateGradients(Gradients):
@@ -128,7 +149,7 @@ class PrivateGradients(Gradients):
         sums: list[Tensor] = []
         for part in _chunks(batch, self.settings.chunk):
             of_rows, numbers = gradients_of(frozen, part)
-            norm_B = torch.stack([g.flatten(1).norm(dim=1) for g in of_rows.values()]).norm(dim=0)
+            norm_B = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in of_rows.values()]).norm(dim=0)
             share_B = (self.settings.clip / norm_B.clamp_min(1e-12)).clamp(max=1)
             for name, gradient in of_rows.items():
                 total[name] += torch.tensordot(share_B.to(gradient.dtype), gradient, dims=1)
@@ -143,10 +164,10 @@ class PrivateGradients(Gradients):
         self._pending = {}
 
     def finish(self, parameters: list[nn.Parameter], counted: Tensor, step: int) -> None:
-        seed = np.random.SeedSequence((self.run.seed, step, NOISE)).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+        # Of NumPy: torch's generator keeps 32 bits of a seed, so that two steps of a long run would have one noise.
+        generator = np.random.default_rng((self.run.seed, step, NOISE))
         for parameter in parameters:
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32).to(parameter)
+            noise = torch.from_numpy(generator.standard_normal(tuple(parameter.shape), np.float32)).to(parameter)
             clipped = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = (clipped + self.sigma * self.settings.clip * noise) / self.run.batch_size
 
@@ -203,15 +224,24 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
         epsilon, delta: as of `Private`, for all steps together.
         rate: probability with which a row is in a batch.
         steps: their number, at least 1.
+
+    Raises:
+        ValueError: if the accountant finds none.
     """
     _accountant()
     from opacus.accountants.utils import get_noise_multiplier
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: float = get_noise_multiplier(
-            target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="prv"
-        )
+        try:
+            found: float = get_noise_multiplier(
+                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="prv"
+            )
+        except (ValueError, RuntimeError, OverflowError, MemoryError) as error:
+            raise ValueError(
+                f"step.epsilon={epsilon:g} with step.delta={delta:g} is out of the accountant's range for {steps:,} "
+                f"steps with a share of {rate:.2g} of the rows: {error}"
+            ) from error
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -123,7 +124,8 @@ def callbacks_of(recipe: Recipe, learner: Learner, own: Sequence[L.Callback] = (
             raise ValueError(
                 f"callbacks.{name}.monitor must be one of {', '.join(tags)}, got {monitor}{nearest(monitor, tags)}"
             )
-    return list(callbacks.values())
+    # Last, for an average leaves the model when its turn comes: all others then see what is validated.
+    return sorted(callbacks.values(), key=lambda callback: isinstance(callback, WeightAveraging))
 
 
 def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[Logger]:

@@ -126,11 +126,16 @@ def train_here(
         datamodule.tokenizer.save(run.path)
         task.record().write(run.task_file)
         tags = learner.tags("test" if observer is None else "validation")
-        for logger in loggers:
-            if isinstance(logger, RunLogger):
-                logger.begin(recipe.config, tags)
-            else:
-                logger.log_hyperparams(columns(recipe.config))
+        try:
+            for logger in loggers:
+                if isinstance(logger, RunLogger):
+                    logger.begin(recipe.config, tags)
+                else:
+                    logger.log_hyperparams(columns(recipe.config))
+        except ValueError:
+            if checkpoint is None:
+                _forget(run)
+            raise
 
     if settings.max_steps == 0:
         trainer.validate(learner, datamodule=datamodule, verbose=False)
@@ -138,11 +143,13 @@ def train_here(
     try:
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:  # what Lightning can say only of data that is loaded
-        if checkpoint is None and trainer.is_global_zero:  # the run has not begun: it leaves nothing that it wrote
-            written = (run.task_file, run.metrics_csv, run.path / "tokenizer.json")
-            for file in (*written, *run.path.glob("events.out.tfevents.*")):
-                file.unlink(missing_ok=True)
+        if checkpoint is None and trainer.is_global_zero:
+            _forget(run)
         raise ValueError(f"trainer: {error}") from error
+    except ValueError:
+        if checkpoint is None and trainer.is_global_zero and trainer.global_step == 0:  # such as by a callback
+            _forget(run)
+        raise
     training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,
         "train/seconds": learner.training_seconds,
@@ -211,6 +218,19 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
         tested["test/examples"] = sum(counts.values())
         tested |= {f"test/examples@{length}": count for length, count in counts.items()}
     return tested
+
+
+def _forget(run: RunDirectory) -> None:
+    """Delete what a run has written that has not begun, so that its directory is free again."""
+    ids = [run.path / f"{service}_id" for service in ("wandb", "mlflow", "aim")]
+    for file in (
+        run.task_file,
+        run.metrics_csv,
+        run.path / "tokenizer.json",
+        *ids,
+        *run.path.glob("events.out.tfevents.*"),
+    ):
+        file.unlink(missing_ok=True)
 
 
 def _require_space(run: RunDirectory, parameters: int, learning: int) -> None:

@@ -166,7 +166,7 @@ class Learner(L.LightningModule):
         loss, counted, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"the loss at step {self.trainer.global_step} is {loss / counted:.4g} with a gradient norm of "
+                f"the loss at step {self.trainer.global_step} is {loss / max(1, counted):.4g} with a gradient norm of "
                 f"{norm:.4g}: try a smaller optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer "
                 "optimizer.warmup_fraction"
             )
@@ -174,7 +174,8 @@ class Learner(L.LightningModule):
     def _record_step(self, step: int) -> None:
         self.require_finite()
         loss, correct, counted, _, _, *terms = self._step_sums.tolist()
-        metrics = self.task.from_means("train", loss / counted, 100 * correct / counted)
+        # a step that draws rows independently may have none
+        metrics = self.task.from_means("train", loss / counted, 100 * correct / counted) if counted else {}
         for name, total, number in zip(self.objective.terms, terms[::2], terms[1::2], strict=True):
             if number:
                 metrics[name] = total / number

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Tracker(RunLogger):
         """Begin or continue the run in the service with the choices of a run by dotted key, and return its id."""
 
     def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        identity = self.begun(columns(config))
+        with _in_a_sentence(self.service):
+            identity = self.begun(columns(config))
         self.id_file.write_text(identity + "\n")
 
 
@@ -133,13 +135,14 @@ class MLflow(Tracker, MLFlowLogger):
         Tracker.__init__(self, directory, first_step)
         for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both tell of each table and experiment they make
             logging.getLogger(name).setLevel(logging.ERROR)
-        MLFlowLogger.__init__(
-            self,
-            experiment,
-            run_name=directory.name,
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.directory.parent / 'mlflow.db'}"),
-            run_id=self.earlier_id,
-        )
+        with _in_a_sentence(self.service):
+            MLFlowLogger.__init__(
+                self,
+                experiment,
+                run_name=directory.name,
+                tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.directory.parent / 'mlflow.db'}"),
+                run_id=self.earlier_id,
+            )
 
     def begun(self, config: Mapping[str, Any]) -> str:
         identity = self.run_id
@@ -209,6 +212,18 @@ class Aim(Tracker, Logger):
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         self.run.close()
+
+
+@contextmanager
+def _in_a_sentence(service: str) -> Iterator[None]:
+    """Turn what a client raises, such as without an account or a server, into a ValueError of one line."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # clients have classes of their own, which share no base
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"logger={service}: {first}") from error
 
 
 def _require(package: str) -> None:

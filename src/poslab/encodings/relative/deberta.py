@@ -110,9 +110,9 @@ class Deberta(PositionalEncoding):
         if rows.visible is not None:
             row = row.masked_fill(~rows.visible, self.span)
         # Only the rows that these queries and visible keys need: at most half of them for a causal block. Finding them
-        # reads a tensor, which would break a compiled graph; that one has all rows.
-        compiling = torch.compiler.is_compiling()
-        first, last = (0, 2 * self.span - 1) if compiling else (int(end) for end in row.aminmax())
+        # reads a tensor, which would break a compiled graph and a transform of torch.func; these have all rows.
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        first, last = (0, 2 * self.span - 1) if traced else (int(end) for end in row.aminmax())
         row = row - first
         keys_HND, queries_HND = (x[:, first : last + 1].to(q_BHRD.dtype) for x in (tables.keys, tables.queries))
         content_to_position = pick(q_BHRD @ keys_HND.transpose(-2, -1), row)
