@@ -119,6 +119,8 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
         assert right >= 6  # of 8
     with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
         classify(str(tmp_path / "nowhere.png"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
+        classify("~somebody-who-is-not-there/x.png")
 
 
 def test_a_decoder_reads_pictures_in_the_order_of_storage(trained):

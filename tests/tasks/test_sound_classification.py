@@ -84,6 +84,8 @@ def test_a_sound_is_served_by_its_path(trained, tmp_path):
         classify(str(tmp_path / "short.wav"))
     with pytest.raises(ValueError, match=r"^prompt must hold whole sounds, but .*nowhere.wav"):
         classify(str(tmp_path / "nowhere.wav"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole sounds, but .*not-there/x.wav"):
+        classify("~somebody-who-is-not-there/x.wav")
 
 
 @pytest.mark.parametrize(

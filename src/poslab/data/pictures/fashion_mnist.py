@@ -49,7 +49,7 @@ class FashionMnist(PictureSource):
     def check(self) -> None:
         super().check()
         for path in self._paths:
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise ValueError(
                     f"dataset={self.title} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
                 )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import resample_poly
 
+from poslab.data.paths import require_regular
 from poslab.data.sounds.log_mel import RATE
 from poslab.io.terminal import one_line
 
@@ -45,6 +46,7 @@ def read_sound(argument: str, path: Path) -> np.ndarray:
     import soundfile
 
     try:
+        require_regular(path)
         with soundfile.SoundFile(path) as file:
             if file.format not in FORMATS:
                 raise ValueError(f"it is a file of the format {file.format}")
