@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from poslab.data.pictures.captions import CaptionFolder
 from poslab.data.pictures.emoji import Emoji
-from poslab.data.pictures.fashion_mnist import CLASSES, FashionMnist, read_idx
+from poslab.data.pictures.fashion_mnist import CLASSES, FILES, FashionMnist, read_idx
 from poslab.data.pictures.folder import PictureFolder, read_picture
 from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
 from poslab.data.pictures.stamps import Stamps
@@ -74,6 +74,13 @@ def test_pictures_without_as_many_labels_of_ten_classes_are_refused(tmp_path):
             FashionMnist(folder=str(folder), **COMMON).examples()
 
 
+def test_pictures_of_the_test_that_have_another_size_are_refused(tmp_path):
+    write_fashion(tmp_path / "f")
+    write_idx(tmp_path / "f" / FILES["test"][0], bars(40, 12)[0])
+    with pytest.raises(ValueError, match=r"^folder must hold pictures of one size .*, got 8 x 8 and 12 x 12 pixels$"):
+        FashionMnist(folder=str(tmp_path / "f"), **COMMON).examples()
+
+
 def test_a_missing_package_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"needs .*, from Debian's package dataset-fashion-mnist: apt-get install"):
         FashionMnist(folder=str(tmp_path), **COMMON).check()
@@ -89,7 +96,8 @@ def test_a_missing_package_is_named(tmp_path):
         ({"patch": 300, "side": 2400}, r"^side must be 1 to 6 times patch=300 pixels, got 2400$"),
         ({"side": True}, r"^side must be a positive integer, got True$"),
         ({"test_examples": 0}, r"^test_examples must be a positive integer, got 0$"),
-        ({"variants": 0}, r"^variants must be a positive integer, got 0$"),
+        ({"variants": 0}, r"^variants must be an integer from 1 to 1000, got 0$"),
+        ({"variants": 10**20}, r"^variants must be an integer from 1 to 1000, got 1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments, message):

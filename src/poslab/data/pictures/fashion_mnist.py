@@ -90,6 +90,9 @@ class FashionMnist(PictureSource):
                     f"{len(pictures)} and {str(second)!r} has {len(labels)}, up to class {max(labels, default=0)}"
                 )
             arrays[split] = pictures, labels
+        if len(shapes := {pictures.shape[1:] for pictures, _ in arrays.values()}) > 1:
+            sizes = " and ".join(f"{height} x {width}" for height, width in sorted(shapes))
+            raise ValueError(f"folder must hold pictures of one size for training and test, got {sizes} pixels")
         return arrays
 
 
