@@ -44,7 +44,7 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
 
     Returns:
         A column for each axis, which has its name and holds the cell of the patch less that of the middle one,
-        `gradient` (s_p) and `pictures` (their number).
+        `gradient` (s_p) and `pictures` (their number). No rows if each picture is a single patch.
 
     Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS
     2016), section 4; there the gradient is of a single output.
