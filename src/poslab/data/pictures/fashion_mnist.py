@@ -48,10 +48,14 @@ class FashionMnist(PictureSource):
 
     def check(self) -> None:
         super().check()
+        self.require_files(self.title)
+
+    def require_files(self, dataset: str) -> None:
+        """Raise ValueError, naming a dataset, for a file that is not there."""
         for path in self._paths:
             if not os.path.isfile(path):
                 raise ValueError(
-                    f"dataset={self.title} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
+                    f"dataset={dataset} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
                 )
 
     @cached_property
