@@ -70,8 +70,19 @@ def test_attention_by_offset_is_the_mean_over_the_queries_that_have_such_a_key(k
             assert ("nowhere" in found.by_head) == bool(registers)
             if registers:
                 assert of_head["nowhere"] == pytest.approx(sum(lost) / len(lost), rel=1e-6)
-    pairs = [math.hypot(*offset) for offset, weights in at.items() for _ in weights]
-    assert found.cells_away_if_even == pytest.approx(sum(pairs) / len(pairs), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Encoder, Decoder])
+@pytest.mark.parametrize("shapes", [[(3, 5)], SHAPES])
+def test_even_attention_is_as_far_away_as_is_said_of_it(kind, shapes):
+    """A query of a decoder sees few cells at first, and one of a small picture sees few at all."""
+    model = small_model(kind, "none", registers=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "attention.query" in name:
+                parameter.zero_()
+    found = attention_on_grids(model, [reading_of(shape) for shape in shapes], rows=4)
+    assert found.by_head["cells_away"].tolist() == pytest.approx([found.cells_away_if_even] * 8, rel=1e-5)
 
 
 def test_padding_is_neither_a_query_nor_a_key():

@@ -76,6 +76,13 @@ def test_an_offset_that_some_pictures_lack_is_a_mean_over_the_others():
     assert numbers[0, 0] == 2 and numbers[0, 2] == numbers[2, 0] == 1 and (2, 2) not in numbers
 
 
+def test_an_even_share_is_one_in_a_map_of_pictures_of_several_shapes():
+    field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(2, 8), batch_of(8, 2)])
+    assert len(field) == 28 and field["pictures"].sum() == 2 * 16
+    even = field_maps({("a", "x"): field.assign(gradient=1 / 16)}).figure.axes[0].images[0].get_array()
+    assert even.compressed().tolist() == pytest.approx([1] * 28)
+
+
 def test_a_model_without_attention_between_patches_depends_on_its_own_alone():
     model = model_of(Encoder, "none", window=1)
     field = effective_field(model, TASK, [batch_of(4, 4)])

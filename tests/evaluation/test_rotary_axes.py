@@ -187,3 +187,11 @@ def test_a_clip_has_its_three_axes():
 def test_a_rotation_by_the_order_in_storage_has_no_axes():
     assert len(axis_turns(stack(Rotary), grids((3, 6)))) == 0
     assert Grid.of(Positions.range(5)) is None
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 6), (4, 6, 1), (4, 1, 1), (1, 4, 6)])
+def test_an_axis_that_one_patch_fills_is_drawn_without_turns(shape):
+    encodings = StackEncodings(partial(RotaryMixed, axes=3), replace(SHAPE, d_model=96, head_dim=24))
+    found = grids(shape)
+    names = [figure.name for figure in axis_figures(encodings, found, axis_turns(encodings, found))]
+    assert names[:2] == ["rotary_axes", "rotary_axis_wavelengths"] and names[-1] == "rotary_cosines"

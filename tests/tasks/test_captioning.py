@@ -277,6 +277,8 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
     assert poslab.serve(trained(*LEARNS).path, beams=3)(str(tmp_path / "one.png")).text
     with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
         write(str(tmp_path / "nowhere.png"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
+        write("~somebody-who-is-not-there/x.png")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,13 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     assert made.lead is not None and "at a side of 8 pixels, the training length" in made.lead.text
 
 
+@pytest.mark.parametrize("sides", [[4], [4, 8]])
+def test_pictures_of_a_single_patch_are_evaluated_without_a_receptive_field(trained, sides):
+    run = trained("encoding=rotary_axial", "dataset.side=4", f"dataset.sides={sides}")
+    made = evaluate([subject(run.path)], Settings(), announce=lambda part: None)
+    assert "receptive_field@4" not in made.metrics and ("receptive_field@8" in made.metrics) == (8 in sides)
+
+
 def test_a_text_is_refused_with_pictures(trained):
     with pytest.raises(ValueError, match=r"^text must be null for runs on picture data, got 'a ship'$"):
         short_reading(subject(trained().path), "a ship")
@@ -119,6 +126,8 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
         assert right >= 6  # of 8
     with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
         classify(str(tmp_path / "nowhere.png"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
+        classify("~somebody-who-is-not-there/x.png")
 
 
 def test_a_decoder_reads_pictures_in_the_order_of_storage(trained):

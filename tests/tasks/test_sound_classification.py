@@ -1,7 +1,7 @@
 """Sounds are classified from patches of their spectrograms, tested at longer crops, evaluated and served."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import soundfile
@@ -9,11 +9,15 @@ import torch
 from torch.nn import functional
 
 import poslab
+from poslab.data.sounds.log_mel import BINS
+from poslab.data.sounds.source import MOST_FRAMES
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.runs.directory import RunDirectory
+from poslab.tasks.patch_classification import ClassesOfPatchesRecord
+from poslab.tasks.record import Outputs
 from poslab.training.checking import check
 from tests.data.sounds.small import sweep, write_sounds
 from tests.training.runs import composed, opened, run_of
@@ -84,6 +88,8 @@ def test_a_sound_is_served_by_its_path(trained, tmp_path):
         classify(str(tmp_path / "short.wav"))
     with pytest.raises(ValueError, match=r"^prompt must hold whole sounds, but .*nowhere.wav"):
         classify(str(tmp_path / "nowhere.wav"))
+    with pytest.raises(ValueError, match=r"^prompt must hold whole sounds, but .*not-there/x.wav"):
+        classify("~somebody-who-is-not-there/x.wav")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,14 @@ def test_hyperparameters_follow_the_patches_of_a_crop():
     assert one["dataset"]["sequence_length"] == 75 and one["encoding"]["grid"] == [5, 15]
     other = composed("dataset=prompts", "encoding=learned", "experiment=small")
     assert other["encoding"]["max_length"] == 30 and other["model"]["d_model"] == 64
+
+
+def test_a_run_keeps_what_it_learned_of_the_longest_patches_that_a_source_allows():
+    outputs = Outputs(2, pooled=True)
+    record = partial(ClassesOfPatchesRecord, outputs=outputs, classes=["a", "b"], mean=[0.0], deviation=[1.0])
+    assert record(patch=[BINS, MOST_FRAMES]).patch_width == BINS * MOST_FRAMES
+    with pytest.raises(ValueError, match=r"^patch must be "):
+        record(patch=[BINS, MOST_FRAMES + 1])
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def require_content(argument: str, path: Path, content: str) -> None:
         raise ValueError(f"{argument} must hold {content}, but {str(path)!r} is empty")
 
 
+def require_regular(path: Path) -> None:
+    """Raise ValueError for what is there and is no file, such as a pipe, which would wait for a writer."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+
+
 def matching_files(argument: str, pattern: str) -> list[Path]:
     """Return the files that a path or a glob (`**` goes through folders) names; ValueError for none, or a folder."""
     expanded = os.path.expanduser(pattern)
@@ -53,6 +59,22 @@ def matching_files(argument: str, pattern: str) -> list[Path]:
     raise ValueError(f"{argument} names {pattern!r}, which does not exist{nearest(pattern, neighbours(pattern))}")
 
 
+def folder_of(argument: str, folder: str) -> Path:
+    """Return the path of a folder, as a user types it; ValueError if there is none."""
+    expanded = os.path.expanduser(folder)
+    if not os.path.isdir(expanded):  # unlike Path.is_dir, it takes a name that is too long for one of nothing
+        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
+    return Path(expanded)
+
+
+def require_unicode(argument: str, name: str) -> None:
+    """Raise ValueError for a name that is not Unicode: no table, report or configuration can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{argument} must hold names in UTF-8, got {name!r}") from error
+
+
 def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], content: str) -> list[Path]:
     """Return the files in the folders of a folder, one of each class, class by class, in order of their paths.
 
@@ -63,17 +85,16 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         content: what files hold, for messages.
 
     Raises:
-        ValueError: for fewer than two classes, and for one without files.
+        ValueError: for fewer than two classes, for one without files, and for one whose name is not UTF-8.
     """
-    place = Path(os.path.expanduser(folder))
-    if not place.is_dir():
-        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
+    place = folder_of(argument, folder)
     classes = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
     if len(classes) < 2:
         what = f"a folder for each class, at least two, but {folder!r} holds {len(classes)}"
         raise ValueError(f"{argument} must hold {what}")
     files = []
     for one in classes:
+        require_unicode(argument, one.name)
         own = sorted(path for path in one.iterdir() if path.suffix.lower() in suffixes and path.is_file())
         if not own:
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"

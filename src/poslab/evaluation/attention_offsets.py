@@ -33,7 +33,7 @@ class AttentionOnGrids(NamedTuple):
             cells that get attention, in a straight line, weighted by attention) and, if some tokens stand nowhere,
             `nowhere` (the share of attention that these get).
         axes: names of the axes.
-        cells_away_if_even: `cells_away` of attention that is the same for all cells.
+        cells_away_if_even: `cells_away` of attention that is the same for all cells of its grid that a query sees.
     """
 
     by_offset: pd.DataFrame
@@ -70,6 +70,7 @@ def attention_on_grids(
     by_offset: dict[int, pd.DataFrame] = {}
     nowhere: dict[int, pd.DataFrame] = {}
     axes: tuple[str, ...] = ()
+    even = np.zeros(2)  # sums of the distances and of the weights of even attention
     for one in read:
         seen = reached_attention(model, one, stack=stack)
         positions, real = seen[0].context.key_positions, seen[0].context.visibility.real_keys
@@ -86,6 +87,9 @@ def attention_on_grids(
             offset_NA = tokens.offset(queries, keys)[is_pair_BRS]
             sums = sums_by_offset(offset_NA, block.weights.movedim(1, -1)[is_pair_BRS], axes)
             by_offset[block.layer] = _added(by_offset.get(block.layer), sums)
+            weight_BR1 = 1 / is_pair_BRS.sum(-1, keepdim=True).double()
+            weight_N = weight_BR1.expand_as(is_pair_BRS)[is_pair_BRS]
+            even += [float(offset_NA.double().norm(dim=-1) @ weight_N), float(weight_N.sum())]
             is_query_BR = tokens.on_grid[:, queries]
             lost_BHR = (block.weights * tokens.nowhere[:, None, None, keys]).sum(-1, dtype=torch.float64)
             sums = pd.DataFrame({"nowhere": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
@@ -99,7 +103,7 @@ def attention_on_grids(
     by_head = _mean_by_head(frame, away, frame["attention"] * frame["queries"]).rename("cells_away").reset_index()
     if (lost["queries"] > 0).all():
         by_head["nowhere"] = (lost["nowhere"] / lost["queries"]).to_numpy()
-    return AttentionOnGrids(frame, by_head, axes, float(np.average(away, weights=frame["queries"])))
+    return AttentionOnGrids(frame, by_head, axes, float(even[0] / even[1]))
 
 
 def with_cells(statistics: pd.DataFrame, grids: AttentionOnGrids) -> pd.DataFrame:

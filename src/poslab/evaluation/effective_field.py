@@ -44,7 +44,7 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
 
     Returns:
         A column for each axis, which has its name and holds the cell of the patch less that of the middle one,
-        `gradient` (s_p) and `pictures` (their number).
+        `gradient` (s_p) and `pictures` (their number). No rows if each picture is a single patch.
 
     Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS
     2016), section 4; there the gradient is of a single output.
@@ -88,7 +88,7 @@ def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
     axes = axes_of(next(iter(fields.values())))
     models, sizes = (list(dict.fromkeys(names)) for names in zip(*fields, strict=True))
     # As multiples of an even share, so that small and large pictures have one scale.
-    even = {key: field.assign(gradient=field["gradient"] * len(field)) for key, field in fields.items()}
+    even = {key: field.assign(gradient=field["gradient"] * _patches(field)) for key, field in fields.items()}
     others = [field["gradient"][(field[list(axes)] != 0).any(axis=1)] for field in even.values()]
     colours, norm = more_is_darker(max(float(own.max()) for own in others))
     panel = (WIDTH - 0.9) / len(sizes)
@@ -154,6 +154,11 @@ def _gradient(model: Model, task: Task, batch: Any, middle: int, generator: torc
         direction_M = torch.randn(len(state_M), generator=generator).to(state_M.device)
         (gradient_BTP,) = torch.autograd.grad(state_M @ direction_M, patches_BTP)
     return gradient_BTP[0]
+
+
+def _patches(field: pd.DataFrame) -> float:
+    """Return the mean number of patches of a picture: its shares sum to 1, and pictures of other shapes have others."""
+    return float(field["pictures"].sum() / (field["gradient"] * field["pictures"]).sum())
 
 
 def _distance(field: pd.DataFrame) -> pd.Series[float]:

@@ -165,9 +165,8 @@ def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pictu
     down, right = trained.axes[-2:]
     factor = dict(zip(trained.axes, np.array(trained.span) / (2 * np.pi), strict=True))
     signed = turns.assign(turns=turns["frequency"] * turns["axis"].map(factor), head=turns["head"].fillna(0))
-    plane = signed.pivot_table(
-        index=["layers", "head", "pair"], columns="axis", values="turns", fill_value=0.0
-    ).reset_index()
+    plane = signed.pivot_table(index=["layers", "head", "pair"], columns="axis", values="turns", fill_value=0.0)
+    plane = plane.reindex(columns=list(trained.axes), fill_value=0.0).reset_index()  # an axis of one cell has no turns
     most = 1.1 * max(1.0, float(plane[[down, right]].abs().to_numpy().max()))
     names = list(dict.fromkeys(turns["layers"]))
     columns = min(3, len(names))

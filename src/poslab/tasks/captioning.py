@@ -5,6 +5,7 @@ Dimension letters: B pictures, T tokens (patches, then text), P numbers of a pat
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +204,9 @@ class Captioning(TargetWriting):
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         """Write the caption of the picture in a file, which is named by its path."""
-        picture = self.source.at_side(read_picture("prompt", Path(text).expanduser(), len(self.mean)), self.source.side)
+        picture = self.source.at_side(
+            read_picture("prompt", Path(os.path.expanduser(text)), len(self.mean)), self.source.side
+        )
         only_end = np.array([self.tokenizer.end_id])
         batch = self.collate({"array": [picture], "label": [only_end]}, np.array([True]))
         tokens, patches, targets = (part.to(device_of(model)) for part in batch[:3])

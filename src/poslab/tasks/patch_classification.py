@@ -56,7 +56,8 @@ class PatchBatch(NamedTuple):
         return Positions.grids(sizes, self.tokens.shape[1], most, list(self.grid))
 
 
-Side = Annotated[int, Range(1, 2048)]
+Side = Annotated[int, Range(1, 60_000)]
+"""Of a patch: pixels, bins or frames, of which a sound may have the most."""
 
 
 @with_checked_arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -24,5 +25,5 @@ class PictureClassification(PatchClassification):
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         """Predict the class of the picture in a file, which is named by its path."""
-        picture = read_picture("prompt", Path(text).expanduser(), len(self.mean))
+        picture = read_picture("prompt", Path(os.path.expanduser(text)), len(self.mean))
         return self._predicted(model, self.source.at_side(picture, self.source.side))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ class SoundClassification(PatchClassification):
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         """Predict the class of the sound in a file, which is named by its path, from its beginning."""
         frames = self.source.trained_length
-        spectrum_TM = normalised_log_mel(read_sound("prompt", Path(text).expanduser()))[:frames]
+        spectrum_TM = normalised_log_mel(read_sound("prompt", Path(os.path.expanduser(text))))[:frames]
         if len(spectrum_TM) < frames:
             raise ValueError(f"prompt must be a sound of at least {self.source.seconds:g} seconds, got {text!r}")
         return self._predicted(model, spectrum_TM.T[..., None])

@@ -220,6 +220,7 @@ def test_emoji_are_those_of_a_vendor_that_are_drawn(tmp_path):
         ({"name": " "}, r"^path must hold emoji with a name and an image, but emoji.json has"),
         ({"image": "../64/1f60.png"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
         ({"image": "/etc/passwd"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
+        ({"name": "face \ud800"}, r"^path must hold names in UTF-8, got 'face \\ud800'$"),
     ],
 )
 def test_a_hostile_list_of_emoji_is_refused(tmp_path, changes, message):

@@ -15,9 +15,16 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from poslab.data.pictures.fashion_mnist import CLASSES, FashionMnist, read_idx
+from poslab.data.pictures.captions import CaptionFolder
+from poslab.data.pictures.emoji import Emoji
+from poslab.data.pictures.fashion_mnist import CLASSES, FILES, FashionMnist, read_idx
 from poslab.data.pictures.folder import PictureFolder, read_picture
 from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
+from poslab.data.pictures.stamps import Stamps
+from poslab.data.sounds.folder import SoundFolder
+from poslab.data.sounds.prompts import Prompts
+from poslab.data.sounds.reading import read_sound
+from poslab.data.sounds.spoken_captions import SpokenCaptions
 
 from .small import bars, write_fashion, write_idx, write_pictures
 
@@ -67,6 +74,13 @@ def test_pictures_without_as_many_labels_of_ten_classes_are_refused(tmp_path):
             FashionMnist(folder=str(folder), **COMMON).examples()
 
 
+def test_pictures_of_the_test_that_have_another_size_are_refused(tmp_path):
+    write_fashion(tmp_path / "f")
+    write_idx(tmp_path / "f" / FILES["test"][0], bars(40, 12)[0])
+    with pytest.raises(ValueError, match=r"^folder must hold pictures of one size .*, got 8 x 8 and 12 x 12 pixels$"):
+        FashionMnist(folder=str(tmp_path / "f"), **COMMON).examples()
+
+
 def test_a_missing_package_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"needs .*, from Debian's package dataset-fashion-mnist: apt-get install"):
         FashionMnist(folder=str(tmp_path), **COMMON).check()
@@ -82,7 +96,8 @@ def test_a_missing_package_is_named(tmp_path):
         ({"patch": 300, "side": 2400}, r"^side must be 1 to 6 times patch=300 pixels, got 2400$"),
         ({"side": True}, r"^side must be a positive integer, got True$"),
         ({"test_examples": 0}, r"^test_examples must be a positive integer, got 0$"),
-        ({"variants": 0}, r"^variants must be a positive integer, got 0$"),
+        ({"variants": 0}, r"^variants must be an integer from 1 to 1000, got 0$"),
+        ({"variants": 10**20}, r"^variants must be an integer from 1 to 1000, got 1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments, message):
@@ -239,6 +254,43 @@ def test_folders_without_classes_or_pictures_are_refused(tmp_path):
     refused(r"^path must hold pictures, but .*x.png' is empty$")
     with pytest.raises(ValueError, match=r"^path must be a name or path, got None$"):
         PictureFolder(**COMMON)
+
+
+@pytest.mark.parametrize("path", ["~somebody-who-is-not-there/x", 300 * "x"])
+@pytest.mark.parametrize(
+    ("source", "argument"),
+    [
+        (PictureFolder, "path"),
+        (CaptionFolder, "path"),
+        (Emoji, "path"),
+        (SoundFolder, "path"),
+        (FashionMnist, "folder"),
+        (Stamps, "folder"),
+        (Prompts, "folder"),
+        (SpokenCaptions, "folder"),
+    ],
+)
+def test_a_path_of_no_user_or_too_long_a_name_is_one_of_nothing(source, argument, path):
+    with pytest.raises(ValueError, match=rf"^path must be |^dataset={source.title} needs "):
+        source(**{argument: path, "sequence_length": 1000}).check()
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: read_picture("prompt", path, 3), lambda path: read_sound("prompt", path)]
+)
+def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    """It would wait for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"^prompt must hold whole .* but .*pipe' is not one: it is no regular file$"):
+        read(tmp_path / "pipe")
+
+
+def test_a_class_whose_name_is_not_unicode_is_refused(tmp_path: Path) -> None:
+    """Tables, reports and records of runs could not hold it."""
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    os.rename(folder / "dog", os.fsencode(folder) + b"/dog\xff")
+    with pytest.raises(ValueError, match=r"^path must hold names in UTF-8, got 'dog\\udcff'$"):
+        PictureFolder(path=str(folder), **COMMON).check()
 
 
 def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from poslab.data.order import BatchPlan
@@ -88,8 +89,21 @@ def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough
         assert np.abs(batch.patches[1, 0].numpy() - first.ravel()).max() < 1e-4
     counts = ", ".join(f"{(lengths >= length).sum()} of {length} frames" for length in (16, 32, 64))
     assert data.report_lines()[-1] == f"sounds of the test that are long enough: {counts}"
-    share = 100 * np.bincount(stored.labels).max() / len(stored)
+    long_enough = stored.labels[lengths >= 16]
+    share = 100 * np.bincount(long_enough).max() / len(long_enough)
     assert f"the most frequent one is {share:.1f} % of the test" in data.report_lines()[1]
+
+
+def test_the_most_frequent_class_is_that_of_sounds_that_count(tmp_path):
+    """Sounds that are too short are not tested, and may be those of one class."""
+    folder = write_sounds(tmp_path / "s", durations=[0.3])
+    for path in sorted((folder / "rising").iterdir())[::2]:
+        soundfile.write(path, soundfile.read(path)[0][:1600], 16_000)
+    data = opened(source_of(tmp_path))
+    long_enough = data.stored("test", 16).sizes[:, 0] >= 16
+    assert not long_enough.all()
+    share = 100 * (data.stored("test", 16).labels[long_enough] == 0).mean()
+    assert share > 50 and f"is {share:.1f} % of the test" in data.report_lines()[1]
 
 
 def test_patches_of_bins_and_frames_lie_on_two_axes(tmp_path):

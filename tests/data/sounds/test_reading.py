@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import tracemalloc
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,18 @@ def test_a_file_that_claims_more_than_it_has_is_refused_or_read_as_far_as_it_goe
         assert len(read_sound("path", tmp_path / "x.wav")) <= 400
     except ValueError as error:
         assert str(error).startswith("path must hold whole sounds, but")
+
+
+def test_silence_of_many_channels_is_not_unpacked_at_once(tmp_path):
+    """A few kilobytes of FLAC hold 10 seconds of 8 channels at 192 kHz, which are 61 MB."""
+    (tmp_path / "x.flac").write_bytes(encoded(np.zeros((1_920_000, 8), np.int16), "FLAC", "PCM_16", 192_000))
+    assert (tmp_path / "x.flac").stat().st_size < 50_000
+    tracemalloc.start()
+    try:
+        assert len(read_sound("path", tmp_path / "x.flac")) == 160_000
+        assert tracemalloc.get_traced_memory()[1] < 45e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_bytes_that_are_flipped_are_read_or_refused(tmp_path):

@@ -105,6 +105,14 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path, arguments, message):
         source_of(tmp_path, **arguments)
 
 
+def test_a_cache_that_is_named_serves_where_the_usual_one_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    source_of(tmp_path).check()
+
+
 def test_a_missing_package_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"needs .*, from Debian's package dataset-fashion-mnist: apt-get install"):
+    with pytest.raises(
+        ValueError,
+        match=r"^dataset=moving_pictures needs .*, from Debian's package dataset-fashion-mnist: apt-get install",
+    ):
         source_of(tmp_path, folder=str(tmp_path)).check()

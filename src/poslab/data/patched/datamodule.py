@@ -92,7 +92,7 @@ class PatchedDataModule(RunData):
         lines = [f"{source.title}: {source.in_words(counts)}"]
         if source.kind in (PICTURES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
-            of_test = self.stored("test", self.longest_trained).labels
+            of_test = self.labels("test", self.longest_trained)
             most = 100 * (of_test == np.bincount(of_test).argmax()).mean()
             lines.append(f"{len(facts.classes)} classes: {shown}; the most frequent one is {most:.1f} % of the test")
         return lines
@@ -104,6 +104,10 @@ class PatchedDataModule(RunData):
             own = StoredArrays(folder, split, len(source.patch_sizes), self.facts.channels, source.dtype)
             self._stored[split, length] = own
         return self._stored[split, length]
+
+    def labels(self, split: str, length: int) -> np.ndarray:
+        """Return the numbers of the classes of the arrays that a split has at a length, (N,)."""
+        return self.stored(split, length).labels
 
     def _batches(self, split: str, length: int) -> "ArrayBatches":
         return ArrayBatches(self.stored(split, length), self.source, self.facts.classes, self.task.collate)

@@ -1,6 +1,5 @@
 """Pictures with captions, and a user's own."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -9,13 +8,12 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from poslab.arguments import nearest
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.kinds.captions import CAPTIONS, Captions
-from poslab.data.paths import neighbours, require_content
+from poslab.data.paths import folder_of, require_content
 from poslab.data.pictures.folder import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import Source, require_text
@@ -147,9 +145,7 @@ class CaptionFolder(CaptionSource):
 
 def pictures_below(argument: str, folder: str) -> list[Path]:
     """Return the pictures in a folder and those below it, in order of their paths; ValueError if there are none."""
-    place = Path(os.path.expanduser(folder))
-    if not place.is_dir():
-        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
+    place = folder_of(argument, folder)
     found = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     pictures = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(place).parts))
     if not pictures:

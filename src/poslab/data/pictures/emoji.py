@@ -1,12 +1,13 @@
 """Emoji from a package of npm."""
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from poslab.arguments import nearest
-from poslab.data.paths import neighbours
+from poslab.data.paths import neighbours, require_unicode
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words
 from poslab.data.source import require_text
 from poslab.io.reading import MOST_JSON, read_text
@@ -39,8 +40,8 @@ class Emoji(CaptionSource):
     @cached_property
     def captioned(self) -> list[Captioned]:
         assert self.path is not None
-        folder = Path(self.path).expanduser()
-        if not (folder / "emoji.json").is_file():
+        folder = Path(os.path.expanduser(self.path))
+        if not os.path.isfile(folder / "emoji.json"):
             what = f"of a package with emoji.json, such as that of {INSTALL}"
             raise ValueError(
                 f"path must be the folder {what}, got {self.path!r}{nearest(self.path, neighbours(self.path))}"
@@ -56,7 +57,9 @@ class Emoji(CaptionSource):
             name, image = emoji.get("name"), emoji.get("image")
             if not (isinstance(name, str) and name.strip() and isinstance(image, str) and image == Path(image).name):
                 raise ValueError(f"path must hold emoji with a name and an image, but emoji.json has {emoji!r:.80}")
-            if (path := drawn[0] / image).is_file():
+            for text in (name, image):
+                require_unicode("path", text)
+            if os.path.isfile(path := drawn[0] / image):
                 captioned.append(Captioned(path, in_words(name).lower()))
         if not captioned:
             raise ValueError(f"path must hold the pictures that emoji.json names, but {str(drawn[0])!r} has none")

@@ -48,10 +48,14 @@ class FashionMnist(PictureSource):
 
     def check(self) -> None:
         super().check()
+        self.require_files(self.title)
+
+    def require_files(self, dataset: str) -> None:
+        """Raise ValueError, naming a dataset, for a file that is not there."""
         for path in self._paths:
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise ValueError(
-                    f"dataset={self.title} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
+                    f"dataset={dataset} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
                 )
 
     @cached_property
@@ -90,6 +94,9 @@ class FashionMnist(PictureSource):
                     f"{len(pictures)} and {str(second)!r} has {len(labels)}, up to class {max(labels, default=0)}"
                 )
             arrays[split] = pictures, labels
+        if len(shapes := {pictures.shape[1:] for pictures, _ in arrays.values()}) > 1:
+            sizes = " and ".join(f"{height} x {width}" for height, width in sorted(shapes))
+            raise ValueError(f"folder must hold pictures of one size for training and test, got {sizes} pixels")
         return arrays
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.paths import files_of_classes, require_content
+from poslab.data.paths import files_of_classes, require_content, require_regular
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import require_text
 from poslab.io.terminal import one_line
@@ -86,6 +86,7 @@ def read_picture(argument: str, path: Path, channels: int) -> np.ndarray:
             than 50 million pixels, or more than 8 bits in a value.
     """
     try:
+        require_regular(path)
         # The library warns of a large picture where it does not refuse it, and of many a small flaw.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
             if file.width * file.height > MOST_PIXELS:

@@ -30,6 +30,10 @@ EM = (0.7, 0.9)
 """Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
 
 
+MOST_VARIANTS = 1000
+"""1,302,000 pictures."""
+
+
 class Glyphs(PictureSource):
     """62 letters and digits of 21 fonts, white on black, each drawn at several sizes and places.
 
@@ -38,7 +42,7 @@ class Glyphs(PictureSource):
     capitals and small letters, such as O and o, differ in size alone, and are sometimes mistaken for one another.
 
     Args:
-        variants: pictures of each character in each font, which differ in size and place, at least 1 (default 8).
+        variants: pictures of each character in each font, which differ in size and place, 1 to 1000 (default 8).
         others: those of `PictureSource`.
     """
 
@@ -49,7 +53,7 @@ class Glyphs(PictureSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("variants", self.variants, least=1)
+        require_integer("variants", self.variants, least=1, most=MOST_VARIANTS)
 
     @cached_property
     def identity(self) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from functools import cached_property
-from pathlib import Path
 
 from poslab.arguments import nearest
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words, lines_of, pictures_below
@@ -37,7 +36,7 @@ class Stamps(CaptionSource):
         require_text("language", self.language)
 
     def check(self) -> None:
-        if not Path(os.path.expanduser(self.folder)).is_dir():
+        if not os.path.isdir(os.path.expanduser(self.folder)):
             raise ValueError(
                 f"dataset=stamps needs {self.folder}, from Debian's package {PACKAGE}: "
                 f"apt-get install --no-install-recommends {PACKAGE}"

@@ -50,6 +50,10 @@ class SoundDataModule(PatchedDataModule):
         """Return the whole sounds of a split, which serve all lengths."""
         return super().stored(split, self.longest_trained)
 
+    def labels(self, split: str, length: int) -> np.ndarray:
+        stored = self.stored(split, length)
+        return stored.labels[stored.sizes[:, 0] >= length]
+
     def _num_fitting(self, split: str, length: int) -> int:
         return int((self.stored(split, length).sizes[:, 0] >= length).sum())
 

@@ -42,7 +42,7 @@ class Prompts(SoundSource):
         folder = Path(os.path.expanduser(self.folder))
         found = []
         for language, voice in VOICES.items():
-            files = sorted((folder / voice).rglob("*.wav"))
+            files = sorted((folder / voice).rglob("*.wav")) if os.path.isdir(folder / voice) else []
             spoken = [(path, path.relative_to(folder / voice)) for path in files]
             own = [Sound(path, language, str(name)) for path, name in spoken if name.parts[0] != "silence"]
             if not own:

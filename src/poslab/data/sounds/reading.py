@@ -3,10 +3,12 @@
 import importlib.util
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.signal import resample_poly
 
+from poslab.data.paths import require_regular
 from poslab.data.sounds.log_mel import RATE
 from poslab.io.terminal import one_line
 
@@ -44,6 +46,7 @@ def read_sound(argument: str, path: Path) -> np.ndarray:
     import soundfile
 
     try:
+        require_regular(path)
         with soundfile.SoundFile(path) as file:
             if file.format not in FORMATS:
                 raise ValueError(f"it is a file of the format {file.format}")
@@ -53,13 +56,26 @@ def read_sound(argument: str, path: Path) -> np.ndarray:
                 seconds = file.frames / file.samplerate
                 raise ValueError(f"it has {file.channels} channels of {seconds:,.0f} seconds")
             rate = file.samplerate
-            wave_NC = file.read(file.frames, dtype="float32", always_2d=True)  # of Ogg, the number is an estimate
-        if not np.abs(wave_NC).max(initial=0) <= LOUDEST:
-            raise ValueError(f"it has values that are not numbers up to {LOUDEST:,}")
+            wave_N = _mono(file, file.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be
         reason = one_line(str(error))
         raise ValueError(f"{argument} must hold whole sounds, but {str(path)!r} is not one: {reason}") from error
-    wave_N = wave_NC.mean(1)
     common = math.gcd(rate, RATE)
     resampled: np.ndarray = resample_poly(wave_N, RATE // common, rate // common) if rate != RATE else wave_N
     return resampled
+
+
+def _mono(file: Any, frames: int, at_once: int) -> np.ndarray:
+    """Return the mean of the channels of an open file, (N,) float32, of at most so many frames.
+
+    Few are unpacked at once, of which each has all channels: a megabyte of silence can stand for gigabytes.
+    """
+    waves = [np.zeros(0, np.float32)]
+    for first in range(0, frames, at_once):
+        wave_NC = file.read(min(at_once, frames - first), dtype="float32", always_2d=True)
+        if not len(wave_NC):
+            break
+        if not np.abs(wave_NC).max() <= LOUDEST:
+            raise ValueError(f"it has values that are not numbers up to {LOUDEST:,}")
+        waves.append(wave_NC.mean(1))
+    return np.concatenate(waves)

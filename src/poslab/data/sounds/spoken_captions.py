@@ -39,7 +39,8 @@ class SpokenCaptions(SoundSource):
     @cached_property
     def sounds(self) -> list[Sound]:
         folder = Path(os.path.expanduser(self.folder))
-        named = [(path, NAME.fullmatch(path.name)) for path in sorted(folder.rglob("*_desc_*.ogg"))]
+        files = sorted(folder.rglob("*_desc_*.ogg")) if os.path.isdir(folder) else []
+        named = [(path, NAME.fullmatch(path.name)) for path in files]
         found = [Sound(path, name[2], str(path.relative_to(folder).with_name(name[1]))) for path, name in named if name]
         counts = Counter(sound.label for sound in found)
         kept = [sound for sound in found if counts[sound.label] >= self.least_captions]

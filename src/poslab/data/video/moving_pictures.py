@@ -88,7 +88,7 @@ class MovingPictures(PatchedSource):
 
     def check(self) -> None:
         super().check()
-        self._stills.check()
+        self._stills.require_files(self.title)
 
     def require_length(self, name: str, length: int) -> None:
         most = MOST_FRAMES // self.patch[0]

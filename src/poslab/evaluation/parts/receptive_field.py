@@ -58,17 +58,23 @@ def _of_patches(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             places = np.linspace(0, held - 1, min(PICTURES, held)).astype(int)  # of all classes, if they are in order
             examples = (one.example(length, int(place)) for place in places)
             field = effective_field(one.model, one.task, examples, settings.seed)
+            if not len(field):  # each is of one patch, which has nowhere to look
+                continue
             fields[one.name, one.place_of(length)] = field
             evaluation.metrics[tag(one, subjects, f"receptive_field@{length}")] = away = cells_away(field)
             words.append(
                 f"{away:.1f} cells away {one.place_of(length)} ({cells_away_if_even(field):.1f} if all counted alike)"
             )
+        if not words:
+            continue
         evaluation.remarks.append(
             f"In {one.name}, what changes the last state of the middle patch is on average {' and '.join(words)}."
         )
+    if not fields:
+        return evaluation
     frame = pd.concat(fields, names=["model", "length"]).reset_index(["model", "length"])
     evaluation.frames["effective_field"] = frame
-    figures: list[ReportFigure] = [] if len(axes_of(field)) < 2 else [field_maps(fields)]
+    figures: list[ReportFigure] = [] if len(axes_of(next(iter(fields.values())))) < 2 else [field_maps(fields)]
     figures.append(cumulative_picture(fields))
     text = (
         "The patches on which the last state of the middle one depends, at the size of training and at the largest.\n\n"
