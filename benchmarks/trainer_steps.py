@@ -21,7 +21,8 @@ from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
 from poslab.objectives.objective import OwnLoss
-from poslab.runs.optimizer import AdamWithCosine
+from poslab.runs.optimizers import AdamW
+from poslab.steps.step import MeanGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.learner import Learner
 
@@ -83,7 +84,8 @@ def measure(results: Results, precisions: list[str], size: Size, steps: int) -> 
             ours.decoder(ENCODING, size),
             LanguageModelling({"train": 1.0}),
             OwnLoss(),
-            AdamWithCosine(LEARNING_RATE),
+            AdamW(lr=LEARNING_RATE),
+            MeanGradients(size.batch_size),
             batch_size=size.batch_size,
             lengths={"validation": [size.sequence_length]},
             longest_trained=size.sequence_length,

@@ -48,11 +48,11 @@ MISTAKES = {
     "dataset=copy\n",
     "experiment=ruoss2023": "experiment=ruoss2023 must go with a dataset of chomsky, got dataset=python_docs: ",
     "experiment=small dataset=wikitext103": "experiment=small must go with a dataset of captions or chomsky or "
-    "classes or length_generalization or pairs or pictures or pixels, got dataset=wikitext103: ",
+    "classes or length_generalization or pairs or pictures or pixels or sounds or videos, got dataset=wikitext103: ",
     "experiment=families/small_classes": "experiment=families/small_classes is a part of experiments",
     "callbacks={a:1}": "callbacks must be a list of choices of conf/callbacks, such as callbacks=[A,B], got {a:1}\n",
     "logger=csv,tensorboard": "logger=csv,tensorboard: several choices are a list, such as logger=[csv,tensorboard]\n",
-    "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? (choices: adamw)",
+    "optimizer=adam": "optimizer=adam: there is no such choice; did you mean 'adamw'? choices: adamw, lion, muon\n",
     "dataset=bbc_headlines encoding@model.cross_encodin=rotary": "encoding@model.cross_encodin: "
     "there is no such place for encoding here; did you mean 'encoding@model.cross_encoding'?",
     "encoding@model.cross_encoding=rotary": "encoding@model.cross_encoding: there is no such place for encoding here\n",

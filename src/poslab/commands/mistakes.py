@@ -97,7 +97,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, values = several[1].partition("=")
         if key in SEVERAL:
-            return f"{several[1]}: several choices are a list, such as {key}=[{','.join(choices.choices(key)[:2])}]"
+            return f"{several[1]}: several choices are a list, such as {key}=[{values}]"
         is_group = (CONF / key.partition("@")[0]).is_dir()
         a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
         return f"{several[1]}: -m runs several values one after another: {poslab_command(name)} -m {several[1]}{a_list}"
@@ -248,9 +248,8 @@ def _nearest_key(typed: str, keys: Iterable[str]) -> str:
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
     if last in by_last_part:
         return f"; did you mean {by_last_part[last]!r}?"
-    if meant := nearest(typed, keys):
-        return meant
-    return next((f"; did you mean {key!r}?" for part, key in by_last_part.items() if last in part.split("_")), "")
+    having_it = next((key for part, key in by_last_part.items() if last in part.split("_")), None)
+    return nearest(typed, keys) if having_it is None else f"; did you mean {having_it!r}?"
 
 
 def known_keys(name: str, words: list[str]) -> list[str]:
