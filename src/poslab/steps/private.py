@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
-from poslab.arguments import Count, Range, with_checked_arguments
+from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.configuration.command_line import pip_install
 from poslab.encodings.sampling.randomized import Randomized
 from poslab.models import Model
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.steps.step import Gradients, Situation, Step
 from poslab.tasks.task import Sums, Task
-
-Positive = Annotated[float, Range(above=0)]
 
 
 @with_checked_arguments

@@ -222,14 +222,9 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
 
 def _forget(run: RunDirectory) -> None:
     """Delete what a run has written that has not begun, so that its directory is free again."""
-    ids = [run.path / f"{service}_id" for service in ("wandb", "mlflow", "aim")]
-    for file in (
-        run.task_file,
-        run.metrics_csv,
-        run.path / "tokenizer.json",
-        *ids,
-        *run.path.glob("events.out.tfevents.*"),
-    ):
+    written = (run.task_file, run.metrics_csv, run.path / "tokenizer.json")
+    of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
+    for file in (*written, *of_loggers):
         file.unlink(missing_ok=True)
 
 

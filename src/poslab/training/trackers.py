@@ -1,6 +1,6 @@
 """Loggers of other services: Weights & Biases, MLflow and Aim, which get what TensorBoard gets.
 
-A service keeps a run under an id of its own. It is written into the run directory, so that a run that resumes goes on
+A service keeps a run under an id of its own. It is written into the run directory, so that a run that resumes continues
 there. What an interrupted run recorded past its last checkpoint stands there twice.
 """
 
@@ -101,9 +101,8 @@ class WeightsAndBiases(Tracker, Logger):
             config=dict(config),
             settings=wandb.Settings(silent=True, console="off", save_code=False),
         )
-        self.run.define_metric(
-            "*", step_metric="step"
-        )  # its own count of records never goes back, and a resumed run does
+        # Its own count of records never goes back, and a resumed run does.
+        self.run.define_metric("*", step_metric="step")
         identity: str = self.run.id
         return identity
 
@@ -133,7 +132,7 @@ class MLflow(Tracker, MLFlowLogger):
     def __init__(self, directory: Path, first_step: int | None, experiment: str = "poslab") -> None:
         _require("mlflow")
         Tracker.__init__(self, directory, first_step)
-        for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both tell of each table and experiment they make
+        for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both log each table and experiment they make
             logging.getLogger(name).setLevel(logging.ERROR)
         with _in_a_sentence(self.service):
             MLFlowLogger.__init__(

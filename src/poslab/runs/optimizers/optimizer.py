@@ -12,11 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from poslab.adaptation.parts import is_linear, parameters_of_embeddings, parameters_of_encodings, unique
-from poslab.arguments import Range, with_checked_arguments
+from poslab.arguments import Positive, Range, with_checked_arguments
 from poslab.models import Model
 from poslab.runs.optimizers.schedule import Schedule, fraction_left
 
-Positive = Annotated[float, Range(above=0)]
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 Decay = Annotated[float, Range(at_least=0, below=1)]
 """Decay rate of a moment or momentum, in [0, 1)."""
