@@ -101,9 +101,12 @@ def _note(pid: int) -> Path:
 
 
 def _write_note(words: list[str], environment: dict[str, str]) -> None:
-    """Say what this process is."""
-    _note(os.getpid()).parent.mkdir(exist_ok=True)
-    _note(os.getpid()).write_text(json.dumps([words, environment, psutil.Process().create_time()]))
+    """Say what this process is, at once: another process may be reading."""
+    note = _note(os.getpid())
+    note.parent.mkdir(exist_ok=True)
+    being_written = note.with_suffix(".new")
+    being_written.write_text(json.dumps([words, environment, psutil.Process().create_time()]))
+    being_written.replace(note)
 
 
 def _run(

@@ -2,7 +2,6 @@ from functools import partial
 
 import pytest
 import torch
-from fla.ops.forgetting_attn.naive import naive_forgetting_attn
 from torch import Tensor
 from torch.nn import functional
 from x_transformers.x_transformers import DataDependentAlibi
@@ -35,6 +34,8 @@ def biases(state: Tensor, visible: Tensor | None = None, num_queries: int | None
 
 @pytest.mark.parametrize("window", [None, 7])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(window):
+    from fla.ops.forgetting_attn.naive import naive_forgetting_attn  # which takes seconds to import
+
     length, encoding = 60, forgetting()
     query, key, value, x = attention_tensors(length)
     state = encoding.state(x, Positions.range(length), None)
