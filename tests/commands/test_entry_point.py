@@ -100,6 +100,7 @@ def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
         assert typed(*words).stdout.rstrip().endswith("-F hydra_bash_completion poslab")
 
 
+@pytest.mark.slow
 def test_a_command_at_a_terminal_says_that_libraries_load(tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", SCRIPT, "train", "encoding.base=0"]

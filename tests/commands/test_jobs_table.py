@@ -117,6 +117,7 @@ def test_jobs_of_which_none_has_finished_have_no_table(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_command_of_several_jobs_ends_with_their_table(small, mistaken, tmp_path):
     ended = mistaken(
         "src.train", "-m", *small, "encoding=rotary", "encoding.base=0,100,1e5", "seed=1,2", "hydra.sweep.dir=all"

@@ -30,7 +30,7 @@ MOMENTS = [
 BETWEEN_TWO_CHECKPOINTS = Moment(
     "poslab.training.learner", "Learner", "on_before_optimizer_step", f"self.trainer.global_step == {STEPS // 2 + 7}"
 )
-MICRO_BATCHES = ["trainer.micro_batch_size=2", "dataset.num_workers=1"]
+MICRO_BATCHES = ["trainer.micro_batch_size=2"]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_what_the_pages_say_is_what_the_code_says_now(made):
             assert not gone, f"{path.name} is out of date on {name}: python docs/make.py encodings"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=title)
 def test_every_choice_is_given_a_section_with_its_picture_and_hyperparameters(path, made):
     (text,) = ("\n".join(found[title(path)]) for found in map(sections, made.values()) if title(path) in found)

@@ -186,7 +186,9 @@ def test_a_batch_without_rows_has_one_that_does_not_count():
     assert any(order.items(range(step, step + 1)) == [50] for step in range(20))
 
 
-@pytest.mark.parametrize("more", [(), ("trainer.micro_batch_size=2",)], ids=["whole", "micro-batches"])
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("trainer.micro_batch_size=2",), marks=pytest.mark.slow)], ids=["whole", "micro-batches"]
+)
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(more, tmp_path):
     config = small(tmp_path, *PRIVATE, *more, "encoding=t5")
     whole = run_of(config, tmp_path / "whole")

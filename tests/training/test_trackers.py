@@ -92,6 +92,7 @@ def of_aim(run: RunDirectory) -> Values:
 READERS: dict[str, Callable[[RunDirectory], Values]] = {"wandb": of_wandb, "mlflow": of_mlflow, "aim": of_aim}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_it_gets_what_tensorboard_gets_and_goes_on_when_the_run_resumes(name, tmp_path):
     pytest.importorskip(name)
@@ -106,6 +107,7 @@ def test_it_gets_what_tensorboard_gets_and_goes_on_when_the_run_resumes(name, tm
     assert {tag for _, tag, _ in recorded(run)} <= found.keys()
 
 
+@pytest.mark.slow
 def test_an_id_that_is_none_is_refused(tmp_path):
     pytest.importorskip("mlflow")
     config = small(tmp_path, *MORE, "logger=[csv,mlflow]")
